@@ -1,0 +1,1 @@
+//! The proxy: match a route, wake, balance, forward.

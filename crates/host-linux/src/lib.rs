@@ -1,0 +1,1 @@
+//! worker::Network and host checks: taps, addresses, nftables, cgroups.

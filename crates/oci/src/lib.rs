@@ -1,0 +1,1 @@
+//! worker::Images: pull, import, flatten layers into one read-only root filesystem image.

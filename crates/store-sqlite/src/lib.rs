@@ -1,0 +1,1 @@
+//! control::Store on SQLite.

@@ -1,0 +1,1 @@
+//! Honest fakes of all ports and the contract tests that the real ones pass too.

@@ -1,0 +1,2 @@
+//! pid 1 of every guest.
+fn main() {}

@@ -1,0 +1,1 @@
+//! worker::Hypervisor on QEMU microvm, jailed.

@@ -1,0 +1,232 @@
+//! `config` of a machine.
+
+use super::{Check, Extra, Service, Span};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a machine is to run and how (spec section C). Only `image` is required.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachineConfig {
+    /// OCI reference, by tag or digest.
+    #[serde(default)]
+    pub image: String,
+    /// Environment of the main process; names must not begin with `FLY_`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
+    /// Overrides of what the image says is to be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
+    /// Size of the VM; absent means shared-cpu-1x with 256 MB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
+    /// Preset name in place of `guest`; expanded into `guest` when stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// Free labels; changing them makes no new version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Ports that the edge routes to this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<Service>>,
+    /// Named checks, not used for routing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<BTreeMap<String, Check>>,
+    /// Volumes; at most one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mounts: Option<Vec<Mount>>,
+    /// Files written into the root before the main process starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<File>>,
+    /// What to do when the main process ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+    /// How the main process is asked to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_config: Option<StopConfig>,
+    /// Delete the machine once its process has ended and no restart is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_destroy: Option<bool>,
+    /// Name resolution inside the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Dns>,
+    /// Size and persistence of the writable root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<Rootfs>,
+    /// `hourly`, `daily`, `weekly` or `monthly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// Ids of machines that this one stands in for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standbys: Option<Vec<String>>,
+    /// Deprecated in favour of `services[].autostart`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disable_machine_autostart: Option<bool>,
+    /// Everything else: metrics, statics, processes, containers, volumes, …
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Overrides of the image's entrypoint and command (C020).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Init {
+    /// Replaces ENTRYPOINT and CMD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Vec<String>>,
+    /// Replaces ENTRYPOINT only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces CMD only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// Give the main process a terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tty: Option<bool>,
+    /// Swap made at boot, in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_size_mb: Option<u64>,
+    /// Words added to the kernel's command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_args: Option<Vec<String>>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Size of the VM (C011–C018).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Guest {
+    /// `shared` or `performance`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_kind: Option<String>,
+    /// Number of vCPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Memory in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u32>,
+    /// Words added to the kernel's command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_args: Option<Vec<String>>,
+    /// `never`, `restart` or `always`; superseded by `rootfs.persist`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persist_rootfs: Option<String>,
+    /// Fields this version does not know (gpus, host_dedication_id, …).
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// A volume in the guest's file tree (C021).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Volume id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// Absolute path in the guest, not `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// One file to write into the guest (C041).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct File {
+    /// Absolute path in the guest.
+    #[serde(default)]
+    pub guest_path: String,
+    /// Content in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_value: Option<String>,
+    /// Name of the secret that holds the content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+    /// Image whose config is the content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_config: Option<String>,
+    /// Permission bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Restart policy (C043).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Restart {
+    /// `no`, `on-failure` or `always`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Restarts allowed within five minutes under `on-failure`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// How the main process is asked to end (C042).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StopConfig {
+    /// Signal name, such as `SIGINT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// Time until SIGKILL; at most 300 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Name resolution inside the guest (C044).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dns {
+    /// Do not list this machine in `.internal` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip_registration: Option<bool>,
+    /// Servers for `/etc/resolv.conf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nameservers: Option<Vec<String>>,
+    /// `search` of `/etc/resolv.conf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub searches: Option<Vec<String>>,
+    /// `options` of `/etc/resolv.conf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<Vec<DnsOption>>,
+    /// Host name inside the guest; absent means the machine's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Fully qualified host name for `/etc/hosts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname_fqdn: Option<String>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// One option of `/etc/resolv.conf`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DnsOption {
+    /// Name, such as `ndots`.
+    #[serde(default)]
+    pub name: String,
+    /// Value, if the option has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// Size and persistence of the writable root (C019).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rootfs {
+    /// `never`, `restart` or `always`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persist: Option<String>,
+    /// Size of the writable layer in GiB; 0 or absent means the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_gb: Option<u32>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}

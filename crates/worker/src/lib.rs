@@ -1,0 +1,1 @@
+//! One host: one task per machine; owns the ports Hypervisor, Network and Images.

@@ -1,0 +1,1 @@
+//! tidy (arrows, sizes, headers), and the picture of the crates held against cargo metadata.
