@@ -1,1 +1,3 @@
 //! The public API, intent and reconcilers.
+
+pub mod ports;

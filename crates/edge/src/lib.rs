@@ -1,1 +1,3 @@
 //! The proxy: match a route, wake, balance, forward.
+
+pub mod ports;

@@ -1,1 +1,12 @@
 //! The rules, pure: no async, no I/O, no clock, no randomness, no serde.
+//!
+//! - [`id`]: names and numbers of things, each its own type.
+//! - [`life`]: the life of a machine as one table.
+//! - [`restart`]: when an ended process is started again, and after how long.
+//! - [`autostop`]: which idle machine the edge stops.
+//! - [`address`]: every address a machine has, from two numbers.
+//! - [`size`]: guest presets and what sizes are allowed.
+//! - [`name`]: generated machine names.
+
+pub mod address;
+pub mod id;

@@ -1,0 +1,191 @@
+//! Names and numbers of things, each its own type, checked at the door.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Text that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {text:?} is not valid: {rule}")]
+pub struct BadId {
+    what: &'static str,
+    text: String,
+    rule: &'static str,
+}
+
+fn bad(what: &'static str, text: &str, rule: &'static str) -> BadId {
+    // Hostile input ends up in logs and answers: a short piece of it is enough.
+    BadId { what, text: text.chars().take(80).collect(), rule }
+}
+
+/// Number of a host in its platform; 0 is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct HostId(pub u16);
+
+/// Number of a 6PN network in its platform; never used again for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct NetworkId(pub u32);
+
+/// One machine as its owner sees it: it keeps this id across every boot.
+///
+/// 56 bits, written as 14 lower-case hex digits. The top 16 are the number of
+/// the host that made it, so any API node can route a call to its owner.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MachineId(u64);
+
+impl MachineId {
+    const RANDOM_BITS: u32 = 40;
+
+    /// A new id on `host`; the low 40 bits of `random` make it unique.
+    pub fn new(host: HostId, random: u64) -> Self {
+        let low = random & ((1 << Self::RANDOM_BITS) - 1);
+        Self((u64::from(host.0) << Self::RANDOM_BITS) | low)
+    }
+
+    /// The host that made it.
+    pub fn host(self) -> HostId {
+        HostId((self.0 >> Self::RANDOM_BITS) as u16)
+    }
+}
+
+impl fmt::Display for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:014x}", self.0)
+    }
+}
+
+impl fmt::Debug for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for MachineId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() != 14 || !text.bytes().all(hex) {
+            return Err(bad("machine id", text, "14 lower-case hex digits"));
+        }
+        let number = u64::from_str_radix(text, 16);
+        number.map(Self).map_err(|_| bad("machine id", text, "14 lower-case hex digits"))
+    }
+}
+
+macro_rules! ulid_id {
+    ($name:ident, $what:literal, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(ulid::Ulid);
+
+        impl $name {
+            /// From the time in milliseconds since the epoch and 80 random bits.
+            pub fn new(ms: u64, random: u128) -> Self {
+                Self(ulid::Ulid::from_parts(ms, random))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadId;
+
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                let id = ulid::Ulid::from_string(text);
+                id.map(Self).map_err(|_| bad($what, text, "a ULID of 26 characters"))
+            }
+        }
+    };
+}
+
+ulid_id!(InstanceId, "instance id", "A version of a machine's config.");
+ulid_id!(BootId, "boot id", "One run of a machine's VM on one host; a restart gets a new one.");
+ulid_id!(EventId, "event id", "One entry of a machine's event list; grows with time.");
+
+macro_rules! name_type {
+    ($name:ident, $what:literal, $max:literal, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadId;
+
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                let rule = concat!(
+                    "1 to ", $max, " lower-case letters, digits and dashes, ",
+                    "neither beginning nor ending with a dash"
+                );
+                if is_label(text, $max) { Ok(Self(text.into())) } else { Err(bad($what, text, rule)) }
+            }
+        }
+    };
+}
+
+// The longest names leave room for `<app>` as one DNS label (63).
+name_type!(AppName, "app name", 63, "Name of an app, unique on the platform; one DNS label (R018).");
+name_type!(OrgSlug, "organization", 63, "Name of an organisation in paths.");
+name_type!(MachineName, "machine name", 63, "Name of a machine, unique in its app.");
+name_type!(NetworkName, "network", 63, "Name of a 6PN network, unique in its org.");
+name_type!(RegionCode, "region", 20, "Code of a region, chosen by the operator.");
+
+fn is_label(text: &str, max: usize) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=max).contains(&text.len())
+        && text.bytes().all(allowed)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_id_carries_its_host() {
+        let id = MachineId::new(HostId(0xabcd), u64::MAX);
+        assert_eq!(id.to_string(), "abcdffffffffff");
+        assert_eq!(id.host(), HostId(0xabcd));
+        assert_eq!("abcdffffffffff".parse(), Ok(id));
+    }
+
+    #[test]
+    fn ids_that_are_refused() {
+        for bad in ["", "abc", "ABCDFFFFFFFFFF", "0123456789abcg", "+123456789abcd"] {
+            assert!(bad.parse::<MachineId>().is_err(), "{bad}");
+        }
+        for bad in ["", "-a", "a-", "A", "a_b", "a.b", "ä", "../x", &"a".repeat(64)] {
+            assert!(bad.parse::<AppName>().is_err(), "{bad}");
+        }
+        assert!("not-a-ulid".parse::<BootId>().is_err());
+    }
+
+    #[test]
+    fn a_complaint_quotes_little_of_the_input() {
+        let err = "x".repeat(10_000).parse::<AppName>().unwrap_err();
+        assert!(err.to_string().len() < 300);
+    }
+}

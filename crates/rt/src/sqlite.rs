@@ -1,0 +1,267 @@
+//! One SQLite database with one writer, whose waiting callers share a commit.
+//!
+//! Invariant: a caller of [`Database::write`] gets its answer only after the
+//! transaction that holds its work has been committed with `synchronous=FULL`,
+//! so an acknowledged write survives `kill -9` and a power cut.
+
+use rusqlite::{Connection, OpenFlags, Savepoint};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use tokio::sync::oneshot;
+
+/// Most callers whose work goes into one commit: bounds the time one waits.
+const BATCH: usize = 256;
+/// Writes that may wait; more callers wait for room.
+const QUEUE: usize = 1024;
+
+/// Why the database could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be opened or prepared.
+    #[error("open database {path}")]
+    Open {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        err: rusqlite::Error,
+    },
+    /// A statement failed.
+    #[error("database statement failed")]
+    Statement(#[source] rusqlite::Error),
+    /// The work is done but could not be made durable: it has not happened.
+    #[error("database commit failed: {0}")]
+    Commit(String),
+    /// The writer has ended.
+    #[error("database is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(err: rusqlite::Error) -> Self {
+        Self::Statement(err)
+    }
+}
+
+/// Does its work on the connection; without one no transaction could be begun.
+type Job = Box<dyn FnOnce(Option<&mut Connection>) -> Finish + Send>;
+/// Answers the caller once it is known whether the commit succeeded.
+type Finish = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+/// A database. Cheap to clone; dropping the last clone closes it.
+#[derive(Clone)]
+pub struct Database {
+    jobs: mpsc::SyncSender<Job>,
+    readers: Arc<Readers>,
+}
+
+struct Readers {
+    path: PathBuf,
+    idle: std::sync::Mutex<Vec<Connection>>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("path", &self.readers.path).finish()
+    }
+}
+
+impl Database {
+    /// Opens or makes the database at `path` and brings it to the newest of
+    /// `migrations`; each is SQL that is run once, in order, in a transaction.
+    ///
+    /// # Errors
+    /// The file cannot be opened, is no database, is newer than this program,
+    /// or a migration fails.
+    pub fn open(path: &Path, migrations: &[&str]) -> Result<Self, Error> {
+        let failed = |err| Error::Open { path: path.into(), err };
+        let mut writer = Connection::open(path).map_err(failed)?;
+        writer
+            .execute_batch(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;
+                 PRAGMA busy_timeout=5000; PRAGMA wal_autocheckpoint=1000;",
+            )
+            .map_err(failed)?;
+        migrate(&mut writer, migrations).map_err(failed)?;
+        let (jobs, queue) = mpsc::sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("sqlite-writer".into())
+            .spawn(move || write_loop(&mut writer, &queue))
+            .map_err(|err| {
+                let err = rusqlite::Error::ToSqlConversionFailure(err.into());
+                Error::Open { path: path.into(), err }
+            })?;
+        let readers = Readers { path: path.into(), idle: std::sync::Mutex::default() };
+        Ok(Self { jobs, readers: Arc::new(readers) })
+    }
+
+    /// Runs `work` in a transaction that is shared with other callers and
+    /// answers once it is durable. An `Err` of `work` undoes its own part only.
+    ///
+    /// # Errors
+    /// Those of `work`; a failed commit; a closed database.
+    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |conn| {
+            let outcome = match conn {
+                Some(conn) => in_savepoint(conn, work),
+                None => Err(Error::Commit("no transaction could be begun".into()).into()),
+            };
+            Box::new(move |committed: Result<(), String>| {
+                let outcome = match (outcome, committed) {
+                    (Ok(value), Ok(())) => Ok(value),
+                    (Ok(_), Err(why)) => Err(Error::Commit(why).into()),
+                    (Err(err), _) => Err(err),
+                };
+                // The caller may have gone; its work is done all the same.
+                let _ = answer.send(outcome);
+            })
+        });
+        self.enqueue(job).await?;
+        answered.await.map_err(|_| Error::Closed)?
+    }
+
+    async fn enqueue(&self, job: Job) -> Result<(), Error> {
+        let job = match self.jobs.try_send(job) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::TrySendError::Disconnected(_)) => return Err(Error::Closed),
+            Err(mpsc::TrySendError::Full(job)) => job,
+        };
+        let jobs = self.jobs.clone();
+        let sent = tokio::task::spawn_blocking(move || jobs.send(job)).await;
+        sent.map_err(|_| Error::Closed)?.map_err(|_| Error::Closed)
+    }
+
+    /// Runs `work` on a read-only view of what has been committed.
+    ///
+    /// # Errors
+    /// Those of `work`, or no connection could be opened.
+    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        let readers = self.readers.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let conn = readers.take()?;
+            let outcome = work(&conn);
+            readers.give_back(conn);
+            outcome
+        });
+        done.await.map_err(|_| Error::Closed)?
+    }
+}
+
+impl Readers {
+    fn take(&self) -> Result<Connection, Error> {
+        if let Some(conn) = self.lock().pop() {
+            return Ok(conn);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = Connection::open_with_flags(&self.path, flags);
+        let conn = open.map_err(|err| Error::Open { path: self.path.clone(), err })?;
+        conn.execute_batch("PRAGMA busy_timeout=5000;")?;
+        Ok(conn)
+    }
+
+    fn give_back(&self, conn: Connection) {
+        const KEEP: usize = 4;
+        let mut idle = self.lock();
+        if idle.len() < KEEP {
+            idle.push(conn);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn migrate(conn: &mut Connection, migrations: &[&str]) -> Result<(), rusqlite::Error> {
+    let tx = conn.transaction()?;
+    let done: u32 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let done = done as usize;
+    if done > migrations.len() {
+        let text = format!("it has schema {done}, this program knows {}", migrations.len());
+        return Err(rusqlite::Error::ToSqlConversionFailure(text.into()));
+    }
+    for sql in &migrations[done..] {
+        tx.execute_batch(sql)?;
+    }
+    tx.pragma_update(None, "user_version", migrations.len() as u32)?;
+    tx.commit()
+}
+
+fn in_savepoint<T, E: From<Error>>(
+    conn: &mut Connection,
+    work: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    let point: Savepoint<'_> = conn.savepoint().map_err(Error::from)?;
+    let value = work(&point)?;
+    point.commit().map_err(Error::from)?;
+    Ok(value)
+}
+
+fn write_loop(conn: &mut Connection, queue: &mpsc::Receiver<Job>) {
+    while let Ok(first) = queue.recv() {
+        if let Err(err) = conn.execute_batch("BEGIN IMMEDIATE") {
+            first(None)(Err(err.to_string()));
+            continue;
+        }
+        let mut finishes = vec![first(Some(conn))];
+        while finishes.len() < BATCH {
+            let Ok(job) = queue.try_recv() else { break };
+            finishes.push(job(Some(conn)));
+        }
+        let committed = conn.execute_batch("COMMIT").map_err(|err| err.to_string());
+        if committed.is_err() {
+            // A failed COMMIT may leave the transaction open; the next BEGIN needs it closed.
+            let _ = conn.execute_batch("ROLLBACK");
+        }
+        for finish in finishes {
+            finish(committed.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: &[&str] = &["CREATE TABLE t (n INTEGER PRIMARY KEY)"];
+
+    async fn add(db: &Database, n: i64) -> Result<(), Error> {
+        db.write(move |c| c.execute("INSERT INTO t VALUES (?1)", [n]).map(drop).map_err(Error::from))
+            .await
+    }
+
+    async fn sum(db: &Database) -> i64 {
+        let sum = "SELECT coalesce(sum(n), 0) FROM t";
+        db.read(move |c| c.query_row(sum, [], |r| r.get(0)).map_err(Error::from)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_failing_write_does_not_take_its_neighbours_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(&dir.path().join("x.db"), SCHEMA).unwrap();
+        let writes = (0..50i64).map(|n| add(&db, n % 40));
+        let outcomes = futures_util::future::join_all(writes).await;
+        assert_eq!(outcomes.iter().filter(|o| o.is_err()).count(), 10);
+        assert_eq!(sum(&db).await, (0..40).sum::<i64>());
+    }
+
+    #[tokio::test]
+    async fn a_newer_schema_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        drop(Database::open(&path, &["CREATE TABLE a (n)", "CREATE TABLE b (n)"]).unwrap());
+        let refused = Database::open(&path, &["CREATE TABLE a (n)"]).unwrap_err();
+        assert!(crate::chain(&refused).contains("schema 2"), "{}", crate::chain(&refused));
+    }
+}

@@ -1,0 +1,124 @@
+//! The port to a microVM driver.
+
+use super::PortError;
+use async_trait::async_trait;
+use camino::Utf8PathBuf;
+use model::id::{BootId, MachineId};
+use std::os::fd::OwnedFd;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// What the worker needs of a microVM driver, and nothing more.
+///
+/// Every implementation, the fake too, passes `testkit::hypervisor_contract`:
+/// - `boot` twice with one [`BootId`] is one VM; the second call returns it;
+/// - a VM outlives the driver: `list` names every VM on the host, also those
+///   of an earlier daemon, and `adopt` takes them over while they run;
+/// - once `kill` returns, no guest instruction runs and nothing of the boot is
+///   left (process, cgroup, files); `kill` of an unknown boot succeeds;
+/// - [`Vm::exited`] ends for every VM that ends, however it does.
+#[async_trait]
+pub trait Hypervisor: Send + Sync + 'static {
+    /// Starts a VM and returns once its process runs and its agent port can be
+    /// spoken to (the guest itself may not have read anything yet).
+    async fn boot(&self, spec: BootSpec) -> Result<Vm, PortError>;
+
+    /// Every VM process or remains of one on this host.
+    async fn list(&self) -> Result<Vec<FoundVm>, PortError>;
+
+    /// Takes over a VM that runs. An error means it cannot be spoken to.
+    async fn adopt(&self, machine: MachineId, boot: BootId) -> Result<Vm, PortError>;
+
+    /// Ends a VM at once and removes everything of this boot.
+    async fn kill(&self, machine: MachineId, boot: BootId) -> Result<(), PortError>;
+
+    /// What isolates the guests: `kvm` or `tcg`, and the driver's version.
+    fn about(&self) -> HypervisorInfo;
+}
+
+/// What isolates the guests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HypervisorInfo {
+    /// `kvm` or `tcg`, as probed by booting a guest.
+    pub accelerator: String,
+    /// Such as `QEMU 7.2.22`.
+    pub version: String,
+}
+
+/// A VM to start. The worker has already made everything it names.
+#[derive(Debug)]
+pub struct BootSpec {
+    /// Whose VM.
+    pub machine: MachineId,
+    /// Which run of it.
+    pub boot: BootId,
+    /// vCPUs, at least 1.
+    pub vcpus: u32,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// Share of the CPU relative to other VMs, in thousandths of a core.
+    pub cpu_weight: u32,
+    /// Read-only root image; shown to the guest as `/dev/vda`.
+    pub root: Utf8PathBuf,
+    /// Writable ext4 image; shown to the guest as `/dev/vdb`.
+    pub scratch: Utf8PathBuf,
+    /// Network card, or none.
+    pub nic: Option<Nic>,
+    /// Words added to the guest kernel's command line, validated.
+    pub kernel_args: Vec<String>,
+}
+
+/// A network card: an open tap queue and its address.
+#[derive(Debug)]
+pub struct Nic {
+    /// The tap, attached; the VM process keeps it open for as long as it runs.
+    pub tap: OwnedFd,
+    /// MAC address of the guest's side.
+    pub mac: [u8; 6],
+}
+
+/// A VM that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundVm {
+    /// Whose VM.
+    pub machine: MachineId,
+    /// Which run of it.
+    pub boot: BootId,
+    /// Its process runs.
+    pub alive: bool,
+}
+
+/// Both directions of the agent port.
+pub trait AgentIo: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> AgentIo for T {}
+
+/// A running VM.
+pub struct Vm {
+    /// Which run.
+    pub boot: BootId,
+    /// Process id on the host.
+    pub pid: u32,
+    /// The agent port, connected. See `wire::guest`.
+    pub agent: Box<dyn AgentIo>,
+    /// Ends when the VM's process has ended or its guest has stopped for good
+    /// (powered off, panicked), with what is known of why. It keeps no
+    /// claim on the VM: dropping it leaves the VM running.
+    pub exited: futures_util::future::BoxFuture<'static, VmExit>,
+}
+
+impl std::fmt::Debug for Vm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vm").field("boot", &self.boot).field("pid", &self.pid).finish()
+    }
+}
+
+/// How a VM ended. The worker calls `kill` afterwards in any case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VmExit {
+    /// The guest powered itself off.
+    pub powered_off: bool,
+    /// Signal that ended the VM's process, if known, or 0.
+    pub signal: i32,
+    /// Last lines of the guest's console and of the VM process, at most 4 KiB,
+    /// when it ended otherwise.
+    pub last_words: String,
+}

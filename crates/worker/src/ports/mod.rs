@@ -1,0 +1,44 @@
+//! What the worker needs of the outer worlds, and nothing more.
+
+mod hypervisor;
+mod images;
+mod network;
+
+pub use hypervisor::*;
+pub use images::*;
+pub use network::*;
+
+/// Why an outer world could not do what was asked: what was attempted, with
+/// the causes as its sources.
+#[derive(Debug, thiserror::Error)]
+#[error("{attempted}")]
+pub struct PortError {
+    /// What was attempted, in words for the operator.
+    pub attempted: String,
+    /// Whether trying again may help.
+    pub transient: bool,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl PortError {
+    /// `attempted` failed because of `source`.
+    pub fn new(
+        attempted: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { attempted: attempted.into(), transient: false, source: Some(source.into()) }
+    }
+
+    /// `problem` with no deeper cause.
+    pub fn plain(problem: impl Into<String>) -> Self {
+        Self { attempted: problem.into(), transient: false, source: None }
+    }
+
+    /// The same, marked as worth another try.
+    #[must_use]
+    pub fn transient(mut self) -> Self {
+        self.transient = true;
+        self
+    }
+}
