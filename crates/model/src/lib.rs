@@ -10,3 +10,5 @@
 
 pub mod address;
 pub mod id;
+pub mod life;
+pub mod restart;

@@ -1,0 +1,274 @@
+//! The life of a machine as one table (L003–L013).
+//!
+//! A state says what the machine does; a [`Want`] says what its owner last asked
+//! for. Both are durable. The table is total: every pair of state and event
+//! either leads to a state or is refused, and a test prints it whole.
+
+use std::fmt;
+
+/// What a machine does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum State {
+    /// Made, never started.
+    Created,
+    /// On its way up: image, disks, network, VM, main process.
+    Starting,
+    /// Its main process runs.
+    Started,
+    /// On its way down because somebody asked.
+    Stopping,
+    /// Down; holds neither CPU nor memory.
+    Stopped,
+    /// Will be started again without being asked: by policy or by a restart.
+    Restarting,
+    /// Its VM goes down so that a new instance can take its place.
+    Replacing,
+    /// It could not be started; somebody has to look.
+    Failed,
+    /// On its way to be gone.
+    Destroying,
+    /// Gone; only the memory of it is left.
+    Destroyed,
+}
+
+/// What the owner last asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Run, and be started again by policy.
+    Run,
+    /// Be down until asked otherwise: stronger than any restart policy (D2).
+    Stop,
+    /// Be gone.
+    Destroy,
+}
+
+/// Something that happens to a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody asks it to run.
+    Start,
+    /// Somebody asks it to be down.
+    Stop,
+    /// Somebody asks it to go down and up.
+    Restart,
+    /// A new instance takes over; `launch` says whether it is to run.
+    Update {
+        /// Run it, also if it was down.
+        launch: bool,
+    },
+    /// Somebody asks it to be gone; `force` says even if it runs.
+    Destroy {
+        /// Even if it runs.
+        force: bool,
+    },
+    /// The host begins a boot.
+    Launch,
+    /// The main process runs.
+    Running,
+    /// The VM is gone; `again` says that it is to be started again.
+    Down {
+        /// By policy or wish.
+        again: bool,
+    },
+    /// The start cannot succeed; the VM is gone.
+    Fail,
+    /// Nothing of it is left on the host.
+    Gone,
+}
+
+/// An event that the state does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a machine that is {from} cannot {event}")]
+pub struct Refused {
+    /// Its state.
+    pub from: State,
+    /// What was asked.
+    pub event: Event,
+}
+
+impl State {
+    /// All states, in the order of a life.
+    pub const ALL: [Self; 10] = [
+        Self::Created,
+        Self::Starting,
+        Self::Started,
+        Self::Stopping,
+        Self::Stopped,
+        Self::Restarting,
+        Self::Replacing,
+        Self::Failed,
+        Self::Destroying,
+        Self::Destroyed,
+    ];
+
+    /// The state that `event` leads to.
+    ///
+    /// # Errors
+    /// The event is not allowed in this state.
+    pub fn after(self, event: Event) -> Result<Self, Refused> {
+        use Event as E;
+        use State::*;
+        Ok(match (self, event) {
+            // What is gone or going only goes on going.
+            (Destroyed, E::Down { .. } | E::Gone) => Destroyed,
+            (Destroying, E::Gone) => Destroyed,
+            (Destroying, E::Down { .. } | E::Destroy { .. } | E::Fail | E::Running) => Destroying,
+            (Destroyed | Destroying, _) => return Err(Refused { from: self, event }),
+
+            (Created | Stopped | Failed, E::Start | E::Restart) => Starting,
+            (Starting | Started | Restarting | Replacing, E::Start) => self,
+            // It is started again once it is down: the wish is recorded.
+            (Stopping, E::Start | E::Restart) => Stopping,
+
+            (Starting | Started | Replacing, E::Stop) => Stopping,
+            (Restarting, E::Stop) => Stopping,
+            (Stopping, E::Stop) => Stopping,
+            (Failed, E::Stop) => Stopped,
+            (Created | Stopped, E::Stop) => self,
+
+            (Starting | Started | Restarting, E::Restart) => Restarting,
+            (Replacing, E::Restart) => Replacing,
+
+            (Created | Stopped | Failed, E::Update { launch: true }) => Starting,
+            (Created | Stopped, E::Update { launch: false }) => self,
+            (Failed, E::Update { launch: false }) => Stopped,
+            (Starting | Started | Restarting | Replacing, E::Update { .. }) => Replacing,
+            // The wish to stop stands behind it; `launch` turns it.
+            (Stopping, E::Update { launch: true }) => Replacing,
+            (Stopping, E::Update { launch: false }) => Stopping,
+
+            (Created | Stopped | Failed, E::Destroy { .. }) => Destroying,
+            (_, E::Destroy { force: true }) => Destroying,
+            (_, E::Destroy { force: false }) => return Err(Refused { from: self, event }),
+
+            (Restarting | Replacing | Starting, E::Launch) => Starting,
+            (_, E::Launch) => return Err(Refused { from: self, event }),
+
+            (Starting, E::Running) => Started,
+            (_, E::Running) => self,
+
+            (Starting | Started, E::Down { again: true }) => Restarting,
+            (Starting | Started, E::Down { again: false }) => Stopped,
+            (Stopping, E::Down { again: true }) => Starting,
+            (Stopping, E::Down { again: false }) => Stopped,
+            (Restarting | Replacing, E::Down { again: true }) => self,
+            (Restarting | Replacing, E::Down { again: false }) => Stopped,
+            (Created | Stopped | Failed, E::Down { .. }) => self,
+
+            (Starting | Restarting | Replacing, E::Fail) => Failed,
+            (_, E::Fail) => self,
+
+            (_, E::Gone) => return Err(Refused { from: self, event }),
+        })
+    }
+
+    /// It stays so until something happens to it (the wait state `settled`).
+    pub fn is_settled(self) -> bool {
+        use State::*;
+        matches!(self, Created | Started | Stopped | Failed | Destroyed)
+    }
+
+    /// It may have a VM, and memory is set aside for it.
+    pub fn holds_memory(self) -> bool {
+        use State::*;
+        matches!(self, Starting | Started | Stopping | Restarting | Replacing)
+    }
+
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Starting => "starting",
+            Self::Started => "started",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Restarting => "restarting",
+            Self::Replacing => "replacing",
+            Self::Failed => "failed",
+            Self::Destroying => "destroying",
+            Self::Destroyed => "destroyed",
+        }
+    }
+
+    /// The state with that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Start => "be started",
+            Self::Stop => "be stopped",
+            Self::Restart => "be restarted",
+            Self::Update { .. } => "be updated",
+            Self::Destroy { .. } => "be destroyed without force",
+            Self::Launch => "be launched",
+            Self::Running => "report that it runs",
+            Self::Down { .. } => "go down",
+            Self::Fail => "fail to start",
+            Self::Gone => "be gone",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect_file;
+    use std::fmt::Write;
+
+    const EVENTS: [(&str, Event); 13] = [
+        ("start", Event::Start),
+        ("stop", Event::Stop),
+        ("restart", Event::Restart),
+        ("update", Event::Update { launch: true }),
+        ("update -l", Event::Update { launch: false }),
+        ("destroy", Event::Destroy { force: false }),
+        ("destroy -f", Event::Destroy { force: true }),
+        ("launch", Event::Launch),
+        ("running", Event::Running),
+        ("down", Event::Down { again: false }),
+        ("down again", Event::Down { again: true }),
+        ("fail", Event::Fail),
+        ("gone", Event::Gone),
+    ];
+
+    #[test]
+    fn the_whole_table() {
+        let mut table = String::new();
+        for (name, event) in EVENTS {
+            for from in State::ALL {
+                let to = from.after(event).map_or("-", State::as_str);
+                writeln!(table, "{name:<10} {from:<10} -> {to}").unwrap();
+            }
+            table.push('\n');
+        }
+        expect_file!["life.table.txt"].assert_eq(&table);
+    }
+
+    #[test]
+    fn every_transitional_state_can_be_left_by_what_the_host_sees() {
+        for state in State::ALL.into_iter().filter(|s| !s.is_settled()) {
+            let down = [true, false].map(|again| state.after(Event::Down { again }));
+            let leaves = |to: &Result<State, Refused>| to.is_ok_and(|to| to != state);
+            let gone = state.after(Event::Gone);
+            assert!(down.iter().any(leaves) || leaves(&gone), "{state} is a trap");
+        }
+    }
+
+    #[test]
+    fn nothing_but_force_destroys_what_runs() {
+        for state in State::ALL.into_iter().filter(|s| s.holds_memory()) {
+            assert!(state.after(Event::Destroy { force: false }).is_err());
+            assert_eq!(state.after(Event::Destroy { force: true }), Ok(State::Destroying));
+        }
+    }
+}
