@@ -1,0 +1,59 @@
+//! What crosses the WebSocket of `GET …/machines/{id}/exec/stream`.
+//!
+//! The client's first message is a text: the JSON of [`crate::worker::ExecStart`].
+//! After it, client to server: a binary message is input, a text is an
+//! [`ExecControl`]. Server to client: a binary message is output whose first
+//! byte is [`STDOUT`] or [`STDERR`], a text is an [`ExecEnd`] and the last.
+
+use crate::guest::TermSize;
+use serde::{Deserialize, Serialize};
+
+/// First byte of a binary message that carries standard output or the terminal.
+pub const STDOUT: u8 = 1;
+/// First byte of a binary message that carries standard error.
+pub const STDERR: u8 = 2;
+
+/// Client to server, as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecControl {
+    /// `{"resize":{"rows":24,"cols":80}}`: new size of the terminal.
+    Resize(TermSize),
+    /// `{"signal":2}`: signal to the command, Linux number.
+    Signal(i32),
+    /// `{"eof":true}`: end of input.
+    Eof(bool),
+}
+
+/// Server to client, as text; the last message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecEnd {
+    /// `{"exited":{"code":0,"signal":0}}`: it has ended.
+    Exited {
+        /// Exit code, or 128 + signal.
+        code: i32,
+        /// Signal that ended it, or 0.
+        signal: i32,
+    },
+    /// `{"failed":"…"}`: it could not be run, or the machine went away.
+    Failed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_on_the_wire() {
+        let control = |c| serde_json::to_string(&c).unwrap();
+        let size = TermSize { rows: 24, cols: 80 };
+        assert_eq!(control(ExecControl::Resize(size)), r#"{"resize":{"rows":24,"cols":80}}"#);
+        assert_eq!(control(ExecControl::Signal(2)), r#"{"signal":2}"#);
+        assert_eq!(control(ExecControl::Eof(true)), r#"{"eof":true}"#);
+        let end = |e| serde_json::to_string(&e).unwrap();
+        let exited = ExecEnd::Exited { code: 130, signal: 2 };
+        assert_eq!(end(exited), r#"{"exited":{"code":130,"signal":2}}"#);
+        assert_eq!(end(ExecEnd::Failed("no".into())), r#"{"failed":"no"}"#);
+    }
+}
