@@ -1,1 +1,30 @@
 //! Typed calls to the APIs in wire; the only place that knows URLs.
+//!
+//! Every call is bounded: connecting by [`CONNECT`], short calls by [`SHORT`],
+//! calls behind which an image may have to be pulled by [`LONG`], waits by what
+//! the caller asks for. Only a followed log, an import and an exec are open-ended.
+
+mod apps;
+mod error;
+mod exec;
+mod images;
+mod lines;
+mod machines;
+mod transport;
+
+pub use error::Error;
+pub use exec::ExecStream;
+pub use lines::Lines;
+pub use machines::{Destroy, ListMachines, RestartMachine, WaitQuery};
+pub use transport::Client;
+
+use std::time::Duration;
+
+/// Most time a connection may take to come up.
+pub const CONNECT: Duration = Duration::from_secs(5);
+/// Most time of a call that only reads or records.
+pub const SHORT: Duration = Duration::from_secs(30);
+/// Most time of a call that may pull an image.
+pub const LONG: Duration = Duration::from_secs(900);
+/// Longest wait the server allows in one call (R050).
+pub const WAIT: Duration = Duration::from_secs(60);

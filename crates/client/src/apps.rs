@@ -1,0 +1,69 @@
+//! Apps and hosts.
+
+use crate::{Client, Error, Lines, SHORT};
+use reqwest::Method;
+use wire::logs::{LogEntry, LogQuery};
+use wire::machines::{App, AppList, CreateApp, CreatedApp};
+use wire::worker::HostInfo;
+
+impl Client {
+    /// Apps of an org, or of the default one.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn apps(&self, org: Option<&str>) -> Result<AppList, Error> {
+        let mut call = self.call(Method::GET, &["v1", "apps"]).within(SHORT);
+        if let Some(org) = org {
+            call = call.query(&[("org_slug", org.to_owned())]);
+        }
+        self.json(call).await
+    }
+
+    /// One app.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn app(&self, app: &str) -> Result<App, Error> {
+        self.json(self.call(Method::GET, &["v1", "apps", app]).within(SHORT)).await
+    }
+
+    /// Makes an app.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create_app(&self, app: &CreateApp) -> Result<CreatedApp, Error> {
+        self.json(self.call(Method::POST, &["v1", "apps"]).within(SHORT).body(app)).await
+    }
+
+    /// Deletes an app; with `force` also one that has machines.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete_app(&self, app: &str, force: bool) -> Result<(), Error> {
+        let call = self.call(Method::DELETE, &["v1", "apps", app]).within(SHORT);
+        self.done(call.query(&[("force", force.to_string())])).await
+    }
+
+    /// Log lines of an app's machines, oldest first; with `follow` without end.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn logs(&self, app: &str, query: &LogQuery) -> Result<Lines<LogEntry>, Error> {
+        let mut pairs = vec![("follow", query.follow.to_string())];
+        pairs.extend(query.instance.clone().map(|v| ("instance", v)));
+        pairs.extend(query.region.clone().map(|v| ("region", v)));
+        pairs.extend(query.after.map(|v| ("after", v.to_string())));
+        pairs.extend(query.tail.map(|v| ("tail", v.to_string())));
+        let call = self.call(Method::GET, &["v1", "apps", app, "logs"]).query(&pairs);
+        let name = call.name.clone();
+        Ok(Lines::new(name, self.send(call).await?))
+    }
+
+    /// The hosts of the platform.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn hosts(&self) -> Result<Vec<HostInfo>, Error> {
+        self.json(self.call(Method::GET, &["v1", "platform", "hosts"]).within(SHORT)).await
+    }
+}

@@ -1,0 +1,145 @@
+//! Requests and answers: URL, token, deadline, error body.
+
+use crate::{CONNECT, Error};
+use reqwest::{Method, RequestBuilder, Response, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use wire::machines::ErrorBody;
+
+/// A client of one API. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<String>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the token.
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// One call before it is sent: what it is, for errors, and how long it may take.
+pub(crate) struct Call {
+    pub(crate) name: String,
+    pub(crate) request: RequestBuilder,
+}
+
+impl Client {
+    /// A client of the API at `base`, such as `http://127.0.0.1:4280`. Nothing
+    /// is sent yet. A token may carry its scheme word (R004).
+    ///
+    /// # Errors
+    /// [`Error::BadUrl`].
+    pub fn new(base: &str, token: Option<&str>) -> Result<Self, Error> {
+        let bad = |why: String| Error::BadUrl { url: base.to_owned(), why };
+        let url = Url::parse(base).map_err(|err| bad(err.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(bad("it must begin with http:// or https://".to_owned()));
+        }
+        let mut http = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .user_agent(concat!("updraft/", env!("CARGO_PKG_VERSION")));
+        if is_loopback(&url) {
+            // A proxy in the environment cannot reach our own loopback.
+            http = http.no_proxy();
+        }
+        let http = http.build().map_err(|err| bad(err.to_string()))?;
+        Ok(Self { http, base: url, token: token.map(str::to_owned) })
+    }
+
+    /// Base URL of the API.
+    pub fn base(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// A call to a path given in segments, which are escaped here.
+    pub(crate) fn call(&self, method: Method, path: &[&str]) -> Call {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        let name = format!("{method} {}", url.path());
+        let mut request = self.http.request(method, url);
+        if let Some(token) = &self.token {
+            let scheme = if token.contains(' ') { "" } else { "Bearer " };
+            request = request.header("authorization", format!("{scheme}{token}"));
+        }
+        Call { name, request }
+    }
+
+    /// Sends a call; an error status becomes [`Error::Api`].
+    pub(crate) async fn send(&self, call: Call) -> Result<Response, Error> {
+        let Call { name, request } = call;
+        let sent = request.send().await;
+        let answer = sent.map_err(|err| Error::transport(self.base(), &name, err))?;
+        if answer.status().is_success() || answer.status().as_u16() == 101 {
+            return Ok(answer);
+        }
+        Err(refusal(answer).await)
+    }
+
+    /// Sends a call and reads its JSON.
+    pub(crate) async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
+        let name = call.name.clone();
+        let answer = self.send(call).await?;
+        let bytes = answer.bytes().await;
+        let bytes = bytes.map_err(|err| Error::transport(self.base(), &name, err))?;
+        serde_json::from_slice(&bytes).map_err(|err| Error::answer(&name, err))
+    }
+
+    /// Sends a call whose answer has nothing to tell.
+    pub(crate) async fn done(&self, call: Call) -> Result<(), Error> {
+        self.send(call).await.map(drop)
+    }
+}
+
+impl Call {
+    pub(crate) fn within(mut self, limit: Duration) -> Self {
+        self.request = self.request.timeout(limit);
+        self
+    }
+
+    pub(crate) fn query(mut self, pairs: &[(&str, String)]) -> Self {
+        self.request = self.request.query(pairs);
+        self
+    }
+
+    pub(crate) fn body<T: Serialize + ?Sized>(mut self, body: &T) -> Self {
+        self.request = self.request.json(body);
+        self
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+/// Most bytes of an error body that are looked at.
+const ERROR_BODY: usize = 64 * 1024;
+
+async fn refusal(mut answer: Response) -> Error {
+    let status = answer.status();
+    let id = answer.headers().get("fly-request-id");
+    let request_id = id.and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > ERROR_BODY {
+            break;
+        }
+    }
+    let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| {
+        // Not our error shape: a proxy in between, or no Updraft at all.
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).trim().to_owned();
+        let reason = status.canonical_reason().unwrap_or("unknown status");
+        let sep = if text.is_empty() { "" } else { ": " };
+        let error = format!("HTTP {} {reason}{sep}{text}", status.as_u16());
+        ErrorBody { error, status: "unknown".into(), hint: None }
+    });
+    Error::Api { status: status.as_u16(), body, request_id }
+}
