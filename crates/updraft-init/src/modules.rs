@@ -1,0 +1,89 @@
+//! Kernel modules, in the two stages of `/modules/order`.
+//!
+//! A template of a guest is taken between the stages: what is needed to open
+//! the agent port comes first, block and network drivers only when the orders
+//! are here, so that they see the devices of the machine they end up in.
+
+use rustix::fs::{Mode, OFlags};
+use std::fmt::Write as _;
+
+/// Where the host's initramfs keeps modules.
+const DIR: &str = "/modules";
+/// The line between the two stages.
+const DIVIDER: &str = "--";
+
+/// Module files of both stages, in load order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ModuleOrder {
+    /// Needed to open the agent port.
+    pub(crate) early: Vec<String>,
+    /// Loaded when the orders are here.
+    pub(crate) late: Vec<String>,
+}
+
+impl ModuleOrder {
+    /// Reads `/modules/order`; a kernel with all drivers built in has none.
+    pub(crate) fn read() -> Self {
+        std::fs::read_to_string(format!("{DIR}/order")).map(|t| Self::parse(&t)).unwrap_or_default()
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut order = Self::default();
+        let mut late = false;
+        for line in text.lines().map(str::trim) {
+            match line {
+                "" => {}
+                DIVIDER => late = true,
+                comment if comment.starts_with('#') => {}
+                name if late => order.late.push(name.to_owned()),
+                name => order.early.push(name.to_owned()),
+            }
+        }
+        order
+    }
+}
+
+/// Loads modules and says which could not be loaded. A missing module is not an
+/// error here: what needed it says so better.
+pub(crate) fn load(names: &[String]) -> String {
+    let mut complaints = String::new();
+    for name in names {
+        if let Err(err) = load_one(name) {
+            let _ = writeln!(complaints, "cannot load kernel module {name}: {err}");
+        }
+    }
+    complaints
+}
+
+fn load_one(name: &str) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(format!("{DIR}/{name}"), flags, Mode::empty())?;
+    match rustix::system::finit_module(&file, c"", 0) {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// Frees the memory of the initramfs: modules and this program's file.
+pub(crate) fn forget() {
+    let _ = std::fs::remove_dir_all(DIR);
+    let _ = std::fs::remove_file("/init");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_divider_splits_the_stages() {
+        let order = ModuleOrder::parse("# why\nvirtio_ring.ko\nvirtio.ko\n\n--\n virtio_blk.ko\n");
+        assert_eq!(order.early, ["virtio_ring.ko", "virtio.ko"]);
+        assert_eq!(order.late, ["virtio_blk.ko"]);
+    }
+
+    #[test]
+    fn without_a_divider_everything_is_early() {
+        assert_eq!(ModuleOrder::parse("a.ko\r\nb.ko").early, ["a.ko", "b.ko"]);
+        assert_eq!(ModuleOrder::parse(""), ModuleOrder::default());
+    }
+}

@@ -1,0 +1,95 @@
+//! The agent port: a virtio-serial character device.
+//!
+//! While nobody is connected on the host's side the port reads as ended, cannot
+//! be written, and a plain poll of it returns at once with a hang-up, for ever.
+//! So it is waited for edge-triggered: one epoll instance holds the port alone,
+//! and the loop polls that instance. The driver wakes the port's waiters on
+//! input, on room for output, and when the host comes or goes; each is one edge.
+
+use rustix::event::epoll;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use wire::guest::{ToGuest, codec::Decoder};
+
+/// The port, and what is known of it since the last edge.
+pub(crate) struct Port {
+    file: OwnedFd,
+    edges: OwnedFd,
+    decoder: Decoder,
+    readable: bool,
+    writable: bool,
+    /// The host's side was seen to be closed since the last greeting.
+    hung_up: bool,
+    buffer: Vec<u8>,
+}
+
+impl Port {
+    /// Opens the device at `path`.
+    pub(crate) fn open(path: &str) -> rustix::io::Result<Self> {
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty())?;
+        let edges = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let want = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        epoll::add(&edges, &file, epoll::EventData::new_u64(0), want)?;
+        Ok(Self {
+            file,
+            edges,
+            decoder: Decoder::default(),
+            readable: true,
+            writable: true,
+            hung_up: false,
+            buffer: vec![0; 32 * 1024],
+        })
+    }
+
+    /// What the loop polls for input.
+    pub(crate) fn edges(&self) -> BorrowedFd<'_> {
+        self.edges.as_fd()
+    }
+
+    /// Takes the edge that [`Port::edges`] announced.
+    pub(crate) fn take_edge(&mut self) {
+        let mut events = Vec::with_capacity(1);
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let _ = epoll::wait(&self.edges, rustix::buffer::spare_capacity(&mut events), Some(&now));
+        self.readable = true;
+        self.writable = true;
+    }
+
+    /// Whether there may be input that [`Port::read`] has not taken yet.
+    pub(crate) fn may_read(&self) -> bool {
+        self.readable
+    }
+
+    /// Takes one buffer of input and the messages that it completes.
+    pub(crate) fn read(&mut self, messages: &mut Vec<ToGuest>) {
+        match rustix::io::read(&self.file, &mut self.buffer) {
+            Ok(0) => {
+                self.readable = false;
+                self.hung_up = true;
+            }
+            Ok(n) => self.decoder.feed(&self.buffer[..n], |message| messages.push(message)),
+            Err(Errno::INTR) => {}
+            // Anything else waits for the next edge, like "would block".
+            Err(_) => self.readable = false,
+        }
+    }
+
+    /// Whether the host has gone away since this was last asked.
+    pub(crate) fn take_hang_up(&mut self) -> bool {
+        std::mem::take(&mut self.hung_up)
+    }
+
+    /// Writes what the port takes now.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
+        while self.writable {
+            match rustix::io::write(&self.file, bytes) {
+                Ok(n) if n > 0 => return n,
+                Err(Errno::INTR) => {}
+                _ => self.writable = false,
+            }
+        }
+        0
+    }
+}

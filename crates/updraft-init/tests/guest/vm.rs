@@ -1,0 +1,397 @@
+//! A guest under QEMU, and the host's side of the agent port.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use wire::guest::codec::{Decoder, encode};
+use wire::guest::*;
+
+/// How long anything may take under emulation on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+const EARLY: [&str; 4] = ["virtio_ring", "virtio", "virtio_mmio", "virtio_console"];
+const LATE: [&str; 7] =
+    ["virtio_blk", "failover", "net_failover", "virtio_net", "virtio-rng", "squashfs", "overlay"];
+
+/// What all guests are booted from.
+pub(crate) struct Assets {
+    kernel: PathBuf,
+    initramfs: PathBuf,
+    root: PathBuf,
+}
+
+/// Builds the assets once; `None` if this machine cannot run guests.
+pub(crate) fn assets() -> Option<&'static Assets> {
+    static ASSETS: OnceLock<Option<Assets>> = OnceLock::new();
+    ASSETS.get_or_init(|| build_assets().map_err(|why| println!("SKIPPED: {why}")).ok()).as_ref()
+}
+
+fn build_assets() -> Result<Assets, String> {
+    for tool in ["qemu-system-x86_64", "mksquashfs", "mkfs.ext4", "busybox"] {
+        let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
+        if !found.is_ok_and(|o| o.status.success()) {
+            return Err(format!("{tool} is not installed"));
+        }
+    }
+    let kernel = fs::read_dir("/boot")
+        .map_err(|e| e.to_string())?
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.to_string_lossy().contains("vmlinuz-"))
+        .max_by_key(|p| p.to_string_lossy().contains("cloud"))
+        .ok_or("there is no kernel in /boot")?;
+    let release = kernel.to_string_lossy().split_once("vmlinuz-").expect("filtered").1.to_owned();
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-assets");
+    fs::create_dir_all(&dir).unwrap();
+    let initramfs = dir.join("initramfs");
+    write_initramfs(&initramfs, &init_binary(), &release)?;
+    let root = dir.join("root.squashfs");
+    write_root(&dir.join("root"), &root);
+    Ok(Assets { kernel, initramfs, root })
+}
+
+fn init_binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("UPDRAFT_INIT_BIN") {
+        return path.into();
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "-p", "updraft-init", "--profile", "guest"])
+        .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir", "target/guest"])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .current_dir(&workspace)
+        .status()
+        .unwrap();
+    assert!(built.success(), "the static binary builds");
+    workspace.join("target/guest/x86_64-unknown-linux-gnu/guest/updraft-init")
+}
+
+fn write_initramfs(path: &Path, init: &Path, release: &str) -> Result<(), String> {
+    let modules = Command::new("find").arg(format!("/lib/modules/{release}")).output().unwrap();
+    let modules = String::from_utf8(modules.stdout).unwrap();
+    let mut out = File::create(path).unwrap();
+    let mut add = |name: &str, mode: u32, content: &[u8]| {
+        let builder = cpio::newc::Builder::new(name).mode(mode);
+        let mut writer = builder.write(&mut out, u32::try_from(content.len()).unwrap());
+        writer.write_all(content).unwrap();
+        writer.finish().unwrap();
+    };
+    for name in ["proc", "sys", "dev", "modules"] {
+        add(name, 0o040_755, b"");
+    }
+    add("init", 0o100_755, &fs::read(init).unwrap());
+    for name in EARLY.iter().chain(&LATE) {
+        let file = format!("/{name}.ko");
+        let found = modules.lines().find(|line| line.ends_with(&file));
+        let found = found.ok_or(format!("kernel {release} has no plain module {name}.ko"))?;
+        add(&format!("modules{file}"), 0o100_644, &fs::read(found).unwrap());
+    }
+    let order = format!("{}.ko\n--\n{}.ko\n", EARLY.join(".ko\n"), LATE.join(".ko\n"));
+    add("modules/order", 0o100_644, order.as_bytes());
+    cpio::newc::trailer(&mut out).unwrap();
+    Ok(())
+}
+
+fn write_root(dir: &Path, image: &Path) {
+    let _ = fs::remove_dir_all(dir);
+    fs::create_dir_all(dir.join("bin")).unwrap();
+    fs::create_dir_all(dir.join("etc")).unwrap();
+    let busybox = Command::new("sh").args(["-c", "command -v busybox"]).output().unwrap();
+    let busybox = String::from_utf8(busybox.stdout).unwrap();
+    fs::copy(busybox.trim(), dir.join("bin/busybox")).unwrap();
+    let applets = Command::new(busybox.trim()).arg("--list").output().unwrap();
+    for applet in String::from_utf8(applets.stdout).unwrap().lines().filter(|a| *a != "busybox") {
+        std::os::unix::fs::symlink("busybox", dir.join("bin").join(applet)).unwrap();
+    }
+    let file = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
+    file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n");
+    file("etc/group", "root:x:0:\napp:x:1000:\nextra:x:2000:app\n");
+    file("etc/plain", "not a program\n");
+    std::os::unix::fs::symlink("/run/nowhere/resolv.conf", dir.join("etc/resolv.conf")).unwrap();
+    let _ = fs::remove_file(image);
+    let made = Command::new("mksquashfs").args([dir, image]).args(["-quiet", "-all-root"]).output();
+    assert!(made.unwrap().status.success());
+}
+
+/// A running guest, connected.
+pub(crate) struct Guest {
+    qemu: Child,
+    socket: PathBuf,
+    stream: UnixStream,
+    decoder: Decoder,
+    inbox: VecDeque<ToHost>,
+    session: u64,
+    /// Log so far.
+    pub(crate) log: String,
+    /// Log bytes that init said it dropped.
+    pub(crate) dropped: u64,
+    dir: tempfile::TempDir,
+}
+
+impl Guest {
+    /// Boots one; it is greeted and waits for orders.
+    pub(crate) fn boot(assets: &Assets, memory_mib: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = dir.path().join("scratch");
+        File::create(&scratch).unwrap().set_len(256 << 20).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&scratch).status().unwrap();
+        assert!(made.success());
+        let socket = dir.path().join("agent");
+        // QEMU gets the listening socket as its standard input, so that there
+        // is something to connect to before it runs.
+        let listener = UnixListener::bind(&socket).unwrap();
+        let drive = |id: &str, path: &Path, more: &str| {
+            format!("id={id},file={},format=raw,if=none{more}", path.display())
+        };
+        let qemu = Command::new("qemu-system-x86_64")
+            .args(["-M", "microvm,acpi=on,rtc=on", "-accel", "tcg", "-cpu", "qemu64", "-smp", "1"])
+            .args(["-m", &memory_mib.to_string(), "-nodefaults", "-no-user-config"])
+            .args(["-display", "none", "-no-reboot", "-kernel"])
+            .arg(&assets.kernel)
+            .arg("-initrd")
+            .arg(&assets.initramfs)
+            .args(["-append", &format!("console=ttyS0 quiet panic=-1 tsc_early_khz={}", khz())])
+            .args(["-serial", &format!("file:{}", dir.path().join("console").display())])
+            .args(["-device", "virtio-serial-device"])
+            .args(["-chardev", "socket,id=agent,fd=0,server=on,wait=off"])
+            .args(["-device", "virtserialport,chardev=agent,name=updraft.agent"])
+            .args(["-drive", &drive("root", &assets.root, ",readonly=on")])
+            .args(["-device", "virtio-blk-device,drive=root"])
+            .args(["-drive", &drive("scratch", &scratch, "")])
+            .args(["-device", "virtio-blk-device,drive=scratch"])
+            .args(["-netdev", "user,id=net,restrict=on"])
+            .args(["-device", "virtio-net-device,netdev=net"])
+            .args(["-device", "virtio-rng-device"])
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .spawn()
+            .unwrap();
+        let stream = UnixStream::connect(&socket).unwrap();
+        let mut guest = Self {
+            qemu,
+            socket,
+            stream,
+            decoder: Decoder::default(),
+            inbox: VecDeque::new(),
+            session: 0,
+            log: String::new(),
+            dropped: 0,
+            dir,
+        };
+        assert_eq!(guest.greet(), (Phase::AwaitsOrders, vec![]));
+        guest
+    }
+
+    /// Cuts the connection and makes a new one; the new session's welcome.
+    pub(crate) fn reconnect(&mut self) -> (Phase, Vec<Listener>) {
+        self.disconnect();
+        self.connect()
+    }
+
+    /// Goes away as a killed daemon does.
+    pub(crate) fn disconnect(&mut self) {
+        self.stream.shutdown(Shutdown::Both).unwrap();
+    }
+
+    /// Comes back.
+    pub(crate) fn connect(&mut self) -> (Phase, Vec<Listener>) {
+        self.stream = UnixStream::connect(&self.socket).unwrap();
+        self.decoder = Decoder::default();
+        self.inbox.clear();
+        self.greet()
+    }
+
+    fn greet(&mut self) -> (Phase, Vec<Listener>) {
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.session += 1;
+        let want = self.session;
+        self.tell(&ToGuest::Hello { version: VERSION, session: want });
+        loop {
+            // What comes before the welcome belongs to nobody.
+            if let ToHost::Welcome { version, session, phase, listening } = self.next_raw()
+                && session == want
+            {
+                assert_eq!(version, VERSION);
+                return (phase, listening);
+            }
+        }
+    }
+
+    /// Sends a message.
+    pub(crate) fn tell(&mut self, message: &ToGuest) {
+        self.stream.write_all(&encode(message)).unwrap();
+    }
+
+    fn next_raw(&mut self) -> ToHost {
+        let began = Instant::now();
+        loop {
+            if let Some(message) = self.inbox.pop_front() {
+                return message;
+            }
+            let mut bytes = [0; 65536];
+            let got = self.stream.read(&mut bytes);
+            let Ok(n @ 1..) = got else { self.give_up(&format!("reading gave {got:?}")) };
+            let (decoder, inbox) = (&mut self.decoder, &mut self.inbox);
+            decoder.feed(&bytes[..n], |message| inbox.push_back(message));
+            if began.elapsed() > PATIENCE {
+                self.give_up("no message");
+            }
+        }
+    }
+
+    fn give_up(&self, why: &str) -> ! {
+        let console = fs::read_to_string(self.dir.path().join("console")).unwrap_or_default();
+        panic!("{why}\nlog:\n{}\nconsole:\n{console}", self.log);
+    }
+
+    /// The next message that is not about the log.
+    pub(crate) fn next(&mut self) -> ToHost {
+        loop {
+            match self.next_raw() {
+                ToHost::Log(source, bytes) => {
+                    let text = String::from_utf8_lossy(&bytes);
+                    self.log.push_str(if source == LogSource::Stderr { "!" } else { "" });
+                    self.log.push_str(&text);
+                }
+                ToHost::LogDropped(bytes) => self.dropped += bytes,
+                other => return other,
+            }
+        }
+    }
+
+    /// Reads on until `want` finds what it looks for.
+    pub(crate) fn until<T>(&mut self, mut want: impl FnMut(&ToHost) -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            let message = self.next();
+            if let Some(found) = want(&message) {
+                return found;
+            }
+            if began.elapsed() > PATIENCE {
+                self.give_up("it never came");
+            }
+        }
+    }
+
+    /// Gives orders and waits for the main process to run.
+    pub(crate) fn run(&mut self, orders: Orders) -> Vec<(String, f64)> {
+        self.tell(&ToGuest::Orders(Box::new(orders)));
+        self.until(|m| match m {
+            ToHost::Running { stages_ms, .. } => Some(Ok(stages_ms.clone())),
+            ToHost::OrdersFailed(error) => Some(Err(error.clone())),
+            _ => None,
+        })
+        .unwrap_or_else(|error| self.give_up(&error))
+    }
+
+    /// Runs a command to its end: exit, output, standard error.
+    pub(crate) fn exec(&mut self, id: ExecId, exec: Exec, input: &[u8]) -> (Exit, Vec<u8>, String) {
+        self.tell(&ToGuest::Exec(id, exec));
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut left = input;
+        let mut credit = WINDOW as usize;
+        let mut ended = false;
+        loop {
+            while credit > 0 && !left.is_empty() {
+                let n = left.len().min(credit).min(MAX_CHUNK);
+                self.tell(&ToGuest::ExecInput(id, left[..n].to_vec()));
+                left = &left[n..];
+                credit -= n;
+            }
+            if left.is_empty() && !std::mem::replace(&mut ended, true) {
+                self.tell(&ToGuest::ExecInput(id, Vec::new()));
+            }
+            match self.next() {
+                ToHost::ExecOutput(of, stream, bytes) if of == id => {
+                    let to = if stream == Output::Stderr { &mut err } else { &mut out };
+                    to.extend_from_slice(&bytes);
+                    let taken = u32::try_from(bytes.len()).unwrap();
+                    self.tell(&ToGuest::ExecCredit(id, taken));
+                }
+                ToHost::ExecCredit(of, more) if of == id => credit += more as usize,
+                ToHost::ExecExited(of, exit) if of == id => {
+                    return (exit, out, String::from_utf8(err).unwrap());
+                }
+                ToHost::ExecFailed(of, error) if of == id => {
+                    return (Exit { code: -1, ..Exit::default() }, vec![], error);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Runs a shell line as root.
+    pub(crate) fn shell(&mut self, id: ExecId, line: &str) -> (i32, String) {
+        let exec = Exec { argv: argv(&["sh", "-c", line]), ..Exec::default() };
+        let (exit, out, err) = self.exec(id, exec, b"");
+        (exit.code, String::from_utf8(out).unwrap() + &err)
+    }
+
+    /// Waits for the end of the main process.
+    pub(crate) fn exited(&mut self) -> Exit {
+        self.until(|m| if let ToHost::Exited(exit) = m { Some(*exit) } else { None })
+    }
+
+    /// Orders power off and waits for QEMU to end by itself.
+    pub(crate) fn power_off(mut self) {
+        self.tell(&ToGuest::PowerOff);
+        // The port closes when QEMU does.
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest);
+        assert_eq!(self.qemu.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// The host's TSC frequency, which spares the guest a calibration that can hang.
+fn khz() -> u64 {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let mhz = info.lines().find(|l| l.starts_with("cpu MHz")).and_then(|l| l.split(": ").nth(1));
+    mhz.and_then(|m| m.parse::<f64>().ok()).map_or(2_000_000, |m| (m * 1000.0) as u64)
+}
+
+/// Owned words.
+pub(crate) fn argv(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+/// Orders to run a shell line.
+pub(crate) fn orders(line: &str) -> Orders {
+    Orders {
+        hostname: "3d8d413b29d089".into(),
+        now: 1_800_000_000_000_000_000,
+        entropy: (0..64).collect(),
+        root: Device { path: "/dev/vda".into(), fstype: "squashfs".into() },
+        scratch: Device { path: "/dev/vdb".into(), fstype: "ext4".into() },
+        net: Some(Net {
+            ipv4: [172, 19, 0, 2].into(),
+            ipv4_prefix: 30,
+            ipv4_gateway: [172, 19, 0, 1].into(),
+            ipv6: "fdaa:0:1:a7b:1::2".parse().unwrap(),
+            ipv6_prefix: 112,
+            ipv6_gateway: "fdaa:0:1:a7b:1::1".parse().unwrap(),
+            mtu: 1420,
+        }),
+        resolv_conf: "nameserver fdaa::3\n".into(),
+        hosts: "127.0.0.1 localhost\n".into(),
+        files: vec![GuestFile {
+            path: "/srv/deep/secret".into(),
+            mode: 0o640,
+            content: b"told\n".to_vec(),
+        }],
+        main: Main { argv: argv(&["sh", "-c", line]), ..Main::default() },
+        swap_mib: 0,
+        log_buffer: 256 * 1024,
+    }
+}
