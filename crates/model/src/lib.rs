@@ -7,8 +7,13 @@
 //! - [`address`]: every address a machine has, from two numbers.
 //! - [`size`]: guest presets and what sizes are allowed.
 //! - [`name`]: generated machine names.
+//! - [`signal`]: Linux signals by name and number.
 
 pub mod address;
+pub mod autostop;
 pub mod id;
 pub mod life;
+pub mod name;
 pub mod restart;
+pub mod signal;
+pub mod size;

@@ -1,1 +1,3 @@
 //! Honest fakes of all ports and the contract tests that the real ones pass too.
+
+pub mod store;
