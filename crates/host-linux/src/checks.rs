@@ -1,1 +1,227 @@
-//! x
+//! What a host must have for its machines' network and disks, for `doctor`.
+
+use crate::config::NetworkConfig;
+use crate::{nft, ruleset, scratch, sysctl, tap};
+use camino::Utf8Path;
+use std::fs;
+use std::process::Stdio;
+use tokio::process::Command;
+use worker::ports::PortError;
+
+/// Below this, machines with usual scratch disks soon fail.
+const LOW_SPACE: u64 = 2 << 30;
+
+/// What one check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it is.
+    pub state: State,
+    /// What was found, in a few words.
+    pub found: String,
+    /// What to do about it; empty if nothing.
+    pub remedy: String,
+}
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// It works, but worse than it could, or `prepare` will see to it.
+    Warn,
+    /// Machines cannot start, or not reach what they should.
+    Fail,
+}
+
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, state: State::Ok, found: found.into(), remedy: String::new() }
+    }
+
+    fn warn(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, state: State::Warn, found: found.into(), remedy: remedy.into() }
+    }
+
+    fn fail(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { state: State::Fail, ..Self::warn(name, found, remedy) }
+    }
+}
+
+/// Checks what [`crate::LinuxNetwork`] needs. Changes nothing.
+pub async fn network(config: &NetworkConfig) -> Vec<Check> {
+    let mut checks = vec![privileges(), tun_device(), forwarding()];
+    match nft::chains("").await {
+        Ok(chains) => {
+            checks.push(Check::ok("nftables", "nft works"));
+            let mut droppers = nft_droppers(&chains);
+            droppers.extend(legacy_dropper().await);
+            checks.push(foreign_firewall(&droppers, config));
+        }
+        Err(err) => checks.push(Check::fail(
+            "nftables",
+            rt::chain(&err),
+            "install the package nftables, load the module nf_tables, and run as root",
+        )),
+    }
+    checks
+}
+
+/// Checks what scratch disks and images in `data_dir` need. Writes and removes
+/// two small files there.
+pub fn disks(data_dir: &Utf8Path) -> Vec<Check> {
+    let mut checks = vec![mkfs()];
+    match scratch::probe(data_dir) {
+        Ok((free, reflinks)) => {
+            checks.push(free_space(data_dir, free));
+            checks.push(if reflinks {
+                Check::ok("reflinks", format!("{data_dir} copies files without copying data"))
+            } else {
+                Check::warn(
+                    "reflinks",
+                    format!(
+                        "the file system of {data_dir} has none, so copies take space and time"
+                    ),
+                    "put the data directory on XFS or Btrfs",
+                )
+            });
+        }
+        Err(err) => checks.push(Check::fail(
+            "data directory",
+            format!("{data_dir}: {err}"),
+            "make it, writable for root",
+        )),
+    }
+    checks
+}
+
+fn privileges() -> Check {
+    let name = "privileges";
+    let admin = rustix::thread::CapabilitySet::NET_ADMIN;
+    match rustix::thread::capabilities(None) {
+        Ok(sets) if sets.effective.contains(admin) => Check::ok(name, "CAP_NET_ADMIN"),
+        Ok(_) => Check::fail(name, "no CAP_NET_ADMIN", "run as root"),
+        Err(err) => Check::fail(name, format!("unknown: {err}"), "run as root"),
+    }
+}
+
+fn tun_device() -> Check {
+    match fs::File::options().read(true).write(true).open(tap::DEVICE) {
+        Ok(_) => Check::ok("taps", format!("{} opens", tap::DEVICE)),
+        Err(err) => Check::fail(
+            "taps",
+            format!("open {}: {err}", tap::DEVICE),
+            "load the module (`modprobe tun`); in a container, pass the device in; run as root",
+        ),
+    }
+}
+
+fn forwarding() -> Check {
+    let name = "forwarding";
+    let values = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].map(sysctl::get);
+    let text = |value: &Result<String, PortError>| match value {
+        Ok(value) => value.clone(),
+        Err(err) => rt::chain(err),
+    };
+    let found = format!("IPv4 {}, IPv6 {}", text(&values[0]), text(&values[1]));
+    match &values {
+        [Ok(v4), Ok(v6)] if v4 == "1" && v6 == "1" => Check::ok(name, found),
+        [Ok(_), Ok(_)] => Check::warn(name, found, "nothing to do: `updraft up` turns it on"),
+        _ => Check::fail(name, found, "use a kernel with IPv4 and IPv6"),
+    }
+}
+
+/// Forward hooks of others that drop what nobody accepts.
+fn nft_droppers(chains: &[serde_json::Value]) -> Vec<String> {
+    let text = |chain: &serde_json::Value, key: &str| chain[key].as_str().unwrap_or("").to_owned();
+    chains
+        .iter()
+        .filter(|chain| chain["hook"] == "forward" && chain["policy"] == "drop")
+        .map(|chain| ["family", "table", "name"].map(|key| text(chain, key)).join(" "))
+        .collect()
+}
+
+/// The old iptables is not seen by `nft`. It is only asked if it is in use.
+async fn legacy_dropper() -> Option<String> {
+    let tables = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
+    if !tables.lines().any(|table| table == "filter") {
+        return None;
+    }
+    let output = Command::new("iptables-legacy")
+        .args(["-S", "FORWARD"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .ok()?;
+    let drops = String::from_utf8_lossy(&output.stdout).contains("-P FORWARD DROP");
+    drops.then(|| "iptables-legacy FORWARD".to_owned())
+}
+
+fn foreign_firewall(droppers: &[String], config: &NetworkConfig) -> Check {
+    let name = "other firewalls";
+    if droppers.is_empty() {
+        return Check::ok(name, "none drops what is forwarded by policy");
+    }
+    let taps = format!("ud{}", config.tag);
+    Check::warn(
+        name,
+        format!("dropping by policy what is forwarded: {}", droppers.join(", ")),
+        format!(
+            "unless it has such rules, let our taps through: \
+             `iptables -I DOCKER-USER -i {taps}+ -j ACCEPT` and the same with `-o` (Docker), or \
+             `nft insert rule <chain> iifname \"{taps}*\" accept` and the same with `oifname`; \
+             table {} still confines the guests",
+            ruleset::table(config.tag)
+        ),
+    )
+}
+
+fn mkfs() -> Check {
+    let tried = std::process::Command::new("mkfs.ext4").arg("-V").stdin(Stdio::null()).output();
+    match tried {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Check::ok("mkfs.ext4", said.lines().next().unwrap_or("there").to_owned())
+        }
+        Err(err) => Check::fail("mkfs.ext4", err.to_string(), "install the package e2fsprogs"),
+    }
+}
+
+fn free_space(data_dir: &Utf8Path, free: u64) -> Check {
+    let found = format!("{} MiB free for {data_dir}", free >> 20);
+    if free < LOW_SPACE {
+        Check::warn("free space", found, "free some space, or move the data directory")
+    } else {
+        Check::ok("free space", found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_forward_hooks_that_drop_are_named() {
+        let chains = [
+            json!({"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}),
+            json!({"family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "policy": "drop"}),
+            json!({"family": "inet", "table": "t", "name": "f", "hook": "forward", "policy": "accept"}),
+            json!({"family": "inet", "table": "t", "name": "plain"}),
+        ];
+        assert_eq!(nft_droppers(&chains), ["ip filter FORWARD"]);
+    }
+
+    #[test]
+    fn the_disks_of_a_directory_that_is_and_one_that_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let names: Vec<_> = disks(dir).iter().map(|check| check.name).collect();
+        assert_eq!(names, ["mkfs.ext4", "free space", "reflinks"]);
+        assert_eq!(dir.read_dir_utf8().unwrap().count(), 0);
+        let missing = disks(&dir.join("missing"));
+        assert_eq!(missing[1].state, State::Fail);
+    }
+}

@@ -21,6 +21,7 @@
 use crate::config::{NetworkConfig, Tag, parse_slot};
 use model::address::Slot;
 use std::fmt::Write;
+use std::net::Ipv6Addr;
 use worker::ports::Link;
 
 /// Metadata services of cloud providers: whoever reaches them is the host, as
@@ -29,6 +30,9 @@ use worker::ports::Link;
 const METADATA4: &str = "169.254.0.0/16, 100.100.100.200, 192.0.0.192, 168.63.129.16";
 /// AWS, GCP; with all of 6PN, which never leaves by way of the uplink.
 const METADATA6: &str = "fd00:ec2::/32, fd20:ce::/64, fdaa::/16";
+
+/// Neighbour discovery.
+const ND: &str = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }";
 
 /// Maps from a tap's name to a chain of its machine.
 const MAPS: [(&str, &str); 4] =
@@ -72,13 +76,12 @@ const CHAINS: [(&str, &str); 7] = [
 
 fn rules(config: &NetworkConfig, ours: &str) -> Vec<String> {
     let (base, length) = config.pool.cidr();
-    let nd = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }";
     let mut rules = vec![
         "prerouting iifname vmap @pins".to_owned(),
         format!("prerouting iifname {ours} counter drop"),
         // Guest to host: replies, neighbour discovery, ping of the gateway.
         format!("input iifname != {ours} accept"),
-        format!("input {nd} ip6 hoplimit 255 accept"),
+        format!("input {ND} ip6 hoplimit 255 accept"),
         "input fib daddr . iif type local icmp type echo-request iifname vmap @news".to_owned(),
         "input fib daddr . iif type local icmpv6 type echo-request iifname vmap @news".to_owned(),
         "input ct state established,related iifname vmap @flows".to_owned(),
@@ -86,7 +89,9 @@ fn rules(config: &NetworkConfig, ours: &str) -> Vec<String> {
         format!("forward iifname {ours} goto from_guest"),
         format!("forward oifname {ours} goto to_guest"),
         // Guest to guest: 6PN of one network. A tap without a map entry: nothing.
-        format!("from_guest oifname {ours} iifname vmap @peers"),
+        // Only the address that a machine has: asking the host to look for all
+        // others of a block would fill the neighbour table.
+        format!("from_guest oifname {ours} ip6 daddr & ::ffff == ::2 iifname vmap @peers"),
         format!("from_guest oifname {ours} counter drop"),
         // Guest to the world. The pool's own addresses without a tap are dropped
         // here, or they would leave by the default route.
@@ -110,7 +115,7 @@ fn rules(config: &NetworkConfig, ours: &str) -> Vec<String> {
         // Host to guest: all, but no flow of an earlier machine in this slot;
         // the host's end of such a one learns at once.
         format!("output oifname != {ours} accept"),
-        format!("output {nd} accept"),
+        format!("output {ND} accept"),
         "output ct state new oifname vmap @news".to_owned(),
         "output ct state established,related oifname vmap @flows".to_owned(),
         "output meta l4proto tcp reject with tcp reset".to_owned(),
@@ -131,13 +136,12 @@ pub fn machine(tag: Tag, link: &Link, mark: u32) -> String {
     let bodies = [
         ("pin", format!("ip saddr {} accept", own.ipv4)),
         ("pin", format!("ip6 saddr {} accept", own.ipv6)),
-        // A guest that is asking whether its address is free has none; one that
-        // speaks to its neighbour (us) may use its link-local address.
+        // A guest that asks whether its address is free has none yet; one that
+        // asks for its neighbour may use the link-local address of its MAC. Any
+        // other would fill the neighbour table, which all machines share.
         (
             "pin",
-            "ip6 saddr { ::, fe80::/10 } icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } \
-             ip6 hoplimit 255 accept"
-                .to_owned(),
+            format!("ip6 saddr {{ ::, {} }} {ND} ip6 hoplimit 255 accept", link_local(own.mac)),
         ),
         ("pin", "counter drop".to_owned()),
         ("net", format!("ip6 daddr {net_a:x}:{net_b:x}:{net_c:x}::/48 accept")),
@@ -181,6 +185,13 @@ pub fn remove(tag: Tag) -> String {
 pub(crate) fn slot_of_chain(chain: &str) -> Option<Slot> {
     let (part, slot) = chain.split_once('_')?;
     MAPS.iter().any(|(_, chain)| *chain == part).then(|| parse_slot(slot)).flatten()
+}
+
+/// The address that a card gives itself (RFC 4291, appendix A).
+fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    let group = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+    let host = [group(a ^ 2, b), group(c, 0xff), group(0xfe, d), group(e, f)];
+    Ipv6Addr::new(0xfe80, 0, 0, 0, host[0], host[1], host[2], host[3])
 }
 
 fn fresh_chains(tag: Tag, slot: Slot) -> String {
@@ -256,7 +267,7 @@ mod tests {
             add rule inet updraft_e45e input counter drop
             add rule inet updraft_e45e forward iifname "ude45e*" goto from_guest
             add rule inet updraft_e45e forward oifname "ude45e*" goto to_guest
-            add rule inet updraft_e45e from_guest oifname "ude45e*" iifname vmap @peers
+            add rule inet updraft_e45e from_guest oifname "ude45e*" ip6 daddr & ::ffff == ::2 iifname vmap @peers
             add rule inet updraft_e45e from_guest oifname "ude45e*" counter drop
             add rule inet updraft_e45e from_guest ip daddr { 169.254.0.0/16, 100.100.100.200, 192.0.0.192, 168.63.129.16, 172.30.0.0/16 } counter drop
             add rule inet updraft_e45e from_guest ip6 daddr { fd00:ec2::/32, fd20:ce::/64, fdaa::/16 } counter drop
@@ -295,7 +306,7 @@ mod tests {
             flush chain inet updraft_e45e flow_0007
             add rule inet updraft_e45e pin_0007 ip saddr 172.30.0.30 accept
             add rule inet updraft_e45e pin_0007 ip6 saddr fdaa:0:9:0:1:0:8:2 accept
-            add rule inet updraft_e45e pin_0007 ip6 saddr { ::, fe80::/10 } icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept
+            add rule inet updraft_e45e pin_0007 ip6 saddr { ::, fe80::75:ff:fe01:7 } icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept
             add rule inet updraft_e45e pin_0007 counter drop
             add rule inet updraft_e45e net_0007 ip6 daddr fdaa:0:9::/48 accept
             add rule inet updraft_e45e net_0007 counter drop

@@ -97,10 +97,14 @@ fn machines_reach_each_other_over_6pn_of_one_network_alone() {
         assert_eq!(recv(&sink).0, "host");
     }
 
-    // In one network, IPv4 is closed all the same, and 6PN open.
+    // In one network, IPv4 is closed all the same, and 6PN open for the one
+    // address that the machine was given.
+    let extra = std::net::Ipv6Addr::from_bits(b.addresses.ipv6.to_bits() + 3);
+    b.takes(&format!("{extra}/128"));
     let sink = b.ns.udp("[::]:0");
     let port = sink.local_addr().unwrap().port();
     a.ns.udp("0.0.0.0:0").send_to(b"ipv4", (b.addresses.ipv4, port)).unwrap();
+    a.ns.udp("[::]:0").send_to(b"extra", (extra, port)).unwrap();
     a.ns.udp("[::]:0").send_to(b"6pn", (b.addresses.ipv6, port)).unwrap();
     let (word, from) = recv(&sink);
     assert_eq!((word.as_str(), from.ip()), ("6pn", a.addresses.ipv6.into()));
@@ -315,4 +319,24 @@ fn many_machines_come_and_go_at_once() {
         drop(nics);
     });
     assert_eq!(host.ns.state(), before);
+}
+
+#[test]
+fn doctor_names_a_foreign_firewall() {
+    if !can_run() {
+        return;
+    }
+    use host_linux::checks::{State, network};
+    let host = Host::new();
+    let config = host.config.clone();
+    let checks = host.net(move |_| async move { network(&config).await });
+    assert!(checks.iter().all(|check| check.state != State::Fail), "{checks:?}");
+    assert!(checks.iter().any(|c| c.name == "forwarding" && c.state == State::Warn), "{checks:?}");
+    host.prepare();
+    host.ns.sh("nft add table ip filter; nft add chain ip filter FORWARD '{ type filter hook forward priority 0; policy drop; }'");
+    let config = host.config.clone();
+    let checks = host.net(move |_| async move { network(&config).await });
+    let bad: Vec<_> = checks.iter().filter(|check| check.state != State::Ok).collect();
+    assert_eq!(bad.len(), 1, "{bad:?}");
+    assert!(bad[0].found.contains("ip filter FORWARD"), "{bad:?}");
 }

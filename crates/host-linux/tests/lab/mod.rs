@@ -1,6 +1,9 @@
 //! A laboratory: network namespaces for a host, its guests and the internet,
 //! and pumps that play the VMs between a tap's descriptor and a guest's card.
 
+// Test code, though clippy cannot tell outside of `#[test]` functions.
+#![allow(clippy::unwrap_used)]
+
 use host_linux::{LinuxNetwork, NetworkConfig, Tag};
 use model::address::{Addresses, Ipv4Pool, Slot, plan};
 use model::id::{HostId, NetworkId};
