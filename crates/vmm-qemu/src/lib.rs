@@ -1,1 +1,33 @@
-//! worker::Hypervisor on QEMU microvm, jailed.
+//! `worker::ports::Hypervisor` on QEMU microvm, jailed.
+//!
+//! ```text
+//! daemon: driver ── boot dir, cgroups, sockets ──► launcher `__jail` (one thread)
+//!    │                                                │ own uid, cgroups, namespaces,
+//!    │ QMP, agent port (unix sockets)                 │ root, no capabilities
+//!    └──────────────────────────────────────────────► exec QEMU (seccomp sandbox)
+//! ```
+//!
+//! A VM outlives the daemon: nothing of it hangs on a pipe or a parent. What
+//! there is of a boot is found by its directory and its cgroups, and its process
+//! is recognised by number, start time and command line before it is touched.
+
+pub mod cgroup;
+pub mod config;
+pub mod doctor;
+pub mod driver;
+pub mod initramfs;
+pub mod jail;
+pub mod kernel;
+pub mod probe;
+
+mod args;
+mod bootdir;
+mod launch;
+mod monitor;
+mod process;
+mod qmp;
+mod words;
+
+pub use config::{Accelerator, GuestImage, JailConfig, QemuConfig};
+pub use doctor::doctor_checks;
+pub use driver::QemuHypervisor;

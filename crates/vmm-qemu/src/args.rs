@@ -1,0 +1,206 @@
+//! The command line of QEMU and of the guest's kernel. Pure.
+
+use crate::config::Accelerator;
+use crate::jail::{Fd, INITRAMFS, VMLINUZ};
+use worker::ports::PortError;
+
+/// Bytes of guest console kept in memory by QEMU, whatever the guest prints; a
+/// power of two.
+pub(crate) const CONSOLE_BYTES: u32 = 64 * 1024;
+
+/// Translated code that emulation keeps. QEMU's own default is a gigabyte.
+pub(crate) const TB_MIB: u32 = 64;
+
+/// Longest command line of an x86 kernel (`COMMAND_LINE_SIZE`), with its NUL.
+const CMDLINE_MAX: usize = 2048;
+
+/// What the command line depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    /// Shown in the process list, and what a VM is recognised by.
+    pub(crate) name: String,
+    pub(crate) accelerator: Accelerator,
+    pub(crate) vcpus: u32,
+    pub(crate) memory_mib: u32,
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) kernel_args: Vec<String>,
+    /// Frequency of the host's TSC as the kernel sees it, if known.
+    pub(crate) tsc_khz: Option<u64>,
+}
+
+/// Arguments for QEMU, without its name.
+pub(crate) fn qemu(shape: &Shape) -> Result<Vec<String>, PortError> {
+    let (accel, cpu) = match shape.accelerator {
+        Accelerator::Kvm => ("kvm".to_owned(), "host"),
+        Accelerator::Tcg => (format!("tcg,thread=multi,tb-size={TB_MIB}"), "qemu64"),
+    };
+    let mut args = Args::default();
+    args.flag("-nodefaults").flag("-no-user-config");
+    args.pair("-name", format!("updraft-{}", shape.name));
+    args.pair("-display", "none");
+    args.pair("-M", "microvm,acpi=on,rtc=on,isa-serial=on");
+    args.pair("-accel", accel).pair("-cpu", cpu);
+    args.pair("-smp", shape.vcpus.to_string()).pair("-m", shape.memory_mib.to_string());
+    args.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    // A guest that is over stays, halted, until the daemon has read its last words.
+    args.pair("-action", "reboot=shutdown,shutdown=pause");
+    args.pair("-kernel", VMLINUZ).pair("-initrd", INITRAMFS);
+    args.pair("-append", cmdline(shape)?);
+    args.pair("-chardev", format!("socket,id=qmp,fd={},server=on,wait=off", Fd::Qmp as i32));
+    args.pair("-mon", "chardev=qmp,mode=control");
+    args.pair("-chardev", format!("ringbuf,id=console,size={CONSOLE_BYTES}"));
+    args.pair("-serial", "chardev:console");
+    args.device("virtio-serial-device");
+    args.pair("-chardev", format!("socket,id=agent,fd={},server=on,wait=off", Fd::Agent as i32));
+    args.device("virtserialport,chardev=agent,name=updraft.agent");
+    args.disk("root", Fd::Root, "read-only=on");
+    args.disk("scratch", Fd::Scratch, "discard=unmap,detect-zeroes=unmap");
+    if let Some(mac) = shape.mac {
+        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        args.pair("-netdev", format!("tap,id=net,fd={}", Fd::Tap as i32));
+        args.device(&format!("virtio-net-device,netdev=net,mac={mac}"));
+    }
+    args.pair("-object", "rng-builtin,id=rng").device("virtio-rng-device,rng=rng");
+    Ok(args.0)
+}
+
+/// The kernel's command line.
+fn cmdline(shape: &Shape) -> Result<String, PortError> {
+    // `panic=-1`: a panic ends the VM at once instead of looping for ever.
+    let mut words = vec!["console=ttyS0".to_owned(), "quiet".into(), "panic=-1".into()];
+    if let (Accelerator::Tcg, Some(khz)) = (shape.accelerator, shape.tsc_khz) {
+        // Without it about one emulated boot in twelve hangs on a busy host.
+        words.push(format!("tsc_early_khz={khz}"));
+    }
+    for word in &shape.kernel_args {
+        if word.is_empty() || !word.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
+            let problem = "not one word of visible ASCII characters without quotes";
+            return Err(PortError::plain(format!("kernel argument {word:?} is refused: {problem}")));
+        }
+        words.push(word.clone());
+    }
+    let line = words.join(" ");
+    if line.len() >= CMDLINE_MAX {
+        let problem = format!("kernel arguments make {} bytes, {CMDLINE_MAX} are too many", line.len());
+        return Err(PortError::plain(problem));
+    }
+    Ok(line)
+}
+
+/// `cpu MHz` of the first processor in `/proc/cpuinfo`, in kHz.
+pub(crate) fn tsc_khz(cpuinfo: &str) -> Option<u64> {
+    let line = cpuinfo.lines().find(|line| line.starts_with("cpu MHz"))?;
+    let mhz: f64 = line.split_once(':')?.1.trim().parse().ok()?;
+    (mhz > 1.0).then_some((mhz * 1000.0) as u64)
+}
+
+#[derive(Default)]
+struct Args(Vec<String>);
+
+impl Args {
+    fn flag(&mut self, flag: &str) -> &mut Self {
+        self.0.push(flag.into());
+        self
+    }
+
+    fn pair(&mut self, flag: &str, value: impl Into<String>) -> &mut Self {
+        self.0.extend([flag.into(), value.into()]);
+        self
+    }
+
+    fn device(&mut self, value: &str) -> &mut Self {
+        self.pair("-device", value)
+    }
+
+    /// A disk on an inherited descriptor: no path of it exists in the jail. The
+    /// image belongs to one VM or is read-only, so it needs no lock.
+    fn disk(&mut self, name: &str, fd: Fd, options: &str) -> &mut Self {
+        let fd = fd as i32;
+        self.pair("-add-fd", format!("set={fd},fd={fd}"));
+        let file = format!("driver=file,node-name={name},filename=/dev/fdset/{fd},locking=off");
+        self.pair("-blockdev", format!("{file},{options}"));
+        self.device(&format!("virtio-blk-device,drive={name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    fn shape() -> Shape {
+        Shape {
+            name: "00000000000001-01J".into(),
+            accelerator: Accelerator::Tcg,
+            vcpus: 2,
+            memory_mib: 256,
+            mac: Some([2, 0, 0, 0, 0, 0xa1]),
+            kernel_args: vec!["updraft.x=1".into()],
+            tsc_khz: Some(2_596_120),
+        }
+    }
+
+    #[test]
+    fn the_command_line_of_an_emulated_vm() {
+        let args = qemu(&shape()).unwrap();
+        let mut text = String::new();
+        for arg in &args {
+            text.push_str(if arg.starts_with('-') { "\n" } else { " " });
+            text.push_str(arg);
+        }
+        expect![[r#"
+            -nodefaults
+            -no-user-config
+            -name updraft-00000000000001-01J
+            -display none
+            -M microvm,acpi=on,rtc=on,isa-serial=on
+            -accel tcg,thread=multi,tb-size=64
+            -cpu qemu64
+            -smp 2
+            -m 256
+            -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+            -action reboot=shutdown,shutdown=pause
+            -kernel /vm/vmlinuz
+            -initrd /vm/initramfs
+            -append console=ttyS0 quiet panic=-1 tsc_early_khz=2596120 updraft.x=1
+            -chardev socket,id=qmp,fd=4,server=on,wait=off
+            -mon chardev=qmp,mode=control
+            -chardev ringbuf,id=console,size=65536
+            -serial chardev:console
+            -device virtio-serial-device
+            -chardev socket,id=agent,fd=3,server=on,wait=off
+            -device virtserialport,chardev=agent,name=updraft.agent
+            -add-fd set=5,fd=5
+            -blockdev driver=file,node-name=root,filename=/dev/fdset/5,locking=off,read-only=on
+            -device virtio-blk-device,drive=root
+            -add-fd set=6,fd=6
+            -blockdev driver=file,node-name=scratch,filename=/dev/fdset/6,locking=off,discard=unmap,detect-zeroes=unmap
+            -device virtio-blk-device,drive=scratch
+            -netdev tap,id=net,fd=8
+            -device virtio-net-device,netdev=net,mac=02:00:00:00:00:a1
+            -object rng-builtin,id=rng
+            -device virtio-rng-device,rng=rng"#]].assert_eq(text.trim_start());
+    }
+
+    #[test]
+    fn kvm_takes_the_hosts_cpu_and_no_clock_hint() {
+        let args = qemu(&Shape { accelerator: Accelerator::Kvm, mac: None, ..shape() }).unwrap();
+        let text = args.join(" ");
+        assert!(text.contains("-accel kvm -cpu host"), "{text}");
+        assert!(!text.contains("tsc_early") && !text.contains("virtio-net"), "{text}");
+    }
+
+    #[test]
+    fn kernel_arguments_that_are_refused() {
+        for bad in ["", "a b", "a\tb", "a\"b", "ä", "a\0", &"x".repeat(2048)] {
+            let shape = Shape { kernel_args: vec![bad.into()], ..shape() };
+            assert!(qemu(&shape).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_clock_from_cpuinfo() {
+        assert_eq!(tsc_khz("processor\t: 0\ncpu MHz\t\t: 2596.120\n"), Some(2_596_120));
+        assert_eq!(tsc_khz("processor\t: 0\n"), None);
+    }
+}

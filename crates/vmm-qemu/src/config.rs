@@ -1,0 +1,132 @@
+//! What the driver is told once, and finding QEMU.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+use std::process::Command;
+use std::time::Duration;
+use worker::ports::PortError;
+
+/// Everything the driver is told.
+#[derive(Clone, Debug)]
+pub struct QemuConfig {
+    /// Directory of the VMs, such as `<data>/vms`; made if absent, mode 0700.
+    pub run_dir: Utf8PathBuf,
+    /// Tells daemons on one host apart; part of cgroup names. Lower-case
+    /// letters, digits and dashes, at most 32.
+    pub instance: String,
+    /// The QEMU program, from [`find_qemu`].
+    pub qemu: Utf8PathBuf,
+    /// Kernel and initramfs of every guest.
+    pub guest: GuestImage,
+    /// From [`crate::probe::probe`].
+    pub accelerator: Accelerator,
+    /// How VMs are locked in.
+    pub jail: JailConfig,
+    /// A boot that has not got its QEMU to answer by then is killed.
+    pub start_deadline: Duration,
+}
+
+/// How VMs are locked in.
+#[derive(Clone, Debug)]
+pub struct JailConfig {
+    /// A program that calls [`crate::jail::main`] when its first argument is
+    /// [`crate::jail::SUBCOMMAND`].
+    pub launcher: Utf8PathBuf,
+    /// First user id that VMs may have; the group id is the same number.
+    pub uid_base: u32,
+    /// How many user ids from there: the most VMs on this host.
+    pub uid_count: u32,
+}
+
+impl JailConfig {
+    /// `launcher` with the default range of user ids: above those of people,
+    /// services and containers, in what systemd's table of ids calls unused.
+    pub fn new(launcher: impl Into<Utf8PathBuf>) -> Self {
+        Self { launcher: launcher.into(), uid_base: 0x7000_0000, uid_count: 4096 }
+    }
+}
+
+/// What every guest boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestImage {
+    /// Kernel, readable by any user.
+    pub vmlinuz: Utf8PathBuf,
+    /// Initial file system with our init, readable by any user.
+    pub initramfs: Utf8PathBuf,
+}
+
+/// What runs guest instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// The processor's virtualisation.
+    Kvm,
+    /// QEMU's translator: works anywhere, several times slower, and guests are
+    /// separated by QEMU and the jail alone.
+    Tcg,
+}
+
+impl Accelerator {
+    /// `kvm` or `tcg`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
+/// The QEMU of this host: `given`, or the first of the usual names in the usual
+/// places.
+///
+/// # Errors
+/// There is none.
+pub fn find_qemu(given: Option<&Utf8Path>) -> Result<Utf8PathBuf, PortError> {
+    if let Some(path) = given {
+        return is_program(path).then(|| path.to_owned()).ok_or_else(|| {
+            PortError::plain(format!("{path} is not a program that can be started"))
+        });
+    }
+    let dirs = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/libexec"];
+    let names = ["qemu-system-x86_64", "qemu-kvm"];
+    let mut paths = dirs.iter().flat_map(|dir| names.iter().map(move |n| Utf8Path::new(dir).join(n)));
+    paths.find(|path| is_program(path)).ok_or_else(|| {
+        PortError::plain("there is no qemu-system-x86_64; install it with: apt install qemu-system-x86")
+    })
+}
+
+fn is_program(path: &Utf8Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+/// Version of a QEMU program, such as `7.2.22`.
+///
+/// # Errors
+/// It cannot be started, or does not call itself QEMU.
+pub fn qemu_version(qemu: &Utf8Path) -> Result<String, PortError> {
+    let attempted = || format!("ask {qemu} for its version");
+    let output = Command::new(qemu).arg("--version").output();
+    let output = output.map_err(|err| PortError::new(attempted(), err))?;
+    parse_version(&String::from_utf8_lossy(&output.stdout))
+        .ok_or_else(|| PortError::plain(format!("{qemu} does not say that it is QEMU")))
+}
+
+fn parse_version(text: &str) -> Option<String> {
+    let rest = text.split_once("QEMU emulator version ")?.1;
+    let version = rest.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
+    (!version.is_empty()).then(|| version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_qemu() {
+        let debian = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright";
+        assert_eq!(parse_version(debian).as_deref(), Some("7.2.22"));
+        assert_eq!(parse_version("QEMU emulator version 9.2.0\n").as_deref(), Some("9.2.0"));
+        assert_eq!(parse_version("GNU coreutils"), None);
+    }
+}

@@ -1,0 +1,177 @@
+//! The launcher: locks itself in, then becomes QEMU.
+//!
+//! It is a process of its own with one thread, since identities, namespaces and
+//! roots are changed for good. What to do comes as one message over a socket at
+//! its standard input, together with the descriptors that QEMU will hold.
+//!
+//! Order matters: first it can be found (pid file), then it is counted
+//! (cgroups), then it is locked in, and only then is anything of the guest's
+//! touched.
+
+mod message;
+mod privileges;
+mod root;
+
+pub(crate) use message::send;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// First argument of the launcher, hidden from users.
+pub const SUBCOMMAND: &str = "__jail";
+
+/// Guest kernel, as seen from inside.
+pub(crate) const VMLINUZ: &str = "/vm/vmlinuz";
+/// Guest initramfs, as seen from inside.
+pub(crate) const INITRAMFS: &str = "/vm/initramfs";
+
+/// Host-wide: a VM holds a lock on the file of its user id, whichever daemon
+/// started it, so no two of a host ever share one.
+const UID_LOCKS: &str = "/run/updraft/uids";
+
+/// Descriptors that QEMU holds, beside 0 (`/dev/null`), 1 and 2 (its log).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fd {
+    /// Listening socket of the agent port.
+    Agent = 3,
+    /// Listening socket of the monitor.
+    Qmp = 4,
+    /// Root image, read-only.
+    Root = 5,
+    /// Scratch image.
+    Scratch = 6,
+    /// Lock of the user id.
+    UidLock = 7,
+    /// The tap; absent without network card.
+    Tap = 8,
+}
+
+/// What the daemon tells the launcher.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    pub(crate) program: Utf8PathBuf,
+    pub(crate) args: Vec<String>,
+    /// Files shown inside, read-only: host path and path inside.
+    pub(crate) files: Vec<(Utf8PathBuf, Utf8PathBuf)>,
+    /// Shows `/dev/kvm` inside.
+    pub(crate) kvm: bool,
+    /// `cgroup.procs` files to join.
+    pub(crate) cgroups: Vec<Utf8PathBuf>,
+    pub(crate) uid_base: u32,
+    pub(crate) uid_count: u32,
+    /// No file grows beyond, in bytes: the size of the scratch image.
+    pub(crate) file_size: u64,
+    /// Most threads of the VM's user.
+    pub(crate) threads: u64,
+    /// Whether the last descriptor of the message is a tap.
+    pub(crate) tap: bool,
+}
+
+/// Runs the launcher; `args` are those after [`SUBCOMMAND`]. Does not return:
+/// it becomes QEMU or ends with a message in the VM's log.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ! {
+    let problem = match run(args) {
+        Ok(never) => match never {},
+        Err(problem) => problem,
+    };
+    eprintln!("cannot start the VM: {}", problem.0);
+    std::process::exit(1)
+}
+
+/// What was attempted and why it failed, for the log the daemon reads.
+struct Problem(String);
+
+trait Attempt<T> {
+    fn attempt(self, what: impl std::fmt::Display) -> Result<T, Problem>;
+}
+
+impl<T, E: Into<io::Error>> Attempt<T> for Result<T, E> {
+    fn attempt(self, what: impl std::fmt::Display) -> Result<T, Problem> {
+        self.map_err(|err| Problem(format!("{what}: {}", err.into())))
+    }
+}
+
+fn run(args: impl IntoIterator<Item = OsString>) -> Result<std::convert::Infallible, Problem> {
+    let mut args = args.into_iter().filter_map(|arg| arg.into_string().ok());
+    let (Some(dir), Some(parent)) = (args.next(), args.next()) else {
+        return Err(Problem("this is started by updraft itself, not by hand".into()));
+    };
+    let dir = Utf8PathBuf::from(dir);
+    register(&dir, &parent)?;
+    let (spec, fds) = message::receive().attempt("read what to start")?;
+    for file in &spec.cgroups {
+        fs::write(file, "0").attempt(format_args!("join {file}"))?;
+    }
+    let (id, lock) = privileges::take_uid(Utf8Path::new(UID_LOCKS), spec.uid_base, spec.uid_count)?;
+    let kvm_group = root::enter(&dir, &spec)?;
+    let descriptors = placed(fds, lock, spec.tap)?;
+    let null = fs::File::open("/dev/null").attempt("open /dev/null")?;
+    privileges::limit(&spec)?;
+    privileges::drop_all(id, kvm_group)?;
+    install(descriptors, &null)?;
+    let err = Command::new(&spec.program).args(&spec.args).env_clear().exec();
+    Err(err).attempt(format_args!("start {}", spec.program))
+}
+
+/// Makes this process known. Until that is done it ends with the daemon: one
+/// that nobody knows of must not go on.
+fn register(dir: &Utf8Path, parent: &str) -> Result<(), Problem> {
+    rustix::process::setsid().attempt("begin a session")?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).attempt("follow the parent")?;
+    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if now.as_deref() != Some(parent) {
+        return Err(Problem("the daemon has gone".into()));
+    }
+    crate::bootdir::write_pid(dir).attempt("write the pid file")?;
+    rustix::process::set_parent_process_death_signal(None).attempt("leave the parent")
+}
+
+/// Pairs the descriptors with their final numbers, moved out of the way of them.
+fn placed(fds: Vec<OwnedFd>, lock: OwnedFd, tap: bool) -> Result<Vec<(OwnedFd, Fd)>, Problem> {
+    let mut targets = vec![Fd::Agent, Fd::Qmp, Fd::Root, Fd::Scratch];
+    targets.extend(tap.then_some(Fd::Tap));
+    if fds.len() != targets.len() {
+        return Err(Problem(format!("{} descriptors came instead of {}", fds.len(), targets.len())));
+    }
+    let pairs = fds.into_iter().zip(targets).chain([(lock, Fd::UidLock)]);
+    let moved = pairs.map(|(fd, target)| {
+        let high = rustix::io::fcntl_dupfd_cloexec(&fd, 64).attempt("move a descriptor")?;
+        Ok((high, target))
+    });
+    moved.collect()
+}
+
+/// Gives the descriptors their final numbers; all others close at `exec`.
+fn install(descriptors: Vec<(OwnedFd, Fd)>, null: &fs::File) -> Result<(), Problem> {
+    // First of all, so that what is installed below stays open.
+    // SAFETY: plain system call without pointers; it only marks descriptors.
+    let marked = unsafe {
+        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    if marked != 0 {
+        return Err(io::Error::last_os_error()).attempt("close what the VM must not hold");
+    }
+    let pairs = descriptors.iter().map(|(fd, target)| (fd.as_raw_fd(), *target as i32));
+    for (from, to) in pairs.chain([(null.as_raw_fd(), 0)]) {
+        // SAFETY: plain system call; nothing in this process owns the numbers
+        // up to 8 any more than by number, and it ends or becomes QEMU next.
+        if unsafe { libc::dup2(from, to) } < 0 {
+            return Err(io::Error::last_os_error()).attempt("place a descriptor");
+        }
+    }
+    Ok(())
+}
+
+/// Standard input, owned.
+fn take_stdin() -> OwnedFd {
+    // SAFETY: the launcher has one thread and nothing else uses standard input;
+    // `install` puts /dev/null there before QEMU starts.
+    unsafe { OwnedFd::from_raw_fd(0) }
+}

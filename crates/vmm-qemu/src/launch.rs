@@ -1,0 +1,161 @@
+//! The daemon's side of a start: makes what the launcher will hold and starts it.
+
+use crate::args::{self, Shape};
+use crate::bootdir::{AGENT, BootDir, QMP};
+use crate::config::{Accelerator, QemuConfig};
+use crate::jail;
+use crate::process;
+use camino::Utf8Path;
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
+use worker::ports::{BootSpec, PortError};
+
+/// Bytes of messages of the VM's process that are kept.
+const LOG_BYTES: u64 = 64 * 1024;
+
+/// A process that is on its way to be QEMU.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) pid: u32,
+    pub(crate) handle: OwnedFd,
+    pub(crate) log: Log,
+}
+
+/// What a VM's process says on standard output and error: a file in memory that
+/// cannot grow, so no flood fills the host's disk, and a daemon that comes later
+/// reaches it through the process.
+#[derive(Debug)]
+pub(crate) struct Log(File);
+
+impl Log {
+    fn new() -> io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = File::from(rustix::fs::memfd_create("vm-log", flags)?);
+        file.set_len(LOG_BYTES)?;
+        let seals = SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&file, seals)?;
+        Ok(Self(file))
+    }
+
+    /// That of a running process.
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        // Reopened, so that reading moves no offset of the writer.
+        File::open(format!("/proc/{pid}/fd/2")).map(Self)
+    }
+
+    /// What has been said.
+    pub(crate) fn text(&self) -> String {
+        let mut bytes = vec![0; LOG_BYTES as usize];
+        let read = self.0.read_at(&mut bytes, 0).unwrap_or(0);
+        let said = bytes[..read].split(|b| *b == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(said).into_owned()
+    }
+}
+
+/// Starts the launcher for `spec`. Blocks for a moment; to be called off the
+/// async threads, from one that lives on for a while (the launcher ends with
+/// the thread until it is registered).
+pub(crate) fn launch(
+    config: &QemuConfig,
+    dir: &BootDir,
+    spec: &BootSpec,
+    cgroups: Vec<camino::Utf8PathBuf>,
+) -> Result<Launched, PortError> {
+    let failed = |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
+    let root = open(&spec.root, OFlags::RDONLY)?;
+    let scratch = open(&spec.scratch, OFlags::RDWR)?;
+    let file_size = rustix::fs::fstat(&scratch).map_err(|err| failed("measure scratch disk", err.into()))?;
+    let agent = dir.listen(AGENT).map_err(|err| failed("make agent socket", err))?;
+    let qmp = dir.listen(QMP).map_err(|err| failed("make monitor socket", err))?;
+    let message = jail::Spec {
+        program: config.qemu.clone(),
+        args: args::qemu(&shape(config, dir, spec))?,
+        files: vec![
+            (config.guest.vmlinuz.clone(), jail::VMLINUZ.into()),
+            (config.guest.initramfs.clone(), jail::INITRAMFS.into()),
+        ],
+        kvm: config.accelerator == Accelerator::Kvm,
+        cgroups,
+        uid_base: config.jail.uid_base,
+        uid_count: config.jail.uid_count,
+        // The log has to fit as well.
+        file_size: u64::try_from(file_size.st_size).unwrap_or(0).max(LOG_BYTES),
+        threads: u64::from(threads(spec.vcpus)),
+        tap: spec.nic.is_some(),
+    };
+    let mut fds = vec![agent.as_fd(), qmp.as_fd(), root.as_fd(), scratch.as_fd()];
+    fds.extend(spec.nic.as_ref().map(|nic| nic.tap.as_fd()));
+    start(config, dir, &message, &fds)
+        .map_err(|err| failed(&format!("start launcher {}", config.jail.launcher), err))
+}
+
+/// Most threads of a VM: its vCPUs, and those QEMU does disk I/O with.
+pub(crate) fn threads(vcpus: u32) -> u32 {
+    vcpus + 72
+}
+
+fn start(
+    config: &QemuConfig,
+    dir: &BootDir,
+    message: &jail::Spec,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<Launched> {
+    let log = Log::new()?;
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    // Sent before it starts: it never waits for us.
+    jail::send(&ours, message, fds)?;
+    let child = Command::new(&config.jail.launcher)
+        .arg(jail::SUBCOMMAND)
+        .arg(&dir.path)
+        .arg(std::process::id().to_string())
+        .env_clear()
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::from(log.0.try_clone()?))
+        .stderr(Stdio::from(log.0.try_clone()?))
+        .spawn()?;
+    // Our child stays at least a zombie until it is reaped by handle, so the
+    // number is still its own.
+    let handle = process::open(child.id())?;
+    Ok(Launched { pid: child.id(), handle, log })
+}
+
+fn shape(config: &QemuConfig, dir: &BootDir, spec: &BootSpec) -> Shape {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    Shape {
+        name: dir.name(),
+        accelerator: config.accelerator,
+        vcpus: spec.vcpus,
+        memory_mib: spec.memory_mib,
+        mac: spec.nic.as_ref().map(|nic| nic.mac),
+        kernel_args: spec.kernel_args.clone(),
+        tsc_khz: args::tsc_khz(&cpuinfo),
+    }
+}
+
+fn open(path: &Utf8Path, how: OFlags) -> Result<OwnedFd, PortError> {
+    rustix::fs::open(path.as_std_path(), how | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|err| PortError::new(format!("open disk {path}"), io::Error::from(err)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_log_keeps_the_beginning_and_never_grows() {
+        let log = Log::new().unwrap();
+        let mut writer = log.0.try_clone().unwrap();
+        writer.write_all(b"first\n").unwrap();
+        assert_eq!(log.text(), "first\n");
+        assert!(writer.write_all(&vec![b'x'; LOG_BYTES as usize]).is_err());
+        assert_eq!(log.0.metadata().unwrap().len(), LOG_BYTES);
+        assert!(log.text().starts_with("first\nxxx"));
+    }
+}

@@ -1,0 +1,146 @@
+//! One task per running VM: notices its end, whoever causes it, and finds out
+//! what there is to know of why.
+
+use crate::args::CONSOLE_BYTES;
+use crate::launch::Log;
+use crate::process;
+use crate::qmp::{Event, Qmp};
+use crate::words;
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+use tokio::sync::watch;
+use worker::ports::VmExit;
+
+/// How long a QEMU whose guest is over may take to answer and to quit.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A VM as the driver knows it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) pid: u32,
+    pub(crate) handle: OwnedFd,
+    pub(crate) log: Log,
+}
+
+/// How a VM ended, once it has.
+#[derive(Clone, Debug)]
+pub(crate) struct Exit(watch::Receiver<Option<VmExit>>);
+
+impl Exit {
+    pub(crate) fn channel() -> (watch::Sender<Option<VmExit>>, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (sender, Self(receiver))
+    }
+
+    /// It has ended already.
+    pub(crate) fn is_known(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    /// Waits for the end. If the driver goes before the VM does, it waits for
+    /// the process alone.
+    pub(crate) fn wait(&self, handle: OwnedFd) -> BoxFuture<'static, VmExit> {
+        let mut exit = self.0.clone();
+        Box::pin(async move {
+            if let Ok(known) = exit.wait_for(Option::is_some).await {
+                return known.clone().unwrap_or_default();
+            }
+            if let Err(err) = process::ended(handle).await {
+                tracing::error!(error = %rt::chain(&err), "cannot wait for a VM's process");
+            }
+            VmExit::default()
+        })
+    }
+}
+
+/// Watches a VM until its process has ended; then says how.
+pub(crate) async fn watch(vm: Running, mut qmp: Qmp, exit: watch::Sender<Option<VmExit>>) {
+    let mut known = VmExit::default();
+    if let Some(over) = until_over(&vm, &mut qmp).await {
+        known = over;
+        // The guest is over; its process is of no more use.
+        let quit = tokio::time::timeout(PATIENCE, qmp.execute("quit", json!({}))).await;
+        if !matches!(quit, Ok(Ok(_))) {
+            tracing::debug!(pid = vm.pid, "a halted VM does not answer and is killed");
+        }
+        if let Err(err) = end(&vm.handle).await {
+            tracing::error!(pid = vm.pid, error = %rt::chain(&err), "cannot end a halted VM");
+        }
+    }
+    let signal = process::reap(&vm.handle).unwrap_or(0);
+    if !known.powered_off {
+        known.signal = signal;
+        known.last_words = words::tail(&format!("{}\n{}", known.last_words, vm.log.text()));
+    }
+    // Nobody may be waiting; `kill` is told all the same if it comes later.
+    exit.send_replace(Some(known));
+}
+
+/// Returns when the guest is over (with how) or the process has ended (`None`).
+async fn until_over(vm: &Running, qmp: &mut Qmp) -> Option<VmExit> {
+    let handle = vm.handle.try_clone().ok()?;
+    let gone = process::ended(handle);
+    tokio::select! {
+        biased;
+        // A guest that is over explains an end better than the end itself.
+        over = guest_over(qmp) => match over {
+            Ok(exit) => Some(exit),
+            // The monitor closes when the process ends, and a moment before.
+            Err(_) => {
+                let handle = vm.handle.try_clone().ok()?;
+                if let Err(err) = process::ended(handle).await {
+                    tracing::error!(pid = vm.pid, error = %rt::chain(&err), "cannot wait for a VM");
+                }
+                None
+            }
+        },
+        _ = gone => None,
+    }
+}
+
+/// Waits until the guest has powered off or panicked.
+async fn guest_over(qmp: &mut Qmp) -> io::Result<VmExit> {
+    let status = qmp.execute("query-status", json!({})).await?;
+    let mut reason = None;
+    if status["status"] != "shutdown" {
+        reason = Some(shutdown(qmp).await?);
+    }
+    let console = console(qmp).await;
+    // Without the event (it came while no daemon was there) the console tells.
+    let powered_off = match reason.as_deref() {
+        Some(reason) => reason == "guest-shutdown",
+        None => !console.contains("Kernel panic"),
+    };
+    let last_words = if powered_off { String::new() } else { words::tail(&console) };
+    Ok(VmExit { powered_off, signal: 0, last_words })
+}
+
+async fn shutdown(qmp: &mut Qmp) -> io::Result<String> {
+    loop {
+        let Event { event, data } = qmp.event().await?;
+        if event == "SHUTDOWN" {
+            return Ok(data["reason"].as_str().unwrap_or_default().to_owned());
+        }
+    }
+}
+
+async fn console(qmp: &mut Qmp) -> String {
+    let read = json!({ "device": "console", "size": CONSOLE_BYTES });
+    match tokio::time::timeout(PATIENCE, qmp.execute("ringbuf-read", read)).await {
+        Ok(Ok(text)) => text.as_str().unwrap_or_default().to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// Waits for a process that was told to quit; kills it if it does not.
+async fn end(handle: &OwnedFd) -> io::Result<()> {
+    let quit = tokio::time::timeout(PATIENCE, process::ended(handle.try_clone()?)).await;
+    if quit.is_err() {
+        process::kill(handle)?;
+        process::ended(handle.try_clone()?).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! QEMU's monitor protocol: one JSON object per line, requests answered in
+//! order, events in between.
+//!
+//! The other side may have been taken over by its guest: lines are bounded,
+//! and nothing it says is believed beyond its own VM.
+
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::io;
+use tokio::net::UnixStream;
+use tokio_util::codec::{Framed, LinesCodec};
+
+/// Longest line: a console of 64 KiB with every byte escaped fits.
+const LINE_MAX: usize = 1024 * 1024;
+/// Most events kept while a request is answered; older ones are dropped.
+const EVENTS_MAX: usize = 64;
+
+/// A connection to the monitor of one QEMU.
+#[derive(Debug)]
+pub(crate) struct Qmp {
+    lines: Framed<UnixStream, LinesCodec>,
+    events: VecDeque<Event>,
+}
+
+/// Something QEMU tells unasked.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Event {
+    pub(crate) event: String,
+    #[serde(default)]
+    pub(crate) data: Value,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Message {
+    Event(Event),
+    Return {
+        #[serde(rename = "return")]
+        value: Value,
+    },
+    Error {
+        error: Complaint,
+    },
+    Greeting {
+        #[serde(rename = "QMP")]
+        _greeting: Value,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+struct Complaint {
+    desc: String,
+}
+
+impl Qmp {
+    /// Waits for the greeting and begins to talk.
+    ///
+    /// # Errors
+    /// The other side has gone or does not speak QMP.
+    pub(crate) async fn open(stream: UnixStream) -> io::Result<Self> {
+        let lines = Framed::new(stream, LinesCodec::new_with_max_length(LINE_MAX));
+        let mut qmp = Self { lines, events: VecDeque::new() };
+        match qmp.message().await? {
+            Message::Greeting { .. } => {}
+            other => return Err(io::Error::other(format!("no greeting but {other:?}"))),
+        }
+        qmp.execute("qmp_capabilities", json!({})).await?;
+        Ok(qmp)
+    }
+
+    /// Asks and waits for the answer.
+    ///
+    /// # Errors
+    /// QEMU refuses, or has gone.
+    pub(crate) async fn execute(&mut self, command: &str, arguments: Value) -> io::Result<Value> {
+        let request = json!({ "execute": command, "arguments": arguments }).to_string();
+        self.lines.send(request).await.map_err(io::Error::other)?;
+        loop {
+            match self.message().await? {
+                Message::Return { value } => return Ok(value),
+                Message::Error { error } => {
+                    return Err(io::Error::other(format!("{command}: {}", error.desc)));
+                }
+                Message::Event(event) => {
+                    self.events.truncate(EVENTS_MAX - 1);
+                    self.events.push_back(event);
+                }
+                Message::Greeting { .. } => {}
+            }
+        }
+    }
+
+    /// The next event. Cancel safe.
+    ///
+    /// # Errors
+    /// The other side has gone.
+    pub(crate) async fn event(&mut self) -> io::Result<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok(event);
+        }
+        loop {
+            if let Message::Event(event) = self.message().await? {
+                return Ok(event);
+            }
+        }
+    }
+
+    async fn message(&mut self) -> io::Result<Message> {
+        let line = self.lines.next().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(serde_json::from_str(&line.map_err(io::Error::other)?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+    async fn peer(stream: UnixStream, script: &[&str]) {
+        let mut stream = BufReader::new(stream);
+        for line in script {
+            if *line == "read" {
+                stream.read_line(&mut String::new()).await.unwrap();
+            } else {
+                stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn events_between_a_request_and_its_answer_are_kept() {
+        let (a, b) = UnixStream::pair().unwrap();
+        let script = [
+            r#"{"QMP": {"version": {}, "capabilities": []}}"#,
+            "read",
+            r#"{"return": {}}"#,
+            "read",
+            r#"{"timestamp": {}, "event": "SHUTDOWN", "data": {"reason": "guest-shutdown"}}"#,
+            r#"{"return": {"status": "shutdown"}}"#,
+            "read",
+            r#"{"error": {"class": "GenericError", "desc": "no such thing"}}"#,
+        ];
+        let (result, ()) = tokio::join!(
+            async {
+                let mut qmp = Qmp::open(a).await?;
+                let status = qmp.execute("query-status", json!({})).await?;
+                assert_eq!(status["status"], "shutdown");
+                let refused = qmp.execute("x", json!({})).await.unwrap_err();
+                assert_eq!(refused.to_string(), "x: no such thing");
+                qmp.event().await
+            },
+            peer(b, &script)
+        );
+        assert_eq!(result.unwrap().data["reason"], "guest-shutdown");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_floods_or_talks_nonsense_is_an_error() {
+        for line in ["{".to_owned(), "x".repeat(LINE_MAX + 2)] {
+            let (a, b) = UnixStream::pair().unwrap();
+            let script = [line.as_str()];
+            let (opened, ()) = tokio::join!(Qmp::open(a), async {
+                let mut b = b;
+                // It hangs up in the middle of a flood.
+                let _ = b.write_all(format!("{}\n", script[0]).as_bytes()).await;
+            });
+            assert!(opened.is_err());
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The driver with real QEMU, a real kernel and a guest that obeys.
+
+mod support;
+
+use rustix::process::Signal;
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use support::{PATIENCE, World, ask, ended, ids, kill_all, signal, tell};
+use worker::ports::{Hypervisor, Nic};
+
+#[tokio::test]
+async fn a_vm_from_boot_to_kill() {
+    let world = World::new();
+    let driver = world.driver();
+    let (machine, boot) = ids(1);
+    let mut spec = world.spec(machine, boot);
+    spec.nic = Some(Nic { tap: tap(), mac: [2, 0, 0, 0, 0, 0x2a] });
+    let mut vm = driver.boot(spec).await.unwrap();
+    assert_eq!(ask(&mut *vm.agent, "echo hello from the host").await, "hello from the host");
+    assert_eq!(ask(&mut *vm.agent, "disks").await, "2048 1 4096");
+    assert_eq!(ask(&mut *vm.agent, "nic").await, "02:00:00:00:00:2a");
+    assert_jailed(&world, vm.pid);
+
+    let again = driver.boot(world.spec(machine, boot)).await.unwrap();
+    assert_eq!(again.pid, vm.pid, "boot twice is one VM");
+    assert_eq!(driver.list().await.unwrap().len(), 1);
+    drop(again);
+
+    driver.kill(machine, boot).await.unwrap();
+    assert_eq!(world.remains(), Vec::<String>::new());
+    let exit = ended(vm).await;
+    assert!(!exit.powered_off && exit.signal == 9, "{exit:?}");
+    driver.kill(machine, boot).await.unwrap();
+    assert!(driver.list().await.unwrap().is_empty());
+}
+
+/// What a guest that took over its QEMU would find.
+fn assert_jailed(world: &World, pid: u32) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(&format!("{name}:")));
+        line.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let base = world.config.jail.uid_base;
+    for ids in [field("Uid"), field("Gid")] {
+        let ids: Vec<u32> = ids.split(' ').map(|id| id.parse().unwrap()).collect();
+        assert!(ids.iter().all(|id| *id == ids[0] && *id >= base), "{ids:?}");
+    }
+    assert_eq!(field("Groups"), "");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+    assert_eq!((field("Seccomp").as_str(), field("NoNewPrivs").as_str()), ("2", "1"));
+    for space in ["mnt", "net", "ipc", "uts"] {
+        let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/{space}")).unwrap();
+        assert_ne!(of(&pid.to_string()), of("self"), "{space}");
+    }
+    assert_root(world, pid);
+    assert_descriptors(pid);
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let ours = groups.lines().filter(|l| l.contains(&format!("updraft-{}/", world.config.instance)));
+    assert!(ours.count() >= 1, "{groups}");
+}
+
+fn assert_root(world: &World, pid: u32) {
+    let names = |dir: &str| {
+        let entries = fs::read_dir(format!("/proc/{pid}/root/{dir}")).unwrap().flatten();
+        let mut names: Vec<_> = entries.map(|e| e.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let system = ["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
+    let mut top = names("");
+    top.retain(|name| !system.contains(&name.as_str()));
+    assert_eq!(top, ["dev", "etc", "usr", "vm"]);
+    assert_eq!(names("dev"), ["null", "urandom", "zero"]);
+    assert_eq!(names("etc"), ["ld.so.cache"]);
+    assert_eq!(names("vm"), ["initramfs", "vmlinuz"]);
+    let inside = format!("/proc/{pid}/root{}", world.config.run_dir);
+    assert!(!fs::exists(inside).unwrap(), "no machine's files, not even its own");
+    // A write as root from outside fails for the mount, whoever asks.
+    for path in ["x", "usr/x", "dev/x", "vm/vmlinuz"] {
+        let refused = fs::OpenOptions::new().append(true).create(true).open(format!("/proc/{pid}/root/{path}"));
+        assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{path}");
+    }
+}
+
+fn assert_descriptors(pid: u32) {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    for entry in entries {
+        let target = fs::read_link(entry.path()).unwrap().to_string_lossy().into_owned();
+        let name = target.trim_start_matches('/').split(['/', ':']).next().unwrap().to_owned();
+        let ours = ["root", "scratch", "null"].iter().any(|file| target.ends_with(file));
+        let ours = ours || target.contains("/uids/") || target.contains("memfd:vm-log");
+        let usual = ["socket", "anon_inode", "pipe"].contains(&name.as_str());
+        assert!(ours || usual || target == "/dev/net/tun", "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_vm_outlives_its_driver() {
+    let world = World::new();
+    let (machine, boot) = ids(2);
+    let driver = world.driver();
+    let mut vm = driver.boot(world.spec(machine, boot)).await.unwrap();
+    assert_eq!(ask(&mut *vm.agent, "echo one").await, "one");
+    let pid = vm.pid;
+    drop(vm);
+    drop(driver);
+
+    let driver = world.driver();
+    let found = driver.list().await.unwrap();
+    assert_eq!((found.len(), found[0].boot, found[0].alive), (1, boot, true));
+    let mut vm = driver.adopt(machine, boot).await.unwrap();
+    assert_eq!(vm.pid, pid);
+    assert_eq!(ask(&mut *vm.agent, "echo two").await, "two");
+    // QEMU gets killed by somebody else.
+    signal(vm.pid, Signal::KILL);
+    let exit = ended(vm).await;
+    assert!(!exit.powered_off && exit.signal == 9, "{exit:?}");
+    assert!(!driver.list().await.unwrap()[0].alive);
+    assert!(driver.adopt(machine, boot).await.is_err());
+    kill_all(&driver).await;
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_guest_that_powers_off_and_one_that_panics() {
+    let world = World::new();
+    let driver = world.driver();
+    let (off, panic) = (ids(3), ids(4));
+    let mut first = driver.boot(world.spec(off.0, off.1)).await.unwrap();
+    let mut second = driver.boot(world.spec(panic.0, panic.1)).await.unwrap();
+    // The console is bounded on the host whatever is printed.
+    assert_eq!(ask(&mut *second.agent, "flood").await, "flooded");
+    tell(&mut *second.agent, "panic").await;
+    tell(&mut *first.agent, "off").await;
+    let (first, second) = (ended(first).await, ended(second).await);
+    assert!(first.powered_off && first.last_words.is_empty(), "{first:?}");
+    assert!(!second.powered_off, "{second:?}");
+    assert!(second.last_words.contains("Kernel panic"), "{}", second.last_words);
+    assert!(second.last_words.len() <= 4096);
+    kill_all(&driver).await;
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_guest_that_ends_while_no_driver_is_there() {
+    let world = World::new();
+    let (machine, boot) = ids(5);
+    let driver = world.driver();
+    let mut vm = driver.boot(world.spec(machine, boot)).await.unwrap();
+    assert_eq!(ask(&mut *vm.agent, "echo up").await, "up");
+    drop(driver);
+    tell(&mut *vm.agent, "off").await;
+    drop(vm);
+    let driver = world.driver();
+    let vm = driver.adopt(machine, boot).await.unwrap();
+    assert!(ended(vm).await.powered_off);
+    kill_all(&driver).await;
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn starts_that_fail_say_why_and_leave_nothing() {
+    let (machine, boot) = ids(6);
+    for (break_it, words) in BROKEN {
+        let mut world = World::new();
+        // As QEMU is named, but opened with a real one: its version is asked.
+        let driver = {
+            break_it(&mut world);
+            world.driver()
+        };
+        let started = tokio::time::timeout(PATIENCE, driver.boot(world.spec(machine, boot))).await;
+        let problem = rt::chain(&started.unwrap().unwrap_err());
+        assert!(problem.contains(words), "{problem}");
+        assert_eq!(world.remains(), Vec::<String>::new());
+    }
+}
+
+/// How to break a world, and what the error must say then.
+type Broken = (fn(&mut World), &'static str);
+const BROKEN: [Broken; 5] = [
+    (|w| w.config.guest.vmlinuz = "/nowhere/vmlinuz".into(), "/nowhere/vmlinuz"),
+    (|w| w.config.jail.launcher = "/bin/false".into(), "start VM"),
+    (|w| w.config.jail.launcher = "/nowhere/launcher".into(), "/nowhere/launcher"),
+    (|w| w.config.jail.uid_count = 0, "user ids"),
+    (|w| fs::remove_file(w.temp.path().join("scratch")).unwrap(), "scratch"),
+];
+
+#[tokio::test]
+async fn a_qemu_that_is_none_is_refused_or_reported() {
+    let mut world = World::new();
+    world.config.qemu = "/bin/true".into();
+    let refused = vmm_qemu::QemuHypervisor::open(world.config.clone()).unwrap_err();
+    assert!(refused.to_string().contains("does not say that it is QEMU"), "{refused}");
+    let script = world.temp.path().join("qemu");
+    // Calls itself QEMU and then fails, from outside /usr.
+    fs::write(&script, "#!/bin/sh\n[ $1 = --version ] && echo QEMU emulator version 1.2\necho no luck >&2\nexit 3\n").unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    world.config.qemu = script.to_str().unwrap().into();
+    let driver = world.driver();
+    let (machine, boot) = ids(7);
+    let problem = rt::chain(&driver.boot(world.spec(machine, boot)).await.unwrap_err());
+    assert!(problem.contains("no luck"), "{problem}");
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_boot_nobody_waits_for_is_whole_or_killed() {
+    let world = World::new();
+    let driver = world.driver();
+    let (machine, boot) = ids(8);
+    let booting = driver.boot(world.spec(machine, boot));
+    // Dropped at its first pause, with the launcher somewhere on its way.
+    tokio::select! { biased; _ = booting => {}, () = tokio::task::yield_now() => {} }
+    driver.kill(machine, boot).await.unwrap();
+    // Whichever came first, a second kill finds the rest.
+    driver.kill(machine, boot).await.unwrap();
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn kvm_is_used_only_if_a_guest_boots_with_it() {
+    let world = World::new();
+    let cache = camino::Utf8Path::from_path(world.temp.path()).unwrap();
+    let kernel = vmm_qemu::kernel::find().unwrap();
+    let deadline = std::time::Duration::from_secs(5);
+    let probe = || vmm_qemu::probe::probe(&world.config, &kernel, cache, deadline);
+    let first = probe().await.unwrap();
+    assert!(!first.reason.is_empty());
+    assert_eq!(probe().await.unwrap(), first, "remembered");
+    println!("{first:?}");
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+/// A tap of our own; it goes with its descriptor.
+fn tap() -> OwnedFd {
+    const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+    const FLAGS: u16 = 0x0002 | 0x1000 | 0x4000; // tap, no packet info, vnet header
+    let file = fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
+    let mut request = [0u8; 40];
+    request[16..18].copy_from_slice(&FLAGS.to_ne_bytes());
+    // SAFETY: the request is a `struct ifreq` of 40 bytes and outlives the call.
+    let made = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, request.as_mut_ptr()) };
+    assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
+    file.into()
+}
