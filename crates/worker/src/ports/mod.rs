@@ -1,9 +1,11 @@
 //! What the worker needs of the outer worlds, and nothing more.
 
+mod disks;
 mod hypervisor;
 mod images;
 mod network;
 
+pub use disks::*;
 pub use hypervisor::*;
 pub use images::*;
 pub use network::*;

@@ -1,0 +1,239 @@
+//! Commands that run in a guest, with credit in both directions.
+//!
+//! Invariant: a command has at most [`WINDOW`] bytes of output here; the guest
+//! gets credit for what the client has taken. A guest that sends more than its
+//! credit loses that command, and nobody else notices.
+
+use super::lock;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use wire::guest::codec::encode;
+use wire::guest::{Exec, ExecId, Exit, MAX_CHUNK, Output, ToGuest, WINDOW};
+use wire::worker::{ExecInput, ExecOutput, ExecStart};
+
+/// Commands that may run at once in one guest.
+const MOST: usize = 64;
+const SIGKILL: i32 = 9;
+
+pub(super) struct Execs {
+    outgoing: mpsc::Sender<Vec<u8>>,
+    running: Mutex<HashMap<ExecId, Arc<Running>>>,
+    next: AtomicU32,
+}
+
+struct Running {
+    buffer: Mutex<Buffer>,
+    /// Something was put into the buffer.
+    filled: Notify,
+    /// Bytes of input that the guest has room for.
+    room: Semaphore,
+}
+
+#[derive(Default)]
+struct Buffer {
+    /// Neighbouring pieces of one stream are joined, so the number of pieces is
+    /// bounded by the bytes.
+    pieces: VecDeque<(Output, Vec<u8>)>,
+    bytes: usize,
+    end: Option<ExecOutput>,
+}
+
+impl Execs {
+    pub(super) fn new(outgoing: mpsc::Sender<Vec<u8>>) -> Self {
+        Self { outgoing, running: Mutex::default(), next: AtomicU32::new(1) }
+    }
+
+    pub(super) fn start(
+        self: Arc<Self>,
+        exec: ExecStart,
+        tasks: &rt::Tasks,
+    ) -> (mpsc::Sender<ExecInput>, mpsc::Receiver<ExecOutput>) {
+        let (input, inputs) = mpsc::channel(16);
+        let (outputs, output) = mpsc::channel(16);
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let run = Arc::new(Running {
+            buffer: Mutex::default(),
+            filled: Notify::new(),
+            room: Semaphore::new(WINDOW as usize),
+        });
+        let mut running = lock(&self.running);
+        if running.len() >= MOST {
+            run.end(ExecOutput::Failed(format!("{MOST} commands run in this machine already")));
+        } else {
+            running.insert(id, run.clone());
+        }
+        drop(running);
+        tasks.spawn_until_stop(self.drive(id, exec, run, inputs, outputs));
+        (input, output)
+    }
+
+    async fn drive(
+        self: Arc<Self>,
+        id: ExecId,
+        exec: ExecStart,
+        run: Arc<Running>,
+        inputs: mpsc::Receiver<ExecInput>,
+        outputs: mpsc::Sender<ExecOutput>,
+    ) {
+        let order = Exec {
+            argv: exec.argv,
+            env: exec.env,
+            user: exec.user,
+            workdir: None,
+            tty: exec.tty,
+            timeout_ms: exec.timeout_ms,
+        };
+        if !self.is_running(id) || self.say(&ToGuest::Exec(id, order)).await.is_err() {
+            run.end(ExecOutput::Failed("the machine has stopped".into()));
+        }
+        let pass = async {
+            self.pass_input(id, &run, inputs).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.pass_output(id, &run, &outputs) => {}
+            () = pass => {}
+        }
+        if lock(&self.running).remove(&id).is_some() {
+            // The client went away first.
+            let _ = self.say(&ToGuest::ExecSignal(id, SIGKILL)).await;
+        }
+    }
+
+    /// Ends with the command or with its client.
+    async fn pass_output(&self, id: ExecId, run: &Running, outputs: &mpsc::Sender<ExecOutput>) {
+        loop {
+            let (piece, end) = run.take();
+            if let Some((stream, bytes)) = piece {
+                let taken = bytes.len() as u32;
+                let output = match stream {
+                    Output::Stdout => ExecOutput::Stdout(bytes),
+                    Output::Stderr => ExecOutput::Stderr(bytes),
+                };
+                if outputs.send(output).await.is_err() {
+                    return;
+                }
+                // The guest may have gone; the rest of the buffer is still good.
+                let _ = self.say(&ToGuest::ExecCredit(id, taken)).await;
+            } else if let Some(end) = end {
+                // The client may have gone.
+                let _ = outputs.send(end).await;
+                lock(&self.running).remove(&id);
+                return;
+            } else {
+                tokio::select! {
+                    () = run.filled.notified() => {}
+                    () = outputs.closed() => return,
+                }
+            }
+        }
+    }
+
+    /// Ends with the input; the command goes on.
+    async fn pass_input(&self, id: ExecId, run: &Running, mut inputs: mpsc::Receiver<ExecInput>) {
+        while let Some(input) = inputs.recv().await {
+            let said = match input {
+                ExecInput::Data(bytes) if bytes.is_empty() => {
+                    self.say(&ToGuest::ExecInput(id, bytes)).await
+                }
+                ExecInput::Data(bytes) => self.pass_bytes(id, run, &bytes).await,
+                ExecInput::Resize(size) => self.say(&ToGuest::ExecResize(id, size)).await,
+                ExecInput::Signal(signal) => self.say(&ToGuest::ExecSignal(id, signal)).await,
+            };
+            if said.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn pass_bytes(&self, id: ExecId, run: &Running, bytes: &[u8]) -> Result<(), ()> {
+        for chunk in bytes.chunks(MAX_CHUNK) {
+            let room = run.room.acquire_many(chunk.len() as u32).await.map_err(drop)?;
+            room.forget();
+            self.say(&ToGuest::ExecInput(id, chunk.to_vec())).await?;
+        }
+        Ok(())
+    }
+
+    async fn say(&self, message: &ToGuest) -> Result<(), ()> {
+        self.outgoing.send(encode(message)).await.map_err(drop)
+    }
+
+    fn is_running(&self, id: ExecId) -> bool {
+        lock(&self.running).contains_key(&id)
+    }
+
+    fn get(&self, id: ExecId) -> Option<Arc<Running>> {
+        lock(&self.running).get(&id).cloned()
+    }
+
+    pub(super) fn output(&self, id: ExecId, stream: Output, bytes: Vec<u8>) {
+        let Some(run) = self.get(id) else { return };
+        if !run.put(stream, bytes) {
+            lock(&self.running).remove(&id);
+            run.end(ExecOutput::Failed("the guest sent more output than it had credit for".into()));
+        }
+    }
+
+    pub(super) fn credit(&self, id: ExecId, bytes: u32) {
+        let Some(run) = self.get(id) else { return };
+        // A guest that gives more credit than it ever took only hurts itself,
+        // but the number must stay within what a semaphore can count.
+        let missing = (WINDOW as usize).saturating_sub(run.room.available_permits());
+        run.room.add_permits(missing.min(bytes as usize));
+    }
+
+    pub(super) fn exited(&self, id: ExecId, exit: Exit) {
+        if let Some(run) = self.get(id) {
+            run.end(ExecOutput::Exited { code: exit.code, signal: exit.signal });
+        }
+    }
+
+    pub(super) fn failed(&self, id: ExecId, why: String) {
+        if let Some(run) = self.get(id) {
+            run.end(ExecOutput::Failed(why));
+        }
+    }
+
+    /// The guest is gone.
+    pub(super) fn end(&self, why: &str) {
+        for (_, run) in lock(&self.running).drain() {
+            run.end(ExecOutput::Failed(why.into()));
+        }
+    }
+}
+
+impl Running {
+    /// False if there was no credit for it.
+    fn put(&self, stream: Output, bytes: Vec<u8>) -> bool {
+        let mut buffer = lock(&self.buffer);
+        if buffer.bytes + bytes.len() > WINDOW as usize {
+            return false;
+        }
+        buffer.bytes += bytes.len();
+        match buffer.pieces.back_mut() {
+            Some((last, joined)) if *last == stream => joined.extend_from_slice(&bytes),
+            _ => buffer.pieces.push_back((stream, bytes)),
+        }
+        drop(buffer);
+        self.filled.notify_one();
+        true
+    }
+
+    fn take(&self) -> (Option<(Output, Vec<u8>)>, Option<ExecOutput>) {
+        let mut buffer = lock(&self.buffer);
+        let piece = buffer.pieces.pop_front();
+        buffer.bytes -= piece.as_ref().map_or(0, |(_, bytes)| bytes.len());
+        let end = if piece.is_none() { buffer.end.take() } else { None };
+        (piece, end)
+    }
+
+    fn end(&self, how: ExecOutput) {
+        let mut buffer = lock(&self.buffer);
+        buffer.end.get_or_insert(how);
+        drop(buffer);
+        self.filled.notify_one();
+    }
+}

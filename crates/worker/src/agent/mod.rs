@@ -1,0 +1,269 @@
+//! The host's side of the guest protocol: one session with one guest.
+//!
+//! The reader never waits for a client: output of execs goes into buffers that
+//! credit bounds, reports go to the machine's task, logs are dropped rather
+//! than waited for. Everything a guest sends is hostile.
+
+mod exec;
+
+use crate::logs::{LogStore, Voice};
+use crate::ports::AgentIo;
+use exec::Execs;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use wire::guest::codec::{Decoder, encode};
+use wire::guest::{Exit, Listener, LogSource, Phase, ToGuest, ToHost, VERSION};
+use wire::machines::Process;
+use wire::worker::{ExecInput, ExecOutput, ExecStart};
+
+/// Frames that may wait for the guest to read them.
+const OUTGOING: usize = 256;
+/// The greeting is said again after this long: a guest that was just resetting
+/// its port may have lost it.
+const GREET_EVERY: Duration = Duration::from_secs(2);
+const LIST_DEADLINE: Duration = Duration::from_secs(10);
+/// Processes in one list and ports that listen; a guest may lie about both.
+const MOST_PROCESSES: usize = 4096;
+
+/// What a guest says about its main process and its ports.
+#[derive(Debug)]
+pub(crate) enum Report {
+    Running { stages_ms: Vec<(String, f64)> },
+    Exited(Exit),
+    OrdersFailed(String),
+    Listening(Listener, bool),
+    /// The port is closed: the VM has ended or broke the protocol.
+    Lost,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentError {
+    #[error("guest did not answer within {0:?}")]
+    Deadline(Duration),
+    #[error("guest speaks protocol {0}, this host {VERSION}")]
+    Version(u16),
+    #[error("agent port failed")]
+    Io(#[source] std::io::Error),
+    #[error("guest closed its agent port")]
+    Closed,
+}
+
+/// Whose guest it is and where its words go.
+#[derive(Clone)]
+pub(crate) struct Listen {
+    pub(crate) app: String,
+    pub(crate) machine: String,
+    pub(crate) logs: Arc<LogStore>,
+    pub(crate) reports: mpsc::Sender<Report>,
+}
+
+/// A session with a guest. Ends when the VM does.
+pub(crate) struct Agent {
+    outgoing: mpsc::Sender<Vec<u8>>,
+    execs: Arc<Execs>,
+    lists: Mutex<HashMap<u32, oneshot::Sender<Vec<Process>>>>,
+    next_list: AtomicU32,
+}
+
+/// What the guest answered to the greeting.
+#[derive(Debug)]
+pub(crate) struct Welcome {
+    pub(crate) phase: Phase,
+    pub(crate) listening: Vec<Listener>,
+}
+
+impl Agent {
+    /// Greets the guest and goes on listening to it in tasks of `tasks`.
+    pub(crate) async fn connect(
+        io: Box<dyn AgentIo>,
+        session: u64,
+        listen: Listen,
+        deadline: Duration,
+        tasks: &rt::Tasks,
+    ) -> Result<(Arc<Self>, Welcome), AgentError> {
+        let (mut reader, mut writer) = tokio::io::split(io);
+        let greeted = greet(&mut reader, &mut writer, session, &listen);
+        let timeout = tokio::time::timeout(deadline, greeted).await;
+        let (welcome, decoder, early) = timeout.map_err(|_| AgentError::Deadline(deadline))??;
+        let (outgoing, frames) = mpsc::channel(OUTGOING);
+        let agent = Arc::new(Self {
+            outgoing: outgoing.clone(),
+            execs: Arc::new(Execs::new(outgoing)),
+            lists: Mutex::default(),
+            next_list: AtomicU32::new(1),
+        });
+        tasks.spawn_until_stop(write_frames(writer, frames));
+        let read = read_frames(agent.clone(), reader, decoder, early, listen);
+        tasks.spawn_until_stop(read);
+        Ok((agent, welcome))
+    }
+
+    /// Says something to the guest. Waits while the guest does not read.
+    pub(crate) async fn say(&self, message: &ToGuest) -> Result<(), AgentError> {
+        self.outgoing.send(encode(message)).await.map_err(|_| AgentError::Closed)
+    }
+
+    /// The processes of the guest.
+    pub(crate) async fn processes(&self) -> Result<Vec<Process>, AgentError> {
+        let number = self.next_list.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        lock(&self.lists).insert(number, answer);
+        let list = async {
+            self.say(&ToGuest::ListProcesses(number)).await?;
+            answered.await.map_err(|_| AgentError::Closed)
+        };
+        let outcome = tokio::time::timeout(LIST_DEADLINE, list).await;
+        lock(&self.lists).remove(&number);
+        outcome.map_err(|_| AgentError::Deadline(LIST_DEADLINE))?
+    }
+
+    /// Runs a command in the guest.
+    pub(crate) fn exec(
+        &self,
+        exec: ExecStart,
+        tasks: &rt::Tasks,
+    ) -> (mpsc::Sender<ExecInput>, mpsc::Receiver<ExecOutput>) {
+        self.execs.clone().start(exec, tasks)
+    }
+
+    async fn handle(&self, message: ToHost, listen: &Listen) {
+        let Listen { app, machine, logs, reports } = listen;
+        let report = match message {
+            ToHost::Running { stages_ms, .. } => Report::Running { stages_ms },
+            ToHost::Exited(exit) => Report::Exited(exit),
+            ToHost::OrdersFailed(why) => Report::OrdersFailed(short(why)),
+            ToHost::Listening(listener, begun) => Report::Listening(listener, begun),
+            ToHost::Log(source, bytes) => return logs.bytes(app, machine, voice(source), &bytes),
+            ToHost::LogDropped(bytes) => return logs.guest_dropped(app, machine, bytes),
+            ToHost::Processes(number, mut list) => {
+                list.truncate(MOST_PROCESSES);
+                if let Some(answer) = lock(&self.lists).remove(&number) {
+                    // Who asked may have gone.
+                    let _ = answer.send(list);
+                }
+                return;
+            }
+            ToHost::ExecOutput(id, stream, bytes) => return self.execs.output(id, stream, bytes),
+            ToHost::ExecCredit(id, bytes) => return self.execs.credit(id, bytes),
+            ToHost::ExecExited(id, exit) => return self.execs.exited(id, exit),
+            ToHost::ExecFailed(id, why) => return self.execs.failed(id, short(why)),
+            // A welcome nobody waits for: an answer to a repeated greeting.
+            ToHost::Welcome { .. } => return,
+        };
+        // The machine's task is gone only when the host stops.
+        let _ = reports.send(report).await;
+    }
+}
+
+/// Words of a guest are shown, so they are kept short.
+fn short(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(2000));
+    text
+}
+
+fn voice(source: LogSource) -> Voice {
+    match source {
+        LogSource::Stdout => Voice::Stdout,
+        LogSource::Stderr => Voice::Stderr,
+        LogSource::Init => Voice::Init,
+    }
+}
+
+type Early = Vec<ToHost>;
+
+async fn greet(
+    reader: &mut ReadHalf<Box<dyn AgentIo>>,
+    writer: &mut WriteHalf<Box<dyn AgentIo>>,
+    session: u64,
+    listen: &Listen,
+) -> Result<(Welcome, Decoder, Early), AgentError> {
+    let hello = encode(&ToGuest::Hello { version: VERSION, session });
+    let mut decoder = Decoder::default();
+    let mut buffer = vec![0; 64 << 10];
+    let mut again = tokio::time::interval(GREET_EVERY);
+    loop {
+        let read = tokio::select! {
+            read = reader.read(&mut buffer) => read.map_err(AgentError::Io)?,
+            _ = again.tick() => {
+                writer.write_all(&hello).await.map_err(AgentError::Io)?;
+                continue;
+            }
+        };
+        if read == 0 {
+            return Err(AgentError::Closed);
+        }
+        let mut messages = Vec::new();
+        decoder.feed(&buffer[..read], |message: ToHost| messages.push(message));
+        let ours = |m: &ToHost| matches!(m, ToHost::Welcome { session: s, .. } if *s == session);
+        let Some(at) = messages.iter().position(ours) else {
+            keep_logs(messages, listen);
+            continue;
+        };
+        let early = messages.split_off(at + 1);
+        let welcome = messages.pop();
+        keep_logs(messages, listen);
+        if let Some(ToHost::Welcome { version, phase, listening, .. }) = welcome {
+            let known = version == VERSION;
+            let welcome = Welcome { phase, listening };
+            return if known { Ok((welcome, decoder, early)) } else { Err(AgentError::Version(version)) };
+        }
+    }
+}
+
+/// Frames of before the welcome belong to no session, but log lines among them
+/// are whole and say what happened while nobody listened.
+fn keep_logs(messages: Vec<ToHost>, listen: &Listen) {
+    for message in messages {
+        match message {
+            ToHost::Log(source, bytes) => {
+                listen.logs.bytes(&listen.app, &listen.machine, voice(source), &bytes);
+            }
+            ToHost::LogDropped(n) => listen.logs.guest_dropped(&listen.app, &listen.machine, n),
+            _ => {}
+        }
+    }
+}
+
+async fn write_frames(mut writer: WriteHalf<Box<dyn AgentIo>>, mut frames: mpsc::Receiver<Vec<u8>>) {
+    while let Some(frame) = frames.recv().await {
+        if writer.write_all(&frame).await.is_err() {
+            // The reader sees the end too and reports it.
+            return;
+        }
+    }
+}
+
+async fn read_frames(
+    agent: Arc<Agent>,
+    mut reader: ReadHalf<Box<dyn AgentIo>>,
+    mut decoder: Decoder,
+    early: Early,
+    listen: Listen,
+) {
+    for message in early {
+        agent.handle(message, &listen).await;
+    }
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(read) = reader.read(&mut buffer).await {
+        if read == 0 {
+            break;
+        }
+        let mut messages = Vec::new();
+        decoder.feed(&buffer[..read], |message: ToHost| messages.push(message));
+        for message in messages {
+            agent.handle(message, &listen).await;
+        }
+    }
+    agent.execs.end("the machine has stopped");
+    // The machine's task is gone only when the host stops.
+    let _ = listen.reports.send(Report::Lost).await;
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,350 @@
+//! The calls of `control::Host` and `edge::Workers`, as plain methods: this
+//! crate knows neither, the program joins them.
+
+use super::{Shared, Worker};
+use crate::db::{AddError, Change};
+use crate::machine::view::{View, wait};
+use crate::machine::{self, Found, Handle, Reply, Request, new_event};
+use crate::record::Record;
+use futures_util::stream::BoxStream;
+use model::id::{EventId, InstanceId, MachineId};
+use model::life::State;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use wire::logs::{LogEntry, LogQuery};
+use wire::machines::{
+    Machine, MachineEvent, MachineVersion, Process, Started, WaitResult,
+};
+use wire::routes::{RouteChange, RouteSnapshot, WakeRefused};
+use wire::worker::*;
+
+/// A wake that has not led anywhere by then is given up; the edge's own
+/// deadline is normally shorter.
+const WAKE_DEADLINE: Duration = Duration::from_secs(300);
+
+impl Worker {
+    /// What this host is and has.
+    pub fn info(&self) -> HostInfo {
+        let about = self.0.hypervisor.about();
+        let mut machines = std::collections::BTreeMap::new();
+        for handle in self.0.handles() {
+            *machines.entry(handle.view().record.state.as_str().to_owned()).or_default() += 1;
+        }
+        HostInfo {
+            host: self.0.config.host.0,
+            region: self.0.config.region.clone(),
+            accelerator: about.accelerator,
+            hypervisor: about.version,
+            cpus: self.0.config.cpus,
+            memory_mib: self.0.capacity.total_mib(),
+            memory_reserved_mib: self.0.capacity.reserved_mib(),
+            machines,
+        }
+    }
+
+    /// Records and reserves a machine; it is started in the background.
+    ///
+    /// # Errors
+    /// Name or id are taken, no room, or the record cannot be written.
+    pub async fn create(&self, create: CreateMachine) -> Result<Machine, HostError> {
+        let host = &self.0;
+        let now = host.clock.now_ms();
+        let launch = !create.skip_launch;
+        let instance = InstanceId::new(now, host.rng.wide_bits() >> 49);
+        let invalid = |err: model::id::BadId| HostError::Invalid(err.to_string());
+        let record = Record::new(create, instance, model::address::Slot(0), now).map_err(invalid)?;
+        let (id, memory) = (record.id, record.memory_mib());
+        if launch {
+            let room = host.capacity.reserve(id, memory);
+            room.map_err(|err| HostError::NoCapacity(err.to_string()))?;
+        }
+        let event_id = EventId::new(now, host.rng.wide_bits() >> 49);
+        let event = new_event(event_id, "launch", State::Created, Source::User, now);
+        let change = Change { events: vec![event.clone()], new_version: true };
+        let slots = host.config.pool.machines();
+        let place = move |slot| Record { slot: Some(slot), ..record };
+        match host.db.add(place, slots, change).await {
+            Ok(record) => {
+                let addresses = host.addresses(&record);
+                let view = View::new(record, addresses, vec![event]);
+                let machine = self.show(&view, false);
+                host.add_handle(id, machine::start(host, view, Found::Nothing));
+                Ok(machine)
+            }
+            Err(err) => {
+                host.capacity.release(id);
+                Err(match err {
+                    AddError::NameTaken | AddError::IdTaken => HostError::Conflict(err.to_string()),
+                    AddError::NoSlot => HostError::NoCapacity(err.to_string()),
+                    AddError::Database(_) => HostError::Internal(rt::chain(&err)),
+                })
+            }
+        }
+    }
+
+    fn show(&self, view: &View, summary: bool) -> Machine {
+        let about = self.0.hypervisor.about();
+        view.machine(&self.0.config.region, &about.accelerator, summary)
+    }
+
+    fn handle(&self, id: &str) -> Result<Handle, HostError> {
+        let known = id.parse().ok().and_then(|id: MachineId| self.0.handle(id));
+        known.ok_or_else(|| HostError::NotFound(format!("machine not found: {id}")))
+    }
+
+    async fn ask<T>(
+        &self,
+        handle: &Handle,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, HostError> {
+        let (reply, answer) = oneshot::channel();
+        let state = || handle.view().record.state;
+        handle.requests.try_send(request(reply)).map_err(|err| match err {
+            mpsc::error::TrySendError::Full(_) => {
+                HostError::Conflict("too many requests wait for this machine".into())
+            }
+            mpsc::error::TrySendError::Closed(_) => {
+                HostError::Conflict(format!("machine is {}", state()))
+            }
+        })?;
+        let gone = |_| HostError::Conflict(format!("machine is {} or its host is stopping", state()));
+        answer.await.map_err(gone)?
+    }
+
+    /// One machine, also a destroyed one as long as it is remembered.
+    ///
+    /// # Errors
+    /// Nothing of that id is here.
+    pub fn machine(&self, id: &str) -> Result<Machine, HostError> {
+        Ok(self.show(&self.handle(id)?.view(), false))
+    }
+
+    /// Machines, oldest first.
+    pub fn machines(&self, filter: &MachineFilter) -> Vec<Machine> {
+        let mut views: Vec<Arc<View>> = self.0.handles().iter().map(Handle::view).collect();
+        views.retain(|view| matches(&view.record, filter, &self.0));
+        views.sort_by_key(|view| (view.record.created_ms, view.record.id));
+        views.iter().map(|view| self.show(view, filter.summary)).collect()
+    }
+
+    /// Records the wish to run.
+    ///
+    /// # Errors
+    /// The state does not allow it, or there is no room.
+    pub async fn start_machine(&self, id: &str, source: Source) -> Result<Started, HostError> {
+        self.ask(&self.handle(id)?, |reply| Request::Start(source, reply)).await
+    }
+
+    /// Records the wish to stop.
+    ///
+    /// # Errors
+    /// The state does not allow it.
+    pub async fn stop(
+        &self,
+        id: &str,
+        stop: Stop,
+        source: Source,
+        reason: Option<String>,
+    ) -> Result<(), HostError> {
+        self.ask(&self.handle(id)?, |reply| Request::Stop(stop, source, reason, reply)).await
+    }
+
+    /// Stop and start.
+    ///
+    /// # Errors
+    /// The state does not allow it.
+    pub async fn restart(&self, id: &str, stop: Stop, force: bool) -> Result<(), HostError> {
+        self.ask(&self.handle(id)?, |reply| Request::Restart(stop, force, reply)).await
+    }
+
+    /// Replaces the config by a new instance.
+    ///
+    /// # Errors
+    /// The state does not allow it, the version given is stale, or no room.
+    pub async fn update(&self, update: UpdateMachine) -> Result<Machine, HostError> {
+        let handle = self.handle(&update.id)?;
+        self.ask(&handle, |reply| Request::Update(Box::new(update), reply)).await?;
+        Ok(self.show(&handle.view(), false))
+    }
+
+    /// Records the wish to be gone.
+    ///
+    /// # Errors
+    /// It runs and `force` is not given.
+    pub async fn destroy(&self, id: &str, force: bool) -> Result<(), HostError> {
+        let handle = self.handle(id)?;
+        if handle.view().record.state == State::Destroyed {
+            return Err(HostError::NotFound(format!("machine not found: {id} is destroyed")));
+        }
+        self.ask(&handle, |reply| Request::Destroy(force, reply)).await
+    }
+
+    /// Takes a machine out of routing or back in.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub async fn cordon(&self, id: &str, cordoned: bool) -> Result<(), HostError> {
+        self.ask(&self.handle(id)?, |reply| Request::Cordon(cordoned, reply)).await
+    }
+
+    /// Changes labels.
+    ///
+    /// # Errors
+    /// The version given is stale, or the record cannot be written.
+    pub async fn change_metadata(
+        &self,
+        id: &str,
+        change: ChangeMetadata,
+        version: Option<String>,
+    ) -> Result<(), HostError> {
+        let handle = self.handle(id)?;
+        self.ask(&handle, |reply| Request::Metadata(change, version, reply)).await
+    }
+
+    /// Sends a signal to the main process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn signal(&self, id: &str, signal: i32) -> Result<(), HostError> {
+        self.ask(&self.handle(id)?, |reply| Request::Signal(signal, reply)).await
+    }
+
+    /// Newest events first.
+    ///
+    /// # Errors
+    /// Nothing of that id is here, or the database cannot be read.
+    pub async fn events(&self, id: &str, limit: usize) -> Result<Vec<MachineEvent>, HostError> {
+        let id = self.handle(id)?.view().record.id;
+        let events = self.0.db.events(id, limit).await;
+        events.map_err(|err| HostError::Internal(rt::chain(&err)))
+    }
+
+    /// All versions, newest first.
+    ///
+    /// # Errors
+    /// Nothing of that id is here, or the database cannot be read.
+    pub async fn versions(&self, id: &str) -> Result<Vec<MachineVersion>, HostError> {
+        let id = self.handle(id)?.view().record.id;
+        let versions = self.0.db.versions(id).await;
+        versions.map_err(|err| HostError::Internal(rt::chain(&err)))
+    }
+
+    /// Returns once the machine is in one of the states.
+    ///
+    /// # Errors
+    /// Not in time, or it will not get there by itself.
+    pub async fn wait(&self, id: &str, wanted: &WaitFor) -> Result<WaitResult, HostError> {
+        wait(self.handle(id)?.views, wanted).await
+    }
+
+    /// Processes in the guest.
+    ///
+    /// # Errors
+    /// It does not run or does not answer.
+    pub async fn processes(&self, id: &str) -> Result<Vec<Process>, HostError> {
+        let agent = self.agent(id)?;
+        agent.processes().await.map_err(|err| HostError::Internal(rt::chain(&err)))
+    }
+
+    /// Runs a command in the guest. Dropping both channels kills it.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn exec(
+        &self,
+        id: &str,
+        exec: ExecStart,
+    ) -> Result<(mpsc::Sender<ExecInput>, mpsc::Receiver<ExecOutput>), HostError> {
+        Ok(self.agent(id)?.exec(exec, &self.0.tasks))
+    }
+
+    fn agent(&self, id: &str) -> Result<Arc<crate::agent::Agent>, HostError> {
+        let view = self.handle(id)?.view();
+        let state = view.record.state;
+        let running = matches!(state, State::Started | State::Stopping);
+        view.agent.clone().filter(|_| running).ok_or_else(|| {
+            HostError::Conflict(format!("machine is {state}: it has to be started for this"))
+        })
+    }
+
+    /// Log lines of an app's machines, oldest first.
+    pub fn logs(&self, app: &str, query: &LogQuery) -> BoxStream<'static, LogEntry> {
+        let machines = match app.parse() {
+            Ok(app) => self.0.machines_of(&app),
+            Err(_) => Vec::new(),
+        };
+        let machines: Vec<String> = machines.iter().map(MachineId::to_string).collect();
+        self.0.logs.query(&machines, app, query)
+    }
+
+    /// Adds a line to a machine's log.
+    pub fn log_line(&self, app: &str, machine: &str, provider: &str, line: &str) {
+        self.0.logs.line(app, machine, provider, line);
+    }
+
+    /// The routes of all machines and their changes.
+    pub fn subscribe(&self) -> (RouteSnapshot, mpsc::Receiver<(u64, RouteChange)>) {
+        self.0.routes.subscribe()
+    }
+
+    /// Wakes a machine for the edge: returns once it is started.
+    ///
+    /// # Errors
+    /// It is gone, may not be started, or did not start.
+    pub async fn wake(&self, id: &str) -> Result<(), WakeRefused> {
+        let handle = self.handle(id).map_err(|_| WakeRefused::Gone)?;
+        if handle.view().record.state == State::Started {
+            return Ok(());
+        }
+        let views = handle.views.clone();
+        let wanted = WaitFor {
+            states: vec!["started".into()],
+            timeout_ms: WAKE_DEADLINE.as_millis() as u64,
+            ..WaitFor::default()
+        };
+        let asked = self.ask(&handle, |reply| Request::Start(Source::Proxy, reply)).await;
+        match asked {
+            Ok(_) => {}
+            Err(HostError::NoCapacity(why)) => return Err(WakeRefused::NoCapacity(why)),
+            Err(HostError::NotFound(_)) => return Err(WakeRefused::Gone),
+            Err(other) => return Err(WakeRefused::NotStartable(other.to_string())),
+        }
+        let started = wait(views, &wanted).await;
+        started.map(drop).map_err(|err| WakeRefused::Failed(err.to_string()))
+    }
+
+    /// Stops an idle machine for the edge.
+    ///
+    /// # Errors
+    /// It is gone or cannot be stopped now.
+    pub async fn stop_idle(&self, id: &str, reason: &str) -> Result<(), WakeRefused> {
+        let stop = self.stop(id, Stop::default(), Source::Proxy, Some(reason.into())).await;
+        stop.map_err(|err| match err {
+            HostError::NotFound(_) => WakeRefused::Gone,
+            other => WakeRefused::NotStartable(other.to_string()),
+        })
+    }
+
+    /// Stops every VM and removes everything of this host's from the kernel,
+    /// but keeps what is wanted: the next daemon starts the machines again.
+    ///
+    /// # Errors
+    /// A VM cannot be killed or the network cannot be removed.
+    pub async fn take_down(&self) -> Result<(), HostError> {
+        let failed = |err: crate::ports::PortError| HostError::Internal(rt::chain(&err));
+        for vm in self.0.hypervisor.list().await.map_err(failed)? {
+            self.0.hypervisor.kill(vm.machine, vm.boot).await.map_err(failed)?;
+        }
+        self.0.network.remove_all().await.map_err(failed)
+    }
+}
+
+fn matches(record: &Record, filter: &MachineFilter, host: &Shared) -> bool {
+    let labels = record.config.metadata.clone().unwrap_or_default();
+    filter.app.as_ref().is_none_or(|app| *app == record.app.as_str())
+        && (filter.include_deleted || record.state != State::Destroyed)
+        && (filter.states.is_empty() || filter.states.iter().any(|s| s == record.state.as_str()))
+        && filter.region.as_ref().is_none_or(|region| *region == host.config.region)
+        && filter.metadata.iter().all(|(key, value)| labels.get(key) == Some(value))
+}

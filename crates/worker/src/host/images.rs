@@ -1,0 +1,173 @@
+//! Images as the host's callers see them.
+
+use super::{Shared, Worker};
+use crate::ports::{ImageError, ImageSummary, PortError, Progress, RootImage};
+use crate::record::Record;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use model::life::State;
+use rt::clock::rfc3339;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::sync::mpsc;
+use wire::machines::{ErrorBody, Image, ImageProgress, ImageRef};
+use wire::worker::HostError;
+
+impl Shared {
+    pub(crate) async fn ensure_image(&self, record: &Record) -> Result<RootImage, ImageError> {
+        let silent: Progress = Arc::new(|_, _, _| {});
+        let ensure = self.images.ensure(&record.config.image, &record.image.digest, silent);
+        let limit = self.config.image_deadline;
+        tokio::time::timeout(limit, ensure).await.unwrap_or_else(|_| {
+            let text = format!("image {} was not there within {limit:?}", record.config.image);
+            Err(PortError::plain(text).transient().into())
+        })
+    }
+
+    /// Digests that machines need, with the number of machines.
+    fn images_in_use(&self) -> BTreeMap<String, u64> {
+        let mut used = BTreeMap::new();
+        for handle in self.handles() {
+            let view = handle.view();
+            if view.record.state != State::Destroyed {
+                *used.entry(view.record.image.digest.clone()).or_default() += 1;
+            }
+        }
+        used
+    }
+}
+
+impl Worker {
+    /// What an image reference stands for on this host.
+    ///
+    /// # Errors
+    /// No such image, no answer of its registry, or no reference.
+    pub async fn resolve_image(&self, reference: &str) -> Result<ImageRef, HostError> {
+        let resolved = self.0.images.resolve(reference).await.map_err(|err| host_error(&err))?;
+        Ok(ImageRef {
+            registry: resolved.registry,
+            repository: resolved.repository,
+            tag: resolved.tag,
+            digest: resolved.digest,
+            labels: BTreeMap::new(),
+        })
+    }
+
+    /// Images on this host, newest first.
+    ///
+    /// # Errors
+    /// The image store cannot be read.
+    pub async fn images(&self) -> Result<Vec<Image>, HostError> {
+        let used = self.0.images_in_use();
+        let list = self.0.images.list().await.map_err(|err| host_error(&err))?;
+        Ok(list.into_iter().map(|summary| image(summary, &used)).collect())
+    }
+
+    /// Removes a name or a digest; false if there is none.
+    ///
+    /// # Errors
+    /// The image store cannot be changed.
+    pub async fn remove_image(&self, reference: &str) -> Result<bool, HostError> {
+        let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
+        self.0.images.remove(reference, &used).await.map_err(|err| host_error(&err))
+    }
+
+    /// Removes image data that nobody needs; returns the bytes freed.
+    ///
+    /// # Errors
+    /// The image store cannot be changed.
+    pub async fn collect_images(&self) -> Result<u64, HostError> {
+        let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
+        self.0.images.collect(&used).await.map_err(|err| host_error(&err))
+    }
+
+    /// Imports an image from a tar; the stream ends with `Done` or `Failed`.
+    ///
+    /// # Errors
+    /// The host is stopping.
+    pub async fn import_image(
+        &self,
+        name: Option<String>,
+        tar: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Result<BoxStream<'static, ImageProgress>, HostError> {
+        let (sender, receiver) = mpsc::channel(64);
+        let worker = self.clone();
+        self.0.tasks.spawn_until_stop(async move {
+            let last = match worker.import(name, tar, sender.clone()).await {
+                Ok(image) => ImageProgress::Done { image },
+                Err(err) => ImageProgress::Failed {
+                    error: ErrorBody { error: err.to_string(), status: "unknown".into(), hint: None },
+                },
+            };
+            // The client may have gone; the image stays.
+            let _ = sender.send(last).await;
+        });
+        let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|progress| (progress, receiver))
+        });
+        Ok(stream.boxed())
+    }
+
+    async fn import(
+        &self,
+        name: Option<String>,
+        tar: Box<dyn AsyncRead + Send + Unpin>,
+        progress: mpsc::Sender<ImageProgress>,
+    ) -> Result<Image, HostError> {
+        let dir = self.0.config.data_dir.join("uploads");
+        let spool = dir.join(format!("{:016x}.tar", self.0.rng.bits()));
+        let spooled = spool_upload(&spool, tar).await;
+        let report: Progress = Arc::new(move |name: &str, done, total| {
+            // A slow client misses steps, not the result.
+            let _ = progress.try_send(ImageProgress::Step { name: name.into(), done, total });
+        });
+        let outcome = match spooled {
+            Ok(()) => {
+                let imported = self.0.images.import(&spool, name.as_deref(), report).await;
+                imported.map_err(|err| host_error(&err))
+            }
+            Err(err) => Err(HostError::Internal(format!("receive image into {spool}: {err}"))),
+        };
+        // Remains of an interrupted upload are removed at the next start.
+        let _ = tokio::fs::remove_file(&spool).await;
+        outcome.map(|summary| image(summary, &self.0.images_in_use()))
+    }
+}
+
+async fn spool_upload(
+    path: &camino::Utf8Path,
+    mut tar: Box<dyn AsyncRead + Send + Unpin>,
+) -> std::io::Result<()> {
+    /// An image may unpack to 8 GiB; nothing sensible is larger packed.
+    const MOST: u64 = 16 << 30;
+    if let Some(dir) = path.parent() {
+        tokio::fs::create_dir_all(dir).await?;
+    }
+    let mut file = tokio::fs::File::create(path).await?;
+    let mut limited = tokio::io::AsyncReadExt::take(&mut tar, MOST + 1);
+    let mut buffered = tokio::io::BufReader::with_capacity(256 << 10, &mut limited);
+    if tokio::io::copy_buf(&mut buffered, &mut file).await? > MOST {
+        return Err(std::io::Error::other(format!("it is larger than {MOST} bytes")));
+    }
+    file.flush().await
+}
+
+fn image(summary: ImageSummary, used: &BTreeMap<String, u64>) -> Image {
+    Image {
+        used_by: used.get(&summary.digest).copied().unwrap_or(0),
+        references: summary.references,
+        digest: summary.digest,
+        size: summary.size,
+        created_at: rfc3339(summary.created_ms),
+    }
+}
+
+fn host_error(err: &ImageError) -> HostError {
+    let text = rt::chain(err);
+    match err {
+        ImageError::BadReference { .. } | ImageError::Refused { .. } => HostError::Invalid(text),
+        ImageError::NotFound { .. } => HostError::NotFound(text),
+        ImageError::Failed(_) => HostError::Internal(text),
+    }
+}

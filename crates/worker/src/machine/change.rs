@@ -1,0 +1,278 @@
+//! Durable changes of a machine, and telling others about them.
+
+use super::{Now, TRIES, Task};
+use crate::db::Change;
+use crate::machine::view::View;
+use crate::record::Record;
+use model::id::{BootId, EventId, InstanceId};
+use model::life::{Event, State, Want};
+use model::restart::{Policy, Verdict, verdict};
+use rt::clock::rfc3339;
+use rt::{Clock, Rng};
+use std::sync::Arc;
+use std::time::Duration;
+use wire::guest::Exit;
+use wire::machines::{EventDetails, ExitEvent, MachineEvent};
+use wire::worker::{HostError, Source};
+
+const SIGKILL: i32 = 9;
+
+/// Makes ids that grow, also within one millisecond.
+pub(super) struct EventIds {
+    clock: Clock,
+    rng: Rng,
+    last: (u64, u128),
+}
+
+impl EventIds {
+    pub(super) fn new(clock: Clock, rng: Rng) -> Self {
+        Self { clock, rng, last: (0, 0) }
+    }
+
+    /// Room below the largest ULID for the increments of one millisecond.
+    const RANDOM: u128 = (1 << 79) - 1;
+
+    fn next(&mut self) -> (u64, u128) {
+        let now = self.clock.now_ms();
+        self.last = match self.last {
+            (ms, random) if now <= ms => (ms, random + 1),
+            _ => (now, self.rng.wide_bits() & Self::RANDOM),
+        };
+        self.last
+    }
+
+    pub(super) fn boot(&mut self) -> BootId {
+        let (ms, random) = self.next();
+        BootId::new(ms, random)
+    }
+
+    pub(super) fn instance(&mut self) -> InstanceId {
+        let (ms, random) = self.next();
+        InstanceId::new(ms, random)
+    }
+
+    pub(super) fn event(&mut self, kind: &str, state: State, source: Source) -> MachineEvent {
+        let (ms, random) = self.next();
+        new_event(EventId::new(ms, random), kind, state, source, self.clock.now_ms())
+    }
+}
+
+/// One event without details.
+pub(crate) fn new_event(
+    id: EventId,
+    kind: &str,
+    state: State,
+    source: Source,
+    now_ms: u64,
+) -> MachineEvent {
+    MachineEvent {
+        id: id.to_string(),
+        kind: kind.into(),
+        status: state.as_str().into(),
+        source: match source {
+            Source::User => "user",
+            Source::Host => "flyd",
+            Source::Proxy => "proxy",
+        }
+        .into(),
+        timestamp: i64::try_from(now_ms).unwrap_or(i64::MAX),
+        request: None,
+    }
+}
+
+impl Task {
+    /// Makes a change durable and tells everybody, or nothing.
+    pub(super) async fn try_commit(
+        &mut self,
+        mut record: Record,
+        events: Vec<MachineEvent>,
+        new_version: bool,
+    ) -> Result<(), HostError> {
+        record.updated_ms = self.host.clock.now_ms();
+        let change = Change { events: events.clone(), new_version };
+        let saved = self.host.db.save(record.clone(), change).await;
+        saved.map_err(|err| HostError::Internal(rt::chain(&err)))?;
+        if !record.state.holds_memory() {
+            self.host.capacity.release(record.id);
+        }
+        self.record = record.clone();
+        self.show(|view| view.record(record, events));
+        Ok(())
+    }
+
+    /// Makes a change durable that has happened already. There is no answer to
+    /// refuse, so it is tried until it works (a full disk) or the host stops;
+    /// then the next daemon sees the same facts and comes to the same change.
+    pub(super) async fn commit(&mut self, record: Record, events: Vec<MachineEvent>) {
+        let mut backoff = rt::Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        while let Err(err) = self.try_commit(record.clone(), events.clone(), false).await {
+            tracing::error!(machine = %record.id, error = %err, "cannot record a change");
+            let pause = backoff.pause(&self.host.rng);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.host.tasks.stopping() => return,
+            }
+        }
+    }
+
+    /// Changes what others see.
+    pub(super) fn show(&mut self, change: impl FnOnce(&mut View)) {
+        let mut view = (**self.views.borrow()).clone();
+        change(&mut view);
+        self.views.send_replace(Arc::new(view));
+        self.publish();
+    }
+
+    pub(super) fn publish(&self) {
+        let route = self.views.borrow().route(&self.host.config.region);
+        self.host.routes.publish(self.record.id, route);
+    }
+
+    pub(super) async fn on_running(&mut self, guest_stages: Vec<(String, f64)>) {
+        let Now::Up(up) = &mut self.vm else { return };
+        if std::mem::replace(&mut up.running, true) {
+            return;
+        }
+        self.tries = 0;
+        if self.record.state != State::Starting {
+            // Adopted while it ran, or no longer wanted.
+            if !up.asked {
+                self.timer = None;
+            }
+            return;
+        }
+        self.timer = None;
+        let mut record = self.record.clone();
+        record.state = State::Started;
+        let mut event = self.ids.event("start", State::Started, Source::Host);
+        let guest = guest_stages.into_iter().map(|(name, ms)| (format!("guest_{name}"), ms));
+        let stages = std::mem::take(&mut self.stages).into_iter().chain(guest).collect();
+        event.request = Some(EventDetails { stages_ms: Some(stages), ..EventDetails::default() });
+        self.commit(record, vec![event]).await;
+    }
+
+    /// The VM is gone and nothing of it is left.
+    pub(super) async fn record_down(&mut self) {
+        if let Some(why) = self.failure.take() {
+            return self.record_failed(why).await;
+        }
+        let mut record = self.record.clone();
+        let vm_exit = std::mem::take(&mut self.vm_exit);
+        let exit = record.exit.take();
+        // A VM that ended without a word of its init did not end well.
+        let lost = Exit { code: 128 + SIGKILL, signal: SIGKILL, oom: false };
+        let ended = exit.unwrap_or(lost);
+        let away = std::mem::take(&mut self.host_was_away) && exit.is_none();
+        let booting = record.state == State::Starting && self.tries > 0 && exit.is_none();
+        if booting && record.want == Want::Run {
+            if self.tries >= TRIES {
+                return self.record_failed(lost_words(&vm_exit)).await;
+            }
+            // The state stays, and another boot is begun.
+            record.boot = None;
+            return self.commit(record, Vec::new()).await;
+        }
+        // A stop during the pause before a restart finds no VM: nothing exits.
+        let ran = record.boot.take().is_some();
+        let again = if away { survives_host(&record) } else { self.is_to_run_again(&mut record, ended) };
+        record.state = record.state.after(Event::Down { again }).unwrap_or(record.state);
+        let requested = record.stop.take().is_some() || self.record.want != Want::Run;
+        let kind = if ran { "exit" } else { "stop" };
+        let mut event = self.ids.event(kind, record.state, Source::Host);
+        event.request = Some(EventDetails {
+            exit_event: ran.then(|| ExitEvent {
+                exit_code: ended.code,
+                guest_exit_code: if ended.signal == 0 { ended.code } else { 0 },
+                guest_signal: ended.signal,
+                oom_killed: ended.oom,
+                requested_stop: requested,
+                restarting: again,
+                signal: vm_exit.signal,
+                exited_at: rfc3339(self.host.clock.now_ms()),
+            }),
+            restart_count: Some(record.restarts.len() as u32),
+            reason: (ran && exit.is_none()).then(|| lost_words(&vm_exit)),
+            stages_ms: None,
+        });
+        let mut events = vec![event];
+        if record.state == State::Stopped && record.auto_destroy() {
+            record.want = Want::Destroy;
+            record.state = State::Destroying;
+            events.push(self.ids.event("destroy", State::Destroying, Source::Host));
+        }
+        self.tries = 0;
+        self.commit(record, events).await;
+        self.set_restart_timer();
+    }
+
+    /// Whether and when it is started again; notes what the policy has to remember.
+    fn is_to_run_again(&self, record: &mut Record, exit: Exit) -> bool {
+        if record.want != Want::Run {
+            return false;
+        }
+        if !matches!(record.state, State::Starting | State::Started) {
+            return true;
+        }
+        let now = self.host.clock.now_ms();
+        match verdict(record.policy(), exit.code == 0, &record.restarts, now) {
+            Verdict::Restart { after } => {
+                let at = now + after.as_millis() as u64;
+                let window = model::restart::WINDOW.as_millis() as u64;
+                record.restarts.retain(|&earlier| now.saturating_sub(earlier) < window);
+                record.restarts.push(at);
+                record.restart_at = Some(at);
+                true
+            }
+            Verdict::Stay { exhausted } => {
+                let tries = record.restarts.len();
+                record.failure = exhausted
+                    .then(|| format!("it failed again after {tries} restarts (exit code {})", exit.code));
+                // Its owner's wish has been carried out to the end.
+                record.want = Want::Stop;
+                false
+            }
+        }
+    }
+
+    async fn record_failed(&mut self, why: String) {
+        self.host.say(&self.record, &format!("Machine could not be started: {why}"));
+        let mut record = self.record.clone();
+        record.boot = None;
+        record.exit = None;
+        record.stop = None;
+        record.state = record.state.after(Event::Fail).unwrap_or(State::Failed);
+        if record.state == State::Failed {
+            record.want = Want::Stop;
+            record.failure = Some(why.clone());
+        }
+        self.tries = 0;
+        let mut event = self.ids.event("launch_failed", record.state, Source::Host);
+        event.request = Some(EventDetails { reason: Some(why), ..EventDetails::default() });
+        self.commit(record, vec![event]).await;
+    }
+
+    pub(super) async fn record_gone(&mut self) {
+        self.host.remove_machine_dir(self.record.id).await;
+        let mut record = self.record.clone();
+        record.state = State::Destroyed;
+        (record.boot, record.exit, record.slot) = (None, None, None);
+        let event = self.ids.event("destroy", State::Destroyed, Source::Host);
+        self.commit(record, vec![event]).await;
+        self.show(|view| view.addresses = None);
+    }
+}
+
+/// Whether the machine is to be started again although its policy was not
+/// asked: the host was away (a power cut), so what should run runs again.
+fn survives_host(record: &Record) -> bool {
+    record.want == Want::Run && record.policy() != Policy::No
+}
+
+fn lost_words(exit: &crate::ports::VmExit) -> String {
+    let words = exit.last_words.trim();
+    if words.is_empty() {
+        "the VM ended without a word of its init".into()
+    } else {
+        format!("the VM ended without a word of its init; its last words: {words}")
+    }
+}

@@ -1,0 +1,243 @@
+//! The slow work of a machine: bring a VM up, take one down.
+
+use super::orders::{Surroundings, orders};
+use crate::agent::{Agent, AgentError, Listen, Report, Welcome};
+use crate::host::Shared;
+use crate::ports::{BootSpec, ImageError, Link, PortError, Vm, VmExit};
+use crate::record::Record;
+use futures_util::future::BoxFuture;
+use model::address::Addresses;
+use model::id::BootId;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use wire::guest::{Phase, ToGuest};
+
+/// Reports of a guest that may wait for the machine's task.
+const REPORTS: usize = 64;
+/// A guest that is powering itself off has this long before it is killed.
+const POWER_OFF: Duration = Duration::from_secs(5);
+
+/// A VM that is up and can be spoken to.
+pub(crate) struct Launched {
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) welcome: Welcome,
+    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) exited: BoxFuture<'static, VmExit>,
+    /// Milliseconds by stage.
+    pub(crate) stages: Vec<(String, f64)>,
+}
+
+/// Why a VM did not come up.
+#[derive(Debug)]
+pub(crate) enum LaunchError {
+    /// Nobody wants it any more.
+    Cancelled,
+    /// Another try may help.
+    Transient(String),
+    /// Another try would fail as well.
+    Final(String),
+}
+
+impl LaunchError {
+    fn of(err: &PortError) -> Self {
+        let text = rt::chain(err);
+        if err.transient { Self::Transient(text) } else { Self::Final(text) }
+    }
+
+    fn agent(err: &AgentError) -> Self {
+        match err {
+            AgentError::Version(_) => Self::Final(rt::chain(err)),
+            _ => Self::Transient(rt::chain(err)),
+        }
+    }
+}
+
+/// Times the stages of a start.
+struct Stages {
+    last: Instant,
+    done: Vec<(String, f64)>,
+}
+
+impl Stages {
+    fn done(&mut self, name: &str) {
+        let now = Instant::now();
+        self.done.push((name.into(), (now - self.last).as_secs_f64() * 1e3));
+        self.last = now;
+    }
+}
+
+/// Brings a VM up: image, disk, network, process, agent, orders. Whatever it
+/// has made when it fails is found by [`clear`].
+pub(crate) async fn launch(
+    host: Arc<Shared>,
+    record: Record,
+    boot: BootId,
+    cancel: CancellationToken,
+) -> Result<Launched, LaunchError> {
+    let mut stages = Stages { last: Instant::now(), done: Vec::new() };
+    let ensure = host.ensure_image(&record);
+    let image = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(LaunchError::Cancelled),
+        image = ensure => image.map_err(|err| image_error(&err))?,
+    };
+    stages.done("image");
+    let addresses = host.addresses(&record);
+    let around = Surroundings {
+        region: &host.config.region,
+        addresses,
+        mtu: host.config.mtu,
+        nameservers: &host.config.nameservers,
+        now_ns: host.clock.now_ns(),
+        entropy: host.rng.bytes(64),
+    };
+    let mut orders = orders(&record, &image, around).map_err(LaunchError::Final)?;
+    let scratch = host.scratch_path(record.id);
+    if !(record.keeps_scratch() && scratch.exists()) {
+        host.make_machine_dir(record.id).map_err(|err| LaunchError::of(&err))?;
+        let made = host.disks.create(&scratch, record.scratch_bytes()).await;
+        made.map_err(|err| LaunchError::of(&err))?;
+    }
+    stages.done("disk");
+    let nic = match link(&record, addresses) {
+        Some(link) => {
+            let attached = host.network.attach(link).await;
+            Some(attached.map_err(|err| LaunchError::of(&err))?)
+        }
+        None => None,
+    };
+    stages.done("network");
+    if cancel.is_cancelled() {
+        return Err(LaunchError::Cancelled);
+    }
+    let spec = BootSpec {
+        machine: record.id,
+        boot,
+        vcpus: record.vcpus(),
+        memory_mib: record.memory_mib(),
+        cpu_weight: record.cpu_weight(),
+        root: image.path,
+        scratch,
+        nic,
+        kernel_args: kernel_args(&record),
+    };
+    let vm = host.hypervisor.boot(spec).await.map_err(|err| LaunchError::of(&err))?;
+    stages.done("spawn");
+    let mut launched = meet(&host, &record, vm).await.map_err(|err| LaunchError::agent(&err))?;
+    stages.done("boot");
+    if launched.welcome.phase == Phase::AwaitsOrders {
+        orders.now = host.clock.now_ns();
+        let said = launched.agent.say(&ToGuest::Orders(Box::new(orders))).await;
+        said.map_err(|err| LaunchError::agent(&err))?;
+    }
+    launched.stages = stages.done;
+    Ok(launched)
+}
+
+/// Takes over a VM of an earlier daemon.
+pub(crate) async fn adopt(
+    host: &Arc<Shared>,
+    record: &Record,
+    boot: BootId,
+) -> Result<Launched, String> {
+    if let Some(link) = link(record, host.addresses(record)) {
+        host.network.adopt(link).await.map_err(|err| rt::chain(&err))?;
+    }
+    let vm = host.hypervisor.adopt(record.id, boot).await.map_err(|err| rt::chain(&err))?;
+    meet(host, record, vm).await.map_err(|err| rt::chain(&err))
+}
+
+/// Sends the orders to an adopted VM that was made but never got them.
+pub(crate) async fn give_orders(
+    host: &Arc<Shared>,
+    record: &Record,
+    agent: &Agent,
+) -> Result<(), LaunchError> {
+    let image = host.ensure_image(record).await.map_err(|err| image_error(&err))?;
+    let around = Surroundings {
+        region: &host.config.region,
+        addresses: host.addresses(record),
+        mtu: host.config.mtu,
+        nameservers: &host.config.nameservers,
+        now_ns: host.clock.now_ns(),
+        entropy: host.rng.bytes(64),
+    };
+    let orders = orders(record, &image, around).map_err(LaunchError::Final)?;
+    let said = agent.say(&ToGuest::Orders(Box::new(orders))).await;
+    said.map_err(|err| LaunchError::agent(&err))
+}
+
+async fn meet(host: &Arc<Shared>, record: &Record, vm: Vm) -> Result<Launched, AgentError> {
+    let (reports_in, reports) = mpsc::channel(REPORTS);
+    let listen = Listen {
+        app: record.app.to_string(),
+        machine: record.id.to_string(),
+        logs: host.logs.clone(),
+        reports: reports_in,
+    };
+    let deadline = host.config.boot_deadline;
+    let connected = Agent::connect(vm.agent, host.rng.bits(), listen, deadline, &host.tasks);
+    let (agent, welcome) = connected.await?;
+    Ok(Launched { agent, welcome, reports, exited: vm.exited, stages: Vec::new() })
+}
+
+/// What is known of a VM that is to be removed.
+pub(crate) struct Ending {
+    /// Ask the guest to flush its disks and power off first.
+    pub(crate) agent: Option<Arc<Agent>>,
+    pub(crate) exited: Option<BoxFuture<'static, VmExit>>,
+}
+
+/// Removes everything of a boot, however long it takes: a VM that cannot be
+/// killed keeps its machine from being anything else.
+pub(crate) async fn clear(host: Arc<Shared>, record: Record, ending: Ending) -> VmExit {
+    let mut exit = VmExit::default();
+    if let Some(agent) = &ending.agent {
+        // It may have gone meanwhile; the kill below settles it.
+        let _ = tokio::time::timeout(POWER_OFF, agent.say(&ToGuest::PowerOff)).await;
+    }
+    if let Some(exited) = ending.exited {
+        let patience = if ending.agent.is_some() { POWER_OFF } else { Duration::from_millis(50) };
+        exit = tokio::time::timeout(patience, exited).await.unwrap_or_default();
+    }
+    let pauses = (Duration::from_millis(100), Duration::from_secs(10));
+    let mut backoff = rt::Backoff::new(pauses.0, pauses.1);
+    while let Err(err) = try_clear(&host, &record).await {
+        let text = rt::chain(&err);
+        tracing::warn!(machine = %record.id, error = text, "cannot remove VM, trying again");
+        host.say(&record, &format!("Waiting for the host: {text}"));
+        tokio::time::sleep(backoff.pause(&host.rng)).await;
+    }
+    exit
+}
+
+async fn try_clear(host: &Shared, record: &Record) -> Result<(), PortError> {
+    if let Some(boot) = record.boot {
+        host.hypervisor.kill(record.id, boot).await?;
+    }
+    if let Some(slot) = record.slot {
+        host.network.detach(slot).await?;
+    }
+    Ok(())
+}
+
+fn link(record: &Record, addresses: Option<Addresses>) -> Option<Link> {
+    let (slot, addresses) = (record.slot?, addresses?);
+    Some(Link { slot, network: record.network, addresses })
+}
+
+fn kernel_args(record: &Record) -> Vec<String> {
+    let init = record.config.init.as_ref().and_then(|init| init.kernel_args.clone());
+    let guest = record.config.guest.as_ref().and_then(|guest| guest.kernel_args.clone());
+    init.into_iter().chain(guest).flatten().collect()
+}
+
+fn image_error(err: &ImageError) -> LaunchError {
+    match err {
+        ImageError::Failed(port) => LaunchError::of(port),
+        other => LaunchError::Final(rt::chain(other)),
+    }
+}

@@ -1,0 +1,413 @@
+//! One task owns one machine.
+//!
+//! The task takes requests and what the VM says, makes every change durable
+//! before anybody is told, and after each asks [`step::next`] what to do. Slow
+//! work (launch, clear) runs beside it; at most one of each machine at a time.
+
+mod change;
+mod launch;
+mod orders;
+mod requests;
+mod step;
+pub(crate) mod view;
+
+pub(crate) use change::new_event;
+pub(crate) use launch::{adopt, give_orders};
+pub(crate) use requests::Request;
+
+use crate::host::Shared;
+use crate::ports::VmExit;
+use crate::record::Record;
+use change::EventIds;
+use futures_util::future::BoxFuture;
+use launch::{Ending, LaunchError, Launched};
+use model::life::{Event, State};
+use std::sync::Arc;
+use std::time::Duration;
+use step::{Step, Vm};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use view::View;
+use wire::guest::{Phase, ToGuest};
+
+use crate::agent::{Agent, Report};
+
+/// Requests that may wait for one machine; more are refused.
+const INBOX: usize = 64;
+/// Boots tried for one start.
+const TRIES: u32 = 3;
+/// Beyond a stop's own timeout, for the guest to report the end.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// How others reach a machine's task.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) views: watch::Receiver<Arc<View>>,
+}
+
+impl Handle {
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.views.borrow().clone()
+    }
+}
+
+/// What was found of a machine's VM when the host began.
+pub(crate) enum Found {
+    /// Nothing, or nothing that can be used: whatever is left is removed.
+    Remains,
+    /// It runs.
+    Up(Box<Launched>),
+    /// It is a new machine.
+    Nothing,
+}
+
+/// Starts the task of a machine.
+pub(crate) fn start(host: &Arc<Shared>, view: View, found: Found) -> Handle {
+    let (requests, inbox) = mpsc::channel(INBOX);
+    let record = view.record.clone();
+    let (views, watched) = watch::channel(Arc::new(view));
+    let mut task = Task {
+        ids: EventIds::new(host.clock.clone(), host.rng.clone()),
+        host: host.clone(),
+        record,
+        views,
+        vm: Now::Absent,
+        effects: JoinSet::new(),
+        tries: 0,
+        failure: None,
+        timer: None,
+        stages: Vec::new(),
+        vm_exit: VmExit::default(),
+        host_was_away: matches!(found, Found::Remains),
+    };
+    task.publish();
+    task.begin(found);
+    host.tasks.spawn(task.run(inbox));
+    Handle { requests, views: watched }
+}
+
+/// What is there of the VM, with what belongs to it.
+enum Now {
+    Absent,
+    Launching(CancellationToken),
+    Up(Box<UpVm>),
+    Remains(Ending),
+    Clearing,
+}
+
+struct UpVm {
+    /// What an adopted guest has come to while nobody listened.
+    first: Option<Report>,
+    agent: Arc<Agent>,
+    reports: mpsc::Receiver<Report>,
+    exited: BoxFuture<'static, VmExit>,
+    running: bool,
+    asked: bool,
+}
+
+/// What slow work ends with.
+enum Done {
+    Launched(Result<Launched, LaunchError>),
+    Cleared(VmExit),
+    Said,
+}
+
+struct Task {
+    host: Arc<Shared>,
+    record: Record,
+    views: watch::Sender<Arc<View>>,
+    vm: Now,
+    effects: JoinSet<Done>,
+    ids: EventIds,
+    /// Boots tried for the start that is under way.
+    tries: u32,
+    /// The start that is under way cannot succeed, for this reason.
+    failure: Option<String>,
+    /// When the state at hand has lasted too long, or a pause is over.
+    timer: Option<Instant>,
+    /// Milliseconds by stage of the launch that is under way.
+    stages: Vec<(String, f64)>,
+    /// How the VM that was removed last had ended.
+    vm_exit: VmExit,
+    /// Its VM ended while no daemon was there to see it.
+    host_was_away: bool,
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
+        let stopping = self.host.tasks.stopping();
+        tokio::pin!(stopping);
+        while self.advance().await && self.record.state != State::Destroyed {
+            let timer = self.timer;
+            tokio::select! {
+                biased;
+                // The VM's own word beats ours: an exit makes requests moot.
+                report = next_report(&mut self.vm) => self.on_report(report).await,
+                Some(done) = self.effects.join_next() => match done {
+                    Ok(done) => self.on_done(done),
+                    Err(err) => self.on_broken_effect(&err),
+                },
+                Some(request) = inbox.recv() => self.on_request(request).await,
+                () = sleep_until(timer) => self.on_timer(),
+                // Last: what was asked before the stop is recorded first. VMs
+                // outlive the daemon, so nothing is taken down here.
+                () = &mut stopping => return,
+            }
+        }
+        if self.record.state == State::Destroyed {
+            self.host.bury(self.record.id).await;
+        }
+    }
+
+    fn begin(&mut self, found: Found) {
+        match found {
+            Found::Nothing => self.vm = Now::Absent,
+            Found::Remains => self.vm = Now::Remains(Ending { agent: None, exited: None }),
+            Found::Up(launched) => self.on_launched(*launched),
+        }
+        self.set_restart_timer();
+    }
+
+    /// Does what is to be done next until there is nothing. False if the host
+    /// is stopping.
+    async fn advance(&mut self) -> bool {
+        loop {
+            let (state, want) = (self.record.state, self.record.want);
+            let booted = self.record.boot.is_some();
+            match step::next(state, want, self.seen(), self.is_due(), booted) {
+                Step::Rest => return true,
+                Step::Launch => self.begin_launch().await,
+                Step::CancelLaunch => {
+                    if let Now::Launching(cancel) = &self.vm {
+                        cancel.cancel();
+                    }
+                    return true;
+                }
+                Step::AskToStop => self.ask_to_stop(),
+                Step::Clear => self.begin_clear(),
+                Step::RecordDown => self.record_down().await,
+                Step::RecordGone => self.record_gone().await,
+            }
+            if self.host.tasks.is_stopping() {
+                return false;
+            }
+        }
+    }
+
+    fn seen(&self) -> Vm {
+        match &self.vm {
+            Now::Absent => Vm::Absent,
+            Now::Launching(_) => Vm::Launching,
+            Now::Up(up) => Vm::Up { running: up.running, asked: up.asked },
+            Now::Remains(_) => Vm::Remains,
+            Now::Clearing => Vm::Clearing,
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.record.restart_at.is_none_or(|at| at <= self.host.clock.now_ms())
+    }
+
+    fn set_restart_timer(&mut self) {
+        if let Some(at) = self.record.restart_at {
+            let pause = Duration::from_millis(at.saturating_sub(self.host.clock.now_ms()));
+            self.timer = Some(Instant::now() + pause);
+        }
+    }
+
+    async fn begin_launch(&mut self) {
+        let boot = self.ids.boot();
+        let mut record = self.record.clone();
+        record.state = record.state.after(Event::Launch).unwrap_or(State::Starting);
+        record.boot = Some(boot);
+        record.exit = None;
+        record.restart_at = None;
+        record.failure = None;
+        if !record.keeps_scratch() {
+            record.scratch_of = Some(record.instance);
+        }
+        self.tries += 1;
+        self.timer = None;
+        self.host.capacity.take(record.id, record.memory_mib());
+        self.commit(record, Vec::new()).await;
+        let cancel = CancellationToken::new();
+        let launch = launch::launch(self.host.clone(), self.record.clone(), boot, cancel.clone());
+        self.effects.spawn(async move { Done::Launched(launch.await) });
+        self.vm = Now::Launching(cancel);
+    }
+
+    fn on_launched(&mut self, launched: Launched) {
+        let Launched { agent, welcome, reports, exited, stages } = launched;
+        let listening = welcome.listening.iter().filter(|l| l.reachable).map(|l| l.port).collect();
+        self.show(|view| {
+            view.agent = Some(agent.clone());
+            view.listening = listening;
+        });
+        self.host.metrics.stages(&stages);
+        self.timer = Some(Instant::now() + self.host.config.boot_deadline);
+        // A guest that awaits orders has been sent them by the launch.
+        let first = match welcome.phase {
+            Phase::Running(_) => Some(Report::Running { stages_ms: Vec::new() }),
+            Phase::Exited(exit) => Some(Report::Exited(exit)),
+            Phase::Failed(why) => Some(Report::OrdersFailed(why)),
+            Phase::AwaitsOrders | Phase::Preparing => None,
+        };
+        let up = UpVm { first, agent, reports, exited, running: false, asked: false };
+        self.vm = Now::Up(Box::new(up));
+        self.stages = stages;
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Said => {}
+            Done::Launched(Ok(launched)) => self.on_launched(launched),
+            Done::Launched(Err(err)) => self.on_launch_failed(err),
+            Done::Cleared(exit) => {
+                self.vm_exit = exit;
+                self.vm = Now::Absent;
+                self.show(|view| {
+                    view.agent = None;
+                    view.listening.clear();
+                });
+            }
+        }
+    }
+
+    fn on_launch_failed(&mut self, err: LaunchError) {
+        match err {
+            LaunchError::Cancelled => {}
+            LaunchError::Transient(why) if self.tries < TRIES => {
+                self.host.metrics.boot_retries.inc();
+                tracing::warn!(machine = %self.record.id, error = why, "boot failed, trying again");
+                self.host.say(&self.record, &format!("Boot failed, trying again: {why}"));
+            }
+            LaunchError::Transient(why) | LaunchError::Final(why) => self.failure = Some(why),
+        }
+        self.vm = Now::Remains(Ending { agent: None, exited: None });
+    }
+
+    /// Slow work panicked: a defect. What it has made is removed.
+    fn on_broken_effect(&mut self, err: &tokio::task::JoinError) {
+        tracing::error!(machine = %self.record.id, error = %err, "machine work broke");
+        self.failure = Some("the host failed at it; see its log".into());
+        self.vm = Now::Remains(Ending { agent: None, exited: None });
+    }
+
+    async fn on_report(&mut self, report: Report) {
+        match report {
+            Report::Running { stages_ms } => self.on_running(stages_ms).await,
+            Report::Listening(listener, begun) => self.on_listening(listener, begun),
+            Report::OrdersFailed(why) => {
+                self.failure = Some(why);
+                self.end_vm();
+            }
+            Report::Exited(exit) => {
+                let mut record = self.record.clone();
+                record.exit = Some(exit);
+                self.commit(record, Vec::new()).await;
+                self.end_vm();
+            }
+            Report::Lost => self.end_vm(),
+        }
+    }
+
+    fn on_listening(&mut self, listener: wire::guest::Listener, begun: bool) {
+        const MOST_PORTS: usize = 1024;
+        if !listener.reachable {
+            return;
+        }
+        self.show(|view| {
+            if begun && view.listening.len() < MOST_PORTS {
+                view.listening.insert(listener.port);
+            } else if !begun {
+                view.listening.remove(&listener.port);
+            }
+        });
+    }
+
+    /// The VM is of no more use. Its guest flushes its disks only where they
+    /// outlive it; otherwise the kill is as good and faster.
+    fn end_vm(&mut self) {
+        let Now::Up(up) = std::mem::replace(&mut self.vm, Now::Absent) else { return };
+        self.timer = None;
+        let flush = up.running && self.record.persist() != crate::record::Persist::Never;
+        let agent = flush.then(|| up.agent.clone());
+        self.vm = Now::Remains(Ending { agent, exited: Some(up.exited) });
+        self.show(|view| view.listening.clear());
+    }
+
+    fn begin_clear(&mut self) {
+        self.end_vm();
+        let ending = match std::mem::replace(&mut self.vm, Now::Clearing) {
+            Now::Remains(ending) => ending,
+            _ => Ending { agent: None, exited: None },
+        };
+        let clear = launch::clear(self.host.clone(), self.record.clone(), ending);
+        self.effects.spawn(async move { Done::Cleared(clear.await) });
+    }
+
+    fn ask_to_stop(&mut self) {
+        let order = self.record.stop.unwrap_or_else(|| self.record.stop_order(None, None));
+        let Now::Up(up) = &mut self.vm else { return };
+        up.asked = true;
+        self.timer = Some(Instant::now() + Duration::from_millis(order.timeout_ms) + STOP_GRACE);
+        let stop = ToGuest::Stop { signal: order.signal, timeout_ms: order.timeout_ms };
+        self.say(stop);
+    }
+
+    /// Says something to the guest without waiting for it to be read.
+    fn say(&mut self, message: ToGuest) {
+        let Now::Up(up) = &self.vm else { return };
+        let agent = up.agent.clone();
+        self.effects.spawn(async move {
+            // A guest that does not read is ended by the deadline of its state.
+            let _ = tokio::time::timeout(STOP_GRACE, agent.say(&message)).await;
+            Done::Said
+        });
+    }
+
+    fn on_timer(&mut self) {
+        self.timer = None;
+        let Now::Up(up) = &self.vm else { return };
+        let what = if up.asked {
+            "it did not end in time"
+        } else if !up.running {
+            self.failure = (self.tries >= TRIES)
+                .then(|| "its main process did not start in time".to_owned());
+            "its main process did not start in time"
+        } else {
+            return;
+        };
+        self.host.say(&self.record, &format!("Killing the VM: {what}"));
+        self.end_vm();
+    }
+}
+
+async fn sleep_until(timer: Option<Instant>) {
+    match timer {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next thing the VM says; its end counts as [`Report::Lost`].
+async fn next_report(vm: &mut Now) -> Report {
+    match vm {
+        Now::Up(up) if up.first.is_some() => up.first.take().unwrap_or(Report::Lost),
+        Now::Up(up) => tokio::select! {
+            biased;
+            report = up.reports.recv() => report.unwrap_or(Report::Lost),
+            exit = &mut up.exited => {
+                // It is asked for again when the remains are cleared.
+                up.exited = Box::pin(std::future::ready(exit));
+                Report::Lost
+            }
+        },
+        _ => std::future::pending().await,
+    }
+}
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, wire::worker::HostError>>;

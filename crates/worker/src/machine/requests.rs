@@ -1,0 +1,211 @@
+//! What others ask of a machine. Each answer means that the wish is durable.
+
+use super::{Now, Reply, Task};
+use crate::record::{Record, StopOrder};
+use model::life::{Event, State, Want};
+use wire::guest::ToGuest;
+use wire::machines::{EventDetails, MachineEvent, Started};
+use wire::worker::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
+
+/// A request and whom to answer.
+pub(crate) enum Request {
+    Start(Source, Reply<Started>),
+    Stop(Stop, Source, Option<String>, Reply<()>),
+    Restart(Stop, bool, Reply<()>),
+    Update(Box<UpdateMachine>, Reply<()>),
+    Destroy(bool, Reply<()>),
+    Cordon(bool, Reply<()>),
+    Metadata(ChangeMetadata, Option<String>, Reply<()>),
+    Signal(i32, Reply<()>),
+}
+
+type Answer<T> = Result<T, HostError>;
+
+impl Task {
+    pub(super) async fn on_request(&mut self, request: Request) {
+        // Who asked may have gone: the change is made all the same.
+        match request {
+            Request::Start(source, reply) => drop(reply.send(self.start(source).await)),
+            Request::Stop(stop, source, reason, reply) => {
+                drop(reply.send(self.stop(stop, source, reason).await));
+            }
+            Request::Restart(stop, force, reply) => {
+                drop(reply.send(self.restart(stop, force).await));
+            }
+            Request::Update(update, reply) => drop(reply.send(self.update(*update).await)),
+            Request::Destroy(force, reply) => drop(reply.send(self.destroy(force).await)),
+            Request::Cordon(cordoned, reply) => drop(reply.send(self.cordon(cordoned).await)),
+            Request::Metadata(change, version, reply) => {
+                drop(reply.send(self.metadata(change, version).await));
+            }
+            Request::Signal(signal, reply) => drop(reply.send(self.signal(signal))),
+        }
+    }
+
+    async fn start(&mut self, source: Source) -> Answer<Started> {
+        let previous = self.record.state;
+        let started = Started {
+            previous_state: previous.as_str().into(),
+            migrated: false,
+            new_host: String::new(),
+        };
+        let record = self.after(Event::Start)?;
+        if previous == State::Starting || (record == self.record && record.want == Want::Run) {
+            return Ok(started);
+        }
+        let event = self.ids.event("start", record.state, source);
+        self.run_with(record, vec![event], false).await?;
+        Ok(started)
+    }
+
+    async fn stop(&mut self, stop: Stop, source: Source, reason: Option<String>) -> Answer<()> {
+        let mut record = self.after(Event::Stop)?;
+        let was = (self.record.state, self.record.want);
+        record.want = Want::Stop;
+        record.restart_at = None;
+        let order = record.stop_order(stop.signal, stop.timeout_ms);
+        let again = was.0 == State::Stopping && self.record.stop != Some(order);
+        if record.state == State::Stopping {
+            record.stop = Some(order);
+        }
+        if was == (record.state, record.want) && !again {
+            return Ok(());
+        }
+        let mut event = self.ids.event("stop", record.state, source);
+        event.request = reason.map(|reason| EventDetails {
+            reason: Some(reason),
+            ..EventDetails::default()
+        });
+        self.try_commit(record, vec![event], false).await?;
+        if again {
+            // A second, perhaps harsher stop takes the place of the first.
+            self.forget_asked();
+        }
+        Ok(())
+    }
+
+    async fn restart(&mut self, stop: Stop, force: bool) -> Answer<()> {
+        let mut record = self.after(Event::Restart)?;
+        let kill = StopOrder { signal: 9, timeout_ms: 0 };
+        let order = record.stop_order(stop.signal, stop.timeout_ms);
+        record.stop = Some(if force { kill } else { order });
+        record.restart_at = None;
+        let event = self.ids.event("restart", record.state, Source::User);
+        self.run_with(record, vec![event], false).await
+    }
+
+    /// L008: the new instance takes the place of the old one, whose VM goes down.
+    async fn update(&mut self, update: UpdateMachine) -> Answer<()> {
+        let current = self.record.instance.to_string();
+        if update.current_version.as_ref().is_some_and(|expected| *expected != current) {
+            return Err(HostError::Stale(format!(
+                "machine is at version {current}, not at the version given as current_version"
+            )));
+        }
+        let launch = !update.skip_launch;
+        let mut record = self.after(Event::Update { launch })?;
+        record.instance = self.ids.instance();
+        record.config = update.config;
+        record.image = update.image;
+        record.restarts.clear();
+        record.restart_at = None;
+        record.failure = None;
+        let event = self.ids.event("update", record.state, Source::User);
+        if launch {
+            return self.run_with(record, vec![event], true).await;
+        }
+        record.want = Want::Stop;
+        self.try_commit(record, vec![event], true).await
+    }
+
+    async fn destroy(&mut self, force: bool) -> Answer<()> {
+        if self.record.state == State::Destroying {
+            return Ok(());
+        }
+        let mut record = self.after(Event::Destroy { force })?;
+        record.want = Want::Destroy;
+        record.restart_at = None;
+        let event = self.ids.event("destroy", State::Destroying, Source::User);
+        self.try_commit(record, vec![event], false).await
+    }
+
+    async fn cordon(&mut self, cordoned: bool) -> Answer<()> {
+        let mut record = self.record.clone();
+        if std::mem::replace(&mut record.cordoned, cordoned) == cordoned {
+            return Ok(());
+        }
+        self.try_commit(record, Vec::new(), false).await
+    }
+
+    async fn metadata(&mut self, change: ChangeMetadata, version: Option<String>) -> Answer<()> {
+        let current = self.record.instance.to_string();
+        if version.is_some_and(|expected| expected != current) {
+            let text = format!("machine is at version {current}, not at the one given");
+            return Err(HostError::Stale(text));
+        }
+        let mut record = self.record.clone();
+        let mut labels = record.config.metadata.take().unwrap_or_default();
+        match change {
+            ChangeMetadata::Replace(all) => labels = all,
+            ChangeMetadata::Merge(some) => {
+                for (key, value) in some {
+                    match value.filter(|value| !value.is_empty()) {
+                        Some(value) => labels.insert(key, value),
+                        None => labels.remove(&key),
+                    };
+                }
+            }
+        }
+        record.config.metadata = (!labels.is_empty()).then_some(labels);
+        self.try_commit(record, Vec::new(), false).await
+    }
+
+    fn signal(&mut self, signal: i32) -> Answer<()> {
+        match &self.vm {
+            Now::Up(up) if up.running => {
+                self.say(ToGuest::Signal(signal));
+                Ok(())
+            }
+            _ => Err(HostError::Conflict(format!(
+                "machine is {}: only a started machine takes signals",
+                self.record.state
+            ))),
+        }
+    }
+
+    /// The record after `event`, or why not.
+    fn after(&self, event: Event) -> Answer<Record> {
+        let refused = |err: model::life::Refused| HostError::Conflict(err.to_string());
+        let mut record = self.record.clone();
+        record.state = record.state.after(event).map_err(refused)?;
+        Ok(record)
+    }
+
+    /// Commits a wish to run, with memory set aside for it.
+    async fn run_with(
+        &mut self,
+        mut record: Record,
+        events: Vec<MachineEvent>,
+        new_version: bool,
+    ) -> Answer<()> {
+        record.want = Want::Run;
+        record.failure = None;
+        let (id, memory) = (record.id, record.memory_mib());
+        let room = self.host.capacity.reserve(id, memory);
+        room.map_err(|err| HostError::NoCapacity(err.to_string()))?;
+        let committed = self.try_commit(record, events, new_version).await;
+        if committed.is_err() {
+            match self.record.state.holds_memory() {
+                true => self.host.capacity.take(id, self.record.memory_mib()),
+                false => self.host.capacity.release(id),
+            }
+        }
+        committed
+    }
+
+    fn forget_asked(&mut self) {
+        if let Now::Up(up) = &mut self.vm {
+            up.asked = false;
+        }
+    }
+}

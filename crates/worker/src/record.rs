@@ -1,0 +1,325 @@
+//! What the host remembers of one machine.
+
+use model::address::Slot;
+use model::id::{AppName, BootId, HostId, InstanceId, MachineId, MachineName, NetworkId, OrgSlug};
+use model::life::{State, Want};
+use model::restart::Policy;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use wire::guest::Exit;
+use wire::machines::{ImageRef, MachineConfig};
+use wire::worker::CreateMachine;
+
+/// One machine, as `host.db` holds it. Every change of it is durable before
+/// anybody is told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Record {
+    pub(crate) id: MachineId,
+    pub(crate) app: AppName,
+    pub(crate) org: OrgSlug,
+    pub(crate) network: NetworkId,
+    pub(crate) name: MachineName,
+    /// `None` once it is destroyed: the slot is another's then.
+    pub(crate) slot: Option<Slot>,
+    pub(crate) state: State,
+    pub(crate) want: Want,
+    pub(crate) instance: InstanceId,
+    pub(crate) config: MachineConfig,
+    pub(crate) image: ImageRef,
+    pub(crate) cordoned: bool,
+    /// The boot whose VM may exist. Recorded before the VM is made and
+    /// forgotten after it is gone, so that no VM is without an owner.
+    pub(crate) boot: Option<BootId>,
+    /// How the main process of `boot` ended; its VM is being taken down.
+    pub(crate) exit: Option<Exit>,
+    /// A stop that is under way.
+    pub(crate) stop: Option<StopOrder>,
+    /// Moments of restarts by policy, milliseconds since the epoch.
+    pub(crate) restarts: Vec<u64>,
+    /// When the next start is due, milliseconds since the epoch.
+    pub(crate) restart_at: Option<u64>,
+    /// The writable layer belongs to this instance; it is kept by `rootfs.persist`.
+    pub(crate) scratch_of: Option<InstanceId>,
+    /// Why the last start failed or the policy gave up.
+    pub(crate) failure: Option<String>,
+    pub(crate) created_ms: u64,
+    pub(crate) updated_ms: u64,
+}
+
+/// How a main process is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StopOrder {
+    /// Linux number.
+    pub(crate) signal: i32,
+    /// Milliseconds until SIGKILL.
+    pub(crate) timeout_ms: u64,
+}
+
+/// Whether the writable layer outlives a boot (C017, C019).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Persist {
+    Never,
+    Restart,
+    Always,
+}
+
+const DEFAULT_SCRATCH_GB: u64 = 8;
+const DEFAULT_STOP: Duration = Duration::from_secs(5);
+const LONGEST_STOP: Duration = Duration::from_secs(300);
+const SIGINT: i32 = 2;
+
+impl Record {
+    pub(crate) fn new(
+        create: CreateMachine,
+        instance: InstanceId,
+        slot: Slot,
+        now_ms: u64,
+    ) -> Result<Self, model::id::BadId> {
+        let launch = !create.skip_launch;
+        Ok(Self {
+            id: create.id.parse()?,
+            app: create.app.parse()?,
+            org: create.org.parse()?,
+            network: NetworkId(create.network),
+            name: create.name.parse()?,
+            slot: Some(slot),
+            state: State::Created,
+            want: if launch { Want::Run } else { Want::Stop },
+            instance,
+            config: create.config,
+            image: create.image,
+            cordoned: create.cordoned,
+            boot: None,
+            exit: None,
+            stop: None,
+            restarts: Vec::new(),
+            restart_at: None,
+            scratch_of: None,
+            failure: None,
+            created_ms: now_ms,
+            updated_ms: now_ms,
+        })
+    }
+
+    pub(crate) fn host(&self) -> HostId {
+        self.id.host()
+    }
+
+    pub(crate) fn vcpus(&self) -> u32 {
+        self.config.guest.as_ref().and_then(|g| g.cpus).unwrap_or(1).max(1)
+    }
+
+    pub(crate) fn memory_mib(&self) -> u32 {
+        self.config.guest.as_ref().and_then(|g| g.memory_mb).unwrap_or(256)
+    }
+
+    /// Thousandths of a core under contention: the platform's baseline of
+    /// 1/16 per shared vCPU, a whole core per performance vCPU (Z004).
+    pub(crate) fn cpu_weight(&self) -> u32 {
+        let kind = self.config.guest.as_ref().and_then(|g| g.cpu_kind.as_deref());
+        let each = if kind == Some("performance") { 1000 } else { 63 };
+        self.vcpus().saturating_mul(each)
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        let restart = self.config.restart.as_ref();
+        let word = restart.and_then(|r| r.policy.as_deref());
+        let parsed = Policy::parse(word, restart.and_then(|r| r.max_retries));
+        // A spelling this version does not know was refused at the door.
+        parsed.unwrap_or(Policy::No)
+    }
+
+    pub(crate) fn auto_destroy(&self) -> bool {
+        self.config.auto_destroy == Some(true)
+    }
+
+    pub(crate) fn persist(&self) -> Persist {
+        let rootfs = self.config.rootfs.as_ref().and_then(|r| r.persist.as_deref());
+        let guest = self.config.guest.as_ref().and_then(|g| g.persist_rootfs.as_deref());
+        match rootfs.or(guest) {
+            Some("always") => Persist::Always,
+            Some("restart") => Persist::Restart,
+            _ => Persist::Never,
+        }
+    }
+
+    /// The writable layer of the last boot is to be used again.
+    pub(crate) fn keeps_scratch(&self) -> bool {
+        match self.persist() {
+            Persist::Never => false,
+            Persist::Restart => self.scratch_of == Some(self.instance),
+            Persist::Always => self.scratch_of.is_some(),
+        }
+    }
+
+    pub(crate) fn scratch_bytes(&self) -> u64 {
+        let asked = self.config.rootfs.as_ref().and_then(|r| r.size_gb).unwrap_or(0);
+        let gb = if asked == 0 { DEFAULT_SCRATCH_GB } else { u64::from(asked) };
+        gb << 30
+    }
+
+    /// The stop of the config, with the image's signal as its default (L011).
+    pub(crate) fn stop_order(&self, signal: Option<i32>, timeout_ms: Option<u64>) -> StopOrder {
+        let config = self.config.stop_config.as_ref();
+        let named = config.and_then(|c| c.signal.as_deref()).and_then(model::signal::number);
+        let timeout = config.and_then(|c| c.timeout.as_ref()).and_then(|span| span.get());
+        let timeout = timeout_ms.map_or(timeout.unwrap_or(DEFAULT_STOP), Duration::from_millis);
+        StopOrder {
+            signal: signal.or(named).unwrap_or(SIGINT),
+            timeout_ms: timeout.min(LONGEST_STOP).as_millis() as u64,
+        }
+    }
+}
+
+/// The stored form: plain text for ids, so that `model` needs no serde.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    id: String,
+    app: String,
+    org: String,
+    network: u32,
+    name: String,
+    slot: Option<u16>,
+    state: String,
+    want: String,
+    instance: String,
+    config: MachineConfig,
+    image: ImageRef,
+    cordoned: bool,
+    boot: Option<String>,
+    exit: Option<Exit>,
+    stop: Option<StopOrder>,
+    restarts: Vec<u64>,
+    restart_at: Option<u64>,
+    scratch_of: Option<String>,
+    failure: Option<String>,
+    created_ms: u64,
+    updated_ms: u64,
+}
+
+impl Record {
+    pub(crate) fn to_json(&self) -> String {
+        let stored = Stored {
+            id: self.id.to_string(),
+            app: self.app.to_string(),
+            org: self.org.to_string(),
+            network: self.network.0,
+            name: self.name.to_string(),
+            slot: self.slot.map(|slot| slot.0),
+            state: self.state.as_str().into(),
+            want: want_word(self.want).into(),
+            instance: self.instance.to_string(),
+            config: self.config.clone(),
+            image: self.image.clone(),
+            cordoned: self.cordoned,
+            boot: self.boot.map(|boot| boot.to_string()),
+            exit: self.exit,
+            stop: self.stop,
+            restarts: self.restarts.clone(),
+            restart_at: self.restart_at,
+            scratch_of: self.scratch_of.map(|id| id.to_string()),
+            failure: self.failure.clone(),
+            created_ms: self.created_ms,
+            updated_ms: self.updated_ms,
+        };
+        serde_json::to_string(&stored).expect("plain data serializes")
+    }
+
+    pub(crate) fn from_json(text: &str) -> Result<Self, String> {
+        let stored: Stored = serde_json::from_str(text).map_err(|err| err.to_string())?;
+        let bad = |err: model::id::BadId| err.to_string();
+        Ok(Self {
+            id: stored.id.parse().map_err(bad)?,
+            app: stored.app.parse().map_err(bad)?,
+            org: stored.org.parse().map_err(bad)?,
+            network: NetworkId(stored.network),
+            name: stored.name.parse().map_err(bad)?,
+            slot: stored.slot.map(Slot),
+            state: State::parse(&stored.state).ok_or("unknown state")?,
+            want: parse_want(&stored.want).ok_or("unknown want")?,
+            instance: stored.instance.parse().map_err(bad)?,
+            config: stored.config,
+            image: stored.image,
+            cordoned: stored.cordoned,
+            boot: stored.boot.map(|boot| boot.parse()).transpose().map_err(bad)?,
+            exit: stored.exit,
+            stop: stored.stop,
+            restarts: stored.restarts,
+            restart_at: stored.restart_at,
+            scratch_of: stored.scratch_of.map(|id| id.parse()).transpose().map_err(bad)?,
+            failure: stored.failure,
+            created_ms: stored.created_ms,
+            updated_ms: stored.updated_ms,
+        })
+    }
+}
+
+fn want_word(want: Want) -> &'static str {
+    match want {
+        Want::Run => "run",
+        Want::Stop => "stop",
+        Want::Destroy => "destroy",
+    }
+}
+
+fn parse_want(word: &str) -> Option<Want> {
+    [Want::Run, Want::Stop, Want::Destroy].into_iter().find(|&want| want_word(want) == word)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use model::id::HostId;
+    use wire::machines::{Rootfs, Span, StopConfig};
+
+    pub(crate) fn sample() -> Record {
+        let create = CreateMachine {
+            id: MachineId::new(HostId(1), 7).to_string(),
+            app: "web".into(),
+            org: "personal".into(),
+            network: 1,
+            name: "calm-river-1".into(),
+            config: MachineConfig { image: "web:1".into(), ..MachineConfig::default() },
+            image: ImageRef::default(),
+            skip_launch: false,
+            cordoned: false,
+        };
+        Record::new(create, InstanceId::new(1, 2), Slot(3), 1000).unwrap()
+    }
+
+    #[test]
+    fn what_is_stored_comes_back() {
+        let mut record = sample();
+        record.boot = Some(BootId::new(5, 6));
+        record.exit = Some(Exit { code: 1, signal: 0, oom: false });
+        assert_eq!(Record::from_json(&record.to_json()), Ok(record));
+    }
+
+    #[test]
+    fn stops_are_bounded() {
+        let mut record = sample();
+        let order = |r: &Record, s, t| r.stop_order(s, t);
+        assert_eq!(order(&record, None, None), StopOrder { signal: 2, timeout_ms: 5000 });
+        record.config.stop_config = Some(StopConfig {
+            signal: Some("SIGTERM".into()),
+            timeout: Some(Span::Text("10m".into())),
+            ..StopConfig::default()
+        });
+        assert_eq!(order(&record, None, None), StopOrder { signal: 15, timeout_ms: 300_000 });
+        assert_eq!(order(&record, Some(9), Some(0)), StopOrder { signal: 9, timeout_ms: 0 });
+    }
+
+    #[test]
+    fn the_writable_layer_is_kept_as_the_config_says() {
+        let mut record = sample();
+        record.scratch_of = Some(record.instance);
+        let persist = |word: &str| Some(Rootfs { persist: Some(word.into()), ..Rootfs::default() });
+        assert!(!record.keeps_scratch());
+        record.config.rootfs = persist("restart");
+        assert!(record.keeps_scratch());
+        record.instance = InstanceId::new(9, 9);
+        assert!(!record.keeps_scratch());
+        record.config.rootfs = persist("always");
+        assert!(record.keeps_scratch());
+    }
+}
