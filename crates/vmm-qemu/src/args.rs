@@ -32,7 +32,11 @@ pub(crate) struct Shape {
 pub(crate) fn qemu(shape: &Shape) -> Result<Vec<String>, PortError> {
     let (accel, cpu) = match shape.accelerator {
         Accelerator::Kvm => ("kvm".to_owned(), "host"),
-        Accelerator::Tcg => (format!("tcg,thread=multi,tb-size={TB_MIB}"), "qemu64"),
+        // x86-64-v2; `-cpu max` was seen not to reach init in some machines.
+        Accelerator::Tcg => (
+            format!("tcg,thread=multi,tb-size={TB_MIB}"),
+            "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt",
+        ),
     };
     let mut args = Args::default();
     args.flag("-nodefaults").flag("-no-user-config");
@@ -155,7 +159,7 @@ mod tests {
             -display none
             -M microvm,acpi=on,rtc=on,isa-serial=on
             -accel tcg,thread=multi,tb-size=64
-            -cpu qemu64
+            -cpu qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt
             -smp 2
             -m 256
             -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny

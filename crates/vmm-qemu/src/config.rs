@@ -26,6 +26,12 @@ pub struct QemuConfig {
     pub start_deadline: Duration,
 }
 
+impl QemuConfig {
+    /// A good [`QemuConfig::start_deadline`]: QEMU answers within 50 ms, and
+    /// within seconds on a host with far too much to do.
+    pub const START_DEADLINE: Duration = Duration::from_secs(20);
+}
+
 /// How VMs are locked in.
 #[derive(Clone, Debug)]
 pub struct JailConfig {

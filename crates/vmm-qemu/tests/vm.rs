@@ -234,6 +234,75 @@ async fn kvm_is_used_only_if_a_guest_boots_with_it() {
     assert_eq!(world.remains(), Vec::<String>::new());
 }
 
+#[tokio::test]
+async fn the_probes_guest_powers_off() {
+    let world = World::new();
+    let cache = camino::Utf8Path::from_path(world.temp.path()).unwrap();
+    let booted = vmm_qemu::probe::boots(&world.config, cache, PATIENCE).await.unwrap();
+    assert_eq!(booted, Ok(()));
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_guest_may_use_all_its_memory_and_the_cpu_it_was_promised() {
+    let world = World::new();
+    let driver = world.driver();
+    let (machine, boot) = ids(9);
+    let mut vm = driver.boot(world.spec(machine, boot)).await.unwrap();
+    let flags = ask(&mut *vm.agent, "flags").await;
+    // x86-64-v2, which the images of some distributions need.
+    for flag in ["cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"] {
+        assert!(flags.split(' ').any(|f| f == flag), "{flag}: {flags}");
+    }
+    // Its own kernel ends what took too much; the host's limit does not strike.
+    assert_eq!(ask(&mut *vm.agent, "fill").await, "filled");
+    println!("resident: {}", resident_mib(vm.pid));
+    assert!(resident_mib(vm.pid) < 128 + 192);
+    kill_all(&driver).await;
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+fn resident_mib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+/// Plays the daemon for the test below: boots until it is killed.
+#[tokio::test]
+#[ignore = "started by the test below"]
+async fn child_that_boots() {
+    let world = World::given();
+    let driver = world.driver();
+    for number in 0.. {
+        let (machine, boot) = ids(number);
+        let _vm = driver.boot(world.spec(machine, boot)).await.unwrap();
+        driver.kill(machine, boot).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_killed_at_any_moment_leaves_nothing_unknown() {
+    let world = World::new();
+    for step in 0..24 {
+        let mut child = world.child("child_that_boots");
+        // Each round ends at another moment of boot and kill, which take about
+        // 60 ms; whichever it is, what follows must hold.
+        tokio::time::sleep(std::time::Duration::from_millis(20 + 7 * step)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let driver = world.driver();
+        for vm in driver.list().await.unwrap() {
+            if vm.alive && step % 2 == 0 {
+                let adopted = driver.adopt(vm.machine, vm.boot).await;
+                println!("step {step}: adopted: {}", adopted.is_ok());
+            }
+        }
+        kill_all(&driver).await;
+        world.assert_empty().await;
+    }
+}
+
 /// A tap of our own; it goes with its descriptor.
 fn tap() -> OwnedFd {
     const TUNSETIFF: libc::c_ulong = 0x4004_54ca;

@@ -27,6 +27,8 @@ while :; do
     disks) echo $(/bin/busybox cat /sys/block/vda/size /sys/block/vda/ro /sys/block/vdb/size) >&3 ;;
     nic) /bin/busybox cat /sys/class/net/eth0/address >&3 ;;
     flood) /bin/busybox seq 1 20000; echo flooded >&3 ;;
+    fill) /bin/busybox tail /dev/zero; echo filled >&3 ;;
+    flags) /bin/busybox grep -m1 flags /proc/cpuinfo >&3 ;;
     off) /bin/busybox poweroff -f ;;
     panic) echo c >/proc/sysrq-trigger ;;
   esac
@@ -35,24 +37,82 @@ done
 
 /// A driver's world; removes what is left when dropped.
 pub(crate) struct World {
-    pub(crate) temp: tempfile::TempDir,
+    pub(crate) temp: Temp,
     pub(crate) config: QemuConfig,
 }
+
+/// A directory that is removed with its owner, or somebody else's.
+pub(crate) enum Temp {
+    Owned(tempfile::TempDir),
+    Given(std::path::PathBuf),
+}
+
+impl Temp {
+    pub(crate) fn path(&self) -> &std::path::Path {
+        match self {
+            Self::Owned(temp) => temp.path(),
+            Self::Given(path) => path,
+        }
+    }
+}
+
+const GIVEN_DIR: &str = "VMM_QEMU_TEST_DIR";
+const GIVEN_INSTANCE: &str = "VMM_QEMU_TEST_INSTANCE";
 
 impl World {
     pub(crate) fn new() -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let temp = tempfile::tempdir().unwrap();
+        let temp = Temp::Owned(tempfile::tempdir().unwrap());
+        Self::at(temp, format!("test-{}-{number}", std::process::id()))
+    }
+
+    /// The world of the test that started this process by [`World::child`].
+    pub(crate) fn given() -> Self {
+        let var = |name| std::env::var_os(name).unwrap().into_string().unwrap();
+        Self::at(Temp::Given(var(GIVEN_DIR).into()), var(GIVEN_INSTANCE))
+    }
+
+    /// A process that runs one ignored test in this world.
+    pub(crate) fn child(&self, test: &str) -> std::process::Child {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--ignored", "--quiet"])
+            .env(GIVEN_DIR, self.temp.path())
+            .env(GIVEN_INSTANCE, &self.config.instance)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Nothing of this world is left; a launcher that ends with its daemon may
+    /// still be on its way out.
+    pub(crate) async fn assert_empty(&self) {
+        let gone = async {
+            while !self.remains().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let gone = tokio::time::timeout(Duration::from_secs(10), gone).await;
+        assert!(gone.is_ok(), "{:?}", self.remains());
+    }
+
+    fn at(temp: Temp, instance: String) -> Self {
         let dir = Utf8Path::from_path(temp.path()).unwrap();
         let disk = |name: &str| std::fs::File::create(dir.join(name)).unwrap();
         disk("root").set_len(1 << 20).unwrap();
         disk("scratch").set_len(2 << 20).unwrap();
+        // Beside the disks, so that a child takes it from there.
+        let guest = GuestImage { vmlinuz: dir.join("vmlinuz"), initramfs: dir.join("initramfs") };
+        if !guest.initramfs.exists() {
+            std::fs::hard_link(&made_guest().vmlinuz, &guest.vmlinuz).unwrap();
+            std::fs::hard_link(&made_guest().initramfs, &guest.initramfs).unwrap();
+        }
         let config = QemuConfig {
             run_dir: dir.join("vms"),
-            instance: format!("test-{}-{number}", std::process::id()),
+            instance,
             qemu: vmm_qemu::config::find_qemu(None).unwrap(),
-            guest: guest().clone(),
+            guest,
             accelerator: Accelerator::Tcg,
             jail: JailConfig::new(env!("CARGO_BIN_EXE_vmm-qemu-launcher")),
             start_deadline: PATIENCE,
@@ -108,6 +168,9 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        if matches!(self.temp, Temp::Given(_)) {
+            return;
+        }
         // For a test that failed: every process of ours by number, recorded by
         // the launcher, and the cgroups.
         let vms = std::fs::read_dir(&self.config.run_dir).into_iter().flatten().flatten();
@@ -163,10 +226,10 @@ pub(crate) async fn kill_all(driver: &QemuHypervisor) {
 }
 
 /// Kernel and busybox guest, made once per test program.
-fn guest() -> &'static GuestImage {
+fn made_guest() -> &'static GuestImage {
     static GUEST: OnceLock<(tempfile::TempDir, GuestImage)> = OnceLock::new();
     &GUEST.get_or_init(|| {
-        let temp = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let temp = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(temp.path()).unwrap().to_owned();
         (temp, make_guest(&dir))
     })
