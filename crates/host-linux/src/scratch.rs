@@ -10,7 +10,7 @@ use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use worker::ports::PortError;
@@ -185,11 +185,27 @@ fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<
     let (mut from, mut to) = (start, start);
     while from < end {
         let want = usize::try_from(end - from).unwrap_or(usize::MAX);
-        let copied =
-            rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), want)?;
-        if copied == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        match rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), want) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            // Two file systems, or one that cannot.
+            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                return copy_bytes(source, target, from, end);
+            }
+            Err(err) => return Err(err.into()),
         }
+    }
+    Ok(())
+}
+
+fn copy_bytes(source: &File, target: &File, start: u64, end: u64) -> io::Result<()> {
+    let mut buffer = vec![0; 128 << 10];
+    let mut at = start;
+    while at < end {
+        let want = usize::try_from(end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
+        source.read_exact_at(&mut buffer[..want], at)?;
+        target.write_all_at(&buffer[..want], at)?;
+        at += want as u64;
     }
     Ok(())
 }
