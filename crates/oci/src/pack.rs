@@ -1,0 +1,332 @@
+//! A merged tree, streamed as one tar into `sqfstar`.
+//!
+//! The tar is of our own making: sorted, sane names, no surprise for the
+//! program that reads it. The same tree gives the same bytes.
+
+use crate::blob::Blob;
+use crate::config::{Compression, OciConfig};
+use crate::fault::{Fault, Result, failed};
+use crate::index::Meta;
+use crate::tree::{Inode, Kind, Tree};
+use camino::Utf8Path;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Child, Command, Stdio};
+use tar::{EntryType, Header};
+use worker::ports::PortError;
+
+/// File data up to this is gathered with its header into one write.
+const SMALL: u64 = 64 << 10;
+const BUFFER: usize = 256 << 10;
+/// The default limit of an unprivileged pipe.
+const PIPE: usize = 1 << 20;
+
+/// Writes `tree` as a SquashFS image into the new file `out`, durably.
+pub(crate) fn squash(
+    tree: &Tree,
+    out: &Utf8Path,
+    config: &OciConfig,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    let said = tempfile::tempfile_in(&config.dir).map_err(failed("make a file for messages"))?;
+    let mut child = Running(start(tree, out, config, &said)?);
+    let stdin = child.0.stdin.take().ok_or_else(|| gone("sqfstar has no input"))?;
+    // Fewer switches between the two; a smaller pipe works as well.
+    let _ = rustix::pipe::fcntl_setpipe_size(&stdin, PIPE);
+    let mut tar = TarOut { out: stdin.as_fd(), buffer: Vec::with_capacity(2 * BUFFER), progress };
+    let written = tar.write(tree);
+    drop(stdin);
+    let status = child.0.wait().map_err(failed("wait for sqfstar"))?;
+    if !status.success() {
+        // Its own words say more than our broken pipe.
+        return Err(gone(&format!("sqfstar failed ({status}): {}", words(said))));
+    }
+    written?;
+    let file = File::open(out).map_err(failed(format!("open {out}")))?;
+    file.sync_all().map_err(failed(format!("sync {out}")))
+}
+
+fn start(tree: &Tree, out: &Utf8Path, config: &OciConfig, said: &File) -> Result<Child> {
+    let root = &tree.inode(Tree::ROOT).meta;
+    let mut command = Command::new(&config.sqfstar);
+    match config.compression {
+        Compression::None => command.args(["-noI", "-noD", "-noF", "-noX"]),
+        Compression::Lz4 => command.args(["-comp", "lz4"]),
+        Compression::Zstd => command.args(["-comp", "zstd", "-Xcompression-level", "3"]),
+    };
+    // sqfstar ignores the entry of the root, so it is told.
+    command
+        .args(["-no-duplicates", "-exit-on-error", "-quiet", "-no-progress"])
+        .args(["-mem", "256M", "-mkfs-time", "0"])
+        .args(["-root-mode", &format!("{:o}", root.mode)])
+        .args(["-root-uid", &root.uid.to_string(), "-root-gid", &root.gid.to_string()])
+        .args(["-root-time", &root.mtime.to_string()])
+        .arg(out)
+        .env_remove("SOURCE_DATE_EPOCH")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(said.try_clone().map_err(failed("share a file"))?);
+    command.spawn().map_err(|err| {
+        let hint = match err.kind() {
+            io::ErrorKind::NotFound => " (install the package squashfs-tools, 4.5 or later)",
+            _ => "",
+        };
+        failed(format!("run {}{hint}", config.sqfstar))(err)
+    })
+}
+
+fn gone(problem: &str) -> Fault {
+    Fault::Failed(PortError::plain(problem))
+}
+
+fn words(mut said: File) -> String {
+    let mut text = String::new();
+    let read = said.seek(SeekFrom::Start(0)).and_then(|_| said.take(4096).read_to_string(&mut text));
+    match read {
+        Ok(_) => text.split_whitespace().collect::<Vec<_>>().join(" "),
+        Err(_) => "no message".into(),
+    }
+}
+
+/// A child that does not outlive us on the error path.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail harmlessly if it has been waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct TarOut<'a> {
+    out: BorrowedFd<'a>,
+    buffer: Vec<u8>,
+    progress: &'a dyn Fn(u64),
+}
+
+impl TarOut<'_> {
+    fn write(&mut self, tree: &Tree) -> Result<()> {
+        let mut links = Links::count(tree);
+        self.dir(tree, Tree::ROOT, &mut Vec::new(), &mut links)?;
+        self.buffer.extend_from_slice(&[0; 1024]);
+        self.flush()
+    }
+
+    fn dir(
+        &mut self,
+        tree: &Tree,
+        dir: usize,
+        path: &mut Vec<u8>,
+        links: &mut Links,
+    ) -> Result<()> {
+        let Kind::Dir(children) = &tree.inode(dir).kind else { return Ok(()) };
+        for (name, child) in children {
+            let above = path.len();
+            if above > 0 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            if path.len() > 4096 {
+                return Err(Fault::refused("a merged path is longer than 4096 bytes"));
+            }
+            match links.first(child.inode, path) {
+                Some(first) => self.entry(path, EntryType::Link, Some(first), &made(), 0)?,
+                None => self.inode(path, tree.inode(child.inode))?,
+            }
+            self.dir(tree, child.inode, path, links)?;
+            path.truncate(above);
+        }
+        Ok(())
+    }
+
+    fn inode(&mut self, path: &[u8], inode: &Inode) -> Result<()> {
+        let meta = &inode.meta;
+        match &inode.kind {
+            Kind::Dir(_) => self.entry(path, EntryType::Directory, None, meta, 0),
+            Kind::Symlink(target) => self.entry(path, EntryType::Symlink, Some(target), meta, 0),
+            Kind::Fifo => self.entry(path, EntryType::Fifo, None, meta, 0),
+            Kind::Char(major, minor) => self.device(path, EntryType::Char, (*major, *minor), meta),
+            Kind::Block(major, minor) => self.device(path, EntryType::Block, (*major, *minor), meta),
+            Kind::File(blob) => {
+                self.entry(path, EntryType::Regular, None, meta, blob.len)?;
+                self.data(blob)
+            }
+        }
+    }
+
+    fn entry(
+        &mut self,
+        path: &[u8],
+        kind: EntryType,
+        link: Option<&[u8]>,
+        meta: &Meta,
+        size: u64,
+    ) -> Result<()> {
+        self.extensions(path, link, meta)?;
+        let mut header = header(path, kind, meta, size);
+        if let Some(link) = link {
+            put(&mut header.as_old_mut().linkname, link);
+        }
+        self.header(header)
+    }
+
+    fn device(&mut self, path: &[u8], kind: EntryType, dev: (u32, u32), meta: &Meta) -> Result<()> {
+        self.extensions(path, None, meta)?;
+        let mut header = header(path, kind, meta, 0);
+        let set = header.set_device_major(dev.0).and_then(|()| header.set_device_minor(dev.1));
+        set.map_err(failed("write a device entry"))?;
+        self.header(header)
+    }
+
+    fn header(&mut self, mut header: Header) -> Result<()> {
+        header.set_cksum();
+        self.buffer.extend_from_slice(header.as_bytes());
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    /// What does not fit a header, as pax records in front of it.
+    fn extensions(&mut self, path: &[u8], link: Option<&[u8]>, meta: &Meta) -> Result<()> {
+        let mut records = Vec::new();
+        if path.len() > 100 {
+            record(&mut records, b"path", path);
+        }
+        if let Some(link) = link.filter(|link| link.len() > 100) {
+            record(&mut records, b"linkpath", link);
+        }
+        for (name, value) in meta.xattrs.iter().flat_map(|xattrs| xattrs.iter()) {
+            record(&mut records, &[b"SCHILY.xattr.", &name[..]].concat(), value);
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        let size = records.len() as u64;
+        self.header(header(b"pax", EntryType::XHeader, &made(), size))?;
+        self.buffer.extend_from_slice(&records);
+        self.pad(size);
+        Ok(())
+    }
+
+    fn data(&mut self, blob: &Blob) -> Result<()> {
+        if blob.len <= SMALL {
+            let at = self.buffer.len();
+            self.buffer.resize(at + blob.len as usize, 0);
+            let read = blob.read_at(&mut self.buffer[at..], 0).map_err(failed("read a layer"))?;
+            if read as u64 != blob.len {
+                return Err(gone("a spooled layer became shorter"));
+            }
+        } else {
+            self.flush()?;
+            self.send(blob)?;
+        }
+        self.pad(blob.len);
+        (self.progress)(blob.len);
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    /// From file to pipe within the kernel.
+    fn send(&mut self, blob: &Blob) -> Result<()> {
+        let (mut at, end) = (blob.start, blob.start + blob.len);
+        while at < end {
+            let n = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 30);
+            match rustix::fs::sendfile(self.out, &blob.file, Some(&mut at), n) {
+                Ok(0) => return Err(gone("a spooled layer became shorter")),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(err) => return Err(failed("write to sqfstar")(err.into())),
+            }
+        }
+        Ok(())
+    }
+
+    fn pad(&mut self, size: u64) {
+        let padding = (size.next_multiple_of(512) - size) as usize;
+        self.buffer.resize(self.buffer.len() + padding, 0);
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let mut rest = &self.buffer[..];
+        while !rest.is_empty() {
+            match rustix::io::write(self.out, rest) {
+                Ok(n) => rest = &rest[n..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(err) => return Err(failed("write to sqfstar")(err.into())),
+            }
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+fn made() -> Meta {
+    Meta { mode: 0o644, ..Meta::default() }
+}
+
+fn header(path: &[u8], kind: EntryType, meta: &Meta, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    put(&mut header.as_old_mut().name, path);
+    header.set_entry_type(kind);
+    header.set_mode(meta.mode);
+    header.set_uid(meta.uid.into());
+    header.set_gid(meta.gid.into());
+    header.set_mtime(meta.mtime.into());
+    header.set_size(size);
+    header
+}
+
+/// As much as fits; what does not is said by a pax record.
+fn put(field: &mut [u8], bytes: &[u8]) {
+    let n = bytes.len().min(field.len());
+    field[..n].copy_from_slice(&bytes[..n]);
+}
+
+/// `<length> <key>=<value>\n`, where the length counts its own digits.
+pub(crate) fn record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    let rest = key.len() + value.len() + 3;
+    let mut len = rest + 1;
+    while len != rest + len.to_string().len() {
+        len = rest + len.to_string().len();
+    }
+    // Writing to a vector can't fail.
+    let _ = write!(out, "{len} ");
+    out.extend_from_slice(key);
+    out.push(b'=');
+    out.extend_from_slice(value);
+    out.push(b'\n');
+}
+
+/// Which inodes have several names, and the first of those.
+struct Links {
+    names: Vec<u32>,
+    first: HashMap<usize, Vec<u8>>,
+}
+
+impl Links {
+    fn count(tree: &Tree) -> Self {
+        let mut links = Self { names: vec![0; tree.inodes()], first: HashMap::new() };
+        let mut todo = vec![Tree::ROOT];
+        while let Some(dir) = todo.pop() {
+            let Kind::Dir(children) = &tree.inode(dir).kind else { continue };
+            for child in children.values() {
+                links.names[child.inode] += 1;
+                todo.push(child.inode);
+            }
+        }
+        links
+    }
+
+    /// The name under which the inode was written already, if it was.
+    fn first(&mut self, inode: usize, path: &[u8]) -> Option<&[u8]> {
+        if self.names[inode] < 2 {
+            return None;
+        }
+        match self.first.entry(inode) {
+            std::collections::hash_map::Entry::Occupied(known) => Some(known.into_mut()),
+            std::collections::hash_map::Entry::Vacant(new) => {
+                new.insert(path.to_vec());
+                None
+            }
+        }
+    }
+}

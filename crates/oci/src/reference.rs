@@ -1,0 +1,203 @@
+//! Image names as people write them.
+
+use crate::digest::Digest;
+use oci_client::Reference;
+use worker::ports::ImageError;
+
+const MAX_LEN: usize = 1024;
+
+/// What a caller asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// `sha256:…` alone: an image of this host.
+    Digest(Digest),
+    /// A name in some registry, or one given at an import.
+    Name(ImageName),
+}
+
+/// A full name: registry, repository, and a tag or digest or both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ImageName(Reference);
+
+impl Asked {
+    /// Parses what was asked for.
+    pub(crate) fn parse(text: &str) -> Result<Self, ImageError> {
+        match Digest::parse(text) {
+            Some(digest) => Ok(Self::Digest(digest)),
+            None => ImageName::parse(text).map(Self::Name),
+        }
+    }
+}
+
+impl ImageName {
+    /// Parses as Docker does: `nginx` is `docker.io/library/nginx:latest`.
+    pub(crate) fn parse(text: &str) -> Result<Self, ImageError> {
+        let bad = |problem: String| {
+            let reference = text.chars().take(MAX_LEN).collect();
+            ImageError::BadReference { reference, problem }
+        };
+        if text.len() > MAX_LEN {
+            return Err(bad(format!("it is longer than {MAX_LEN} bytes")));
+        }
+        let parsed = match v6_host(text) {
+            Some((host, rest)) => {
+                format!("localhost/{rest}").parse().map(|found: Reference| rehost(&found, host))
+            }
+            None => text.parse(),
+        };
+        let found = parsed.map_err(|err| bad(err.to_string()))?;
+        if let Some(digest) = found.digest()
+            && Digest::parse(digest).is_none()
+        {
+            return Err(bad("its digest is not of the form sha256:<64 hex digits>".into()));
+        }
+        Ok(Self(found))
+    }
+
+    /// The same for the same image, however it was written.
+    pub(crate) fn canonical(&self) -> String {
+        let (registry, repository) = (self.0.registry(), self.0.repository());
+        match (self.0.digest(), self.0.tag()) {
+            (Some(digest), _) => format!("{registry}/{repository}@{digest}"),
+            (None, tag) => format!("{registry}/{repository}:{}", tag.unwrap_or("latest")),
+        }
+    }
+
+    /// The registry as it is named.
+    pub(crate) fn registry(&self) -> &str {
+        self.0.registry()
+    }
+
+    /// The host that is asked; for Docker Hub its API's (R037).
+    pub(crate) fn host(&self) -> &str {
+        match self.0.registry() {
+            "docker.io" => "registry-1.docker.io",
+            registry => registry,
+        }
+    }
+
+    /// The path within the registry.
+    pub(crate) fn repository(&self) -> &str {
+        self.0.repository()
+    }
+
+    /// The path for an image that is ours: with the host unless it was left out.
+    pub(crate) fn local_repository(&self) -> String {
+        let path = self.0.repository();
+        match self.0.registry() {
+            "docker.io" => path.strip_prefix("library/").unwrap_or(path).into(),
+            registry => format!("{registry}/{path}"),
+        }
+    }
+
+    /// The tag, or empty.
+    pub(crate) fn tag(&self) -> &str {
+        self.0.tag().unwrap_or_default()
+    }
+
+    /// The digest, if the name has one.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        Digest::parse(self.0.digest()?)
+    }
+
+    /// For the registry client.
+    pub(crate) fn reference(&self) -> &Reference {
+        &self.0
+    }
+
+    /// The same repository at a digest.
+    pub(crate) fn at(&self, digest: &Digest) -> Reference {
+        self.0.clone_with_digest(digest.to_string())
+    }
+
+    /// Whether the registry is on this machine, where plain HTTP is fine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let registry = self.0.registry();
+        let host = match registry.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            None => registry.split(':').next().unwrap_or_default(),
+        };
+        let address = host.parse::<std::net::IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+}
+
+/// `[::1]:5000` and the rest of the name; the library doesn't know such hosts.
+fn v6_host(text: &str) -> Option<(&str, &str)> {
+    let (host, rest) = text.split_once('/')?;
+    let (address, port) = host.strip_prefix('[')?.split_once(']')?;
+    let port_ok = match port.strip_prefix(':') {
+        Some(port) => port.parse::<u16>().is_ok(),
+        None => port.is_empty(),
+    };
+    let ok = port_ok && address.parse::<std::net::Ipv6Addr>().is_ok();
+    ok.then_some((host, rest))
+}
+
+fn rehost(found: &Reference, host: &str) -> Reference {
+    let (host, path) = (host.to_owned(), found.repository().to_owned());
+    match (found.tag().map(str::to_owned), found.digest().map(str::to_owned)) {
+        (Some(tag), Some(digest)) => Reference::with_tag_and_digest(host, path, tag, digest),
+        (None, Some(digest)) => Reference::with_digest(host, path, digest),
+        (tag, None) => Reference::with_tag(host, path, tag.unwrap_or_else(|| "latest".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn names_are_read_as_docker_reads_them() {
+        let hex = "f".repeat(64);
+        let mut out = String::new();
+        for text in [
+            "nginx",
+            "me/app:1",
+            "localhost:5000/app",
+            "127.0.0.1:5000/a/b:t",
+            "[::1]:5000/app:t",
+            "[2001:db8::1]/app",
+            "ghcr.io/o/r:v1",
+            &format!("nginx:1@sha256:{hex}"),
+            &format!("sha256:{hex}"),
+            "index.docker.io/library/nginx",
+            "UPPER",
+            "a/../b",
+            "",
+            "nginx@sha256:abc",
+            "http://x/y",
+        ] {
+            let line = match Asked::parse(text) {
+                Ok(Asked::Digest(digest)) => format!("digest {}", digest.short()),
+                Ok(Asked::Name(name)) => format!(
+                    "{} at {}{}, ours would be {}",
+                    name.canonical().replace(&hex, "f…"),
+                    name.host(),
+                    if name.is_loopback() { " (loopback)" } else { "" },
+                    name.local_repository()
+                ),
+                Err(error) => error.to_string(),
+            };
+            out += &format!("{} → {line}\n", text.replace(&hex, "f…"));
+        }
+        expect![[r#"
+            nginx → docker.io/library/nginx:latest at registry-1.docker.io, ours would be nginx
+            me/app:1 → docker.io/me/app:1 at registry-1.docker.io, ours would be me/app
+            localhost:5000/app → localhost:5000/app:latest at localhost:5000 (loopback), ours would be localhost:5000/app
+            127.0.0.1:5000/a/b:t → 127.0.0.1:5000/a/b:t at 127.0.0.1:5000 (loopback), ours would be 127.0.0.1:5000/a/b
+            [::1]:5000/app:t → [::1]:5000/app:t at [::1]:5000 (loopback), ours would be [::1]:5000/app
+            [2001:db8::1]/app → [2001:db8::1]/app:latest at [2001:db8::1], ours would be [2001:db8::1]/app
+            ghcr.io/o/r:v1 → ghcr.io/o/r:v1 at ghcr.io, ours would be ghcr.io/o/r
+            nginx:1@sha256:f… → docker.io/library/nginx@sha256:f… at registry-1.docker.io, ours would be nginx
+            sha256:f… → digest ffffffffffff
+            index.docker.io/library/nginx → docker.io/library/nginx:latest at registry-1.docker.io, ours would be nginx
+            UPPER → image reference "UPPER" is not valid: invalid reference format
+            a/../b → image reference "a/../b" is not valid: invalid reference format
+             → image reference "" is not valid: repository name must have at least one component
+            nginx@sha256:abc → image reference "nginx@sha256:abc" is not valid: invalid reference format
+            http://x/y → image reference "http://x/y" is not valid: invalid reference format
+        "#]].assert_eq(&out);
+    }
+}

@@ -1,0 +1,342 @@
+//! Archives in, root images out.
+
+mod common;
+
+use common::*;
+use expect_test::{Expect, expect};
+use std::collections::BTreeSet;
+use std::process::Command;
+use worker::ports::{ImageError, Images};
+
+fn simple() -> Image {
+    let (one, two, three) = (
+        tar(&[("app", b"one"), ("etc/old", b"x")]),
+        tar(&[("app", b"two"), ("etc/.wh.old", b"")]),
+        tar(&[("srv/data", b"three")]),
+    );
+    Image::new(&[(gzip(&one), one), (zstd(&two), two), (three.clone(), three)])
+}
+
+async fn check_root(world: &World, reference: &str, digest: &str) {
+    let found = world.images.resolve(reference).await.unwrap();
+    assert_eq!((found.registry.as_str(), found.digest.as_str()), ("local", digest));
+    let root = world.images.ensure(reference, digest, quiet()).await.unwrap();
+    assert_eq!(cat(&root.path, "app"), "two");
+    assert_eq!(cat(&root.path, "srv/data"), "three");
+    assert_eq!(cat(&root.path, "etc/old"), "");
+    assert_eq!(root.config.cmd, ["/app"]);
+    assert_eq!((root.config.user.as_str(), root.config.stop_signal.as_str()), ("web", "SIGINT"));
+    assert!(root.config.entrypoint.is_empty());
+}
+
+#[tokio::test]
+async fn a_layout_comes_as_directory_or_tar_or_gzip() {
+    let world = World::new();
+    let (image, files) = (simple(), simple().layout(Some("demo/web:1")));
+    let dir = world.layout("layout", &files);
+    let summary = world.images.import(&dir, None, quiet()).await.unwrap();
+    assert_eq!(summary.references, ["demo/web:1"]);
+    assert_eq!((summary.digest.clone(), summary.created_ms), (image.digest(), 7));
+    check_root(&world, "demo/web:1", &image.digest()).await;
+
+    for (name, bytes) in [("x.tar", tar_of(&files)), ("x.tar.gz", gzip(&tar_of(&files)))] {
+        let world = World::new();
+        let path = world.write(name, &bytes);
+        let summary = world.images.import(&path, Some("given"), quiet()).await.unwrap();
+        assert_eq!(summary.references, ["given:latest"]);
+        check_root(&world, "docker.io/library/given:latest", &image.digest()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_bare_tag_gets_the_archives_name_and_no_name_the_digest() {
+    let world = World::new();
+    let path = world.layout("web", &simple().layout(Some("v1")));
+    let summary = world.images.import(&path, None, quiet()).await.unwrap();
+    assert_eq!(summary.references, ["web:v1"]);
+
+    let world = World::new();
+    let path = world.layout("web", &simple().layout(None));
+    let summary = world.images.import(&path, None, quiet()).await.unwrap();
+    assert_eq!(summary.references, [summary.digest.clone()]);
+    check_root(&world, &summary.digest, &summary.digest).await;
+    assert_eq!(world.images.collect(&BTreeSet::new()).await.unwrap(), 0);
+    assert!(world.images.remove(&summary.digest["sha256:".len()..][..12], &BTreeSet::new()).await.unwrap());
+    assert!(world.images.list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn docker_save_with_its_links() {
+    let (one, two) = (tar(&[("app", b"one")]), tar(&[("app", b"two")]));
+    let three = tar(&[("srv/data", b"three")]);
+    let tars = [&one, &two, &three, &two];
+    let image = Image::new(&tars.map(|tar| (tar.clone(), tar.clone())));
+    let manifest = serde_json::json!([{
+        "Config": format!("{}.json", image.config), "RepoTags": ["me/app:3", "app:3"],
+        "Layers": ["a/layer.tar", "b/layer.tar", "c/layer.tar", "d/layer.tar"]}]);
+    let mut builder = ::tar::Builder::new(Vec::new());
+    let mut put = |name: &str, bytes: &[u8]| {
+        let mut header = ::tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        builder.append_data(&mut header, name, bytes).unwrap();
+    };
+    put("manifest.json", manifest.to_string().as_bytes());
+    put(&format!("{}.json", image.config), &image.blobs[&image.config]);
+    put("a/layer.tar", &one);
+    put("b/layer.tar", &gzip(&two));
+    put("c/layer.tar", &three);
+    let mut link = ::tar::Header::new_gnu();
+    link.set_entry_type(::tar::EntryType::Symlink);
+    link.set_size(0);
+    builder.append_link(&mut link, "d/layer.tar", "../b/layer.tar").unwrap();
+    let world = World::new();
+    let path = world.write("saved.tar", &builder.into_inner().unwrap());
+    let first = world.images.import(&path, None, quiet()).await.unwrap();
+    assert_eq!(first.references, ["app:3", "me/app:3"]);
+    check_root(&world, "me/app:3", &first.digest).await;
+    // The same again is the same.
+    let again = world.images.import(&path, Some("other:1"), quiet()).await.unwrap();
+    assert_eq!(again.references, ["app:3", "me/app:3", "other:1"]);
+    assert_eq!((again.digest, again.size), (first.digest, first.size));
+}
+
+#[tokio::test]
+async fn names_move_and_data_goes_with_the_last() {
+    let world = World::new();
+    let old = simple();
+    let tar = tar(&[("app", b"new")]);
+    let new = Image::new(&[(gzip(&tar), tar)]);
+    let keep = |image: &Image| BTreeSet::from([image.digest()]);
+    for (image, dir) in [(&old, "old"), (&new, "new")] {
+        let path = world.layout(dir, &image.layout(Some("app:1")));
+        world.images.import(&path, None, quiet()).await.unwrap();
+    }
+    assert_eq!(world.images.resolve("app:1").await.unwrap().digest, new.digest());
+    assert_eq!(world.images.list().await.unwrap().len(), 2);
+    assert_eq!(world.images.collect(&keep(&old)).await.unwrap(), 0);
+    assert!(world.images.collect(&BTreeSet::new()).await.unwrap() > 0);
+    assert_eq!(world.images.list().await.unwrap().len(), 1);
+    assert!(world.images.remove("app:1", &keep(&new)).await.unwrap());
+    assert!(!world.images.remove("app:1", &keep(&new)).await.unwrap());
+    assert_eq!(world.images.list().await.unwrap()[0].references, [""; 0]);
+    assert!(world.images.remove(&new.digest(), &BTreeSet::new()).await.unwrap());
+    for dir in ["roots", "images", "names", "blobs", "tmp"] {
+        assert!(world.files(dir).is_empty(), "{dir}: {:?}", world.files(dir));
+    }
+}
+
+#[tokio::test]
+async fn what_a_crash_leaves_is_never_taken_for_an_image() {
+    let world = World::new();
+    let (image, other) = (simple(), "b".repeat(64));
+    let path = world.layout("l", &image.layout(Some("app:1")));
+    world.images.import(&path, None, quiet()).await.unwrap();
+    let World { dir, images } = world;
+    drop(images);
+    // A root without its record, a record without its root, half-written files.
+    let store = dir.path().join("oci");
+    std::fs::write(store.join(format!("roots/{other}.squashfs")), b"half").unwrap();
+    std::fs::write(store.join("tmp/x.squashfs"), b"half").unwrap();
+    std::fs::write(store.join("names/.y.json.1.tmp"), b"{").unwrap();
+    std::fs::write(store.join(format!("partial/{other}")), b"half").unwrap();
+    let record = std::fs::read_to_string(store.join(format!("images/{}.json", image.manifest))).unwrap();
+    std::fs::write(store.join(format!("images/{other}.json")), record.replace(&image.manifest, &other)).unwrap();
+    let config = || oci::OciConfig::new(camino::Utf8PathBuf::from_path_buf(store.clone()).unwrap());
+    let images = oci::OciImages::open(config(), rt::Clock::manual(0)).unwrap();
+    let world = World { dir, images };
+    assert_eq!(world.images.list().await.unwrap().len(), 1);
+    assert_eq!(world.files("roots"), [format!("{}.squashfs", image.manifest)]);
+    assert_eq!(world.files("images"), [format!("{}.json", image.manifest)]);
+    assert!(world.files("tmp").is_empty());
+    assert_eq!(world.files("partial").len(), 1, "a download goes on after a restart");
+    assert_eq!(world.images.collect(&BTreeSet::new()).await.unwrap(), 4);
+    // A root that was cut short is no image either.
+    std::fs::write(store.join(format!("roots/{}.squashfs", image.manifest)), b"cut").unwrap();
+    let images = oci::OciImages::open(config(), rt::Clock::manual(0)).unwrap();
+    assert!(images.list().await.unwrap().is_empty());
+}
+
+async fn refused(world: &World, image: &Image, expected: Expect) {
+    let path = world.layout("bad", &image.layout(Some("bad:1")));
+    let error = world.images.import(&path, None, quiet()).await.unwrap_err();
+    let text = rt::chain(&error).replace(path.as_str(), "PATH");
+    assert!(matches!(error, ImageError::Refused { .. }), "{text}");
+    expected.assert_eq(&text);
+    assert!(world.images.list().await.unwrap().is_empty());
+    assert!(world.files("tmp").is_empty());
+    assert!(world.files("roots").is_empty());
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+#[tokio::test]
+async fn damaged_and_hostile_images_are_refused() {
+    let world = World::with(|config| {
+        config.limits.unpacked_bytes = 1 << 20;
+        config.limits.layers = 3;
+        config.limits.entries = 50;
+    });
+    let plain = tar(&[("app", b"x")]);
+    let whole = gzip(&plain);
+
+    let truncated = (whole[..whole.len() - 9].to_vec(), plain.clone());
+    refused(&world, &Image::new(&[truncated]), expect!["image PATH is refused: compressed data is damaged: incomplete deflate stream"]).await;
+
+    let mut wrong = Image::new(&[(whole.clone(), plain.clone())]);
+    wrong.diff_ids[0] = "a".repeat(64);
+    wrong.seal();
+    refused(&world, &wrong, expect!["image PATH is refused: digest of the unpacked layer is sha256:215333725760c9202e28770e0423c561c25f98bac84adb9ed48104034b29f181, not sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa as promised"]).await;
+
+    let mut wrong = Image::new(&[(whole.clone(), plain.clone())]);
+    let layer = wrong.layers[0].clone();
+    wrong.blobs.insert(layer, gzip(b"other"));
+    refused(&world, &wrong, expect!["image PATH is refused: digest of the layer is sha256:5064a5a2ba05f307837962a01e6fce31cf6f238024c8b6c5ce9eaab4f2793c74, not sha256:6f8b511bf79e3422fd8885086f2ffd04bde9f5e71f92e168264140afe8e2d3a7 as promised"]).await;
+
+    let mut wrong = Image::new(&[(whole.clone(), plain.clone())]);
+    let config = wrong.config.clone();
+    wrong.blobs.insert(config, b"{}".to_vec());
+    refused(&world, &wrong, expect!["image PATH is refused: digest of the file blobs/sha256/0417143a7d90d162ec037ce9916eea25ea4328c7f069ae5a4767deb5449f9df3 is sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a, not sha256:0417143a7d90d162ec037ce9916eea25ea4328c7f069ae5a4767deb5449f9df3 as promised"]).await;
+
+    let bomb = vec![0; 64 << 20];
+    refused(&world, &Image::new(&[(gzip(&bomb), bomb.clone())]), expect!["image PATH is refused: unpacked, its layers exceed the limit of 1048576 bytes"]).await;
+    refused(&world, &Image::new(&[(zstd(&bomb), bomb)]), expect!["image PATH is refused: unpacked, its layers exceed the limit of 1048576 bytes"]).await;
+
+    let names: Vec<_> = (0..51).map(|n| n.to_string()).collect();
+    let many = tar(&names.iter().map(|name| (name.as_str(), &b""[..])).collect::<Vec<_>>());
+    refused(&world, &Image::new(&[(gzip(&many), many)]), expect!["image PATH is refused: layer 1: exceeds the limit of 50 entries"]).await;
+
+    let layers: Vec<_> = (0..4).map(|_| (whole.clone(), plain.clone())).collect();
+    refused(&world, &Image::new(&layers), expect!["image PATH is refused: its 4 layers exceed the limit of 3"]).await;
+
+    let mut missing = Image::new(&[(whole.clone(), plain.clone())]);
+    missing.diff_ids.push("a".repeat(64));
+    missing.seal();
+    refused(&world, &missing, expect!["image PATH is refused: its manifest has 1 layers, its config 2"]).await;
+
+    let junk = b"this is no tar".to_vec();
+    refused(&world, &Image::new(&[(junk.clone(), junk)]), expect!["image PATH is refused: layer 1: the tar is truncated within a header"]).await;
+}
+
+#[tokio::test]
+async fn what_is_no_archive_is_said_to_be_none() {
+    let world = World::new();
+    let mut out = String::new();
+    for (name, bytes) in [
+        ("empty.tar", tar(&[])),
+        ("text.tar", b"hello".to_vec()),
+        ("broken.tar.gz", gzip(b"hello")[..12].to_vec()),
+        ("json.tar", tar(&[("index.json", b"{")])),
+        ("none.tar", tar(&[("index.json", br#"{"schemaVersion":2,"manifests":[]}"#)])),
+        ("arm.tar", tar(&[("index.json", br#"{"manifests":[{"digest":"sha256:0","size":1,"platform":{"os":"linux","architecture":"arm64"}}]}"#)])),
+        ("escape.tar", tar(&[("manifest.json", br#"[{"Config":"../../etc/passwd","Layers":[]}]"#)])),
+        ("digest.tar", tar(&[("index.json", br#"{"manifests":[{"digest":"sha256:../../x","size":1}]}"#)])),
+    ] {
+        let path = world.write(name, &bytes);
+        let error = world.images.import(&path, None, quiet()).await.unwrap_err();
+        out += &format!("{}\n", rt::chain(&error).replace(path.parent().unwrap().as_str(), "DIR"));
+    }
+    let gone = world.path("gone");
+    out += &rt::chain(&world.images.import(&gone, None, quiet()).await.unwrap_err()).replace(gone.as_str(), "GONE");
+    expect![[r#"
+        image DIR/empty.tar is refused: it is neither an OCI layout (no index.json) nor from docker save (no manifest.json)
+        image DIR/text.tar is refused: the tar is truncated within a header
+        image DIR/broken.tar.gz is refused: compressed data is damaged: incomplete deflate stream
+        image DIR/json.tar is refused: its manifest does not parse: EOF while parsing an object at line 1 column 1
+        image DIR/none.tar is refused: it holds no image for linux/amd64
+        image DIR/arm.tar is refused: it is not for linux/amd64, only for linux/arm64
+        image DIR/escape.tar is refused: it has no file ../../etc/passwd
+        image DIR/digest.tar is refused: digest "sha256:../../x" is not of the form sha256:<64 hex digits>
+        open image archive GONE: No such file or directory (os error 2)"#]].assert_eq(&out);
+}
+
+#[tokio::test]
+async fn a_missing_tool_is_named_with_its_package() {
+    let world = World::with(|config| config.sqfstar = "/nonexistent/sqfstar".into());
+    let path = world.layout("l", &simple().layout(Some("app:1")));
+    let error = world.images.import(&path, None, quiet()).await.unwrap_err();
+    let text = rt::chain(&error);
+    assert!(text.contains("install the package squashfs-tools"), "{text}");
+}
+
+/// All that a layer can hold, through `sqfstar`, and back by `unsquashfs`.
+#[tokio::test]
+async fn what_goes_in_comes_out() {
+    let script = r##"
+import tarfile, io, sys
+t = tarfile.open(sys.argv[1], 'w', format=tarfile.PAX_FORMAT)
+def add(name, kind, data=None, **k):
+    i = tarfile.TarInfo(name); i.type = kind; i.mtime = 1000000000; i.mode = 0o755
+    i.pax_headers = k.pop('pax', {})
+    for a, b in k.items(): setattr(i, a, b)
+    if data is not None: i.size = len(data)
+    t.addfile(i, io.BytesIO(data) if data is not None else None)
+add('./', tarfile.DIRTYPE, mode=0o1751, uid=7, gid=8)
+add('bin', tarfile.DIRTYPE, mode=0o700, uid=70000, gid=4294967294)
+add('bin/su', tarfile.REGTYPE, b'#!', mode=0o4755, pax={'SCHILY.xattr.user.k': 'v\nw'})
+add('bin/z', tarfile.LNKTYPE, linkname='bin/su')
+add('bin/a', tarfile.LNKTYPE, linkname='bin/su')
+add('link', tarfile.SYMTYPE, linkname='bin/../' + 'x' * 150)
+add('linklink', tarfile.LNKTYPE, linkname='link')
+add('null', tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666)
+add('disk', tarfile.BLKTYPE, devmajor=259, devminor=70000, mode=0o660)
+add('pipe', tarfile.FIFOTYPE)
+add('d/' * 5 + 'n' * 200 + '\n \u00e9', tarfile.REGTYPE, b'deep')
+add('big', tarfile.REGTYPE, bytes(range(256)) * 1024, mode=0o600, mtime=0)
+add('zeros', tarfile.REGTYPE, bytes(300000))
+add('empty', tarfile.REGTYPE, b'')
+t.close()
+"##;
+    let world = World::new();
+    let file = world.path("layer.tar");
+    let made = Command::new("python3").args(["-c", script, file.as_str()]).status().unwrap();
+    assert!(made.success());
+    let tar = std::fs::read(&file).unwrap();
+    let image = Image::new(&[(gzip(&tar), tar)]);
+    let path = world.layout("l", &image.layout(Some("all:1")));
+    world.images.import(&path, None, quiet()).await.unwrap();
+    let root = world.images.ensure("all:1", &image.digest(), quiet()).await.unwrap().path;
+    let out = world.path("out");
+    let command = Command::new("unsquashfs").args(["-q", "-n", "-d", out.as_str(), root.as_str()]).output().unwrap();
+    assert!(command.status.success(), "{command:?}");
+    let listing = Command::new("unsquashfs").args(["-lln", root.as_str()]).output().unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    expect![[r#"
+        drwxr-x--t 0/0                     136 2026-11-21 00:06 squashfs-root
+        -rw------- 0/0                  262144 1970-01-01 00:00 squashfs-root/big
+        drwx------ 70000/4294967294         43 2001-09-09 01:46 squashfs-root/bin
+        -rwsr-xr-x 0/0                       2 2001-09-09 01:46 squashfs-root/bin/a
+        -rwsr-xr-x 0/0                       2 2001-09-09 01:46 squashfs-root/bin/su
+        -rwsr-xr-x 0/0                       2 2001-09-09 01:46 squashfs-root/bin/z
+        drwxr-xr-x 0/0                      24 1970-01-01 00:00 squashfs-root/d
+        drwxr-xr-x 0/0                      24 1970-01-01 00:00 squashfs-root/d/d
+        drwxr-xr-x 0/0                      24 1970-01-01 00:00 squashfs-root/d/d/d
+        drwxr-xr-x 0/0                      24 1970-01-01 00:00 squashfs-root/d/d/d/d
+        drwxr-xr-x 0/0                     227 1970-01-01 00:00 squashfs-root/d/d/d/d/d
+        -rwxr-xr-x 0/0                       4 2001-09-09 01:46 squashfs-root/d/d/d/d/d/nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn
+         é
+        brw-rw---- 0/0                 1118467,112 2001-09-09 01:46 squashfs-root/disk
+        -rwxr-xr-x 0/0                       0 2001-09-09 01:46 squashfs-root/empty
+        lrwxrwxrwx 0/0                     157 2001-09-09 01:46 squashfs-root/link -> bin/../xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+        lrwxrwxrwx 0/0                     157 2001-09-09 01:46 squashfs-root/linklink -> bin/../xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+        crw-rw-rw- 0/0                   1,  3 2001-09-09 01:46 squashfs-root/null
+        prwxr-xr-x 0/0                       0 2001-09-09 01:46 squashfs-root/pipe
+        -rwxr-xr-x 0/0                  300000 2001-09-09 01:46 squashfs-root/zeros
+    "#]].assert_eq(&listing);
+    let mut value = [0; 16];
+    let n = rustix::fs::getxattr(out.join("bin/su").as_std_path(), "user.k", &mut value);
+    assert_eq!(n.map(|n| value[..n].to_vec()), Ok(b"v\nw".to_vec()));
+    let inode = |name: &str| {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::symlink_metadata(out.join(name)).unwrap().ino()
+    };
+    assert_eq!((inode("bin/su"), inode("bin/su")), (inode("bin/a"), inode("bin/z")));
+    assert_eq!(inode("link"), inode("linklink"));
+    assert_eq!(std::fs::read(out.join("big")).unwrap(), (0..=255).collect::<Vec<u8>>().repeat(1024));
+    assert_eq!(std::fs::read(out.join("zeros")).unwrap(), vec![0; 300_000]);
+
+    // The same image gives the same bytes in another store.
+    let twin = World::new();
+    let path = twin.layout("l", &image.layout(Some("all:1")));
+    twin.images.import(&path, None, quiet()).await.unwrap();
+    let other = twin.images.ensure("all:1", &image.digest(), quiet()).await.unwrap().path;
+    assert_eq!(sha(&std::fs::read(&root).unwrap()), sha(&std::fs::read(&other).unwrap()));
+}

@@ -1,0 +1,338 @@
+//! Images out of a registry that runs within the test.
+
+mod common;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use common::*;
+use expect_test::expect;
+use oci::Login;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use worker::ports::{ImageError, Images};
+
+/// How the registry wants to know its callers.
+#[derive(Clone, Copy, PartialEq)]
+enum Auth {
+    None,
+    Basic,
+    Token,
+}
+
+/// What the registry holds, how it fails, and what it was asked.
+struct Shelf {
+    auth: Auth,
+    blobs: BTreeMap<String, Vec<u8>>,
+    tags: BTreeMap<String, String>,
+    /// Blobs of which only the first half comes, once.
+    cut: Vec<String>,
+    ranges: bool,
+    /// Answers of 503 before anything else.
+    busy: u32,
+    asked: Vec<String>,
+    host: String,
+}
+
+type Shared = Arc<Mutex<Shelf>>;
+
+/// `me` and `secret`, and the token for them.
+const BASIC: &str = "Basic bWU6c2VjcmV0";
+const TOKEN: &str = "Bearer t0ken";
+
+fn denied(shelf: &Shelf, headers: &HeaderMap) -> Option<Response> {
+    let given = headers.get("authorization").and_then(|value| value.to_str().ok());
+    let (want, challenge) = match shelf.auth {
+        Auth::None => return None,
+        Auth::Basic => (BASIC, "Basic realm=\"r\"".to_owned()),
+        Auth::Token => {
+            (TOKEN, format!("Bearer realm=\"http://{}/token\",service=\"s\"", shelf.host))
+        }
+    };
+    if given == Some(want) {
+        return None;
+    }
+    Some((StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response())
+}
+
+async fn root(State(shelf): State<Shared>, headers: HeaderMap) -> Response {
+    denied(&shelf.lock().unwrap(), &headers).unwrap_or_else(|| "{}".into_response())
+}
+
+async fn token(headers: HeaderMap) -> Response {
+    match headers.get("authorization").is_some_and(|value| value == BASIC) {
+        true => r#"{"token":"t0ken","expires_in":300}"#.into_response(),
+        false => (StatusCode::UNAUTHORIZED, "no").into_response(),
+    }
+}
+
+async fn any(
+    State(shelf): State<Shared>,
+    Path((repo, kind, what)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let mut shelf = shelf.lock().unwrap();
+    if let Some(denied) = denied(&shelf, &headers) {
+        return denied;
+    }
+    if shelf.busy > 0 {
+        shelf.busy -= 1;
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let range = headers.get("range").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let range = range.to_owned();
+    shelf.asked.push(format!("{kind} {range}").trim_end().to_owned());
+    let digest = shelf.tags.get(&what).cloned().unwrap_or(what);
+    let blob = shelf.blobs.get(digest.trim_start_matches("sha256:")).cloned();
+    let Some(blob) = blob.filter(|_| repo == "app") else {
+        let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such\u0007 image"}]}"#;
+        return (StatusCode::NOT_FOUND, body).into_response();
+    };
+    if let Some(at) = shelf.cut.iter().position(|cut| digest.ends_with(cut)) {
+        shelf.cut.remove(at);
+        let half = blob[..blob.len() / 2].to_vec();
+        let chunks = [Ok(half), Err(std::io::Error::other("cut"))];
+        let body = Body::from_stream(futures_util::stream::iter(chunks));
+        return (StatusCode::OK, [("content-length", blob.len().to_string())], body).into_response();
+    }
+    match range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')) {
+        Some(from) if shelf.ranges => {
+            let rest = blob[from.parse::<usize>().unwrap()..].to_vec();
+            (StatusCode::PARTIAL_CONTENT, rest).into_response()
+        }
+        _ => blob.into_response(),
+    }
+}
+
+struct Registry {
+    shelf: Shared,
+    host: String,
+    task: tokio::task::JoinSet<()>,
+}
+
+impl Registry {
+    async fn new(image: &Image) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let shelf = Arc::new(Mutex::new(Shelf {
+            auth: Auth::None,
+            blobs: image.blobs.clone(),
+            tags: BTreeMap::from([("1".into(), image.manifest.clone())]),
+            cut: Vec::new(),
+            ranges: true,
+            busy: 0,
+            asked: Vec::new(),
+            host: host.clone(),
+        }));
+        let app = Router::new()
+            .route("/v2/", get(root))
+            .route("/token", get(token))
+            .route("/v2/{repo}/{kind}/{what}", get(any))
+            .with_state(Arc::clone(&shelf));
+        let mut task = tokio::task::JoinSet::new();
+        task.spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { shelf, host, task }
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Shelf)) {
+        change(&mut self.shelf.lock().unwrap());
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.shelf.lock().unwrap().asked)
+    }
+
+    fn app(&self) -> String {
+        format!("{}/app:1", self.host)
+    }
+}
+
+/// Noise, so that it is as large packed as not.
+fn image() -> Image {
+    let mut state = 1u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take(300_000)
+    .collect();
+    let (one, two) = (tar(&[("app", b"one"), ("noise", &noise)]), tar(&[("app", b"two")]));
+    Image::new(&[(gzip(&one), one), (gzip(&two), two)])
+}
+
+async fn pulled(world: &World, registry: &Registry, image: &Image) {
+    let found = world.images.resolve(&registry.app()).await.unwrap();
+    assert_eq!(found.digest, image.digest());
+    assert_eq!((found.registry, found.repository), (registry.host.clone(), "app".into()));
+    assert_eq!(found.tag, "1");
+    let root = world.images.ensure(&registry.app(), &image.digest(), quiet()).await.unwrap();
+    assert_eq!(cat(&root.path, "app"), "two");
+    assert_eq!(world.images.list().await.unwrap()[0].references, [registry.app()]);
+    assert!(world.files("partial").is_empty());
+}
+
+#[tokio::test]
+async fn without_and_with_a_login() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    pulled(&World::new(), &registry, &image).await;
+    for auth in [Auth::Basic, Auth::Token] {
+        registry.set(|shelf| shelf.auth = auth);
+        let login = |password: &str| Login { user: "me".into(), password: password.into() };
+        let with = |login| World::with(|config| config.credentials.insert(&registry.host, login));
+        pulled(&with(login("secret")), &registry, &image).await;
+        for world in [with(login("wrong")), World::new()] {
+            let error = world.images.resolve(&registry.app()).await.unwrap_err();
+            assert!(matches!(error, ImageError::NotFound { .. }), "{error:?}");
+            let text = error.to_string().replace(&registry.host, "HOST");
+            expect![[""]].assert_eq(&text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cut_download_goes_on_where_it_broke() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    let big = image.layers[0].clone();
+    registry.set(|shelf| shelf.cut = vec![big.clone(), big.clone()]);
+    pulled(&World::new(), &registry, &image).await;
+    let asked = registry.asked();
+    assert!(asked.iter().any(|line| line.starts_with("blobs bytes=")), "{asked:?}");
+
+    // A server without ranges is asked for all of it again.
+    registry.set(|shelf| (shelf.cut, shelf.ranges) = (vec![big], false));
+    pulled(&World::new(), &registry, &image).await;
+}
+
+#[tokio::test]
+async fn a_download_goes_on_after_a_crash_and_damaged_remains_do_no_harm() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    let big = &image.blobs[&image.layers[0]];
+    let part = big[..big.len() / 3].to_vec();
+    let broken = vec![7; part.len()];
+    for (remains, requests) in [(part, 1), (broken, 2)] {
+        let world = World::new();
+        let size = remains.len();
+        world.write(&format!("oci/partial/{}", image.layers[0]), &remains);
+        pulled(&world, &registry, &image).await;
+        let asked = registry.asked();
+        let ranged = format!("blobs bytes={size}-");
+        assert!(asked.contains(&ranged), "{asked:?}");
+        // Config and the small layer besides.
+        let blobs = asked.iter().filter(|line| line.starts_with("blobs")).count();
+        assert_eq!(blobs, requests + 2, "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_busy_registry_is_asked_again() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    registry.set(|shelf| shelf.busy = 2);
+    pulled(&World::new(), &registry, &image).await;
+}
+
+#[tokio::test]
+async fn wrong_digests_are_refused_and_leave_nothing() {
+    let image = image();
+    let (layer, config) = (image.layers[0].clone(), image.config.clone());
+    let same_length = vec![0; image.blobs[&layer].len()];
+    let longer = [&image.blobs[&layer][..], b"!"].concat();
+    let other_config = vec![b' '; image.blobs[&config].len()];
+    let mut said = String::new();
+    for (digest, bytes) in [
+        (&layer, same_length),
+        (&layer, longer),
+        (&config, other_config),
+        (&image.manifest, b"{}".to_vec()),
+    ] {
+        let registry = Registry::new(&image).await;
+        registry.set(|shelf| drop(shelf.blobs.insert(digest.clone(), bytes)));
+        let world = World::new();
+        let error = world.images.ensure(&registry.app(), &image.digest(), quiet()).await.unwrap_err();
+        assert!(matches!(error, ImageError::Refused { .. }), "{error:?}");
+        let text = rt::chain(&error).replace(&registry.host, "HOST");
+        said += &format!("{text}\n");
+        assert!(!world.files("partial").contains(digest));
+        assert!(world.images.list().await.unwrap().is_empty());
+    }
+    expect![[""]].assert_eq(&said);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let registry = Registry::new(&image()).await;
+    let world = World::with(|config| config.attempts = 1);
+    let none = format!("sha256:{}", "0".repeat(64));
+    let mut said = String::new();
+    for name in ["app:2", "none:1", &format!("app@{none}")] {
+        let reference = format!("{}/{name}", registry.host);
+        let error = world.images.resolve(&reference).await.unwrap_err();
+        assert!(matches!(error, ImageError::NotFound { .. }), "{error:?}");
+        said += &format!("{}\n", error.to_string().replace(&registry.host, "HOST"));
+    }
+    for reference in [none.as_str(), "Not A Name"] {
+        said += &format!("{}\n", world.images.resolve(reference).await.unwrap_err());
+    }
+    expect![[""]].assert_eq(&said);
+}
+
+#[tokio::test]
+async fn a_known_name_outlives_its_registry() {
+    let image = image();
+    let mut registry = Registry::new(&image).await;
+    let world = World::with(|config| config.attempts = 1);
+    let never = world.images.resolve("127.0.0.1:1/app:1").await.unwrap_err();
+    assert!(matches!(&never, ImageError::Failed(error) if error.transient), "{never:?}");
+    pulled(&world, &registry, &image).await;
+    registry.task.shutdown().await;
+    let found = world.images.resolve(&registry.app()).await.unwrap();
+    assert_eq!(found.digest, image.digest());
+    world.images.ensure(&registry.app(), &image.digest(), quiet()).await.unwrap();
+    let by_digest = format!("{}/app@{}", registry.host, image.digest());
+    assert_eq!(world.images.resolve(&by_digest).await.unwrap().digest, image.digest());
+}
+
+#[tokio::test]
+async fn an_imported_name_asks_no_registry() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    let world = World::new();
+    let path = world.layout("l", &image.layout(None));
+    world.images.import(&path, Some(&registry.app()), quiet()).await.unwrap();
+    assert_eq!(world.images.resolve(&registry.app()).await.unwrap().registry, "local");
+    assert!(registry.asked().is_empty());
+}
+
+#[tokio::test]
+async fn many_callers_share_one_pull_and_each_sees_progress() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    let world = World::new();
+    let app = registry.app();
+    let seen: Vec<_> = (0..8).map(|_| Arc::new(Mutex::new(0u64))).collect();
+    let digest = image.digest();
+    let calls: Vec<_> = seen
+        .iter()
+        .map(|seen| {
+            let seen = Arc::clone(seen);
+            let progress: worker::ports::Progress =
+                Arc::new(move |step: &str, done, all| {
+                    assert!(done <= all, "{step}: {done} of {all}");
+                    *seen.lock().unwrap() += 1;
+                });
+            world.images.ensure(&app, &digest, progress)
+        })
+        .collect();
+    for done in futures_util::future::join_all(calls).await {
+        done.unwrap();
+    }
+    assert!(seen.iter().all(|seen| *seen.lock().unwrap() > 0));
+    // A manifest, a config, two layers: once.
+    assert_eq!(registry.asked().len(), 4);
+}
