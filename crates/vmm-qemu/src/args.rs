@@ -123,7 +123,8 @@ impl Args {
         self.pair("-add-fd", format!("set={fd},fd={fd}"));
         let file = format!("driver=file,node-name={name},filename=/dev/fdset/{fd},locking=off");
         self.pair("-blockdev", format!("{file},{options}"));
-        self.device(&format!("virtio-blk-device,drive={name}"))
+        // Told to the guest, as a disk would; QEMU would halt it if the host's is full.
+        self.device(&format!("virtio-blk-device,drive={name},werror=report,rerror=report"))
     }
 }
 
@@ -176,10 +177,10 @@ mod tests {
             -device virtserialport,chardev=agent,name=updraft.agent
             -add-fd set=5,fd=5
             -blockdev driver=file,node-name=root,filename=/dev/fdset/5,locking=off,read-only=on
-            -device virtio-blk-device,drive=root
+            -device virtio-blk-device,drive=root,werror=report,rerror=report
             -add-fd set=6,fd=6
             -blockdev driver=file,node-name=scratch,filename=/dev/fdset/6,locking=off,discard=unmap,detect-zeroes=unmap
-            -device virtio-blk-device,drive=scratch
+            -device virtio-blk-device,drive=scratch,werror=report,rerror=report
             -netdev tap,id=net,fd=8
             -device virtio-net-device,netdev=net,mac=02:00:00:00:00:a1
             -object rng-builtin,id=rng

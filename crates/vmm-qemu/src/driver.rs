@@ -286,10 +286,12 @@ impl Inner {
 
     fn limits(&self, spec: &BootSpec) -> Limits {
         // What QEMU needs beside the guest's memory, with room: libraries,
-        // firmware, queues, and under emulation the translated code.
+        // firmware, queues, and under emulation the translated code. Measured
+        // with one emulated vCPU: 102 MiB.
+        let vcpus = u64::from(spec.vcpus);
         let overhead_mib = match self.config.accelerator {
-            Accelerator::Kvm => 96,
-            Accelerator::Tcg => 128 + u64::from(TB_MIB),
+            Accelerator::Kvm => 96 + 2 * vcpus,
+            Accelerator::Tcg => 128 + u64::from(TB_MIB) + 8 * vcpus,
         };
         Limits {
             cpu_weight: spec.cpu_weight,

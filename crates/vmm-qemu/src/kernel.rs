@@ -10,15 +10,8 @@ use worker::ports::PortError;
 /// they depend on comes by itself. A name that the kernel has built in, or
 /// optional ones it does not have, are skipped.
 const FIRST: [&str; 4] = ["virtio_ring", "virtio", "virtio_mmio", "virtio_console"];
-const THEN: [&str; 7] = [
-    "virtio_blk",
-    "virtio_net",
-    "virtio_rng",
-    "squashfs",
-    "erofs",
-    "overlay",
-    "binfmt_misc",
-];
+const THEN: [&str; 6] =
+    ["virtio_blk", "virtio_net", "virtio_rng", "squashfs", "overlay", "binfmt_misc"];
 /// Without these, built in or as module, nothing can be booted.
 const NEEDED: [&str; 5] = ["virtio_mmio", "virtio_console", "virtio_blk", "squashfs", "overlay"];
 

@@ -44,8 +44,13 @@ impl Log {
 
     /// That of a running process.
     pub(crate) fn of(pid: u32) -> io::Result<Self> {
-        // Reopened, so that reading moves no offset of the writer.
-        File::open(format!("/proc/{pid}/fd/2")).map(Self)
+        // The process may have been taken over and put anything there: opening
+        // must not wait, and only a file can be read at an offset.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(format!("/proc/{pid}/fd/2"), flags, Mode::empty())?;
+        let file = File::from(file);
+        let regular = file.metadata()?.is_file();
+        regular.then_some(Self(file)).ok_or_else(|| io::Error::other("the log is no file any more"))
     }
 
     /// What has been said.

@@ -101,28 +101,45 @@ async fn until_over(vm: &Running, qmp: &mut Qmp) -> Option<VmExit> {
     }
 }
 
-/// Waits until the guest has powered off or panicked.
+/// Waits until the guest has powered off, panicked, or run into what the
+/// processor cannot do.
 async fn guest_over(qmp: &mut Qmp) -> io::Result<VmExit> {
-    let status = qmp.execute("query-status", json!({})).await?;
-    let mut reason = None;
-    if status["status"] != "shutdown" {
-        reason = Some(shutdown(qmp).await?);
+    let (mut reason, mut state) = (None, status(qmp).await?);
+    while reason.is_none() && !OVER.contains(&state.as_str()) {
+        reason = halted(qmp).await?;
+        state = status(qmp).await?;
     }
+    let reason = reason.or_else(|| qmp.told().find_map(shutdown_reason));
     let console = console(qmp).await;
     // Without the event (it came while no daemon was there) the console tells.
     let powered_off = match reason.as_deref() {
         Some(reason) => reason == "guest-shutdown",
-        None => !console.contains("Kernel panic"),
+        None => state == "shutdown" && !console.contains("Kernel panic"),
     };
     let last_words = if powered_off { String::new() } else { words::tail(&console) };
     Ok(VmExit { powered_off, signal: 0, last_words })
 }
 
-async fn shutdown(qmp: &mut Qmp) -> io::Result<String> {
+/// States a guest does not come back from (`RunState` of QEMU's `run-state.json`).
+const OVER: [&str; 3] = ["shutdown", "internal-error", "guest-panicked"];
+
+async fn status(qmp: &mut Qmp) -> io::Result<String> {
+    let status = qmp.execute("query-status", json!({})).await?;
+    Ok(status["status"].as_str().unwrap_or_default().to_owned())
+}
+
+fn shutdown_reason(event: &Event) -> Option<String> {
+    let reason = event.data["reason"].as_str().unwrap_or_default();
+    (event.event == "SHUTDOWN").then(|| reason.to_owned())
+}
+
+/// Waits for the next halt: the reason of a shutdown, or none for another.
+async fn halted(qmp: &mut Qmp) -> io::Result<Option<String>> {
     loop {
-        let Event { event, data } = qmp.event().await?;
-        if event == "SHUTDOWN" {
-            return Ok(data["reason"].as_str().unwrap_or_default().to_owned());
+        let event = qmp.event().await?;
+        let reason = shutdown_reason(&event);
+        if reason.is_some() || event.event == "STOP" {
+            return Ok(reason);
         }
     }
 }

@@ -107,6 +107,11 @@ impl Qmp {
         }
     }
 
+    /// Events that came and were not taken yet.
+    pub(crate) fn told(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter()
+    }
+
     async fn message(&mut self) -> io::Result<Message> {
         let line = self.lines.next().await.ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(serde_json::from_str(&line.map_err(io::Error::other)?)?)

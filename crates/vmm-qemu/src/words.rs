@@ -11,7 +11,8 @@ pub(crate) fn tail(text: &str) -> String {
     if plain.len() <= MOST {
         return plain.to_owned();
     }
-    let cut = plain.ceil_char_boundary(plain.len() - MOST);
+    let past = plain.len() - MOST;
+    let cut = (past..plain.len()).find(|at| plain.is_char_boundary(*at)).unwrap_or(plain.len());
     let end = &plain[cut..];
     end.split_once('\n').map_or(end, |(_, whole)| whole).to_owned()
 }

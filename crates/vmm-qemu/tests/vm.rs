@@ -1,5 +1,7 @@
 //! The driver with real QEMU, a real kernel and a guest that obeys.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use rustix::process::Signal;

@@ -69,7 +69,7 @@ impl World {
 
     /// The world of the test that started this process by [`World::child`].
     pub(crate) fn given() -> Self {
-        let var = |name| std::env::var_os(name).unwrap().into_string().unwrap();
+        let var = |name: &str| std::env::var_os(name).unwrap().into_string().unwrap();
         Self::at(Temp::Given(var(GIVEN_DIR).into()), var(GIVEN_INSTANCE))
     }
 
