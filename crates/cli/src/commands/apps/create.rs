@@ -1,0 +1,81 @@
+//! `updraft apps create`
+
+use crate::context::Context;
+use crate::error::{CliError, Doing, Result};
+use crate::names;
+use clap::Args;
+use client::Client;
+use wire::machines::CreateApp;
+
+/// Create an app
+#[derive(Clone, Debug, Args)]
+pub struct CreateArgs {
+    /// Name of the app: lower-case letters, digits and dashes
+    name: Option<String>,
+    /// Name of the app, as a flag
+    #[arg(long = "name", value_name = "NAME", conflicts_with = "name")]
+    name_flag: Option<String>,
+    /// Make a name up
+    #[arg(long, conflicts_with_all = ["name", "name_flag"])]
+    generate_name: bool,
+    /// Organisation that owns it
+    #[arg(short, long)]
+    org: Option<String>,
+    /// Private network for it; made if there is none of that name
+    #[arg(long)]
+    network: Option<String>,
+    /// Write the name into a new ./fly.toml
+    #[arg(long)]
+    save: bool,
+    /// Print JSON
+    #[arg(short, long)]
+    json: bool,
+    /// Answer yes to every question
+    #[arg(short, long, alias = "auto-confirm")]
+    yes: bool,
+}
+
+pub(super) async fn run(args: CreateArgs, cx: &mut Context<'_>) -> Result<()> {
+    let name = match args.name.or(args.name_flag) {
+        Some(name) => name,
+        None if args.generate_name => names::generate(&cx.env.rng),
+        None => {
+            let error = CliError::usage("No name is given");
+            return Err(error.hint("Give one, or --generate-name."));
+        }
+    };
+    let file = cx.env.cwd.join("fly.toml");
+    if args.save && file.exists() {
+        let error = CliError::usage(format!("Cannot save: {} exists", file.display()));
+        return Err(error.hint("Leave --save out, and set `app` in that file."));
+    }
+    let client = cx.client()?;
+    let (org_slug, network) = (args.org, args.network);
+    let ask = CreateApp { app_name: name.clone(), org_slug, network, ..CreateApp::default() };
+    let made = client.create_app(&ask).await.doing(|| format!("create app {name}"))?;
+    if args.save {
+        // A name the server took has no character that TOML would need escaped.
+        let saved = std::fs::write(&file, format!("app = \"{name}\"\n"));
+        saved.doing(|| format!("write {}", file.display()))?;
+    }
+    if args.json {
+        // Asked for, since the answer to a create need not hold the whole app.
+        let app = match made.app {
+            Some(app) => app,
+            None => client.app(&name).await.doing(|| format!("show app {name}"))?,
+        };
+        return cx.ui().json(&app);
+    }
+    cx.ui().data(&format!("New app created: {name}"))
+}
+
+/// Makes an app in passing, for a command that needs it.
+pub(in crate::commands) async fn make(
+    client: &Client,
+    name: &str,
+    org: Option<&str>,
+) -> Result<()> {
+    let (app_name, org_slug) = (name.to_owned(), org.map(str::to_owned));
+    let ask = CreateApp { app_name, org_slug, ..CreateApp::default() };
+    client.create_app(&ask).await.map(drop).doing(|| format!("create app {name}"))
+}

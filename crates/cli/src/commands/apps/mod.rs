@@ -1,0 +1,25 @@
+//! `updraft apps`
+
+pub(super) mod create;
+mod destroy;
+mod list;
+
+use crate::context::Context;
+use crate::error::Result;
+use clap::Subcommand;
+
+/// Commands about apps.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    Create(create::CreateArgs),
+    List(list::ListArgs),
+    Destroy(destroy::DestroyArgs),
+}
+
+pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<()> {
+    match command {
+        Command::Create(args) => create::run(args, cx).await,
+        Command::List(args) => list::run(args, cx).await,
+        Command::Destroy(args) => destroy::run(args, cx).await,
+    }
+}

@@ -1,0 +1,29 @@
+//! `updraft image rm`
+
+use crate::context::Context;
+use crate::error::{Doing, Result};
+use crate::pick::Tally;
+use clap::Args;
+
+/// Remove images
+#[derive(Clone, Debug, Args)]
+#[command(visible_aliases = ["remove", "delete"])]
+pub struct RmArgs {
+    /// Names or digests
+    #[arg(required = true)]
+    references: Vec<String>,
+}
+
+pub(super) async fn run(args: RmArgs, cx: &mut Context<'_>) -> Result<()> {
+    let client = cx.client()?;
+    let mut tally = Tally::default();
+    for reference in &args.references {
+        let gone = client.remove_image(reference).await;
+        let gone = gone.doing(|| format!("remove image {reference}"));
+        if gone.is_ok() {
+            cx.ui().status(&format!("Removed {reference}"));
+        }
+        tally.note(cx, gone);
+    }
+    tally.finish()
+}

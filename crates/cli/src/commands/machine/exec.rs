@@ -1,0 +1,99 @@
+//! `updraft machine exec`
+
+use crate::context::{AppArgs, Context};
+use crate::error::{CliError, Doing, Result};
+use crate::parse;
+use crate::pick;
+use crate::session::{Attach, attach, exit_code};
+use crate::terminal;
+use clap::Args;
+use client::Client;
+use wire::machines::ExecMachine;
+use wire::worker::ExecStart;
+
+/// Run a command in a machine
+///
+/// Ends with the command's exit code. A command of one word is split as a shell
+/// would: `machine exec ID "ls -l"` is `machine exec ID ls -l`. Its output is
+/// shown when it has ended, and cut at 1 MiB; with --interactive or --tty it is
+/// shown as it comes, without limit.
+#[derive(Clone, Debug, Args)]
+pub struct ExecArgs {
+    /// Id or name of the machine, and the command; the machine is chosen from a list if only the
+    /// command is given
+    #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_names = ["ID", "COMMAND"])]
+    words: Vec<String>,
+    #[command(flatten)]
+    app: AppArgs,
+    /// Seconds until the command is killed
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Give it this command's input
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give it this terminal
+    #[arg(long)]
+    tty: bool,
+    /// User to run it as [default: root]
+    #[arg(long)]
+    user: Option<String>,
+    /// Print JSON
+    #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
+    json: bool,
+}
+
+pub(super) async fn run(args: ExecArgs, cx: &mut Context<'_>) -> Result<u8> {
+    let app = cx.app(&args.app)?;
+    let client = cx.client()?;
+    let mut words = args.words.clone();
+    let id = if words.len() > 1 { Some(words.remove(0)) } else { None };
+    if let [line] = words.as_slice() {
+        let split = parse::split(line);
+        words = split.map_err(|why| CliError::usage("Cannot read the command").because(why))?;
+    }
+    if words.is_empty() {
+        return Err(CliError::usage("No command is given"));
+    }
+    let id = pick::one(cx, &client, &app, id).await?;
+    if args.interactive || args.tty || args.user.is_some() {
+        return stream(&args, cx, (&client, &app, &id), words).await;
+    }
+    let (command, timeout) = (Some(words), args.timeout);
+    let ask = ExecMachine { command, timeout, ..ExecMachine::default() };
+    let said = client.exec_machine(&app, &id, &ask).await;
+    let said = said.doing(|| format!("run the command in machine {id}"))?;
+    if args.json {
+        cx.ui().json(&said)?;
+    } else {
+        cx.ui().bytes(said.stdout.as_bytes())?;
+        cx.ui().error_bytes(said.stderr.as_bytes());
+        if said.truncated {
+            cx.ui().status("Output beyond 1 MiB was dropped; with --interactive all is shown.");
+        }
+    }
+    Ok(exit_code(said.exit_code, said.exit_signal))
+}
+
+async fn stream(
+    args: &ExecArgs,
+    cx: &mut Context<'_>,
+    (client, app, id): (&Client, &str, &str),
+    argv: Vec<String>,
+) -> Result<u8> {
+    let term = cx.ui().term;
+    if args.tty && !(term.stdin && term.stdout) {
+        let error = CliError::usage("Cannot use --tty: this is no terminal");
+        return Err(error.hint("Use --interactive to pass input on."));
+    }
+    let start = ExecStart {
+        argv,
+        user: args.user.clone(),
+        env: Vec::new(),
+        tty: args.tty.then(terminal::size),
+        timeout_ms: args.timeout.map(|secs| secs.saturating_mul(1000)),
+    };
+    let stream = client.exec_stream(app, id, &start).await;
+    let stream = stream.doing(|| format!("run the command in machine {id}"))?;
+    let how = Attach { tty: args.tty, input: args.interactive || args.tty };
+    attach(cx.ui(), stream, how).await
+}

@@ -1,0 +1,99 @@
+//! `updraft machine list`
+
+use crate::context::{AppArgs, Context};
+use crate::error::{Doing, Result};
+use crate::parse::size_name;
+use crate::pick::{GROUP, label};
+use crate::table::table;
+use clap::Args;
+use client::ListMachines;
+use wire::machines::{ImageRef, Machine};
+
+/// List an app's machines
+#[derive(Clone, Debug, Args)]
+#[command(visible_alias = "ls")]
+pub struct ListArgs {
+    #[command(flatten)]
+    app: AppArgs,
+    /// Print JSON
+    #[arg(short, long)]
+    json: bool,
+    /// Print ids only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+const HEADER: &[&str] = &[
+    "ID",
+    "NAME",
+    "STATE",
+    "CHECKS",
+    "REGION",
+    "ROLE",
+    "IMAGE",
+    "IP ADDRESS",
+    "VOLUME",
+    "CREATED",
+    "LAST UPDATED",
+    "PROCESS GROUP",
+    "SIZE",
+];
+
+pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
+    let app = cx.app(&args.app)?;
+    let machines = cx.client()?.machines(&app, &ListMachines::default()).await;
+    let machines = machines.doing(|| format!("list the machines of app {app}"))?;
+    if args.json {
+        return cx.ui().json(&machines);
+    }
+    if args.quiet {
+        let ids: String = machines.iter().map(|machine| format!("{}\n", machine.id)).collect();
+        return cx.ui().bytes(ids.as_bytes());
+    }
+    if machines.is_empty() {
+        cx.ui().status(&format!("No machines are available on this app {app}"));
+        return Ok(());
+    }
+    let rows: Vec<_> = machines.iter().map(row).collect();
+    cx.ui().data(&table(HEADER, &rows))
+}
+
+fn row(machine: &Machine) -> Vec<String> {
+    let lost = if machine.host_status == "unreachable" { "*" } else { "" };
+    let config = machine.config.as_ref().or(machine.incomplete_config.as_ref());
+    let guest = config.and_then(|config| config.guest.as_ref());
+    let mounts = config.and_then(|config| config.mounts.as_ref());
+    let volume = mounts.and_then(|mounts| mounts.first()).and_then(|mount| mount.volume.clone());
+    vec![
+        format!("{lost}{}", machine.id),
+        machine.name.clone(),
+        machine.state.clone(),
+        passing(machine),
+        machine.region.clone(),
+        label(machine, "role"),
+        image(&machine.image_ref),
+        machine.private_ip.clone(),
+        volume.unwrap_or_default(),
+        machine.created_at.clone(),
+        machine.updated_at.clone(),
+        label(machine, GROUP),
+        guest.map(size_name).unwrap_or_default(),
+    ]
+}
+
+/// `1/2` checks pass, or nothing.
+pub(super) fn passing(machine: &Machine) -> String {
+    let passing = machine.checks.iter().filter(|check| check.status == "passing").count();
+    match machine.checks.len() {
+        0 => String::new(),
+        all => format!("{passing}/{all}"),
+    }
+}
+
+/// `repository:tag`, or with the digest if there is no tag.
+pub(super) fn image(image: &ImageRef) -> String {
+    match image.tag.as_str() {
+        "" => format!("{}@{}", image.repository, image.digest),
+        tag => format!("{}:{tag}", image.repository),
+    }
+}

@@ -1,0 +1,103 @@
+//! `updraft machine`
+
+mod cordon;
+mod destroy;
+mod exec;
+mod kill;
+mod list;
+mod restart;
+mod run;
+mod shell;
+mod start;
+mod status;
+mod stop;
+mod update;
+mod wait;
+
+use crate::context::{AppArgs, Context};
+use crate::error::Result;
+use crate::pick::{self, How};
+use clap::{Args, Subcommand};
+use client::Client;
+
+/// Commands about machines.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    Run(Box<run::RunArgs>),
+    Create(Box<run::CreateArgs>),
+    List(list::ListArgs),
+    Status(status::StatusArgs),
+    Start(start::StartArgs),
+    Stop(stop::StopArgs),
+    Restart(restart::RestartArgs),
+    Update(Box<update::UpdateArgs>),
+    Destroy(destroy::DestroyArgs),
+    Exec(exec::ExecArgs),
+    Kill(kill::KillArgs),
+    Wait(wait::WaitArgs),
+    /// Take machines out of routing
+    Cordon(cordon::CordonArgs),
+    /// Bring machines back into routing
+    Uncordon(cordon::CordonArgs),
+}
+
+pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<u8> {
+    match command {
+        Command::Run(args) => return run::run(*args, cx).await,
+        Command::Create(args) => run::create(*args, cx).await?,
+        Command::List(args) => list::run(args, cx).await?,
+        Command::Status(args) => status::run(args, cx).await?,
+        Command::Start(args) => start::run(args, cx).await?,
+        Command::Stop(args) => stop::run(args, cx).await?,
+        Command::Restart(args) => restart::run(args, cx).await?,
+        Command::Update(args) => update::run(*args, cx).await?,
+        Command::Destroy(args) => destroy::run(args, cx).await?,
+        Command::Exec(args) => return exec::run(args, cx).await,
+        Command::Kill(args) => kill::run(args, cx).await?,
+        Command::Wait(args) => wait::run(args, cx).await?,
+        Command::Cordon(args) => cordon::run(args, true, cx).await?,
+        Command::Uncordon(args) => cordon::run(args, false, cx).await?,
+    }
+    Ok(0)
+}
+
+// Which machines are meant. (No doc comment: it would become the help of the
+// commands that flatten this.)
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ManyArgs {
+    /// Ids or names of the machines; chosen from a list if absent
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    #[command(flatten)]
+    app: AppArgs,
+}
+
+// Which machine is meant.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OneArgs {
+    /// Id or name of the machine; chosen from a list if absent
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    #[command(flatten)]
+    app: AppArgs,
+}
+
+impl ManyArgs {
+    /// The API, the app and the machines.
+    async fn resolve(self, cx: &mut Context<'_>) -> Result<(Client, String, Vec<String>)> {
+        let app = cx.app(&self.app)?;
+        let client = cx.client()?;
+        let ids = pick::machines(cx, &client, (&app, How::Many), self.ids).await?;
+        Ok((client, app, ids))
+    }
+}
+
+impl OneArgs {
+    /// The API, the app and the machine.
+    async fn resolve(self, cx: &mut Context<'_>) -> Result<(Client, String, String)> {
+        let app = cx.app(&self.app)?;
+        let client = cx.client()?;
+        let id = pick::one(cx, &client, &app, self.id).await?;
+        Ok((client, app, id))
+    }
+}

@@ -1,0 +1,112 @@
+//! `updraft machine status`
+
+use super::OneArgs;
+use super::list::{image, passing};
+use crate::context::Context;
+use crate::error::{CliError, Doing, Result};
+use crate::parse::moment;
+use crate::pick::{GROUP, label};
+use crate::table::{table, vertical};
+use clap::Args;
+use wire::machines::{Machine, MachineEvent};
+
+/// Show a machine and what happened to it
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    which: OneArgs,
+    /// Also show its config as JSON
+    #[arg(short, long)]
+    display_config: bool,
+    /// Print JSON
+    #[arg(short, long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: StatusArgs, cx: &mut Context<'_>) -> Result<()> {
+    let (client, app, id) = args.which.resolve(cx).await?;
+    let machine = client.machine(&app, &id).await;
+    let machine = machine.doing(|| format!("show machine {id}"))?;
+    if args.json {
+        return cx.ui().json(&machine);
+    }
+    let mut text = format!("Machine ID: {}\nInstance ID: {}\n", machine.id, machine.instance_id);
+    text.push_str(&format!("State: {}\n", machine.state));
+    if machine.host_status != "ok" {
+        text.push_str(&format!("HostStatus: {}\n", machine.host_status));
+    }
+    text.push_str(&format!("\n{}", vertical("VM", &fields(&machine))));
+    if !machine.checks.is_empty() {
+        text.push_str(&format!("\nChecks [{}]\n{}", passing(&machine), checks(&machine)));
+    }
+    let events: Vec<_> = machine.events.iter().map(event).collect();
+    let header = ["STATE", "EVENT", "SOURCE", "TIMESTAMP", "INFO"];
+    text.push_str(&format!("\nEvent Logs\n{}", table(&header, &events)));
+    if args.display_config {
+        let config = serde_json::to_string_pretty(&machine.config);
+        let failed = |err| CliError::failed("Cannot print JSON").because_of(&err);
+        text.push_str(&format!("\nConfig:\n{}\n", config.map_err(failed)?));
+    }
+    cx.ui().data(&text)
+}
+
+fn fields(machine: &Machine) -> Vec<(&'static str, String)> {
+    let config = machine.config.as_ref().or(machine.incomplete_config.as_ref());
+    let guest = config.and_then(|config| config.guest.clone()).unwrap_or_default();
+    let init = config.and_then(|config| config.init.clone()).unwrap_or_default();
+    let number = |n: Option<u32>| n.map(|n| n.to_string()).unwrap_or_default();
+    let words = |words: Option<Vec<String>>| words.map(|w| w.join(" ")).unwrap_or_default();
+    let mut fields = vec![
+        ("ID", machine.id.clone()),
+        ("Instance ID", machine.instance_id.clone()),
+        ("State", machine.state.clone()),
+        ("Image", image(&machine.image_ref)),
+        ("Name", machine.name.clone()),
+        ("Private IP", machine.private_ip.clone()),
+        ("Region", machine.region.clone()),
+        ("Process Group", label(machine, GROUP)),
+        ("CPU Kind", guest.cpu_kind.unwrap_or_default()),
+        ("vCPUs", number(guest.cpus)),
+        ("Memory", number(guest.memory_mb)),
+        ("Created", machine.created_at.clone()),
+        ("Updated", machine.updated_at.clone()),
+        ("Entrypoint", words(init.entrypoint)),
+        ("Command", words(init.exec.or(init.cmd))),
+    ];
+    fields.extend(machine.isolation.clone().map(|kind| ("Isolation", kind)));
+    if machine.cordoned {
+        fields.push(("Cordoned", "yes".to_owned()));
+    }
+    fields
+}
+
+fn checks(machine: &Machine) -> String {
+    let rows: Vec<_> = machine
+        .checks
+        .iter()
+        .map(|c| vec![c.name.clone(), c.status.clone(), c.updated_at.clone(), c.output.clone()])
+        .collect();
+    table(&["NAME", "STATUS", "LAST UPDATED", "OUTPUT"], &rows)
+}
+
+fn event(event: &MachineEvent) -> Vec<String> {
+    let (status, kind, source) = (event.status.clone(), event.kind.clone(), event.source.clone());
+    vec![status, kind, source, moment(event.timestamp), info(event)]
+}
+
+/// `exit_code=0,oom_killed=false,requested_stop=true` and what else is known.
+fn info(event: &MachineEvent) -> String {
+    let Some(details) = &event.request else { return String::new() };
+    let mut parts = Vec::new();
+    if let Some(exit) = &details.exit_event {
+        parts.push(format!("exit_code={}", exit.exit_code));
+        parts.push(format!("oom_killed={}", exit.oom_killed));
+        parts.push(format!("requested_stop={}", exit.requested_stop));
+    }
+    parts.extend(details.restart_count.filter(|&n| n > 0).map(|n| format!("restart_count={n}")));
+    if let Some(stages) = &details.stages_ms {
+        parts.extend(stages.iter().map(|(stage, ms)| format!("{stage}={ms:.0}ms")));
+    }
+    parts.extend(details.reason.as_ref().map(|reason| format!("reason={reason}")));
+    parts.join(",")
+}

@@ -1,0 +1,53 @@
+//! All commands. The doc comment of a command's arguments is its help.
+
+mod apps;
+mod completions;
+mod image;
+mod logs;
+mod machine;
+mod status;
+mod version;
+
+use crate::context::Context;
+use crate::error::Result;
+use clap::Subcommand;
+
+/// Commands that talk to a running platform.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Create, list and destroy apps
+    #[command(subcommand, visible_alias = "app")]
+    Apps(apps::Command),
+    /// Run and manage machines
+    #[command(subcommand, visible_aliases = ["machines", "m"])]
+    Machine(machine::Command),
+    #[expect(missing_docs, reason = "the help is at its arguments")]
+    Logs(logs::LogsArgs),
+    #[expect(missing_docs, reason = "the help is at its arguments")]
+    Status(status::StatusArgs),
+    /// Import, list and remove images
+    #[command(subcommand, visible_alias = "images")]
+    Image(image::Command),
+    #[expect(missing_docs, reason = "the help is at its arguments")]
+    Version(version::VersionArgs),
+    #[expect(missing_docs, reason = "the help is at its arguments")]
+    Completions(completions::CompletionsArgs),
+}
+
+/// Carries out a command; the exit code.
+pub(crate) async fn dispatch(
+    command: Command,
+    root: clap::Command,
+    cx: &mut Context<'_>,
+) -> Result<u8> {
+    match command {
+        Command::Apps(command) => apps::dispatch(command, cx).await?,
+        Command::Machine(command) => return machine::dispatch(command, cx).await,
+        Command::Logs(args) => logs::run(args, cx).await?,
+        Command::Status(args) => status::run(args, cx).await?,
+        Command::Image(command) => image::dispatch(command, cx).await?,
+        Command::Version(args) => version::run(&args, cx)?,
+        Command::Completions(args) => completions::run(&args, root, cx)?,
+    }
+    Ok(0)
+}

@@ -1,0 +1,251 @@
+//! Where the API is and which token opens it: flags, environment, file.
+//!
+//! The daemon writes the file at its first start, so that the command line on
+//! the same machine works at once. Ours is asked before Fly's variables: who
+//! sets `UPDRAFT_TOKEN` means us, while `FLY_API_TOKEN` may mean their cloud.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// Where the daemon listens unless told otherwise.
+pub const DEFAULT_API: &str = "http://127.0.0.1:4280";
+
+/// Content of `config.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    /// Base URL of the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+    /// Token for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// Why the file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Reading failed.
+    #[error("read config {path}")]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        err: io::Error,
+    },
+    /// It is not what we write.
+    #[error("parse config {path}")]
+    Parse {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        err: Box<toml::de::Error>,
+    },
+    /// Writing failed.
+    #[error("write config {path}")]
+    Write {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        err: io::Error,
+    },
+}
+
+/// Path of the file: in `$UPDRAFT_CONFIG_DIR`, else in `$HOME/.updraft`.
+pub fn path(vars: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let set = |name: &str| vars.get(name).filter(|value| !value.is_empty());
+    let dir = match set("UPDRAFT_CONFIG_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(set("HOME")?).join(".updraft"),
+    };
+    Some(dir.join("config.toml"))
+}
+
+/// Reads the file; `None` if there is none.
+///
+/// # Errors
+/// It cannot be read or holds something else.
+pub fn read(path: &Path) -> Result<Option<ConfigFile>, ConfigError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(ConfigError::Read { path: path.into(), err }),
+    };
+    let parsed = toml::from_str(&text).map(Some);
+    parsed.map_err(|err| ConfigError::Parse { path: path.into(), err: Box::new(err) })
+}
+
+/// Replaces the file, readable by its owner only; makes its directory.
+///
+/// # Errors
+/// It cannot be written; the former file is then untouched.
+pub fn write(path: &Path, config: &ConfigFile) -> Result<(), ConfigError> {
+    let failed = |err| ConfigError::Write { path: path.into(), err };
+    if let Some(dir) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    }
+    let text = toml::to_string(config).map_err(|err| failed(io::Error::other(err)))?;
+    rt::fs::write_atomic(path, text.as_bytes(), 0o600).map_err(failed)
+}
+
+/// Where to send calls and with which token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Base URL.
+    pub api: String,
+    /// Token, if there is one for that URL.
+    pub token: Option<String>,
+}
+
+/// Decides by precedence: flag, environment, file, default. The file's token
+/// belongs to the file's API and is never sent to another one.
+pub fn access(
+    flags: (Option<&str>, Option<&str>),
+    vars: &BTreeMap<String, String>,
+    file: &ConfigFile,
+) -> Access {
+    let (flag_api, flag_token) = flags;
+    let first = |names: &[&str]| {
+        names.iter().filter_map(|name| vars.get(*name)).find(|value| !value.is_empty()).cloned()
+    };
+    let file_api = file.api.as_deref().unwrap_or(DEFAULT_API);
+    let api = flag_api
+        .map(str::to_owned)
+        .or_else(|| first(&["UPDRAFT_API", "FLY_FLAPS_BASE_URL", "FLY_API_HOSTNAME"]))
+        .unwrap_or_else(|| file_api.to_owned());
+    let file_token = file.token.clone().filter(|_| same_place(&api, file_api));
+    let token = flag_token
+        .map(str::to_owned)
+        .or_else(|| first(&["UPDRAFT_TOKEN", "FLY_ACCESS_TOKEN", "FLY_API_TOKEN"]))
+        .or(file_token);
+    Access { api, token }
+}
+
+fn same_place(a: &str, b: &str) -> bool {
+    let plain = |url: &str| url.trim_end_matches('/').replace("//localhost:", "//127.0.0.1:");
+    plain(a) == plain(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn vars(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn precedence_of_api_and_token() {
+        let file = ConfigFile { api: Some("http://f:1".into()), token: Some("file".into()) };
+        let none = ConfigFile::default();
+        let cases: &[(
+            &str,
+            (Option<&str>, Option<&str>),
+            &[(&str, &str)],
+            &ConfigFile,
+            &str,
+            &str,
+        )] = &[
+            ("nothing at all", (None, None), &[], &none, DEFAULT_API, "-"),
+            ("file", (None, None), &[], &file, "http://f:1", "file"),
+            (
+                "empty counts as unset",
+                (None, None),
+                &[("UPDRAFT_API", "")],
+                &file,
+                "http://f:1",
+                "file",
+            ),
+            ("file's token stays home", (Some("http://x:1"), None), &[], &file, "http://x:1", "-"),
+            (
+                "a slash is no other place",
+                (Some("http://f:1/"), None),
+                &[],
+                &file,
+                "http://f:1/",
+                "file",
+            ),
+            (
+                "fly's variables",
+                (None, None),
+                &[
+                    ("FLY_API_HOSTNAME", "http://h:1"),
+                    ("FLY_API_TOKEN", "b"),
+                    ("FLY_ACCESS_TOKEN", "a"),
+                ],
+                &file,
+                "http://h:1",
+                "a",
+            ),
+            (
+                "flaps before hostname",
+                (None, None),
+                &[("FLY_API_HOSTNAME", "http://h:1"), ("FLY_FLAPS_BASE_URL", "http://b:1")],
+                &file,
+                "http://b:1",
+                "-",
+            ),
+            (
+                "ours before fly's",
+                (None, None),
+                &[
+                    ("UPDRAFT_API", "http://u:1"),
+                    ("FLY_FLAPS_BASE_URL", "http://b:1"),
+                    ("UPDRAFT_TOKEN", "u"),
+                    ("FLY_ACCESS_TOKEN", "a"),
+                ],
+                &file,
+                "http://u:1",
+                "u",
+            ),
+            (
+                "flags before all",
+                (Some("http://x:1"), Some("t")),
+                &[("UPDRAFT_API", "http://u:1"), ("UPDRAFT_TOKEN", "u")],
+                &file,
+                "http://x:1",
+                "t",
+            ),
+        ];
+        for (name, flags, set, file, api, token) in cases {
+            let got = access(*flags, &vars(set), file);
+            assert_eq!(
+                (got.api.as_str(), got.token.as_deref().unwrap_or("-")),
+                (*api, *token),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_file_is_private_and_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let vars = vars(&[("HOME", dir.path().to_str().unwrap())]);
+        let path = path(&vars).unwrap();
+        assert_eq!(read(&path).unwrap(), None);
+        let config = ConfigFile { api: Some(DEFAULT_API.into()), token: Some("secret".into()) };
+        write(&path, &config).unwrap();
+        assert_eq!(read(&path).unwrap(), Some(config));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "tokn = 1").unwrap();
+        let text = rt::chain(&read(&path).unwrap_err());
+        assert!(text.contains("config.toml") && text.contains("tokn"), "{text}");
+    }
+}

@@ -1,0 +1,214 @@
+//! How a command fails: a kind, what was attempted, why, and what to do next.
+
+use std::error::Error as StdError;
+
+/// Exit codes; `docs/cli.md` lists them and a test holds the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Ok = 0,
+    /// It failed.
+    Failed = 1,
+    /// The command line is wrong, or a question could not be asked.
+    Usage = 2,
+    /// There is no such app, machine or image.
+    NotFound = 3,
+    /// The token is missing, wrong, or not enough.
+    Denied = 4,
+    /// Against the current state: not startable, taken, out of date.
+    Conflict = 5,
+    /// No daemon answers.
+    Unreachable = 6,
+    /// It took longer than it was allowed to.
+    Timeout = 7,
+    /// The reader of the output has gone (`updraft logs | head`); 128 + SIGPIPE.
+    BrokenPipe = 141,
+}
+
+impl Exit {
+    /// All of them, with what they mean, in the words of the documentation.
+    pub const ALL: &'static [(Self, &'static str)] = &[
+        (Self::Ok, "done"),
+        (Self::Failed, "it failed"),
+        (Self::Usage, "the command line is wrong, or a question could not be asked"),
+        (Self::NotFound, "there is no such app, machine or image"),
+        (Self::Denied, "the token is missing, wrong, or not enough"),
+        (Self::Conflict, "against the current state: not startable, taken, out of date"),
+        (Self::Unreachable, "no daemon answers"),
+        (Self::Timeout, "it took longer than it was allowed to"),
+        (Self::BrokenPipe, "the reader of the output has gone (`updraft logs | head`)"),
+    ];
+
+    /// The number the process ends with.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A command's failure.
+#[derive(Debug)]
+pub struct CliError {
+    /// Decides the exit code.
+    pub kind: Exit,
+    /// What was attempted: `Cannot start machine x`.
+    pub message: String,
+    /// Why, outermost first.
+    pub causes: Vec<String>,
+    /// What to do next, each naming a command or a flag.
+    pub hints: Vec<String>,
+}
+
+/// What a command comes to.
+pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
+
+impl CliError {
+    /// A failure of this kind.
+    pub fn new(kind: Exit, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+    }
+
+    /// A plain failure.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    /// The command line is wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// With one more cause.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
+    /// With the whole chain of an error as causes.
+    #[must_use]
+    pub fn because_of(mut self, error: &(dyn StdError + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(cause) = next {
+            let words = cause.to_string();
+            // Some libraries put their source into their message.
+            if self.causes.last().is_none_or(|last| !last.ends_with(&words)) {
+                self.causes.push(words);
+            }
+            next = cause.source();
+        }
+        self
+    }
+
+    /// With one more hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// As it is shown: `Error:`, `Caused by:`, `Hint:` lines.
+    pub fn render(&self) -> String {
+        let mut text = format!("Error: {}\n", self.message);
+        for cause in &self.causes {
+            text.push_str(&format!("Caused by: {cause}\n"));
+        }
+        for hint in &self.hints {
+            text.push_str(&format!("Hint: {hint}\n"));
+        }
+        text
+    }
+}
+
+/// Says what was attempted when a library call fails.
+pub(crate) trait Doing<T> {
+    /// `attempt` reads on after "Cannot": `start machine x`.
+    fn doing(self, attempt: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Doing<T> for Result<T, client::Error> {
+    fn doing(self, attempt: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|err| from_client(&err, &attempt()))
+    }
+}
+
+impl<T> Doing<T> for std::io::Result<T> {
+    fn doing(self, attempt: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|err| CliError::failed(format!("Cannot {}", attempt())).because_of(&err))
+    }
+}
+
+/// Turns a failed call into what a person can act on.
+pub(crate) fn from_client(err: &client::Error, attempt: &str) -> CliError {
+    use client::Error::{Answer, Api, BadUrl, Broken, Timeout, Unreachable};
+    let fail = |kind| CliError::new(kind, format!("Cannot {attempt}")).because_of(err);
+    match err {
+        Unreachable { .. } => fail(Exit::Unreachable)
+            .hint("Start the platform with `updraft up`; `updraft doctor` checks this machine.")
+            .hint("If it runs elsewhere, give its address with --api or UPDRAFT_API."),
+        Timeout { .. } => fail(Exit::Timeout).hint("`updraft doctor` checks this machine."),
+        BadUrl { .. } => {
+            fail(Exit::Usage).hint("Give an address such as --api http://127.0.0.1:4280.")
+        }
+        Broken { .. } => fail(Exit::Failed).hint("Was the daemon stopped? `updraft up` starts it."),
+        Answer { .. } => {
+            fail(Exit::Failed).hint("Is this an Updraft API, of the version of this program?")
+        }
+        Api { status, body, request_id } => {
+            let mut out = CliError::new(kind_of(*status), format!("Cannot {attempt}"))
+                .because(body.error.clone());
+            if let Some(id) = request_id.as_ref().filter(|_| *status >= 500) {
+                out = out.because(format!("Request {id} failed with HTTP {status}"));
+            }
+            match (&body.hint, status) {
+                (Some(hint), _) => out.hint(hint.clone()),
+                (None, 401 | 403) => out.hint(
+                    "Give a token with -t or UPDRAFT_TOKEN; `updraft up` writes one to the config.",
+                ),
+                _ => out,
+            }
+        }
+    }
+}
+
+fn kind_of(status: u16) -> Exit {
+    match status {
+        401 | 403 => Exit::Denied,
+        404 => Exit::NotFound,
+        408 | 504 => Exit::Timeout,
+        409 | 412 => Exit::Conflict,
+        _ => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn an_error_ends_in_a_hint() {
+        let err = CliError::new(Exit::Conflict, "Cannot start machine 3d8d413b29d089")
+            .because("It is being destroyed (begun 12 seconds ago)")
+            .hint("`machine list` shows the machines that can be started");
+        expect![[r#"
+            Error: Cannot start machine 3d8d413b29d089
+            Caused by: It is being destroyed (begun 12 seconds ago)
+            Hint: `machine list` shows the machines that can be started
+        "#]]
+        .assert_eq(&err.render());
+    }
+
+    #[test]
+    fn statuses_have_exit_codes() {
+        let codes = [400, 401, 403, 404, 408, 409, 412, 422, 500].map(|s| kind_of(s).code());
+        assert_eq!(codes, [1, 4, 4, 3, 7, 5, 5, 1, 1]);
+    }
+
+    #[test]
+    fn every_exit_code_is_different() {
+        let mut codes: Vec<_> = Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
+        codes.dedup();
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 141]);
+    }
+}

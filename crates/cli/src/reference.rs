@@ -1,0 +1,51 @@
+//! The page `docs/cli.md`, made from the help texts.
+
+use crate::error::Exit;
+use crate::unsupported;
+use clap::Command;
+
+/// The whole reference of a command and its subcommands, as Markdown.
+pub fn markdown(root: &Command) -> String {
+    let mut root = root.clone().term_width(100);
+    root.build();
+    let mut out = String::from(
+        "# Command line\n\nMade from `--help` by the `cli` crate's tests; \
+         `UPDATE_DOCS=1 cargo test -p cli` writes it anew.\n\n\
+         Data goes to stdout, everything else to stderr. `--json` prints the types of the API.\n\n\
+         ## Exit codes\n\n| code | meaning |\n|---|---|\n",
+    );
+    for (exit, meaning) in Exit::ALL {
+        out.push_str(&format!("| {} | {meaning} |\n", exit.code()));
+    }
+    out.push_str(
+        "\n`machine exec` and `machine run --shell` end with the exit code of the command in \
+         the machine.\n\n## Where the API is\n\n\
+         By precedence: the flags `--api` and `-t`; `UPDRAFT_API` and `UPDRAFT_TOKEN`; \
+         `FLY_FLAPS_BASE_URL` or `FLY_API_HOSTNAME`, and `FLY_ACCESS_TOKEN` or `FLY_API_TOKEN`; \
+         the file `config.toml` in `$UPDRAFT_CONFIG_DIR` or `~/.updraft`, which `updraft up` \
+         writes; `http://127.0.0.1:4280`. The file's token is sent to the file's API only.\n\n\
+         ## Differences from flyctl\n\n\
+         - In `machine run IMAGE COMMAND...` flags stand before the command; what follows its \
+         first word belongs to it.\n\
+         - `status` shows all machines of the app, also those that no deploy has made.\n\
+         - These flags of `machine run`, `create` and `update` are refused, since they would \
+         have no effect yet:\n\n",
+    );
+    for (name, _, why) in unsupported::FLAGS {
+        out.push_str(&format!("  - `--{name}`: {why}\n"));
+    }
+    section(&mut out, &mut root, "");
+    out
+}
+
+fn section(out: &mut String, command: &mut Command, above: &str) {
+    let path = format!("{above} {}", command.get_name()).trim().to_owned();
+    let help = command.render_long_help().to_string();
+    let help: Vec<_> = help.lines().map(str::trim_end).collect();
+    out.push_str(&format!("\n## {path}\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+    for sub in command.get_subcommands_mut() {
+        if sub.get_name() != "help" {
+            section(out, sub, &path);
+        }
+    }
+}

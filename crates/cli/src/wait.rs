@@ -1,0 +1,72 @@
+//! Waiting for a machine's state: pushed by the server, bounded here.
+
+use crate::error::{CliError, Doing, Exit, Result};
+use client::{Client, WaitQuery};
+use std::time::Duration;
+use tokio::time::Instant;
+use wire::machines::{Machine, WaitResult};
+
+/// Longest wait of commands that have no flag for it.
+pub(crate) const DEFAULT: Duration = Duration::from_secs(300);
+
+/// Waits in as many calls as it takes, until `query.timeout` is over.
+pub(crate) async fn until(
+    client: &Client,
+    app: &str,
+    id: &str,
+    mut query: WaitQuery,
+) -> Result<WaitResult> {
+    let limit = query.timeout;
+    let end = Instant::now() + limit;
+    let wanted = query.states.join(" or ");
+    loop {
+        query.timeout = end.saturating_duration_since(Instant::now());
+        let over = || {
+            let text = format!("Machine {id} is not {wanted} after {} seconds", limit.as_secs());
+            let error = CliError::new(Exit::Timeout, text);
+            error.hint(format!("`updraft machine status {id} -a {app}` shows what it does."))
+        };
+        if query.timeout.is_zero() {
+            return Err(over());
+        }
+        match client.wait_machine(app, id, &query).await {
+            Err(err) if err.status() == Some(408) => {}
+            other => return other.doing(|| format!("wait for machine {id}")),
+        }
+    }
+}
+
+/// Waits until a new machine runs, or has run. Its end with exit code 0 is no
+/// failure: that is what a short job does.
+pub(crate) async fn first_start(
+    client: &Client,
+    app: &str,
+    machine: &Machine,
+    limit: Duration,
+) -> Result<String> {
+    let states = ["started", "stopped", "failed", "destroyed"].map(str::to_owned).to_vec();
+    // No version: a machine that is gone has none to wait for.
+    let query = WaitQuery { states, timeout: limit, ..WaitQuery::default() };
+    let reached = until(client, app, &machine.id, query).await?.state;
+    if reached == "started" {
+        return Ok(reached);
+    }
+    let logs = format!("`updraft logs -n -a {app} -m {}` shows what it wrote.", machine.id);
+    let now = client.machine(app, &machine.id).await.ok();
+    let details = now.iter().flat_map(|m| &m.events).find_map(|event| event.request.as_ref());
+    let exit = details.and_then(|details| details.exit_event.as_ref());
+    let reason = details.and_then(|details| details.reason.clone());
+    match (reached.as_str(), exit) {
+        ("failed", _) => {
+            let error = CliError::failed(format!("Machine {} could not be started", machine.id));
+            Err(error.because(reason.unwrap_or_else(|| "No reason is known".into())).hint(logs))
+        }
+        (_, Some(exit)) if exit.exit_code != 0 => {
+            let oom = if exit.oom_killed { ", killed for lack of memory" } else { "" };
+            let why = format!("Its main process ended with exit code {}{oom}", exit.exit_code);
+            let error = CliError::failed(format!("Machine {} has ended", machine.id));
+            Err(error.because(why).hint(logs))
+        }
+        _ => Ok(reached),
+    }
+}

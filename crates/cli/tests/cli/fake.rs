@@ -1,0 +1,301 @@
+//! A server that knows one app with two machines, and writes down what it is asked.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{FromRequestParts, Request};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use clap::Parser;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What came out of a command.
+#[must_use = "look at the output or at the exit code"]
+pub(crate) struct Ran {
+    pub(crate) code: u8,
+    pub(crate) out: String,
+    pub(crate) err: String,
+    pub(crate) asked: String,
+}
+
+impl Ran {
+    /// All of it, as a snapshot.
+    pub(crate) fn show(&self) -> String {
+        let mut text = format!("exit {}\n", self.code);
+        for (name, part) in [("asked", &self.asked), ("stdout", &self.out), ("stderr", &self.err)] {
+            if !part.is_empty() {
+                text.push_str(&format!("--- {name}\n{part}"));
+            }
+        }
+        text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n"
+    }
+}
+
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Buffer {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(data);
+        Ok(data.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Buffer {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+struct Broken;
+
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How a command is run.
+#[derive(Default)]
+pub(crate) struct Setup {
+    pub(crate) input: &'static str,
+    pub(crate) terminal: bool,
+    pub(crate) broken_stdout: bool,
+    pub(crate) cwd: Option<PathBuf>,
+}
+
+/// Runs a command against the fake server.
+pub(crate) async fn cli(args: &[&str]) -> Ran {
+    cli_with(Setup::default(), args).await
+}
+
+/// The same, with an input or a working directory.
+pub(crate) async fn cli_with(setup: Setup, args: &[&str]) -> Ran {
+    let asked = Buffer::default();
+    let log = asked.clone();
+    let routes = Router::new().fallback(move |request: Request| answer(log.clone(), request));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let api = format!("http://{}", listener.local_addr().unwrap());
+    let tasks = rt::Tasks::new();
+    tasks.spawn_until_stop(async move {
+        axum::serve(listener, routes).await.unwrap();
+    });
+    let mut ran = run(setup, args, &[("UPDRAFT_API", &api), ("UPDRAFT_TOKEN", "t0ken")]).await;
+    tasks.shutdown(Duration::from_secs(5)).await;
+    ran.asked = asked.text();
+    ran
+}
+
+/// Runs a command with this environment.
+pub(crate) async fn run(setup: Setup, args: &[&str], vars: &[(&str, &str)]) -> Ran {
+    let cli = match cli::Cli::try_parse_from([&["updraft"], args].concat()) {
+        Ok(cli) => cli,
+        Err(err) => {
+            let (code, err) = (err.exit_code() as u8, err.to_string());
+            return Ran { code, out: String::new(), err, asked: String::new() };
+        }
+    };
+    let (out, err) = (Buffer::default(), Buffer::default());
+    let stdout: Box<dyn Write + Send> =
+        if setup.broken_stdout { Box::new(Broken) } else { Box::new(out.clone()) };
+    let input = Box::new(io::Cursor::new(setup.input));
+    let term = cli::Terminal { stdin: setup.terminal, ..Default::default() };
+    let ui = cli::Ui::new(stdout, Box::new(err.clone()), input, term);
+    let vars: BTreeMap<_, _> = vars.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let cwd = setup.cwd.unwrap_or_else(|| "/nonexistent".into());
+    let mut env = cli::CliEnv { vars, cwd, rng: rt::Rng::seeded(1), ui };
+    let code = cli::run(&cli.global, cli.command, cli::command(), &mut env).await;
+    Ran { code, out: out.text(), err: err.text(), asked: String::new() }
+}
+
+pub(crate) const ID: &str = "3d8d413b29d089";
+
+fn machine(id: &str, name: &str, state: &str) -> Value {
+    let exit = json!({"exit_code": 3, "guest_exit_code": 3, "guest_signal": 0, "oom_killed": false,
+        "requested_stop": false, "restarting": false, "signal": 0, "exited_at": "2026-11-20T10:00:01.000Z"});
+    json!({
+        "id": id, "name": name, "state": state, "region": "here",
+        "image_ref": {"registry": "local", "repository": "web", "tag": "1", "digest": "sha256:aa11"},
+        "instance_id": "01J00000000000000000000001", "version": "01J00000000000000000000001",
+        "private_ip": "fdaa:0:1:0:1:0:0:2", "host_status": "ok", "isolation": "tcg",
+        "created_at": "2026-11-20T10:00:00.000Z", "updated_at": "2026-11-20T10:00:01.000Z",
+        "config": {"image": "web:1", "env": {"A": "1"},
+            "guest": {"cpu_kind": "shared", "cpus": 1, "memory_mb": 256},
+            "metadata": {"fly_process_group": "app"},
+            "services": [{"protocol": "tcp", "internal_port": 8080,
+                "ports": [{"port": 80, "handlers": ["http"]}]}]},
+        "events": [
+            {"id": "01J2", "type": "exit", "status": "stopped", "source": "flyd",
+             "timestamp": 1795219705123i64, "request": {"exit_event": exit}},
+            {"id": "01J1", "type": "launch", "status": "created", "source": "user",
+             "timestamp": 1795219700000i64}],
+        "checks": [{"name": "alive", "status": "passing", "output": "ok",
+            "updated_at": "2026-11-20T10:00:01.000Z"}]
+    })
+}
+
+fn app(name: &str) -> Value {
+    json!({
+        "id": "app_1", "name": name, "status": "deployed", "network": "default",
+        "organization": {"name": "Personal", "slug": "personal", "internal_numeric_id": 1},
+        "internal_numeric_id": 1, "machine_count": 2, "volume_count": 0,
+        "hostname": "web.localhost:8080"
+    })
+}
+
+fn image() -> Value {
+    json!({"references": ["web:1"], "digest": "sha256:aa11", "size": 30_000_000,
+        "created_at": "2026-11-20T10:00:00.000Z", "used_by": 1})
+}
+
+fn refuse(status: u16, error: &str, hint: Option<&str>) -> Response {
+    let body = json!({"error": error, "status": "unknown", "hint": hint});
+    let status = StatusCode::from_u16(status).unwrap();
+    (status, [("fly-request-id", "01REQ")], axum::Json(body)).into_response()
+}
+
+async fn answer(log: Buffer, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let query = parts.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let token = parts.headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
+    if token.as_deref() != Some("Bearer t0ken") {
+        return refuse(401, "The token is not known", None);
+    }
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let shown = match parts.headers.get("content-type").map(|v| v.as_bytes()) {
+        Some(b"application/x-tar") => format!(" <{}>", tar_names(&body)),
+        _ => format!(" {}", String::from_utf8_lossy(&body)),
+    };
+    writeln!(log.clone(), "{method} {path}{query}{}", shown.trim_end()).unwrap();
+    if let Ok(upgrade) = upgrade {
+        return upgrade.on_upgrade(move |socket| exec(log, socket));
+    }
+    let rest: Vec<_> = path.trim_start_matches("/v1/").split('/').collect();
+    match rest.as_slice() {
+        ["apps", app, "machines", rest @ ..] => machines(&method, (app, rest), &query, &body),
+        rest => others(&method, rest, &query, &body),
+    }
+}
+
+fn ok(value: Value) -> Response {
+    axum::Json(value).into_response()
+}
+
+fn others(method: &Method, path: &[&str], query: &str, body: &Bytes) -> Response {
+    let sent: Value = serde_json::from_slice(body).unwrap_or_default();
+    match (method.as_str(), path) {
+        ("GET", ["apps"]) => ok(json!({"total_apps": 1, "apps": [app("web")]})),
+        ("POST", ["apps"]) if sent["app_name"] == "taken" => {
+            refuse(422, "Validation failed: Name has already been taken", None)
+        }
+        ("POST", ["apps"]) => {
+            let made = axum::Json(json!({"id": "app_1", "created_at": 1}));
+            (StatusCode::CREATED, made).into_response()
+        }
+        (_, ["apps", "gone" | "updraft-interactive-shells", ..]) if sent.is_null() => {
+            refuse(404, &format!("Could not find App {:?}", path[1]), None)
+        }
+        ("GET", ["apps", _, "logs"]) => logs(),
+        ("GET", ["apps", name]) => ok(app(name)),
+        ("DELETE", ["apps", _]) => StatusCode::ACCEPTED.into_response(),
+        ("GET", ["images"]) => ok(json!([image()])),
+        ("POST", ["images", "import"]) => {
+            let step = json!({"type": "step", "name": "layer aa11", "done": 1500, "total": 1500});
+            let done = json!({"type": "done", "image": image()});
+            format!("{step}\n{done}\n").into_response()
+        }
+        ("DELETE", ["images"]) if query.contains("web") => ok(json!({"ok": true})),
+        ("DELETE", ["images"]) => refuse(404, "There is no such image", None),
+        _ => refuse(400, "the fake does not know this call", None),
+    }
+}
+
+fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &Bytes) -> Response {
+    let sent: Value = serde_json::from_slice(body).unwrap_or_default();
+    match (method.as_str(), path) {
+        ("GET", []) if app == "empty" => ok(json!([])),
+        ("GET", []) => {
+            ok(json!([machine(ID, "one", "started"), machine("3d8d413b29d08a", "two", "stopped")]))
+        }
+        ("POST", []) if sent["config"]["image"] == "missing" => {
+            let hint = "`updraft image list` shows the images";
+            refuse(404, "There is no image \"missing\"", Some(hint))
+        }
+        ("POST", []) => ok(machine(ID, "one", "created")),
+        (_, ["dying", ..]) => refuse(409, "It is being destroyed (begun 12 seconds ago)", None),
+        (_, ["broken", ..]) => refuse(500, "disk full", None),
+        ("GET", ["never", "wait"]) => refuse(408, "not in time", None),
+        ("GET", [_, "wait"]) => {
+            let state = if query.contains("state=started") { "started" } else { "stopped" };
+            ok(json!({"ok": true, "state": state, "version": "v", "event_id": "01J2"}))
+        }
+        ("POST", [_, "exec"]) => ok(json!({
+            "exit_code": 3, "exit_signal": 0, "stdout": "out\n", "stderr": "err\n"})),
+        ("POST", [_, "start"]) => {
+            ok(json!({"previous_state": "stopped", "migrated": false, "new_host": ""}))
+        }
+        ("GET", [_, "events"]) => ok(json!([])),
+        ("GET" | "POST", [id]) => ok(machine(id, "one", "started")),
+        _ => ok(json!({"ok": true})),
+    }
+}
+
+fn logs() -> Response {
+    let line = |offset: i64, message: &str| {
+        let timestamp = 1_795_219_705_123_000_000i64 + offset * 1_000_000;
+        json!({"offset": offset, "timestamp": timestamp, "provider": "app", "level": "info",
+            "instance": ID, "region": "here", "message": message})
+        .to_string()
+    };
+    format!("{}\n{}\n", line(1, "hello"), line(2, "bell\u{7} rung")).into_response()
+}
+
+fn tar_names(body: &Bytes) -> String {
+    let mut archive = tar::Archive::new(&body[..]);
+    let names = archive.entries().unwrap();
+    let names = names.map(|entry| entry.unwrap().path().unwrap().display().to_string());
+    names.collect::<Vec<_>>().join(" ")
+}
+
+/// Repeats its input in capitals on stdout, counts it on stderr, then exits with 7.
+async fn exec(log: Buffer, mut socket: WebSocket) {
+    let mut bytes = 0;
+    while let Some(Ok(message)) = socket.recv().await {
+        match message {
+            Message::Text(text) => {
+                writeln!(log.clone(), "ws {text}").unwrap();
+                if text.contains("nowhere") {
+                    let failed = json!({"failed": "nowhere: not found"}).to_string();
+                    let _ = socket.send(Message::Text(failed.into())).await;
+                    return;
+                }
+                if text.contains("eof") {
+                    break;
+                }
+            }
+            Message::Binary(data) => {
+                bytes += data.len();
+                let reply = [&[1], data.to_ascii_uppercase().as_slice()].concat();
+                let _ = socket.send(Message::Binary(reply.into())).await;
+            }
+            _ => {}
+        }
+    }
+    let count = [&[2], format!("{bytes} bytes\n").as_bytes()].concat();
+    let _ = socket.send(Message::Binary(count.into())).await;
+    let end = json!({"exited": {"code": 7, "signal": 0}}).to_string();
+    let _ = socket.send(Message::Text(end.into())).await;
+}

@@ -1,0 +1,54 @@
+//! The reference page and the command lines that are refused.
+
+use crate::fake::{Setup, cli, cli_with, run};
+use expect_test::{expect, expect_file};
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+
+#[test]
+fn the_reference_page_is_what_help_says() {
+    let page = cli::markdown(&cli::command());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(PAGE, &page).unwrap();
+    }
+    expect_file![PAGE].assert_eq(&page);
+}
+
+#[test]
+fn the_parser_is_consistent() {
+    cli::command().debug_assert();
+}
+
+#[tokio::test]
+async fn refusals() {
+    expect![[r#""#]].assert_eq(&cli(&["machine", "run", "x", "-v", "data:/data"]).await.show());
+    expect![[r#""#]].assert_eq(&cli(&["machine", "list"]).await.show());
+    expect![[r#""#]].assert_eq(&cli(&["m", "run", "x", "-p", "99999", "-a", "web"]).await.show());
+}
+
+#[tokio::test]
+async fn no_daemon_and_no_token() {
+    // Port 1 on loopback: nothing listens there.
+    let vars = [("UPDRAFT_API", "http://127.0.0.1:1")];
+    let ran = run(Setup::default(), &["apps", "list"], &vars).await;
+    assert_eq!(ran.code, 6);
+    let hints: Vec<_> = ran.err.lines().filter(|line| line.starts_with("Hint")).collect();
+    assert!(hints[0].contains("updraft up") && hints[0].contains("updraft doctor"), "{}", ran.err);
+    expect![[r#""#]].assert_eq(&cli(&["apps", "list", "-t", "wrong"]).await.show());
+    expect![[r#""#]].assert_eq(&cli(&["apps", "list", "--api", "nonsense"]).await.show());
+}
+
+#[tokio::test]
+async fn version_and_completions() {
+    let version = cli(&["version"]).await;
+    assert!(version.out.starts_with("updraft v") && version.code == 0, "{}", version.show());
+    let bash = cli(&["completions", "bash"]).await;
+    assert!(bash.out.contains("_updraft()") && bash.out.contains("uncordon"), "{}", bash.out);
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_no_news() {
+    let setup = Setup { broken_stdout: true, ..Setup::default() };
+    let ran = cli_with(setup, &["apps", "list"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (141, ""));
+}

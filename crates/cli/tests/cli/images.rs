@@ -1,0 +1,66 @@
+//! Images and apps.
+
+use crate::fake::{Setup, cli, cli_with};
+use expect_test::expect;
+use std::fs;
+
+#[tokio::test]
+async fn apps() {
+    expect![[r#""#]].assert_eq(&cli(&["apps", "list"]).await.show());
+    expect![[r#""#]].assert_eq(&cli(&["apps", "ls", "-q"]).await.show());
+    expect![[r#""#]].assert_eq(&cli(&["apps", "create", "web", "-o", "personal"]).await.show());
+    expect![[r#""#]].assert_eq(&cli(&["apps", "create", "taken"]).await.show());
+    expect![[r#""#]].assert_eq(&cli(&["apps", "create", "--generate-name"]).await.show());
+    expect![[r#""#]].assert_eq(&cli(&["apps", "destroy", "web"]).await.show());
+    expect![[r#""#]].assert_eq(&cli(&["apps", "destroy", "-y", "gone", "web"]).await.show());
+    let setup = Setup { terminal: true, input: "y\n", ..Setup::default() };
+    expect![[r#""#]].assert_eq(&cli_with(setup, &["apps", "destroy", "web"]).await.show());
+}
+
+#[tokio::test]
+async fn app_names_are_saved_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = || Setup { cwd: Some(dir.path().into()), ..Setup::default() };
+    assert_eq!(cli_with(at(), &["apps", "create", "web", "--save"]).await.code, 0);
+    assert_eq!(fs::read_to_string(dir.path().join("fly.toml")).unwrap(), "app = \"web\"\n");
+    assert_eq!(cli_with(at(), &["machine", "list", "-q"]).await.code, 0);
+    let again = cli_with(at(), &["apps", "create", "other", "--save"]).await;
+    assert_eq!((again.code, again.asked.as_str()), (2, ""));
+}
+
+#[tokio::test]
+async fn images() {
+    expect![[r#""#]].assert_eq(&cli(&["image", "list"]).await.show());
+    expect![[r#""#]].assert_eq(&cli(&["image", "rm", "web:1", "other"]).await.show());
+}
+
+#[tokio::test]
+async fn a_layout_is_sent_as_a_tar_of_what_belongs_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = dir.path().join("layout/blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    fs::write(dir.path().join("layout/oci-layout"), "{}").unwrap();
+    fs::write(dir.path().join("layout/index.json"), "{}").unwrap();
+    fs::write(dir.path().join("layout/notes.txt"), "not ours").unwrap();
+    fs::write(blobs.join("aa"), vec![7; 700_000]).unwrap();
+    fs::write(blobs.join("bb"), "small").unwrap();
+    let at = || Setup { cwd: Some(dir.path().into()), ..Setup::default() };
+    let ran = cli_with(at(), &["image", "import", "layout", "--name", "web:1"]).await;
+    expect![[r#""#]].assert_eq(&ran.show());
+
+    let mut tar = tar::Builder::new(fs::File::create(dir.path().join("x.tar")).unwrap());
+    tar.append_dir_all("", dir.path().join("layout/blobs")).unwrap();
+    tar.into_inner().unwrap();
+    let ran = cli_with(at(), &["image", "import", "x.tar", "--json"]).await;
+    assert!(ran.code == 0 && ran.asked.contains("sha256/aa"), "{}", ran.show());
+    let sent: wire::machines::Image = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(sent.digest, "sha256:aa11");
+
+    let ran = cli_with(at(), &["image", "import", "layout/blobs"]).await;
+    assert!(ran.code == 2 && ran.err.contains("no OCI layout"), "{}", ran.show());
+    let ran = cli_with(at(), &["image", "import", "nowhere"]).await;
+    assert!(ran.code == 2 && ran.err.contains("No such file"), "{}", ran.show());
+    fs::remove_file(dir.path().join("layout/index.json")).unwrap();
+    let ran = cli_with(at(), &["image", "import", "layout"]).await;
+    assert!(ran.code == 1 && ran.err.contains("No such file"), "{}", ran.show());
+}
