@@ -6,60 +6,23 @@ use camino::Utf8Path;
 use std::fs;
 use std::process::Stdio;
 use tokio::process::Command;
+use worker::checks::Check;
 use worker::ports::PortError;
 
 /// Below this, machines with usual scratch disks soon fail.
 const LOW_SPACE: u64 = 2 << 30;
-
-/// What one check found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What was looked at.
-    pub name: &'static str,
-    /// How it is.
-    pub state: State,
-    /// What was found, in a few words.
-    pub found: String,
-    /// What to do about it; empty if nothing.
-    pub remedy: String,
-}
-
-/// How something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// As it should be.
-    Ok,
-    /// It works, but worse than it could, or `prepare` will see to it.
-    Warn,
-    /// Machines cannot start, or not reach what they should.
-    Fail,
-}
-
-impl Check {
-    fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, state: State::Ok, found: found.into(), remedy: String::new() }
-    }
-
-    fn warn(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name, state: State::Warn, found: found.into(), remedy: remedy.into() }
-    }
-
-    fn fail(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { state: State::Fail, ..Self::warn(name, found, remedy) }
-    }
-}
 
 /// Checks what [`crate::LinuxNetwork`] needs. Changes nothing.
 pub async fn network(config: &NetworkConfig) -> Vec<Check> {
     let mut checks = vec![privileges(), tun_device(), forwarding()];
     match nft::chains("").await {
         Ok(chains) => {
-            checks.push(Check::ok("nftables", "nft works"));
+            checks.push(Check::good("nftables", "nft works"));
             let mut droppers = nft_droppers(&chains);
             droppers.extend(legacy_dropper().await);
             checks.push(foreign_firewall(&droppers, config));
         }
-        Err(err) => checks.push(Check::fail(
+        Err(err) => checks.push(Check::broken(
             "nftables",
             rt::chain(&err),
             "install the package nftables, load the module nf_tables, and run as root",
@@ -76,9 +39,9 @@ pub fn disks(data_dir: &Utf8Path) -> Vec<Check> {
         Ok((free, reflinks)) => {
             checks.push(free_space(data_dir, free));
             checks.push(if reflinks {
-                Check::ok("reflinks", format!("{data_dir} copies files without copying data"))
+                Check::good("reflinks", format!("{data_dir} copies files without copying data"))
             } else {
-                Check::warn(
+                Check::weak(
                     "reflinks",
                     format!(
                         "the file system of {data_dir} has none, so copies take space and time"
@@ -87,7 +50,7 @@ pub fn disks(data_dir: &Utf8Path) -> Vec<Check> {
                 )
             });
         }
-        Err(err) => checks.push(Check::fail(
+        Err(err) => checks.push(Check::broken(
             "data directory",
             format!("{data_dir}: {err}"),
             "make it, writable for root",
@@ -100,16 +63,16 @@ fn privileges() -> Check {
     let name = "privileges";
     let admin = rustix::thread::CapabilitySet::NET_ADMIN;
     match rustix::thread::capabilities(None) {
-        Ok(sets) if sets.effective.contains(admin) => Check::ok(name, "CAP_NET_ADMIN"),
-        Ok(_) => Check::fail(name, "no CAP_NET_ADMIN", "run as root"),
-        Err(err) => Check::fail(name, format!("unknown: {err}"), "run as root"),
+        Ok(sets) if sets.effective.contains(admin) => Check::good(name, "CAP_NET_ADMIN"),
+        Ok(_) => Check::broken(name, "no CAP_NET_ADMIN", "run as root"),
+        Err(err) => Check::broken(name, format!("unknown: {err}"), "run as root"),
     }
 }
 
 fn tun_device() -> Check {
     match fs::File::options().read(true).write(true).open(tap::DEVICE) {
-        Ok(_) => Check::ok("taps", format!("{} opens", tap::DEVICE)),
-        Err(err) => Check::fail(
+        Ok(_) => Check::good("taps", format!("{} opens", tap::DEVICE)),
+        Err(err) => Check::broken(
             "taps",
             format!("open {}: {err}", tap::DEVICE),
             "load the module (`modprobe tun`); in a container, pass the device in; run as root",
@@ -126,9 +89,9 @@ fn forwarding() -> Check {
     };
     let found = format!("IPv4 {}, IPv6 {}", text(&values[0]), text(&values[1]));
     match &values {
-        [Ok(v4), Ok(v6)] if v4 == "1" && v6 == "1" => Check::ok(name, found),
-        [Ok(_), Ok(_)] => Check::warn(name, found, "nothing to do: `updraft up` turns it on"),
-        _ => Check::fail(name, found, "use a kernel with IPv4 and IPv6"),
+        [Ok(v4), Ok(v6)] if v4 == "1" && v6 == "1" => Check::good(name, found),
+        [Ok(_), Ok(_)] => Check::weak(name, found, "nothing to do: `updraft up` turns it on"),
+        _ => Check::broken(name, found, "use a kernel with IPv4 and IPv6"),
     }
 }
 
@@ -162,10 +125,10 @@ async fn legacy_dropper() -> Option<String> {
 fn foreign_firewall(droppers: &[String], config: &NetworkConfig) -> Check {
     let name = "other firewalls";
     if droppers.is_empty() {
-        return Check::ok(name, "none drops what is forwarded by policy");
+        return Check::good(name, "none drops what is forwarded by policy");
     }
     let taps = format!("ud{}", config.tag);
-    Check::warn(
+    Check::weak(
         name,
         format!("dropping by policy what is forwarded: {}", droppers.join(", ")),
         format!(
@@ -183,18 +146,18 @@ fn mkfs() -> Check {
     match tried {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            Check::ok("mkfs.ext4", said.lines().next().unwrap_or("there").to_owned())
+            Check::good("mkfs.ext4", said.lines().next().unwrap_or("there").to_owned())
         }
-        Err(err) => Check::fail("mkfs.ext4", err.to_string(), "install the package e2fsprogs"),
+        Err(err) => Check::broken("mkfs.ext4", err.to_string(), "install the package e2fsprogs"),
     }
 }
 
 fn free_space(data_dir: &Utf8Path, free: u64) -> Check {
     let found = format!("{} MiB free for {data_dir}", free >> 20);
     if free < LOW_SPACE {
-        Check::warn("free space", found, "free some space, or move the data directory")
+        Check::weak("free space", found, "free some space, or move the data directory")
     } else {
-        Check::ok("free space", found)
+        Check::good("free space", found)
     }
 }
 
@@ -222,6 +185,6 @@ mod tests {
         assert_eq!(names, ["mkfs.ext4", "free space", "reflinks"]);
         assert_eq!(dir.read_dir_utf8().unwrap().count(), 0);
         let missing = disks(&dir.join("missing"));
-        assert_eq!(missing[1].state, State::Fail);
+        assert_eq!(missing[1].finding, worker::checks::Finding::Broken);
     }
 }

@@ -326,17 +326,21 @@ fn doctor_names_a_foreign_firewall() {
     if !can_run() {
         return;
     }
-    use host_linux::checks::{State, network};
+    use host_linux::checks::network;
+    use worker::checks::Finding;
     let host = Host::new();
     let config = host.config.clone();
     let checks = host.net(move |_| async move { network(&config).await });
-    assert!(checks.iter().all(|check| check.state != State::Fail), "{checks:?}");
-    assert!(checks.iter().any(|c| c.name == "forwarding" && c.state == State::Warn), "{checks:?}");
+    assert!(checks.iter().all(|check| check.finding != Finding::Broken), "{checks:?}");
+    assert!(
+        checks.iter().any(|c| c.name == "forwarding" && c.finding == Finding::Weak),
+        "{checks:?}"
+    );
     host.prepare();
     host.ns.sh("nft add table ip filter; nft add chain ip filter FORWARD '{ type filter hook forward priority 0; policy drop; }'");
     let config = host.config.clone();
     let checks = host.net(move |_| async move { network(&config).await });
-    let bad: Vec<_> = checks.iter().filter(|check| check.state != State::Ok).collect();
+    let bad: Vec<_> = checks.iter().filter(|check| check.finding != Finding::Good).collect();
     assert_eq!(bad.len(), 1, "{bad:?}");
     assert!(bad[0].found.contains("ip filter FORWARD"), "{bad:?}");
 }

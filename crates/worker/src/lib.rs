@@ -9,6 +9,7 @@
 
 mod agent;
 mod capacity;
+pub mod checks;
 mod db;
 mod host;
 mod logs;

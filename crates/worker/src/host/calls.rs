@@ -325,19 +325,6 @@ impl Worker {
             other => WakeRefused::NotStartable(other.to_string()),
         })
     }
-
-    /// Stops every VM and removes everything of this host's from the kernel,
-    /// but keeps what is wanted: the next daemon starts the machines again.
-    ///
-    /// # Errors
-    /// A VM cannot be killed or the network cannot be removed.
-    pub async fn take_down(&self) -> Result<(), HostError> {
-        let failed = |err: crate::ports::PortError| HostError::Internal(rt::chain(&err));
-        for vm in self.0.hypervisor.list().await.map_err(failed)? {
-            self.0.hypervisor.kill(vm.machine, vm.boot).await.map_err(failed)?;
-        }
-        self.0.network.remove_all().await.map_err(failed)
-    }
 }
 
 fn matches(record: &Record, filter: &MachineFilter, host: &Shared) -> bool {
