@@ -1,0 +1,82 @@
+//! What the edge is told when it starts.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// An address the edge listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where; port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// The outside port of services it stands for. `None` means: its own port
+    /// number if the app has a service there, else 80, else 443.
+    pub port_as: Option<u16>,
+}
+
+/// Settings of the edge. [`EdgeConfig::default`] holds what is documented.
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    /// Addresses to listen on (127.0.0.1:8080).
+    pub listeners: Vec<Listener>,
+    /// An app answers at `<app>.<domain>` for each of these (`localhost`).
+    pub domains: Vec<String>,
+    /// Region code of this edge (`local`).
+    pub region: String,
+    /// Threads, each with its own runtime and upstream connections (one per core).
+    pub cores: usize,
+    /// Client connections at a time; more are closed at once (20 000).
+    pub max_connections: usize,
+    /// Requests one app may have waiting (1 000).
+    pub max_held: usize,
+    /// How long a request waits for a machine to start and listen (60 s).
+    pub wake_timeout: Duration,
+    /// How long a request waits while all machines are at their hard limit (30 s).
+    pub capacity_timeout: Duration,
+    /// How long connects to machines that seem up are retried (10 s).
+    pub retry_for: Duration,
+    /// How long one connect may take (5 s).
+    pub connect_timeout: Duration,
+    /// Time without a byte after which a request, response or upgraded
+    /// connection is given up; a service port may set its own (60 s).
+    pub idle_timeout: Duration,
+    /// Time for a client to send a request's head, also between requests (60 s).
+    pub header_timeout: Duration,
+    /// Bytes of a request's head (64 KiB; at least 8 KiB).
+    pub max_header_bytes: usize,
+    /// Header fields of a request (128).
+    pub max_headers: usize,
+    /// How often the interval rule of autostop is applied (60 s).
+    pub autostop_interval: Duration,
+    /// How long requests in flight may go on when the edge stops (10 s).
+    pub drain: Duration,
+    /// How often a held request says in the app's log what it waits for (5 s).
+    pub still_waiting_every: Duration,
+    /// The `Server` header of answers.
+    pub server: String,
+}
+
+impl Default for EdgeConfig {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            listeners: vec![Listener { addr: ([127, 0, 0, 1], 8080).into(), port_as: None }],
+            domains: vec!["localhost".into()],
+            region: "local".into(),
+            cores,
+            max_connections: 20_000,
+            max_held: 1_000,
+            wake_timeout: Duration::from_secs(60),
+            capacity_timeout: Duration::from_secs(30),
+            retry_for: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            header_timeout: Duration::from_secs(60),
+            max_header_bytes: 64 << 10,
+            max_headers: 128,
+            autostop_interval: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+            still_waiting_every: Duration::from_secs(5),
+            server: concat!("Fly/", env!("CARGO_PKG_VERSION"), " (updraft)").into(),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What is shared about a machine and an app over all cores and table changes.
+//!
+//! Invariant: a machine's `word` holds its requests in flight and a draining
+//! bit. Autostop sets the bit only by changing 0 to DRAINING, and a request
+//! counts itself before it looks at the bit. So a request either is seen by
+//! autostop or sees that it must not be sent: none is cut off by an idle stop.
+
+use crate::errors::Code;
+use crate::metrics::AppMetrics;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use wire::routes::WakeRefused;
+
+const DRAINING: u64 = 1 << 63;
+
+/// A wake under way or done; `None` while under way.
+pub(crate) type Flight = watch::Receiver<Option<Result<(), WakeRefused>>>;
+
+/// What all cores share about an app.
+#[derive(Debug)]
+pub(crate) struct AppShared {
+    pub(crate) name: String,
+    /// Requests held.
+    pub(crate) waiting: AtomicUsize,
+    /// Told when something changed that a held request may wait for.
+    pub(crate) changed: Notify,
+    /// Failures logged a moment ago.
+    pub(crate) logged: Mutex<Vec<(Code, Instant)>>,
+    /// Milliseconds of the edge's life at which "still waiting" was last logged.
+    pub(crate) said_waiting_at: AtomicU64,
+    pub(crate) metrics: AppMetrics,
+}
+
+/// What all cores share about a machine, for as long as it is in the table.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) id: String,
+    pub(crate) app: Arc<AppShared>,
+    word: AtomicU64,
+    /// Grows whenever connections to it have become worthless.
+    epoch: AtomicU64,
+    /// Autostop acts the moment it is idle.
+    pub(crate) prompt: AtomicBool,
+    /// Held while the host is told to stop or start it, so that a wake is
+    /// never overtaken by the stop it has to undo.
+    pub(crate) life: tokio::sync::Mutex<()>,
+    times: Mutex<Times>,
+}
+
+#[derive(Debug)]
+struct Times {
+    idle_since: Instant,
+    flight: Option<(Instant, Flight)>,
+}
+
+impl Machine {
+    pub(crate) fn new(id: &str, app: Arc<AppShared>) -> Self {
+        Self {
+            id: id.to_owned(),
+            app,
+            word: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            prompt: AtomicBool::new(false),
+            life: tokio::sync::Mutex::new(()),
+            times: Mutex::new(Times { idle_since: Instant::now(), flight: None }),
+        }
+    }
+
+    fn times(&self) -> std::sync::MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Requests and connections in flight.
+    pub(crate) fn in_flight(&self) -> u32 {
+        u32::try_from(self.word.load(SeqCst) & !DRAINING).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.word.load(SeqCst) & DRAINING != 0
+    }
+
+    /// Keeps requests away, if none is in flight.
+    pub(crate) fn drain(&self) -> bool {
+        self.word.compare_exchange(0, DRAINING, SeqCst, SeqCst).is_ok()
+    }
+
+    /// Lets requests in again.
+    pub(crate) fn undrain(&self) {
+        self.word.fetch_and(!DRAINING, SeqCst);
+        self.idle_from_now();
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(SeqCst)
+    }
+
+    /// Its connections are worthless: it no longer runs, or runs anew.
+    pub(crate) fn bump_epoch(&self) {
+        self.epoch.fetch_add(1, SeqCst);
+    }
+
+    pub(crate) fn idle_since(&self) -> Instant {
+        self.times().idle_since
+    }
+
+    pub(crate) fn idle_from_now(&self) {
+        self.times().idle_since = Instant::now();
+    }
+
+    /// The wake under way, or one that succeeded too lately for the table to
+    /// show it; else `start` makes one. Says whether it is new.
+    pub(crate) fn flight(&self, start: impl FnOnce() -> Flight) -> (Flight, bool) {
+        let mut times = self.times();
+        if let Some(flight) = current(&times.flight) {
+            return (flight, false);
+        }
+        let flight = start();
+        times.flight = Some((Instant::now(), flight.clone()));
+        (flight, true)
+    }
+
+    pub(crate) fn is_waking(&self) -> bool {
+        self.joinable().is_some()
+    }
+
+    /// The wake under way, if there is one.
+    pub(crate) fn joinable(&self) -> Option<Flight> {
+        current(&self.times().flight)
+    }
+
+    /// A change of its route has arrived: what a finished wake said is old.
+    pub(crate) fn forget_landed(&self) {
+        let mut times = self.times();
+        if times.flight.as_ref().is_some_and(|(_, flight)| flight.borrow().is_some()) {
+            times.flight = None;
+        }
+    }
+}
+
+/// A flight in the air, or one that has landed well and lately: the table may
+/// trail the host's answer a little, and must not cause a second wake.
+fn current(flight: &Option<(Instant, Flight)>) -> Option<Flight> {
+    const TABLE_LAG: std::time::Duration = std::time::Duration::from_secs(1);
+    let (since, flight) = flight.as_ref()?;
+    let fresh = match &*flight.borrow() {
+        None => flight.has_changed().is_ok(),
+        Some(Ok(())) => since.elapsed() < TABLE_LAG,
+        Some(Err(_)) => false,
+    };
+    fresh.then(|| flight.clone())
+}
+
+/// The right to have one request or connection at a machine's service.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) machine: Arc<Machine>,
+    load: Arc<AtomicU32>,
+    nudge: Arc<Notify>,
+}
+
+impl Ticket {
+    /// Takes one of `hard` places; none if they are taken or it is draining.
+    pub(crate) fn take(
+        machine: &Arc<Machine>,
+        load: &Arc<AtomicU32>,
+        hard: u32,
+        nudge: &Arc<Notify>,
+    ) -> Option<Self> {
+        if load.fetch_add(1, SeqCst) >= hard {
+            load.fetch_sub(1, SeqCst);
+            return None;
+        }
+        let before = machine.word.fetch_add(1, SeqCst);
+        let ticket = Self { machine: machine.clone(), load: load.clone(), nudge: nudge.clone() };
+        // Dropping it gives both places back.
+        (before & DRAINING == 0).then_some(ticket)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.load.fetch_sub(1, SeqCst);
+        if self.machine.word.fetch_sub(1, SeqCst) == 1 {
+            self.machine.idle_from_now();
+            if self.machine.prompt.load(SeqCst) {
+                self.nudge.notify_one();
+            }
+        }
+        // A held request counts itself before it looks at the load, so either
+        // it sees the free place or is seen here.
+        if self.machine.app.waiting.load(SeqCst) > 0 {
+            self.machine.app.changed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Arc<Machine> {
+        Arc::new(Machine::new("m1", Arc::new(crate::table::tests::app_shared("web"))))
+    }
+
+    #[tokio::test]
+    async fn an_idle_stop_and_a_request_exclude_each_other() {
+        let (m, load, nudge) = (machine(), Arc::default(), Arc::default());
+        let ticket = Ticket::take(&m, &load, 9, &nudge).unwrap();
+        assert!(!m.drain(), "a request is in flight");
+        drop(ticket);
+        assert!(m.drain());
+        assert!(Ticket::take(&m, &load, 9, &nudge).is_none(), "draining");
+        assert_eq!((m.in_flight(), load.load(SeqCst)), (0, 0));
+        m.undrain();
+        assert!(Ticket::take(&m, &load, 9, &nudge).is_some());
+    }
+
+    #[tokio::test]
+    async fn the_hard_limit_is_never_passed() {
+        let (m, load, nudge) = (machine(), Arc::default(), Arc::default());
+        let taken: Vec<_> = (0..9).filter_map(|_| Ticket::take(&m, &load, 3, &nudge)).collect();
+        assert_eq!((taken.len(), m.in_flight()), (3, 3));
+    }
+
+    #[tokio::test]
+    async fn one_flight_at_a_time() {
+        let m = machine();
+        let (tx, rx) = watch::channel(None);
+        assert!(m.flight(|| rx).1);
+        assert!(!m.flight(|| unreachable!()).1);
+        tx.send(Some(Ok(()))).unwrap();
+        assert!(m.is_waking(), "the table may not show it yet");
+        m.forget_landed();
+        assert!(!m.is_waking());
+    }
+}

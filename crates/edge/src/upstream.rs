@@ -1,0 +1,272 @@
+//! Connections to machines: one pool per core, HTTP/1.1.
+//!
+//! Invariant: a connection is used only for the boot of the machine it was made
+//! to. A VM that is killed sends no FIN, so the pool forgets, and cuts, all
+//! connections of a machine when the table says that it no longer runs.
+
+use crate::body::{OutBody, Progress};
+use crate::errors::Code;
+use crate::machine::Machine;
+use crate::metrics::Metrics;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddrV4;
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout};
+
+/// How long a connection rests before it is closed (P025).
+const KEEP: Duration = Duration::from_secs(4);
+/// Resting connections per machine and core.
+const KEEP_MOST: usize = 256;
+
+/// The connections of one core. Its locks are this core's own.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    tasks: rt::Tasks,
+    metrics: Metrics,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    idle: HashMap<SocketAddrV4, Vec<Idle>>,
+    open: HashMap<u64, (Arc<Machine>, u64, AbortHandle)>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: SendRequest<OutBody>,
+    machine: Arc<Machine>,
+    epoch: u64,
+    since: Instant,
+}
+
+/// A connection in use.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) sender: SendRequest<OutBody>,
+    /// It has served a request before, so it may turn out to be closed.
+    pub(crate) used: bool,
+    pub(crate) progress: Option<Arc<Progress>>,
+    pool: Arc<Pool>,
+    addr: SocketAddrV4,
+    epoch: u64,
+    keep: bool,
+}
+
+impl Lease {
+    /// Back to the pool, unless it must not be used again.
+    pub(crate) fn give_back(self, machine: &Arc<Machine>) {
+        let uploaded = self.progress.as_ref().is_none_or(|p| p.ended.load(Relaxed));
+        if !self.keep || !uploaded || self.sender.is_closed() || machine.epoch() != self.epoch {
+            return;
+        }
+        let mut inner = self.pool.lock();
+        let idle = inner.idle.entry(self.addr).or_default();
+        if idle.len() < KEEP_MOST {
+            let (sender, epoch) = (self.sender, self.epoch);
+            idle.push(Idle { sender, machine: machine.clone(), epoch, since: Instant::now() });
+        }
+    }
+}
+
+/// Takes the connection out of the list of open ones when it ends.
+struct Open(Arc<Pool>, u64);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.lock().open.remove(&self.1);
+        self.0.metrics.upstream_open.dec();
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) struct NoConnection {
+    pub(crate) code: Code,
+    pub(crate) why: String,
+}
+
+impl Pool {
+    pub(crate) fn new(tasks: rt::Tasks, metrics: Metrics) -> Self {
+        Self { tasks, metrics, inner: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A resting connection to this boot of the machine, the last used first.
+    pub(crate) async fn rested(
+        self: &Arc<Self>,
+        machine: &Arc<Machine>,
+        addr: SocketAddrV4,
+    ) -> Option<Lease> {
+        loop {
+            let mut idle = self.lock().idle.get_mut(&addr)?.pop()?;
+            let same = Arc::ptr_eq(&idle.machine, machine) && idle.epoch == machine.epoch();
+            if same && idle.sender.ready().await.is_ok() {
+                let (sender, epoch, pool) = (idle.sender, idle.epoch, self.clone());
+                let progress = None;
+                return Some(Lease { sender, used: true, progress, pool, addr, epoch, keep: true });
+            }
+        }
+    }
+
+    /// A new connection; `keep` says whether it may be used more than once.
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        machine: &Arc<Machine>,
+        addr: SocketAddrV4,
+        keep: bool,
+        limit: Duration,
+    ) -> Result<Lease, NoConnection> {
+        let epoch = machine.epoch();
+        let stream = match timeout(limit, TcpStream::connect(addr)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(err)) => return Err(NoConnection::new(addr, &err)),
+            Err(_) => return Err(NoConnection::new(addr, &ErrorKind::TimedOut.into())),
+        };
+        // Best effort: without it small answers are only slower.
+        let _ = stream.set_nodelay(true);
+        let io = TokioIo::new(EarlyAnswer { stream, broken: false });
+        let made = http1::Builder::new().handshake(io).await;
+        let (sender, conn) = made.map_err(|err| NoConnection {
+            code: Code::Pc06,
+            why: format!("{addr}: {}", rt::chain(&err)),
+        })?;
+        self.metrics.upstream_connects.inc();
+        self.metrics.upstream_open.inc();
+        let mut inner = self.lock();
+        inner.next += 1;
+        let open = Open(self.clone(), inner.next);
+        let id = inner.next;
+        let task = self.tasks.spawn(async move {
+            let _open = open;
+            // How it ended shows at the request that used it.
+            let _ = conn.with_upgrades().await;
+        });
+        // The task cannot have ended yet: this thread is its only runner.
+        inner.open.insert(id, (machine.clone(), epoch, task.abort_handle()));
+        drop(inner);
+        let (pool, progress) = (self.clone(), None);
+        Ok(Lease { sender, used: false, progress, pool, addr, epoch, keep })
+    }
+
+    /// Cuts connections to machines that no longer run, or run anew.
+    pub(crate) fn cut_stale(&self) {
+        let inner = self.lock();
+        for (machine, epoch, task) in inner.open.values() {
+            if machine.epoch() != *epoch {
+                task.abort();
+            }
+        }
+    }
+
+    /// Closes connections that have rested too long.
+    pub(crate) fn sweep(&self) {
+        let mut inner = self.lock();
+        inner.idle.retain(|_, idle| {
+            idle.retain(|i| i.since.elapsed() < KEEP && i.machine.epoch() == i.epoch);
+            !idle.is_empty()
+        });
+    }
+}
+
+impl NoConnection {
+    fn new(addr: SocketAddrV4, err: &io::Error) -> Self {
+        let code = match err.kind() {
+            ErrorKind::ConnectionRefused => Code::Pc01,
+            ErrorKind::ConnectionReset => Code::Pc03,
+            ErrorKind::TimedOut => Code::Pc05,
+            _ => Code::Pc06,
+        };
+        Self { code, why: format!("connect to {addr}: {err}") }
+    }
+}
+
+/// A stream that does not fail when its peer stops reading.
+///
+/// An app may answer an upload early and close. hyper would then report the
+/// failed write and lose the answer that is already on its way; so writes after
+/// the first failure vanish, and what counts is what can still be read.
+#[derive(Debug)]
+struct EarlyAnswer {
+    stream: TcpStream,
+    broken: bool,
+}
+
+impl EarlyAnswer {
+    fn forgive<T>(&mut self, done: Poll<io::Result<T>>, instead: T) -> Poll<io::Result<T>> {
+        match done {
+            Poll::Ready(Err(err))
+                if matches!(err.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
+            {
+                self.broken = true;
+                Poll::Ready(Ok(instead))
+            }
+            done => done,
+        }
+    }
+}
+
+impl AsyncRead for EarlyAnswer {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for EarlyAnswer {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.broken {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let done = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.forgive(done, buf.len())
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let all = bufs.iter().map(|buf| buf.len()).sum();
+        if self.broken {
+            return Poll::Ready(Ok(all));
+        }
+        let done = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.forgive(done, all)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = Pin::new(&mut self.stream).poll_flush(cx);
+        self.forgive(done, ())
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.forgive(done, ())
+    }
+}

@@ -1,0 +1,39 @@
+//! Waking machines: one call to the host per machine, for however many requests.
+
+use crate::core::Shared;
+use crate::machine::{Flight, Machine};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Wakes a machine, or joins the wake under way.
+pub(crate) fn wake(shared: &Arc<Shared>, machine: &Arc<Machine>) -> Flight {
+    let start = || {
+        let (done, flight) = watch::channel(None);
+        shared.metrics.wakes.inc();
+        shared.spawn(call(shared.clone(), machine.clone(), done));
+        flight
+    };
+    machine.flight(start).0
+}
+
+type Done = watch::Sender<Option<Result<(), wire::routes::WakeRefused>>>;
+
+async fn call(shared: Arc<Shared>, machine: Arc<Machine>, done: Done) {
+    let began = tokio::time::Instant::now();
+    // Not before a stop that was begun has been recorded: the host would say
+    // "it runs" and stop it afterwards.
+    let life = machine.life.lock().await;
+    let answer = shared.workers.wake(&machine.id).await;
+    if answer.is_ok() && machine.is_draining() {
+        // It has been down and up again, even if the table never showed it.
+        machine.bump_epoch();
+        machine.undrain();
+    }
+    drop(life);
+    shared.metrics.woke("host_call", began.elapsed());
+    if let Err(why) = &answer {
+        tracing::info!(machine = machine.id, app = machine.app.name, ?why, "wake refused");
+    }
+    done.send_replace(Some(answer));
+    machine.app.changed.notify_waiters();
+}

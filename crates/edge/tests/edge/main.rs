@@ -1,0 +1,597 @@
+//! The edge before real sockets, with hosts in memory.
+
+mod fake;
+
+use bytes::Bytes;
+use fake::*;
+use futures_util::future::join_all;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use wire::routes::{RouteState, WakeRefused};
+
+const MIB: usize = 1 << 20;
+
+/// `n` MiB in pieces, and what `/sum` says of them.
+fn upload(n: usize) -> (OutBody, String) {
+    let piece: Bytes = (0..MIB).map(|i| (i * 7 % 251) as u8).collect();
+    let mut sum = 0u64;
+    for _ in 0..n {
+        for b in &piece {
+            sum = sum.wrapping_mul(31).wrapping_add((*b).into());
+        }
+    }
+    let frames = (0..n).map(move |_| Ok(Frame::data(piece.clone())));
+    let body = StreamBody::new(futures_util::stream::iter(frames));
+    (BodyExt::boxed(body), format!("{} {sum}", n * MIB))
+}
+
+async fn websocket(world: &World) -> TokioIo<hyper::upgrade::Upgraded> {
+    let mut req = request("/ws");
+    req.headers_mut().insert("connection", "Upgrade".parse().unwrap());
+    req.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+    let response = Client::new(world.edge).await.send(req).await;
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    TokioIo::new(hyper::upgrade::on(response).await.unwrap())
+}
+
+async fn echo(io: &mut TokioIo<hyper::upgrade::Upgraded>, text: &[u8]) {
+    io.write_all(text).await.unwrap();
+    let mut back = vec![0; text.len()];
+    io.read_exact(&mut back).await.unwrap();
+    assert_eq!(back, text);
+}
+
+#[tokio::test]
+async fn a_request_reaches_the_app_with_the_edges_headers() {
+    let world = World::new(config()).await;
+    let _app = world.running("m1").await;
+    let mut req = request("/headers?x=1");
+    req.headers_mut().insert("fly-client-ip", "6.6.6.6".parse().unwrap());
+    req.headers_mut().insert("x-forwarded-for", "10.0.0.1".parse().unwrap());
+    let answer = world.ask(req).await;
+    assert_eq!(answer.status, 200);
+    for line in [
+        "GET /headers?x=1 HTTP/1.1",
+        "host: web.localhost\n",
+        "fly-client-ip: 127.0.0.1\n",
+        "fly-forwarded-port: 80\n",
+        "fly-region: local\n",
+        "x-forwarded-for: 10.0.0.1, 127.0.0.1, 127.0.0.1\n",
+        "x-forwarded-proto: http\n",
+        "x-forwarded-ssl: off\n",
+        "via: 1.1 fly.io\n",
+    ] {
+        assert!(answer.text.contains(line), "{line} in\n{}", answer.text);
+    }
+    let id = answer.headers["fly-request-id"].to_str().unwrap();
+    assert!(id.len() == 32 && id.ends_with("-local"), "{id}");
+    assert!(answer.text.contains(&format!("fly-request-id: {id}\n")));
+    assert!(answer.headers["server"].to_str().unwrap().starts_with("Fly/"));
+    assert_eq!(answer.headers["via"], "1.1 fly.io");
+    assert!(!answer.headers.contains_key("keep-alive"));
+    let metrics = world.metrics();
+    assert!(
+        metrics.contains(r#"fly_edge_http_responses_count_total{app="web",status="200"} 1"#),
+        "{metrics}"
+    );
+    assert!(metrics.contains(r#"fly_app_concurrency{app="web",instance="m1"}"#), "{metrics}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_pristine_port_adds_nothing_to_answers() {
+    let world = World::new(config()).await;
+    let _app = world
+        .machine("m1", |s| {
+            s["ports"][0]["http_options"] = serde_json::json!({"response": {"pristine": true}});
+        })
+        .await;
+    let answer = world.get("/headers").await;
+    assert_eq!(answer.headers["server"], "app/1");
+    assert!(!answer.headers.contains_key("via") && !answer.headers.contains_key("fly-request-id"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn h2_without_tls_works_with_bodies_and_trailers() {
+    let world = World::new(config()).await;
+    let _app = world.running("m1").await;
+    let io = TokioIo::new(TcpStream::connect(world.edge).await.unwrap());
+    let exec = hyper_util::rt::TokioExecutor::new();
+    let (mut h2, conn) = hyper::client::conn::http2::handshake(exec, io).await.unwrap();
+    let tasks = rt::Tasks::new();
+    tasks.spawn_until_stop(async move { drop(conn.await) });
+    let uri = |path: &str| format!("http://web.localhost{path}");
+    let req = Request::get(uri("/headers")).body(empty()).unwrap();
+    let answer = read(h2.send_request(req).await.unwrap()).await;
+    assert!(answer.text.contains("via: 2 fly.io"), "{}", answer.text);
+    assert!(answer.text.contains("host: web.localhost\n"), "{}", answer.text);
+    let (body, sum) = upload(3);
+    let req = Request::post(uri("/sum")).body(body).unwrap();
+    assert_eq!(read(h2.send_request(req).await.unwrap()).await.text, sum);
+    let req = Request::get(uri("/trailers")).header("te", "trailers").body(empty()).unwrap();
+    let answer = read(h2.send_request(req).await.unwrap()).await;
+    assert_eq!(answer.trailers.unwrap()["x-out"], "none");
+    drop(h2);
+    tasks.shutdown(Duration::from_secs(5)).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() {
+    let world = World::new(config()).await;
+    let _app = world.running("m1").await;
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-in", "hi".parse().unwrap());
+    let frames = [Ok(Frame::data(Bytes::from("x"))), Ok(Frame::trailers(trailers))];
+    let body = BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames)));
+    let mut req = post("/trailers", body);
+    req.headers_mut().insert("te", "trailers".parse().unwrap());
+    req.headers_mut().insert("trailer", "x-in".parse().unwrap());
+    let answer = world.ask(req).await;
+    assert_eq!((answer.text.as_str(), answer.status), ("body", 200));
+    assert_eq!(answer.trailers.unwrap()["x-out"], "hi");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn connections_to_the_app_are_used_again_unless_it_counts_connections() {
+    let world = World::new(fake_one_core()).await;
+    let app = world.running("m1").await;
+    let mut client = Client::new(world.edge).await;
+    for _ in 0..20 {
+        assert_eq!(client.ask(request("/")).await.status, 200);
+    }
+    assert_eq!(app.connections.load(SeqCst), 1);
+    let counting = world
+        .machine("m1", |s| s["concurrency"] = serde_json::json!({"type": "connections"}))
+        .await;
+    world.hosts.bring_up("m1").await;
+    for _ in 0..5 {
+        assert_eq!(client.ask(request("/")).await.status, 200);
+    }
+    assert_eq!(counting.connections.load(SeqCst), 5);
+    world.end().await;
+}
+
+fn fake_one_core() -> edge::EdgeConfig {
+    edge::EdgeConfig { cores: 1, ..config() }
+}
+
+#[tokio::test]
+async fn an_app_that_hangs_up_between_requests_costs_no_request() {
+    let world = World::new(config()).await;
+    let app = world.machine("m1", |_| {}).await;
+    app.hangs_up.store(1, SeqCst);
+    world.hosts.bring_up("m1").await;
+    let mut client = Client::new(world.edge).await;
+    for n in 0..200 {
+        let answer = client.ask(request("/")).await;
+        assert_eq!(answer.status, 200, "request {n}: {}", answer.text);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_hundred_requests_to_a_sleeping_machine_wake_it_once() {
+    let world = World::new(config()).await;
+    let gate = Arc::new(Notify::new());
+    let _app = world.machine("m1", |_| {}).await;
+    world.hosts.on_wake("m1", OnWake::Gated(gate.clone()));
+    let open = async {
+        world.hosts.called(1).await;
+        gate.notify_one();
+    };
+    let all = join_all((0..100).map(|_| world.get("/")));
+    let (answers, ()) = tokio::join!(all, open);
+    assert!(answers.iter().all(|a| a.status == 200 && a.text == "hello from m1"));
+    assert_eq!(world.hosts.calls(), ["wake m1"]);
+    assert!(world.metrics().contains(r#"updraft_edge_wake_seconds_count{stage="first_byte"}"#));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_upload_held_during_a_wake_arrives_whole() {
+    let world = World::new(config()).await;
+    let gate = Arc::new(Notify::new());
+    let _app = world.machine("m1", |_| {}).await;
+    world.hosts.on_wake("m1", OnWake::Gated(gate.clone()));
+    let (body, sum) = upload(10);
+    let open = async {
+        world.hosts.called(1).await;
+        gate.notify_one();
+    };
+    let (answer, ()) = tokio::join!(world.ask(post("/sum", body)), open);
+    assert_eq!((answer.status, answer.text), (200, sum));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_websocket_wakes_and_holds_off_autostop() {
+    let config = edge::EdgeConfig { autostop_interval: Duration::from_millis(20), ..config() };
+    let world = World::new(config).await;
+    let _app = world.machine("m1", |s| s["autostop"] = true.into()).await;
+    let mut ws = websocket(&world).await;
+    for n in 0..20 {
+        echo(&mut ws, format!("message {n}").as_bytes()).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(world.hosts.calls(), ["wake m1"]);
+    drop(ws);
+    assert_eq!(world.hosts.called(2).await, ["wake m1", "stop m1"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn at_the_hard_limit_requests_wait_for_a_place() {
+    let world = World::new(config()).await;
+    let app = world
+        .machine("m1", |s| {
+            s["concurrency"] =
+                serde_json::json!({"type": "requests", "soft_limit": 1, "hard_limit": 2});
+        })
+        .await;
+    world.hosts.bring_up("m1").await;
+    let all = join_all((0..20).map(|_| world.get("/gate")));
+    let open = async {
+        while app.requests.load(SeqCst) < 20 {
+            app.gate.notify_one();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let (answers, ()) = tokio::join!(all, open);
+    assert!(answers.iter().all(|a| a.status == 200));
+    assert_eq!(app.most_inside.load(SeqCst), 2);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded_in_time_and_number() {
+    let config = edge::EdgeConfig {
+        capacity_timeout: Duration::from_millis(50),
+        max_held: 3,
+        ..config()
+    };
+    let world = World::new(config).await;
+    let app = world
+        .machine("m1", |s| s["concurrency"] = serde_json::json!({"hard_limit": 1, "type": "requests"}))
+        .await;
+    world.hosts.bring_up("m1").await;
+    let mut client = Client::new(world.edge).await;
+    let first = client.send(request("/gate"));
+    let rest = async {
+        while app.inside.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let answers = join_all((0..6).map(|_| world.get("/"))).await;
+        app.gate.notify_one();
+        answers
+    };
+    let (first, rest) = tokio::join!(first, rest);
+    assert_eq!(first.status(), 200);
+    assert!(rest.iter().all(|a| a.status == 503 && a.text.starts_with("PL02")), "{rest:?}");
+    let full = rest.iter().filter(|a| a.text.contains("are waiting already")).count();
+    assert!((1..=3).contains(&full), "{full}");
+    drop(client);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn over_the_soft_limit_one_more_machine_is_woken() {
+    let world = World::new(config()).await;
+    let tune = |s: &mut serde_json::Value| {
+        s["concurrency"] = serde_json::json!({"type": "requests", "soft_limit": 1});
+    };
+    let one = world.machine("m1", tune).await;
+    let _two = world.machine("m2", tune).await;
+    world.hosts.bring_up("m1").await;
+    let busy = world.get("/gate");
+    let check = async {
+        while one.inside.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.get("/").await.status, 200, "served at once by whoever runs");
+        assert_eq!(world.hosts.called(1).await, ["wake m2"]);
+        while world.get("/").await.text != "hello from m2" {}
+        one.gate.notify_one();
+    };
+    tokio::join!(busy, check);
+    assert_eq!(world.hosts.calls(), ["wake m2"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn refusals_name_code_and_remedy() {
+    let config = edge::EdgeConfig { retry_for: Duration::from_millis(100), ..config() };
+    let world = World::new(config).await;
+    let unknown = Request::get("/").header("host", "nobody.localhost").body(empty()).unwrap();
+    let answer = world.ask(unknown).await;
+    assert_eq!((answer.status, &answer.text[..4]), (404, "UR01"));
+    let _app = world.machine("m1", |s| s["autostart"] = false.into()).await;
+    let answer = world.get("/").await;
+    assert_eq!((answer.status, &answer.text[..4]), (503, "PR01"));
+    world.hosts.change("m1", |r| r.services[0].autostart = None);
+    world.hosts.change("m1", |r| r.cordoned = true);
+    assert_eq!(world.get("/").await.status, 503, "cordoned is not woken");
+    assert_eq!(world.hosts.calls(), [] as [&str; 0]);
+    world.hosts.change("m1", |r| r.cordoned = false);
+    world.hosts.on_wake("m1", OnWake::Refuse(WakeRefused::NoCapacity("memory".into())));
+    let mut req = request("/");
+    req.headers_mut().insert("accept", "application/json".parse().unwrap());
+    let answer = world.ask(req).await;
+    let body: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
+    assert_eq!((answer.status, &body["code"], &body["machine"]), (503, &"PM07".into(), &"m1".into()));
+    assert_eq!(body["request_id"], answer.headers["fly-request-id"].to_str().unwrap());
+    world.hosts.logged("[PM07]").await;
+    world.hosts.set("m1", RouteState::Started, true);
+    let answer = world.get("/").await;
+    assert_eq!((answer.status, &answer.text[..4]), (502, "PC01"), "nobody listens there");
+    let no_port = Request::get("/").header("host", "raw.localhost").body(empty()).unwrap();
+    world.hosts.change("m1", |r| {
+        r.app = "raw".into();
+        r.services[0].ports.as_mut().unwrap()[0].handlers = None;
+    });
+    let answer = world.ask(no_port).await;
+    assert_eq!((answer.status, &answer.text[..4]), (404, "UR02"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_never_listens_ends_in_504_and_says_what_it_waits_for() {
+    let config = edge::EdgeConfig {
+        wake_timeout: Duration::from_millis(200),
+        still_waiting_every: Duration::from_millis(50),
+        ..config()
+    };
+    let world = World::new(config).await;
+    let app = world.machine("m1", |_| {}).await;
+    world.hosts.on_wake("m1", OnWake::Deaf);
+    let answer = world.get("/").await;
+    assert_eq!((answer.status, &answer.text[..4]), (504, "PM03"), "{}", answer.text);
+    let text = format!("Still waiting for machine to listen on 0.0.0.0:{}", app.addr.port());
+    world.hosts.logged(&text).await;
+    assert_eq!(world.hosts.calls(), ["wake m1"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_dies_while_starting_is_woken_again_within_bounds() {
+    let world = World::new(config()).await;
+    let _app = world.machine("m1", |_| {}).await;
+    world.hosts.on_wake("m1", OnWake::Deaf);
+    let kill = async {
+        for n in 1..=4 {
+            world.hosts.called(n).await;
+            tokio::task::yield_now().await;
+            world.hosts.set("m1", RouteState::Asleep, false);
+        }
+    };
+    let (answer, ()) = tokio::join!(world.get("/"), kill);
+    assert_eq!((answer.status, &answer.text[..4]), (503, "PM07"), "{}", answer.text);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn another_machine_takes_what_one_refuses() {
+    let world = World::new(config()).await;
+    let _dead = world.machine("dead", |_| {}).await;
+    world.hosts.set("dead", RouteState::Started, true);
+    let _live = world.running("live").await;
+    for _ in 0..20 {
+        let (body, sum) = upload(1);
+        assert_eq!(world.ask(post("/sum", body)).await.text, sum);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_early_answer_to_an_upload_is_not_lost() {
+    let world = World::new(config()).await;
+    let app = world.machine("m1", |_| {}).await;
+    // Answers after the head, and closes with the upload unread.
+    let listener = TcpListener::bind(app.addr).await.unwrap();
+    let tasks = rt::Tasks::new();
+    tasks.spawn_until_stop(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 100];
+            stream.read_exact(&mut head).await.unwrap();
+            let answer = b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 4\r\n\r\nlong";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    world.hosts.set("m1", RouteState::Started, true);
+    for n in 0..40 {
+        let (body, _) = upload(4);
+        let mut client = Client::new(world.edge).await;
+        let response = client.send(post("/x", body)).await;
+        assert_eq!(response.status(), 413, "round {n}");
+    }
+    tasks.shutdown(Duration::from_secs(5)).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn big_answers_stream() {
+    let world = World::new(config()).await;
+    let app = world.running("m1").await;
+    let mut client = Client::new(world.edge).await;
+    let mut body = client.send(request("/big")).await.into_body();
+    let mut n = body.frame().await.unwrap().unwrap().into_data().unwrap().len();
+    assert_eq!(app.requests.load(SeqCst), 1, "the head came before the whole body could");
+    while let Some(frame) = body.frame().await {
+        n += frame.unwrap().into_data().unwrap().len();
+    }
+    assert_eq!(n, 64 * MIB);
+    drop(client);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn heads_are_limited() {
+    let world = World::new(edge::EdgeConfig { max_header_bytes: 8192, ..config() }).await;
+    let _app = world.running("m1").await;
+    let mut req = request("/");
+    req.headers_mut().insert("x-long", "x".repeat(20_000).parse().unwrap());
+    assert_eq!(world.ask(req).await.status, 431);
+    let mut req = request("/");
+    for n in 0..200 {
+        let name: http::HeaderName = format!("x-{n}").parse().unwrap();
+        req.headers_mut().insert(name, "1".parse().unwrap());
+    }
+    assert_eq!(world.ask(req).await.status, 431);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_silent_app_ends_in_504() {
+    let world = World::new(config()).await;
+    let app = world.running("m1").await;
+    world.hosts.change("m1", |r| {
+        let port = &mut r.services[0].ports.as_mut().unwrap()[0];
+        port.extra.insert("http_options".into(), serde_json::json!({"idle_timeout": 1}));
+    });
+    let answer = world.get("/gate").await;
+    assert_eq!((answer.status, &answer.text[..4]), (504, "UR04"));
+    assert_eq!(app.requests.load(SeqCst), 0, "and it is not asked twice");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_idle_machine_is_stopped_once_and_after_its_own_seconds() {
+    let world = World::new(config()).await;
+    let _app = world
+        .machine("m1", |s| {
+            s["autostop"] = true.into();
+            s["autostop_after_seconds"] = 0.into();
+        })
+        .await;
+    for round in 1..=5 {
+        assert_eq!(world.get("/").await.status, 200);
+        assert_eq!(world.hosts.called(round * 2).await.len(), round * 2);
+    }
+    assert_eq!(world.hosts.calls()[..4], ["wake m1", "stop m1", "wake m1", "stop m1"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_minimum_stays_up_and_a_refused_stop_is_undone() {
+    let config = edge::EdgeConfig { autostop_interval: Duration::from_millis(10), ..config() };
+    let world = World::new(config).await;
+    let tune = |s: &mut serde_json::Value| {
+        s["autostop"] = "suspend".into();
+        s["min_machines_running"] = 1.into();
+    };
+    for id in ["m1", "m2", "m3"] {
+        world.machine(id, tune).await;
+        world.hosts.bring_up(id).await;
+    }
+    world.hosts.called(2).await;
+    world.hosts.logged("suspend stops in this version").await;
+    for _ in 0..20 {
+        assert_eq!(world.get("/").await.status, 200);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(world.hosts.calls().len(), 2, "{:?}", world.hosts.calls());
+    world.hosts.refuse_stops();
+    let last = |n: u64| world.hosts.change(&format!("m{n}"), |r| {
+        r.services[0].min_machines_running = None;
+    });
+    (1..=3).for_each(last);
+    world.hosts.called(3).await;
+    assert_eq!(world.get("/").await.status, 200, "a refused stop lets requests in again");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn no_request_fails_however_autostop_races_with_it() {
+    let config = edge::EdgeConfig { autostop_interval: Duration::from_millis(1), ..config() };
+    let world = World::new(config).await;
+    let _app = world
+        .machine("m1", |s| {
+            s["autostop"] = true.into();
+            s["autostop_after_seconds"] = 0.into();
+        })
+        .await;
+    let client = async |seed: usize| {
+        let mut client = Client::new(world.edge).await;
+        for n in 0..60 {
+            let req = match n % 2 {
+                0 => request("/"),
+                _ => post("/sum", text("abc")),
+            };
+            let answer = client.ask(req).await;
+            assert_eq!(answer.status, 200, "client {seed} request {n}: {}", answer.text);
+            for _ in 0..(seed * 7 + n * 13) % 40 {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    join_all((0..4).map(client)).await;
+    assert!(world.hosts.calls().len() > 20, "{}", world.hosts.calls().len());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn stop_and_start_under_load_fail_no_request() {
+    let world = World::new(config()).await;
+    let app = world.running("m1").await;
+    let load = async |_| {
+        let mut client = Client::new(world.edge).await;
+        for n in 0..300 {
+            let answer = client.ask(request("/")).await;
+            assert_eq!(answer.status, 200, "request {n}: {}", answer.text);
+        }
+    };
+    let stops = async {
+        for round in 1..=10 {
+            while app.requests.load(SeqCst) < round * 100 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            world.hosts.take_down("m1");
+        }
+    };
+    tokio::join!(join_all((0..4).map(load)), stops);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn autostop_without_autostart_is_warned_of() {
+    let world = World::new(config()).await;
+    let _app = world
+        .machine("m1", |s| {
+            s["autostop"] = true.into();
+            s["autostart"] = false.into();
+        })
+        .await;
+    world.hosts.logged("autostop is on and autostart is off").await;
+    world.hosts.set("m1", RouteState::Unavailable, false);
+    assert_eq!(world.get("/").await.status, 503);
+    assert_eq!(world.hosts.logs().matches("autostop is on").count(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn stopping_finishes_what_is_in_flight() {
+    let world = World::new(config()).await;
+    let app = world.running("m1").await;
+    let slow = world.get("/gate");
+    let stop = async {
+        while app.inside.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        world.tasks.stop();
+        app.gate.notify_one();
+    };
+    let (answer, ()) = tokio::join!(slow, stop);
+    assert_eq!(answer.status, 200);
+    world.end().await;
+}

@@ -1,0 +1,155 @@
+//! Which idle machine the edge stops.
+//!
+//! Input is one group: the machines of one app, one set of services and one
+//! region that run. Two rules exist side by side and neither ever names a
+//! machine that has load, since a stop would cut off a client:
+//!
+//! - [`pass`]: Fly's rule (P029–P031): every interval at most one machine per
+//!   group, if the others can carry the load.
+//! - [`due`]: seconds per machine (G3): a machine that has been idle for its
+//!   own `after` is stopped, any number at a time.
+//!
+//! Both leave `keep` machines running.
+
+use std::time::Duration;
+
+/// A running machine of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Every service of it allows autostop. Several services on one machine
+    /// count as their most cautious (P032).
+    pub autostop: bool,
+    /// Requests and connections in flight.
+    pub load: u32,
+    /// Some service of it is at or over its soft limit.
+    pub over_soft: bool,
+    /// Time since it last had load; zero if it has load.
+    pub idle: Duration,
+    /// `autostop_after_seconds`, the longest of its services.
+    pub after: Option<Duration>,
+}
+
+impl Running {
+    fn stoppable(&self) -> bool {
+        self.autostop && self.load == 0
+    }
+}
+
+/// How many machines of a group must go on running: `min_machines_running`
+/// counts in the primary region only (P031).
+pub fn keep(min_machines_running: u32, in_primary_region: bool) -> usize {
+    if in_primary_region { min_machines_running as usize } else { 0 }
+}
+
+/// The machine that this pass of the interval rule stops, as an index: the one
+/// that has been idle longest. Machines with their own seconds are not its
+/// business, but they count as running.
+pub fn pass(group: &[Running], keep: usize) -> Option<usize> {
+    let over = group.iter().filter(|m| m.over_soft).count();
+    // One machine is stopped when it has no load; of several, one must remain
+    // beyond those that are over their soft limit, to take the next request.
+    let needed = if group.len() == 1 { 0 } else { over + 1 };
+    if group.len() <= needed.max(keep) {
+        return None;
+    }
+    let idle = group.iter().enumerate().filter(|(_, m)| m.stoppable() && m.after.is_none());
+    idle.max_by_key(|(i, m)| (m.idle, std::cmp::Reverse(*i))).map(|(i, _)| i)
+}
+
+/// The machines whose own seconds are over, longest idle first.
+pub fn due(group: &[Running], keep: usize) -> Vec<usize> {
+    let over = |m: &Running| m.stoppable() && m.after.is_some_and(|after| m.idle >= after);
+    let mut due: Vec<usize> = (0..group.len()).filter(|&i| over(&group[i])).collect();
+    due.sort_by_key(|&i| (std::cmp::Reverse(group[i].idle), i));
+    due.truncate(group.len().saturating_sub(keep));
+    due
+}
+
+/// When [`due`] can next name a machine, if nothing arrives meanwhile. A
+/// machine with load may become idle at once, so its whole `after` counts.
+pub fn next_due(group: &[Running], keep: usize) -> Option<Duration> {
+    if group.len() <= keep {
+        return None;
+    }
+    let timed = group.iter().filter(|m| m.autostop);
+    timed.filter_map(|m| Some(m.after?.saturating_sub(m.idle))).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: Running = Running {
+        autostop: true,
+        load: 0,
+        over_soft: false,
+        idle: Duration::from_secs(9),
+        after: None,
+    };
+
+    /// `n` machines of which `over` are over their soft limit.
+    fn group(n: usize, over: usize) -> Vec<Running> {
+        let busy = Running { load: 30, over_soft: true, idle: Duration::ZERO, ..IDLE };
+        (0..n).map(|i| if i < over { busy } else { IDLE }).collect()
+    }
+
+    #[test]
+    fn excess_machines_go_one_a_pass() {
+        // (n, over soft, keep) → does this pass stop one (Q001–Q004)?
+        for (n, over, keep, stops) in [
+            (3, 0, 0, true),
+            (2, 0, 0, true),
+            (1, 0, 0, true),
+            (3, 1, 0, true),
+            (3, 2, 0, false),
+            (2, 1, 0, false),
+            (1, 1, 0, false),
+            (1, 0, 1, false),
+            (4, 0, 3, true),
+            (3, 0, 3, false),
+            (0, 0, 0, false),
+        ] {
+            let stopped = pass(&group(n, over), keep);
+            assert_eq!(stopped.is_some(), stops, "n={n} over={over} keep={keep}");
+        }
+    }
+
+    #[test]
+    fn the_minimum_counts_in_the_primary_region_only() {
+        assert_eq!((keep(1, true), keep(1, false)), (1, 0));
+    }
+
+    #[test]
+    fn a_machine_with_load_or_without_autostop_is_never_named() {
+        let loaded = Running { load: 1, idle: Duration::ZERO, ..IDLE };
+        let fixed = Running { autostop: false, ..IDLE };
+        assert_eq!(pass(&[loaded, loaded], 0), None);
+        assert_eq!(pass(&[loaded, IDLE], 0), Some(1));
+        assert_eq!(pass(&[fixed], 0), None);
+        assert_eq!(pass(&[fixed, IDLE], 0), Some(1));
+        assert_eq!(pass(&[loaded], 0), None);
+    }
+
+    #[test]
+    fn the_longest_idle_goes_first() {
+        let long = Running { idle: Duration::from_secs(99), ..IDLE };
+        assert_eq!(pass(&[IDLE, long, IDLE], 0), Some(1));
+    }
+
+    #[test]
+    fn seconds_of_a_machine_stop_any_number_but_respect_the_minimum() {
+        let after = |idle, after| Running {
+            idle: Duration::from_secs(idle),
+            after: Some(Duration::from_secs(after)),
+            ..IDLE
+        };
+        let group = [after(5, 5), after(9, 5), after(4, 5), after(0, 0)];
+        assert_eq!(due(&group, 0), [1, 0, 3]);
+        assert_eq!(due(&group, 2), [1, 0]);
+        assert_eq!(due(&group, 4), [] as [usize; 0]);
+        assert_eq!(pass(&group, 0), None, "the interval rule leaves them alone");
+        let waiting = [after(4, 5), after(1, 5)];
+        assert_eq!(next_due(&waiting, 0), Some(Duration::from_secs(1)));
+        assert_eq!(next_due(&waiting, 2), None);
+    }
+}
