@@ -55,8 +55,7 @@ pub(crate) fn add_entropy(seed: &[u8]) -> rustix::io::Result<()> {
     info.buf[..len].copy_from_slice(&seed[..len]);
     info.buf_size = len as libc::c_int;
     info.entropy_count = info.buf_size * 8;
-    let device =
-        rustix::fs::open("/dev/urandom", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let device = rustix::fs::open("/dev/urandom", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     // SAFETY: both requests are documented in random(4); `info` has the layout
     // of `struct rand_pool_info` with `buf_size` valid bytes behind the header.
     let (added, reseeded) = unsafe {

@@ -53,7 +53,8 @@ fn write(path: &str, mode: u32, content: &[u8]) -> Result<(), String> {
         std::fs::create_dir_all(parent).map_err(cannot)?;
     }
     // Without waiting: the image may have a pipe of that name.
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(mode & 0o7777);
     let fd = rustix::fs::open(path, flags, mode).map_err(|err| cannot(err.into()))?;
     let mut file = std::fs::File::from(fd);

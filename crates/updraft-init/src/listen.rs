@@ -86,6 +86,7 @@ pub(crate) struct Listeners {
     looks: Vec<Instant>,
     /// Look at this interval: nothing announces changes.
     polled: Option<Duration>,
+    ended: bool,
 }
 
 impl Listeners {
@@ -104,6 +105,9 @@ impl Listeners {
     /// Something began or ceased to listen. However often it does, looks are
     /// at least as far apart as the shortest of [`LOOK_AGAIN`].
     pub(crate) fn announced(&mut self) {
+        if self.ended {
+            return;
+        }
         let now = Instant::now();
         let soon = self.looks.pop().unwrap_or(now + LOOK_AGAIN[0]).min(now + LOOK_AGAIN[0]);
         self.looks = vec![now + LOOK_AGAIN[2], now + LOOK_AGAIN[1], soon];
@@ -134,10 +138,18 @@ impl Listeners {
         self.changes(now)
     }
 
+    /// Nothing listens any more, and nothing will: what the host is to be told.
+    pub(crate) fn end(&mut self) -> Vec<(Listener, bool)> {
+        self.ended = true;
+        self.looks.clear();
+        self.changes(BTreeMap::new())
+    }
+
     fn changes(&mut self, now: BTreeMap<u16, bool>) -> Vec<(Listener, bool)> {
         let differs = |from: &BTreeMap<u16, bool>, to: &BTreeMap<u16, bool>, began| {
             let rows = from.iter().filter(|(port, reachable)| to.get(port) != Some(reachable));
-            rows.map(|(&port, &reachable)| (Listener { port, reachable }, began)).collect::<Vec<_>>()
+            rows.map(|(&port, &reachable)| (Listener { port, reachable }, began))
+                .collect::<Vec<_>>()
         };
         let mut changes = differs(&self.told, &now, false);
         changes.extend(differs(&now, &self.told, true));
@@ -167,7 +179,12 @@ mod tests {
         assert_eq!(rows.len(), 5);
         assert_eq!(
             rows[2],
-            Socket { address: Ipv4Addr::new(192, 168, 0, 2).into(), port: 80, state: 10, inode: 16411 }
+            Socket {
+                address: Ipv4Addr::new(192, 168, 0, 2).into(),
+                port: 80,
+                state: 10,
+                inode: 16411
+            }
         );
         assert_eq!(row("garbage"), None);
         assert_eq!(row("0: zz:1 00:0 0A 0 0 0 0 0 1"), None);

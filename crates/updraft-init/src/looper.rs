@@ -14,7 +14,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
-use wire::guest::{ExecId, LogSource, MAX_CHUNK, Main, Orders, Phase, ToGuest, ToHost, VERSION};
+use wire::guest::{
+    ExecId, Listener, LogSource, MAX_CHUNK, Main, Orders, Phase, ToGuest, ToHost, VERSION,
+};
 use wire::machines::Process;
 
 /// Bytes of log held before the orders say how many.
@@ -162,7 +164,8 @@ impl Looper {
         let look = self.listeners.next_look().filter(|_| !crowded);
         // Room for answers has come back since the host was last heard.
         let hear = (!crowded && self.port.may_read()).then(Instant::now);
-        let all = [main, self.execs.next_tick(), look, hear, self.power_off_at];
+        let speak = self.port.quiet_until();
+        let all = [main, self.execs.next_tick(), look, hear, speak, self.power_off_at];
         all.into_iter().flatten().min()
     }
 
@@ -185,14 +188,11 @@ impl Looper {
     /// Takes what the host says, as long as answers have room.
     fn hear(&mut self) {
         let mut messages = Vec::new();
-        while self.port.may_read() && !self.outbox.is_crowded() {
+        // While the host is away no room comes back, and only reading shows its return.
+        while self.port.may_read() && (!self.outbox.is_crowded() || self.port.is_away()) {
             self.port.read(&mut messages);
             for message in messages.drain(..) {
                 self.obey(message);
-            }
-            if self.port.take_hang_up() {
-                // What is said now would be taken for the next session's.
-                self.outbox.close_session();
             }
         }
     }
@@ -241,6 +241,7 @@ impl Looper {
 
     fn welcome(&mut self, session: u64) {
         self.execs.forget();
+        self.port.greeted();
         self.outbox.open_session(ToHost::Welcome {
             version: VERSION,
             session,
@@ -362,19 +363,26 @@ impl Looper {
     fn tick(&mut self) {
         let look = self.listeners.next_look().is_some_and(|at| at <= Instant::now());
         if look && !self.outbox.is_crowded() {
-            for (listener, began) in self.listeners.look() {
-                self.outbox.control(ToHost::Listening(listener, began));
-            }
+            let changes = self.listeners.look();
+            self.tell_listeners(changes);
         }
         self.execs.tick(&mut self.outbox);
         if let Some((ended, exit)) = self.main.as_mut().and_then(MainProcess::tick) {
             self.main = None;
+            let changes = self.listeners.end();
+            self.tell_listeners(changes);
             self.log(&main_process::epitaph(ended));
             if exit.oom {
                 self.log("The kernel killed it for want of memory");
             }
             self.phase = Phase::Exited(exit);
             self.outbox.last_word(ToHost::Exited(exit));
+        }
+    }
+
+    fn tell_listeners(&mut self, changes: Vec<(Listener, bool)>) {
+        for (listener, began) in changes {
+            self.outbox.control(ToHost::Listening(listener, began));
         }
     }
 

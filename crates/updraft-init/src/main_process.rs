@@ -1,11 +1,11 @@
 //! The main process: its start, its output, its end.
 
+use crate::exec::Stream;
 use crate::outbox::Outbox;
 use crate::signals::{self, Ended};
 use crate::spawn::{self, Launch};
 use crate::stream::{self, Got};
 use crate::users;
-use crate::exec::Stream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use wire::guest::{Exit, LogSource, Main, TermSize};

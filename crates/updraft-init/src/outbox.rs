@@ -127,7 +127,7 @@ impl Outbox {
     }
 
     /// Ends the session at hand: all but the log is void.
-    pub(crate) fn close_session(&mut self) {
+    fn close_session(&mut self) {
         self.control.clear();
         self.bulk.clear();
         self.bulk_held = 0;
@@ -284,7 +284,10 @@ mod tests {
         let mut logs = Logs::new(300);
         logs.push(LogSource::Stdout, &[b'a'; 100]);
         logs.push(LogSource::Stdout, &[b'b'; 200]);
-        assert_eq!(logs.pop().map(|(m, _)| m), Some(ToHost::Log(LogSource::Stdout, vec![b'a'; 100])));
+        assert_eq!(
+            logs.pop().map(|(m, _)| m),
+            Some(ToHost::Log(LogSource::Stdout, vec![b'a'; 100]))
+        );
         logs.push(LogSource::Stderr, b"c");
         assert_eq!(logs.pop().map(|(m, _)| m), Some(ToHost::LogDropped(200)));
         assert_eq!(logs.pop().map(|(m, _)| m), Some(ToHost::Log(LogSource::Stderr, b"c".to_vec())));

@@ -10,7 +10,11 @@ use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 use wire::guest::{ToGuest, codec::Decoder};
+
+/// How long a host that has just connected may take to greet.
+const GREETING: Duration = Duration::from_millis(250);
 
 /// The port, and what is known of it since the last edge.
 pub(crate) struct Port {
@@ -19,8 +23,10 @@ pub(crate) struct Port {
     decoder: Decoder,
     readable: bool,
     writable: bool,
-    /// The host's side was seen to be closed since the last greeting.
-    hung_up: bool,
+    /// The host's side is closed.
+    away: bool,
+    /// The host came back a moment ago and may be about to greet.
+    quiet_until: Option<Instant>,
     buffer: Vec<u8>,
 }
 
@@ -38,7 +44,8 @@ impl Port {
             decoder: Decoder::default(),
             readable: true,
             writable: true,
-            hung_up: false,
+            away: false,
+            quiet_until: None,
             buffer: vec![0; 32 * 1024],
         })
     }
@@ -64,11 +71,14 @@ impl Port {
 
     /// Takes one buffer of input and the messages that it completes.
     pub(crate) fn read(&mut self, messages: &mut Vec<ToGuest>) {
-        match rustix::io::read(&self.file, &mut self.buffer) {
-            Ok(0) => {
-                self.readable = false;
-                self.hung_up = true;
-            }
+        let got = rustix::io::read(&self.file, &mut self.buffer);
+        let away = got == Ok(0);
+        if self.away && !away {
+            self.quiet_until = Some(Instant::now() + GREETING);
+        }
+        self.away = away;
+        match got {
+            Ok(0) => self.readable = false,
             Ok(n) => self.decoder.feed(&self.buffer[..n], |message| messages.push(message)),
             Err(Errno::INTR) => {}
             // Anything else waits for the next edge, like "would block".
@@ -76,13 +86,30 @@ impl Port {
         }
     }
 
-    /// Whether the host has gone away since this was last asked.
-    pub(crate) fn take_hang_up(&mut self) -> bool {
-        std::mem::take(&mut self.hung_up)
+    /// Whether the host's side is closed.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away
+    }
+
+    /// The host has greeted: what is written now is for it.
+    pub(crate) fn greeted(&mut self) {
+        self.quiet_until = None;
+    }
+
+    /// Until when nothing is written. A host that has just connected takes what
+    /// comes before its greeting is answered for another session's and drops
+    /// it. It may also have greeted *before* the driver told of its coming (data
+    /// and news of the connection take different queues), so this ends by time.
+    pub(crate) fn quiet_until(&self) -> Option<Instant> {
+        self.quiet_until.filter(|_| !self.away)
     }
 
     /// Writes what the port takes now.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
+        if self.away || self.quiet_until.is_some_and(|until| Instant::now() < until) {
+            return 0;
+        }
+        self.quiet_until = None;
         while self.writable {
             match rustix::io::write(&self.file, bytes) {
                 Ok(n) if n > 0 => return n,

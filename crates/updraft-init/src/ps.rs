@@ -68,7 +68,13 @@ fn stat(text: &str) -> Option<Stat> {
         tail.split_ascii_whitespace().skip(1).map(|f| f.parse().unwrap_or(0)).collect();
     // Field numbers of proc(5), less the four that are cut off here.
     let field = |number: usize| fields.get(number - 4).copied();
-    Some(Stat { name, user: field(14)?, system: field(15)?, started: field(22)?, resident: field(24)? })
+    Some(Stat {
+        name,
+        user: field(14)?,
+        system: field(15)?,
+        started: field(22)?,
+        resident: field(24)?,
+    })
 }
 
 fn read(pid: i32, uptime: f64, sockets: &HashMap<u64, ListenSocket>) -> Option<Process> {
@@ -143,8 +149,10 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_anything() {
-        let text = "42 (a ) S (b) S 1 42 42 0 -1 4194560 100 0 0 0 7 3 0 0 20 0 1 0 5000 1000000 25 1844";
-        let want = Stat { name: "a ) S (b".into(), user: 7, system: 3, started: 5000, resident: 25 };
+        let text =
+            "42 (a ) S (b) S 1 42 42 0 -1 4194560 100 0 0 0 7 3 0 0 20 0 1 0 5000 1000000 25 1844";
+        let want =
+            Stat { name: "a ) S (b".into(), user: 7, system: 3, started: 5000, resident: 25 };
         assert_eq!(stat(text), Some(want));
         assert_eq!(stat("nonsense"), None);
     }

@@ -211,7 +211,9 @@ fn refusal(what: &str, program: &str, err: &std::io::Error) -> String {
         // The file was there a moment ago, so it is what the file asks for.
         Some(libc::ENOENT) => format!("{what} `{program}`: its interpreter or loader is missing"),
         Some(libc::ENOEXEC) => {
-            format!("{what} `{program}` is not executable: neither a program of this CPU nor a script")
+            format!(
+                "{what} `{program}` is not executable: neither a program of this CPU nor a script"
+            )
         }
         _ => format!("{what} `{program}` cannot be run: {err}"),
     }
@@ -232,9 +234,8 @@ mod tests {
 
     #[test]
     fn programs_are_found_as_a_shell_finds_them() {
-        let find = |program| {
-            find("entrypoint", program, "/usr/local/bin:/usr/bin:/bin:", "/srv", files)
-        };
+        let find =
+            |program| find("entrypoint", program, "/usr/local/bin:/usr/bin:/bin:", "/srv", files);
         for (program, want) in [
             ("sh", Ok("/bin/sh")),
             ("app", Ok("/usr/bin/app")),
@@ -261,7 +262,8 @@ mod tests {
         let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
         };
-        let env = environment(&own(&[("A", "1"), ("PATH", "/p")]), &own(&[("A", "2")]), &identity, true);
+        let env =
+            environment(&own(&[("A", "1"), ("PATH", "/p")]), &own(&[("A", "2")]), &identity, true);
         assert_eq!(env, own(&[("A", "2"), ("PATH", "/p"), ("HOME", "/h"), ("TERM", "xterm")]));
         let env = environment(&[], &[], &identity, false);
         assert_eq!(env, own(&[("HOME", "/h"), ("PATH", PATH)]));

@@ -19,7 +19,8 @@ fn header(bytes: u64) -> Vec<u8> {
 
 /// Makes `mib` of swap on the scratch disk and uses it.
 pub(crate) fn make(scratch: &OwnedFd, mib: u64) -> Result<(), String> {
-    let cannot = |what: &str, err: rustix::io::Errno| format!("cannot {what} {mib} MiB of swap: {err}");
+    let cannot =
+        |what: &str, err: rustix::io::Errno| format!("cannot {what} {mib} MiB of swap: {err}");
     let bytes = mib.saturating_mul(1 << 20);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(scratch, "swap", flags, Mode::from_raw_mode(0o600))

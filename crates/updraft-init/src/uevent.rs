@@ -51,7 +51,8 @@ impl Uevents {
         // SAFETY: the socket outlives the borrow, which ends with this function.
         let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(longest.subsec_nanos()) };
-        let _ = rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout));
+        let _ =
+            rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout));
         // The words are not read: they only say that looking again may pay.
         while socket.recv(&mut &mut [0u8; 16][..], 0).is_ok() {}
     }

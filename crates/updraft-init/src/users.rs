@@ -53,9 +53,8 @@ pub(crate) fn resolve(spec: &str, passwd_file: &str, group_file: &str) -> Result
     let number = user.parse::<u32>().ok();
     let entries = || passwd_file.lines().filter_map(passwd);
     // A name wins over a number, as in the engines.
-    let entry = entries()
-        .find(|e| e.name == user)
-        .or_else(|| entries().find(|e| Some(e.uid) == number));
+    let entry =
+        entries().find(|e| e.name == user).or_else(|| entries().find(|e| Some(e.uid) == number));
     let uid = match (&entry, number) {
         (Some(entry), _) => entry.uid,
         (None, Some(number)) => number,
@@ -118,8 +117,7 @@ mod tests {
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbroken\napp:x:1000:1001:An App:/home/app:/bin/sh\n\
                           1234:x:77:78::/n:/bin/sh\nnohome:x:5:6:::\n";
-    const GROUP: &str =
-        "root:x:0:\napp:x:1001:\nwww:x:33:other,app\nvideo:x:44:app\nfake:x:zz:app\nnew:x:9:apple\n";
+    const GROUP: &str = "root:x:0:\napp:x:1001:\nwww:x:33:other,app\nvideo:x:44:app\nfake:x:zz:app\nnew:x:9:apple\n";
 
     fn show(spec: &str) -> String {
         match resolve(spec, PASSWD, GROUP) {

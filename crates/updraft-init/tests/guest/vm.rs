@@ -14,7 +14,7 @@ use wire::guest::codec::{Decoder, encode};
 use wire::guest::*;
 
 /// How long anything may take under emulation on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(40);
 const EARLY: [&str; 4] = ["virtio_ring", "virtio", "virtio_mmio", "virtio_console"];
 const LATE: [&str; 7] =
     ["virtio_blk", "failover", "net_failover", "virtio_net", "virtio-rng", "squashfs", "overlay"];
@@ -126,6 +126,8 @@ pub(crate) struct Guest {
     stream: UnixStream,
     decoder: Decoder,
     inbox: VecDeque<ToHost>,
+    /// Pushed while something else was awaited.
+    aside: VecDeque<ToHost>,
     session: u64,
     /// Log so far.
     pub(crate) log: String,
@@ -178,6 +180,7 @@ impl Guest {
             stream,
             decoder: Decoder::default(),
             inbox: VecDeque::new(),
+            aside: VecDeque::new(),
             session: 0,
             log: String::new(),
             dropped: 0,
@@ -203,6 +206,7 @@ impl Guest {
         self.stream = UnixStream::connect(&self.socket).unwrap();
         self.decoder = Decoder::default();
         self.inbox.clear();
+        self.aside.clear();
         self.greet()
     }
 
@@ -268,7 +272,7 @@ impl Guest {
     pub(crate) fn until<T>(&mut self, mut want: impl FnMut(&ToHost) -> Option<T>) -> T {
         let began = Instant::now();
         loop {
-            let message = self.next();
+            let message = self.aside.pop_front().unwrap_or_else(|| self.next());
             if let Some(found) = want(&message) {
                 return found;
             }
@@ -320,13 +324,14 @@ impl Guest {
                 ToHost::ExecFailed(of, error) if of == id => {
                     return (Exit { code: -1, ..Exit::default() }, vec![], error);
                 }
-                _ => {}
+                other => self.aside.push_back(other),
             }
         }
     }
 
     /// Runs a shell line as root.
     pub(crate) fn shell(&mut self, id: ExecId, line: &str) -> (i32, String) {
+        println!("exec {id}: {line}");
         let exec = Exec { argv: argv(&["sh", "-c", line]), ..Exec::default() };
         let (exit, out, err) = self.exec(id, exec, b"");
         (exit.code, String::from_utf8(out).unwrap() + &err)
