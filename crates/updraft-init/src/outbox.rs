@@ -52,11 +52,18 @@ impl Logs {
     }
 
     fn push_chunk(&mut self, source: LogSource, chunk: &[u8]) {
-        if self.held + chunk.len() + ENTRY > self.limit {
-            self.dropped += chunk.len() as u64;
+        let room = self.limit.saturating_sub(self.held + ENTRY);
+        let (chunk, rest) = chunk.split_at(chunk.len().min(room));
+        if chunk.is_empty() {
+            self.dropped += rest.len() as u64;
             return;
         }
         self.mark_gap();
+        self.append(source, chunk);
+        self.dropped += rest.len() as u64;
+    }
+
+    fn append(&mut self, source: LogSource, chunk: &[u8]) {
         if let Some(Entry::Data(last, data)) = self.queue.back_mut()
             && *last == source
             && data.len() + chunk.len() <= MAX_CHUNK
@@ -282,15 +289,17 @@ mod tests {
     #[test]
     fn log_beyond_the_limit_is_dropped_and_counted_in_its_place() {
         let mut logs = Logs::new(300);
+        let log = |source, byte, len| Some(ToHost::Log(source, vec![byte; len]));
+        let pop = |logs: &mut Logs| logs.pop().map(|(message, _)| message);
         logs.push(LogSource::Stdout, &[b'a'; 100]);
-        logs.push(LogSource::Stdout, &[b'b'; 200]);
-        assert_eq!(
-            logs.pop().map(|(m, _)| m),
-            Some(ToHost::Log(LogSource::Stdout, vec![b'a'; 100]))
-        );
+        // What fits of it is kept: 300 less 164 held and 64 for an entry.
+        logs.push(LogSource::Stderr, &[b'b'; 200]);
+        logs.push(LogSource::Stdout, b"lost");
+        assert_eq!(pop(&mut logs), log(LogSource::Stdout, b'a', 100));
         logs.push(LogSource::Stderr, b"c");
-        assert_eq!(logs.pop().map(|(m, _)| m), Some(ToHost::LogDropped(200)));
-        assert_eq!(logs.pop().map(|(m, _)| m), Some(ToHost::Log(LogSource::Stderr, b"c".to_vec())));
+        assert_eq!(pop(&mut logs), log(LogSource::Stderr, b'b', 72));
+        assert_eq!(pop(&mut logs), Some(ToHost::LogDropped(132)));
+        assert_eq!(pop(&mut logs), log(LogSource::Stderr, b'c', 1));
         assert_eq!((logs.pop(), logs.held), (None, 0));
     }
 

@@ -295,18 +295,55 @@ fn orders_that_cannot_be_carried_out_say_why() {
 }
 
 #[test]
-fn a_process_that_wants_all_memory_is_reported_so() {
+fn a_main_process_killed_for_want_of_memory_is_reported_so() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 96);
     let mut greedy = orders("");
     greedy.main = Main {
-        argv: argv(&["awk", "BEGIN { s = sprintf(\"%4000000d\", 1); for (;;) a[i++] = s s }"]),
+        argv: argv(&[
+            "awk",
+            "BEGIN { s = sprintf(\"%9000000d\", 1); print \"big\"; fflush(); system(\"sleep 9999\") }",
+        ]),
         user: "app:extra".into(),
         tty: true,
         ..Main::default()
     };
     guest.run(greedy);
+    // Running out of memory for real takes an emulated kernel minutes of reading
+    // its page cache again and again; this asks for the same killer directly,
+    // which takes the biggest process.
+    while !guest.log.contains("big") {
+        guest.shell(1, "true");
+    }
+    guest.tell(&ToGuest::Exec(
+        2,
+        Exec { argv: argv(&["sh", "-c", "echo f > /proc/sysrq-trigger"]), ..Exec::default() },
+    ));
     assert_eq!(guest.exited(), Exit { code: 137, signal: 9, oom: true });
     assert!(guest.log.contains("Preparing to run: `awk BEGIN"), "{}", guest.log);
+    guest.power_off();
+}
+
+#[test]
+fn init_rests_while_nobody_is_connected() {
+    let Some(assets) = assets() else { return };
+    let mut guest = Guest::boot(assets, 96);
+    guest.run(orders("exec sleep 100000"));
+    // Ticks of CPU that init has used, and of time that has gone by.
+    let line = "cut -d' ' -f14,15 /proc/1/stat; cut -d' ' -f1 /proc/uptime";
+    let ticks = |guest: &mut Guest| {
+        let text = guest.shell(1, line).1;
+        let numbers: Vec<f64> = text.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        (numbers[0] + numbers[1], numbers[2] * 100.0)
+    };
+    let before = ticks(&mut guest);
+    guest.disconnect();
+    // Not waiting for anything: the point is that time passes.
+    std::thread::sleep(Duration::from_secs(2));
+    guest.connect();
+    let after = ticks(&mut guest);
+    let (used, passed) = (after.0 - before.0, after.1 - before.1);
+    println!("init used {used} of {passed} ticks");
+    assert!(used < passed / 4.0, "init used {used} of {passed} ticks");
     guest.power_off();
 }
