@@ -33,10 +33,9 @@ pub(crate) fn qemu(shape: &Shape) -> Result<Vec<String>, PortError> {
     let (accel, cpu) = match shape.accelerator {
         Accelerator::Kvm => ("kvm".to_owned(), "host"),
         // x86-64-v2; `-cpu max` was seen not to reach init in some machines.
-        Accelerator::Tcg => (
-            format!("tcg,thread=multi,tb-size={TB_MIB}"),
-            "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt",
-        ),
+        Accelerator::Tcg => {
+            (format!("tcg,thread=multi,tb-size={TB_MIB}"), "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt")
+        }
     };
     let mut args = Args::default();
     args.flag("-nodefaults").flag("-no-user-config");
@@ -45,7 +44,10 @@ pub(crate) fn qemu(shape: &Shape) -> Result<Vec<String>, PortError> {
     args.pair("-M", "microvm,acpi=on,rtc=on,isa-serial=on");
     args.pair("-accel", accel).pair("-cpu", cpu);
     args.pair("-smp", shape.vcpus.to_string()).pair("-m", shape.memory_mib.to_string());
-    args.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    args.pair(
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    );
     // A guest that is over stays, halted, until the daemon has read its last words.
     args.pair("-action", "reboot=shutdown,shutdown=pause");
     args.pair("-kernel", VMLINUZ).pair("-initrd", INITRAMFS);
@@ -70,8 +72,10 @@ pub(crate) fn qemu(shape: &Shape) -> Result<Vec<String>, PortError> {
 
 /// The kernel's command line.
 fn cmdline(shape: &Shape) -> Result<String, PortError> {
-    // `panic=-1`: a panic ends the VM at once instead of looping for ever.
-    let mut words = vec!["console=ttyS0".to_owned(), "quiet".into(), "panic=-1".into()];
+    // `panic=-1`: a panic ends the VM at once instead of looping for ever, and
+    // by triple fault: the kernel's other ways were seen to hang after a panic.
+    let fixed = ["console=ttyS0", "quiet", "panic=-1", "reboot=t"];
+    let mut words: Vec<String> = fixed.map(str::to_owned).into();
     if let (Accelerator::Tcg, Some(khz)) = (shape.accelerator, shape.tsc_khz) {
         // Without it about one emulated boot in twelve hangs on a busy host.
         words.push(format!("tsc_early_khz={khz}"));
@@ -79,13 +83,16 @@ fn cmdline(shape: &Shape) -> Result<String, PortError> {
     for word in &shape.kernel_args {
         if word.is_empty() || !word.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
             let problem = "not one word of visible ASCII characters without quotes";
-            return Err(PortError::plain(format!("kernel argument {word:?} is refused: {problem}")));
+            return Err(PortError::plain(format!(
+                "kernel argument {word:?} is refused: {problem}"
+            )));
         }
         words.push(word.clone());
     }
     let line = words.join(" ");
     if line.len() >= CMDLINE_MAX {
-        let problem = format!("kernel arguments make {} bytes, {CMDLINE_MAX} are too many", line.len());
+        let problem =
+            format!("kernel arguments make {} bytes, {CMDLINE_MAX} are too many", line.len());
         return Err(PortError::plain(problem));
     }
     Ok(line)
@@ -167,7 +174,7 @@ mod tests {
             -action reboot=shutdown,shutdown=pause
             -kernel /vm/vmlinuz
             -initrd /vm/initramfs
-            -append console=ttyS0 quiet panic=-1 tsc_early_khz=2596120 updraft.x=1
+            -append console=ttyS0 quiet panic=-1 reboot=t tsc_early_khz=2596120 updraft.x=1
             -chardev socket,id=qmp,fd=4,server=on,wait=off
             -mon chardev=qmp,mode=control
             -chardev ringbuf,id=console,size=65536

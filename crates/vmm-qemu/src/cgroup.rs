@@ -93,7 +93,9 @@ impl Cgroups {
         for tree in &self.trees {
             let dir = self.make_parent(tree)?.join(name);
             make_dir(&dir)?;
-            for (file, value) in tree.controllers.iter().flat_map(|c| settings(*c, tree.unified, limits)) {
+            for (file, value) in
+                tree.controllers.iter().flat_map(|c| settings(*c, tree.unified, limits))
+            {
                 write(&dir.join(file), &value)?;
             }
             join.push(dir.join("cgroup.procs"));
@@ -105,8 +107,9 @@ impl Cgroups {
     pub fn pids(&self, name: &str) -> Vec<u32> {
         let files = self.trees.iter().map(|tree| self.dir(tree, name).join("cgroup.procs"));
         let texts = files.filter_map(|file| fs::read_to_string(file).ok());
-        let mut pids: Vec<u32> =
-            texts.flat_map(|t| t.lines().filter_map(|l| l.parse().ok()).collect::<Vec<_>>()).collect();
+        let mut pids: Vec<u32> = texts
+            .flat_map(|t| t.lines().filter_map(|l| l.parse().ok()).collect::<Vec<_>>())
+            .collect();
         pids.sort_unstable();
         pids.dedup();
         pids
@@ -114,7 +117,8 @@ impl Cgroups {
 
     /// Names of all groups that are there.
     pub fn list(&self) -> Vec<String> {
-        let dirs = self.trees.iter().filter_map(|tree| fs::read_dir(tree.mount.join(&self.parent)).ok());
+        let dirs =
+            self.trees.iter().filter_map(|tree| fs::read_dir(tree.mount.join(&self.parent)).ok());
         let entries = dirs.flatten().flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
         let mut names: Vec<String> =
             entries.filter_map(|e| e.file_name().into_string().ok()).collect();
@@ -175,7 +179,8 @@ impl Cgroups {
         for controller in Controller::ALL {
             if !self.trees.iter().any(|t| t.controllers.contains(&controller)) {
                 let name = controller.name();
-                self.warnings.push(format!("no cgroup controller {name}: VMs run without {name} limits"));
+                self.warnings
+                    .push(format!("no cgroup controller {name}: VMs run without {name} limits"));
             }
         }
     }
@@ -217,7 +222,8 @@ fn trees(mountinfo: &str) -> Vec<Tree> {
     for (mount, kind, options) in mountinfo.lines().filter_map(cgroup_mount) {
         let offered = match kind {
             "cgroup" => options.replace(',', " "),
-            _ => fs::read_to_string(Utf8Path::new(mount).join("cgroup.controllers")).unwrap_or_default(),
+            _ => fs::read_to_string(Utf8Path::new(mount).join("cgroup.controllers"))
+                .unwrap_or_default(),
         };
         let has = |c: &Controller| offered.split_whitespace().any(|word| word == c.name());
         let controllers: Vec<_> = missing.iter().copied().filter(has).collect();
@@ -271,7 +277,8 @@ mod tests {
 
     #[test]
     fn version_one_trees_are_found_by_their_controllers() {
-        let found: Vec<_> = trees(V1).iter().map(|t| format!("{} {:?}", t.mount, t.controllers)).collect();
+        let found: Vec<_> =
+            trees(V1).iter().map(|t| format!("{} {:?}", t.mount, t.controllers)).collect();
         expect![[r#"
             /sys/fs/cgroup/cpu,cpuacct [Cpu]
             /sys/fs/cgroup/memory [Memory]
@@ -297,7 +304,8 @@ mod tests {
         let limits = Limits { cpu_weight: 100, cpu_quota: 2200, memory: 1 << 28, pids: 66 };
         let mut text = String::new();
         for unified in [false, true] {
-            for (file, value) in Controller::ALL.iter().flat_map(|c| settings(*c, unified, limits)) {
+            for (file, value) in Controller::ALL.iter().flat_map(|c| settings(*c, unified, limits))
+            {
                 text.push_str(&format!("{file} = {value}\n"));
             }
         }

@@ -95,9 +95,12 @@ pub fn find_qemu(given: Option<&Utf8Path>) -> Result<Utf8PathBuf, PortError> {
     }
     let dirs = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/libexec"];
     let names = ["qemu-system-x86_64", "qemu-kvm"];
-    let mut paths = dirs.iter().flat_map(|dir| names.iter().map(move |n| Utf8Path::new(dir).join(n)));
+    let mut paths =
+        dirs.iter().flat_map(|dir| names.iter().map(move |n| Utf8Path::new(dir).join(n)));
     paths.find(|path| is_program(path)).ok_or_else(|| {
-        PortError::plain("there is no qemu-system-x86_64; install it with: apt install qemu-system-x86")
+        PortError::plain(
+            "there is no qemu-system-x86_64; install it with: apt install qemu-system-x86",
+        )
     })
 }
 

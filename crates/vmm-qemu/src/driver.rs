@@ -66,7 +66,8 @@ impl QemuHypervisor {
         let version = qemu_version(&config.qemu)?;
         // The jail has no alternatives or other links of the host.
         let resolved = config.qemu.canonicalize_utf8();
-        config.qemu = resolved.map_err(|err| PortError::new(format!("find {}", config.qemu), err))?;
+        config.qemu =
+            resolved.map_err(|err| PortError::new(format!("find {}", config.qemu), err))?;
         let cgroups = Cgroups::detect(&config.instance);
         let inner = Inner {
             config,
@@ -157,7 +158,8 @@ impl Inner {
     }
 
     async fn start(&self, dir: &BootDir, spec: BootSpec) -> Result<Vm, PortError> {
-        let failed = |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
+        let failed =
+            |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
         dir.create().map_err(|err| failed("make directory", err))?;
         let cgroups = self.cgroups.create(&dir.name(), self.limits(&spec));
         let cgroups = cgroups.map_err(|err| failed("make cgroups", err))?;
@@ -195,7 +197,8 @@ impl Inner {
 
     /// Takes a VM that runs, by its directory.
     async fn attach(&self, dir: &BootDir) -> Result<Vm, PortError> {
-        let failed = |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
+        let failed =
+            |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
         let Some((pid, handle)) = dir.process() else {
             return Err(PortError::plain(format!("VM {} does not run", dir.name())));
         };
@@ -208,7 +211,8 @@ impl Inner {
         let log = Log::of(pid).map_err(|err| failed("open the log", err))?;
         let connected = async { Qmp::open(dir.connect(QMP)?).await };
         let qmp = tokio::time::timeout(ADOPT_WITHIN, connected).await;
-        let qmp = qmp.map_err(|_| PortError::plain(format!("the monitor of {} is silent", dir.name())))?;
+        let qmp =
+            qmp.map_err(|_| PortError::plain(format!("the monitor of {} is silent", dir.name())))?;
         let qmp = qmp.map_err(|err| failed("talk to the monitor", err))?;
         self.watch(dir.boot, Launched { pid, handle, log }, qmp, agent)
     }
@@ -235,7 +239,11 @@ impl Inner {
         let dirs = dirs.map_err(|err| PortError::new(format!("read {run_dir}"), err))?;
         let mut found: Vec<_> = dirs
             .iter()
-            .map(|dir| FoundVm { machine: dir.machine, boot: dir.boot, alive: dir.process().is_some() })
+            .map(|dir| FoundVm {
+                machine: dir.machine,
+                boot: dir.boot,
+                alive: dir.process().is_some(),
+            })
             .collect();
         for (machine, boot) in self.cgroups.list().iter().filter_map(|n| bootdir::parse_name(n)) {
             if !found.iter().any(|vm| vm.boot == boot) {

@@ -83,7 +83,10 @@ impl Kernel {
     /// needed.
     pub fn load_order(&self) -> Result<Vec<Module>, PortError> {
         load_order(&self.list("modules.dep")?, &self.list("modules.builtin")?).map_err(|missing| {
-            PortError::plain(format!("kernel {} has no {missing}, guests cannot boot it", self.release))
+            PortError::plain(format!(
+                "kernel {} has no {missing}, guests cannot boot it",
+                self.release
+            ))
         })
     }
 
@@ -100,7 +103,8 @@ impl Kernel {
             _ => return fs::read(&path).map_err(|err| PortError::new(format!("read {path}"), err)),
         };
         let output = Command::new(tool).args(["-dc", path.as_str()]).output();
-        let output = output.map_err(|err| PortError::new(format!("uncompress {path} with {tool}"), err))?;
+        let output =
+            output.map_err(|err| PortError::new(format!("uncompress {path} with {tool}"), err))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             return Err(PortError::new(format!("uncompress {path} with {tool}"), said));

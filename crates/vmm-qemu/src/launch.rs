@@ -71,10 +71,12 @@ pub(crate) fn launch(
     spec: &BootSpec,
     cgroups: Vec<camino::Utf8PathBuf>,
 ) -> Result<Launched, PortError> {
-    let failed = |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
+    let failed =
+        |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
     let root = open(&spec.root, OFlags::RDONLY)?;
     let scratch = open(&spec.scratch, OFlags::RDWR)?;
-    let file_size = rustix::fs::fstat(&scratch).map_err(|err| failed("measure scratch disk", err.into()))?;
+    let file_size =
+        rustix::fs::fstat(&scratch).map_err(|err| failed("measure scratch disk", err.into()))?;
     let agent = dir.listen(AGENT).map_err(|err| failed("make agent socket", err))?;
     let qmp = dir.listen(QMP).map_err(|err| failed("make monitor socket", err))?;
     let message = jail::Spec {
@@ -111,8 +113,12 @@ fn start(
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<Launched> {
     let log = Log::new()?;
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
     // Sent before it starts: it never waits for us.
     jail::send(&ours, message, fds)?;
     let child = Command::new(&config.jail.launcher)

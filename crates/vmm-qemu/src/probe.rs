@@ -61,7 +61,9 @@ pub async fn probe(
     }
     let with_kvm = QemuConfig { accelerator: Accelerator::Kvm, ..config.clone() };
     let probed = match boots(&with_kvm, cache, deadline).await? {
-        Ok(()) => Probed { accelerator: Accelerator::Kvm, reason: "a guest booted with KVM".into() },
+        Ok(()) => {
+            Probed { accelerator: Accelerator::Kvm, reason: "a guest booted with KVM".into() }
+        }
         Err(why) => Probed { accelerator: Accelerator::Tcg, reason: why },
     };
     let text = serde_json::to_vec_pretty(&Remembered { key, probed: probed.clone() });
@@ -85,7 +87,12 @@ fn remembered(file: &Utf8Path, key: &str) -> Option<Probed> {
 
 fn key(config: &QemuConfig, kernel: &Kernel) -> Result<String, PortError> {
     let host = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    Ok(format!("qemu {} kernel {} boot {}", qemu_version(&config.qemu)?, kernel.release, host.trim()))
+    Ok(format!(
+        "qemu {} kernel {} boot {}",
+        qemu_version(&config.qemu)?,
+        kernel.release,
+        host.trim()
+    ))
 }
 
 /// Whether a guest boots with `config` as it is; the inner error says why not.

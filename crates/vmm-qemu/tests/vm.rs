@@ -60,7 +60,8 @@ fn assert_jailed(world: &World, pid: u32) {
     assert_root(world, pid);
     assert_descriptors(pid);
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let ours = groups.lines().filter(|l| l.contains(&format!("updraft-{}/", world.config.instance)));
+    let ours =
+        groups.lines().filter(|l| l.contains(&format!("updraft-{}/", world.config.instance)));
     assert!(ours.count() >= 1, "{groups}");
 }
 
@@ -82,7 +83,10 @@ fn assert_root(world: &World, pid: u32) {
     assert!(!fs::exists(inside).unwrap(), "no machine's files, not even its own");
     // A write as root from outside fails for the mount, whoever asks.
     for path in ["x", "usr/x", "dev/x", "vm/vmlinuz"] {
-        let refused = fs::OpenOptions::new().append(true).create(true).open(format!("/proc/{pid}/root/{path}"));
+        let refused = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(format!("/proc/{pid}/root/{path}"));
         assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{path}");
     }
 }

@@ -21,12 +21,8 @@ pub(crate) fn send(socket: impl AsFd, spec: &Spec, fds: &[BorrowedFd<'_>]) -> io
     if bytes.len() > MAX_BYTES || !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::other("the description of the VM is too long"));
     }
-    let sent = rustix::net::sendmsg(
-        socket,
-        &[IoSlice::new(&bytes)],
-        &mut control,
-        SendFlags::NOSIGNAL,
-    )?;
+    let sent =
+        rustix::net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
     if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 

@@ -124,7 +124,8 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<std::convert::Infalli
 /// that nobody knows of must not go on.
 fn register(dir: &Utf8Path, parent: &str) -> Result<(), Problem> {
     rustix::process::setsid().attempt("begin a session")?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).attempt("follow the parent")?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .attempt("follow the parent")?;
     let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
     if now.as_deref() != Some(parent) {
         return Err(Problem("the daemon has gone".into()));
@@ -138,7 +139,11 @@ fn placed(fds: Vec<OwnedFd>, lock: OwnedFd, tap: bool) -> Result<Vec<(OwnedFd, F
     let mut targets = vec![Fd::Agent, Fd::Qmp, Fd::Root, Fd::Scratch];
     targets.extend(tap.then_some(Fd::Tap));
     if fds.len() != targets.len() {
-        return Err(Problem(format!("{} descriptors came instead of {}", fds.len(), targets.len())));
+        return Err(Problem(format!(
+            "{} descriptors came instead of {}",
+            fds.len(),
+            targets.len()
+        )));
     }
     let pairs = fds.into_iter().zip(targets).chain([(lock, Fd::UidLock)]);
     let moved = pairs.map(|(fd, target)| {
@@ -152,9 +157,8 @@ fn placed(fds: Vec<OwnedFd>, lock: OwnedFd, tap: bool) -> Result<Vec<(OwnedFd, F
 fn install(descriptors: Vec<(OwnedFd, Fd)>, null: &fs::File) -> Result<(), Problem> {
     // First of all, so that what is installed below stays open.
     // SAFETY: plain system call without pointers; it only marks descriptors.
-    let marked = unsafe {
-        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    };
+    let marked =
+        unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if marked != 0 {
         return Err(io::Error::last_os_error()).attempt("close what the VM must not hold");
     }

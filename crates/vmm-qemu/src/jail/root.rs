@@ -15,10 +15,8 @@ const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx3
 /// is. Returns the group that may use `/dev/kvm`, if that is shown and its
 /// group is what opens it.
 pub(super) fn enter(boot_dir: &Utf8Path, spec: &Spec) -> Result<Option<u32>, Problem> {
-    let spaces = UnshareFlags::NEWNS
-        | UnshareFlags::NEWNET
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWUTS;
+    let spaces =
+        UnshareFlags::NEWNS | UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     // SAFETY: the descriptor table is not unshared, and there is one thread.
     unsafe { rustix::thread::unshare_unsafe(spaces) }.attempt("enter new namespaces")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
@@ -26,11 +24,21 @@ pub(super) fn enter(boot_dir: &Utf8Path, spec: &Spec) -> Result<Option<u32>, Pro
     let root = boot_dir.join("root");
     fs::create_dir(&root).attempt("make the root directory")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    rustix::mount::mount("tmpfs", root.as_str(), "tmpfs", flags, c"size=1m,nr_inodes=512,mode=0755")
-        .attempt("mount the private root")?;
+    rustix::mount::mount(
+        "tmpfs",
+        root.as_str(),
+        "tmpfs",
+        flags,
+        c"size=1m,nr_inodes=512,mode=0755",
+    )
+    .attempt("mount the private root")?;
     show_system(&root, &spec.program)?;
     for (host, inside) in &spec.files {
-        bind(host, &inner(&root, inside), MountFlags::NOEXEC | MountFlags::NODEV | MountFlags::RDONLY)?;
+        bind(
+            host,
+            &inner(&root, inside),
+            MountFlags::NOEXEC | MountFlags::NODEV | MountFlags::RDONLY,
+        )?;
     }
     let kvm_group = show_devices(&root, spec.kvm)?;
     switch(&root)?;
@@ -83,7 +91,8 @@ fn bind(host: &Utf8Path, target: &Utf8Path, flags: MountFlags) -> Result<(), Pro
         fs::create_dir_all(parent).attempt(format_args!("make {parent}"))?;
         fs::File::create(target).attempt(format_args!("make {target}"))?;
     }
-    rustix::mount::mount_bind(host.as_str(), target.as_str()).attempt(format_args!("show {host}"))?;
+    rustix::mount::mount_bind(host.as_str(), target.as_str())
+        .attempt(format_args!("show {host}"))?;
     let flags = flags | MountFlags::BIND | MountFlags::NOSUID;
     rustix::mount::mount_remount(target.as_str(), flags, "").attempt(format_args!("protect {host}"))
 }

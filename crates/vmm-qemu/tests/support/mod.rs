@@ -176,7 +176,9 @@ impl Drop for World {
         let vms = std::fs::read_dir(&self.config.run_dir).into_iter().flatten().flatten();
         for boot in vms.flat_map(|m| std::fs::read_dir(m.path()).into_iter().flatten().flatten()) {
             let pid = std::fs::read_to_string(boot.path().join("pid")).unwrap_or_default();
-            let Some(pid) = pid.split(' ').next().and_then(|p| p.parse::<i32>().ok()) else { continue };
+            let Some(pid) = pid.split(' ').next().and_then(|p| p.parse::<i32>().ok()) else {
+                continue;
+            };
             let name = boot.file_name().into_string().unwrap();
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             if String::from_utf8_lossy(&command).contains(&name) {
@@ -228,12 +230,13 @@ pub(crate) async fn kill_all(driver: &QemuHypervisor) {
 /// Kernel and busybox guest, made once per test program.
 fn made_guest() -> &'static GuestImage {
     static GUEST: OnceLock<(tempfile::TempDir, GuestImage)> = OnceLock::new();
-    &GUEST.get_or_init(|| {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = Utf8Path::from_path(temp.path()).unwrap().to_owned();
-        (temp, make_guest(&dir))
-    })
-    .1
+    &GUEST
+        .get_or_init(|| {
+            let temp = tempfile::tempdir().unwrap();
+            let dir = Utf8Path::from_path(temp.path()).unwrap().to_owned();
+            (temp, make_guest(&dir))
+        })
+        .1
 }
 
 fn make_guest(dir: &Utf8Path) -> GuestImage {
