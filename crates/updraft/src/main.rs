@@ -1,2 +1,87 @@
 //! The one binary: daemon and command line.
-fn main() {}
+
+mod daemon;
+mod doctor;
+mod down;
+mod settings;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use settings::SettingArgs;
+use std::process::ExitCode;
+
+/// Launch apps as fast VMs on your own hosts
+#[derive(Debug, Parser)]
+#[command(name = "updraft", version, disable_help_subcommand = true)]
+struct Updraft {
+    #[command(flatten)]
+    global: cli::GlobalArgs,
+    #[command(subcommand)]
+    command: Top,
+}
+
+#[derive(Debug, Subcommand)]
+enum Top {
+    /// Start the platform on this machine: API, worker and edge in one process
+    ///
+    /// Runs until SIGTERM or SIGINT. The machines go on running after that, and
+    /// the next `updraft up` with the same data directory takes them over;
+    /// `updraft down` stops them as well.
+    Up(SettingArgs),
+    /// Stop the platform on this machine and all its VMs
+    ///
+    /// What should run is remembered: the next `updraft up` starts it again.
+    Down(SettingArgs),
+    /// Check whether this machine can run the platform, and name each remedy
+    Doctor(SettingArgs),
+    #[command(flatten)]
+    Cli(cli::Command),
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == vmm_qemu::jail::SUBCOMMAND) {
+        vmm_qemu::jail::main(args);
+    }
+    // Usage errors end the process here with exit code 2.
+    let matches = Updraft::command().get_matches();
+    let parsed = match Updraft::from_arg_matches(&matches) {
+        Ok(parsed) => parsed,
+        Err(err) => err.exit(),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(err) => {
+            eprintln!("Error: Cannot start\nCaused by: start the runtime: {err}");
+            return ExitCode::FAILURE;
+        }
+    };
+    ExitCode::from(runtime.block_on(run(parsed)))
+}
+
+async fn run(parsed: Updraft) -> u8 {
+    let vars: std::collections::BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let outcome = match parsed.command {
+        Top::Up(args) => daemon::up(&args, &vars).await,
+        Top::Down(args) => down::down(&args, &vars).await,
+        Top::Doctor(args) => doctor::doctor(&args, &vars).await,
+        Top::Cli(command) => {
+            let no_color = vars.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let mut env = cli::CliEnv {
+                cwd: std::env::current_dir().unwrap_or_default(),
+                rng: rt::Rng::from_os(),
+                ui: cli::Ui::stdio(no_color),
+                vars,
+            };
+            return cli::run(&parsed.global, command, Updraft::command(), &mut env).await;
+        }
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(err) => {
+            eprint!("{}", err.render());
+            err.kind.code()
+        }
+    }
+}

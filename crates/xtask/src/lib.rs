@@ -1,1 +1,12 @@
-//! tidy (arrows, sizes, headers), and the picture of the crates held against cargo metadata.
+//! tidy: the house rules that a compiler does not check. Run as tests.
+
+#[cfg(test)]
+mod arrows;
+#[cfg(test)]
+mod files;
+
+#[cfg(test)]
+fn root() -> std::path::PathBuf {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("crates/xtask is two below the root").into()
+}

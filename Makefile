@@ -1,0 +1,23 @@
+# The commands of a newcomer. Each does its own set-up; see README.md.
+
+.PHONY: setup demo test bench build clean
+
+setup: ## Install the distribution packages that are missing
+	@scripts/setup
+
+build: setup
+	cargo build --release --locked
+
+demo: build ## Tell the story: two apps, idle stop, cold request, kill -9
+	@scripts/demo
+
+test: setup ## Format, lints, and all tests with real VMs
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --locked
+
+bench: build ## Measure starts and requests beside bare QEMU
+	@bench/run
+
+clean: ## Remove what was built
+	cargo clean

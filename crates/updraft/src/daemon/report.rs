@@ -1,0 +1,75 @@
+//! What the daemon says when it is ready, and the command line's config.
+
+use super::Running;
+use crate::settings::Settings;
+use cli::config::{self, ConfigFile};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+/// What was found and where things are; its first line says that it is ready.
+pub(super) fn ready(settings: &Settings, running: &Running) -> String {
+    let mut text = format!("Updraft {} is ready\n", env!("CARGO_PKG_VERSION"));
+    let mut line = |name: &str, value: &str| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {name:<12} {value}");
+    };
+    line("api", &format!("http://{}", running.api));
+    for edge in &running.edge {
+        let domain = settings.domains.first().map_or("localhost", String::as_str);
+        line("edge", &format!("http://{edge} (apps at http://<app>.{domain}:{})", edge.port()));
+    }
+    line("accelerator", &format!("{} ({})", running.accelerator, running.reason));
+    line("hypervisor", &running.hypervisor);
+    line("kernel", &running.kernel);
+    line("memory", &format!("{} MiB for machines", settings.memory_mib));
+    line("data", settings.data_dir.as_str());
+    line("token", settings.admin_token_file.as_str());
+    if let Some(path) = &running.cli_config {
+        line("cli config", path);
+    }
+    let machines: Vec<String> =
+        running.machines.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    if !machines.is_empty() {
+        line("machines", &machines.join(", "));
+    }
+    for weakness in &running.weaknesses {
+        line("note", weakness);
+    }
+    text
+}
+
+/// Writes the command line's config if there is none, or if it is one of an
+/// earlier start of this API. Returns its path if it fits this daemon.
+pub(super) fn write_cli_config(
+    settings: &Settings,
+    vars: &BTreeMap<String, String>,
+    api: SocketAddr,
+    token: &str,
+) -> Option<String> {
+    if !settings.write_cli_config {
+        return None;
+    }
+    let path = config::path(vars)?;
+    let shown = path.display().to_string();
+    let wanted = ConfigFile { api: Some(format!("http://{api}")), token: Some(token.into()) };
+    match config::read(&path) {
+        Ok(Some(found)) if found == wanted => return Some(shown),
+        Ok(Some(found)) if found.api != wanted.api => {
+            tracing::info!(path = shown, "the command line's config is for another API; left alone");
+            return None;
+        }
+        Ok(_) => {}
+        Err(err) => {
+            tracing::warn!(error = rt::chain(&err), "cannot read the command line's config");
+            return None;
+        }
+    }
+    match config::write(&path, &wanted) {
+        Ok(()) => Some(shown),
+        Err(err) => {
+            tracing::warn!(error = rt::chain(&err), "cannot write the command line's config");
+            None
+        }
+    }
+}

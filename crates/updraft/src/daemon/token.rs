@@ -1,0 +1,52 @@
+//! The admin token: in its file, or made and written there.
+
+use camino::Utf8Path;
+use cli::CliError;
+
+/// Bytes of chance in a token.
+const BYTES: usize = 32;
+
+/// Reads the token; makes it, readable by its owner only, if there is no file.
+pub(super) fn read_or_make(path: &Utf8Path, rng: &rt::Rng) -> Result<String, CliError> {
+    let failed = |what: &str| CliError::failed(format!("Cannot {what} the admin token {path}"));
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let token = text.trim();
+            let usable = token.len() >= 16 && token.bytes().all(|b| b.is_ascii_graphic());
+            // A comma separates tokens in a header.
+            return if usable && !token.contains(',') {
+                Ok(token.to_owned())
+            } else {
+                let why = "A token is one word of at least 16 visible characters without commas";
+                Err(failed("use").because(why).hint("Delete the file to have one made."))
+            };
+        }
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
+        Err(err) => return Err(failed("read").because_of(&err)),
+    }
+    // Not `fm…`: clients take those for macaroons and decode them.
+    let hex: String = rng.bytes(BYTES).iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = format!("updraft_{hex}");
+    let text = format!("{token}\n");
+    rt::fs::write_atomic(path.as_std_path(), text.as_bytes(), 0o600)
+        .map_err(|err| failed("write").because_of(&err))?;
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_token_is_made_once_and_kept_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(dir.path()).unwrap().join("token");
+        let rng = rt::Rng::seeded(1);
+        let token = read_or_make(&path, &rng).unwrap();
+        assert_eq!(read_or_make(&path, &rng).unwrap(), token);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&path, "short\n").unwrap();
+        assert!(read_or_make(&path, &rng).unwrap_err().render().contains("16 visible"));
+    }
+}

@@ -1,0 +1,151 @@
+//! The outer worlds of a host, made from the settings.
+
+use crate::settings::{Settings, WantedAccelerator};
+use async_trait::async_trait;
+use camino::Utf8Path;
+use host_linux::{LinuxNetwork, NetworkConfig, ScratchDisks};
+use oci::{Credentials, OciConfig, OciImages};
+use rt::{Clock, Rng};
+use std::sync::Arc;
+use std::time::Duration;
+use vmm_qemu::kernel::{self, Kernel};
+use vmm_qemu::probe::{Probed, probe};
+use vmm_qemu::{Accelerator, GuestImage, JailConfig, QemuConfig, QemuHypervisor, initramfs};
+use worker::ports::{Disks, PortError};
+use worker::{HostConfig, Ports};
+
+/// pid 1 of every guest, carried along.
+const INIT: &[u8] = include_bytes!(env!("UPDRAFT_INIT"));
+/// From QEMU's process to its first answer.
+const QEMU_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The outer worlds, and what was found out about them.
+pub(super) struct World {
+    pub(super) ports: Ports,
+    pub(super) kernel: Kernel,
+    pub(super) probed: Probed,
+    /// What isolates VMs less than it could on this host.
+    pub(super) weaknesses: Vec<String>,
+}
+
+/// Makes everything: finds QEMU and a kernel, prepares the guest image, probes
+/// the accelerator, opens network, images and disks.
+pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<World, PortError> {
+    let cache = settings.data_dir.join("guest");
+    make_dir(&cache)?;
+    let kernel = kernel::find()?;
+    let guest = initramfs::prepare(&cache, &kernel, INIT)?;
+    let mut config = qemu_config(settings, guest)?;
+    let probed = match settings.accelerator {
+        WantedAccelerator::Auto => {
+            probe(&config, &kernel, &cache, settings.probe_deadline).await?
+        }
+        WantedAccelerator::Only(accelerator) => {
+            Probed { accelerator, reason: "the settings say so".into() }
+        }
+    };
+    config.accelerator = probed.accelerator;
+    let hypervisor = QemuHypervisor::open(config)?;
+    let weaknesses = hypervisor.isolation_report();
+    let images = OciImages::open(image_config(settings)?, clock.clone())?;
+    let disks = ScratchDisks::open(&settings.data_dir.join("scratch"))?;
+    let ports = Ports {
+        hypervisor: Arc::new(hypervisor),
+        network: Arc::new(LinuxNetwork::open(network_config(settings))?),
+        images: Arc::new(images),
+        disks: Arc::new(Scratch(disks)),
+        clock: clock.clone(),
+        rng: Rng::from_os(),
+    };
+    Ok(World { ports, kernel, probed, weaknesses })
+}
+
+/// Settings of the QEMU driver; the accelerator is still to be found out.
+pub(crate) fn qemu_config(
+    settings: &Settings,
+    guest: GuestImage,
+) -> Result<QemuConfig, PortError> {
+    let exe = std::env::current_exe().map_err(|err| PortError::new("find this program", err))?;
+    let exe = camino::Utf8PathBuf::from_path_buf(exe)
+        .map_err(|path| PortError::plain(format!("path of this program is not UTF-8: {path:?}")))?;
+    Ok(QemuConfig {
+        run_dir: settings.data_dir.join("vms"),
+        instance: format!("updraft-{}", host_linux::Tag::for_data_dir(&settings.data_dir)),
+        qemu: vmm_qemu::config::find_qemu(settings.qemu.as_deref())?,
+        guest,
+        accelerator: Accelerator::Tcg,
+        jail: JailConfig::new(exe),
+        start_deadline: QEMU_DEADLINE,
+    })
+}
+
+pub(crate) fn network_config(settings: &Settings) -> NetworkConfig {
+    NetworkConfig {
+        masquerade: settings.masquerade,
+        block_egress: settings.block_egress.clone(),
+        mtu: u32::from(settings.mtu),
+        ..NetworkConfig::new(&settings.data_dir, settings.ipv4_pool)
+    }
+}
+
+fn image_config(settings: &Settings) -> Result<OciConfig, PortError> {
+    let credentials = match &settings.registry_auth_file {
+        Some(path) => Credentials::from_auth_file(path)?,
+        None => Credentials::default(),
+    };
+    Ok(OciConfig {
+        credentials,
+        compression: settings.image_compression,
+        pull_deadline: settings.image_deadline,
+        ..OciConfig::new(settings.data_dir.join("images"))
+    })
+}
+
+pub(super) fn host_config(settings: &Settings) -> HostConfig {
+    HostConfig {
+        host: settings.host_id,
+        region: settings.region.to_string(),
+        data_dir: settings.data_dir.clone(),
+        pool: settings.ipv4_pool,
+        mtu: settings.mtu,
+        memory_mib: settings.memory_mib,
+        cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+        nameservers: match settings.nameservers.is_empty() {
+            true => host_nameservers(),
+            false => settings.nameservers.clone(),
+        },
+        boot_deadline: settings.boot_deadline,
+        image_deadline: settings.image_deadline,
+    }
+}
+
+/// The host's own name servers. A resolver on loopback (systemd's) cannot be
+/// reached from a guest; the file behind it names the real ones.
+fn host_nameservers() -> Vec<String> {
+    let of = |path: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let servers = text.lines().filter_map(|line| line.strip_prefix("nameserver"));
+        let reachable = servers.map(str::trim).filter(|server| {
+            server.parse::<std::net::IpAddr>().is_ok_and(|address| !address.is_loopback())
+        });
+        reachable.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let own = of("/etc/resolv.conf");
+    if own.is_empty() { of("/run/systemd/resolve/resolv.conf") } else { own }
+}
+
+pub(super) fn make_dir(path: &Utf8Path) -> Result<(), PortError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|err| PortError::new(format!("make directory {path}"), err))
+}
+
+/// `worker::Disks` on the scratch disks of `host-linux`.
+struct Scratch(ScratchDisks);
+
+#[async_trait]
+impl Disks for Scratch {
+    async fn create(&self, path: &Utf8Path, bytes: u64) -> Result<(), PortError> {
+        self.0.create(path, bytes).await.map(drop)
+    }
+}

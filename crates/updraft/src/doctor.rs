@@ -1,0 +1,45 @@
+//! `updraft doctor`: whether this machine can run the platform.
+
+use crate::daemon::world_network_config;
+use crate::settings::{SettingArgs, Settings};
+use cli::CliError;
+use std::collections::BTreeMap;
+use worker::checks::{Check, Finding};
+
+/// Prints every check with what was found, and remedies where something is to
+/// be done. Exit code 1 if machines cannot run.
+pub(crate) async fn doctor(
+    args: &SettingArgs,
+    vars: &BTreeMap<String, String>,
+) -> Result<u8, CliError> {
+    let settings = Settings::load(args, vars)?;
+    let mut checks = vmm_qemu::doctor_checks(settings.qemu.as_deref());
+    checks.extend(host_linux::checks::network(&world_network_config(&settings)).await);
+    checks.extend(host_linux::checks::disks(&settings.data_dir));
+    checks.extend(oci::checks());
+    print!("{}", render(&checks));
+    let broken = checks.iter().filter(|check| check.finding == Finding::Broken).count();
+    if broken == 0 {
+        println!("\nThis machine can run Updraft.");
+        return Ok(0);
+    }
+    println!("\nThis machine cannot run Updraft yet: {broken} to be mended.");
+    Ok(1)
+}
+
+fn render(checks: &[Check]) -> String {
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for check in checks {
+        let mark = match check.finding {
+            Finding::Good => "ok  ",
+            Finding::Weak => "warn",
+            Finding::Broken => "FAIL",
+        };
+        text.push_str(&format!("{mark}  {:width$}  {}\n", check.name, check.found));
+        if !check.remedy.is_empty() {
+            text.push_str(&format!("      {:width$}  -> {}\n", "", check.remedy));
+        }
+    }
+    text
+}
