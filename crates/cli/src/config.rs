@@ -141,18 +141,15 @@ mod tests {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
+    type Flags<'a> = (Option<&'a str>, Option<&'a str>);
+    type Case<'a> =
+        (&'a str, Flags<'a>, &'a [(&'a str, &'a str)], &'a ConfigFile, &'a str, &'a str);
+
     #[test]
     fn precedence_of_api_and_token() {
         let file = ConfigFile { api: Some("http://f:1".into()), token: Some("file".into()) };
         let none = ConfigFile::default();
-        let cases: &[(
-            &str,
-            (Option<&str>, Option<&str>),
-            &[(&str, &str)],
-            &ConfigFile,
-            &str,
-            &str,
-        )] = &[
+        let cases: &[Case<'_>] = &[
             ("nothing at all", (None, None), &[], &none, DEFAULT_API, "-"),
             ("file", (None, None), &[], &file, "http://f:1", "file"),
             (

@@ -7,7 +7,7 @@
 //!
 //! The binary flattens [`Command`] into its own commands:
 //!
-//! ```ignore
+//! ```text
 //! #[derive(clap::Subcommand)]
 //! enum Top { Up(UpArgs), Down(DownArgs), #[command(flatten)] Cli(cli::Command) }
 //! ```

@@ -15,6 +15,7 @@ pub fn markdown(root: &Command) -> String {
          ## Exit codes\n\n| code | meaning |\n|---|---|\n",
     );
     for (exit, meaning) in Exit::ALL {
+        let meaning = meaning.replace('|', "\\|");
         out.push_str(&format!("| {} | {meaning} |\n", exit.code()));
     }
     out.push_str(

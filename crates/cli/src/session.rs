@@ -21,6 +21,9 @@ pub(crate) struct Attach {
 /// Blocks of input that wait for the network; more wait in the pipe.
 const QUEUE: usize = 16;
 
+/// Message of the failure when the machine has no such command.
+pub(crate) const NOT_RUN: &str = "Cannot run the command in the machine";
+
 /// Runs until the command has ended; its exit code.
 pub(crate) async fn attach(ui: &mut Ui, stream: ExecStream, how: Attach) -> Result<u8> {
     let (keys, typed) = mpsc::channel(QUEUE);
@@ -31,7 +34,7 @@ pub(crate) async fn attach(ui: &mut Ui, stream: ExecStream, how: Attach) -> Resu
         tty: how.tty,
     };
     let (mut term, mut hangup) = (on(SignalKind::terminate())?, on(SignalKind::hangup())?);
-    let raw = if how.tty { Some(Raw::enter().doing(|| "use the terminal".into())?) } else { None };
+    let raw = if how.tty { Some(Raw::stdin().doing(|| "use the terminal".into())?) } else { None };
     if let Some(input) = ui.take_input().filter(|_| how.input) {
         // Not a task: a read of a terminal cannot be cancelled, and the process
         // must be able to end while it waits.
@@ -51,7 +54,7 @@ pub(crate) async fn attach(ui: &mut Ui, stream: ExecStream, how: Attach) -> Resu
                 Ok(ExecOutput::Stderr(data)) => ui.error_bytes(&data),
                 Ok(ExecOutput::Exited { code, signal }) => break Ok(exit_code(code, signal)),
                 Ok(ExecOutput::Failed(why)) => {
-                    break Err(CliError::failed("Cannot run the command in the machine").because(why));
+                    break Err(CliError::failed(NOT_RUN).because(why));
                 }
                 Err(err) => break Err(err),
             },

@@ -29,6 +29,11 @@ const BUILD: &str = "images are not built here; use `updraft image import`";
 const GPUS: &str = "machines have no GPUs";
 const VOLUMES: &str = "there are no volumes yet";
 
+/// Apart from the ids of real arguments, such as a machine's.
+fn id(name: &str) -> String {
+    format!("unsupported-{name}")
+}
+
 /// Hidden flags that are refused.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unsupported;
@@ -36,8 +41,8 @@ pub(crate) struct Unsupported;
 impl FromArgMatches for Unsupported {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         for (name, _, why) in FLAGS {
-            if matches.try_contains_id(name).unwrap_or(false) {
-                let text = format!("--{name} is not supported: {why}\n");
+            if matches.try_contains_id(&id(name)).unwrap_or(false) {
+                let text = format!("--{name} is not supported: {why}");
                 return Err(Error::raw(ErrorKind::UnknownArgument, text));
             }
         }
@@ -52,7 +57,7 @@ impl FromArgMatches for Unsupported {
 impl Args for Unsupported {
     fn augment_args(command: Command) -> Command {
         FLAGS.iter().fold(command, |command, (name, short, _)| {
-            let arg = Arg::new(*name).long(*name).hide(true).num_args(0..=1);
+            let arg = Arg::new(id(name)).long(*name).hide(true).num_args(0..=1);
             let arg = arg.action(ArgAction::Append);
             command.arg(match short {
                 Some(short) => arg.short(*short),

@@ -13,7 +13,7 @@ mod machines;
 mod transport;
 
 pub use error::Error;
-pub use exec::ExecStream;
+pub use exec::{ExecSink, ExecSource, ExecStream};
 pub use lines::Lines;
 pub use machines::{Destroy, ListMachines, RestartMachine, WaitQuery};
 pub use transport::Client;

@@ -21,9 +21,32 @@ fn the_parser_is_consistent() {
 
 #[tokio::test]
 async fn refusals() {
-    expect![[r#""#]].assert_eq(&cli(&["machine", "run", "x", "-v", "data:/data"]).await.show());
-    expect![[r#""#]].assert_eq(&cli(&["machine", "list"]).await.show());
-    expect![[r#""#]].assert_eq(&cli(&["m", "run", "x", "-p", "99999", "-a", "web"]).await.show());
+    expect![[r#"
+        exit 2
+        --- stderr
+        error: --volume is not supported: there are no volumes yet
+
+        Usage: updraft [OPTIONS] <COMMAND>
+
+        For more information, try '--help'.
+    "#]]
+    .assert_eq(&cli(&["machine", "run", "x", "-v", "data:/data"]).await.show());
+    expect![[r#"
+        exit 2
+        --- stderr
+        Error: No app is named
+        Caused by: There is no --app, no FLY_APP and no fly.toml with an `app` here
+        Hint: Give one with -a; `updraft apps list` shows the apps.
+    "#]]
+    .assert_eq(&cli(&["machine", "list"]).await.show());
+    expect![[r#"
+        exit 2
+        --- stderr
+        error: invalid value '99999' for '--port <PORT>': "99999" is not a port from 1 to 65535
+
+        For more information, try '--help'.
+    "#]]
+    .assert_eq(&cli(&["m", "run", "x", "-p", "99999", "-a", "web"]).await.show());
 }
 
 #[tokio::test]
@@ -34,8 +57,22 @@ async fn no_daemon_and_no_token() {
     assert_eq!(ran.code, 6);
     let hints: Vec<_> = ran.err.lines().filter(|line| line.starts_with("Hint")).collect();
     assert!(hints[0].contains("updraft up") && hints[0].contains("updraft doctor"), "{}", ran.err);
-    expect![[r#""#]].assert_eq(&cli(&["apps", "list", "-t", "wrong"]).await.show());
-    expect![[r#""#]].assert_eq(&cli(&["apps", "list", "--api", "nonsense"]).await.show());
+    expect![[r#"
+        exit 4
+        --- stderr
+        Error: Cannot list apps
+        Caused by: The token is not known
+        Hint: Give a token with -t or UPDRAFT_TOKEN; `updraft up` writes one to the config.
+    "#]]
+    .assert_eq(&cli(&["apps", "list", "-t", "wrong"]).await.show());
+    expect![[r#"
+        exit 2
+        --- stderr
+        Error: Cannot use this API
+        Caused by: "nonsense" is not the URL of an API: relative URL without a base
+        Hint: Give an address such as --api http://127.0.0.1:4280.
+    "#]]
+    .assert_eq(&cli(&["apps", "list", "--api", "nonsense"]).await.show());
 }
 
 #[tokio::test]

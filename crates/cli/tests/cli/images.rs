@@ -6,15 +6,76 @@ use std::fs;
 
 #[tokio::test]
 async fn apps() {
-    expect![[r#""#]].assert_eq(&cli(&["apps", "list"]).await.show());
-    expect![[r#""#]].assert_eq(&cli(&["apps", "ls", "-q"]).await.show());
-    expect![[r#""#]].assert_eq(&cli(&["apps", "create", "web", "-o", "personal"]).await.show());
-    expect![[r#""#]].assert_eq(&cli(&["apps", "create", "taken"]).await.show());
-    expect![[r#""#]].assert_eq(&cli(&["apps", "create", "--generate-name"]).await.show());
-    expect![[r#""#]].assert_eq(&cli(&["apps", "destroy", "web"]).await.show());
-    expect![[r#""#]].assert_eq(&cli(&["apps", "destroy", "-y", "gone", "web"]).await.show());
+    expect![[r#"
+        exit 0
+        --- asked
+        GET /v1/apps
+        --- stdout
+        NAME   OWNER      STATUS     NETWORK   MACHINES
+        web    personal   deployed   default   2
+    "#]]
+    .assert_eq(&cli(&["apps", "list"]).await.show());
+    expect![[r#"
+        exit 0
+        --- asked
+        GET /v1/apps
+        --- stdout
+        web
+    "#]]
+    .assert_eq(&cli(&["apps", "ls", "-q"]).await.show());
+    expect![[r#"
+        exit 0
+        --- asked
+        POST /v1/apps {"app_name":"web","org_slug":"personal"}
+        --- stdout
+        New app created: web
+    "#]]
+    .assert_eq(&cli(&["apps", "create", "web", "-o", "personal"]).await.show());
+    expect![[r#"
+        exit 1
+        --- asked
+        POST /v1/apps {"app_name":"taken"}
+        --- stderr
+        Error: Cannot create app taken
+        Caused by: Validation failed: Name has already been taken
+    "#]]
+    .assert_eq(&cli(&["apps", "create", "taken"]).await.show());
+    expect![[r#"
+        exit 0
+        --- asked
+        POST /v1/apps {"app_name":"winter-river-4279"}
+        --- stdout
+        New app created: winter-river-4279
+    "#]]
+    .assert_eq(&cli(&["apps", "create", "--generate-name"]).await.show());
+    expect![[r#"
+        exit 2
+        --- stderr
+        Error: Cannot ask: Destroy app web with all its machines?
+        Caused by: The input is not a terminal
+        Hint: Give --yes to answer yes to every question.
+    "#]]
+    .assert_eq(&cli(&["apps", "destroy", "web"]).await.show());
+    expect![[r#"
+        exit 3
+        --- asked
+        DELETE /v1/apps/gone?force=true
+        DELETE /v1/apps/web?force=true
+        --- stderr
+        Destroyed app web
+        Error: Cannot destroy app gone
+        Caused by: Could not find App "gone"
+    "#]]
+    .assert_eq(&cli(&["apps", "destroy", "-y", "gone", "web"]).await.show());
     let setup = Setup { terminal: true, input: "y\n", ..Setup::default() };
-    expect![[r#""#]].assert_eq(&cli_with(setup, &["apps", "destroy", "web"]).await.show());
+    expect![[r#"
+        exit 0
+        --- asked
+        DELETE /v1/apps/web?force=true
+        --- stderr
+        Destroy app web with all its machines? (y/N) Destroyed app web
+    "#]]
+    .assert_eq(&cli_with(setup, &["apps", "destroy", "web"]).await.show());
 }
 
 #[tokio::test]
@@ -30,8 +91,26 @@ async fn app_names_are_saved_once() {
 
 #[tokio::test]
 async fn images() {
-    expect![[r#""#]].assert_eq(&cli(&["image", "list"]).await.show());
-    expect![[r#""#]].assert_eq(&cli(&["image", "rm", "web:1", "other"]).await.show());
+    expect![[r#"
+        exit 0
+        --- asked
+        GET /v1/images
+        --- stdout
+        REFERENCE   DIGEST   SIZE    CREATED                    MACHINES
+        web:1       aa11     30 MB   2026-11-20T10:00:00.000Z   1
+    "#]]
+    .assert_eq(&cli(&["image", "list"]).await.show());
+    expect![[r#"
+        exit 3
+        --- asked
+        DELETE /v1/images?reference=web%3A1
+        DELETE /v1/images?reference=other
+        --- stderr
+        Removed web:1
+        Error: Cannot remove image other
+        Caused by: There is no such image
+    "#]]
+    .assert_eq(&cli(&["image", "rm", "web:1", "other"]).await.show());
 }
 
 #[tokio::test]
@@ -46,7 +125,17 @@ async fn a_layout_is_sent_as_a_tar_of_what_belongs_to_it() {
     fs::write(blobs.join("bb"), "small").unwrap();
     let at = || Setup { cwd: Some(dir.path().into()), ..Setup::default() };
     let ran = cli_with(at(), &["image", "import", "layout", "--name", "web:1"]).await;
-    expect![[r#""#]].assert_eq(&ran.show());
+    expect![[r#"
+        exit 0
+        --- asked
+        POST /v1/images/import?name=web%3A1 <oci-layout index.json blobs/sha256/bb blobs/sha256/aa>
+        --- stdout
+        web:1
+        --- stderr
+        layer aa11 1.5 kB
+        Imported sha256:aa11, 30 MB
+    "#]]
+    .assert_eq(&ran.show());
 
     let mut tar = tar::Builder::new(fs::File::create(dir.path().join("x.tar")).unwrap());
     tar.append_dir_all("", dir.path().join("layout/blobs")).unwrap();

@@ -1,5 +1,7 @@
 //! Commands from arguments to output, against a server that answers by a script.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, also outside its #[test] function")]
+
 mod fake;
 mod help;
 mod images;

@@ -8,23 +8,29 @@ use crate::session::{Attach, attach, exit_code};
 use crate::terminal;
 use clap::Args;
 use client::Client;
+use std::path::PathBuf;
 use wire::machines::ExecMachine;
 use wire::worker::ExecStart;
 
 /// Run a command in a machine
 ///
 /// Ends with the command's exit code. A command of one word is split as a shell
-/// would: `machine exec ID "ls -l"` is `machine exec ID ls -l`. Its output is
+/// would: `machine exec ID "ls -l"` is `machine exec ID -- ls -l`. Its output is
 /// shown when it has ended, and cut at 1 MiB; with --interactive or --tty it is
 /// shown as it comes, without limit.
 #[derive(Clone, Debug, Args)]
 pub struct ExecArgs {
     /// Id or name of the machine, and the command; the machine is chosen from a list if only the
     /// command is given
-    #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_names = ["ID", "COMMAND"])]
+    #[arg(required = true, num_args = 1.., value_names = ["ID", "COMMAND"])]
     words: Vec<String>,
-    #[command(flatten)]
-    app: AppArgs,
+    /// Name of the app [env: FLY_APP, UPDRAFT_APP; else `app` in fly.toml]
+    #[arg(short, long, value_name = "APP")]
+    app: Option<String>,
+    // No -c here: `exec ID sh -c x` must not be misread without a word.
+    /// Path of the app's configuration file, in place of ./fly.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Seconds until the command is killed
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
@@ -43,7 +49,7 @@ pub struct ExecArgs {
 }
 
 pub(super) async fn run(args: ExecArgs, cx: &mut Context<'_>) -> Result<u8> {
-    let app = cx.app(&args.app)?;
+    let app = cx.app(&AppArgs { app: args.app.clone(), config: args.config.clone() })?;
     let client = cx.client()?;
     let mut words = args.words.clone();
     let id = if words.len() > 1 { Some(words.remove(0)) } else { None };

@@ -8,7 +8,7 @@ use crate::commands::apps::create::make;
 use crate::context::Context;
 use crate::error::{CliError, Doing, Result};
 use crate::machine_flags::words;
-use crate::session::{Attach, attach};
+use crate::session::{Attach, NOT_RUN, attach};
 use crate::terminal;
 use crate::wait::until;
 use client::{Client, Destroy, WaitQuery};
@@ -89,8 +89,10 @@ async fn converse(
     let stream = stream.doing(|| format!("open a shell in machine {id}"))?;
     let how = Attach { tty: start.tty.is_some(), input: true };
     let outcome = attach(cx.ui(), stream, how).await;
-    let hint = || "Name a command that the image has, such as --command /bin/sh.";
-    outcome.map_err(|err| if err.hints.is_empty() { err.hint(hint()) } else { err })
+    outcome.map_err(|err| match err.message.as_str() {
+        NOT_RUN => err.hint("Name a command that the image has, such as --command /bin/sh."),
+        _ => err,
+    })
 }
 
 /// Runs it until SIGINT or SIGTERM, so that the machine can still be destroyed.
