@@ -1,0 +1,43 @@
+//! What the platform consists of, and who asks.
+
+use super::setup::DEFAULT_ORG;
+use super::{Api, ApiError};
+use crate::records::TokenRecord;
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use wire::worker::HostInfo;
+
+pub(super) async fn hosts(State(api): State<Api>) -> Result<Json<Vec<HostInfo>>, ApiError> {
+    Ok(Json(api.host_infos().await?))
+}
+
+/// Regions that have hosts; `capacity` is how many of the smallest machines
+/// there is memory for. Where they lie is not known.
+pub(super) async fn regions(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
+    let mut capacity: BTreeMap<String, u64> = BTreeMap::new();
+    let mut nearest = None;
+    for host in api.host_infos().await? {
+        let free = host.memory_mib.saturating_sub(host.memory_reserved_mib);
+        *capacity.entry(host.region.clone()).or_default() += free / 256;
+        nearest.get_or_insert(host.region);
+    }
+    let region = |(code, capacity): (String, u64)| {
+        json!({
+            "name": code, "code": code, "latitude": 0.0, "longitude": 0.0,
+            "gateway_available": false, "requires_paid_plan": false, "deprecated": false,
+            "capacity": capacity, "geo_region": "", "mpg_available": false,
+        })
+    };
+    let regions: Vec<Value> = capacity.into_iter().map(region).collect();
+    Ok(Json(json!({ "Regions": regions, "Nearest": nearest.unwrap_or_default() })))
+}
+
+pub(super) async fn token(Extension(token): Extension<TokenRecord>) -> Json<Value> {
+    let id = &token.sha256[..12];
+    Json(json!({ "tokens": [{
+        "token_id": id, "name": token.name, "type": token.kind,
+        "org_slug": DEFAULT_ORG, "organization": DEFAULT_ORG,
+    }] }))
+}

@@ -1,0 +1,288 @@
+//! Each rule of a config with the exact words that name the field.
+
+use super::*;
+use serde_json::json;
+
+/// The complaints about a config, one per line.
+fn complaints(mut config: Value) -> String {
+    if let Value::Object(map) = &mut config {
+        map.entry("image").or_insert_with(|| "nginx".into());
+    }
+    let config: MachineConfig = serde_json::from_value(config).unwrap();
+    check(&config).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn service(more: Value) -> Value {
+    let mut service = json!({ "protocol": "tcp", "internal_port": 8080 });
+    let (Value::Object(to), Value::Object(from)) = (&mut service, more) else { unreachable!() };
+    to.extend(from);
+    json!({ "services": [service] })
+}
+
+#[test]
+fn configs_that_are_allowed() {
+    for config in [
+        json!({}),
+        json!({ "size": "performance-2x" }),
+        json!({ "guest": {} }),
+        json!({ "guest": { "cpu_kind": "shared", "cpus": 2, "memory_mb": 512, "gpus": 0, "gpu_kind": "" } }),
+        json!({ "env": { "A": "b", "FLYING": "x" }, "metadata": { "fly_process_group": "app" } }),
+        json!({ "init": { "exec": null, "cmd": ["sleep", "inf"], "swap_size_mb": 512 } }),
+        json!({ "mounts": [], "containers": [], "processes": null }),
+        service(
+            json!({ "ports": [{ "port": 443, "handlers": ["tls", "http"], "force_https": true },
+                                  { "start_port": 1000, "end_port": 2000 }] }),
+        ),
+        service(json!({ "autostop": "stop", "autostart": true, "force_instance_key": null })),
+        service(
+            json!({ "concurrency": { "type": "requests", "soft_limit": 20, "hard_limit": 20 } }),
+        ),
+        json!({ "checks": { "alive": { "type": "http", "port": 80, "interval": 15_000_000_000u64,
+                                       "timeout": "2s", "path": "/", "kind": "readiness" } } }),
+        json!({ "files": [{ "guest_path": "/etc/x", "raw_value": "aGk=", "mode": 0o644 }] }),
+        json!({ "stop_config": { "signal": "SIGTERM", "timeout": "5m" } }),
+        json!({ "restart": { "policy": "always" }, "schedule": "daily" }),
+        json!({ "rootfs": { "persist": "restart", "size_gb": 0 }, "standbys": ["x"] }),
+        json!({ "dns": { "nameservers": ["fdaa::3", "1.1.1.1"], "options": [{ "name": "ndots", "value": "2" }] } }),
+        json!({ "something": { "new": [1, 2] } }),
+    ] {
+        assert_eq!(complaints(config.clone()), "", "{config}");
+    }
+}
+
+#[test]
+fn configs_that_are_refused() {
+    for (config, why) in [
+        (json!({ "image": "" }), "config.image: is required"),
+        (json!({ "image": "a b" }), "config.image: must be an image reference, not \"a b\""),
+        (
+            json!({ "env": { "FLY_X": "1" } }),
+            "config.env.FLY_X: names that begin with FLY_ are set by the platform",
+        ),
+        (
+            json!({ "env": { "A=B": "1" } }),
+            "config.env.A=B: is not a name for an environment variable",
+        ),
+        (json!({ "env": { "A": "\u{0}" } }), "config.env.A: must not contain a NUL byte"),
+        (
+            json!({ "metadata": { "": "1" } }),
+            "config.metadata.: a key has 1 to 255 bytes and no control characters",
+        ),
+        (
+            json!({ "size": "shared-cpu-1x", "guest": {} }),
+            "config.size: cannot be given together with config.guest",
+        ),
+        (
+            json!({ "guest": { "cpus": 2, "memory_mb": 256 } }),
+            "config.guest.memory_mb: must be a multiple of 256 from 512 to 4096 for 2 shared CPUs, not 256",
+        ),
+        (
+            json!({ "guest": { "cpu_kind": "fast" } }),
+            "config.guest.cpu_kind: must be shared or performance, not \"fast\"",
+        ),
+        (
+            json!({ "guest": { "cpus": 5 } }),
+            "config.guest.cpus: must be one of 1, 2, 4, 6, 8, 16 for shared CPUs, not 5",
+        ),
+        (json!({ "guest": { "gpus": 1 } }), "config.guest.gpus: GPUs are not supported"),
+        (
+            json!({ "guest": { "persist_rootfs": "maybe" } }),
+            "config.guest.persist_rootfs: must be one of never, restart, always, not \"maybe\"",
+        ),
+        (
+            json!({ "guest": { "kernel_args": ["a\u{0}"] } }),
+            "config.guest.kernel_args[0]: must not contain a NUL byte",
+        ),
+        (
+            json!({ "init": { "cmd": ["a", "\u{0}"] } }),
+            "config.init.cmd[1]: must not contain a NUL byte",
+        ),
+        (
+            json!({ "init": { "swap_size_mb": 1_000_000 } }),
+            "config.init.swap_size_mb: must be at most 65536",
+        ),
+        (
+            json!({ "mounts": [{ "volume": "vol_1", "path": "/" }] }),
+            "config.mounts[0].path: must be an absolute path other than /\nconfig.mounts: volumes are not supported yet",
+        ),
+        (
+            json!({ "mounts": [{ "volume": "vol_1", "path": "data" }] }),
+            "config.mounts[0].path: must be an absolute path other than /\nconfig.mounts: volumes are not supported yet",
+        ),
+        (
+            json!({ "mounts": [{ "path": "/data" }] }),
+            "config.mounts[0].volume: is required\nconfig.mounts: volumes are not supported yet",
+        ),
+        (
+            json!({ "mounts": [{ "volume": "a", "path": "/a" }, { "volume": "b", "path": "/b" }] }),
+            "config.mounts: a machine can have one volume\nconfig.mounts: volumes are not supported yet",
+        ),
+        (
+            json!({ "services": [{}] }),
+            "config.services[0].protocol: is required: tcp or udp\nconfig.services[0].internal_port: is required",
+        ),
+        (
+            service(json!({ "protocol": "sctp" })),
+            "config.services[0].protocol: must be one of tcp, udp, not \"sctp\"",
+        ),
+        (
+            service(json!({ "internal_port": 0 })),
+            "config.services[0].internal_port: must be from 1 to 65535",
+        ),
+        (service(json!({ "ports": [{}] })), "config.services[0].ports[0].port: is required"),
+        (
+            service(json!({ "ports": [{ "port": 0 }] })),
+            "config.services[0].ports[0].port: must be from 1 to 65535",
+        ),
+        (
+            service(json!({ "ports": [{ "port": 1, "start_port": 2, "end_port": 3 }] })),
+            "config.services[0].ports[0].port: give either port, or start_port and end_port",
+        ),
+        (
+            service(json!({ "ports": [{ "start_port": 9, "end_port": 3 }] })),
+            "config.services[0].ports[0].end_port: must not be below start_port, which is at least 1",
+        ),
+        (
+            service(json!({ "ports": [{ "port": 1, "handlers": ["quic"] }] })),
+            "config.services[0].ports[0].handlers: must be of http, tls, pg_tls and proxy_proto, not \"quic\"",
+        ),
+        (
+            service(json!({ "ports": [{ "port": 1, "handlers": ["tls"], "force_https": true }] })),
+            "config.services[0].ports[0].force_https: needs the handler http",
+        ),
+        (
+            service(json!({ "concurrency": { "type": "users" } })),
+            "config.services[0].concurrency.type: must be one of connections, requests, not \"users\"",
+        ),
+        (
+            service(json!({ "concurrency": { "soft_limit": 9, "hard_limit": 3 } })),
+            "config.services[0].concurrency.hard_limit: must be at least the soft_limit of 9, not 3",
+        ),
+        (
+            service(json!({ "concurrency": { "hard_limit": 0 } })),
+            "config.services[0].concurrency.hard_limit: must be at least 1",
+        ),
+        (
+            service(json!({ "checks": [{ "type": "ping" }] })),
+            "config.services[0].checks[0].type: must be one of tcp, http, not \"ping\"",
+        ),
+        (
+            json!({ "checks": { "a": { "type": "tcp" } } }),
+            "config.checks.a.port: is required, from 1 to 65535",
+        ),
+        (
+            json!({ "checks": { "a": { "port": 1, "type": "tcp", "interval": "soon" } } }),
+            "config.checks.a.interval: must be a duration such as \"10s\", or nanoseconds, and not negative",
+        ),
+        (
+            json!({ "checks": { "a": { "port": 1, "type": "http", "path": "x" } } }),
+            "config.checks.a.path: must begin with /",
+        ),
+        (
+            json!({ "files": [{ "guest_path": "x", "raw_value": "" }] }),
+            "config.files[0].guest_path: must be the absolute path of a file",
+        ),
+        (
+            json!({ "files": [{ "guest_path": "/x" }] }),
+            "config.files[0]: needs exactly one of raw_value, secret_name and image_config",
+        ),
+        (
+            json!({ "files": [{ "guest_path": "/x", "raw_value": "", "secret_name": "S" }] }),
+            "config.files[0]: needs exactly one of raw_value, secret_name and image_config\nconfig.files[0].secret_name: secrets are not supported yet",
+        ),
+        (
+            json!({ "files": [{ "guest_path": "/x", "raw_value": "%" }] }),
+            "config.files[0].raw_value: must be base64",
+        ),
+        (
+            json!({ "files": [{ "guest_path": "/x", "raw_value": "", "mode": 65_535 }] }),
+            "config.files[0].mode: must be permission bits, at most 4095 (octal 7777)",
+        ),
+        (
+            json!({ "stop_config": { "timeout": "400s" } }),
+            "config.stop_config.timeout: must be at most 300s",
+        ),
+        (
+            json!({ "stop_config": { "timeout": -1 } }),
+            "config.stop_config.timeout: must be a duration such as \"10s\", or nanoseconds, and not negative",
+        ),
+        (
+            json!({ "stop_config": { "signal": "SIGNOPE" } }),
+            "config.stop_config.signal: must be the name of a signal, not \"SIGNOPE\"",
+        ),
+        (
+            json!({ "restart": { "policy": "sometimes" } }),
+            "config.restart.policy: must be no, on-failure or always, not \"sometimes\"",
+        ),
+        (
+            json!({ "schedule": "yearly" }),
+            "config.schedule: must be one of hourly, daily, weekly, monthly, not \"yearly\"",
+        ),
+        (
+            json!({ "rootfs": { "persist": "x" } }),
+            "config.rootfs.persist: must be one of never, restart, always, not \"x\"",
+        ),
+        (json!({ "rootfs": { "size_gb": 5000 } }), "config.rootfs.size_gb: must be at most 1024"),
+        (
+            json!({ "dns": { "nameservers": ["x"] } }),
+            "config.dns.nameservers[0]: must be an IP address, not \"x\"",
+        ),
+        (json!({ "dns": { "hostname": "a\nb" } }), "config.dns.hostname: must be a host name"),
+        (json!({ "dns": { "searches": ["a b"] } }), "config.dns.searches[0]: must be a domain"),
+        (
+            json!({ "containers": [{}] }),
+            "config.containers: several containers in one machine are not supported yet",
+        ),
+        (
+            json!({ "processes": [{}] }),
+            "config.processes: several processes in one machine are not supported yet",
+        ),
+        (
+            json!({ "statics": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10] }),
+            "config.statics: must have at most 10 entries",
+        ),
+    ] {
+        assert_eq!(complaints(config), why);
+    }
+}
+
+#[test]
+fn unknown_sizes_are_refused_with_the_known_ones() {
+    let why = complaints(json!({ "size": "huge" }));
+    assert!(why.starts_with("config.size: must be one of shared-cpu-1x, "), "{why}");
+    assert!(why.ends_with("performance-16x, not \"huge\""), "{why}");
+}
+
+#[test]
+fn defaults_are_filled_in_and_nothing_else_changes() {
+    for (config, completed) in [
+        (
+            json!({ "image": "a" }),
+            json!({ "image": "a", "init": {}, "guest": { "cpu_kind": "shared", "cpus": 1, "memory_mb": 256 } }),
+        ),
+        (
+            json!({ "image": "a", "size": "shared-cpu-2x" }),
+            json!({ "image": "a", "init": {}, "guest": { "cpu_kind": "shared", "cpus": 2, "memory_mb": 512 } }),
+        ),
+        (
+            json!({ "image": "a", "guest": { "cpu_kind": "performance", "x": 1 }, "new": { "y": [] } }),
+            json!({ "image": "a", "init": {}, "new": { "y": [] },
+                    "guest": { "cpu_kind": "performance", "cpus": 1, "memory_mb": 2048, "x": 1 } }),
+        ),
+    ] {
+        let mut config: MachineConfig = serde_json::from_value(config).unwrap();
+        complete(&mut config);
+        assert_eq!(serde_json::to_value(config).unwrap(), completed);
+    }
+}
+
+#[test]
+fn a_machine_that_would_sleep_for_ever_is_warned_of() {
+    let config = |service| {
+        let config = json!({ "image": "a", "services": [service] });
+        warnings(&serde_json::from_value(config).unwrap()).len()
+    };
+    assert_eq!(config(json!({ "autostop": true, "autostart": false })), 1);
+    assert_eq!(config(json!({ "autostop": false, "autostart": false })), 0);
+    assert_eq!(config(json!({ "autostop": true })), 0);
+}

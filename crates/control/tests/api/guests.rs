@@ -1,0 +1,155 @@
+//! What happens in a guest: commands, processes, logs; and images.
+
+use crate::world::{TOKEN, TestWorld, at, error, world};
+use futures_util::{SinkExt, StreamExt};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+#[tokio::test]
+async fn a_command_answers_at_its_end() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    let exec = async |ask: Value| w.post(&at(&machine, "/exec"), ask).await;
+    let said = |code: i32, stdout: &str| {
+        (200, json!({ "exit_code": code, "exit_signal": 0, "stdout": stdout, "stderr": "" }))
+    };
+    assert_eq!(exec(json!({ "cmd": "echo 'a b' c" })).await, said(0, "a b c"));
+    assert_eq!(exec(json!({ "command": ["exit", "3"], "timeout": 5 })).await, said(3, ""));
+    let input = "x".repeat(50_000);
+    assert_eq!(exec(json!({ "command": ["cat"], "stdin": input })).await, said(0, &input));
+    let (code, flood) = exec(json!({ "command": ["flood"] })).await;
+    assert_eq!((code, &flood["truncated"], &flood["stderr"]), (200, &json!(true), &json!("wet")));
+    assert_eq!(flood["stdout"].as_str().unwrap().len(), 1024 * 1024);
+    for (ask, expected) in [
+        (json!({}), (400, "command: is required")),
+        (json!({ "cmd": "echo 'x" }), (400, "cmd: a ' is not closed")),
+        (
+            json!({ "cmd": "a", "command": ["a"] }),
+            (400, "cmd: cannot be given together with command"),
+        ),
+        (
+            json!({ "cmd": "a", "container": "c" }),
+            (422, "container: containers are not supported yet"),
+        ),
+        (json!({ "cmd": "nope" }), (422, "exec: no such program")),
+    ] {
+        assert_eq!(error(&exec(ask.clone()).await), expected, "{ask}");
+    }
+    w.post(&at(&machine, "/stop"), Value::Null).await;
+    assert_eq!(exec(json!({ "cmd": "echo" })).await.0, 409);
+}
+
+type Socket =
+    tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+async fn open(w: &TestWorld, machine: &Value, first: Value) -> Socket {
+    let url = format!("ws://{}{}", w.addr, at(machine, "/exec/stream"));
+    let mut request = url.into_client_request().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    socket.send(Message::text(first.to_string())).await.unwrap();
+    socket
+}
+
+async fn hear(socket: &mut Socket) -> String {
+    match socket.next().await.unwrap().unwrap() {
+        Message::Binary(data) => format!("{}:{}", data[0], String::from_utf8_lossy(&data[1..])),
+        Message::Text(text) => text.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_command_over_a_websocket() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    let start = |argv: Value| json!({ "argv": argv, "env": [], "tty": { "rows": 24, "cols": 80 } });
+    let mut cat = open(&w, &machine, start(json!(["cat"]))).await;
+    cat.send(Message::binary(b"hello".to_vec())).await.unwrap();
+    assert_eq!(hear(&mut cat).await, "1:hello");
+    let resize = json!({ "resize": { "rows": 50, "cols": 132 } });
+    cat.send(Message::text(resize.to_string())).await.unwrap();
+    assert_eq!(hear(&mut cat).await, "1:50x132");
+    cat.send(Message::text(json!({ "signal": 2 }).to_string())).await.unwrap();
+    assert_eq!(hear(&mut cat).await, r#"{"exited":{"code":130,"signal":0}}"#);
+    let mut cat = open(&w, &machine, start(json!(["cat"]))).await;
+    cat.send(Message::text(json!({ "eof": true }).to_string())).await.unwrap();
+    assert_eq!(hear(&mut cat).await, r#"{"exited":{"code":0,"signal":0}}"#);
+    let mut nope = open(&w, &machine, start(json!(["nope"]))).await;
+    assert_eq!(hear(&mut nope).await, r#"{"failed":"no such program"}"#);
+    let mut bad = open(&w, &machine, start(json!([]))).await;
+    assert_eq!(hear(&mut bad).await, r#"{"failed":"command: is required"}"#);
+    // Without an upgrade it is an error like any other.
+    let (code, _) = w.get(&at(&machine, "/exec/stream")).await;
+    assert_eq!(code, 400);
+}
+
+#[tokio::test]
+async fn processes_are_sorted() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    for (query, pids) in [("", [1, 2, 3]), ("?sort_by=rss&order=desc", [3, 2, 1])] {
+        let (_, list) = w.get(&at(&machine, &format!("/ps{query}"))).await;
+        let list: Vec<_> =
+            list.as_array().unwrap().iter().map(|p| p["pid"].as_i64().unwrap()).collect();
+        assert_eq!(list, pids, "{query}");
+    }
+    assert_eq!(w.get(&at(&machine, "/ps?sort_by=mood")).await.0, 400);
+}
+
+#[tokio::test]
+async fn logs_are_streamed_and_paged() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "name": "a" })).await;
+    let id = machine["id"].as_str().unwrap();
+    for n in 1..=5 {
+        w.host.log("web", if n == 5 { "other" } else { id }, n, &format!("line {n}"));
+    }
+    let lines = async |query: &str| {
+        let path = format!("/v1/apps/web/logs{query}");
+        let answer = w.request(Method::GET, &path).send().await.unwrap();
+        assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
+        let text = answer.text().await.unwrap();
+        let message = |line| serde_json::from_str::<Value>(line).unwrap()["message"].clone();
+        text.lines().map(message).collect::<Vec<_>>()
+    };
+    assert_eq!(lines("?tail=2").await, ["line 4", "line 5"]);
+    assert_eq!(lines("?instance=a&after=2").await, ["line 3", "line 4"]);
+    let follow = w.request(Method::GET, "/v1/apps/web/logs?follow=true&tail=1").send().await;
+    let first = follow.unwrap().chunk().await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&first).ends_with("\"message\":\"line 5\"}\n"));
+
+    let (code, page) = w.get("/api/v1/apps/web/logs?next_token=3").await;
+    assert_eq!((code, &page["meta"]["next_token"]), (200, &json!("5")));
+    assert_eq!(page["data"].as_array().unwrap().len(), 2);
+    assert_eq!(page["data"][0]["attributes"]["message"], "line 4");
+    assert_eq!(page["data"][0]["attributes"]["meta"]["event"]["provider"], "app");
+    let (_, end) = w.get("/api/v1/apps/web/logs?next_token=5").await;
+    assert_eq!(end, json!({ "data": [], "meta": { "next_token": "5" } }));
+}
+
+#[tokio::test]
+async fn images_are_imported_listed_and_removed() {
+    let w = world().await;
+    // More than a JSON body may have.
+    let tar = vec![0u8; 300_000];
+    let path = "/v1/images/import?name=demo:1";
+    let answer = w.request(Method::POST, path).body(tar).send().await.unwrap();
+    let text = answer.text().await.unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        lines[0],
+        json!({ "type": "step", "name": "tar", "done": 300_000, "total": 300_000 })
+    );
+    assert_eq!(lines[1]["image"]["references"], json!(["demo:1"]));
+    assert_eq!(w.get("/v1/images").await.1[0]["digest"], "sha256:1");
+    assert_eq!(w.delete("/v1/images?reference=demo:1").await.0, 200);
+    let gone = w.delete("/v1/images?reference=demo:1").await;
+    assert_eq!(error(&gone), (404, "there is no image \"demo:1\""));
+}

@@ -1,0 +1,278 @@
+//! Machines: create, read, change, life, labels, waits.
+
+use crate::world::{at, error, world};
+use model::life::Event;
+use reqwest::Method;
+use serde_json::{Value, json};
+use wire::worker::{HostError, Stop};
+
+#[tokio::test]
+async fn a_created_machine_has_the_shape_that_clients_need() {
+    let w = world().await;
+    w.app().await;
+    let config = json!({
+        "image": "nginx:1", "size": "shared-cpu-2x", "env": { "A": "b" },
+        "services": [{ "protocol": "tcp", "internal_port": 80, "autostop": "stop",
+                       "force_instance_key": null, "ports": [{ "port": 80, "handlers": ["http"] }] }],
+        "new_thing": { "x": [1] },
+    });
+    let body = json!({ "config": config, "name": "front", "region": "any", "skip_secrets": true });
+    let (code, machine) = w.post("/v1/apps/web/machines", body).await;
+    assert_eq!(code, 200, "{machine}");
+    assert_eq!(machine["name"], "front");
+    assert_eq!(machine["id"].as_str().unwrap().len(), 14);
+    assert_eq!((&machine["state"], &machine["host_status"]), (&json!("created"), &json!("ok")));
+    let returned = json!({
+        "image": "nginx:1", "env": { "A": "b" }, "init": {},
+        "guest": { "cpu_kind": "shared", "cpus": 2, "memory_mb": 512 },
+        "services": [{ "protocol": "tcp", "internal_port": 80, "autostop": true,
+                       "force_instance_key": null, "ports": [{ "port": 80, "handlers": ["http"] }] }],
+        "new_thing": { "x": [1] },
+    });
+    assert_eq!(machine["config"], returned);
+    let (_, got) = w.get("/v1/apps/web/machines/front").await;
+    assert_eq!((&got["id"], &got["state"]), (&machine["id"], &json!("started")));
+    assert_eq!(w.get(&at(&machine, "")).await.1, got);
+}
+
+#[tokio::test]
+async fn absent_names_are_generated() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "name": "" })).await;
+    let name = machine["name"].as_str().unwrap();
+    let parts: Vec<&str> = name.split('-').collect();
+    assert!(parts.len() == 3 && parts[2].len() == 4, "{name}");
+}
+
+#[tokio::test]
+async fn two_creates_of_one_name_at_once_are_one_machine() {
+    let w = world().await;
+    w.app().await;
+    let ask = || json!({ "name": "only", "config": { "image": "nginx" } });
+    let create = || w.call(Method::POST, "/v1/apps/web/machines", ask());
+    let made = futures_util::future::join_all((0..6).map(|_| create())).await;
+    let (good, bad): (Vec<_>, Vec<_>) = made.into_iter().partition(|(code, _)| *code == 200);
+    assert_eq!((good.len(), bad.len()), (1, 5));
+    for refused in bad {
+        let why = "Validation failed: Name has already been taken: app \"web\" has a machine only";
+        assert_eq!(error(&refused), (422, why));
+        assert_eq!(refused.1["status"], "name_taken");
+    }
+    assert_eq!(w.get("/v1/apps/web/machines").await.1.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_the_host_refuses_leaves_no_claim() {
+    let w = world().await;
+    w.app().await;
+    let ask = || json!({ "name": "a", "config": { "image": "nginx" } });
+    *w.host.refuse.lock().unwrap() = Some(HostError::NoCapacity("disk is full".into()));
+    let refused = w.post("/v1/apps/web/machines", ask()).await;
+    let why = "could not reserve resource for machine: disk is full";
+    assert_eq!(error(&refused), (422, why));
+    assert_eq!(refused.1["status"], "insufficient_capacity");
+    *w.host.refuse.lock().unwrap() = Some(HostError::Internal("lost the answer".into()));
+    assert_eq!(w.post("/v1/apps/web/machines", ask()).await.0, 500);
+    assert_eq!(w.post("/v1/apps/web/machines", ask()).await.0, 200, "the name is free");
+}
+
+#[tokio::test]
+async fn a_machine_that_does_not_fit_is_refused_with_the_reason() {
+    let w = world().await;
+    w.app().await;
+    let large = json!({ "config": { "image": "nginx", "size": "performance-4x" } });
+    let (code, body) = w.post("/v1/apps/web/machines", large).await;
+    let why = "could not reserve resource for machine: \
+               host 0 in region local has 4096 of 4096 MB memory free, 8192 MB are needed";
+    assert_eq!((code, body["error"].as_str().unwrap()), (422, why));
+    let far = json!({ "config": { "image": "nginx" }, "region": "ams,fra" });
+    let (code, body) = w.post("/v1/apps/web/machines", far).await;
+    let why =
+        "could not reserve resource for machine: host 0 is in region local, not in \"ams,fra\"";
+    assert_eq!((code, body["error"].as_str().unwrap()), (422, why));
+}
+
+#[tokio::test]
+async fn images_that_cannot_be_had() {
+    let w = world().await;
+    w.app().await;
+    let create = |image: &str| {
+        w.call(Method::POST, "/v1/apps/web/machines", json!({ "config": { "image": image } }))
+    };
+    let unknown = create("other").await;
+    assert_eq!(error(&unknown), (400, "config.image: resolve \"other\": no image other"));
+    *w.host.registry.lock().unwrap() = Some(HostError::Timeout("no answer".into()));
+    let away = create("nginx").await;
+    assert_eq!(error(&away), (502, "config.image: resolve \"nginx\": no answer"));
+}
+
+#[tokio::test]
+async fn lists_are_filtered() {
+    let w = world().await;
+    w.app().await;
+    let labelled = |name: &str| json!({ "name": name, "config": { "image": "nginx", "metadata": { "role": name, "all": "1" } } });
+    let a = w.machine(labelled("a")).await;
+    w.machine(labelled("b")).await;
+    w.machine(json!({ "name": "c", "skip_launch": true })).await;
+    w.post(&at(&a, "/stop"), Value::Null).await;
+    for (query, names) in [
+        ("", "a b c"),
+        ("?state=stopped", "a"),
+        ("?state=created,started", "b c"),
+        ("?metadata.role=b&metadata.all=1", "b"),
+        ("?metadata.role=b&metadata.all=2", ""),
+        ("?region=ams", ""),
+        ("?region=local&include_deleted=true", "a b c"),
+    ] {
+        let (code, list) = w.get(&format!("/v1/apps/web/machines{query}")).await;
+        let list: Vec<_> = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["name"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!((code, list.join(" ").as_str()), (200, names), "{query}");
+    }
+    let (_, summary) = w.get("/v1/apps/web/machines?summary=true").await;
+    assert!(summary[0].get("config").is_none());
+    let bad = w.get("/v1/apps/web/machines?state=asleep").await;
+    assert_eq!(error(&bad), (400, "state: there is no state \"asleep\""));
+}
+
+#[tokio::test]
+async fn an_update_makes_a_new_version() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "name": "a" })).await;
+    let ask = |version: &Value| json!({ "config": { "image": "nginx:2" }, "name": "ignored", "current_version": version });
+    let (code, updated) = w.post(&at(&machine, ""), ask(&machine["instance_id"])).await;
+    assert_eq!((code, &updated["name"]), (200, &json!("a")), "{updated}");
+    assert_ne!(updated["instance_id"], machine["instance_id"]);
+    assert_eq!(updated["id"], machine["id"]);
+    let stale = w.post(&at(&machine, ""), ask(&machine["instance_id"])).await;
+    assert_eq!(error(&stale), (412, "the machine has been changed"));
+    let (_, versions) = w.get(&at(&machine, "/versions")).await;
+    assert_eq!(versions.as_array().unwrap().len(), 2);
+    assert_eq!(versions[0]["user_config"]["image"], "nginx:2");
+    let empty = w.post(&at(&machine, ""), json!({})).await;
+    assert_eq!(error(&empty), (400, "config: is required"));
+}
+
+#[tokio::test]
+async fn the_verbs_of_a_life() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "name": "a" })).await;
+    let ok = (200, json!({ "ok": true }));
+    assert_eq!(w.post(&at(&machine, "/stop"), json!({ "timeout": "0s" })).await, ok);
+    let usual = Stop { signal: None, timeout_ms: None };
+    assert_eq!(w.host.last_stop.lock().unwrap().take(), Some(usual));
+    let (_, started) = w.post("/v1/apps/web/machines/a/start", Value::Null).await;
+    let expected = json!({ "previous_state": "stopped", "migrated": false, "new_host": "" });
+    assert_eq!(started, expected);
+    let (_, again) = w.post(&at(&machine, "/start"), Value::Null).await;
+    assert_eq!(again["previous_state"], "started", "a start of what runs is no failure");
+    let restart = at(&machine, "/restart?timeout=10s&signal=SIGTERM&force_stop=false");
+    assert_eq!(w.post(&restart, Value::Null).await, ok);
+    let asked = Stop { signal: Some(15), timeout_ms: Some(10_000) };
+    assert_eq!(w.host.last_stop.lock().unwrap().take(), Some(asked));
+    for (signal, number) in [(json!(9), 9), (json!("SIGUSR1"), 10), (json!("hup"), 1)] {
+        assert_eq!(w.post(&at(&machine, "/signal"), json!({ "signal": signal })).await, ok);
+        assert_eq!(w.host.last_signal.lock().unwrap().take(), Some(number));
+    }
+    assert_eq!(w.post(&at(&machine, "/cordon"), Value::Null).await, ok);
+    assert_eq!(w.get(&at(&machine, "")).await.1["cordoned"], true);
+    assert_eq!(w.post(&at(&machine, "/uncordon"), Value::Null).await, ok);
+    let (_, events) = w.get(&at(&machine, "/events?limit=2")).await;
+    assert_eq!(events.as_array().unwrap().len(), 2);
+    assert_eq!(w.delete(&at(&machine, "")).await.0, 409, "it runs");
+    assert_eq!(w.delete(&at(&machine, "?force=true")).await, ok);
+    assert_eq!(w.get(&at(&machine, "")).await.1["state"], "destroyed");
+    assert_eq!(w.get("/v1/apps/web/machines/a").await.0, 404, "the name is free");
+    w.machine(json!({ "name": "a" })).await;
+}
+
+#[tokio::test]
+async fn what_the_verbs_refuse() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    for (path, body, expected) in [
+        ("/stop", json!({ "signal": "SIGX" }), (400, "signal: there is no signal \"SIGX\"")),
+        ("/stop", json!({ "timeout": "6m" }), (400, "timeout: must be at most 300s")),
+        (
+            "/restart?timeout=soon",
+            Value::Null,
+            (400, "timeout: must be seconds or a duration such as 10s"),
+        ),
+        ("/signal", json!({ "signal": 99 }), (400, "signal: there is no signal \"99\"")),
+        ("/suspend", Value::Null, (501, "suspend is not supported yet")),
+        ("/lease", Value::Null, (501, "a lease is not supported yet")),
+    ] {
+        let answer = w.post(&at(&machine, path), body).await;
+        assert_eq!(error(&answer), expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_the_state_is_pushed_or_with_408() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "skip_launch": true })).await;
+    let id = machine["id"].as_str().unwrap();
+    let (code, now) = w.get(&at(&machine, "/wait?state=created")).await;
+    assert_eq!((code, &now["ok"], &now["state"]), (200, &json!(true), &json!("created")));
+    assert_eq!(now["version"], machine["instance_id"]);
+    let path = at(&machine, "/wait?state=started,failed&timeout=60");
+    let waiting = w.get(&path);
+    let pushing = async { w.host.happen(id, &[Event::Start, Event::Running]).unwrap() };
+    let ((code, reached), ()) = tokio::join!(waiting, pushing);
+    assert_eq!((code, &reached["state"]), (200, &json!("started")));
+    let late = w.get(&at(&machine, "/wait?state=stopped&state=failed&timeout=0")).await;
+    assert_eq!(error(&late), (408, "the machine did not get there in time"));
+    assert_eq!(w.get(&at(&machine, "/wait?state=settled&timeout=9999")).await.0, 200);
+    let bad = w.get(&at(&machine, "/wait?state=asleep")).await;
+    assert_eq!(bad.0, 400);
+}
+
+#[tokio::test]
+async fn labels() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "name": "a" })).await;
+    let labels = || async { w.get("/v1/apps/web/machines/a/metadata").await.1 };
+    assert_eq!(labels().await, json!({}));
+    let key = |key: &str| at(&machine, &format!("/metadata/{key}"));
+    assert_eq!(w.post(&key("role"), json!({ "value": "db" })).await, (204, Value::Null));
+    assert_eq!(w.get(&key("role")).await, (200, json!({ "value": "db" })));
+    assert_eq!(error(&w.get(&key("x")).await), (404, "metadata key \"x\" is not set"));
+    let bulk = at(&machine, "/metadata");
+    let change = json!({ "metadata": { "role": null, "a": "1", "b": "" } });
+    assert_eq!(w.call(Method::PATCH, &bulk, change).await.0, 204);
+    assert_eq!(labels().await, json!({ "a": "1" }));
+    let change =
+        json!({ "metadata": { "c": "3", "d": null }, "machine_version": machine["version"] });
+    assert_eq!(w.call(Method::PUT, &bulk, change).await.0, 204);
+    assert_eq!(labels().await, json!({ "c": "3" }));
+    let stale = json!({ "metadata": {}, "machine_version": "01AAAAAAAAAAAAAAAAAAAAAAAA" });
+    assert_eq!(w.call(Method::PATCH, &bulk, stale).await.0, 412);
+    assert_eq!(w.delete(&key("c")).await.0, 204);
+    assert_eq!(labels().await, json!({}));
+    let after = w.get(&at(&machine, "")).await.1;
+    assert_eq!(after["instance_id"], machine["instance_id"], "no new version");
+}
+
+#[tokio::test]
+async fn a_machine_that_would_sleep_for_ever_is_warned_of() {
+    let w = world().await;
+    w.app().await;
+    let service =
+        json!({ "protocol": "tcp", "internal_port": 80, "autostop": true, "autostart": false });
+    let body = json!({ "config": { "image": "nginx", "services": [service] } });
+    let answer = w.request(Method::POST, "/v1/apps/web/machines").json(&body).send().await.unwrap();
+    assert!(
+        answer.headers()["updraft-warning"].to_str().unwrap().starts_with("config.services[0]")
+    );
+    assert_eq!(answer.status(), 200);
+}

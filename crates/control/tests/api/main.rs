@@ -1,0 +1,11 @@
+//! The API over HTTP on loopback, against a real store and a fake host.
+
+#![allow(clippy::unwrap_used, reason = "a failed test is to panic")]
+
+mod apps;
+mod crash;
+mod errors;
+mod guests;
+mod host;
+mod machines;
+mod world;

@@ -1,0 +1,121 @@
+//! The API over real HTTP, with a real store and a fake host.
+
+use crate::host::{FakeHost, OneHost};
+use control::{Api, ApiConfig, World};
+use prometheus_client::registry::Registry;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use store_sqlite::SqliteStore;
+
+pub(crate) const TOKEN: &str = "fm2_test-token";
+
+pub(crate) struct TestWorld {
+    pub(crate) api: Api,
+    pub(crate) host: Arc<FakeHost>,
+    pub(crate) clock: rt::Clock,
+    pub(crate) registry: Registry,
+    pub(crate) addr: SocketAddr,
+    pub(crate) client: reqwest::Client,
+    tasks: rt::Tasks,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for TestWorld {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+pub(crate) async fn world() -> TestWorld {
+    let dir = tempfile::tempdir().unwrap();
+    let tasks = rt::Tasks::new();
+    let clock = rt::Clock::manual(1_700_000_000_000_000_000);
+    let store = SqliteStore::open(&dir.path().join("global.db"), clock.clone(), &tasks).unwrap();
+    let host = Arc::new(FakeHost::new());
+    let world = World {
+        store: Arc::new(store),
+        hosts: Arc::new(OneHost(host.clone())),
+        clock: clock.clone(),
+        rng: rt::Rng::seeded(1),
+        tasks: tasks.clone(),
+    };
+    let mut registry = Registry::default();
+    let config = ApiConfig { edge_port: Some(8080), body_limit: 64 * 1024, ..ApiConfig::default() };
+    let api = Api::new(config, world, &mut registry);
+    api.ensure_defaults(TOKEN).await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let router = api.router();
+    tasks.spawn_until_stop(async move { axum::serve(listener, router).await.unwrap() });
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    TestWorld { api, host, clock, registry, addr, client, tasks, _dir: dir }
+}
+
+impl TestWorld {
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("http://{}{path}", self.addr);
+        self.client.request(method, url).header("authorization", format!("Bearer {TOKEN}"))
+    }
+
+    /// Status and JSON of the answer (`null` if it has none).
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+        let mut request = self.request(method, path);
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.headers()["fly-request-id"].len(), 26, "{path}");
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        let json = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };
+        if status >= StatusCode::BAD_REQUEST {
+            assert!(json["error"].is_string() && json["status"].is_string(), "{path}: {text}");
+        }
+        (status.as_u16(), json)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        self.call(Method::GET, path, Value::Null).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        self.call(Method::POST, path, body).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> (u16, Value) {
+        self.call(Method::DELETE, path, Value::Null).await
+    }
+
+    /// An app `web`.
+    pub(crate) async fn app(&self) {
+        let (code, json) = self.post("/v1/apps", json!({ "app_name": "web" })).await;
+        assert_eq!(code, 201, "{json}");
+    }
+
+    /// A machine of the app `web`; its JSON.
+    pub(crate) async fn machine(&self, more: Value) -> Value {
+        let mut body = json!({ "config": { "image": "nginx" } });
+        let (Value::Object(to), Value::Object(from)) = (&mut body, more) else { unreachable!() };
+        to.extend(from);
+        let (code, json) = self.post("/v1/apps/web/machines", body).await;
+        assert_eq!(code, 200, "{json}");
+        json
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+}
+
+/// The path of a machine of the app `web`.
+pub(crate) fn at(machine: &Value, rest: &str) -> String {
+    format!("/v1/apps/web/machines/{}{rest}", machine["id"].as_str().unwrap())
+}
+
+pub(crate) fn error(answer: &(u16, Value)) -> (u16, &str) {
+    (answer.0, answer.1["error"].as_str().unwrap_or_default())
+}
