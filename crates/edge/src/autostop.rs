@@ -1,6 +1,6 @@
 //! Stops idle machines: the shell around [`model::autostop`].
 //!
-//! A group is the machines of one app and region with the same services. A
+//! A group is the machines of one app and region with the same outside ports. A
 //! machine counts as idle only while it has no request, no streaming answer and
 //! no upgraded connection, and while no request of its app is held. A machine
 //! of which some service forbids autostop is never stopped (P032). `suspend`
@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use tokio::time::Instant;
 use wire::machines::{Autostop, Service};
-use wire::routes::RouteState;
+use wire::routes::{Route, RouteState};
 
 /// Machines that are alike, and what autostop makes of them.
 struct Group {
@@ -61,13 +61,12 @@ fn groups(table: &Table, shared: &Shared) -> Vec<Group> {
 }
 
 fn groups_of(app: &App, shared: &Shared) -> Vec<Group> {
-    let mut groups: HashMap<(&str, Vec<_>), Vec<&Arc<Row>>> = HashMap::new();
+    type Alike<'a> = (&'a str, Vec<Option<u16>>);
+    let mut groups: HashMap<Alike<'_>, Vec<&Arc<Row>>> = HashMap::new();
     for row in &app.rows {
         let route = &row.route;
         if route.state == RouteState::Started && !route.cordoned && !row.machine.is_draining() {
-            let mut services: Vec<_> = route.services.iter().map(signature).collect();
-            services.sort();
-            groups.entry((&route.region, services)).or_default().push(row);
+            groups.entry((&route.region, outside_ports(route))).or_default().push(row);
         }
     }
     let group = |rows: Vec<&Arc<Row>>| {
@@ -78,10 +77,12 @@ fn groups_of(app: &App, shared: &Shared) -> Vec<Group> {
     groups.into_values().map(group).collect()
 }
 
-/// What makes two machines interchangeable: the ports of their services.
-fn signature(service: &Service) -> (Option<u16>, Vec<Option<u16>>) {
-    let ports = service.ports.iter().flatten().map(|port| port.port.or(port.start_port));
-    (service.internal_port, ports.collect())
+/// What makes two machines interchangeable for the edge (P004).
+fn outside_ports(route: &Route) -> Vec<Option<u16>> {
+    let ports = route.services.iter().flat_map(|service| service.ports.iter().flatten());
+    let mut ports: Vec<_> = ports.map(|port| port.port.or(port.start_port)).collect();
+    ports.sort_unstable();
+    ports
 }
 
 fn keep_of(row: &Row, region: &str) -> usize {
@@ -135,7 +136,7 @@ async fn tell(shared: &Shared, machine: &Arc<Machine>, reason: &str) {
 }
 
 /// Says so where an app will never come back (D1).
-pub(crate) fn warn_of_no_return(shared: &Shared, route: &wire::routes::Route) {
+pub(crate) fn warn_of_no_return(shared: &Shared, route: &Route) {
     let stops = |s: &&Service| s.autostop.unwrap_or_default() != Autostop::Off;
     let lost = route.services.iter().filter(stops).any(|s| s.autostart == Some(false));
     if lost {

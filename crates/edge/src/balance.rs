@@ -6,7 +6,7 @@
 
 /// What a machine can do for a request right now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ready {
+pub(crate) enum Ready {
     /// Runs and listens.
     Up,
     /// Is on its way up, or runs and does not listen yet.
@@ -19,7 +19,7 @@ pub enum Ready {
 
 /// One machine as a candidate.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// What it can do.
     pub ready: Ready,
     /// Requests or connections in flight on its service.
@@ -36,7 +36,7 @@ pub struct Candidate {
 
 /// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// Send it to machine `to`; also wake another, since all are at their soft
     /// limit. The request itself does not wait for that one.
     Forward {
@@ -59,7 +59,7 @@ pub enum Decision {
 
 /// Decides among `candidates`; `start` is any number and breaks ties, `waiting`
 /// is how many requests are held for this app, this one included.
-pub fn decide(
+pub(crate) fn decide(
     count: usize,
     candidate: impl Fn(usize) -> Candidate,
     start: usize,
@@ -141,8 +141,7 @@ mod tests {
     }
 
     fn check(machines: &str, waiting: usize, want: Decision) {
-        let all: Vec<_> =
-            machines.split(", ").filter(|w| !w.is_empty()).map(parse).collect();
+        let all: Vec<_> = machines.split(", ").filter(|w| !w.is_empty()).map(parse).collect();
         assert_eq!(decide(all.len(), |i| all[i], 0, waiting), want, "{machines}");
     }
 

@@ -148,7 +148,8 @@ impl Failure {
             };
             let (app, machine) = (name("app", &self.app), name("machine", &self.machine));
             let (detail, hint, code) = (&self.detail, code.hint(), code.text());
-            let text = format!("{code}: {detail}\n{app}{machine}request: {request_id}\nhint: {hint}\n");
+            let text =
+                format!("{code}: {detail}\n{app}{machine}request: {request_id}\nhint: {hint}\n");
             ("text/plain; charset=utf-8", text)
         };
         let mut response = Response::new(Body::full(Bytes::from(text)));

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 /// Why a request names no app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoApp {
+pub(crate) enum NoApp {
     /// No `Host`, several, or one that is no host.
     BadHost,
     /// The host is not `<app>.<domain>` of any domain.
@@ -16,7 +16,7 @@ pub enum NoApp {
 ///
 /// # Errors
 /// [`NoApp::BadHost`].
-pub fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, NoApp> {
+pub(crate) fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, NoApp> {
     if let Some(authority) = uri.authority() {
         return Ok(authority.as_str());
     }
@@ -32,7 +32,7 @@ pub fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, No
 ///
 /// # Errors
 /// [`NoApp`].
-pub fn app_of<'a>(authority: &'a str, domains: &[String]) -> Result<Cow<'a, str>, NoApp> {
+pub(crate) fn app_of<'a>(authority: &'a str, domains: &[String]) -> Result<Cow<'a, str>, NoApp> {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         _ => authority,

@@ -207,9 +207,9 @@ impl Keeper {
     /// The route's config has not been seen before.
     pub(crate) fn is_new_config(&self, route: &Route) -> bool {
         let rows = self.apps.get(&route.app).map_or(&[][..], |app| &app.rows);
-        !rows.iter().any(|row| {
-            row.route.machine == route.machine && row.route.instance == route.instance
-        })
+        !rows
+            .iter()
+            .any(|row| row.route.machine == route.machine && row.route.instance == route.instance)
     }
 
     /// Takes one change; visible after [`Keeper::publish`].
@@ -252,7 +252,12 @@ impl Keeper {
         let Some(name) = self.app_of.remove(id) else { return };
         let Some(app) = self.apps.get(&name) else { return };
         let mut rows = app.rows.clone();
-        rows.retain(|row| row.route.machine != id || { row.machine.bump_epoch(); false });
+        rows.retain(|row| {
+            row.route.machine != id || {
+                row.machine.bump_epoch();
+                false
+            }
+        });
         let shared = app.shared.clone();
         if rows.is_empty() {
             self.apps.remove(&name);

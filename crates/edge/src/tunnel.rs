@@ -23,7 +23,8 @@ async fn carry(client: Upgraded, app: Upgraded, idle: Duration) {
     let moved = AtomicU64::new(0);
     let (client_in, client_out) = split(TokioIo::new(client));
     let (app_in, app_out) = split(TokioIo::new(app));
-    let both = async { tokio::join!(copy(client_in, app_out, &moved), copy(app_in, client_out, &moved)) };
+    let both =
+        async { tokio::join!(copy(client_in, app_out, &moved), copy(app_in, client_out, &moved)) };
     let silent = async {
         loop {
             let before = moved.load(Relaxed);
@@ -40,7 +41,11 @@ async fn carry(client: Upgraded, app: Upgraded, idle: Duration) {
 }
 
 /// One way. A half that ends ends the other side's half only.
-async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, moved: &AtomicU64) {
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    moved: &AtomicU64,
+) {
     let mut buffer = vec![0; BUFFER];
     loop {
         let n = match from.read(&mut buffer).await {

@@ -1,5 +1,7 @@
 //! The edge before real sockets, with hosts in memory.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking that it failed")]
+
 mod fake;
 
 use bytes::Bytes;
@@ -255,14 +257,13 @@ async fn at_the_hard_limit_requests_wait_for_a_place() {
 
 #[tokio::test]
 async fn the_queue_is_bounded_in_time_and_number() {
-    let config = edge::EdgeConfig {
-        capacity_timeout: Duration::from_millis(50),
-        max_held: 3,
-        ..config()
-    };
+    let config =
+        edge::EdgeConfig { capacity_timeout: Duration::from_millis(50), max_held: 3, ..config() };
     let world = World::new(config).await;
     let app = world
-        .machine("m1", |s| s["concurrency"] = serde_json::json!({"hard_limit": 1, "type": "requests"}))
+        .machine("m1", |s| {
+            s["concurrency"] = serde_json::json!({"hard_limit": 1, "type": "requests"})
+        })
         .await;
     world.hosts.bring_up("m1").await;
     let mut client = Client::new(world.edge).await;
@@ -328,7 +329,10 @@ async fn refusals_name_code_and_remedy() {
     req.headers_mut().insert("accept", "application/json".parse().unwrap());
     let answer = world.ask(req).await;
     let body: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
-    assert_eq!((answer.status, &body["code"], &body["machine"]), (503, &"PM07".into(), &"m1".into()));
+    assert_eq!(
+        (answer.status, &body["code"], &body["machine"]),
+        (503, &"PM07".into(), &"m1".into())
+    );
     assert_eq!(body["request_id"], answer.headers["fly-request-id"].to_str().unwrap());
     world.hosts.logged("[PM07]").await;
     world.hosts.set("m1", RouteState::Started, true);
@@ -502,9 +506,11 @@ async fn the_minimum_stays_up_and_a_refused_stop_is_undone() {
     }
     assert_eq!(world.hosts.calls().len(), 2, "{:?}", world.hosts.calls());
     world.hosts.refuse_stops();
-    let last = |n: u64| world.hosts.change(&format!("m{n}"), |r| {
-        r.services[0].min_machines_running = None;
-    });
+    let last = |n: u64| {
+        world.hosts.change(&format!("m{n}"), |r| {
+            r.services[0].min_machines_running = None;
+        })
+    };
     (1..=3).for_each(last);
     world.hosts.called(3).await;
     assert_eq!(world.get("/").await.status, 200, "a refused stop lets requests in again");
