@@ -33,7 +33,8 @@ pub(crate) async fn down(
 }
 
 async fn take_over(settings: &Settings) -> Result<DataDirLock, CliError> {
-    let failed = |err: &LockError| CliError::failed("Cannot take the data directory").because_of(err);
+    let failed =
+        |err: &LockError| CliError::failed("Cannot take the data directory").because_of(err);
     let pid = match DataDirLock::take(&settings.data_dir) {
         Ok(lock) => return Ok(lock),
         Err(LockError::Held { pid }) => pid,

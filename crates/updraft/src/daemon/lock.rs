@@ -41,7 +41,9 @@ impl DataDirLock {
         let failed = |err| LockError::Open { path: path.clone(), err };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held { pid: read_pid(&mut file) }),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(LockError::Held { pid: read_pid(&mut file) });
+            }
             Err(err) => return Err(failed(err.into())),
         }
         file.set_len(0).map_err(failed)?;
@@ -62,7 +64,8 @@ impl DataDirLock {
 fn open(data_dir: &Utf8Path) -> Result<(Utf8PathBuf, File), LockError> {
     let path = data_dir.join("lock");
     let mut options = OpenOptions::new();
-    let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let opened =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     match opened {
         Ok(file) => Ok((path, file)),
         Err(err) => Err(LockError::Open { path, err }),

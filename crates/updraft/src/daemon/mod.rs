@@ -11,8 +11,8 @@ pub(crate) use world::{network_config as world_network_config, qemu_config as wo
 
 use crate::settings::{SettingArgs, Settings};
 use cli::CliError;
-use control::{Api, ApiConfig};
 use control::World as Platform;
+use control::{Api, ApiConfig};
 use edge::{Edge, EdgeConfig, Listener};
 use join::{LocalHosts, LocalWorkers};
 use lock::{DataDirLock, LockError};

@@ -56,7 +56,10 @@ pub(super) fn write_cli_config(
     match config::read(&path) {
         Ok(Some(found)) if found == wanted => return Some(shown),
         Ok(Some(found)) if found.api != wanted.api => {
-            tracing::info!(path = shown, "the command line's config is for another API; left alone");
+            tracing::info!(
+                path = shown,
+                "the command line's config is for another API; left alone"
+            );
             return None;
         }
         Ok(_) => {}

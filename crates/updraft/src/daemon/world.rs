@@ -37,9 +37,7 @@ pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<World, Po
     let guest = initramfs::prepare(&cache, &kernel, INIT)?;
     let mut config = qemu_config(settings, guest)?;
     let probed = match settings.accelerator {
-        WantedAccelerator::Auto => {
-            probe(&config, &kernel, &cache, settings.probe_deadline).await?
-        }
+        WantedAccelerator::Auto => probe(&config, &kernel, &cache, settings.probe_deadline).await?,
         WantedAccelerator::Only(accelerator) => {
             Probed { accelerator, reason: "the settings say so".into() }
         }
@@ -61,10 +59,7 @@ pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<World, Po
 }
 
 /// Settings of the QEMU driver; the accelerator is still to be found out.
-pub(crate) fn qemu_config(
-    settings: &Settings,
-    guest: GuestImage,
-) -> Result<QemuConfig, PortError> {
+pub(crate) fn qemu_config(settings: &Settings, guest: GuestImage) -> Result<QemuConfig, PortError> {
     let exe = std::env::current_exe().map_err(|err| PortError::new("find this program", err))?;
     let exe = camino::Utf8PathBuf::from_path_buf(exe)
         .map_err(|path| PortError::plain(format!("path of this program is not UTF-8: {path:?}")))?;

@@ -32,7 +32,9 @@ const MOST_PROCESSES: usize = 4096;
 /// What a guest says about its main process and its ports.
 #[derive(Debug)]
 pub(crate) enum Report {
-    Running { stages_ms: Vec<(String, f64)> },
+    Running {
+        stages_ms: Vec<(String, f64)>,
+    },
     Exited(Exit),
     OrdersFailed(String),
     Listening(Listener, bool),
@@ -210,7 +212,11 @@ async fn greet(
         if let Some(ToHost::Welcome { version, phase, listening, .. }) = welcome {
             let known = version == VERSION;
             let welcome = Welcome { phase, listening };
-            return if known { Ok((welcome, decoder, early)) } else { Err(AgentError::Version(version)) };
+            return if known {
+                Ok((welcome, decoder, early))
+            } else {
+                Err(AgentError::Version(version))
+            };
         }
     }
 }
@@ -229,7 +235,10 @@ fn keep_logs(messages: Vec<ToHost>, listen: &Listen) {
     }
 }
 
-async fn write_frames(mut writer: WriteHalf<Box<dyn AgentIo>>, mut frames: mpsc::Receiver<Vec<u8>>) {
+async fn write_frames(
+    mut writer: WriteHalf<Box<dyn AgentIo>>,
+    mut frames: mpsc::Receiver<Vec<u8>>,
+) {
     while let Some(frame) = frames.recv().await {
         if writer.write_all(&frame).await.is_err() {
             // The reader sees the end too and reports it.

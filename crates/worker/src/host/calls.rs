@@ -13,9 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use wire::logs::{LogEntry, LogQuery};
-use wire::machines::{
-    Machine, MachineEvent, MachineVersion, Process, Started, WaitResult,
-};
+use wire::machines::{Machine, MachineEvent, MachineVersion, Process, Started, WaitResult};
 use wire::routes::{RouteChange, RouteSnapshot, WakeRefused};
 use wire::worker::*;
 
@@ -53,7 +51,8 @@ impl Worker {
         let launch = !create.skip_launch;
         let instance = InstanceId::new(now, host.rng.wide_bits() >> 49);
         let invalid = |err: model::id::BadId| HostError::Invalid(err.to_string());
-        let record = Record::new(create, instance, model::address::Slot(0), now).map_err(invalid)?;
+        let record =
+            Record::new(create, instance, model::address::Slot(0), now).map_err(invalid)?;
         let (id, memory) = (record.id, record.memory_mib());
         if launch {
             let room = host.capacity.reserve(id, memory);
@@ -108,7 +107,8 @@ impl Worker {
                 HostError::Conflict(format!("machine is {}", state()))
             }
         })?;
-        let gone = |_| HostError::Conflict(format!("machine is {} or its host is stopping", state()));
+        let gone =
+            |_| HostError::Conflict(format!("machine is {} or its host is stopping", state()));
         answer.await.map_err(gone)?
     }
 

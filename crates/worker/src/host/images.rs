@@ -97,7 +97,11 @@ impl Worker {
             let last = match worker.import(name, tar, sender.clone()).await {
                 Ok(image) => ImageProgress::Done { image },
                 Err(err) => ImageProgress::Failed {
-                    error: ErrorBody { error: err.to_string(), status: "unknown".into(), hint: None },
+                    error: ErrorBody {
+                        error: err.to_string(),
+                        status: "unknown".into(),
+                        hint: None,
+                    },
                 },
             };
             // The client may have gone; the image stays.

@@ -145,7 +145,8 @@ impl Task {
         let mut record = self.record.clone();
         record.state = State::Started;
         let mut event = self.ids.event("start", State::Started, Source::Host);
-        let guest = guest_stages.into_iter().map(|(name, ms)| (format!("guest_{name}"), ms));
+        let guest = durations(guest_stages);
+        self.host.metrics.stages(&guest);
         let stages = std::mem::take(&mut self.stages).into_iter().chain(guest).collect();
         event.request = Some(EventDetails { stages_ms: Some(stages), ..EventDetails::default() });
         self.commit(record, vec![event]).await;
@@ -174,7 +175,8 @@ impl Task {
         }
         // A stop during the pause before a restart finds no VM: nothing exits.
         let ran = record.boot.take().is_some();
-        let again = if away { survives_host(&record) } else { self.is_to_run_again(&mut record, ended) };
+        let again =
+            if away { survives_host(&record) } else { self.is_to_run_again(&mut record, ended) };
         record.state = record.state.after(Event::Down { again }).unwrap_or(record.state);
         let requested = record.stop.take().is_some() || self.record.want != Want::Run;
         let kind = if ran { "exit" } else { "stop" };
@@ -225,8 +227,9 @@ impl Task {
             }
             Verdict::Stay { exhausted } => {
                 let tries = record.restarts.len();
-                record.failure = exhausted
-                    .then(|| format!("it failed again after {tries} restarts (exit code {})", exit.code));
+                record.failure = exhausted.then(|| {
+                    format!("it failed again after {tries} restarts (exit code {})", exit.code)
+                });
                 // Its owner's wish has been carried out to the end.
                 record.want = Want::Stop;
                 false
@@ -266,6 +269,15 @@ impl Task {
 /// asked: the host was away (a power cut), so what should run runs again.
 fn survives_host(record: &Record) -> bool {
     record.want == Want::Run && record.policy() != Policy::No
+}
+
+/// Init counts from its own beginning; a stage's time is since the one before.
+fn durations(moments: Vec<(String, f64)>) -> Vec<(String, f64)> {
+    let mut last = 0.0;
+    let since = |(name, at): (String, f64)| {
+        (format!("guest_{name}"), at - std::mem::replace(&mut last, at))
+    };
+    moments.into_iter().map(since).collect()
 }
 
 fn lost_words(exit: &crate::ports::VmExit) -> String {

@@ -375,8 +375,8 @@ impl Task {
         let what = if up.asked {
             "it did not end in time"
         } else if !up.running {
-            self.failure = (self.tries >= TRIES)
-                .then(|| "its main process did not start in time".to_owned());
+            self.failure =
+                (self.tries >= TRIES).then(|| "its main process did not start in time".to_owned());
             "its main process did not start in time"
         } else {
             return;

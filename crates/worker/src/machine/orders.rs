@@ -151,11 +151,7 @@ fn files(record: &Record) -> Result<Vec<GuestFile>, String> {
         let content = STANDARD.decode(raw).map_err(|err| {
             format!("file {} cannot be written: raw_value is not base64: {err}", file.guest_path)
         })?;
-        Ok(GuestFile {
-            path: file.guest_path.clone(),
-            mode: file.mode.unwrap_or(0o644),
-            content,
-        })
+        Ok(GuestFile { path: file.guest_path.clone(), mode: file.mode.unwrap_or(0o644), content })
     };
     with_value.map(decode).collect()
 }

@@ -72,10 +72,8 @@ impl Task {
             return Ok(());
         }
         let mut event = self.ids.event("stop", record.state, source);
-        event.request = reason.map(|reason| EventDetails {
-            reason: Some(reason),
-            ..EventDetails::default()
-        });
+        event.request =
+            reason.map(|reason| EventDetails { reason: Some(reason), ..EventDetails::default() });
         self.try_commit(record, vec![event], false).await?;
         if again {
             // A second, perhaps harsher stop takes the place of the first.
