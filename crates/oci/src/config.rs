@@ -202,7 +202,8 @@ mod tests {
         )
         .unwrap();
         let found = Credentials::from_auth_file(&path).unwrap();
-        let login = |user: &str, password: &str| Login { user: user.into(), password: password.into() };
+        let login =
+            |user: &str, password: &str| Login { user: user.into(), password: password.into() };
         assert_eq!(found.get("docker.io"), Some(&login("me", "sec:ret")));
         assert_eq!(found.get("127.0.0.1:5000"), Some(&login("u", "p")));
         assert_eq!(found.get("empty.example"), None);

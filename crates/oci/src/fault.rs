@@ -41,9 +41,7 @@ impl Fault {
 }
 
 /// `attempted` failed because of `error`.
-pub(crate) fn failed(
-    attempted: impl Into<String>,
-) -> impl FnOnce(io::Error) -> Fault {
+pub(crate) fn failed(attempted: impl Into<String>) -> impl FnOnce(io::Error) -> Fault {
     let attempted = attempted.into();
     move |error| Fault::Failed(PortError::new(attempted, error))
 }

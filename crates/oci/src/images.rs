@@ -111,9 +111,8 @@ impl OciImages {
     /// # Errors
     /// If the directory can't be made or read.
     pub fn open(config: OciConfig, clock: rt::Clock) -> Result<Self, PortError> {
-        let store = Store::open(&config.dir).map_err(|err| {
-            PortError::new(format!("open the image store {}", config.dir), err)
-        })?;
+        let store = Store::open(&config.dir)
+            .map_err(|err| PortError::new(format!("open the image store {}", config.dir), err))?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let inner = Inner {
             config,
@@ -132,7 +131,8 @@ impl OciImages {
     async fn ask(&self, name: &ImageName, known: Option<Digest>) -> Result<Digest, ImageError> {
         let inner = &self.inner;
         let patience = if known.is_some() { ASK_CACHED } else { ASK };
-        let asked = async { Registry::new(name, &inner.config, &inner.rng)?.digest(&inner.config).await };
+        let asked =
+            async { Registry::new(name, &inner.config, &inner.rng)?.digest(&inner.config).await };
         let told = tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {
             let problem = format!("ask {} about {}: no answer", name.host(), name.canonical());
             Err(ImageError::Failed(PortError::plain(problem).transient()))
@@ -141,7 +141,9 @@ impl OciImages {
             (Ok(digest), _) => {
                 let canonical = name.canonical();
                 let found = digest.clone();
-                inner.store(move |store| store.set_name(&canonical, &found, Origin::Pulled)).await??;
+                inner
+                    .store(move |store| store.set_name(&canonical, &found, Origin::Pulled))
+                    .await??;
                 Ok(digest)
             }
             (Err(ImageError::Failed(error)), Some(known)) => {
@@ -381,7 +383,11 @@ impl Images for OciImages {
         let found = self.inner.compute(read).await.map_err(|fault| fault.of(shown))?;
         if name.is_some() && found.len() > 1 {
             let names: Vec<_> = found.iter().flat_map(|image| image.names.clone()).collect();
-            let problem = format!("it holds {} images, one name can't be given to all: {}", found.len(), names.join(", "));
+            let problem = format!(
+                "it holds {} images, one name can't be given to all: {}",
+                found.len(),
+                names.join(", ")
+            );
             return Err(Fault::refused(problem).of(shown));
         }
         let digest = self.register(found, name, &progress, shown).await?;

@@ -119,7 +119,8 @@ impl Reader<'_> {
             let mut descriptor = descriptor.clone();
             for nesting in 0.. {
                 let digest = Digest::within(&descriptor.digest)?;
-                match Manifest::parse(&self.document(&digest, self.config.limits.manifest_bytes)?)? {
+                match Manifest::parse(&self.document(&digest, self.config.limits.manifest_bytes)?)?
+                {
                     Manifest::Image(_) => {
                         out.push((digest, names));
                         break;

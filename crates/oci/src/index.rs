@@ -92,7 +92,8 @@ pub(crate) fn walk(
             // Says what holds for all that follows; only comments in practice.
             EntryType::XGlobalHeader => {}
             _ => {
-                if let Some(found) = entry(&header, std::mem::take(&mut extensions), data, limits)? {
+                if let Some(found) = entry(&header, std::mem::take(&mut extensions), data, limits)?
+                {
                     each(found)?;
                 }
             }
@@ -114,7 +115,9 @@ fn header_at(tar: &Blob, at: u64) -> Result<Option<Header>> {
     }
     let sum: u32 = bytes[..148].iter().chain(&bytes[156..]).map(|&b| u32::from(b)).sum();
     if header.cksum().ok() != Some(sum + 8 * u32::from(b' ')) {
-        return Err(Fault::refused("a layer is no tar, or is damaged: a header's checksum is wrong"));
+        return Err(Fault::refused(
+            "a layer is no tar, or is damaged: a header's checksum is wrong",
+        ));
     }
     Ok(Some(header))
 }
@@ -168,7 +171,10 @@ fn long_name(data: &Blob, limits: &Limits) -> Result<Vec<u8>> {
 }
 
 fn too_long(limits: &Limits) -> Fault {
-    Fault::refused(format!("a path or link is longer than the limit of {} bytes", limits.path_bytes))
+    Fault::refused(format!(
+        "a path or link is longer than the limit of {} bytes",
+        limits.path_bytes
+    ))
 }
 
 impl Extensions {
@@ -181,8 +187,8 @@ impl Extensions {
         let bytes = data.bytes().map_err(failed("read a spooled layer"))?;
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            let (record, after) = split_record(rest)
-                .ok_or_else(|| Fault::refused("a pax header is damaged"))?;
+            let (record, after) =
+                split_record(rest).ok_or_else(|| Fault::refused("a pax header is damaged"))?;
             rest = after;
             let eq = record.iter().position(|&b| b == b'=');
             let eq = eq.ok_or_else(|| Fault::refused("a pax header is damaged"))?;

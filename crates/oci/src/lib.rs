@@ -19,6 +19,7 @@
 mod blob;
 mod config;
 mod digest;
+mod doctor;
 mod fault;
 mod flatten;
 mod flight;
@@ -30,10 +31,12 @@ mod pack;
 mod pull;
 mod reference;
 mod registry;
+mod rootdir;
 mod source;
 mod spool;
 mod store;
 mod tree;
 
 pub use config::{Compression, Credentials, Limits, Login, OciConfig};
+pub use doctor::checks;
 pub use images::OciImages;

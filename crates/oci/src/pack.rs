@@ -7,6 +7,7 @@ use crate::blob::Blob;
 use crate::config::{Compression, OciConfig};
 use crate::fault::{Fault, Result, failed};
 use crate::index::Meta;
+use crate::rootdir;
 use crate::tree::{Inode, Kind, Tree};
 use camino::Utf8Path;
 use std::collections::HashMap;
@@ -44,25 +45,28 @@ pub(crate) fn squash(
         return Err(gone(&format!("sqfstar failed ({status}): {}", words(said))));
     }
     written?;
-    let file = File::open(out).map_err(failed(format!("open {out}")))?;
+    let file = File::options().read(true).write(true).open(out);
+    let file = file.map_err(failed(format!("open {out}")))?;
+    rootdir::patch(&file, &tree.inode(Tree::ROOT).meta)
+        .map_err(failed(format!("set the root directory's owner and time in {out}")))?;
     file.sync_all().map_err(failed(format!("sync {out}")))
 }
 
 fn start(tree: &Tree, out: &Utf8Path, config: &OciConfig, said: &File) -> Result<Child> {
-    let root = &tree.inode(Tree::ROOT).meta;
+    let mode = tree.inode(Tree::ROOT).meta.mode;
     let mut command = Command::new(&config.sqfstar);
     match config.compression {
-        Compression::None => command.args(["-noI", "-noD", "-noF", "-noX"]),
+        Compression::None => command.args(["-noD", "-noF", "-noX"]),
         Compression::Lz4 => command.args(["-comp", "lz4"]),
         Compression::Zstd => command.args(["-comp", "zstd", "-Xcompression-level", "3"]),
     };
-    // sqfstar ignores the entry of the root, so it is told.
+    // sqfstar ignores the entry of the root; the rest of it is patched later,
+    // for which its inode must not be compressed.
     command
+        .arg("-noI")
         .args(["-no-duplicates", "-exit-on-error", "-quiet", "-no-progress"])
         .args(["-mem", "256M", "-mkfs-time", "0"])
-        .args(["-root-mode", &format!("{:o}", root.mode)])
-        .args(["-root-uid", &root.uid.to_string(), "-root-gid", &root.gid.to_string()])
-        .args(["-root-time", &root.mtime.to_string()])
+        .args(["-root-mode", &format!("{mode:o}")])
         .arg(out)
         .env_remove("SOURCE_DATE_EPOCH")
         .stdin(Stdio::piped())
@@ -83,7 +87,8 @@ fn gone(problem: &str) -> Fault {
 
 fn words(mut said: File) -> String {
     let mut text = String::new();
-    let read = said.seek(SeekFrom::Start(0)).and_then(|_| said.take(4096).read_to_string(&mut text));
+    let read =
+        said.seek(SeekFrom::Start(0)).and_then(|_| said.take(4096).read_to_string(&mut text));
     match read {
         Ok(_) => text.split_whitespace().collect::<Vec<_>>().join(" "),
         Err(_) => "no message".into(),
@@ -149,7 +154,9 @@ impl TarOut<'_> {
             Kind::Symlink(target) => self.entry(path, EntryType::Symlink, Some(target), meta, 0),
             Kind::Fifo => self.entry(path, EntryType::Fifo, None, meta, 0),
             Kind::Char(major, minor) => self.device(path, EntryType::Char, (*major, *minor), meta),
-            Kind::Block(major, minor) => self.device(path, EntryType::Block, (*major, *minor), meta),
+            Kind::Block(major, minor) => {
+                self.device(path, EntryType::Block, (*major, *minor), meta)
+            }
             Kind::File(blob) => {
                 self.entry(path, EntryType::Regular, None, meta, blob.len)?;
                 self.data(blob)

@@ -92,7 +92,8 @@ async fn layers(
     let mut tasks = JoinSet::new();
     let mut first: Vec<usize> = Vec::new();
     for (n, (layer, size)) in expected.iter().zip(sizes).enumerate() {
-        let same = |other: &Expected| other.digest == layer.digest && other.diff_id == layer.diff_id;
+        let same =
+            |other: &Expected| other.digest == layer.digest && other.diff_id == layer.diff_id;
         let at = expected.iter().position(same).unwrap_or(n);
         first.push(at);
         if at == n {
@@ -117,10 +118,8 @@ impl Pull {
         let mut fresh = false;
         loop {
             let slot = self.downloads.acquire().await;
-            let fetched = self
-                .registry
-                .blob(&digest, size, &partial, &|n| self.fetched.add(n))
-                .await?;
+            let fetched =
+                self.registry.blob(&digest, size, &partial, &|n| self.fetched.add(n)).await?;
             drop(slot);
             let budget = Arc::clone(&self.budget);
             let told =

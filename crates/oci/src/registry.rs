@@ -145,7 +145,9 @@ impl Registry {
         let digest = Digest::within(&image.config.digest).map_err(refuse)?;
         let blob = self.blob(&digest, image.config.size, partial, &|_| {}).await?;
         let read = move || blob.blob.bytes();
-        let bytes = tokio::task::spawn_blocking(read).await.map_err(|err| refuse(crate::fault::lost(err)))?;
+        let bytes = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|err| refuse(crate::fault::lost(err)))?;
         let bytes = bytes.map_err(|err| PortError::new("read an image's config", err))?;
         let _ = tokio::fs::remove_file(partial).await;
         crate::spool::verify("config", &digest, &Digest::of(&bytes)).map_err(refuse)?;
@@ -268,11 +270,10 @@ impl Registry {
 
     /// A stream that broke off, or whose digest the library found wrong.
     fn broken(&self, err: io::Error) -> ImageError {
-        let wrong_digest = err
-            .get_ref()
-            .is_some_and(|inner| inner.is::<oci_client::errors::DigestError>());
+        let wrong_digest =
+            err.get_ref().is_some_and(|inner| inner.is::<oci_client::errors::DigestError>());
         match wrong_digest {
-            true => self.refused(Fault::refused(format!("a layer's digest is wrong: {err}"))),
+            true => self.refused(Fault::refused(format!("a digest is wrong: {err}"))),
             false => ImageError::Failed(PortError::new("fetch a layer", err).transient()),
         }
     }
@@ -309,7 +310,9 @@ impl Registry {
                     _ => ImageError::Failed(PortError::new(attempted, err)),
                 }
             }
-            Error::ServerError { code: 404, .. } => missing("the registry has no such thing".into()),
+            Error::ServerError { code: 404, .. } => {
+                missing("the registry has no such thing".into())
+            }
             Error::ServerError { code: 403, .. } => missing("the registry denies access".into()),
             Error::DigestError(err) => {
                 self.refused(Fault::refused(format!("a digest is wrong: {err}")))

@@ -110,7 +110,8 @@ fn members(tar: &Blob, limits: &Limits) -> Result<HashMap<String, Member>> {
             What::Link(target) => Member::Alias(joined(target.iter().map(|part| &**part))),
             What::Symlink(target) => {
                 let above = entry.path.len().saturating_sub(1);
-                let mut parts: Vec<&[u8]> = entry.path[..above].iter().map(|part| &**part).collect();
+                let mut parts: Vec<&[u8]> =
+                    entry.path[..above].iter().map(|part| &**part).collect();
                 for part in target.split(|&b| b == b'/') {
                     match part {
                         b"" | b"." => {}

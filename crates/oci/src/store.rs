@@ -271,7 +271,8 @@ impl Store {
             .collect();
         let mut freed = 0;
         for digest in gone {
-            freed += self.remove_image(&digest).map_err(failed(format!("remove image {digest}")))?;
+            freed +=
+                self.remove_image(&digest).map_err(failed(format!("remove image {digest}")))?;
         }
         Ok(freed)
     }

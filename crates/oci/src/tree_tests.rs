@@ -118,12 +118,15 @@ fn later_layers_replace_and_extend() {
 
 #[test]
 fn one_path_in_many_spellings() {
-    check("file ./a/x 1\nfile /a/y 2\ndir a/ 711\nfile a//z 3\ndir ./ 700", expect![[r#"
+    check(
+        "file ./a/x 1\nfile /a/y 2\ndir a/ 711\nfile a//z 3\ndir ./ 700",
+        expect![[r#"
         a/ 711
           x "1" #2
           y "2" #3
           z "3" #4
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -153,31 +156,52 @@ fn an_opaque_directory_hides_all_below_wherever_it_stands() {
                 new "2" #7
         "#]],
     );
-    check("file a 1\nfile b/c 1\n--\nfile .wh..wh..opq\nfile n 2", expect![[r#"
+    check(
+        "file a 1\nfile b/c 1\n--\nfile .wh..wh..opq\nfile n 2",
+        expect![[r#"
         n "2" #4
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn whiteout_games() {
-    check("file .wh.. 1", expect![[r#"
+    check(
+        "file .wh.. 1",
+        expect![[r#"
         refused: layer 1: entry ".wh.." is a whiteout of nothing
-    "#]]);
-    check("file .wh... 1", expect![[r#"
+    "#]],
+    );
+    check(
+        "file .wh... 1",
+        expect![[r#"
         refused: layer 1: entry ".wh..." is a whiteout of nothing
-    "#]]);
-    check("file .wh. 1", expect![[r#"
+    "#]],
+    );
+    check(
+        "file .wh. 1",
+        expect![[r#"
         refused: layer 1: entry ".wh." is a whiteout of nothing
-    "#]]);
-    check("file .wh.a/b 1", expect![[r#"
+    "#]],
+    );
+    check(
+        "file .wh.a/b 1",
+        expect![[r#"
         refused: layer 1: entry ".wh.a/b" is below a whiteout
-    "#]]);
-    check("file a 1\n--\nfile .wh..wh.plnk/x", expect![[r#"
+    "#]],
+    );
+    check(
+        "file a 1\n--\nfile .wh..wh.plnk/x",
+        expect![[r#"
         a "1" #1
-    "#]]);
-    check("file a 1\n--\nfile .wh..wh.aufs", expect![[r#"
+    "#]],
+    );
+    check(
+        "file a 1\n--\nfile .wh..wh.aufs",
+        expect![[r#"
         a "1" #1
-    "#]]);
+    "#]],
+    );
     // Through a link that leaves, goes in circles, or leads nowhere: nothing happens.
     check(
         "file keep 1\nsym up ../..\nsym loop loop\n--
@@ -203,21 +227,36 @@ fn hard_links_keep_what_they_linked_to() {
 
 #[test]
 fn hard_link_games() {
-    check("link a ../../etc/shadow", expect![[r#"
+    check(
+        "link a ../../etc/shadow",
+        expect![[r#"
         refused: layer 1: entry "a" is a hard link to "../../etc/shadow", which contains '..'
-    "#]]);
-    check("link a /etc/shadow", expect![[r#"
+    "#]],
+    );
+    check(
+        "link a /etc/shadow",
+        expect![[r#"
         refused: layer 1: entry "a": is a hard link to "etc/shadow", which is not there
-    "#]]);
-    check("dir d\nlink a d", expect![[r#"
+    "#]],
+    );
+    check(
+        "dir d\nlink a d",
+        expect![[r#"
         refused: layer 1: entry "a": is a hard link to the directory "d"
-    "#]]);
-    check("sym s /\nlink a s/etc/shadow", expect![[r#"
+    "#]],
+    );
+    check(
+        "sym s /\nlink a s/etc/shadow",
+        expect![[r#"
         refused: layer 1: entry "a": is a hard link to "s/etc/shadow", which is not there
-    "#]]);
-    check("link a .", expect![[r#"
+    "#]],
+    );
+    check(
+        "link a .",
+        expect![[r#"
         refused: layer 1: entry "a": is a hard link to "", which is not there
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -241,71 +280,107 @@ fn links_on_the_way_are_followed_within_the_root() {
 
 #[test]
 fn links_that_lead_nowhere_or_in_circles_are_refused() {
-    check("sym a /etc\nfile a/passwd x", expect![[r#"
+    check(
+        "sym a /etc\nfile a/passwd x",
+        expect![[r#"
         refused: layer 1: entry "a/passwd": is below a symbolic link that leads nowhere
-    "#]]);
-    check("sym a b\nsym b a\nfile a/x x", expect![[r#"
+    "#]],
+    );
+    check(
+        "sym a b\nsym b a\nfile a/x x",
+        expect![[r#"
         refused: layer 1: entry "a/x": is below symbolic links that go in circles
-    "#]]);
-    check("sym a ../../..\nfile a/x 1", expect![[r#"
+    "#]],
+    );
+    check(
+        "sym a ../../..\nfile a/x 1",
+        expect![[r#"
         a -> ../../..
         x "1" #2
-    "#]]);
-    check("file a 1\nfile a/x 1", expect![[r#"
+    "#]],
+    );
+    check(
+        "file a 1\nfile a/x 1",
+        expect![[r#"
         refused: layer 1: entry "a/x": is below something that is no directory
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_directory_replaces_a_link_of_its_name() {
-    check("dir usr/lib\nfile usr/lib/x 1\nsym lib usr/lib\n--\ndir lib\nfile lib/.wh.x\nfile lib/y 2", expect![[r#"
+    check(
+        "dir usr/lib\nfile usr/lib/x 1\nsym lib usr/lib\n--\ndir lib\nfile lib/.wh.x\nfile lib/y 2",
+        expect![[r#"
         lib/ 644
           y "2" #6
         usr/ 755
           lib/ 644
             x "1" #3
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn paths_that_could_leave_the_root_are_refused() {
-    check("file ../x 1", expect![[r#"
+    check(
+        "file ../x 1",
+        expect![[r#"
         refused: layer 1: entry "../x" contains '..'
-    "#]]);
-    check("file a/../../x 1", expect![[r#"
+    "#]],
+    );
+    check(
+        "file a/../../x 1",
+        expect![[r#"
         refused: layer 1: entry "a/../../x" contains '..'
-    "#]]);
+    "#]],
+    );
     check("file / 1", expect![[""]]);
-    check("sym . /etc", expect![[r#"
+    check(
+        "sym . /etc",
+        expect![[r#"
         refused: layer 1: entry "": would replace the root
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn devices_are_data() {
-    check("chr null 1 3\nfifo p\nsparse s", expect![[r#"
+    check(
+        "chr null 1 3\nfifo p\nsparse s",
+        expect![[r#"
         refused: layer 1: entry "s" is sparse, which is not supported
-    "#]]);
-    check("chr null 1 3\nfifo p", expect![[r#"
+    "#]],
+    );
+    check(
+        "chr null 1 3\nfifo p",
+        expect![[r#"
         null char 1:3
         p fifo
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn limits_hold() {
-    check("file 1/2/3/4/5/6/7/8/9 1", expect![[r#"
+    check(
+        "file 1/2/3/4/5/6/7/8/9 1",
+        expect![[r#"
         refused: layer 1: entry "1/2/3/4/5/6/7/8/9" is deeper than the limit of 8 directories
-    "#]]);
+    "#]],
+    );
     check(
         "dir a/a/a/a/a/a\nsym s a/a/a/a/a/a\ndir s/b/b/b",
         expect![[r#"
             refused: layer 1: entry "s/b/b/b": is deeper than the limit of 8 directories
         "#]],
     );
-    check(&"file a 1\n".repeat(21), expect![[r#"
+    check(
+        &"file a 1\n".repeat(21),
+        expect![[r#"
         refused: layer 1: exceeds the limit of 20 entries
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -335,7 +410,8 @@ fn damaged_tars_are_refused() {
         layer 1: the tar is truncated within an entry
         layer 1: a layer is no tar, or is damaged: a header's checksum is wrong
         layer 1: an entry's size is no number
-        layer 1: a layer is no tar, or is damaged: a header's checksum is wrong"#]].assert_eq(&said.join("\n"));
+        layer 1: a layer is no tar, or is damaged: a header's checksum is wrong"#]]
+    .assert_eq(&said.join("\n"));
     assert!(merge(&[blob(b"")], Limits::default()).is_ok());
 }
 
@@ -361,7 +437,14 @@ fn extension_headers_are_checked() {
                 let Kind::Dir(children) = &tree.inode(Tree::ROOT).kind else { unreachable!() };
                 for name in children.values() {
                     let meta = &tree.inode(name.inode).meta;
-                    out += &format!("{} {} {:?}", meta.uid, meta.mtime, meta.xattrs.as_ref().map(|x| x.values().map(|v| v.to_vec()).collect::<Vec<_>>()));
+                    out += &format!(
+                        "{} {} {:?}",
+                        meta.uid,
+                        meta.mtime,
+                        meta.xattrs
+                            .as_ref()
+                            .map(|x| x.values().map(|v| v.to_vec()).collect::<Vec<_>>())
+                    );
                 }
                 out
             }
@@ -401,5 +484,6 @@ fn extension_headers_are_checked() {
         layer 1: pax value size is no number
         layer 1: the tar is truncated within an entry
         layer 1: entry "a" has an owner beyond 32 bits
-        layer 1: a pax header is damaged"#]].assert_eq(&said.join("\n"));
+        layer 1: a pax header is damaged"#]]
+    .assert_eq(&said.join("\n"));
 }

@@ -1,4 +1,5 @@
 //! Images out of a registry that runs within the test.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod common;
 
@@ -10,9 +11,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use common::*;
 use expect_test::expect;
+use futures_util::StreamExt;
 use oci::Login;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use worker::ports::{ImageError, Images};
 
 /// How the registry wants to know its callers.
@@ -28,8 +31,9 @@ struct Shelf {
     auth: Auth,
     blobs: BTreeMap<String, Vec<u8>>,
     tags: BTreeMap<String, String>,
-    /// Blobs of which only the first half comes, once.
-    cut: Vec<String>,
+    /// Blobs of which only the first half comes, once; the connection breaks
+    /// when something is in the file.
+    cut: Vec<(String, std::path::PathBuf)>,
     ranges: bool,
     /// Answers of 503 before anything else.
     busy: u32,
@@ -91,12 +95,23 @@ async fn any(
         let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such\u0007 image"}]}"#;
         return (StatusCode::NOT_FOUND, body).into_response();
     };
-    if let Some(at) = shelf.cut.iter().position(|cut| digest.ends_with(cut)) {
-        shelf.cut.remove(at);
+    if let Some(at) = shelf.cut.iter().position(|(cut, _)| digest.ends_with(cut)) {
+        let (_, file) = shelf.cut.remove(at);
         let half = blob[..blob.len() / 2].to_vec();
-        let chunks = [Ok(half), Err(std::io::Error::other("cut"))];
-        let body = Body::from_stream(futures_util::stream::iter(chunks));
-        return (StatusCode::OK, [("content-length", blob.len().to_string())], body).into_response();
+        let broken = async move {
+            let arrived = async {
+                while std::fs::metadata(&file).map_or(0, |file| file.len()) == 0 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(20), arrived).await;
+            Err(std::io::Error::other("cut"))
+        };
+        let half = futures_util::stream::iter([Ok(half)]);
+        let chunks = half.chain(futures_util::stream::once(broken));
+        let body = Body::from_stream(chunks);
+        return (StatusCode::OK, [("content-length", blob.len().to_string())], body)
+            .into_response();
     }
     match range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')) {
         Some(from) if shelf.ranges => {
@@ -157,7 +172,7 @@ fn image() -> Image {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 56) as u8
     })
-    .take(300_000)
+    .take(1_500_000)
     .collect();
     let (one, two) = (tar(&[("app", b"one"), ("noise", &noise)]), tar(&[("app", b"two")]));
     Image::new(&[(gzip(&one), one), (gzip(&two), two)])
@@ -188,7 +203,7 @@ async fn without_and_with_a_login() {
             let error = world.images.resolve(&registry.app()).await.unwrap_err();
             assert!(matches!(error, ImageError::NotFound { .. }), "{error:?}");
             let text = error.to_string().replace(&registry.host, "HOST");
-            expect![[""]].assert_eq(&text);
+            assert_eq!(text, "image \"HOST/app:1\" was not found: the registry denies access");
         }
     }
 }
@@ -197,15 +212,20 @@ async fn without_and_with_a_login() {
 async fn a_cut_download_goes_on_where_it_broke() {
     let image = image();
     let registry = Registry::new(&image).await;
-    let big = image.layers[0].clone();
-    registry.set(|shelf| shelf.cut = vec![big.clone(), big.clone()]);
-    pulled(&World::new(), &registry, &image).await;
+    let cut = |world: &World| {
+        let file = world.path("oci/partial").join(&image.layers[0]);
+        (image.layers[0].clone(), file.into_std_path_buf())
+    };
+    let world = World::new();
+    registry.set(|shelf| shelf.cut = vec![cut(&world), cut(&world)]);
+    pulled(&world, &registry, &image).await;
     let asked = registry.asked();
     assert!(asked.iter().any(|line| line.starts_with("blobs bytes=")), "{asked:?}");
 
     // A server without ranges is asked for all of it again.
-    registry.set(|shelf| (shelf.cut, shelf.ranges) = (vec![big], false));
-    pulled(&World::new(), &registry, &image).await;
+    let world = World::new();
+    registry.set(|shelf| (shelf.cut, shelf.ranges) = (vec![cut(&world)], false));
+    pulled(&world, &registry, &image).await;
 }
 
 #[tokio::test]
@@ -254,14 +274,20 @@ async fn wrong_digests_are_refused_and_leave_nothing() {
         let registry = Registry::new(&image).await;
         registry.set(|shelf| drop(shelf.blobs.insert(digest.clone(), bytes)));
         let world = World::new();
-        let error = world.images.ensure(&registry.app(), &image.digest(), quiet()).await.unwrap_err();
+        let error =
+            world.images.ensure(&registry.app(), &image.digest(), quiet()).await.unwrap_err();
         assert!(matches!(error, ImageError::Refused { .. }), "{error:?}");
         let text = rt::chain(&error).replace(&registry.host, "HOST");
         said += &format!("{text}\n");
         assert!(!world.files("partial").contains(digest));
         assert!(world.images.list().await.unwrap().is_empty());
     }
-    expect![[""]].assert_eq(&said);
+    expect![[r#"
+        image HOST/app:1 is refused: a digest is wrong: Invalid digest. Expected sha256:5f9379c54be76f8d37d8327d34a372815a6db43e132feb29d87ae3417d814a48, got sha256:0c94e44edfa41ab6ffabf3463fb691d83e946fc34162a22b577ef854385300b6
+        image HOST/app:1 is refused: blob sha256:5f9379c54be76f8d37d8327d34a372815a6db43e132feb29d87ae3417d814a48 is longer than the 1582058 bytes promised
+        image HOST/app:1 is refused: a digest is wrong: Invalid digest. Expected sha256:2e7478b3eefa8b99200e6a559ecd00cbfbe1942f8502a1f7dee12a75e4eb6468, got sha256:a0db5f1a664c58b276ecf68d60dab5cffd2f56b1f7614827f1b2f363dd70d28f
+        image HOST/app:1 is refused: a digest is wrong: Invalid digest. Expected sha256:0eeddc664eff7c9cd5b17cfeb0bd80aadeb1d34b56f2f88d8cce1eb130581430, got sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a
+    "#]].assert_eq(&said);
 }
 
 #[tokio::test]
@@ -279,7 +305,13 @@ async fn what_is_not_there_is_not_found() {
     for reference in [none.as_str(), "Not A Name"] {
         said += &format!("{}\n", world.images.resolve(reference).await.unwrap_err());
     }
-    expect![[""]].assert_eq(&said);
+    expect![[r#"
+        image "HOST/app:2" was not found: no such image
+        image "HOST/none:1" was not found: no such image
+        image "HOST/app@sha256:0000000000000000000000000000000000000000000000000000000000000000" was not found: no such image
+        image "sha256:0000000000000000000000000000000000000000000000000000000000000000" was not found: no image of this digest is on this host
+        image reference "Not A Name" is not valid: invalid reference format
+    "#]].assert_eq(&said);
 }
 
 #[tokio::test]
@@ -321,11 +353,10 @@ async fn many_callers_share_one_pull_and_each_sees_progress() {
         .iter()
         .map(|seen| {
             let seen = Arc::clone(seen);
-            let progress: worker::ports::Progress =
-                Arc::new(move |step: &str, done, all| {
-                    assert!(done <= all, "{step}: {done} of {all}");
-                    *seen.lock().unwrap() += 1;
-                });
+            let progress: worker::ports::Progress = Arc::new(move |step: &str, done, all| {
+                assert!(done <= all, "{step}: {done} of {all}");
+                *seen.lock().unwrap() += 1;
+            });
             world.images.ensure(&app, &digest, progress)
         })
         .collect();

@@ -1,5 +1,6 @@
 //! Images made by hand, and a store to put them into.
 #![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use camino::{Utf8Path, Utf8PathBuf};
 use oci::{OciConfig, OciImages};
@@ -142,7 +143,8 @@ impl World {
 
     pub(crate) fn with(change: impl FnOnce(&mut OciConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = OciConfig::new(Utf8PathBuf::from_path_buf(dir.path().join("oci")).unwrap());
+        let mut config =
+            OciConfig::new(Utf8PathBuf::from_path_buf(dir.path().join("oci")).unwrap());
         change(&mut config);
         let images = OciImages::open(config, rt::Clock::manual(7_000_000)).unwrap();
         Self { dir, images }

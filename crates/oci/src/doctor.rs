@@ -1,0 +1,21 @@
+//! What images need of the host, for `doctor`.
+
+use std::process::{Command, Stdio};
+use worker::checks::Check;
+
+/// Checks that root images can be made.
+pub fn checks() -> Vec<Check> {
+    let asked = Command::new("sqfstar").arg("-version").stderr(Stdio::null()).output();
+    let found = asked.map(|output| {
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines().next().unwrap_or("sqfstar").trim().to_owned()
+    });
+    vec![match found {
+        Ok(version) => Check::good("root images", version),
+        Err(err) => Check::broken(
+            "root images",
+            format!("sqfstar cannot be started: {err}"),
+            "apt install squashfs-tools (4.5 or later)",
+        ),
+    }]
+}
