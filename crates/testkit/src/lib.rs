@@ -1,3 +1,23 @@
 //! Honest fakes of all ports and the contract tests that the real ones pass too.
+//!
+//! The fakes are what is outside of a daemon: they live on when the daemon that
+//! uses them is dropped, as VMs, taps and files do when a process is killed.
 
+pub mod contract;
+pub mod crash;
+mod disks;
+pub mod guest;
+mod hypervisor;
+mod images;
+mod network;
+#[cfg(feature = "store")]
 pub mod store;
+mod world;
+
+pub use contract::{hypervisor_contract, images_contract, network_contract};
+pub use crash::CrashPoints;
+pub use disks::FakeDisks;
+pub use hypervisor::{FakeHypervisor, Fault};
+pub use images::FakeImages;
+pub use network::FakeNetwork;
+pub use world::{Ledger, World};

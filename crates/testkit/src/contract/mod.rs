@@ -1,0 +1,12 @@
+//! The contracts of the worker's ports, as tests that every implementation
+//! passes.
+
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
+mod hypervisor;
+mod images;
+mod network;
+
+pub use hypervisor::hypervisor_contract;
+pub use images::images_contract;
+pub use network::network_contract;

@@ -1,0 +1,54 @@
+//! The contract of [`Network`].
+
+use model::address::{Ipv4Pool, Slot, plan};
+use model::id::{HostId, NetworkId};
+use std::net::Ipv4Addr;
+use worker::ports::{Link, Network};
+
+/// Checks a network of a host on which it has nothing yet; leaves nothing.
+///
+/// # Panics
+/// It breaks the contract.
+pub async fn network_contract(network: &impl Network) {
+    let [a, b] = [link(0), link(7)];
+    network.prepare().await.unwrap();
+    assert_eq!(network.list().await.unwrap(), []);
+    network.detach(a.slot).await.expect("detach of what is not attached succeeds");
+    assert!(network.adopt(a).await.is_err(), "there is no tap to keep");
+
+    let first = network.attach(a).await.unwrap();
+    assert_eq!(first.mac, a.addresses.mac);
+    let other = network.attach(b).await.unwrap();
+    assert_eq!(sorted(network.list().await.unwrap()), [a.slot, b.slot]);
+    network.prepare().await.expect("prepare again");
+    assert_eq!(sorted(network.list().await.unwrap()), [a.slot, b.slot]);
+
+    // The VM holds its tap; a new daemon keeps the link.
+    network.adopt(b).await.unwrap();
+    network.adopt(b).await.expect("adopt twice is like once");
+
+    drop(first);
+    let again = network.attach(a).await.expect("attach of what is attached replaces it");
+    assert_eq!(sorted(network.list().await.unwrap()), [a.slot, b.slot]);
+    drop(again);
+    network.detach(a.slot).await.unwrap();
+    network.detach(a.slot).await.expect("detach twice succeeds");
+    assert_eq!(network.list().await.unwrap(), [b.slot]);
+    drop(other);
+    network.detach(b.slot).await.unwrap();
+    assert_eq!(network.list().await.unwrap(), []);
+    network.remove_all().await.unwrap();
+    network.remove_all().await.expect("remove twice succeeds");
+}
+
+fn link(slot: u16) -> Link {
+    let pool = Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16).unwrap();
+    let network = NetworkId(7);
+    let addresses = plan(pool, network, HostId(1), Slot(slot)).unwrap();
+    Link { slot: Slot(slot), network, addresses }
+}
+
+fn sorted(mut slots: Vec<Slot>) -> Vec<Slot> {
+    slots.sort();
+    slots
+}

@@ -1,0 +1,231 @@
+//! VMs that are tasks, with guests that speak the real protocol.
+
+use crate::CrashPoints;
+use crate::guest::{Deed, End, Guest, Land, State};
+use async_trait::async_trait;
+use model::id::{BootId, MachineId};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::DuplexStream;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use worker::ports::{BootSpec, FoundVm, Hypervisor, HypervisorInfo, PortError, Vm, VmExit};
+
+/// Bytes under way in one direction of an agent port.
+const PORT_BUFFER: usize = 64 << 10;
+const SIGKILL: i32 = 9;
+
+/// What a boot is made to fail with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Another try may help.
+    Transient,
+    /// Another try would fail as well.
+    Final,
+}
+
+/// A host's VMs. Clones are one host.
+#[derive(Clone, Debug)]
+pub struct FakeHypervisor(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    land: Land,
+    points: CrashPoints,
+    host: Mutex<Host>,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    vms: BTreeMap<(MachineId, BootId), FakeVm>,
+    faults: VecDeque<Fault>,
+    calls: Vec<String>,
+    last_pid: u32,
+}
+
+#[derive(Debug)]
+struct FakeVm {
+    pid: u32,
+    ports: mpsc::UnboundedSender<DuplexStream>,
+    deeds: mpsc::UnboundedSender<Deed>,
+    kill: CancellationToken,
+    exit: watch::Receiver<Option<VmExit>>,
+}
+
+impl FakeHypervisor {
+    /// A host without VMs, whose calls pass `points`.
+    pub fn new(points: CrashPoints) -> Self {
+        Self(Arc::new(Inner { land: Land::new(), points, host: Mutex::default() }))
+    }
+
+    /// The next boots fail like this, in order.
+    pub fn fail_boots(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.lock().faults.extend(faults);
+    }
+
+    /// Makes the guest of a machine do something. False if it has none.
+    pub fn guest(&self, machine: MachineId, deed: Deed) -> bool {
+        let host = self.lock();
+        let vm = host.vms.iter().find(|((of, _), vm)| *of == machine && vm.alive());
+        vm.is_some_and(|(_, vm)| vm.deeds.send(deed).is_ok())
+    }
+
+    /// VMs that run.
+    pub fn alive(&self) -> Vec<(MachineId, BootId)> {
+        let host = self.lock();
+        host.vms.iter().filter(|(_, vm)| vm.alive()).map(|(ids, _)| *ids).collect()
+    }
+
+    /// VMs that have ended and of which something is left.
+    pub fn remains(&self) -> Vec<(MachineId, BootId)> {
+        let host = self.lock();
+        host.vms.iter().filter(|(_, vm)| !vm.alive()).map(|(ids, _)| *ids).collect()
+    }
+
+    /// Every call so far, such as `boot 00000000000001`.
+    pub fn calls(&self) -> Vec<String> {
+        self.lock().calls.clone()
+    }
+
+    /// The host lost power: no VM runs, but files of each are left.
+    pub async fn power_cut(&self) {
+        let exits: Vec<_> = {
+            let host = self.lock();
+            host.vms.values().for_each(|vm| vm.kill.cancel());
+            host.vms.values().map(|vm| vm.exit.clone()).collect()
+        };
+        for mut exit in exits {
+            // Its sender ends with the VM.
+            let _ = exit.wait_for(Option::is_some).await;
+        }
+    }
+
+    /// Runs `watch` in the thread of the guests, whose time nobody pauses.
+    pub fn outside(&self, watch: impl Future<Output = ()> + Send + 'static) {
+        self.0.land.spawn(watch);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Host> {
+        self.0.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, call: &str, machine: MachineId) {
+        self.lock().calls.push(format!("{call} {machine}"));
+    }
+
+    fn start(&self, spec: &BootSpec) -> FakeVm {
+        let (ports, connections) = mpsc::unbounded_channel();
+        let (deeds, doings) = mpsc::unbounded_channel();
+        let (ended, exit) = watch::channel(None);
+        let kill = CancellationToken::new();
+        let guest = Guest {
+            silent: spec.kernel_args.iter().any(|word| word == "silent"),
+            connections,
+            deeds: doings,
+            points: self.0.points.clone(),
+            state: State::default(),
+        };
+        let killed = kill.clone();
+        self.0.land.spawn(async move {
+            let exit = tokio::select! {
+                biased;
+                () = killed.cancelled() => VmExit { signal: SIGKILL, ..VmExit::default() },
+                end = guest.run() => VmExit {
+                    powered_off: end == End::PoweredOff,
+                    signal: 0,
+                    last_words: if end == End::Crashed { "it crashed".into() } else { String::new() },
+                },
+            };
+            ended.send_replace(Some(exit));
+        });
+        let mut host = self.lock();
+        host.last_pid += 1;
+        FakeVm { pid: host.last_pid, ports, deeds, kill, exit }
+    }
+
+    fn connect(&self, machine: MachineId, boot: BootId) -> Result<Vm, PortError> {
+        let host = self.lock();
+        let gone = || PortError::plain(format!("no VM of machine {machine} can be spoken to"));
+        let vm = host.vms.get(&(machine, boot)).filter(|vm| vm.alive()).ok_or_else(gone)?;
+        let (ours, theirs) = tokio::io::duplex(PORT_BUFFER);
+        vm.ports.send(theirs).map_err(|_| gone())?;
+        let mut exit = vm.exit.clone();
+        let exited = async move {
+            let exit = exit.wait_for(Option::is_some).await.map(|exit| exit.clone());
+            exit.ok().flatten().unwrap_or_default()
+        };
+        Ok(Vm { boot, pid: vm.pid, agent: Box::new(ours), exited: Box::pin(exited) })
+    }
+}
+
+impl FakeVm {
+    fn alive(&self) -> bool {
+        self.exit.borrow().is_none()
+    }
+}
+
+#[async_trait]
+impl Hypervisor for FakeHypervisor {
+    async fn boot(&self, spec: BootSpec) -> Result<Vm, PortError> {
+        self.note("boot", spec.machine);
+        self.0.points.pass("vm: before boot").await;
+        let fault = self.lock().faults.pop_front();
+        match fault {
+            Some(Fault::Transient) => return Err(PortError::plain("no KVM just now").transient()),
+            Some(Fault::Final) => return Err(PortError::plain("no such kernel")),
+            None => {}
+        }
+        for file in [&spec.root, &spec.scratch] {
+            let opened = std::fs::File::open(file);
+            opened.map_err(|err| PortError::new(format!("open disk {file}"), err))?;
+        }
+        let key = (spec.machine, spec.boot);
+        if !self.lock().vms.contains_key(&key) {
+            let vm = self.start(&spec);
+            self.lock().vms.insert(key, vm);
+        }
+        self.0.points.pass("vm: after boot").await;
+        self.connect(spec.machine, spec.boot)
+    }
+
+    async fn list(&self) -> Result<Vec<FoundVm>, PortError> {
+        self.0.points.pass("vm: before list").await;
+        let host = self.lock();
+        let found = |(&(machine, boot), vm): (&(MachineId, BootId), &FakeVm)| FoundVm {
+            machine,
+            boot,
+            alive: vm.alive(),
+        };
+        Ok(host.vms.iter().map(found).collect())
+    }
+
+    async fn adopt(&self, machine: MachineId, boot: BootId) -> Result<Vm, PortError> {
+        self.note("adopt", machine);
+        self.0.points.pass("vm: before adopt").await;
+        let vm = self.connect(machine, boot)?;
+        self.0.points.pass("vm: after adopt").await;
+        Ok(vm)
+    }
+
+    async fn kill(&self, machine: MachineId, boot: BootId) -> Result<(), PortError> {
+        self.note("kill", machine);
+        self.0.points.pass("vm: before kill").await;
+        let exit = {
+            let host = self.lock();
+            let vm = host.vms.get(&(machine, boot));
+            vm.inspect(|vm| vm.kill.cancel());
+            vm.map(|vm| vm.exit.clone())
+        };
+        let Some(mut exit) = exit else { return Ok(()) };
+        // Its sender ends with the VM.
+        let _ = exit.wait_for(Option::is_some).await;
+        self.0.points.pass("vm: killed, remains left").await;
+        self.lock().vms.remove(&(machine, boot));
+        self.0.points.pass("vm: after kill").await;
+        Ok(())
+    }
+
+    fn about(&self) -> HypervisorInfo {
+        HypervisorInfo { accelerator: "fake".into(), version: "fake 1".into() }
+    }
+}

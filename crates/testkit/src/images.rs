@@ -1,0 +1,237 @@
+//! Images that are names with a config; their root images are tiny files.
+
+use crate::CrashPoints;
+use async_trait::async_trait;
+use camino::{Utf8Path, Utf8PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+use worker::ports::{
+    ImageConfig, ImageError, ImageSummary, Images, PortError, Progress, Resolved, RootImage,
+};
+
+/// A registry and a host's store of root images in one.
+#[derive(Clone, Debug)]
+pub struct FakeImages(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dir: Utf8PathBuf,
+    points: CrashPoints,
+    store: Mutex<Store>,
+    /// Pulls wait while this is false.
+    open: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Store {
+    /// What the registry has: reference to content.
+    registry: BTreeMap<String, Content>,
+    /// What was imported: reference to content.
+    imported: BTreeMap<String, Content>,
+    /// Digests that are being pulled by somebody.
+    pulls: BTreeMap<String, Arc<tokio::sync::Mutex<()>>>,
+    pulled: u64,
+    arrivals: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Content {
+    digest: String,
+    config: ImageConfig,
+    /// Order of arrival.
+    at: u64,
+}
+
+impl FakeImages {
+    /// Images whose root images are kept in `dir`.
+    ///
+    /// # Panics
+    /// The directory cannot be made.
+    pub fn new(dir: &Utf8Path, points: CrashPoints) -> Self {
+        std::fs::create_dir_all(dir).expect("make the directory of a fake");
+        Self(Arc::new(Inner {
+            dir: dir.into(),
+            points,
+            store: Mutex::default(),
+            open: watch::Sender::new(true),
+        }))
+    }
+
+    /// The registry has an image of that name from now on.
+    pub fn publish(&self, reference: &str, config: ImageConfig) {
+        let content = Content { digest: digest(reference), config, at: 0 };
+        self.lock().registry.insert(reference.into(), content);
+    }
+
+    /// Pulls hang from now on.
+    pub fn hold_pulls(&self) {
+        self.0.open.send_replace(false);
+    }
+
+    /// Pulls go on.
+    pub fn release_pulls(&self) {
+        self.0.open.send_replace(true);
+    }
+
+    /// Pulls that were done.
+    pub fn pulled(&self) -> u64 {
+        self.lock().pulled
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.0.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, reference: &str) -> Option<(Content, bool)> {
+        let store = self.lock();
+        let imported = store.imported.get(reference).map(|content| (content.clone(), true));
+        imported.or_else(|| store.registry.get(reference).map(|c| (c.clone(), false)))
+    }
+
+    fn by_digest(&self, digest: &str) -> Option<Content> {
+        let store = self.lock();
+        let mut all = store.imported.values().chain(store.registry.values());
+        all.find(|content| content.digest == digest).cloned()
+    }
+
+    fn root_path(&self, digest: &str) -> Utf8PathBuf {
+        self.0.dir.join(format!("{}.squashfs", digest.trim_start_matches("sha256:")))
+    }
+
+    fn write_root(&self, digest: &str) -> Result<Utf8PathBuf, ImageError> {
+        let path = self.root_path(digest);
+        let written = rt::fs::write_atomic(path.as_std_path(), digest.as_bytes(), 0o644);
+        written.map_err(|err| PortError::new(format!("write root image {path}"), err))?;
+        Ok(path)
+    }
+
+    async fn pull(&self, digest: &str) -> Result<(), ImageError> {
+        // The sender lives as long as `self`.
+        let _ = self.0.open.subscribe().wait_for(|open| *open).await;
+        self.0.points.pass("images: pulling").await;
+        self.write_root(digest)?;
+        self.lock().pulled += 1;
+        Ok(())
+    }
+}
+
+fn digest(of: impl Hash) -> String {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    format!("sha256:{:064x}", hasher.finish())
+}
+
+fn not_found(reference: &str) -> ImageError {
+    ImageError::NotFound { reference: reference.into(), detail: ": the registry has none".into() }
+}
+
+#[async_trait]
+impl Images for FakeImages {
+    async fn resolve(&self, reference: &str) -> Result<Resolved, ImageError> {
+        if reference.contains(char::is_whitespace) {
+            let problem = "it has blanks".into();
+            return Err(ImageError::BadReference { reference: reference.into(), problem });
+        }
+        let (content, imported) = self.find(reference).ok_or_else(|| not_found(reference))?;
+        let (repository, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
+        Ok(Resolved {
+            registry: if imported { "local" } else { "registry.test" }.into(),
+            repository: repository.into(),
+            tag: tag.into(),
+            digest: content.digest,
+        })
+    }
+
+    async fn ensure(
+        &self,
+        reference: &str,
+        digest: &str,
+        progress: Progress,
+    ) -> Result<RootImage, ImageError> {
+        self.0.points.pass("images: before ensure").await;
+        let content = self.by_digest(digest).ok_or_else(|| not_found(reference))?;
+        let path = self.root_path(digest);
+        let pull = self.lock().pulls.entry(digest.into()).or_default().clone();
+        let alone = pull.lock().await;
+        if !path.exists() {
+            self.pull(digest).await?;
+        }
+        drop(alone);
+        progress("root image", 1, 1);
+        self.0.points.pass("images: after ensure").await;
+        Ok(RootImage { path, fstype: "squashfs".into(), config: content.config })
+    }
+
+    async fn import(
+        &self,
+        path: &Utf8Path,
+        name: Option<&str>,
+        progress: Progress,
+    ) -> Result<ImageSummary, ImageError> {
+        let read = std::fs::read(path);
+        let bytes = read.map_err(|err| PortError::new(format!("read archive {path}"), err))?;
+        let digest = digest(&bytes);
+        self.write_root(&digest)?;
+        let name = name.map_or_else(|| digest.clone(), str::to_owned);
+        let mut store = self.lock();
+        store.arrivals += 1;
+        let at = store.arrivals;
+        let content = Content { digest: digest.clone(), config: ImageConfig::default(), at };
+        store.imported.insert(name.clone(), content);
+        drop(store);
+        progress("import", bytes.len() as u64, bytes.len() as u64);
+        let size = digest.len() as u64;
+        Ok(ImageSummary { references: vec![name], digest, size, created_ms: at })
+    }
+
+    async fn list(&self) -> Result<Vec<ImageSummary>, ImageError> {
+        let store = self.lock();
+        let mut list: Vec<ImageSummary> = Vec::new();
+        for (name, content) in store.imported.iter().chain(&store.registry) {
+            if !self.root_path(&content.digest).exists() {
+                continue;
+            }
+            match list.iter_mut().find(|image| image.digest == content.digest) {
+                Some(image) => image.references.push(name.clone()),
+                None => list.push(ImageSummary {
+                    references: vec![name.clone()],
+                    digest: content.digest.clone(),
+                    size: content.digest.len() as u64,
+                    created_ms: content.at,
+                }),
+            }
+        }
+        list.sort_by_key(|image| std::cmp::Reverse(image.created_ms));
+        Ok(list)
+    }
+
+    async fn remove(&self, reference: &str, keep: &BTreeSet<String>) -> Result<bool, ImageError> {
+        let there = {
+            let mut store = self.lock();
+            let before = store.imported.len();
+            store.imported.retain(|name, content| name != reference && content.digest != reference);
+            store.imported.len() < before
+        };
+        self.collect(keep).await?;
+        Ok(there)
+    }
+
+    async fn collect(&self, keep: &BTreeSet<String>) -> Result<u64, ImageError> {
+        let named: BTreeSet<Utf8PathBuf> = {
+            let store = self.lock();
+            let digests = store.imported.values().map(|content| &content.digest).chain(keep);
+            digests.map(|digest| self.root_path(digest)).collect()
+        };
+        let failed = |err| PortError::new("collect images", err);
+        let mut freed = 0;
+        for entry in self.0.dir.read_dir_utf8().map_err(failed)?.flatten() {
+            if !named.contains(entry.path()) {
+                freed += entry.metadata().map_or(0, |meta| meta.len());
+                std::fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        Ok(freed)
+    }
+}

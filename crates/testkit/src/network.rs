@@ -1,0 +1,97 @@
+//! A network that is a table.
+
+use crate::CrashPoints;
+use async_trait::async_trait;
+use model::address::Slot;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use worker::ports::{Link, Network, Nic, PortError};
+
+/// What is on the host: slots with their links, and whether the shared part is.
+#[derive(Clone, Debug, Default)]
+pub struct FakeNetwork {
+    host: Arc<Mutex<Host>>,
+    points: CrashPoints,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    prepared: bool,
+    links: BTreeMap<Slot, Link>,
+}
+
+impl FakeNetwork {
+    /// A network whose calls pass `points`.
+    pub fn new(points: CrashPoints) -> Self {
+        Self { host: Arc::default(), points }
+    }
+
+    /// Slots that are there now.
+    pub fn slots(&self) -> Vec<Slot> {
+        self.lock().links.keys().copied().collect()
+    }
+
+    /// The host lost power: nothing of the network is left.
+    pub fn power_cut(&self) {
+        *self.lock() = Host::default();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Host> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_prepared(&self) -> Result<(), PortError> {
+        let prepared = self.lock().prepared;
+        if prepared { Ok(()) } else { Err(PortError::plain("the network is not prepared")) }
+    }
+}
+
+#[async_trait]
+impl Network for FakeNetwork {
+    async fn prepare(&self) -> Result<(), PortError> {
+        self.points.pass("network: before prepare").await;
+        self.lock().prepared = true;
+        self.points.pass("network: after prepare").await;
+        Ok(())
+    }
+
+    async fn attach(&self, link: Link) -> Result<Nic, PortError> {
+        self.points.pass("network: before attach").await;
+        self.check_prepared()?;
+        self.lock().links.insert(link.slot, link);
+        self.points.pass("network: after attach").await;
+        let open = std::fs::File::open("/dev/null");
+        let tap = open.map_err(|err| PortError::new("open a tap", err))?;
+        Ok(Nic { tap: tap.into(), mac: link.addresses.mac })
+    }
+
+    async fn adopt(&self, link: Link) -> Result<(), PortError> {
+        self.points.pass("network: before adopt").await;
+        self.check_prepared()?;
+        let known = self.lock().links.get(&link.slot).copied();
+        match known {
+            Some(same) if same == link => {}
+            Some(_) => return Err(PortError::plain("the slot belongs to another link")),
+            None => return Err(PortError::plain("the tap is gone")),
+        }
+        self.points.pass("network: after adopt").await;
+        Ok(())
+    }
+
+    async fn detach(&self, slot: Slot) -> Result<(), PortError> {
+        self.points.pass("network: before detach").await;
+        self.lock().links.remove(&slot);
+        self.points.pass("network: after detach").await;
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<Slot>, PortError> {
+        self.points.pass("network: before list").await;
+        Ok(self.slots())
+    }
+
+    async fn remove_all(&self) -> Result<(), PortError> {
+        self.power_cut();
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! The fakes pass the contracts that the real ones pass.
+
+use camino::Utf8PathBuf;
+use testkit::{CrashPoints, FakeHypervisor, FakeImages, FakeNetwork};
+use worker::ports::BootSpec;
+
+fn dir() -> (tempfile::TempDir, Utf8PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = Utf8PathBuf::from_path_buf(dir.path().into()).unwrap();
+    (dir, path)
+}
+
+#[tokio::test]
+async fn fake_vms_pass_the_contract_of_vms() {
+    let (_dir, path) = dir();
+    let hypervisor = FakeHypervisor::new(CrashPoints::default());
+    let disk = path.join("disk");
+    std::fs::write(&disk, "").unwrap();
+    let spec = |machine, boot| BootSpec {
+        machine,
+        boot,
+        vcpus: 1,
+        memory_mib: 128,
+        cpu_weight: 63,
+        root: disk.clone(),
+        scratch: disk.clone(),
+        nic: None,
+        kernel_args: Vec::new(),
+    };
+    testkit::hypervisor_contract(|| hypervisor.clone(), spec).await;
+}
+
+#[tokio::test]
+async fn the_fake_network_passes_the_contract_of_networks() {
+    testkit::network_contract(&FakeNetwork::new(CrashPoints::default())).await;
+}
+
+#[tokio::test]
+async fn fake_images_pass_the_contract_of_images() {
+    let (_dir, path) = dir();
+    let archive = path.join("archive.tar");
+    std::fs::write(&archive, "layers").unwrap();
+    let images = FakeImages::new(&path.join("images"), CrashPoints::default());
+    testkit::images_contract(&images, &archive).await;
+}
