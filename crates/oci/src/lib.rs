@@ -36,6 +36,7 @@ mod source;
 mod spool;
 mod store;
 mod tree;
+mod work;
 
 pub use config::{Compression, Credentials, Limits, Login, OciConfig};
 pub use doctor::checks;

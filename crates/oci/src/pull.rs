@@ -3,12 +3,12 @@
 use crate::blob::Blob;
 use crate::digest::Digest;
 use crate::fault::{self, Fault};
-use crate::images::{Inner, Made, Meter};
 use crate::import::check_counts;
 use crate::reference::ImageName;
 use crate::registry::Registry;
 use crate::spool::{Budget, Expected, SharedBudget};
 use crate::store::Store;
+use crate::work::{Inner, Made, Meter};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
