@@ -33,8 +33,7 @@ pub struct GlobalArgs {
     pub api: Option<String>,
 }
 
-// Which app is meant. (No doc comment: it would become the help of the commands
-// that flatten this.)
+/// Which app is meant.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct AppArgs {
     /// Name of the app [env: FLY_APP, UPDRAFT_APP; else `app` in fly.toml]
@@ -138,5 +137,19 @@ mod tests {
         assert_eq!(found(None, &[], Some("primary_region = \"x\"")), "No app is named");
         assert_eq!(found(None, &[], None), "No app is named");
         assert!(found(None, &[], Some("app = ")).starts_with("Cannot read"));
+    }
+
+    /// What the program is
+    #[derive(Debug, clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        _global: GlobalArgs,
+    }
+
+    #[test]
+    fn global_flags_leave_the_program_its_help() {
+        let program = <Program as clap::CommandFactory>::command();
+        let about = program.get_about().map(ToString::to_string);
+        assert_eq!(about.as_deref(), Some("What the program is"));
     }
 }

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use wire::machines::{Autostop, Dns, File, Guest, Init, MachineConfig, Restart, Rootfs, Service};
 
-// What the machine is to run and how. (No doc comment: it would become the help
-// of the commands that flatten this.)
+/// What the machine is to run and how.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ConfigArgs {
     /// Environment variable, NAME=value; may be repeated

@@ -143,3 +143,41 @@ async fn refusal(mut answer: Response) -> Error {
     });
     Error::Api { status: status.as_u16(), body, request_id }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_by_the_table() {
+        let base = |text| Client::new(text, None).map(|c| c.base().to_owned());
+        assert_eq!(base("http://127.0.0.1:4280/").ok().as_deref(), Some("http://127.0.0.1:4280"));
+        assert_eq!(base("https://x.example/p").ok().as_deref(), Some("https://x.example/p"));
+        for bad in ["", "x", "127.0.0.1:4280", "ftp://x", "unix:/x"] {
+            assert!(base(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_are_escaped_and_the_token_is_not_shown() {
+        let client = Client::new("http://[::1]:1/under", Some("secret")).unwrap();
+        let call = client.call(Method::GET, &["v1", "apps", "a/../b?c", "machines"]);
+        assert_eq!(call.name, "GET /under/v1/apps/a%2F..%2Fb%3Fc/machines");
+        assert!(!format!("{client:?}").contains("secret"));
+        let header = call.request.build().unwrap().headers()["authorization"].clone();
+        assert_eq!(header, "Bearer secret");
+    }
+
+    #[test]
+    fn loopback_is_asked_without_a_proxy() {
+        for (url, loopback) in [
+            ("http://127.0.0.1:1", true),
+            ("http://localhost:1", true),
+            ("http://[::1]:1", true),
+            ("http://10.0.0.1:1", false),
+            ("https://x.example", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(url).unwrap()), loopback, "{url}");
+        }
+    }
+}

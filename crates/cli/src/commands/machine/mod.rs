@@ -61,8 +61,7 @@ pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<u
     Ok(0)
 }
 
-// Which machines are meant. (No doc comment: it would become the help of the
-// commands that flatten this.)
+/// Which machines are meant.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ManyArgs {
     /// Ids or names of the machines; chosen from a list if absent
@@ -72,7 +71,7 @@ pub(crate) struct ManyArgs {
     app: AppArgs,
 }
 
-// Which machine is meant.
+/// Which machine is meant.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OneArgs {
     /// Id or name of the machine; chosen from a list if absent

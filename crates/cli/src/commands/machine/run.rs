@@ -48,7 +48,7 @@ pub struct CreateArgs {
     detach: bool,
 }
 
-// What run and create share.
+/// What run and create share.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NewArgs {
     /// Image to run, by name, tag or digest
@@ -121,7 +121,10 @@ async fn launch(
     cx: &mut Context<'_>,
     skip_launch: bool,
 ) -> Result<(Client, App, Machine)> {
-    let name = cx.app(&args.app)?;
+    let name = cx.app(&args.app).map_err(|err| match args.words.iter().find(|w| is_app(w)) {
+        Some(word) => err.hint(format!("{word} stands after the command, so it belongs to it.")),
+        None => err,
+    })?;
     let config = config(args, cx)?;
     let client = cx.client()?;
     let app = app(args, cx, &client, &name).await?;
@@ -138,6 +141,10 @@ async fn launch(
     drop(spinner);
     let machine = machine.doing(|| format!("create a machine in app {name}"))?;
     Ok((client, app, machine))
+}
+
+fn is_app(word: &str) -> bool {
+    matches!(word, "-a" | "--app") || word.starts_with("--app=")
 }
 
 /// The app, made if it is missing and that is wanted.
