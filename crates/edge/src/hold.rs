@@ -203,7 +203,7 @@ fn step(
     match decide(targets.len(), candidate, chance, waiting) {
         Decision::Forward { to, wake: more } => {
             if let Some(more) = more {
-                wake(&core.shared, &targets[more].machine);
+                wake(&core.shared, &targets[more]);
             }
             let target = &targets[to];
             let nudge = &core.shared.nudge;
@@ -217,7 +217,7 @@ fn step(
         Decision::Wake(which) => begin_wake(core, &targets[which], tries),
         Decision::WaitComing => {
             for target in targets {
-                if let Some(flight) = target.machine.joinable() {
+                if let Some(flight) = target.machine.joinable(target.version) {
                     tries.join(&target.machine, flight);
                 }
             }
@@ -237,7 +237,7 @@ fn begin_wake(core: &Arc<Core>, target: &Target, tries: &mut Tries) -> Result<St
         return Err(Failure::new(Code::Pm07, text).on(&target.machine.id));
     }
     tries.wakes += 1;
-    let flight = wake(&core.shared, &target.machine);
+    let flight = wake(&core.shared, target);
     tries.join(&target.machine, flight);
     tries.note_coming();
     Ok(Step::Wait(Why::Coming))

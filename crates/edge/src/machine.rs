@@ -52,7 +52,7 @@ pub(crate) struct Machine {
 #[derive(Debug)]
 struct Times {
     idle_since: Instant,
-    flight: Option<(Instant, Flight)>,
+    flight: Option<(Instant, u64, Flight)>,
 }
 
 impl Machine {
@@ -109,44 +109,38 @@ impl Machine {
         self.times().idle_since = Instant::now();
     }
 
-    /// The wake under way, or one that succeeded too lately for the table to
-    /// show it; else `start` makes one. Says whether it is new.
-    pub(crate) fn flight(&self, start: impl FnOnce() -> Flight) -> (Flight, bool) {
+    /// The wake under way, or one that succeeded too lately for `version` of the
+    /// route to show it; else `start` makes one.
+    pub(crate) fn flight(&self, version: u64, start: impl FnOnce() -> Flight) -> Flight {
         let mut times = self.times();
-        if let Some(flight) = current(&times.flight) {
-            return (flight, false);
+        if let Some(flight) = current(&times.flight, version) {
+            return flight;
         }
         let flight = start();
-        times.flight = Some((Instant::now(), flight.clone()));
-        (flight, true)
+        times.flight = Some((Instant::now(), version, flight.clone()));
+        flight
     }
 
-    pub(crate) fn is_waking(&self) -> bool {
-        self.joinable().is_some()
+    pub(crate) fn is_waking(&self, version: u64) -> bool {
+        self.joinable(version).is_some()
     }
 
     /// The wake under way, if there is one.
-    pub(crate) fn joinable(&self) -> Option<Flight> {
-        current(&self.times().flight)
-    }
-
-    /// A change of its route has arrived: what a finished wake said is old.
-    pub(crate) fn forget_landed(&self) {
-        let mut times = self.times();
-        if times.flight.as_ref().is_some_and(|(_, flight)| flight.borrow().is_some()) {
-            times.flight = None;
-        }
+    pub(crate) fn joinable(&self, version: u64) -> Option<Flight> {
+        current(&self.times().flight, version)
     }
 }
 
-/// A flight in the air, or one that has landed well and lately: the table may
-/// trail the host's answer a little, and must not cause a second wake.
-fn current(flight: &Option<(Instant, Flight)>) -> Option<Flight> {
-    const TABLE_LAG: std::time::Duration = std::time::Duration::from_secs(1);
-    let (since, flight) = flight.as_ref()?;
+/// A flight in the air, or one that has landed well and lately: the table, or a
+/// core's copy of it, may trail the host's answer a little, and must not cause a
+/// second wake. A route that is newer than the flight's begin does not trail.
+fn current(flight: &Option<(Instant, u64, Flight)>, version: u64) -> Option<Flight> {
+    // Counted from the begin; after this a host that never showed it is asked again.
+    const TABLE_LAG: std::time::Duration = std::time::Duration::from_secs(30);
+    let (since, begun_at, flight) = flight.as_ref()?;
     let fresh = match &*flight.borrow() {
         None => flight.has_changed().is_ok(),
-        Some(Ok(())) => since.elapsed() < TABLE_LAG,
+        Some(Ok(())) => *begun_at == version && since.elapsed() < TABLE_LAG,
         Some(Err(_)) => false,
     };
     fresh.then(|| flight.clone())
@@ -228,11 +222,10 @@ mod tests {
     async fn one_flight_at_a_time() {
         let m = machine();
         let (tx, rx) = watch::channel(None);
-        assert!(m.flight(|| rx).1);
-        assert!(!m.flight(|| unreachable!()).1);
+        m.flight(1, || rx);
+        m.flight(2, || unreachable!("one is under way"));
         tx.send(Some(Ok(()))).unwrap();
-        assert!(m.is_waking(), "the table may not show it yet");
-        m.forget_landed();
-        assert!(!m.is_waking());
+        assert!(m.is_waking(1), "the table does not show it yet");
+        assert!(!m.is_waking(2), "this is news");
     }
 }

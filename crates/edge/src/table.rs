@@ -39,6 +39,8 @@ pub(crate) struct App {
 pub(crate) struct Row {
     pub(crate) route: Route,
     pub(crate) machine: Arc<Machine>,
+    /// Counts the routes of this machine.
+    version: u64,
     /// Load of each service, by internal port; kept over changes.
     loads: Vec<(u16, Arc<AtomicU32>)>,
 }
@@ -56,6 +58,8 @@ pub(crate) struct Target {
     pub(crate) pristine: bool,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) last_failure: Option<String>,
+    /// Which of the machine's routes this is.
+    pub(crate) version: u64,
     state: RouteState,
     listening: bool,
     cordoned: bool,
@@ -69,14 +73,18 @@ impl Target {
         let ready = match self.state {
             _ if self.cordoned => Ready::Away,
             RouteState::Unavailable => Ready::Away,
-            RouteState::Asleep | RouteState::Stopping if self.machine.is_waking() => Ready::Coming,
+            RouteState::Asleep | RouteState::Stopping if self.machine.is_waking(self.version) => {
+                Ready::Coming
+            }
             RouteState::Asleep | RouteState::Stopping => Ready::Asleep,
             RouteState::Starting => Ready::Coming,
             // It is about to stop, though the table does not show it yet.
-            RouteState::Started if self.machine.is_draining() => match self.machine.is_waking() {
-                true => Ready::Coming,
-                false => Ready::Asleep,
-            },
+            RouteState::Started if self.machine.is_draining() => {
+                match self.machine.is_waking(self.version) {
+                    true => Ready::Coming,
+                    false => Ready::Asleep,
+                }
+            }
             RouteState::Started if self.listening => Ready::Up,
             RouteState::Started => Ready::Coming,
         };
@@ -303,13 +311,13 @@ fn new_row(route: Route, app: &Arc<AppShared>, old: Option<&Row>) -> Row {
     }
     let prompt = route.services.iter().any(|s| s.autostop_after_seconds == Some(0));
     machine.prompt.store(prompt, SeqCst);
-    Row { route, machine, loads }
+    let version = old.map_or(0, |old| old.version + 1);
+    Row { route, machine, version, loads }
 }
 
 /// Draws the consequences of a new state for what outlives the snapshot.
 fn note_state(machine: &Machine, was: Option<RouteState>, is: RouteState) {
     use RouteState::{Started, Starting, Stopping};
-    machine.forget_landed();
     let was = was.unwrap_or(RouteState::Unavailable);
     // While it stops it may still answer what it has; after that nothing comes.
     if matches!(was, Started | Stopping) && !matches!(is, Started | Stopping) {
@@ -354,6 +362,7 @@ fn target(row: &Row, want: u16, region: &str) -> Option<Target> {
         pristine: options.and_then(|o| o["response"]["pristine"].as_bool()).unwrap_or(false),
         idle_timeout: options.and_then(|o| o["idle_timeout"].as_u64()).map(Duration::from_secs),
         last_failure: route.last_failure.clone(),
+        version: row.version,
         state: route.state,
         listening: route.listening.contains(&internal),
         cordoned: route.cordoned,

@@ -2,18 +2,20 @@
 
 use crate::core::Shared;
 use crate::machine::{Flight, Machine};
+use crate::table::Target;
 use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Wakes a machine, or joins the wake under way.
-pub(crate) fn wake(shared: &Arc<Shared>, machine: &Arc<Machine>) -> Flight {
+pub(crate) fn wake(shared: &Arc<Shared>, target: &Target) -> Flight {
+    let machine = &target.machine;
     let start = || {
         let (done, flight) = watch::channel(None);
         shared.metrics.wakes.inc();
         shared.spawn(call(shared.clone(), machine.clone(), done));
         flight
     };
-    machine.flight(start).0
+    machine.flight(target.version, start)
 }
 
 type Done = watch::Sender<Option<Result<(), wire::routes::WakeRefused>>>;
