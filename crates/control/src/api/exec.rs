@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -28,6 +29,8 @@ const CHUNK: usize = 32 * 1024;
 const LARGEST_MESSAGE: usize = 1024 * 1024;
 /// Time a client has to say what is to be run.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
+/// Time a client has to hear the end and close.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(
     State(api): State<Api>,
@@ -43,10 +46,13 @@ pub(super) async fn run(
     };
     let found = api.find(&app, &machine).await?;
     let session = found.host.exec(&found.id, start).await?;
-    let feeding = feed(session.input, ask.stdin.unwrap_or_default().into_bytes());
+    let stdin = ask.stdin.unwrap_or_default().into_bytes();
     // Both at once: a command may wait for room to write before it reads on.
-    let ((), result) = tokio::join!(feeding, collect(session.output));
-    Ok(Json(result?))
+    let result = tokio::select! {
+        result = collect(session.output) => result?,
+        never = feed(session.input, stdin) => match never {},
+    };
+    Ok(Json(result))
 }
 
 fn argv(ask: &ExecMachine) -> Result<Vec<String>, ApiError> {
@@ -81,16 +87,16 @@ fn check_argv(argv: &[String]) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Writes all input and its end. A command that does not read it is no failure.
-async fn feed(input: mpsc::Sender<ExecInput>, data: Vec<u8>) {
-    for chunk in data.chunks(CHUNK) {
-        if input.send(ExecInput::Data(chunk.to_vec())).await.is_err() {
-            return;
+/// Writes all input and its end, then holds the session until it is dropped. A
+/// command that does not read its input is no failure.
+async fn feed(input: mpsc::Sender<ExecInput>, data: Vec<u8>) -> Infallible {
+    let end = std::iter::once(Vec::new());
+    for chunk in data.chunks(CHUNK).map(<[u8]>::to_vec).chain(end) {
+        if input.send(ExecInput::Data(chunk)).await.is_err() {
+            break;
         }
     }
-    drop(input.send(ExecInput::Data(Vec::new())).await);
-    // Kept until the command ends: a dropped sender would be a dropped session.
-    input.closed().await;
+    std::future::pending().await
 }
 
 async fn collect(mut output: mpsc::Receiver<ExecOutput>) -> Result<ExecResult, ApiError> {
@@ -156,15 +162,18 @@ async fn first_message(from_client: &mut SplitStream<WebSocket>) -> Result<ExecS
 async fn converse(
     session: ExecSession,
     to_client: SplitSink<WebSocket, Message>,
-    from_client: SplitStream<WebSocket>,
+    mut from_client: SplitStream<WebSocket>,
 ) {
     let ExecSession { input, output } = session;
     tokio::select! {
         // The word of the command first: its end makes input moot.
         biased;
         () = speak(output, to_client) => {}
-        () = listen(input, from_client) => {}
+        () = listen(input, &mut from_client) => return,
     }
+    // Input that nobody reads would reset the connection under the last word.
+    let left = async { while let Some(Ok(_)) = from_client.next().await {} };
+    drop(timeout(FAREWELL, left).await);
 }
 
 async fn speak(mut output: mpsc::Receiver<ExecOutput>, mut to: SplitSink<WebSocket, Message>) {
@@ -187,7 +196,7 @@ async fn speak(mut output: mpsc::Receiver<ExecOutput>, mut to: SplitSink<WebSock
     drop(to.send(end(&ExecEnd::Failed("the session broke off".into()))).await);
 }
 
-async fn listen(input: mpsc::Sender<ExecInput>, mut from: SplitStream<WebSocket>) {
+async fn listen(input: mpsc::Sender<ExecInput>, from: &mut SplitStream<WebSocket>) {
     while let Some(Ok(message)) = from.next().await {
         let said = match message {
             // An empty message is no end of input here: that has its own word.

@@ -79,6 +79,12 @@ async fn a_command_over_a_websocket() {
     let mut cat = open(&w, &machine, start(json!(["cat"]))).await;
     cat.send(Message::text(json!({ "eof": true }).to_string())).await.unwrap();
     assert_eq!(hear(&mut cat).await, r#"{"exited":{"code":0,"signal":0}}"#);
+    // Input that comes too late does not take the end away.
+    let mut gone = open(&w, &machine, start(json!(["exit", "4"]))).await;
+    for _ in 0..20 {
+        drop(gone.send(Message::binary(vec![b'x'; 10_000])).await);
+    }
+    assert_eq!(hear(&mut gone).await, r#"{"exited":{"code":4,"signal":0}}"#);
     let mut nope = open(&w, &machine, start(json!(["nope"]))).await;
     assert_eq!(hear(&mut nope).await, r#"{"failed":"no such program"}"#);
     let mut bad = open(&w, &machine, start(json!([]))).await;
