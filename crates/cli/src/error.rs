@@ -141,7 +141,13 @@ impl<T> Doing<T> for std::io::Result<T> {
 /// Turns a failed call into what a person can act on.
 pub(crate) fn from_client(err: &client::Error, attempt: &str) -> CliError {
     use client::Error::{Answer, Api, BadUrl, Broken, Timeout, Unreachable};
-    let fail = |kind| CliError::new(kind, format!("Cannot {attempt}")).because_of(err);
+    let fail = |kind| {
+        let mut error = CliError::new(kind, format!("Cannot {attempt}")).because_of(err);
+        // Between what we say and the root the HTTP library says nothing of use.
+        let root = error.causes.len().saturating_sub(1);
+        error.causes.drain(1.min(root)..root);
+        error
+    };
     match err {
         Unreachable { .. } => fail(Exit::Unreachable)
             .hint("Start the platform with `updraft up`; `updraft doctor` checks this machine.")

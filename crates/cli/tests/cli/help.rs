@@ -54,9 +54,16 @@ async fn no_daemon_and_no_token() {
     // Port 1 on loopback: nothing listens there.
     let vars = [("UPDRAFT_API", "http://127.0.0.1:1")];
     let ran = run(Setup::default(), &["apps", "list"], &vars).await;
-    assert_eq!(ran.code, 6);
-    let hints: Vec<_> = ran.err.lines().filter(|line| line.starts_with("Hint")).collect();
-    assert!(hints[0].contains("updraft up") && hints[0].contains("updraft doctor"), "{}", ran.err);
+    expect![[r#"
+        exit 6
+        --- stderr
+        Error: Cannot list apps
+        Caused by: connect to http://127.0.0.1:1
+        Caused by: Connection refused (os error 111)
+        Hint: Start the platform with `updraft up`; `updraft doctor` checks this machine.
+        Hint: If it runs elsewhere, give its address with --api or UPDRAFT_API.
+    "#]]
+    .assert_eq(&ran.show());
     expect![[r#"
         exit 4
         --- stderr
