@@ -157,10 +157,14 @@ async fn connections_to_the_app_are_used_again_unless_it_counts_connections() {
         .machine("m1", |s| s["concurrency"] = serde_json::json!({"type": "connections"}))
         .await;
     world.hosts.bring_up("m1").await;
+    // The former app answers until the edge has heard of the change.
+    while counting.connections.load(SeqCst) == 0 {
+        assert_eq!(client.ask(request("/")).await.status, 200);
+    }
     for _ in 0..5 {
         assert_eq!(client.ask(request("/")).await.status, 200);
     }
-    assert_eq!(counting.connections.load(SeqCst), 5);
+    assert_eq!(counting.connections.load(SeqCst), 6);
     world.end().await;
 }
 
