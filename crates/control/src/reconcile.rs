@@ -2,11 +2,11 @@
 //! hosts have, and finish what a crash or a lost answer left half done.
 
 use crate::api::{Api, ApiError};
-use crate::ports::{KeyRange, Op, Txn};
+use crate::ports::{KeyRange, Op, Revision, Txn};
 use crate::records::{self, AppRecord, OwnedRecord, Stored};
 use model::id::{HostId, MachineId};
 use model::life::State;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use wire::machines::Machine;
 use wire::worker::{HostError, MachineFilter, WaitFor};
@@ -14,6 +14,9 @@ use wire::worker::{HostError, MachineFilter, WaitFor};
 const EVERY: Duration = Duration::from_secs(10);
 /// Time one machine of a deleted app has to go before the next pass looks again.
 const GOING: Duration = Duration::from_secs(30);
+
+/// Passes whose history is kept for those who watch the store: ten minutes.
+const HISTORY: usize = 60;
 
 /// Steps of one transaction; a store need not take more than 128.
 const PART: usize = 100;
@@ -28,11 +31,31 @@ impl Api {
         self.world.tasks.spawn_until_stop(async move {
             let mut ticks = tokio::time::interval(EVERY);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut seen = VecDeque::new();
             loop {
                 ticks.tick().await;
                 api.reconcile().await;
+                if let Err(err) = api.compact(&mut seen).await {
+                    tracing::warn!(error = err.error, "compact the global store");
+                }
             }
         });
+    }
+
+    /// Forgets what the store was like some passes ago, so that it grows with
+    /// what is in it and not with what has happened. `seen` are the revisions
+    /// of the last passes.
+    async fn compact(&self, seen: &mut VecDeque<Revision>) -> Result<(), ApiError> {
+        let now = self.store().range(KeyRange::key(records::APPS), None, 1).await?.revision;
+        seen.push_back(now);
+        if seen.len() <= HISTORY {
+            return Ok(());
+        }
+        let former = seen.pop_front().unwrap_or(0);
+        if former > 0 && former < now {
+            self.store().compact(former).await?;
+        }
+        Ok(())
     }
 
     /// One pass of every reconciler. What fails is logged and tried again in
