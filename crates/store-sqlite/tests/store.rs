@@ -1,6 +1,8 @@
 //! The store passes the contract, keeps what it acknowledged over `kill -9`,
 //! and ends leases by the clock it is given.
 
+#![allow(clippy::unwrap_used, reason = "a failed test is to panic")]
+
 use control::ports::*;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
