@@ -136,17 +136,28 @@ macro_rules! name_type {
 
             fn from_str(text: &str) -> Result<Self, BadId> {
                 let rule = concat!(
-                    "1 to ", $max, " lower-case letters, digits and dashes, ",
+                    "1 to ",
+                    $max,
+                    " lower-case letters, digits and dashes, ",
                     "neither beginning nor ending with a dash"
                 );
-                if is_label(text, $max) { Ok(Self(text.into())) } else { Err(bad($what, text, rule)) }
+                if is_label(text, $max) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(bad($what, text, rule))
+                }
             }
         }
     };
 }
 
 // The longest names leave room for `<app>` as one DNS label (63).
-name_type!(AppName, "app name", 63, "Name of an app, unique on the platform; one DNS label (R018).");
+name_type!(
+    AppName,
+    "app name",
+    63,
+    "Name of an app, unique on the platform; one DNS label (R018)."
+);
 name_type!(OrgSlug, "organization", 63, "Name of an organisation in paths.");
 name_type!(MachineName, "machine name", 63, "Name of a machine, unique in its app.");
 name_type!(NetworkName, "network", 63, "Name of a 6PN network, unique in its org.");

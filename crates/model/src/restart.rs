@@ -128,7 +128,10 @@ mod tests {
     #[test]
     fn spellings() {
         assert_eq!(Policy::parse(Some("never"), None), Some(Policy::No));
-        assert_eq!(Policy::parse(Some("on-fail"), Some(2)), Policy::parse(Some("on-failure"), Some(2)));
+        assert_eq!(
+            Policy::parse(Some("on-fail"), Some(2)),
+            Policy::parse(Some("on-failure"), Some(2))
+        );
         assert_eq!(Policy::parse(Some("sometimes"), None), None);
     }
 }

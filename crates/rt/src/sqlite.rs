@@ -160,7 +160,8 @@ impl Database {
 
 impl Readers {
     fn take(&self) -> Result<Connection, Error> {
-        if let Some(conn) = self.lock().pop() {
+        let idle = self.lock().pop();
+        if let Some(conn) = idle {
             return Ok(conn);
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -237,8 +238,10 @@ mod tests {
     const SCHEMA: &[&str] = &["CREATE TABLE t (n INTEGER PRIMARY KEY)"];
 
     async fn add(db: &Database, n: i64) -> Result<(), Error> {
-        db.write(move |c| c.execute("INSERT INTO t VALUES (?1)", [n]).map(drop).map_err(Error::from))
-            .await
+        db.write(move |c| {
+            c.execute("INSERT INTO t VALUES (?1)", [n]).map(drop).map_err(Error::from)
+        })
+        .await
     }
 
     async fn sum(db: &Database) -> i64 {

@@ -195,7 +195,7 @@ fn free_slot(conn: &Connection, slots: u32) -> Result<Option<Slot>, Error> {
         free += 1;
     }
     let fits = free < slots.min(u32::from(u16::MAX));
-    Ok(fits.then(|| Slot(free as u16)))
+    Ok(fits.then_some(Slot(free as u16)))
 }
 
 fn check_free(conn: &Connection, record: &Record) -> Result<(), AddError> {

@@ -38,7 +38,10 @@ fn every_import_is_in_the_picture() {
     for (name, allowed) in &drawn {
         let imports = actual.get(name).unwrap_or_else(|| panic!("there is no crate {name}"));
         let strange: Vec<_> = imports.difference(allowed).collect();
-        assert!(strange.is_empty(), "{name} imports {strange:?}, which ARCHITECTURE.md does not allow");
+        assert!(
+            strange.is_empty(),
+            "{name} imports {strange:?}, which ARCHITECTURE.md does not allow"
+        );
     }
 }
 

@@ -31,8 +31,11 @@ fn all() -> Vec<(PathBuf, String)> {
 
 #[test]
 fn every_file_opens_with_what_it_is() {
-    let bare: Vec<_> =
-        all().into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(path, _)| path).collect();
+    let bare: Vec<_> = all()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//!"))
+        .map(|(path, _)| path)
+        .collect();
     assert!(bare.is_empty(), "files that do not open with //!: {bare:#?}");
 }
 

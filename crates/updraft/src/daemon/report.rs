@@ -19,7 +19,8 @@ pub(super) fn ready(settings: &Settings, running: &Running) -> String {
         let domain = settings.domains.first().map_or("localhost", String::as_str);
         line("edge", &format!("http://{edge} (apps at http://<app>.{domain}:{})", edge.port()));
     }
-    line("accelerator", &format!("{} ({})", running.accelerator, running.reason));
+    let reason = running.reason.lines().next().unwrap_or_default();
+    line("accelerator", &format!("{} ({reason})", running.accelerator));
     line("hypervisor", &running.hypervisor);
     line("kernel", &running.kernel);
     line("memory", &format!("{} MiB for machines", settings.memory_mib));

@@ -7,7 +7,6 @@ use host_linux::{LinuxNetwork, NetworkConfig, ScratchDisks};
 use oci::{Credentials, OciConfig, OciImages};
 use rt::{Clock, Rng};
 use std::sync::Arc;
-use std::time::Duration;
 use vmm_qemu::kernel::{self, Kernel};
 use vmm_qemu::probe::{Probed, probe};
 use vmm_qemu::{Accelerator, GuestImage, JailConfig, QemuConfig, QemuHypervisor, initramfs};
@@ -16,8 +15,8 @@ use worker::{HostConfig, Ports};
 
 /// pid 1 of every guest, carried along.
 const INIT: &[u8] = include_bytes!(env!("UPDRAFT_INIT"));
-/// From QEMU's process to its first answer.
-const QEMU_DEADLINE: Duration = Duration::from_secs(20);
+/// Not its path: that may have become another version's while this one runs.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// The outer worlds, and what was found out about them.
 pub(super) struct World {
@@ -60,17 +59,14 @@ pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<World, Po
 
 /// Settings of the QEMU driver; the accelerator is still to be found out.
 pub(crate) fn qemu_config(settings: &Settings, guest: GuestImage) -> Result<QemuConfig, PortError> {
-    let exe = std::env::current_exe().map_err(|err| PortError::new("find this program", err))?;
-    let exe = camino::Utf8PathBuf::from_path_buf(exe)
-        .map_err(|path| PortError::plain(format!("path of this program is not UTF-8: {path:?}")))?;
     Ok(QemuConfig {
         run_dir: settings.data_dir.join("vms"),
         instance: format!("updraft-{}", host_linux::Tag::for_data_dir(&settings.data_dir)),
         qemu: vmm_qemu::config::find_qemu(settings.qemu.as_deref())?,
         guest,
         accelerator: Accelerator::Tcg,
-        jail: JailConfig::new(exe),
-        start_deadline: QEMU_DEADLINE,
+        jail: JailConfig::new(OWN_PROGRAM),
+        start_deadline: QemuConfig::START_DEADLINE,
     })
 }
 

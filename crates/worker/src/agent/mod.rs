@@ -144,7 +144,8 @@ impl Agent {
             ToHost::LogDropped(bytes) => return logs.guest_dropped(app, machine, bytes),
             ToHost::Processes(number, mut list) => {
                 list.truncate(MOST_PROCESSES);
-                if let Some(answer) = lock(&self.lists).remove(&number) {
+                let asked = lock(&self.lists).remove(&number);
+                if let Some(answer) = asked {
                     // Who asked may have gone.
                     let _ = answer.send(list);
                 }

@@ -175,8 +175,10 @@ impl Task {
         }
         // A stop during the pause before a restart finds no VM: nothing exits.
         let ran = record.boot.take().is_some();
-        let again =
-            if away { survives_host(&record) } else { self.is_to_run_again(&mut record, ended) };
+        let again = match away {
+            true => survives_host(&mut record),
+            false => self.is_to_run_again(&mut record, ended),
+        };
         record.state = record.state.after(Event::Down { again }).unwrap_or(record.state);
         let requested = record.stop.take().is_some() || self.record.want != Want::Run;
         let kind = if ran { "exit" } else { "stop" };
@@ -265,10 +267,14 @@ impl Task {
     }
 }
 
-/// Whether the machine is to be started again although its policy was not
-/// asked: the host was away (a power cut), so what should run runs again.
-fn survives_host(record: &Record) -> bool {
-    record.want == Want::Run && record.policy() != Policy::No
+/// Whether the machine is to be started again although nobody knows how its
+/// process ended: the host was away (a power cut), so what should run runs
+/// again. A wish that was being carried out is carried out, whatever the policy.
+fn survives_host(record: &mut Record) -> bool {
+    if record.state == State::Started && record.policy() == Policy::No {
+        record.want = Want::Stop;
+    }
+    record.want == Want::Run
 }
 
 /// Init counts from its own beginning; a stage's time is since the one before.

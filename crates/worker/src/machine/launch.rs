@@ -126,7 +126,12 @@ pub(crate) async fn launch(
     };
     let vm = host.hypervisor.boot(spec).await.map_err(|err| LaunchError::of(&err))?;
     stages.done("spawn");
-    let mut launched = meet(&host, &record, vm).await.map_err(|err| LaunchError::agent(&err))?;
+    let met = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(LaunchError::Cancelled),
+        met = meet(&host, &record, vm) => met,
+    };
+    let mut launched = met.map_err(|err| LaunchError::agent(&err))?;
     stages.done("boot");
     if launched.welcome.phase == Phase::AwaitsOrders {
         orders.now = host.clock.now_ns();

@@ -140,6 +140,13 @@ impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         let stopping = self.host.tasks.stopping();
         tokio::pin!(stopping);
+        // What an adopted guest has come to decides what is to be done with it:
+        // one that runs is asked to stop, not killed.
+        if let Now::Up(up) = &mut self.vm
+            && let Some(first) = up.first.take()
+        {
+            self.on_report(first).await;
+        }
         while self.advance().await && self.record.state != State::Destroyed {
             let timer = self.timer;
             tokio::select! {
@@ -214,6 +221,8 @@ impl Task {
     fn set_restart_timer(&mut self) {
         if let Some(at) = self.record.restart_at {
             let pause = Duration::from_millis(at.saturating_sub(self.host.clock.now_ms()));
+            // A clock that was set back must not make it longer than it ever is.
+            let pause = pause.min(model::restart::LONGEST_PAUSE);
             self.timer = Some(Instant::now() + pause);
         }
     }
@@ -277,7 +286,10 @@ impl Task {
     }
 
     fn on_launch_failed(&mut self, err: LaunchError) {
+        let cancelled = matches!(&self.vm, Now::Launching(cancel) if cancel.is_cancelled());
         match err {
+            // Whatever went wrong, nobody wants this launch any more.
+            _ if cancelled => {}
             LaunchError::Cancelled => {}
             LaunchError::Transient(why) if self.tries < TRIES => {
                 self.host.metrics.boot_retries.inc();
@@ -302,15 +314,15 @@ impl Task {
             Report::Listening(listener, begun) => self.on_listening(listener, begun),
             Report::OrdersFailed(why) => {
                 self.failure = Some(why);
-                self.end_vm();
+                self.end_vm(false);
             }
             Report::Exited(exit) => {
                 let mut record = self.record.clone();
                 record.exit = Some(exit);
                 self.commit(record, Vec::new()).await;
-                self.end_vm();
+                self.end_vm(false);
             }
-            Report::Lost => self.end_vm(),
+            Report::Lost => self.end_vm(true),
         }
     }
 
@@ -329,18 +341,21 @@ impl Task {
     }
 
     /// The VM is of no more use. Its guest flushes its disks only where they
-    /// outlive it; otherwise the kill is as good and faster.
-    fn end_vm(&mut self) {
+    /// outlive it; otherwise the kill is as good and faster. `lost` says that it
+    /// has ended by itself, so that it is worth waiting for why.
+    fn end_vm(&mut self, lost: bool) {
         let Now::Up(up) = std::mem::replace(&mut self.vm, Now::Absent) else { return };
         self.timer = None;
-        let flush = up.running && self.record.persist() != crate::record::Persist::Never;
+        let persists = self.record.persist() != crate::record::Persist::Never;
+        let flush = up.running && !lost && persists;
         let agent = flush.then(|| up.agent.clone());
-        self.vm = Now::Remains(Ending { agent, exited: Some(up.exited) });
+        let exited = (flush || lost).then_some(up.exited);
+        self.vm = Now::Remains(Ending { agent, exited });
         self.show(|view| view.listening.clear());
     }
 
     fn begin_clear(&mut self) {
-        self.end_vm();
+        self.end_vm(false);
         let ending = match std::mem::replace(&mut self.vm, Now::Clearing) {
             Now::Remains(ending) => ending,
             _ => Ending { agent: None, exited: None },
@@ -371,6 +386,8 @@ impl Task {
 
     fn on_timer(&mut self) {
         self.timer = None;
+        // The pause is over by the timer, also if the clock was set back.
+        self.record.restart_at = None;
         let Now::Up(up) = &self.vm else { return };
         let what = if up.asked {
             "it did not end in time"
@@ -382,7 +399,7 @@ impl Task {
             return;
         };
         self.host.say(&self.record, &format!("Killing the VM: {what}"));
-        self.end_vm();
+        self.end_vm(false);
     }
 }
 

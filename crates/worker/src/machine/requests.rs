@@ -192,6 +192,10 @@ impl Task {
         let room = self.host.capacity.reserve(id, memory);
         room.map_err(|err| HostError::NoCapacity(err.to_string()))?;
         let committed = self.try_commit(record, events, new_version).await;
+        if committed.is_ok() {
+            // Why an earlier start failed says nothing about this one.
+            self.failure = None;
+        }
         if committed.is_err() {
             match self.record.state.holds_memory() {
                 true => self.host.capacity.take(id, self.record.memory_mib()),

@@ -1,0 +1,65 @@
+//! The command line against a real platform.
+
+use super::Test;
+use crate::platform::{Context, Outcome};
+use anyhow::ensure;
+
+pub(crate) const TESTS: &[(&str, Test)] =
+    &[("the_commands_of_a_first_hour", first_hour), ("errors_name_cause_and_hint", errors)];
+
+fn first_hour(cx: &Context) -> Outcome {
+    let platform = cx.shared();
+    let cli = |args: &[&str]| platform.cli(args);
+    cli(&["apps", "create", "hour"])?;
+    ensure!(cli(&["apps", "list", "-q"])?.lines().any(|line| line == "hour"));
+    let out = cli(&[
+        "machine",
+        "run",
+        "busybox:latest",
+        "-a",
+        "hour",
+        "--name",
+        "web",
+        "-p",
+        "80:8080/tcp:http",
+    ])?;
+    ensure!(out.contains("Machine ID:"), "{out}");
+    let id = cli(&["machine", "list", "-a", "hour", "-q"])?.trim().to_owned();
+    ensure!(id.len() == 14, "an id: {id}");
+    ensure!(cli(&["machine", "status", "web", "-a", "hour"])?.contains("started"));
+    ensure!(cli(&["machine", "exec", &id, "echo hi", "-a", "hour"])? == "hi\n");
+    let (code, _, _) = platform.cli_raw(&["machine", "exec", &id, "false", "-a", "hour"])?;
+    ensure!(code == 1, "the exit code is the command's: {code}");
+    ensure!(cli(&["logs", "-a", "hour", "-n"])?.contains("serving"));
+    ensure!(cli(&["status", "-a", "hour"])?.contains(&id));
+    cli(&["machine", "update", &id, "-a", "hour", "-e", "X=1", "-y"])?;
+    ensure!(cli(&["machine", "exec", &id, "env", "-a", "hour"])?.contains("X=1"));
+    cli(&["machine", "cordon", &id, "-a", "hour"])?;
+    cli(&["machine", "uncordon", &id, "-a", "hour"])?;
+    cli(&["machine", "restart", &id, "-a", "hour"])?;
+    cli(&["machine", "stop", &id, "-a", "hour", "--signal", "SIGKILL", "--wait-timeout", "60s"])?;
+    ensure!(cli(&["machine", "list", "-a", "hour"])?.contains("stopped"));
+    cli(&["machine", "start", &id, "-a", "hour"])?;
+    cli(&["machine", "kill", &id, "-a", "hour"])?;
+    cli(&["machine", "destroy", &id, "-a", "hour", "--force"])?;
+    let images = cli(&["image", "list"])?;
+    ensure!(images.contains("busybox:latest"), "{images}");
+    cli(&["apps", "destroy", "hour", "-y"])?;
+    ensure!(!cli(&["apps", "list", "-q"])?.lines().any(|line| line == "hour"));
+    ensure!(cli(&["version"])?.contains(env!("CARGO_PKG_VERSION")));
+    Ok(())
+}
+
+fn errors(cx: &Context) -> Outcome {
+    let platform = cx.shared();
+    let (code, out, err) =
+        platform.cli_raw(&["machine", "start", "nothing", "-a", "no-such-app"])?;
+    ensure!(code != 0 && out.is_empty(), "{code} {out}");
+    ensure!(err.contains("Error: ") && err.contains("Could not find App"), "{err}");
+    let (code, _, err) =
+        platform.cli_raw(&["machine", "run", "no-such-image:1", "-a", "no-such-app"])?;
+    ensure!(code != 0 && err.contains("Hint: "), "{code} {err}");
+    let (code, _, _) = platform.cli_raw(&["machine", "--no-such-flag"])?;
+    ensure!(code == 2, "usage errors end with 2: {code}");
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Requests through the edge to real machines.
+
+use super::Test;
+use crate::platform::{App, Context, Outcome, Platform, sh};
+use anyhow::{Context as _, Result, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("a_sleeping_machine_is_woken_by_a_request", wake),
+    ("many_requests_wake_a_machine_once", wake_once),
+    ("uploads_and_downloads_pass_whole", bodies),
+    ("cordoned_machines_get_nothing", cordon),
+    ("fifty_rounds_under_load_fail_no_request", fifty_rounds),
+];
+
+/// One service on port 80 to 8080, and what else is given for it.
+fn service(more: Value) -> Value {
+    let mut service = json!({
+        "protocol": "tcp", "internal_port": 8080,
+        "ports": [{"port": 80, "handlers": ["http"]}],
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        service[key] = value.clone();
+    }
+    json!({"services": [service]})
+}
+
+fn body(platform: &Platform, app: &str, path: &str) -> Result<String> {
+    let response = platform.get(app, path)?;
+    let status = response.status();
+    let text = response.text()?;
+    ensure!(status.is_success(), "{path}: {status} {text}\n{}", platform.log_tail());
+    Ok(text)
+}
+
+fn wake(cx: &Context) -> Outcome {
+    let platform = cx.shared();
+    let app = platform.app("wake")?;
+    let config = service(json!({"autostop": "stop", "autostop_after_seconds": 1}));
+    let id = app.run("one", config)?;
+    ensure!(body(platform, "wake", "/")? == "hello from busybox\n");
+    app.wait(&id, "stopped")?;
+    let stop = app.event(&id, "stop")?;
+    ensure!(stop["source"] == "proxy", "the edge stopped it: {stop}");
+    ensure!(body(platform, "wake", "/cgi-bin/id")?.starts_with(&id), "it answers again");
+    let start = app.event(&id, "start")?;
+    ensure!(start["request"]["stages_ms"]["boot"].is_number(), "stages are told: {start}");
+    Ok(())
+}
+
+fn wake_once(cx: &Context) -> Outcome {
+    let platform = cx.shared();
+    let app = platform.app("crowd")?;
+    let id = app.run("one", service(json!({})))?;
+    app.post(&id, "/stop", json!({}))?;
+    app.wait(&id, "stopped")?;
+    let before = starts(&app, &id)?;
+    let answers: Vec<Result<String>> = std::thread::scope(|scope| {
+        let ask = || scope.spawn(|| body(platform, "crowd", "/cgi-bin/id"));
+        let threads: Vec<_> = (0..20).map(|_| ask()).collect();
+        threads.into_iter().map(|t| t.join().expect("no request panics")).collect()
+    });
+    let answers = answers.into_iter().collect::<Result<Vec<_>>>()?;
+    ensure!(answers.iter().all(|answer| *answer == answers[0]), "one boot answered: {answers:?}");
+    ensure!(starts(&app, &id)? == before + 1, "one start for all");
+    Ok(())
+}
+
+/// How often a machine has come up.
+fn starts(app: &App<'_>, id: &str) -> Result<usize> {
+    let events = app.get(id, "/events?limit=50")?;
+    let all = events.as_array().context("events are a list")?;
+    Ok(all.iter().filter(|e| e["type"] == "start" && e["status"] == "started").count())
+}
+
+fn bodies(cx: &Context) -> Outcome {
+    let platform = cx.shared();
+    let app = platform.app("bodies")?;
+    let id = app.run("one", service(json!({})))?;
+    // The upload wakes the machine: it must not be lost while that happens.
+    app.post(&id, "/stop", json!({}))?;
+    app.wait(&id, "stopped")?;
+    let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n * 31 % 251) as u8).collect();
+    let client = reqwest::blocking::Client::builder().timeout(None).build()?;
+    let url = format!("{}/cgi-bin/echo", platform.edge());
+    let response = client.post(url).header("host", "bodies.localhost").body(sent.clone()).send()?;
+    ensure!(response.status().is_success(), "{}", response.status());
+    ensure!(response.bytes()? == sent, "what was sent comes back");
+    Ok(())
+}
+
+fn cordon(cx: &Context) -> Outcome {
+    let platform = cx.shared();
+    let app = platform.app("cordon")?;
+    let [one, two] = ["one", "two"].map(|name| app.run(name, service(json!({}))));
+    let (one, two) = (one?, two?);
+    app.post(&one, "/cordon", json!({}))?;
+    for _ in 0..10 {
+        ensure!(body(platform, "cordon", "/cgi-bin/id")?.starts_with(&two), "only {two} answers");
+    }
+    app.post(&one, "/uncordon", json!({}))?;
+    app.post(&two, "/cordon", json!({}))?;
+    ensure!(body(platform, "cordon", "/cgi-bin/id")?.starts_with(&one), "now {one}");
+    platform.ok(Method::DELETE, &app.path(&one, "?force=true"), None)?;
+    app.wait(&one, "destroyed")?;
+    let response = platform.get("cordon", "/")?;
+    ensure!(response.status().is_server_error(), "nobody is left: {}", response.status());
+    Ok(())
+}
+
+/// A machine is stopped and woken fifty times while two clients ask steadily.
+/// No request fails, and nothing of the fifty boots is left.
+fn fifty_rounds(cx: &Context) -> Outcome {
+    const ROUNDS: usize = 50;
+    let platform = cx.own("rounds", &[])?;
+    let app = platform.app("rounds")?;
+    let id = app.run("one", service(json!({})))?;
+    body(&platform, "rounds", "/")?;
+    let (over, answered) = (AtomicBool::new(false), AtomicU64::new(0));
+    let ask = || -> Result<()> {
+        while !over.load(Ordering::Relaxed) {
+            body(&platform, "rounds", "/")?;
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    let open = || sh(&format!("ls /proc/{}/fd | wc -l", platform.pid()));
+    let before = open()?;
+    std::thread::scope(|scope| -> Result<()> {
+        let clients: Vec<_> = (0..2).map(|_| scope.spawn(ask)).collect();
+        let rounds = (|| -> Result<()> {
+            for _ in 0..ROUNDS {
+                app.post(&id, "/stop", json!({"signal": "SIGKILL"}))?;
+                app.wait(&id, "stopped")?;
+                app.wait(&id, "started")?;
+            }
+            Ok(())
+        })();
+        over.store(true, Ordering::Relaxed);
+        rounds?;
+        clients.into_iter().try_for_each(|client| client.join().expect("no client panics"))
+    })?;
+    ensure!(answered.load(Ordering::Relaxed) >= ROUNDS as u64, "requests were answered all along");
+    let vms = sh(&format!("ls {}/vms/{id}", platform.data().display()))?;
+    ensure!(vms.lines().count() <= 1, "one boot at most is left: {vms}");
+    let (before, after) = (before.trim().parse::<i64>()?, open()?.trim().parse::<i64>()?);
+    ensure!(after < before + 20, "open files of the daemon: {before}, then {after}");
+    drop(app);
+    platform.down()?;
+    let left = platform.leftovers();
+    ensure!(left.is_empty(), "left behind: {left}");
+    Ok(())
+}

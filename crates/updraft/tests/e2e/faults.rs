@@ -1,0 +1,5 @@
+//! (being written)
+
+use super::Test;
+
+pub(crate) const TESTS: &[(&str, Test)] = &[];

@@ -1,0 +1,398 @@
+//! A running platform for tests, and what tests do with it.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use reqwest::blocking::{Client, Response};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+pub(crate) type Outcome = Result<()>;
+
+const UPDRAFT: &str = env!("CARGO_BIN_EXE_updraft");
+/// Nothing here takes longer, however busy the machine; a guard, not a measure.
+const GUARD: Duration = Duration::from_secs(120);
+
+/// Moves this process, and so all it starts, into a network of its own.
+pub(crate) fn enter_own_network() {
+    // SAFETY: no other thread runs yet, and no resource of the old namespace is held.
+    let entered = unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) };
+    entered.expect("make a network namespace");
+    sh("ip link set lo up").expect("loopback comes up");
+}
+
+/// Runs a command line of the host.
+pub(crate) fn sh(line: &str) -> Result<String> {
+    let output = Command::new("sh").args(["-c", line]).output().context("start sh")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{line}: {}{text}", String::from_utf8_lossy(&output.stderr));
+    Ok(text)
+}
+
+/// What all tests share: the images and one daemon, made when first asked for.
+pub(crate) struct Context {
+    dir: tempfile::TempDir,
+    shared: OnceLock<Platform>,
+    images: OnceLock<PathBuf>,
+}
+
+impl Context {
+    pub(crate) fn new() -> Self {
+        let dir =
+            tempfile::Builder::new().prefix("updraft-e2e.").tempdir().expect("make directory");
+        Self { dir, shared: OnceLock::new(), images: OnceLock::new() }
+    }
+
+    /// Layout directory of the busybox image.
+    pub(crate) fn busybox(&self) -> &Path {
+        self.images.get_or_init(|| {
+            super::images::make_busybox(self.dir.path());
+            self.dir.path().join("busybox")
+        })
+    }
+
+    /// The daemon that most tests share, with the image `busybox:latest`.
+    pub(crate) fn shared(&self) -> &Platform {
+        self.shared.get_or_init(|| self.own("shared", &[]).expect("the shared daemon starts"))
+    }
+
+    /// A daemon of a test's own, with the image; it ends with the value.
+    pub(crate) fn own(&self, name: &str, args: &[&str]) -> Result<Platform> {
+        let platform = Platform::start(&self.dir.path().join(name), args)?;
+        platform.cli(&[
+            "image",
+            "import",
+            &self.busybox().display().to_string(),
+            "--name",
+            "busybox:latest",
+        ])?;
+        Ok(platform)
+    }
+
+    /// A fresh directory.
+    pub(crate) fn dir(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Stops the shared daemon; says what it left behind.
+    pub(crate) fn finish(&self) -> String {
+        let Some(platform) = self.shared.get() else { return String::new() };
+        if let Err(err) = platform.down() {
+            return format!("{err:#}");
+        }
+        platform.leftovers()
+    }
+}
+
+/// A daemon with its own data directory.
+pub(crate) struct Platform {
+    dir: PathBuf,
+    args: Vec<String>,
+    daemon: Mutex<Option<Running>>,
+    http: Client,
+}
+
+struct Running {
+    child: Child,
+    api: String,
+    edge: String,
+}
+
+impl Platform {
+    /// Starts a daemon on free ports; returns once it says that it is ready.
+    pub(crate) fn start(dir: &Path, args: &[&str]) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let http = Client::builder().timeout(GUARD).pool_max_idle_per_host(0).build()?;
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let platform = Self { dir: dir.into(), args, daemon: Mutex::new(None), http };
+        platform.up()?;
+        Ok(platform)
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(UPDRAFT);
+        command.env("UPDRAFT_CONFIG_DIR", self.dir.join("config"));
+        command.env("UPDRAFT_DATA_DIR", self.data()).env("NO_COLOR", "1");
+        command
+    }
+
+    /// Starts the daemon again.
+    pub(crate) fn up(&self) -> Result<()> {
+        let mut command = self.command();
+        command.args([
+            "up",
+            "--api",
+            "127.0.0.1:0",
+            "--edge",
+            "127.0.0.1:0",
+            "--accelerator",
+            "tcg",
+        ]);
+        command.args(["--log", "info,updraft=debug", "--autostop-interval", "1s"]).args(&self.args);
+        let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log"))?;
+        // Another start has another port: the config of the last one is stale.
+        let _ = std::fs::remove_file(self.dir.join("config/config.toml"));
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn()?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        let mut said = BTreeLines::default();
+        for line in BufReader::new(stdout).lines() {
+            said.take(&line?);
+            if said.get("token").is_some() {
+                break;
+            }
+        }
+        let (Some(api), Some(edge)) = (said.get("api"), said.get("edge")) else {
+            let status = child.wait()?;
+            bail!("the daemon ended at once ({status}):\n{}", self.log_tail());
+        };
+        *self.daemon() = Some(Running { child, api, edge });
+        Ok(())
+    }
+
+    fn daemon(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the daemon by `signal`; its VMs stay.
+    pub(crate) fn end(&self, signal: rustix::process::Signal) -> Result<()> {
+        let Some(mut running) = self.daemon().take() else { return Ok(()) };
+        rustix::process::kill_process(rustix::process::Pid::from_child(&running.child), signal)?;
+        running.child.wait()?;
+        Ok(())
+    }
+
+    pub(crate) fn kill(&self) -> Result<()> {
+        self.end(rustix::process::Signal::KILL)
+    }
+
+    /// `updraft down`.
+    pub(crate) fn down(&self) -> Result<()> {
+        let running = self.daemon().take();
+        // Reaps the daemon as soon as it ends, so that nobody waits for a zombie.
+        let reaper = running.map(|mut running| std::thread::spawn(move || running.child.wait()));
+        let output = self.command().arg("down").output()?;
+        if let Some(reaper) = reaper {
+            let _ = reaper.join();
+        }
+        ensure!(output.status.success(), "down: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    pub(crate) fn api(&self) -> String {
+        self.daemon().as_ref().map_or(String::new(), |running| running.api.clone())
+    }
+
+    pub(crate) fn edge(&self) -> String {
+        self.daemon().as_ref().map_or(String::new(), |running| running.edge.clone())
+    }
+
+    /// Process id of the daemon.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon().as_ref().map_or(0, |running| running.child.id())
+    }
+
+    pub(crate) fn token(&self) -> String {
+        let text = std::fs::read_to_string(self.data().join("admin-token"));
+        text.unwrap_or_default().trim().to_owned()
+    }
+
+    pub(crate) fn log_tail(&self) -> String {
+        let text = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// Runs a CLI command; its standard output.
+    pub(crate) fn cli(&self, args: &[&str]) -> Result<String> {
+        let (code, out, err) = self.cli_raw(args)?;
+        ensure!(code == 0, "updraft {args:?} ended with {code}:\n{out}{err}");
+        Ok(out)
+    }
+
+    /// Exit code, standard output, standard error.
+    pub(crate) fn cli_raw(&self, args: &[&str]) -> Result<(i32, String, String)> {
+        let output = self.command().args(args).stdin(Stdio::null()).output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
+    }
+
+    /// A call of the API: status and body.
+    pub(crate) fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(StatusCode, Value)> {
+        let url = format!("{}/v1{path}", self.api());
+        let mut request = self.http.request(method, url).bearer_auth(self.token());
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send()?;
+        let status = response.status();
+        let text = response.text()?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// A call that has to succeed.
+    pub(crate) fn ok(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
+        let (status, answer) = self.call(method.clone(), path, body)?;
+        ensure!(status.is_success(), "{method} {path}: {status} {answer}");
+        Ok(answer)
+    }
+
+    /// A request through the edge to an app.
+    pub(crate) fn get(&self, app: &str, path: &str) -> Result<Response> {
+        let url = format!("{}{path}", self.edge());
+        Ok(self.http.get(url).header("host", format!("{app}.localhost")).send()?)
+    }
+
+    /// An app of a test's own; removed with the value.
+    pub(crate) fn app<'a>(&'a self, name: &str) -> Result<App<'a>> {
+        self.ok(Method::POST, "/apps", Some(json!({"app_name": name, "org_slug": "personal"})))?;
+        Ok(App { platform: self, name: name.into() })
+    }
+
+    /// What is there of this daemon's in the kernel and on disk, without a machine.
+    pub(crate) fn leftovers(&self) -> String {
+        let data = self.data().display().to_string();
+        let mut left = String::new();
+        // A zombie of a dead parent is nobody's process any more.
+        let processes = format!(
+            "ps -eo pid,stat,args | grep '[q]emu-system' | grep -v ' Z' | grep -F '{data}' || true"
+        );
+        for line in [processes.as_str(), "ip -o link | grep ': ud' || true"] {
+            left.push_str(&sh(line).unwrap_or_else(|err| format!("{err:#}")));
+        }
+        for dir in ["vms", "machines"] {
+            let entries = std::fs::read_dir(self.data().join(dir)).into_iter().flatten().flatten();
+            entries.for_each(|entry| left.push_str(&format!("{}\n", entry.path().display())));
+        }
+        left
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        if let Err(err) = self.down() {
+            eprintln!("cannot stop a test's daemon: {err:#}");
+        }
+    }
+}
+
+/// The report of a daemon that is ready.
+#[derive(Default)]
+struct BTreeLines(std::collections::BTreeMap<String, String>);
+
+impl BTreeLines {
+    fn take(&mut self, line: &str) {
+        let mut words = line.split_whitespace();
+        if let (Some(name), Some(value)) = (words.next(), words.next()) {
+            self.0.insert(name.into(), value.into());
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+}
+
+/// An app with its machines; destroyed with the value.
+pub(crate) struct App<'a> {
+    pub(crate) platform: &'a Platform,
+    pub(crate) name: String,
+}
+
+impl App<'_> {
+    /// Creates a machine from `config`, to which the image is added; its id.
+    pub(crate) fn create(&self, name: &str, mut config: Value) -> Result<String> {
+        if config.get("image").is_none() {
+            config["image"] = json!("busybox:latest");
+        }
+        let body = json!({"name": name, "config": config});
+        let path = format!("/apps/{}/machines", self.name);
+        let machine = self.platform.ok(Method::POST, &path, Some(body))?;
+        Ok(machine["id"].as_str().context("a machine has an id")?.to_owned())
+    }
+
+    /// Creates a machine and waits until it is started.
+    pub(crate) fn run(&self, name: &str, config: Value) -> Result<String> {
+        let id = self.create(name, config)?;
+        self.wait(&id, "started")?;
+        Ok(id)
+    }
+
+    pub(crate) fn path(&self, id: &str, rest: &str) -> String {
+        format!("/apps/{}/machines/{id}{rest}", self.name)
+    }
+
+    pub(crate) fn get(&self, id: &str, rest: &str) -> Result<Value> {
+        self.platform.ok(Method::GET, &self.path(id, rest), None)
+    }
+
+    pub(crate) fn post(&self, id: &str, rest: &str, body: Value) -> Result<Value> {
+        self.platform.ok(Method::POST, &self.path(id, rest), Some(body))
+    }
+
+    pub(crate) fn state(&self, id: &str) -> Result<String> {
+        Ok(self.get(id, "")?["state"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits for a state, however many calls it takes.
+    pub(crate) fn wait(&self, id: &str, state: &str) -> Result<()> {
+        let rest = format!("/wait?state={state}&timeout=60");
+        for _ in 0..2 {
+            let (status, answer) = self.platform.call(Method::GET, &self.path(id, &rest), None)?;
+            if status == StatusCode::REQUEST_TIMEOUT {
+                continue;
+            }
+            ensure!(status.is_success(), "wait for {state}: {status} {answer}\n{}", self.story(id));
+            return Ok(());
+        }
+        bail!("machine did not become {state}\n{}", self.story(id))
+    }
+
+    /// Runs a command in the guest: exit code and standard output.
+    pub(crate) fn exec(&self, id: &str, command: &[&str]) -> Result<(i64, String)> {
+        let answer = self.post(id, "/exec", json!({"command": command, "timeout": 60}))?;
+        let code = answer["exit_code"].as_i64().context("exec answers an exit code")?;
+        let (out, err) = (&answer["stdout"], &answer["stderr"]);
+        Ok((code, format!("{}{}", out.as_str().unwrap_or(""), err.as_str().unwrap_or(""))))
+    }
+
+    /// The newest event of a kind.
+    pub(crate) fn event(&self, id: &str, kind: &str) -> Result<Value> {
+        let events = self.get(id, "/events?limit=50")?;
+        let found =
+            events.as_array().and_then(|all| all.iter().find(|e| e["type"] == kind).cloned());
+        found.with_context(|| format!("no {kind} event in {events}"))
+    }
+
+    /// The app's log so far.
+    pub(crate) fn logs(&self) -> Result<String> {
+        self.platform.cli(&["logs", "-n", "-a", &self.name])
+    }
+
+    /// What is known of a machine, for a failing test.
+    pub(crate) fn story(&self, id: &str) -> String {
+        let events = self.get(id, "/events?limit=10").unwrap_or(Value::Null);
+        let logs = self.logs().unwrap_or_default();
+        format!("events: {events:#}\nlog:\n{logs}\ndaemon:\n{}", self.platform.log_tail())
+    }
+}
+
+impl Drop for App<'_> {
+    fn drop(&mut self) {
+        let path = format!("/apps/{}?force=true", self.name);
+        if let Err(err) = self.platform.ok(Method::DELETE, &path, None) {
+            eprintln!("cannot remove app {}: {err:#}", self.name);
+        }
+    }
+}
