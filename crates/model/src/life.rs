@@ -141,7 +141,9 @@ impl State {
             (_, E::Destroy { force: true }) => Destroying,
             (_, E::Destroy { force: false }) => return Err(Refused { from: self, event }),
 
-            (Restarting | Replacing | Starting, E::Launch) => Starting,
+            // A machine that is down and wanted to run: made so, or started
+            // again while it went down.
+            (Created | Stopped | Restarting | Replacing | Starting, E::Launch) => Starting,
             (_, E::Launch) => return Err(Refused { from: self, event }),
 
             (Starting, E::Running) => Started,
@@ -149,8 +151,8 @@ impl State {
 
             (Starting | Started, E::Down { again: true }) => Restarting,
             (Starting | Started, E::Down { again: false }) => Stopped,
-            (Stopping, E::Down { again: true }) => Starting,
-            (Stopping, E::Down { again: false }) => Stopped,
+            // Also if it is to run again: who waits for the stop sees it.
+            (Stopping, E::Down { .. }) => Stopped,
             (Restarting | Replacing, E::Down { again: true }) => self,
             (Restarting | Replacing, E::Down { again: false }) => Stopped,
             (Created | Stopped | Failed, E::Down { .. }) => self,

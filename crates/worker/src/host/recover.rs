@@ -6,12 +6,16 @@ use crate::machine::{self, Found, adopt, give_orders};
 use crate::record::Record;
 use futures_util::StreamExt;
 use futures_util::stream;
-use model::id::MachineId;
+use model::id::{BootId, MachineId};
 use model::life::State;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 use wire::guest::Phase;
 
+/// What is left of VMs is normally removed in less; longer it goes on beside.
+const SETTLE: Duration = Duration::from_secs(20);
 /// VMs taken over at once.
 const AT_ONCE: usize = 8;
 
@@ -31,16 +35,37 @@ pub(super) async fn recover(host: &Arc<Shared>) -> Result<(), StartError> {
         .buffered(AT_ONCE)
         .collect::<Vec<_>>()
         .await;
+    let mut settling = Vec::new();
     for (record, found) in found {
         let events = host.db.events(record.id, SHOWN_EVENTS).await.map_err(StartError::Database)?;
         if record.state.holds_memory() {
             host.capacity.take(record.id, record.memory_mib());
         }
         let (id, addresses) = (record.id, host.addresses(&record));
+        let lost = record.boot.filter(|_| matches!(found, Found::Remains));
         let view = View::new(record, addresses, events);
-        host.add_handle(id, machine::start(host, view, found));
+        let handle = machine::start(host, view, found);
+        if lost.is_some() {
+            settling.push((handle.views.clone(), lost));
+        }
+        host.add_handle(id, handle);
     }
+    settle(settling).await;
     Ok(())
+}
+
+/// Waits until the records no longer name VMs that are gone: nobody is to be
+/// told `started` of a machine whose VM the power cut has taken.
+async fn settle(settling: Vec<(watch::Receiver<Arc<View>>, Option<BootId>)>) {
+    let all = async {
+        for (mut views, lost) in settling {
+            // The task of a machine that is destroyed meanwhile ends.
+            let _ = views.wait_for(|view| view.record.boot != lost).await;
+        }
+    };
+    if tokio::time::timeout(SETTLE, all).await.is_err() {
+        tracing::warn!("some machines still wait for what is left of their VMs to be removed");
+    }
 }
 
 /// Removes VMs without an owner; returns the machines whose VM runs.

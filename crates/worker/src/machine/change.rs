@@ -158,12 +158,8 @@ impl Task {
             return self.record_failed(why).await;
         }
         let mut record = self.record.clone();
-        let vm_exit = std::mem::take(&mut self.vm_exit);
-        let exit = record.exit.take();
-        // A VM that ended without a word of its init did not end well.
-        let lost = Exit { code: 128 + SIGKILL, signal: SIGKILL, oom: false };
-        let ended = exit.unwrap_or(lost);
-        let away = std::mem::take(&mut self.host_was_away) && exit.is_none();
+        let (exit, vm_exit) = (record.exit.take(), std::mem::take(&mut self.vm_exit));
+        let unseen = std::mem::take(&mut self.host_was_away) && exit.is_none();
         let booting = record.state == State::Starting && self.tries > 0 && exit.is_none();
         if booting && record.want == Want::Run {
             if self.tries >= TRIES {
@@ -175,31 +171,31 @@ impl Task {
         }
         // A stop during the pause before a restart finds no VM: nothing exits.
         let ran = record.boot.take().is_some();
-        let again = match away {
+        // A VM that ended without a word of its init did not end well.
+        let ended = exit.unwrap_or(Exit { code: 128 + SIGKILL, signal: SIGKILL, oom: false });
+        let by_itself = matches!(record.state, State::Starting | State::Started);
+        let again = match unseen && by_itself {
             true => survives_host(&mut record),
             false => self.is_to_run_again(&mut record, ended),
         };
         record.state = record.state.after(Event::Down { again }).unwrap_or(record.state);
         let requested = record.stop.take().is_some() || self.record.want != Want::Run;
-        let kind = if ran { "exit" } else { "stop" };
-        let mut event = self.ids.event(kind, record.state, Source::Host);
+        let mut event =
+            self.ids.event(if ran { "exit" } else { "stop" }, record.state, Source::Host);
         event.request = Some(EventDetails {
             exit_event: ran.then(|| ExitEvent {
-                exit_code: ended.code,
-                guest_exit_code: if ended.signal == 0 { ended.code } else { 0 },
-                guest_signal: ended.signal,
-                oom_killed: ended.oom,
                 requested_stop: requested,
                 restarting: again,
                 signal: vm_exit.signal,
                 exited_at: rfc3339(self.host.clock.now_ms()),
+                ..exit_event(ended)
             }),
             restart_count: Some(record.restarts.len() as u32),
             reason: (ran && exit.is_none()).then(|| lost_words(&vm_exit)),
             stages_ms: None,
         });
         let mut events = vec![event];
-        if record.state == State::Stopped && record.auto_destroy() {
+        if record.state == State::Stopped && record.auto_destroy() && record.want != Want::Run {
             record.want = Want::Destroy;
             record.state = State::Destroying;
             events.push(self.ids.event("destroy", State::Destroying, Source::Host));
@@ -275,6 +271,17 @@ fn survives_host(record: &mut Record) -> bool {
         record.want = Want::Stop;
     }
     record.want == Want::Run
+}
+
+/// What init said of the end of its main process.
+fn exit_event(exit: Exit) -> ExitEvent {
+    ExitEvent {
+        exit_code: exit.code,
+        guest_exit_code: if exit.signal == 0 { exit.code } else { 0 },
+        guest_signal: exit.signal,
+        oom_killed: exit.oom,
+        ..ExitEvent::default()
+    }
 }
 
 /// Init counts from its own beginning; a stage's time is since the one before.

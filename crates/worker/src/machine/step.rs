@@ -73,7 +73,7 @@ pub(crate) fn next(state: State, want: Want, vm: Vm, due: bool, booted: bool) ->
         // A VM that nobody wants.
         (Created | Stopped | Failed | Destroyed, Vm::Launching) => Step::CancelLaunch,
         (Created | Stopped | Failed | Destroyed, Vm::Up { .. }) => Step::Clear,
-        (Created, Vm::Absent) if want == Want::Run => Step::Launch,
+        (Created | Stopped, Vm::Absent) if want == Want::Run => Step::Launch,
         (Created | Stopped | Failed | Destroyed, Vm::Absent) => Step::Rest,
     }
 }
