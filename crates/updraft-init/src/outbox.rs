@@ -20,9 +20,26 @@ const BULK: usize = 256 * 1024;
 /// What an entry costs beside its bytes, so that many tiny lines are bounded too.
 const ENTRY: usize = 64;
 
+#[derive(Clone, Debug, PartialEq)]
 enum Entry {
     Data(LogSource, Vec<u8>),
     Dropped(u64),
+}
+
+impl Entry {
+    fn cost(&self) -> usize {
+        match self {
+            Self::Data(_, data) => data.len() + ENTRY,
+            Self::Dropped(_) => ENTRY,
+        }
+    }
+
+    fn message(&self) -> ToHost {
+        match self {
+            Self::Data(source, data) => ToHost::Log(*source, data.clone()),
+            Self::Dropped(count) => ToHost::LogDropped(*count),
+        }
+    }
 }
 
 /// Log lines for a host that may not read.
@@ -83,22 +100,21 @@ impl Logs {
         }
     }
 
-    /// The next message, and how many bytes of log it carries.
-    fn pop(&mut self) -> Option<(ToHost, u64)> {
+    /// The next entry.
+    fn pop(&mut self) -> Option<Entry> {
         if self.queue.is_empty() {
             self.mark_gap();
         }
-        match self.queue.pop_front()? {
-            Entry::Dropped(count) => {
-                self.held -= ENTRY;
-                Some((ToHost::LogDropped(count), count))
-            }
-            Entry::Data(source, data) => {
-                self.held -= data.len() + ENTRY;
-                let len = data.len() as u64;
-                Some((ToHost::Log(source, data), len))
-            }
-        }
+        let entry = self.queue.pop_front()?;
+        self.held -= entry.cost();
+        Some(entry)
+    }
+
+    /// Puts back what was taken last but did not reach the host. It may exceed
+    /// the limit by what was on the wire.
+    fn put_back(&mut self, entry: Entry) {
+        self.held += entry.cost();
+        self.queue.push_front(entry);
     }
 }
 
@@ -112,8 +128,8 @@ pub(crate) struct Outbox {
     pub(crate) logs: Logs,
     wire: Vec<u8>,
     sent: usize,
-    /// Log bytes within `wire`.
-    wire_logs: u64,
+    /// Log entries within `wire`, each with the end of its frame there.
+    wire_logs: Vec<(usize, Entry)>,
     in_session: bool,
 }
 
@@ -128,7 +144,7 @@ impl Outbox {
             logs: Logs::new(log_limit),
             wire: Vec::new(),
             sent: 0,
-            wire_logs: 0,
+            wire_logs: Vec::new(),
             in_session: false,
         }
     }
@@ -139,13 +155,15 @@ impl Outbox {
         self.bulk.clear();
         self.bulk_held = 0;
         self.last = None;
-        if self.sent < self.wire.len() {
-            // Part of it is gone, part is not; the host had none of it whole.
-            self.logs.dropped += self.wire_logs;
+        // A frame that is not wholly out will be skipped by whoever reads next:
+        // its lines are not lost but said again.
+        while let Some((end, entry)) = self.wire_logs.pop() {
+            if end > self.sent {
+                self.logs.put_back(entry);
+            }
         }
         self.wire.clear();
         self.sent = 0;
-        self.wire_logs = 0;
         self.in_session = false;
     }
 
@@ -223,29 +241,33 @@ impl Outbox {
         }
         self.wire.clear();
         self.sent = 0;
-        self.wire_logs = 0;
-        while self.in_session && self.wire.len() < BATCH {
-            let Some(message) = self.next() else { break };
-            self.wire.extend_from_slice(&codec::encode(&message));
-        }
+        self.wire_logs.clear();
+        while self.in_session && self.wire.len() < BATCH && self.put_next() {}
         !self.wire.is_empty()
     }
 
-    fn next(&mut self) -> Option<ToHost> {
+    /// Puts the next message on the wire; false if there is none.
+    fn put_next(&mut self) -> bool {
         if let Some(message) = self.control.pop_front() {
-            return Some(message);
-        }
-        if let Some(message) = self.bulk.pop_front() {
+            self.put(&message);
+        } else if let Some(message) = self.bulk.pop_front() {
             if let ToHost::ExecOutput(_, _, bytes) = &message {
                 self.bulk_held -= bytes.len();
             }
-            return Some(message);
+            self.put(&message);
+        } else if let Some(entry) = self.logs.pop() {
+            self.put(&entry.message());
+            self.wire_logs.push((self.wire.len(), entry));
+        } else if let Some(message) = self.last.take() {
+            self.put(&message);
+        } else {
+            return false;
         }
-        if let Some((message, bytes)) = self.logs.pop() {
-            self.wire_logs += bytes;
-            return Some(message);
-        }
-        self.last.take()
+        true
+    }
+
+    fn put(&mut self, message: &ToHost) {
+        self.wire.extend_from_slice(&codec::encode(message));
     }
 }
 
@@ -290,7 +312,7 @@ mod tests {
     fn log_beyond_the_limit_is_dropped_and_counted_in_its_place() {
         let mut logs = Logs::new(300);
         let log = |source, byte, len| Some(ToHost::Log(source, vec![byte; len]));
-        let pop = |logs: &mut Logs| logs.pop().map(|(message, _)| message);
+        let pop = |logs: &mut Logs| logs.pop().map(|entry| entry.message());
         logs.push(LogSource::Stdout, &[b'a'; 100]);
         // What fits of it is kept: 300 less 164 held and 64 for an entry.
         logs.push(LogSource::Stderr, &[b'b'; 200]);
@@ -313,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_session_counts_the_log_that_was_on_the_wire() {
+    fn a_cut_session_says_again_what_was_on_the_wire() {
         let mut outbox = Outbox::new(4096);
         outbox.open_session(welcome(1));
         sent(&mut outbox);
@@ -321,7 +343,11 @@ mod tests {
         let mut first = true;
         outbox.flush(|_| usize::from(std::mem::take(&mut first)) * 3);
         outbox.open_session(welcome(2));
-        assert_eq!(sent(&mut outbox), [welcome(2), ToHost::LogDropped(10)]);
+        let log = ToHost::Log(LogSource::Stdout, b"0123456789".to_vec());
+        assert_eq!(sent(&mut outbox), [welcome(2), log]);
+        // What was wholly out is not said twice.
+        outbox.open_session(welcome(3));
+        assert_eq!(sent(&mut outbox), [welcome(3)]);
     }
 
     #[test]
