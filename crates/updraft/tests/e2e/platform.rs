@@ -380,6 +380,23 @@ impl App<'_> {
         self.platform.cli(&["logs", "-n", "-a", &self.name])
     }
 
+    /// Follows a machine's log until a line with `end` has come.
+    pub(crate) fn logs_until(&self, id: &str, end: &str) -> Result<String> {
+        let platform = self.platform;
+        let url =
+            format!("{}/v1/apps/{}/logs?follow=true&instance={id}", platform.api(), self.name);
+        let response = platform.http.get(url).bearer_auth(platform.token()).send()?;
+        let mut text = String::new();
+        for line in BufReader::new(response).lines() {
+            let entry: Value = serde_json::from_str(&line?)?;
+            text.push_str(&format!("{}\n", entry["message"].as_str().unwrap_or_default()));
+            if text.ends_with(end) {
+                return Ok(text);
+            }
+        }
+        bail!("the log ended before {end:?}:\n{text}")
+    }
+
     /// What is known of a machine, for a failing test.
     pub(crate) fn story(&self, id: &str) -> String {
         let events = self.get(id, "/events?limit=10").unwrap_or(Value::Null);
