@@ -76,6 +76,7 @@ fn power_cut(cx: &Context) -> Outcome {
     ensure!(app.state(&stopped)? == "stopped", "what was stopped stays so");
     app.wait(&once, "stopped")?;
     drop(app);
+    platform.wait_until_empty()?;
     platform.down()?;
     ensure!(platform.leftovers().is_empty(), "left behind: {}", platform.leftovers());
     Ok(())
@@ -118,6 +119,7 @@ fn any_moment(cx: &Context) -> Outcome {
     platform.up()?;
     app.wait(&created, "destroyed")?;
     drop(app);
+    platform.wait_until_empty()?;
     platform.down()?;
     ensure!(platform.leftovers().is_empty(), "left behind: {}", platform.leftovers());
     Ok(())

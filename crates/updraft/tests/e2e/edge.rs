@@ -139,8 +139,9 @@ fn fifty_rounds(cx: &Context) -> Outcome {
             Ok(())
         })();
         over.store(true, Ordering::Relaxed);
-        rounds?;
-        clients.into_iter().try_for_each(|client| client.join().expect("no client panics"))
+        // A client that failed is the cause of whatever the rounds then saw.
+        clients.into_iter().try_for_each(|client| client.join().expect("no client panics"))?;
+        rounds
     })?;
     ensure!(answered.load(Ordering::Relaxed) >= ROUNDS as u64, "requests were answered all along");
     let vms = sh(&format!("ls {}/vms/{id}", platform.data().display()))?;
@@ -148,6 +149,7 @@ fn fifty_rounds(cx: &Context) -> Outcome {
     let (before, after) = (before.trim().parse::<i64>()?, open()?.trim().parse::<i64>()?);
     ensure!(after < before + 20, "open files of the daemon: {before}, then {after}");
     drop(app);
+    platform.wait_until_empty()?;
     platform.down()?;
     let left = platform.leftovers();
     ensure!(left.is_empty(), "left behind: {left}");

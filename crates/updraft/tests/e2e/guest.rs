@@ -1,5 +1,274 @@
-//! (being written)
+//! What an app finds in its guest, and what can be done in it from outside.
 
 use super::Test;
+use crate::platform::{App, Context, Outcome, Platform, sh};
+use anyhow::{Context as _, Result, ensure};
+use futures_util::{SinkExt, StreamExt};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-pub(crate) const TESTS: &[(&str, Test)] = &[];
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("an_app_finds_its_world_in_order", world),
+    ("an_app_is_what_its_image_says", user),
+    ("processes_signals_and_commands", processes),
+    ("a_command_with_a_terminal", terminal),
+    ("a_root_that_persists_lives_until_the_update", persist),
+];
+
+/// All lines of the app's log, without what is around them.
+fn messages(app: &App<'_>, provider: &str) -> Result<Vec<String>> {
+    let path = format!("/apps/{}/logs?tail=10000", app.name);
+    let text = match app.platform.ok(Method::GET, &path, None)? {
+        Value::String(lines) => lines,
+        one => one.to_string(),
+    };
+    let entries = text.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
+    let said = entries.iter().filter(|entry| entry["provider"] == provider);
+    Ok(said.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect())
+}
+
+/// Waits in the guest until `condition` of its shell is met.
+fn until(app: &App<'_>, id: &str, condition: &str) -> Outcome {
+    let line = format!(
+        "i=0; while [ $i -lt 300 ]; do {condition} && exit 0; sleep 0.1; i=$((i+1)); done; exit 1"
+    );
+    let (code, out) = app.exec(id, &["sh", "-c", &line])?;
+    ensure!(code == 0, "it never came to `{condition}`: {out}\n{}", app.story(id));
+    Ok(())
+}
+
+const WORLD: &str = "echo host=$(hostname); echo cpus=$(busybox nproc); \
+    echo mem=$(busybox awk '/MemTotal/ {print $2}' /proc/meminfo); \
+    echo swap=$(busybox awk 'NR > 1 {print $3}' /proc/swaps); \
+    echo cmdline=$(cat /proc/cmdline); echo files=$(ulimit -n); \
+    echo note=$(stat -c %a /etc/deep/note) $(cat /etc/deep/note); \
+    echo env=$A $FLY_APP_NAME $FLY_MACHINE_ID $FLY_REGION $FLY_VM_MEMORY_MB $FLY_PRIVATE_IP; \
+    sed 's/^/hosts=/' /etc/hosts; sed 's/^/resolv=/' /etc/resolv.conf; \
+    for d in /proc /sys /dev/pts /dev/shm /run; do grep -q \" $d \" /proc/mounts || echo no $d; done; \
+    seq 1 2000; echo last >&2; exit 0";
+
+fn world(cx: &Context) -> Outcome {
+    let app = cx.shared().app("world")?;
+    let id = app.create(
+        "one",
+        json!({
+            "init": {"exec": ["sh", "-c", WORLD], "swap_size_mb": 64, "kernel_args": ["updraft.test=1"]},
+            "guest": {"cpu_kind": "shared", "cpus": 2, "memory_mb": 512},
+            "env": {"A": "config"},
+            "files": [{"guest_path": "/etc/deep/note", "raw_value": "bm90ZQ==", "mode": 0o640}],
+            "dns": {"nameservers": ["192.0.2.53"], "searches": ["a.test"],
+                    "options": [{"name": "ndots", "value": "2"}]},
+            "restart": {"policy": "no"},
+        }),
+    )?;
+    app.wait(&id, "stopped")?;
+    let exit = app.event(&id, "exit")?;
+    ensure!(exit["request"]["exit_event"]["exit_code"] == 0, "{}", app.story(&id));
+    let said = messages(&app, "app")?;
+    let all = said.join("\n");
+    let value = |name: &str| said.iter().find_map(|line| line.strip_prefix(name)).unwrap_or("");
+    let ip = app.get(&id, "")?["private_ip"].as_str().unwrap_or_default().to_owned();
+    ensure!(value("host=") == id && value("cpus=") == "2" && value("files=") == "10240", "{all}");
+    let kib = |name| value(name).parse::<u64>().unwrap_or(0);
+    ensure!((400 << 10..=512 << 10).contains(&kib("mem=")), "{all}");
+    ensure!((63 << 10..=64 << 10).contains(&kib("swap=")), "{all}");
+    ensure!(value("cmdline=").split(' ').any(|word| word == "updraft.test=1"), "{all}");
+    ensure!(value("note=") == "640 note", "{all}");
+    ensure!(value("env=") == format!("config world {id} local 512 {ip}"), "{all}");
+    let own = ip.parse::<std::net::Ipv6Addr>()?;
+    for line in [
+        "hosts=127.0.0.1 localhost localhost.localdomain".to_owned(),
+        format!("hosts={own} {id} fly-local-6pn"),
+        "resolv=nameserver 192.0.2.53".to_owned(),
+        "resolv=search a.test".to_owned(),
+        "resolv=options ndots:2".to_owned(),
+    ] {
+        ensure!(said.contains(&line), "{line:?} is not in\n{all}");
+    }
+    ensure!(!all.contains("no /"), "all mounts are there: {all}");
+    let numbers = said.iter().filter_map(|line| line.parse::<u32>().ok());
+    ensure!(numbers.eq(1..=2000), "every line came, in order: {all}");
+    ensure!(said.iter().any(|line| line == "last"), "also what went to stderr: {all}");
+    Ok(())
+}
+
+fn user(cx: &Context) -> Outcome {
+    let layout = cx.dir("user-image");
+    sh(&format!(
+        "cp -a {} {layout} && umoci config --image {layout}:latest --config.user app \
+         --config.workingdir /home/app --config.env A=image --config.env B=image \
+         --config.env FLY_APP_NAME=fake --config.entrypoint /bin/sh --config.entrypoint -c \
+         --config.cmd 'exit 9'",
+        cx.busybox().display(),
+        layout = layout.display()
+    ))?;
+    let platform = cx.shared();
+    platform.cli(&["image", "import", &layout.display().to_string(), "--name", "user:1"])?;
+    let app = platform.app("user")?;
+    let line = "echo $(id -un) $(id -g) $(pwd) $HOME $A $B $FLY_APP_NAME";
+    let one = json!({"image": "user:1", "env": {"B": "config"}, "restart": {"policy": "no"},
+                     "init": {"cmd": [line]}});
+    let id = app.create("one", one)?;
+    app.wait(&id, "stopped")?;
+    let said = messages(&app, "app")?;
+    let wanted = "app 1000 /home/app /home/app image config user";
+    ensure!(said == [wanted], "{said:?}\n{}", app.story(&id));
+    let two = json!({"image": "user:1", "restart": {"policy": "no"}});
+    let id = app.create("two", two)?;
+    app.wait(&id, "stopped")?;
+    let exit = app.event(&id, "exit")?;
+    ensure!(exit["request"]["exit_event"]["exit_code"] == 9, "the image's own CMD: {exit}");
+    Ok(())
+}
+
+const TRAPS: &str = "trap 'echo usr1; touch /usr1' USR1; trap 'echo bye; exit 0' TERM; \
+    httpd -p 8080 -h /www; echo up; while :; do sleep 0.2; done";
+
+fn processes(cx: &Context) -> Outcome {
+    let app = cx.shared().app("processes")?;
+    let config = json!({"init": {"exec": ["sh", "-c", TRAPS]},
+                        "stop_config": {"signal": "SIGTERM", "timeout": "60s"}});
+    let id = app.run("one", config)?;
+    let exec = |body: Value| cx.shared().call(Method::POST, &app.path(&id, "/exec"), Some(body));
+
+    let (_, answer) = exec(json!({"command": ["cat"], "stdin": "two\nlines"}))?;
+    ensure!(answer["stdout"] == "two\nlines" && answer["exit_code"] == 0, "{answer}");
+    let (_, answer) = exec(json!({"cmd": "sh -c 'echo \"a b\"; echo no >&2; exit 7'"}))?;
+    ensure!(answer["exit_code"] == 7 && answer["stdout"] == "a b\n", "{answer}");
+    ensure!(answer["stderr"] == "no\n" && answer["truncated"].is_null(), "{answer}");
+    let (_, answer) = exec(json!({"command": ["sh", "-c", "yes | head -c 3000000; echo e >&2"]}))?;
+    let length = answer["stdout"].as_str().map(str::len);
+    ensure!(length == Some(1 << 20) && answer["truncated"] == true, "{length:?}");
+    ensure!(answer["stderr"] == "e\n", "what comes after the cut is heard: {}", answer["stderr"]);
+    let (_, answer) = exec(json!({"command": ["sh", "-c", "kill -9 $$"]}))?;
+    ensure!(answer["exit_signal"] == 9, "{answer}");
+    let (status, answer) = exec(json!({"command": ["sleep", "1000"], "timeout": 1}))?;
+    ensure!(status.is_success() && answer["exit_signal"] == 9, "timed out: {status} {answer}");
+    let (status, answer) = exec(json!({"command": ["/no/such"]}))?;
+    ensure!(status.as_u16() == 422 && answer.to_string().contains("/no/such"), "{status} {answer}");
+    let (status, answer) = exec(json!({"command": []}))?;
+    ensure!(status.as_u16() == 400 && answer.to_string().contains("command"), "{status} {answer}");
+
+    // Orphans become ours, and their ends are taken note of.
+    app.exec(&id, &["sh", "-c", "for i in 1 2 3 4 5; do (true &) ; done; setsid true & exit 0"])?;
+    until(&app, &id, "! grep -q '^State:.Z' /proc/[0-9]*/status 2>/dev/null")?;
+
+    let list = app.get(&id, "/ps")?;
+    let listens = |p: &Value| {
+        let sockets = p["listen_sockets"].as_array().cloned().unwrap_or_default();
+        sockets.iter().any(|s| s["address"].as_str().is_some_and(|a| a.ends_with(":8080")))
+    };
+    let web = list.as_array().and_then(|all| all.iter().find(|p| listens(p)).cloned());
+    let web = web.with_context(|| format!("nobody listens on 8080 in {list}"))?;
+    ensure!(web["command"].as_str().is_some_and(|c| c.contains("httpd")), "{web}");
+    ensure!(web["pid"].as_i64() > Some(1) && web["rss"].as_u64() > Some(0), "{web}");
+
+    app.post(&id, "/signal", json!({"signal": "SIGUSR1"}))?;
+    until(&app, &id, "test -e /usr1")?;
+    let (status, answer) =
+        cx.shared().call(Method::POST, &app.path(&id, "/signal"), Some(json!({"signal": "NO"})))?;
+    ensure!(status.as_u16() == 400 && answer.to_string().contains("signal"), "{status} {answer}");
+
+    app.post(&id, "/stop", json!({}))?;
+    app.wait(&id, "stopped")?;
+    let exit = app.event(&id, "exit")?["request"]["exit_event"].clone();
+    ensure!(exit["exit_code"] == 0 && exit["requested_stop"] == true, "{exit}");
+    let said = messages(&app, "app")?;
+    ensure!(said == ["up", "usr1", "bye"], "in order, up to the last: {said:?}");
+    let (status, answer) = exec(json!({"command": ["true"]}))?;
+    ensure!(status.is_client_error(), "no commands in a stopped machine: {status} {answer}");
+    Ok(())
+}
+
+type Socket =
+    tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+async fn open(platform: &Platform, path: &str, first: Value) -> Result<Socket> {
+    let url = format!("{}/v1{path}/exec/stream", platform.api()).replacen("http", "ws", 1);
+    let mut request = url.into_client_request()?;
+    request.headers_mut().insert("authorization", format!("Bearer {}", platform.token()).parse()?);
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await?;
+    socket.send(Message::text(first.to_string())).await?;
+    Ok(socket)
+}
+
+/// Reads output until `enough` of it, or the last word; both so far.
+async fn hear(socket: &mut Socket, enough: &str) -> Result<(String, Option<Value>)> {
+    let mut heard = String::new();
+    let guard = std::time::Duration::from_secs(60);
+    while let Some(message) = tokio::time::timeout(guard, socket.next())
+        .await
+        .with_context(|| format!("silence after {heard:?}"))?
+    {
+        match message? {
+            Message::Binary(data) => heard.push_str(&String::from_utf8_lossy(&data[1..])),
+            Message::Text(text) => return Ok((heard, Some(serde_json::from_str(&text)?))),
+            _ => {}
+        }
+        if !enough.is_empty() && heard.contains(enough) {
+            return Ok((heard, None));
+        }
+    }
+    anyhow::bail!("the connection ended after {heard:?}")
+}
+
+fn terminal(cx: &Context) -> Outcome {
+    let platform = cx.shared();
+    let app = platform.app("terminal")?;
+    let id = app.run("one", json!({}))?;
+    let path = app.path(&id, "");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let pid = runtime.block_on(async {
+        let line = "stty size; echo $GREETING-$(tty); read a; stty size; echo got-$a; \
+                    exec sleep 1000";
+        let first = json!({"argv": ["sh", "-c", line], "env": [["GREETING", "hi"]],
+                           "tty": {"rows": 24, "cols": 80}});
+        let mut socket = open(platform, &path, first).await?;
+        let (heard, _) = hear(&mut socket, "hi-/dev/pts/").await?;
+        ensure!(heard.contains("24 80"), "{heard:?}");
+        let resize = json!({"resize": {"rows": 50, "cols": 132}});
+        socket.send(Message::text(resize.to_string())).await?;
+        socket.send(Message::binary(b"zz\n".to_vec())).await?;
+        let (heard, _) = hear(&mut socket, "got-zz").await?;
+        ensure!(heard.contains("50 132"), "{heard:?}");
+        // Control-C, which the terminal makes a signal of.
+        socket.send(Message::binary(b"\x03".to_vec())).await?;
+        let (_, end) = hear(&mut socket, "").await?;
+        ensure!(end == Some(json!({"exited": {"code": 130, "signal": 2}})), "{end:?}");
+
+        let mut socket = open(platform, &path, json!({"argv": ["/no/such"]})).await?;
+        let (_, end) = hear(&mut socket, "").await?;
+        ensure!(end.as_ref().is_some_and(|end| end["failed"].is_string()), "{end:?}");
+
+        let first = json!({"argv": ["sh", "-c", "echo pid=$$.; exec sleep 1000"]});
+        let mut socket = open(platform, &path, first).await?;
+        let (heard, _) = hear(&mut socket, ".").await?;
+        let pid = heard.trim().trim_start_matches("pid=").trim_end_matches('.').to_owned();
+        drop(socket);
+        anyhow::Ok(pid)
+    })?;
+    ensure!(pid.parse::<u32>().is_ok(), "{pid:?}");
+    until(&app, &id, &format!("! test -d /proc/{pid}"))
+}
+
+fn persist(cx: &Context) -> Outcome {
+    let app = cx.shared().app("persist")?;
+    let config = json!({"rootfs": {"persist": "restart"}});
+    let id = app.run("one", config.clone())?;
+    app.exec(&id, &["sh", "-c", "echo kept > /written; rm /www/index.html"])?;
+    app.post(&id, "/stop", json!({}))?;
+    app.wait(&id, "stopped")?;
+    app.post(&id, "/start", json!({}))?;
+    app.wait(&id, "started")?;
+    let (code, out) = app.exec(&id, &["sh", "-c", "cat /written; ls /www"])?;
+    ensure!((code, out.as_str()) == (0, "kept\ncgi-bin\n"), "{code} {out}");
+    let mut config = config;
+    config["image"] = json!("busybox:latest");
+    app.post(&id, "", json!({"config": config}))?;
+    app.wait(&id, "started")?;
+    let (code, out) = app.exec(&id, &["sh", "-c", "ls /www; cat /written"])?;
+    ensure!(code == 1 && out.contains("index.html"), "an update brings a fresh root: {out}");
+    Ok(())
+}

@@ -80,6 +80,9 @@ impl Context {
     /// Stops the shared daemon; says what it left behind.
     pub(crate) fn finish(&self) -> String {
         let Some(platform) = self.shared.get() else { return String::new() };
+        if let Err(err) = platform.wait_until_empty() {
+            return format!("{err:#}");
+        }
         if let Err(err) = platform.down() {
             return format!("{err:#}");
         }
@@ -258,6 +261,20 @@ impl Platform {
     pub(crate) fn app<'a>(&'a self, name: &str) -> Result<App<'a>> {
         self.ok(Method::POST, "/apps", Some(json!({"app_name": name, "org_slug": "personal"})))?;
         Ok(App { platform: self, name: name.into() })
+    }
+
+    /// Waits until the last machine that is being destroyed is gone.
+    pub(crate) fn wait_until_empty(&self) -> Result<()> {
+        let begun = std::time::Instant::now();
+        loop {
+            let hosts = self.ok(Method::GET, "/platform/hosts", None)?;
+            let machines = hosts[0]["machines"].as_object().context("hosts count machines")?;
+            if machines.keys().all(|state| state == "destroyed") {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < GUARD, "machines are left: {hosts}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// What is there of this daemon's in the kernel and on disk, without a machine.

@@ -27,6 +27,8 @@ pub(super) async fn recover(host: &Arc<Shared>) -> Result<(), StartError> {
     let alive = sort_out_vms(host, &owners).await?;
     sort_out_links(host, &records, &alive).await?;
     remove_strange_dirs(host, &owners);
+    // Remains of uploads that were cut off; there may never have been any.
+    let _ = std::fs::remove_dir_all(host.config.data_dir.join("uploads"));
     let found = stream::iter(records.clone())
         .map(|record| async {
             let found = find(host, &record, &alive).await;
@@ -43,7 +45,12 @@ pub(super) async fn recover(host: &Arc<Shared>) -> Result<(), StartError> {
         }
         let (id, addresses) = (record.id, host.addresses(&record));
         let lost = record.boot.filter(|_| matches!(found, Found::Remains));
+        let destroyed = record.state == State::Destroyed;
         let view = View::new(record, addresses, events);
+        if destroyed {
+            host.add_handle(id, machine::remembered(view));
+            continue;
+        }
         let handle = machine::start(host, view, found);
         if lost.is_some() {
             settling.push((handle.views.clone(), lost));

@@ -89,6 +89,14 @@ pub(crate) fn start(host: &Arc<Shared>, view: View, found: Found) -> Handle {
     Handle { requests, views: watched }
 }
 
+/// A destroyed machine of an earlier daemon: it can be asked for, nothing more.
+pub(crate) fn remembered(view: View) -> Handle {
+    // Without a task both channels are closed; what the view shows stays.
+    let (requests, _) = mpsc::channel(1);
+    let (_, views) = watch::channel(Arc::new(view));
+    Handle { requests, views }
+}
+
 /// What is there of the VM, with what belongs to it.
 enum Now {
     Absent,
