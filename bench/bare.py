@@ -1,0 +1,150 @@
+"""The yardstick: the same app in bare QEMU, booted by a script.
+
+Kernel, drivers, root image, machine type, CPU, memory and kernel arguments
+are those of the machine it is compared with; what Updraft adds is left out
+(its init, the agent port, the jail, the API, the edge). Disk and tap are made
+before the clock starts, so the comparison favours bare QEMU.
+"""
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from measure import first_byte
+
+TAP, HOST, GUEST, MAC = "bench-bare", "10.255.255.1", "10.255.255.2", "02:00:00:be:0c:01"
+READY = b"network is up"
+# Flags of QEMU that are taken over from the machine.
+SHAPE = ["-M", "-accel", "-cpu", "-smp", "-m"]
+# Longest boot that is waited for.
+DEADLINE = 120
+
+INIT = f"""#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+while read module; do [ "$module" = -- ] || insmod "/modules/$module"; done </modules/order
+mount -t squashfs -o ro /dev/vda /lower
+mount -t ext4 -o noatime /dev/vdb /scratch
+mkdir -p /scratch/upper /scratch/work
+mount -t overlay -o lowerdir=/lower,upperdir=/scratch/upper,workdir=/scratch/work overlay /newroot
+ip link set lo up
+ip address add {GUEST}/30 dev eth0
+ip link set eth0 up
+echo {READY.decode()}
+exec chroot /newroot /hello
+"""
+
+
+def value_of(args, flag):
+    return args[args.index(flag) + 1]
+
+
+class Bare:
+    """Boots the app of a running machine without Updraft."""
+
+    def __init__(self, daemon, machine, root, work):
+        self.dir = work / "bare"
+        self.dir.mkdir()
+        proc = Path(f"/proc/{daemon.vm_pid(machine)}")
+        self.like = proc.joinpath("cmdline").read_text().split("\0")
+        self.qemu = self.like[0] if shutil.which(self.like[0]) else "qemu-system-x86_64"
+        guest = next((daemon.data / "guest").glob("guest-*"))
+        self.kernel, self.root = guest / "vmlinuz", root
+        self.initramfs = self._initramfs(guest / "initramfs")
+        self.blank = self.dir / "blank.ext4"
+        scratch = daemon.data / "machines" / machine / "scratch.ext4"
+        with self.blank.open("wb") as disk:
+            disk.truncate(scratch.stat().st_size)
+        subprocess.run(["mkfs.ext4", "-q", "-E", "nodiscard", self.blank], check=True)
+        self._network()
+        self.process = None
+
+    def _initramfs(self, theirs):
+        """That of the machine with busybox and a script in place of its init."""
+        tree = self.dir / "tree"
+        tree.mkdir()
+        unpack = ["cpio", "--quiet", "-idm", "--no-absolute-filenames"]
+        subprocess.run(unpack, cwd=tree, stdin=theirs.open("rb"), check=True)
+        for name in ["bin", "proc", "sys", "lower", "scratch", "newroot"]:
+            (tree / name).mkdir(exist_ok=True)
+        shutil.copy("/bin/busybox", tree / "bin/busybox")
+        for applet in ["sh", "mount", "insmod", "mkdir", "ip", "chroot"]:
+            (tree / "bin" / applet).symlink_to("busybox")
+        (tree / "init").write_text(INIT)
+        (tree / "init").chmod(0o755)
+        names = "\n".join(str(p.relative_to(tree)) for p in sorted(tree.rglob("*")))
+        out = self.dir / "initramfs"
+        with out.open("wb") as file:
+            pack = ["cpio", "--quiet", "-o", "-H", "newc"]
+            subprocess.run(pack, cwd=tree, input=names.encode(), stdout=file, check=True)
+        return out
+
+    def _network(self):
+        run = lambda *words: subprocess.run(["ip", *words], check=True)
+        run("tuntap", "add", TAP, "mode", "tap")
+        run("address", "add", f"{HOST}/30", "dev", TAP)
+        run("link", "set", TAP, "up")
+        # No second is lost to an address that nobody answers for yet.
+        run("neighbour", "replace", GUEST, "lladdr", MAC, "dev", TAP, "nud", "permanent")
+
+    def shape(self):
+        """What both have in common."""
+        return " ".join(f"{flag} {value_of(self.like, flag)}" for flag in SHAPE)
+
+    def command(self):
+        like = lambda flag: [flag, value_of(self.like, flag)]
+        disk = lambda name, path, more: [
+            "-blockdev", f"driver=file,node-name={name},filename={path},{more}",
+            "-device", f"virtio-blk-device,drive={name}",
+        ]
+        return [
+            self.qemu, "-nodefaults", "-no-user-config", "-display", "none",
+            *(word for flag in SHAPE for word in like(flag)),
+            "-kernel", self.kernel, "-initrd", self.initramfs, *like("-append"),
+            "-serial", "stdio", "-no-reboot",
+            *disk("root", self.root, "read-only=on"),
+            *disk("scratch", self.dir / "scratch.ext4", "discard=unmap,detect-zeroes=unmap"),
+            "-netdev", f"tap,id=net,ifname={TAP},script=no,downscript=no",
+            "-device", f"virtio-net-device,netdev=net,mac={MAC}",
+            "-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng",
+        ]
+
+    def start(self):
+        """Seconds from QEMU's start to the app's first HTTP byte."""
+        copy = ["cp", "--sparse=always", "--reflink=auto", self.blank, self.dir / "scratch.ext4"]
+        subprocess.run(copy, check=True)
+        log = (self.dir / "qemu.log").open("wb")
+        began = time.perf_counter()
+        self.process = subprocess.Popen(
+            self.command(), bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+        )
+        log.close()
+        said = self._until_network()
+        while time.perf_counter() - began < DEADLINE:
+            if first_byte((GUEST, 8080), "bare", timeout=5):
+                return time.perf_counter() - began
+            time.sleep(0.001)
+        raise RuntimeError(f"the app in bare QEMU never answered:\n{said.decode(errors='replace')}")
+
+    def _until_network(self):
+        """Only then it is worth to connect: earlier packets would pile up in
+        front of the guest. Returns what the guest said."""
+        said, output = b"", self.process.stdout
+        deadline = time.monotonic() + DEADLINE
+        while READY not in said:
+            readable, _, _ = select.select([output], [], [], max(0, deadline - time.monotonic()))
+            chunk = output.read(65536) if readable else b""
+            if not chunk:
+                trouble = (self.dir / "qemu.log").read_text()
+                raise RuntimeError(f"bare QEMU did not boot:\n{trouble}\n{said.decode(errors='replace')}")
+            said += chunk
+        return said
+
+    def stop(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdout.close()
+            self.process = None

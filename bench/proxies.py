@@ -1,0 +1,109 @@
+"""The edge and nginx in front of the same address, loaded with wrk."""
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+from measure import first_byte
+
+NGINX_PORT = 8089
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+
+# Tuned: kept connections to the app, no log, buffers that take a large answer.
+PROXY = """
+worker_processes auto;
+upstream app {{ server {address}:{port}; keepalive 256; keepalive_requests 1000000; }}
+server {{
+    listen 127.0.0.1:{listen} backlog=1024;
+    location / {{
+        proxy_pass http://app;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_buffer_size 64k;
+        proxy_buffers 16 64k;
+        proxy_busy_buffers_size 128k;
+    }}
+}}
+"""
+BACKEND = """
+worker_processes 1;
+server {{
+    listen {address}:{port} backlog=1024;
+    root {root};
+    open_file_cache max=10;
+}}
+"""
+
+
+class Nginx:
+    """One nginx with its files in `dir`. To be used with `with`."""
+
+    def __init__(self, dir, servers, **values):
+        dir.mkdir()
+        workers, _, http = servers.format(**values).strip().partition("\n")
+        temp = " ".join(f"{kind}_temp_path {dir};" for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
+        self.config = dir / "nginx.conf"
+        self.config.write_text(
+            f"{workers} user root; daemon off; pid {dir}/pid; error_log {dir}/error.log;\n"
+            "events { worker_connections 4096; }\n"
+            "http { access_log off; keepalive_requests 1000000; sendfile on; tcp_nopush on;\n"
+            f"{temp}\n{http}\n}}\n"
+        )
+        self.dir = dir
+
+    def __enter__(self):
+        command = ["nginx", "-e", self.dir / "error.log", "-c", self.config]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+    def pids(self):
+        """Master and workers."""
+        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [self.process.pid, *map(int, task.read_text().split())]
+
+
+def wait_for(address, host):
+    """Until whoever was just started answers."""
+    deadline = time.monotonic() + 30
+    while first_byte(address, host) is None:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"nobody answers at {address}")
+        time.sleep(0.01)
+
+
+def cpu_seconds(pids):
+    """User and system time of processes since their start."""
+    tick = os.sysconf("SC_CLK_TCK")
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / tick
+
+
+def load(address, host, path, connections, seconds, pids):
+    """One run of wrk against `address`; `pids` are the proxy's."""
+    before = cpu_seconds(pids)
+    command = ["wrk", f"-t{1 if connections == 1 else 2}", f"-c{connections}", f"-d{seconds}s"]
+    command += ["--latency", "--timeout", "10s", "-H", f"Host: {host}", "http://%s:%d%s" % (*address, path)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    spent = cpu_seconds(pids) - before
+    # wrk counts what is neither 2xx nor 3xx, and what broke.
+    if "Non-2xx" in said or "Socket errors" in said:
+        raise RuntimeError(f"requests failed:\n{' '.join(map(str, command))}\n{said}")
+    requests = int(re.search(r"(\d+) requests in", said)[1])
+    at = lambda percent: _seconds(re.search(rf"{percent}%\s+([\d.]+)(us|ms|s|m)", said))
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])
+    cpu = spent / requests if pids else None
+    return {"rate": rate, "p50": at(50), "p99": at(99), "cpu": cpu}
+
+
+def _seconds(match):
+    return float(match[1]) * UNITS[match[2]]
