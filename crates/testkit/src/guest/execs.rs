@@ -81,9 +81,7 @@ impl Command {
         let (cat, pending, end) = match words {
             ["echo", text @ ..] => (false, format!("{}\n", text.join(" ")), Some(Exit::default())),
             ["cat"] => (true, String::new(), None),
-            ["false"] => {
-                (false, String::new(), Some(Exit { code: 1, ..Exit::default() }))
-            }
+            ["false"] => (false, String::new(), Some(Exit { code: 1, ..Exit::default() })),
             ["spew", bytes] => (false, "x".repeat(bytes.parse().ok()?), Some(Exit::default())),
             ["sleep"] => (false, String::new(), None),
             _ => return None,

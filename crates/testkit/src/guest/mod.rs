@@ -152,7 +152,8 @@ impl Guest {
             ToGuest::Orders(orders) => return self.obey(*orders, session).await,
             ToGuest::Stop { signal, timeout_ms } => {
                 self.points.pass_outside("guest: asked to stop").await;
-                self.state.kill_at = tokio::time::Instant::now().checked_add(Duration::from_millis(timeout_ms));
+                self.state.kill_at =
+                    tokio::time::Instant::now().checked_add(Duration::from_millis(timeout_ms));
                 self.signal(signal, session).await;
             }
             ToGuest::Signal(signal) => self.signal(signal, session).await,
@@ -161,7 +162,8 @@ impl Guest {
                 return Some(End::PoweredOff);
             }
             ToGuest::ListProcesses(number) => {
-                let process = Process { pid: MAIN_PID, command: "main".into(), ..Process::default() };
+                let process =
+                    Process { pid: MAIN_PID, command: "main".into(), ..Process::default() };
                 say(session, ToHost::Processes(number, vec![process])).await;
             }
             ToGuest::SetClock(_) => {}
@@ -212,7 +214,8 @@ impl Guest {
         }
         self.state.phase = Phase::Running(MAIN_PID);
         self.points.pass_outside("guest: main process runs").await;
-        say(session, ToHost::Running { pid: MAIN_PID, stages_ms: vec![("main".into(), 1.0)] }).await;
+        say(session, ToHost::Running { pid: MAIN_PID, stages_ms: vec![("main".into(), 1.0)] })
+            .await;
         self.run_main(&words, session).await;
         None
     }
@@ -225,7 +228,8 @@ impl Guest {
                 self.end_main(Exit { code, signal: 0, oom: false }, session).await;
             }
             ["oom", ..] => {
-                self.end_main(Exit { code: 128 + SIGKILL, signal: SIGKILL, oom: true }, session).await;
+                self.end_main(Exit { code: 128 + SIGKILL, signal: SIGKILL, oom: true }, session)
+                    .await;
             }
             ["stubborn", ..] => self.state.stubborn = true,
             ["flood", lines, ..] => {

@@ -352,6 +352,10 @@ impl Task {
     /// outlive it; otherwise the kill is as good and faster. `lost` says that it
     /// has ended by itself, so that it is worth waiting for why.
     fn end_vm(&mut self, lost: bool) {
+        if !matches!(self.vm, Now::Up(_)) {
+            // How it is to end has been decided already.
+            return;
+        }
         let Now::Up(up) = std::mem::replace(&mut self.vm, Now::Absent) else { return };
         self.timer = None;
         let persists = self.record.persist() != crate::record::Persist::Never;

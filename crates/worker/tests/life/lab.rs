@@ -1,0 +1,544 @@
+//! Small scripts on one host, and the text they print.
+//!
+//! A command that succeeds prints nothing; one that fails prints why. Commands
+//! that ask for something (`show`, `events`, …) print it.
+
+use crate::daemon::{Daemon, Settings};
+use camino::Utf8PathBuf;
+use futures_util::StreamExt;
+use model::id::{HostId, MachineId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::time::Duration;
+use testkit::guest::Deed;
+use testkit::{Fault, World};
+use wire::guest::Exit;
+use wire::logs::LogQuery;
+use wire::machines::{
+    Guest, ImageRef, Init, Machine, MachineConfig, MachineEvent, Restart, Rootfs, Span, StopConfig,
+};
+use wire::routes::Route;
+use wire::worker::*;
+use worker::Worker;
+
+/// Longer than any test: waits end when what is waited for happens.
+const FOREVER_MS: u64 = 3_600_000;
+
+pub(crate) struct Lab {
+    pub(crate) world: World,
+    pub(crate) settings: Settings,
+    pub(crate) daemon: Option<Daemon>,
+    ids: BTreeMap<String, MachineId>,
+    /// Versions of each machine in the order of their making.
+    versions: BTreeMap<String, Vec<String>>,
+    out: String,
+    _dir: tempfile::TempDir,
+}
+
+/// Runs `script` on a fresh host; what it prints has to be `expected`.
+pub(crate) fn check(script: &str, expected: expect_test::Expect) {
+    check_with(Settings::default(), script, expected);
+}
+
+/// The same with other settings.
+pub(crate) fn check_with(settings: Settings, script: &str, expected: expect_test::Expect) {
+    let mut lab = Lab::new(settings);
+    lab.script(script);
+    expected.assert_eq(&lab.take());
+}
+
+impl Lab {
+    pub(crate) fn new(settings: Settings) -> Self {
+        // Memory, where there is such: what is synced to a disk here is thrown away.
+        let shm = std::path::Path::new("/dev/shm");
+        let made = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
+        let dir = made.unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
+        let world = World::new(&path);
+        world.images.publish("empty", worker::ports::ImageConfig::default());
+        let daemon = Some(Daemon::start(&world, &settings));
+        let (ids, versions) = (BTreeMap::new(), BTreeMap::new());
+        Self { world, settings, daemon, ids, versions, out: String::new(), _dir: dir }
+    }
+
+    pub(crate) fn id(&self, name: &str) -> MachineId {
+        self.ids.get(name).copied().unwrap_or(MachineId::new(HostId(1), 0xffff))
+    }
+
+    fn name(&self, id: &str) -> String {
+        let known = self.ids.iter().find(|(_, known)| known.to_string() == id);
+        known.map_or_else(|| id.to_owned(), |(name, _)| name.clone())
+    }
+
+    pub(crate) fn worker(&self) -> Worker {
+        self.daemon.as_ref().expect("a daemon runs").worker()
+    }
+
+    pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        self.daemon.as_ref().expect("a daemon runs").run(future)
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.daemon.take().expect("a daemon runs").kill();
+    }
+
+    pub(crate) fn restart(&mut self) {
+        // Another stream of chance than the daemon before.
+        self.settings.seed += 1;
+        self.daemon = Some(Daemon::start(&self.world, &self.settings));
+    }
+
+    /// What has been printed since the last take.
+    pub(crate) fn take(&mut self) -> String {
+        std::mem::take(&mut self.out)
+    }
+
+    pub(crate) fn script(&mut self, script: &str) {
+        for line in script.split([';', '\n']).map(str::trim).filter(|line| !line.is_empty()) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if let Err(err) = self.command(&words) {
+                let mut text = err.to_string();
+                for versions in self.versions.values() {
+                    for (at, version) in versions.iter().enumerate() {
+                        text = text.replace(version, &format!("v{}", at + 1));
+                    }
+                }
+                writeln!(self.out, "{line}: {text}").unwrap();
+            }
+        }
+    }
+
+    fn command(&mut self, words: &[&str]) -> Result<(), HostError> {
+        // A daemon is killed only once nobody here holds it.
+        let held = (words[0] != "kill" && words[0] != "power-cut").then_some(&self.daemon);
+        let held = held.and_then(|daemon| daemon.as_ref().map(Daemon::worker));
+        let worker = || held.clone().expect("a daemon runs");
+        let force = words.contains(&"--force");
+        match *words {
+            ["create", name, ref rest @ ..] => self.create(name, rest)?,
+            ["update", name, ref rest @ ..] => self.update(name, rest)?,
+            ["start", name] => {
+                let id = self.id(name).to_string();
+                self.run(async { worker().start_machine(&id, Source::User).await })?;
+            }
+            ["stop", name, ref rest @ ..] => {
+                let id = self.id(name).to_string();
+                let number = |key: &str| option(rest, key).map(|n| n.parse().unwrap());
+                let signal = number("signal").map(|n: u64| n as i32);
+                let stop = Stop { signal, timeout_ms: number("timeout") };
+                self.run(async { worker().stop(&id, stop, Source::User, None).await })?;
+            }
+            ["restart", name, ..] => {
+                let id = self.id(name).to_string();
+                self.run(async { worker().restart(&id, Stop::default(), force).await })?;
+            }
+            ["destroy", name, ..] => {
+                let id = self.id(name).to_string();
+                self.run(async { worker().destroy(&id, force).await })?;
+            }
+            ["signal", name, number] => {
+                let (id, number) = (self.id(name).to_string(), number.parse().unwrap());
+                self.run(async { worker().signal(&id, number).await })?;
+            }
+            ["cordon" | "uncordon", name] => {
+                let id = self.id(name).to_string();
+                let cordoned = words[0] == "cordon";
+                self.run(async { worker().cordon(&id, cordoned).await })?;
+            }
+            ["label", name, label] => {
+                let id = self.id(name).to_string();
+                let (key, value) = label.split_once('=').unwrap_or((label, ""));
+                let value = (!value.is_empty()).then(|| value.to_owned());
+                let change = ChangeMetadata::Merge([(key.to_owned(), value)].into());
+                self.run(async { worker().change_metadata(&id, change, None).await })?;
+            }
+            ["wake", name] => {
+                let id = self.id(name).to_string();
+                let woken = self.run(async { worker().wake(&id).await });
+                woken.map_err(|err| HostError::Conflict(format!("{err:?}")))?;
+            }
+            ["idle", name] => {
+                let id = self.id(name).to_string();
+                let stopped = self.run(async { worker().stop_idle(&id, "no load").await });
+                stopped.map_err(|err| HostError::Conflict(format!("{err:?}")))?;
+            }
+            ["wait", name, state] => self.wait(name, state, FOREVER_MS)?,
+            ["wait", name, state, ms] => self.wait(name, state, ms.parse().unwrap())?,
+            ["listens", name, port] => self.wait_for_port(name, port.parse().unwrap()),
+            ["exits", name, count] => self.wait_for_exits(name, count.parse().unwrap()),
+            ["tick", span] => self.tick(Span::Text(span.into()).get().unwrap()),
+            ["guest", name, ref deed @ ..] => {
+                assert!(self.world.hypervisor.guest(self.id(name), parse_deed(deed)), "no guest");
+            }
+            ["fail-boots", ref faults @ ..] => {
+                let fault = |word: &&str| match *word {
+                    "final" => Fault::Final,
+                    _ => Fault::Transient,
+                };
+                self.world.hypervisor.fail_boots(faults.iter().map(fault));
+            }
+            ["hold-pulls"] => self.world.images.hold_pulls(),
+            ["release-pulls"] => self.world.images.release_pulls(),
+            ["kill"] => self.kill(),
+            ["daemon"] => self.restart(),
+            ["power-cut"] => {
+                self.kill();
+                let (sender, receiver) = std::sync::mpsc::channel();
+                let world = self.world.clone();
+                self.world.hypervisor.outside(async move {
+                    world.power_cut().await;
+                    sender.send(()).unwrap();
+                });
+                receiver.recv().unwrap();
+            }
+            ["show"] => self.show(),
+            ["events", name] => self.events(name, 20)?,
+            ["events", name, limit] => self.events(name, limit.parse().unwrap())?,
+            ["versions", name] => self.show_versions(name)?,
+            ["routes"] => self.routes(),
+            ["ledger"] => self.ledger(),
+            ["logs", name] => self.logs(name),
+            ["exec", name, ref argv @ ..] => self.exec(name, argv)?,
+            ["ps", name] => {
+                let id = self.id(name).to_string();
+                let list = self.run(async { worker().processes(&id).await })?;
+                for process in list {
+                    writeln!(self.out, "{} {}", process.pid, process.command).unwrap();
+                }
+            }
+            ["host"] => {
+                let info = worker().info();
+                let (used, all) = (info.memory_reserved_mib, info.memory_mib);
+                writeln!(self.out, "memory {used}/{all} {:?}", info.machines).unwrap();
+            }
+            _ => panic!("no such command: {words:?}"),
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, name: &str, rest: &[&str]) -> Result<(), HostError> {
+        let create = self.creation(name, rest);
+        let worker = self.worker();
+        let machine = self.run(async { worker.create(create).await })?;
+        self.versions.insert(name.into(), vec![machine.version]);
+        Ok(())
+    }
+
+    fn creation(&mut self, name: &str, rest: &[&str]) -> CreateMachine {
+        let id = match option(rest, "id-of") {
+            Some(other) => self.id(other),
+            None => MachineId::new(HostId(1), self.ids.len() as u64 + 1),
+        };
+        let config = config(rest);
+        let image = self.resolve(&config.image);
+        self.ids.entry(name.into()).or_insert(id);
+        CreateMachine {
+            id: id.to_string(),
+            app: "web".into(),
+            org: "personal".into(),
+            network: 1,
+            name: option(rest, "name").unwrap_or(name).into(),
+            config,
+            image,
+            skip_launch: rest.contains(&"--skip-launch"),
+            cordoned: false,
+        }
+    }
+
+    fn update(&mut self, name: &str, rest: &[&str]) -> Result<(), HostError> {
+        let update = self.change(name, rest);
+        let worker = self.worker();
+        let machine = self.run(async { worker.update(update).await })?;
+        self.versions.entry(name.into()).or_default().push(machine.version);
+        Ok(())
+    }
+
+    fn change(&self, name: &str, rest: &[&str]) -> UpdateMachine {
+        let config = config(rest);
+        let image = self.resolve(&config.image);
+        let current_version = option(rest, "version").map(|n| {
+            let number: usize = n.parse().unwrap();
+            self.versions[name][number - 1].clone()
+        });
+        UpdateMachine {
+            id: self.id(name).to_string(),
+            config,
+            image,
+            skip_launch: rest.contains(&"--skip-launch"),
+            current_version,
+        }
+    }
+
+    /// One request to the daemon as a future that ends when it is acknowledged.
+    pub(crate) fn request(
+        &mut self,
+        command: &str,
+    ) -> impl Future<Output = Result<(), HostError>> + 'static {
+        enum Request {
+            Create(CreateMachine),
+            Update(UpdateMachine),
+            Other(String, String, bool),
+        }
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let request = match *words {
+            ["create", name, ref rest @ ..] => Request::Create(self.creation(name, rest)),
+            ["update", name, ref rest @ ..] => Request::Update(self.change(name, rest)),
+            [verb, name, ..] => {
+                let force = words.contains(&"--force");
+                Request::Other(verb.into(), self.id(name).to_string(), force)
+            }
+            _ => panic!("no request: {command}"),
+        };
+        let worker = self.worker();
+        async move {
+            match request {
+                Request::Create(create) => worker.create(create).await.map(drop),
+                Request::Update(update) => worker.update(update).await.map(drop),
+                Request::Other(verb, id, force) => match verb.as_str() {
+                    "start" => worker.start_machine(&id, Source::User).await.map(drop),
+                    "stop" => worker.stop(&id, Stop::default(), Source::User, None).await,
+                    "restart" => worker.restart(&id, Stop::default(), force).await,
+                    "destroy" => worker.destroy(&id, force).await,
+                    _ => panic!("no request: {verb}"),
+                },
+            }
+        }
+    }
+
+    /// As the control plane would; one that cannot be found is left to `ensure`.
+    fn resolve(&self, reference: &str) -> ImageRef {
+        let worker = self.worker();
+        let found = self.run(async { worker.resolve_image(reference).await });
+        found.unwrap_or_else(|_| ImageRef { digest: "sha256:gone".into(), ..ImageRef::default() })
+    }
+
+    pub(crate) fn wait(&self, name: &str, state: &str, timeout_ms: u64) -> Result<(), HostError> {
+        let states = state.split('|').map(str::to_owned).collect();
+        let wanted = WaitFor { states, timeout_ms, ..WaitFor::default() };
+        let (worker, id) = (self.worker(), self.id(name).to_string());
+        self.run(async { worker.wait(&id, &wanted).await }).map(drop)
+    }
+
+    /// Returns once the edge is told that the port listens.
+    fn wait_for_port(&self, name: &str, port: u16) {
+        let (worker, id) = (self.worker(), self.id(name).to_string());
+        self.run(async {
+            let (mut snapshot, mut changes) = worker.subscribe();
+            let ours = |route: &Route| route.machine == id && route.listening.contains(&port);
+            while !snapshot.routes.iter().any(ours) {
+                changes.recv().await.expect("routes go on");
+                snapshot = worker.subscribe().0;
+            }
+        });
+    }
+
+    /// Returns once the machine has ended so often.
+    fn wait_for_exits(&self, name: &str, count: usize) {
+        let (worker, id) = (self.worker(), self.id(name).to_string());
+        self.run(async {
+            let (_, mut changes) = worker.subscribe();
+            let exits = |machine: Machine| {
+                machine.events.iter().filter(|event| event.kind == "exit").count()
+            };
+            while exits(worker.machine(&id).unwrap()) < count {
+                changes.recv().await.expect("routes go on");
+            }
+        });
+    }
+
+    /// Moves paused time and the clock.
+    fn tick(&self, by: Duration) {
+        self.run(async {
+            // The machine's task has set its timer before time moves.
+            for _ in 0..64 {
+                tokio::task::yield_now().await;
+            }
+            self.settings.clock.advance(by);
+            tokio::time::advance(by).await;
+        });
+    }
+
+    fn show(&mut self) {
+        let filter = MachineFilter { include_deleted: true, ..MachineFilter::default() };
+        for machine in self.worker().machines(&filter) {
+            let name = self.name(&machine.id);
+            let versions = self.versions.get(&name);
+            let at = versions.and_then(|all| all.iter().position(|v| *v == machine.version));
+            write!(self.out, "{name} {}", machine.state).unwrap();
+            if let Some(later) = at.filter(|at| *at > 0) {
+                write!(self.out, " v{}", later + 1).unwrap();
+            }
+            if machine.cordoned {
+                self.out.push_str(" cordoned");
+            }
+            let labels = machine.config.and_then(|config| config.metadata);
+            for (key, value) in labels.into_iter().flatten() {
+                write!(self.out, " {key}={value}").unwrap();
+            }
+            self.out.push('\n');
+        }
+    }
+
+    fn events(&mut self, name: &str, limit: usize) -> Result<(), HostError> {
+        let (worker, id) = (self.worker(), self.id(name).to_string());
+        let events = self.run(async { worker.events(&id, limit).await })?;
+        let ordered = events.windows(2).all(|pair| pair[0].id > pair[1].id);
+        assert!(ordered, "events are ordered by their ids");
+        for event in events {
+            writeln!(self.out, "{}", event_line(&event)).unwrap();
+        }
+        Ok(())
+    }
+
+    fn show_versions(&mut self, name: &str) -> Result<(), HostError> {
+        let (worker, id) = (self.worker(), self.id(name).to_string());
+        let versions = self.run(async { worker.versions(&id).await })?;
+        for version in versions {
+            let at = self.versions[name].iter().position(|v| *v == version.version).unwrap();
+            let exec = version.user_config.init.and_then(|init| init.exec).unwrap_or_default();
+            writeln!(self.out, "v{} {}", at + 1, exec.join(" ")).unwrap();
+        }
+        Ok(())
+    }
+
+    fn routes(&mut self) {
+        let (snapshot, _) = self.worker().subscribe();
+        for route in snapshot.routes {
+            let line = route_line(&self.name(&route.machine), &route);
+            writeln!(self.out, "{line}").unwrap();
+        }
+    }
+
+    fn ledger(&mut self) {
+        let ledger = self.world.ledger();
+        let names = |ids: &[String]| {
+            let names: Vec<String> = ids.iter().map(|id| self.name(id)).collect();
+            if names.is_empty() { "-".into() } else { names.join(" ") }
+        };
+        let line = format!(
+            "vms: {}; remains: {}; slots: {:?}; dirs: {}\n",
+            names(&ledger.running),
+            names(&ledger.remains),
+            ledger.slots,
+            names(&ledger.dirs)
+        );
+        self.out.push_str(&line);
+    }
+
+    fn logs(&mut self, name: &str) {
+        let query = LogQuery { instance: Some(self.id(name).to_string()), ..LogQuery::default() };
+        let worker = self.worker();
+        let entries: Vec<_> = self.run(worker.logs("web", &query).collect());
+        for entry in entries {
+            writeln!(self.out, "[{}] {}", entry.provider, entry.message).unwrap();
+        }
+    }
+
+    fn exec(&mut self, name: &str, argv: &[&str]) -> Result<(), HostError> {
+        let (input, argv): (Vec<&str>, Vec<&str>) = argv.iter().partition(|w| w.starts_with('<'));
+        let argv = argv.iter().map(|&word| word.into()).collect();
+        let exec = ExecStart { argv, ..ExecStart::default() };
+        let (worker, id) = (self.worker(), self.id(name).to_string());
+        let out = self.run(async {
+            let (inputs, mut outputs) = worker.exec(&id, exec)?;
+            for word in input {
+                let bytes = word[1..].as_bytes().to_vec();
+                inputs.send(ExecInput::Data(bytes)).await.unwrap();
+                inputs.send(ExecInput::Data(Vec::new())).await.unwrap();
+            }
+            let mut bytes = Vec::new();
+            loop {
+                match outputs.recv().await.expect("an end is told") {
+                    ExecOutput::Stdout(some) | ExecOutput::Stderr(some) => bytes.extend(some),
+                    end => return Ok((bytes, format!("{end:?}"))),
+                }
+            }
+        });
+        let (bytes, end): (Vec<u8>, String) = out?;
+        let text = match bytes.len() {
+            0..100 => String::from_utf8_lossy(&bytes).trim().to_owned(),
+            many => format!("({many} bytes)"),
+        };
+        writeln!(self.out, "{}", format!("{text} {end}").trim()).unwrap();
+        Ok(())
+    }
+}
+
+pub(crate) fn route_line(name: &str, route: &Route) -> String {
+    let mut line = format!("{name} {:?} {:?}", route.state, route.listening).to_lowercase();
+    if route.cordoned {
+        line.push_str(" cordoned");
+    }
+    if let Some(why) = &route.last_failure {
+        line.push_str(&format!(" ({why})"));
+    }
+    line
+}
+
+fn event_line(event: &MachineEvent) -> String {
+    let mut line = format!("{} by {} -> {}", event.kind, event.source, event.status);
+    let Some(request) = &event.request else { return line };
+    if let Some(exit) = &request.exit_event {
+        line.push_str(&format!(" code={}", exit.exit_code));
+        for (said, word) in [
+            (exit.guest_signal != 0, format!("guest_signal={}", exit.guest_signal)),
+            (exit.oom_killed, "oom".into()),
+            (exit.requested_stop, "requested".into()),
+            (exit.restarting, "restarting".into()),
+        ] {
+            if said {
+                line.push_str(&format!(" {word}"));
+            }
+        }
+    }
+    if let Some(why) = &request.reason {
+        line.push_str(&format!(" ({why})"));
+    }
+    line
+}
+
+/// The value of `--key=value`.
+fn option<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
+    let prefix = format!("--{key}=");
+    words.iter().find_map(|word| word.strip_prefix(&prefix))
+}
+
+fn config(words: &[&str]) -> MachineConfig {
+    let text = |key: &str| option(words, key).map(str::to_owned);
+    let number = |key: &str| option(words, key).map(|n| n.parse().unwrap());
+    let exec = words.iter().filter(|w| !w.starts_with("--")).map(|&w| w.replace('_', " "));
+    let flags: BTreeSet<&str> = words.iter().copied().collect();
+    MachineConfig {
+        image: text("image").unwrap_or("app".into()),
+        init: Some(Init {
+            exec: Some(exec.collect()),
+            kernel_args: flags.contains("--silent").then(|| vec!["silent".into()]),
+            ..Init::default()
+        }),
+        guest: number("memory").map(|mb| Guest { memory_mb: Some(mb), ..Guest::default() }),
+        restart: (text("policy").is_some() || number("retries").is_some()).then(|| Restart {
+            policy: text("policy"),
+            max_retries: number("retries"),
+            ..Restart::default()
+        }),
+        stop_config: text("timeout").map(|timeout| StopConfig {
+            timeout: Some(Span::Text(timeout)),
+            ..StopConfig::default()
+        }),
+        rootfs: text("persist")
+            .map(|persist| Rootfs { persist: Some(persist), ..Rootfs::default() }),
+        auto_destroy: flags.contains("--rm").then_some(true),
+        ..MachineConfig::default()
+    }
+}
+
+fn parse_deed(words: &[&str]) -> Deed {
+    match *words {
+        ["exit", code] => Deed::Exit(Exit { code: code.parse().unwrap(), ..Exit::default() }),
+        ["listen", port] => Deed::Listen(port.parse().unwrap()),
+        ["unlisten", port] => Deed::Unlisten(port.parse().unwrap()),
+        ["log", ref text @ ..] => Deed::Log(text.join(" ")),
+        ["crash"] => Deed::CrashVm,
+        _ => panic!("no such deed: {words:?}"),
+    }
+}
