@@ -35,7 +35,9 @@ pub async fn network(config: &NetworkConfig) -> Vec<Check> {
 /// two small files there.
 pub fn disks(data_dir: &Utf8Path) -> Vec<Check> {
     let mut checks = vec![mkfs()];
-    match scratch::probe(data_dir) {
+    // Before the first start the directory is not there: what will hold it counts.
+    let there = data_dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(data_dir);
+    match scratch::probe(there) {
         Ok((free, reflinks)) => {
             checks.push(free_space(data_dir, free));
             checks.push(if reflinks {
@@ -60,7 +62,7 @@ pub fn disks(data_dir: &Utf8Path) -> Vec<Check> {
 }
 
 fn privileges() -> Check {
-    let name = "privileges";
+    let name = "network admin";
     let admin = rustix::thread::CapabilitySet::NET_ADMIN;
     match rustix::thread::capabilities(None) {
         Ok(sets) if sets.effective.contains(admin) => Check::good(name, "CAP_NET_ADMIN"),
