@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 
-def about(report, repository, quick):
+def about(report, program, repository, quick):
     """`report` is what the daemon said when it was ready."""
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -15,17 +15,20 @@ def about(report, repository, quick):
         "accelerator": report.get("accelerator", "?").split()[0],
         "hypervisor": report.get("hypervisor", "?"),
         "guest kernel": report.get("kernel", "?"),
-        "updraft": revision(repository),
+        "updraft": revision(program, repository),
         "nginx": output("nginx", "-v").rpartition("/")[2],
         "load before": "%.1f %.1f %.1f" % os.getloadavg(),
     }
 
 
-def revision(repository):
-    """The commit, and whether the sources differ from it."""
+def revision(program, repository):
+    """The commit, whether the sources differ from it, and the program from them."""
     git = lambda *words: output("git", "--no-optional-locks", "-C", str(repository), *words)
-    changed = git("status", "--porcelain", "crates", "Cargo.toml", "Cargo.lock")
-    return git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
+    notes = ["sources changed"] if git("status", "--porcelain", "crates", "Cargo.toml", "Cargo.lock") else []
+    newest = max(path.stat().st_mtime for path in (repository / "crates").rglob("*.rs"))
+    if program.stat().st_mtime < newest:
+        notes.append("the program is older than the sources")
+    return ", ".join([git("rev-parse", "--short", "HEAD"), *notes])
 
 
 def output(*command):

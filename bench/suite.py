@@ -52,7 +52,7 @@ def run(program, repository, work, out, quick):
     with contextlib.ExitStack() as stack:
         say("starting updraft")
         daemon = stack.enter_context(Daemon(program, work))
-        result = {"about": about(daemon.report, repository, quick)}
+        result = {"about": about(daemon.report, program, repository, quick)}
         roots = {}
         for name in ["hello", "nginx", "padded"]:
             say(f"importing the image {name}")
