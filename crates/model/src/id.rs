@@ -83,6 +83,11 @@ macro_rules! ulid_id {
             pub fn new(ms: u64, random: u128) -> Self {
                 Self(ulid::Ulid::from_parts(ms, random))
             }
+
+            /// The time and the random bits it was made from.
+            pub fn parts(self) -> (u64, u128) {
+                (self.0.timestamp_ms(), self.0.random())
+            }
         }
 
         impl fmt::Display for $name {

@@ -1,5 +1,7 @@
 //! The fakes pass the contracts that the real ones pass.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use camino::Utf8PathBuf;
 use testkit::{CrashPoints, FakeHypervisor, FakeImages, FakeNetwork};
 use worker::ports::BootSpec;

@@ -107,8 +107,10 @@ impl Worker {
                 HostError::Conflict(format!("machine is {}", state()))
             }
         })?;
-        let gone =
-            |_| HostError::Conflict(format!("machine is {} or its host is stopping", state()));
+        let gone = |_| match state() {
+            State::Destroyed => HostError::Conflict(format!("machine is {}", State::Destroyed)),
+            other => HostError::Conflict(format!("machine is {other} and its host is stopping")),
+        };
         answer.await.map_err(gone)?
     }
 

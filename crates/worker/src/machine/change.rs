@@ -25,8 +25,10 @@ pub(super) struct EventIds {
 }
 
 impl EventIds {
-    pub(super) fn new(clock: Clock, rng: Rng) -> Self {
-        Self { clock, rng, last: (0, 0) }
+    /// `earlier` are ids that the new ones must follow, also if the clock was
+    /// set back since.
+    pub(super) fn new(clock: Clock, rng: Rng, earlier: impl Iterator<Item = (u64, u128)>) -> Self {
+        Self { clock, rng, last: earlier.max().unwrap_or((0, 0)) }
     }
 
     /// Room below the largest ULID for the increments of one millisecond.

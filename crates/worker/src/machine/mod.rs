@@ -21,6 +21,7 @@ use crate::record::Record;
 use change::EventIds;
 use futures_util::future::BoxFuture;
 use launch::{Ending, LaunchError, Launched};
+use model::id::EventId;
 use model::life::{Event, State};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,9 +69,12 @@ pub(crate) enum Found {
 pub(crate) fn start(host: &Arc<Shared>, view: View, found: Found) -> Handle {
     let (requests, inbox) = mpsc::channel(INBOX);
     let record = view.record.clone();
+    let newest = view.events.front().and_then(|event| event.id.parse::<EventId>().ok());
+    let earlier = [newest.map(EventId::parts), Some(record.instance.parts())].into_iter().flatten();
+    let ids = EventIds::new(host.clock.clone(), host.rng.clone(), earlier);
     let (views, watched) = watch::channel(Arc::new(view));
     let mut task = Task {
-        ids: EventIds::new(host.clock.clone(), host.rng.clone()),
+        ids,
         host: host.clone(),
         record,
         views,

@@ -52,7 +52,11 @@ impl Lab {
         // Memory, where there is such: what is synced to a disk here is thrown away.
         let shm = std::path::Path::new("/dev/shm");
         let made = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
-        let dir = made.unwrap();
+        Self::at(made.unwrap(), settings)
+    }
+
+    /// A lab in `dir`.
+    pub(crate) fn at(dir: tempfile::TempDir, settings: Settings) -> Self {
         let path = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
         let world = World::new(&path);
         world.images.publish("empty", worker::ports::ImageConfig::default());
@@ -442,7 +446,7 @@ impl Lab {
         let out = self.run(async {
             let (inputs, mut outputs) = worker.exec(&id, exec)?;
             for word in input {
-                let bytes = word[1..].as_bytes().to_vec();
+                let bytes = word.as_bytes()[1..].to_vec();
                 inputs.send(ExecInput::Data(bytes)).await.unwrap();
                 inputs.send(ExecInput::Data(Vec::new())).await.unwrap();
             }

@@ -1,7 +1,7 @@
 //! What happens to machines, as scripts.
 
 use crate::daemon::Settings;
-use crate::lab::{check, check_with};
+use crate::lab::{Lab, check, check_with};
 use expect_test::expect;
 use rt::Clock;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn a_machine_is_made_runs_stops_and_is_gone() {
             m1 destroyed
             vms: -; remains: -; slots: []; dirs: -
             destroy m1: machine not found: 00010000000001 is destroyed
-            start m1: machine is destroyed or its host is stopping
+            start m1: machine is destroyed
             destroy by flyd -> destroyed
             destroy by user -> destroying
             exit by flyd -> stopped code=0 requested
@@ -144,6 +144,24 @@ fn an_update_replaces_the_instance() {
             update by user -> stopped
         "#]],
     );
+}
+
+#[test]
+fn ids_grow_though_the_clock_stands_or_is_set_back() {
+    let mut printed = std::collections::BTreeSet::new();
+    for seed in 1..8 {
+        let settings = Settings { seed, ..paused() };
+        let mut lab = Lab::new(settings);
+        lab.script("create m1 serve --skip-launch; start m1; wait m1 started; kill");
+        lab.settings.clock = Clock::manual(1_000_000_000);
+        // `events` and `versions` check the order.
+        lab.script(
+            "daemon; update m1 serve; wait m1 started; update m1 serve; wait m1 started
+             events m1; versions m1",
+        );
+        printed.insert(lab.take());
+    }
+    assert_eq!(printed.len(), 1, "the order is not left to chance: {printed:#?}");
 }
 
 #[test]
@@ -495,7 +513,7 @@ fn wakes_and_idle_stops() {
     check(
         "create m1 serve; wait m1 started; wake m1; idle m1; wait m1 stopped; wake m1; show
          idle m1; wake m1; show; events m1 4; wake m2; idle m2
-         destroy m1 --force; wake m1",
+         destroy m1 --force; wait m1 destroyed; wake m1",
         expect![[r#"
             m1 started
             m1 started
@@ -505,7 +523,7 @@ fn wakes_and_idle_stops() {
             stop by proxy -> stopping (no load)
             wake m2: Gone
             idle m2: Gone
-            wake m1: NotStartable("machine is destroyed or its host is stopping")
+            wake m1: NotStartable("machine is destroyed")
         "#]],
     );
 }

@@ -1,7 +1,10 @@
 //! The life of machines on one host, with everything outside of the daemon
 //! faked, and the daemon killed at every step.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod crash;
 mod daemon;
+mod faults;
 mod lab;
 mod life;
