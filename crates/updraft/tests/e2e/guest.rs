@@ -238,13 +238,16 @@ fn terminal(cx: &Context) -> Outcome {
         let (_, end) = hear(&mut socket, "").await?;
         ensure!(end == Some(json!({"exited": {"code": 130, "signal": 2}})), "{end:?}");
 
-        let mut socket = open(platform, &path, json!({"argv": ["/no/such"]})).await?;
+        let mut socket = open(platform, &path, json!({"argv": ["/no/such"], "env": []})).await?;
         let (_, end) = hear(&mut socket, "").await?;
-        ensure!(end.as_ref().is_some_and(|end| end["failed"].is_string()), "{end:?}");
+        ensure!(end.as_ref().is_some_and(|end| end["failed"].as_str().is_some_and(|why| why.contains("/no/such"))),
+            "{end:?}");
 
-        let first = json!({"argv": ["sh", "-c", "echo pid=$$.; exec sleep 1000"]});
+        let first = json!({"argv": ["sh", "-c", "echo pid=$$.; exec sleep 1000"],
+                           "env": []});
         let mut socket = open(platform, &path, first).await?;
-        let (heard, _) = hear(&mut socket, ".").await?;
+        let (heard, end) = hear(&mut socket, ".").await?;
+        ensure!(end.is_none(), "{heard:?} {end:?}");
         let pid = heard.trim().trim_start_matches("pid=").trim_end_matches('.').to_owned();
         drop(socket);
         anyhow::Ok(pid)
@@ -257,7 +260,7 @@ fn persist(cx: &Context) -> Outcome {
     let app = cx.shared().app("persist")?;
     let config = json!({"rootfs": {"persist": "restart"}});
     let id = app.run("one", config.clone())?;
-    app.exec(&id, &["sh", "-c", "echo kept > /written; rm /www/index.html"])?;
+    app.exec(&id, &["sh", "-c", "echo kept > /written; rm /www/index.html; busybox sync"])?;
     app.post(&id, "/stop", json!({}))?;
     app.wait(&id, "stopped")?;
     app.post(&id, "/start", json!({}))?;
