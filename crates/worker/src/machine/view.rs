@@ -247,7 +247,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_state_that_passed_quickly_is_not_missed() {
         let (sender, views) = watch::channel(Arc::new(View::new(sample(), None, Vec::new())));
-        let waiter = rt::Tasks::new().spawn(async move { wait(views, &waiting(&["started"], 5000)).await });
+        let waiter =
+            rt::Tasks::new().spawn(async move { wait(views, &waiting(&["started"], 5000)).await });
         tokio::task::yield_now().await;
         let mut view = (**sender.borrow()).clone();
         for state in [State::Starting, State::Started, State::Stopped] {
