@@ -11,6 +11,15 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use worker::ports::Network;
 
 #[test]
+fn it_passes_the_contract_that_the_fake_passes() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new();
+    host.net(|net| async move { testkit::network_contract(&*net).await });
+}
+
+#[test]
 fn host_and_guest_reach_each_other_and_a_connection_survives_another_prepare() {
     if !can_run() {
         return;

@@ -11,6 +11,15 @@ use support::{PATIENCE, World, ask, ended, ids, kill_all, signal, tell};
 use worker::ports::{Hypervisor, Nic};
 
 #[tokio::test]
+async fn it_passes_the_contract_that_the_fake_passes() {
+    let mut world = World::new();
+    world.config.guest = support::guest_with_our_init(world.temp.path());
+    testkit::hypervisor_contract(|| world.driver(), |machine, boot| world.spec(machine, boot))
+        .await;
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_vm_from_boot_to_kill() {
     let world = World::new();
     let driver = world.driver();

@@ -257,6 +257,32 @@ fn make_guest(dir: &Utf8Path) -> GuestImage {
     GuestImage { initramfs, ..image }
 }
 
+/// Kernel and the guest that machines have, in `dir`.
+pub(crate) fn guest_with_our_init(dir: &std::path::Path) -> GuestImage {
+    let init = std::fs::read(init_binary()).unwrap();
+    let cache = Utf8Path::from_path(dir).unwrap().join("guest");
+    vmm_qemu::initramfs::prepare(&cache, &kernel::find().unwrap(), &init).unwrap()
+}
+
+/// Our pid 1, static; built in a directory of its own, since the cargo that
+/// started the test may hold the lock of the usual one.
+fn init_binary() -> std::path::PathBuf {
+    if let Some(path) = std::env::var_os("UPDRAFT_INIT_BIN") {
+        return path.into();
+    }
+    let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let built = std::process::Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "-p", "updraft-init", "--profile", "guest"])
+        .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir", "target/guest"])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .current_dir(&workspace)
+        .status()
+        .unwrap();
+    assert!(built.success(), "updraft-init builds");
+    workspace.join("target/guest/x86_64-unknown-linux-gnu/guest/updraft-init")
+}
+
 fn entry(out: Vec<u8>, name: &str, mode: u32, content: &[u8]) -> Vec<u8> {
     let size = u32::try_from(content.len()).unwrap();
     let mut writer = cpio::newc::Builder::new(name).mode(mode).write(out, size);
