@@ -79,6 +79,9 @@ pub struct Limits {
     pub depth: usize,
     /// Bytes of all extended attributes of one entry.
     pub xattr_bytes: usize,
+    /// Bytes of all names, links and extended attributes of an image, also of
+    /// those that a later layer replaces. They are held in memory.
+    pub metadata_bytes: u64,
 }
 
 impl Default for Limits {
@@ -92,6 +95,7 @@ impl Default for Limits {
             path_bytes: 4096,
             depth: 256,
             xattr_bytes: 128 << 10,
+            metadata_bytes: 256 << 20,
         }
     }
 }

@@ -27,6 +27,7 @@ mod images;
 mod import;
 mod index;
 mod manifest;
+mod metadata;
 mod pack;
 mod pull;
 mod reference;

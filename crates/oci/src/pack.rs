@@ -7,6 +7,7 @@ use crate::blob::Blob;
 use crate::config::{Compression, OciConfig};
 use crate::fault::{Fault, Result, failed};
 use crate::index::Meta;
+use crate::metadata::Metadata;
 use crate::rootdir;
 use crate::tree::{Inode, Kind, Tree};
 use camino::Utf8Path;
@@ -137,7 +138,7 @@ impl TarOut<'_> {
             if path.len() > 4096 {
                 return Err(Fault::refused("a merged path is longer than 4096 bytes"));
             }
-            match links.first(child.inode, path) {
+            match links.first(child.inode, path)? {
                 Some(first) => self.entry(path, EntryType::Link, Some(first), &made(), 0)?,
                 None => self.inode(path, tree.inode(child.inode))?,
             }
@@ -307,11 +308,13 @@ pub(crate) fn record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 struct Links {
     names: Vec<u32>,
     first: HashMap<usize, Vec<u8>>,
+    metadata: Metadata,
 }
 
 impl Links {
     fn count(tree: &Tree) -> Self {
-        let mut links = Self { names: vec![0; tree.inodes()], first: HashMap::new() };
+        let metadata = tree.metadata().clone();
+        let mut links = Self { names: vec![0; tree.inodes()], first: HashMap::new(), metadata };
         let mut todo = vec![Tree::ROOT];
         while let Some(dir) = todo.pop() {
             let Kind::Dir(children) = &tree.inode(dir).kind else { continue };
@@ -324,15 +327,16 @@ impl Links {
     }
 
     /// The name under which the inode was written already, if it was.
-    fn first(&mut self, inode: usize, path: &[u8]) -> Option<&[u8]> {
+    fn first(&mut self, inode: usize, path: &[u8]) -> Result<Option<&[u8]>> {
         if self.names[inode] < 2 {
-            return None;
+            return Ok(None);
         }
         match self.first.entry(inode) {
-            std::collections::hash_map::Entry::Occupied(known) => Some(known.into_mut()),
+            std::collections::hash_map::Entry::Occupied(known) => Ok(Some(known.into_mut())),
             std::collections::hash_map::Entry::Vacant(new) => {
+                self.metadata.charge(path.len())?;
                 new.insert(path.to_vec());
-                None
+                Ok(None)
             }
         }
     }

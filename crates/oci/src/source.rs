@@ -5,11 +5,15 @@ use crate::blob::Blob;
 use crate::config::Limits;
 use crate::fault::{Fault, Result, failed};
 use crate::index::{self, What};
+use crate::metadata::Metadata;
 use crate::spool::{Budget, Packing, unpack};
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+
+/// Memory for a member of a tar besides its names.
+const MEMBER: usize = 128;
 
 /// Where the files of an archive come from.
 pub(crate) enum Source {
@@ -98,6 +102,7 @@ impl Source {
 fn members(tar: &Blob, limits: &Limits) -> Result<HashMap<String, Member>> {
     let mut members = HashMap::new();
     let mut entries = 0;
+    let mut metadata = Metadata::new(limits.metadata_bytes);
     index::walk(tar, limits, |entry| {
         entries += 1;
         if entries > limits.entries {
@@ -123,6 +128,8 @@ fn members(tar: &Blob, limits: &Limits) -> Result<HashMap<String, Member>> {
             }
             _ => return Ok(()),
         };
+        let alias = if let Member::Alias(target) = &member { target.len() } else { 0 };
+        metadata.charge(MEMBER + name.len() + alias)?;
         members.insert(name, member);
         Ok(())
     })?;

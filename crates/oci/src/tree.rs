@@ -12,6 +12,7 @@ use crate::blob::Blob;
 use crate::config::Limits;
 use crate::fault::{Fault, Result};
 use crate::index::{Entry, Meta, Path, What, show};
+use crate::metadata::Metadata;
 use std::collections::BTreeMap;
 
 /// Symbolic links followed on one path (as Linux does).
@@ -19,6 +20,8 @@ const MAX_HOPS: u32 = 40;
 /// Names walked because of symbolic links, for a whole image: a hostile image
 /// could otherwise make each entry cost a hundred thousand steps.
 const MAX_LINK_STEPS: u64 = 50_000_000;
+/// Memory for a directory that no entry describes: no limit of entries counts those.
+const IMPLIED: usize = 256;
 
 /// Names of a directory.
 pub(crate) type Children = BTreeMap<Box<[u8]>, Name>;
@@ -56,6 +59,7 @@ pub(crate) struct Tree {
     inodes: Vec<Inode>,
     layer: u32,
     link_steps: u64,
+    metadata: Metadata,
     limits: Limits,
 }
 
@@ -66,7 +70,8 @@ impl Tree {
     /// An empty root.
     pub(crate) fn new(limits: Limits) -> Self {
         let root = Inode { kind: Kind::Dir(Children::new()), meta: made(), pruned: 0 };
-        Self { inodes: vec![root], layer: 0, link_steps: 0, limits }
+        let metadata = Metadata::new(limits.metadata_bytes);
+        Self { inodes: vec![root], layer: 0, link_steps: 0, metadata, limits }
     }
 
     /// An inode.
@@ -77,6 +82,11 @@ impl Tree {
     /// Inodes ever made; all numbers are below.
     pub(crate) fn inodes(&self) -> usize {
         self.inodes.len()
+    }
+
+    /// What is left for metadata.
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// What follows comes from a layer above all so far.
@@ -104,6 +114,7 @@ impl Tree {
     }
 
     fn put(&mut self, entry: Entry) -> Result<()> {
+        self.metadata.charge_attributes(&entry.meta)?;
         let Some((name, above)) = entry.path.split_last() else {
             return self.put_root(entry);
         };
@@ -120,16 +131,16 @@ impl Tree {
                 _ => self.add_dir(&dirs, entry.meta)?,
             },
             What::File(blob) => self.add(Kind::File(blob), entry.meta),
-            What::Symlink(target) => self.add(Kind::Symlink(target), entry.meta),
+            What::Symlink(target) => {
+                self.metadata.charge(target.len())?;
+                self.add(Kind::Symlink(target), entry.meta)
+            }
             What::Char(major, minor) => self.add(Kind::Char(major, minor), entry.meta),
             What::Block(major, minor) => self.add(Kind::Block(major, minor), entry.meta),
             What::Fifo => self.add(Kind::Fifo, entry.meta),
             What::Whiteout | What::Opaque => return Ok(()),
         };
-        if let Some(children) = self.children(dir) {
-            children.insert(name.clone(), Name { inode, layer });
-        }
-        Ok(())
+        self.enter(dir, name.clone(), Name { inode, layer })
     }
 
     fn put_root(&mut self, entry: Entry) -> Result<()> {
@@ -196,11 +207,10 @@ impl Tree {
                     return Err(Fault::refused("is below a symbolic link that leads nowhere"));
                 }
                 None => {
+                    self.metadata.charge(IMPLIED)?;
                     let inode = self.add_dir(&dirs, made())?;
-                    let (dir, layer) = (top(&dirs), self.layer);
-                    if let Some(children) = self.children(dir) {
-                        children.insert(name, Name { inode, layer });
-                    }
+                    let layer = self.layer;
+                    self.enter(top(&dirs), name, Name { inode, layer })?;
                     dirs.push(inode);
                 }
             }
@@ -273,6 +283,15 @@ impl Tree {
             Kind::Dir(children) => Some(children),
             _ => None,
         }
+    }
+
+    /// Puts a name into a directory.
+    fn enter(&mut self, dir: usize, name: Box<[u8]>, leads: Name) -> Result<()> {
+        self.metadata.charge(name.len())?;
+        if let Some(children) = self.children(dir) {
+            children.insert(name, leads);
+        }
+        Ok(())
     }
 
     fn add(&mut self, kind: Kind, meta: Meta) -> usize {

@@ -487,3 +487,48 @@ fn extension_headers_are_checked() {
         layer 1: a pax header is damaged"#]]
     .assert_eq(&said.join("\n"));
 }
+
+/// A file with one attribute, whose value has so many bytes.
+fn with_xattr(name: &str, bytes: usize) -> Vec<u8> {
+    let mut records = Vec::new();
+    crate::pack::record(&mut records, b"SCHILY.xattr.user.x", &vec![b'v'; bytes]);
+    let mut tar = Vec::new();
+    let mut pax = header(EntryType::XHeader, "pax");
+    pax.set_size(records.len() as u64);
+    let mut file = header(EntryType::Regular, name);
+    for header in [&mut pax, &mut file] {
+        header.set_cksum();
+    }
+    tar.extend_from_slice(pax.as_bytes());
+    tar.extend_from_slice(&records);
+    tar.resize(tar.len().next_multiple_of(512), 0);
+    tar.extend_from_slice(file.as_bytes());
+    tar
+}
+
+#[test]
+fn names_links_and_attributes_have_one_budget_for_the_image() {
+    let limits = Limits { metadata_bytes: 10_000, ..Limits::default() };
+    let refused = |layers: &[Blob]| match merge(layers, limits) {
+        Ok(_) => None,
+        Err(Fault::Refused(problem)) => Some(problem),
+        Err(Fault::Failed(error)) => panic!("{error}"),
+    };
+    let long = "t".repeat(90);
+    let links = |n: usize| -> String { (0..n).map(|n| format!("sym l{n} {long}\n")).collect() };
+    let deep = |n: usize| -> String { (0..n).map(|n| format!("file {n}/a/b/c x\n")).collect() };
+    // The same file in every layer: replaced, and counted each time.
+    let layers = |n: usize| -> Vec<_> { (0..n).map(|_| blob(&with_xattr("f", 4000))).collect() };
+    assert_eq!(refused(&[layer(&links(50))]), None);
+    assert_eq!(refused(&[layer(&deep(10))]), None);
+    assert_eq!(refused(&layers(2)), None);
+    for layers in [vec![layer(&links(200))], vec![layer(&deep(20))], layers(3)] {
+        let problem = refused(&layers).expect("it is refused");
+        assert!(
+            problem.ends_with(
+                "its names, links and attributes exceed the limit of 10000 bytes (metadata_bytes)"
+            ),
+            "{problem}"
+        );
+    }
+}
