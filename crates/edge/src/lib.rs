@@ -42,6 +42,7 @@ mod balance;
 mod body;
 mod config;
 mod core;
+mod drain;
 mod errors;
 mod headers;
 mod hold;
@@ -226,15 +227,16 @@ fn resubscribe_pauses() -> rt::Backoff {
 
 type Changes = (u64, Receiver<(u64, RouteChange)>);
 
-fn take(shared: &Shared, keeper: &mut Keeper, (snapshot, changes): Subscription) -> Changes {
+fn take(shared: &Arc<Shared>, keeper: &mut Keeper, (snapshot, changes): Subscription) -> Changes {
     let generation = snapshot.generation;
     snapshot.routes.iter().for_each(|route| autostop::warn_of_no_return(shared, route));
     keeper.replace(snapshot);
+    keeper.take_stopping().into_iter().for_each(|machine| drain::begin(shared, machine));
     (generation, changes)
 }
 
 /// Applies changes until there is a gap or the end. Says whether there were any.
-async fn follow_on(shared: &Shared, keeper: &mut Keeper, (start, mut from): Changes) -> bool {
+async fn follow_on(shared: &Arc<Shared>, keeper: &mut Keeper, (start, mut from): Changes) -> bool {
     let mut generation = start;
     while let Some(mut next) = Some(from.recv().await).flatten() {
         // What has piled up is shown to the cores at once.
@@ -260,6 +262,7 @@ async fn follow_on(shared: &Shared, keeper: &mut Keeper, (start, mut from): Chan
             }
         }
         keeper.publish();
+        keeper.take_stopping().into_iter().for_each(|machine| drain::begin(shared, machine));
     }
     generation > start
 }

@@ -46,6 +46,8 @@ pub(crate) struct Machine {
     /// Held while the host is told to stop or start it, so that a wake is
     /// never overtaken by the stop it has to undo.
     pub(crate) life: tokio::sync::Mutex<()>,
+    /// Told when the last request in flight is over, and at each new epoch.
+    empty: Notify,
     times: Mutex<Times>,
 }
 
@@ -64,6 +66,7 @@ impl Machine {
             epoch: AtomicU64::new(0),
             prompt: AtomicBool::new(false),
             life: tokio::sync::Mutex::new(()),
+            empty: Notify::new(),
             times: Mutex::new(Times { idle_since: Instant::now(), flight: None }),
         }
     }
@@ -86,6 +89,29 @@ impl Machine {
         self.word.compare_exchange(0, DRAINING, SeqCst, SeqCst).is_ok()
     }
 
+    /// Ends once nothing is in flight and requests are kept away: true. Or once
+    /// the stop that began at `epoch` is over, whatever came of it: false.
+    pub(crate) async fn emptied(&self, epoch: u64) -> bool {
+        loop {
+            let mut told = std::pin::pin!(self.empty.notified());
+            told.as_mut().enable();
+            if self.epoch() != epoch {
+                return false;
+            }
+            let drained = self.drain();
+            if drained && self.epoch() != epoch {
+                // It came up again meanwhile, and must not be kept from requests.
+                self.undrain();
+                self.app.changed.notify_waiters();
+                return false;
+            }
+            if drained || (self.is_draining() && self.in_flight() == 0) {
+                return true;
+            }
+            told.await;
+        }
+    }
+
     /// Lets requests in again.
     pub(crate) fn undrain(&self) {
         self.word.fetch_and(!DRAINING, SeqCst);
@@ -99,6 +125,7 @@ impl Machine {
     /// Its connections are worthless: it no longer runs, or runs anew.
     pub(crate) fn bump_epoch(&self) {
         self.epoch.fetch_add(1, SeqCst);
+        self.empty.notify_waiters();
     }
 
     pub(crate) fn idle_since(&self) -> Instant {
@@ -176,7 +203,8 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.load.fetch_sub(1, SeqCst);
-        if self.machine.word.fetch_sub(1, SeqCst) == 1 {
+        if self.machine.word.fetch_sub(1, SeqCst) & !DRAINING == 1 {
+            self.machine.empty.notify_waiters();
             self.machine.idle_from_now();
             if self.machine.prompt.load(SeqCst) {
                 self.nudge.notify_one();
@@ -208,6 +236,35 @@ mod tests {
         assert!(Ticket::take(&m, &load, 9, &nudge).is_none(), "draining");
         assert_eq!((m.in_flight(), load.load(SeqCst)), (0, 0));
         m.undrain();
+        assert!(Ticket::take(&m, &load, 9, &nudge).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_machine_is_emptied_by_its_last_request() {
+        let (m, load, nudge) = (machine(), Arc::default(), Arc::default());
+        let tickets = [(); 2].map(|()| Ticket::take(&m, &load, 9, &nudge).unwrap());
+        let waiting = m.clone();
+        let mut emptied = tokio::spawn(async move { waiting.emptied(0).await });
+        let [first, last] = tickets;
+        drop(first);
+        tokio::select! {
+            biased;
+            _ = &mut emptied => panic!("one is in flight"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(last);
+        assert!(emptied.await.unwrap());
+        assert!(Ticket::take(&m, &load, 9, &nudge).is_none(), "no more come in");
+    }
+
+    #[tokio::test]
+    async fn a_stop_that_is_over_keeps_no_request_away() {
+        let (m, load, nudge) = (machine(), Arc::default(), Arc::default());
+        let ticket = Ticket::take(&m, &load, 9, &nudge);
+        let both = tokio::join!(m.emptied(0), async { m.bump_epoch() });
+        assert!(!both.0, "it runs anew with a request in flight");
+        drop(ticket);
+        assert!(!m.emptied(0).await);
         assert!(Ticket::take(&m, &load, 9, &nudge).is_some());
     }
 

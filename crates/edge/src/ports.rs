@@ -21,6 +21,10 @@ pub trait Workers: Send + Sync + 'static {
     /// route to it. Returns once the wish is recorded.
     async fn stop_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused>;
 
+    /// A machine whose route has become `Stopping` has nothing in flight any
+    /// more, and gets nothing. The host need not wait for this.
+    fn drained(&self, machine: &str);
+
     /// Adds a line to a machine's or an app's log (provider `proxy`).
     fn log(&self, app: &str, machine: Option<&str>, line: String);
 }

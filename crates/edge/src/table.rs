@@ -192,11 +192,21 @@ pub(crate) struct Keeper {
     ports: Vec<u16>,
     apps: HashMap<String, Arc<App>>,
     app_of: HashMap<String, String>,
+    /// Machines that have begun to stop since this was last asked for, and their
+    /// epochs then: a stop may be over before it is looked at.
+    stopping: Vec<(Arc<Machine>, u64)>,
 }
 
 impl Keeper {
     pub(crate) fn new(cell: Arc<Cell>, metrics: Metrics, region: String, ports: Vec<u16>) -> Self {
-        Self { cell, metrics, region, ports, apps: HashMap::new(), app_of: HashMap::new() }
+        let (apps, app_of, stopping) = Default::default();
+        Self { cell, metrics, region, ports, apps, app_of, stopping }
+    }
+
+    /// Machines that have begun to stop, and the epochs at which they have; to be
+    /// asked after [`Keeper::publish`].
+    pub(crate) fn take_stopping(&mut self) -> Vec<(Arc<Machine>, u64)> {
+        std::mem::take(&mut self.stopping)
     }
 
     /// Takes a snapshot as the whole truth.
@@ -248,7 +258,13 @@ impl Keeper {
         let shared = shared.unwrap_or_else(|| Arc::new(new_app(&route.app, &self.metrics)));
         let mut rows = app.map(|app| app.rows.clone()).unwrap_or_default();
         let at = rows.iter().position(|row| row.route.machine == route.machine);
-        let row = Arc::new(new_row(route, &shared, at.map(|at| &*rows[at])));
+        let old = at.map(|at| &*rows[at]);
+        let stops = route.state == RouteState::Stopping
+            && old.is_none_or(|old| old.route.state != RouteState::Stopping);
+        let row = Arc::new(new_row(route, &shared, old));
+        if stops {
+            self.stopping.push((row.machine.clone(), row.machine.epoch()));
+        }
         match at {
             Some(at) => rows[at] = row,
             None => rows.push(row),
@@ -449,6 +465,23 @@ pub(crate) mod tests {
         assert!(!step(RouteState::Starting).machine.is_draining());
         assert_eq!(step(RouteState::Started).candidate().ready, Ready::Up);
         assert_eq!(step(RouteState::Unavailable).candidate().ready, Ready::Away);
+    }
+
+    #[tokio::test]
+    async fn a_stop_that_is_over_before_it_is_looked_at_drains_nothing() {
+        let mut k = keeper(&[80]);
+        let mut step = |state| {
+            k.apply(RouteChange::Upsert(Box::new(route("m1", state, serde_json::json!([])))));
+            k.take_stopping()
+        };
+        assert!(step(RouteState::Started).is_empty());
+        let [(machine, epoch)] = step(RouteState::Stopping).try_into().unwrap();
+        assert!(step(RouteState::Stopping).is_empty(), "said once");
+        for state in [RouteState::Asleep, RouteState::Starting, RouteState::Started] {
+            assert!(step(state).is_empty());
+        }
+        assert!(!machine.emptied(epoch).await);
+        assert!(!machine.is_draining(), "it takes requests");
     }
 
     #[tokio::test]

@@ -46,6 +46,7 @@ struct State {
     subscribers: Vec<mpsc::Sender<(u64, RouteChange)>>,
     on_wake: BTreeMap<String, OnWake>,
     calls: Vec<String>,
+    drained: Vec<String>,
     logs: Vec<String>,
     refuse_stops: bool,
 }
@@ -92,6 +93,16 @@ impl Hosts {
 
     pub(crate) fn calls(&self) -> Vec<String> {
         self.state.lock().unwrap().calls.clone()
+    }
+
+    /// Machines that were said to be drained; not among the calls.
+    pub(crate) fn drained(&self) -> Vec<String> {
+        self.state.lock().unwrap().drained.clone()
+    }
+
+    /// Waits until `n` machines were said to be drained.
+    pub(crate) async fn drained_of(&self, n: usize) {
+        self.until(|s| s.drained.len() >= n).await;
     }
 
     pub(crate) fn logs(&self) -> String {
@@ -183,6 +194,11 @@ impl Workers for Hosts {
         }
         self.take_down(machine);
         Ok(())
+    }
+
+    fn drained(&self, machine: &str) {
+        self.state.lock().unwrap().drained.push(machine.into());
+        self.changed.notify_waiters();
     }
 
     fn log(&self, app: &str, machine: Option<&str>, line: String) {

@@ -574,6 +574,41 @@ async fn stop_and_start_under_load_fail_no_request() {
 }
 
 #[tokio::test]
+async fn a_stopping_machine_is_drained_by_its_last_answer_and_gets_nothing_more() {
+    let world = World::new(config()).await;
+    let app = world.running("m1").await;
+    let up = Arc::new(Notify::new());
+    world.hosts.on_wake("m1", OnWake::Gated(up.clone()));
+    let stop = async {
+        while app.inside.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        world.hosts.set("m1", RouteState::Stopping, true);
+        let later = join_all((0..5).map(|_| world.get("/")));
+        let rest = async {
+            // From here on the edge knows of the stop, and holds what has come.
+            world.hosts.called(1).await;
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            assert!(world.hosts.drained().is_empty(), "a request is in flight");
+            app.gate.notify_one();
+            world.hosts.drained_of(1).await;
+            assert_eq!(app.requests.load(SeqCst), 1, "nothing but the slow one was sent");
+            world.hosts.set("m1", RouteState::Asleep, false);
+            up.notify_one();
+        };
+        tokio::join!(later, rest).0
+    };
+    let (slow, later) = tokio::join!(world.get("/gate"), stop);
+    assert_eq!((slow.status, slow.text.as_str()), (200, "through"));
+    assert!(later.iter().all(|answer| answer.status == 200), "{later:?}");
+    assert_eq!(world.hosts.drained(), ["m1"]);
+    assert_eq!(world.hosts.calls(), ["wake m1"]);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn autostop_without_autostart_is_warned_of() {
     let world = World::new(config()).await;
     let _app = world
