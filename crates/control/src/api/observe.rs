@@ -52,10 +52,7 @@ impl Metrics {
 pub(super) async fn observe(State(api): State<Api>, request: Request, next: Next) -> Response {
     let (world, begun) = (&api.world, Instant::now());
     let id = EventId::new(world.clock.now_ms(), world.rng.wide_bits()).to_string();
-    let method = request.method().clone();
-    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    // Only known routes become labels: a path is the client's to choose.
-    let route = format!("{method} {}", matched.unwrap_or("unmatched"));
+    let route = route(&request);
     let mut response = as_json(next.run(request).await).await;
     let (status, took) = (response.status().as_u16(), begun.elapsed());
     tracing::debug!(request = id, route, status, ms = took.as_millis() as u64, "api request");
@@ -65,6 +62,19 @@ pub(super) async fn observe(State(api): State<Api>, request: Request, next: Next
         response.headers_mut().insert("fly-request-id", value);
     }
     response
+}
+
+/// The label of a request. Labels stay in memory for good, and methods and
+/// paths are any client's to make up, so only known ones become labels.
+fn route(request: &Request) -> String {
+    let Some(matched) = request.extensions().get::<MatchedPath>() else {
+        return "unmatched".into();
+    };
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        _ => "OTHER",
+    };
+    format!("{method} {}", matched.as_str())
 }
 
 /// Errors that a library answered in plain text get the shape of ours.

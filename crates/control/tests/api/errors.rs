@@ -121,15 +121,23 @@ async fn requests_are_counted_by_route() {
     w.app().await;
     w.get("/v1/apps/x").await;
     w.get("/v1/whatever/the/client/likes").await;
+    // Whoever makes up methods, even without a token, makes no labels.
+    for method in ["FLOOD1", "FLOOD2"] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let url = format!("http://{}/v1/apps", w.addr);
+        assert_eq!(w.client.request(method, url).send().await.unwrap().status(), 401);
+    }
     let metrics = w.metrics();
     for line in [
+        r#"updraft_api_requests_total{route="OTHER /v1/apps",status="401"} 2"#,
+        r#"updraft_api_requests_total{route="unmatched",status="404"} 1"#,
         r#"updraft_api_requests_total{route="POST /v1/apps",status="201"} 1"#,
         r#"updraft_api_requests_total{route="GET /v1/apps/{app}",status="404"} 1"#,
         r#"updraft_api_request_seconds_count{route="POST /v1/apps"} 1"#,
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
-    assert!(!metrics.contains("whatever"), "{metrics}");
+    assert!(!metrics.contains("whatever") && !metrics.contains("FLOOD"), "{metrics}");
 }
 
 #[tokio::test]
