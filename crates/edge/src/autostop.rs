@@ -9,7 +9,7 @@
 use crate::core::Shared;
 use crate::machine::Machine;
 use crate::table::{App, Row, Table, limits};
-use model::autostop::{Running, due, keep, next_due, pass};
+use model::autostop::{Running, keep, next_due, stops};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -37,9 +37,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
         }
         let mut wait = next_pass - Instant::now();
         for group in groups(&shared.cell.newest(), &shared) {
-            let stops = due(&group.running, group.keep);
-            let rule = if is_pass { pass(&group.running, group.keep) } else { None };
-            for index in stops.into_iter().chain(rule) {
+            for index in stops(&group.running, group.keep, is_pass) {
                 stop(&shared, &group.rows[index], group.running[index].idle);
             }
             wait = wait.min(next_due(&group.running, group.keep).unwrap_or(wait));

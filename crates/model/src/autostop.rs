@@ -9,7 +9,7 @@
 //! - [`due`]: seconds per machine (G3): a machine that has been idle for its
 //!   own `after` is stopped, any number at a time.
 //!
-//! Both leave `keep` machines running.
+//! Both together leave `keep` machines running: [`stops`].
 
 use std::time::Duration;
 
@@ -39,6 +39,18 @@ impl Running {
 /// counts in the primary region only (P031).
 pub fn keep(min_machines_running: u32, in_primary_region: bool) -> usize {
     if in_primary_region { min_machines_running as usize } else { 0 }
+}
+
+/// The machines to stop now, as indices. The interval rule, if `is_pass`, judges
+/// what remains when those whose seconds are over are gone.
+pub fn stops(group: &[Running], keep: usize, is_pass: bool) -> Vec<usize> {
+    let mut stops = due(group, keep);
+    if is_pass {
+        let rest: Vec<usize> = (0..group.len()).filter(|i| !stops.contains(i)).collect();
+        let remain: Vec<Running> = rest.iter().map(|&i| group[i]).collect();
+        stops.extend(pass(&remain, keep).map(|at| rest[at]));
+    }
+    stops
 }
 
 /// The machine that this pass of the interval rule stops, as an index: the one
@@ -131,6 +143,20 @@ mod tests {
     }
 
     #[test]
+    fn both_rules_together_leave_the_minimum() {
+        let a = Running { after: Some(Duration::from_secs(5)), ..IDLE };
+        let long = Running { idle: Duration::from_secs(99), ..IDLE };
+        let none = [] as [usize; 0];
+        assert_eq!(stops(&[a, IDLE], 1, true), [0], "each rule alone would stop one");
+        assert_eq!(stops(&[a, IDLE], 2, true), none);
+        assert_eq!(stops(&[a, IDLE], 0, true), [0, 1]);
+        assert_eq!(stops(&[a, IDLE, long], 1, true), [0, 2], "an index of the whole group");
+        assert_eq!(stops(&[a, IDLE, long], 1, false), [0]);
+        let busy = Running { load: 30, over_soft: true, idle: Duration::ZERO, ..IDLE };
+        assert_eq!(stops(&[busy, a, IDLE], 0, true), [1], "one is left beside the busy one");
+    }
+
+    #[test]
     fn the_longest_idle_goes_first() {
         let long = Running { idle: Duration::from_secs(99), ..IDLE };
         assert_eq!(pass(&[IDLE, long, IDLE], 0), Some(1));
@@ -149,6 +175,7 @@ mod tests {
         assert_eq!(due(&group, 4), [] as [usize; 0]);
         assert_eq!(pass(&group, 0), None, "the interval rule leaves them alone");
         let waiting = [after(4, 5), after(1, 5)];
+        assert_eq!(stops(&waiting, 0, true), [] as [usize; 0]);
         assert_eq!(next_due(&waiting, 0), Some(Duration::from_secs(1)));
         assert_eq!(next_due(&waiting, 2), None);
     }
