@@ -15,7 +15,8 @@ use wire::routes::WakeRefused;
 
 /// Attempts before a request is given up (P028).
 const ATTEMPTS: u32 = 90;
-/// Wakes one request may cause.
+/// Wakes one request may cause, not counting those undone by a stop: whoever
+/// stops a machine is no reason to think that it cannot start.
 const WAKES: usize = 4;
 
 /// What one request has been through.
@@ -33,7 +34,8 @@ pub(crate) struct Tries {
     /// Machines that could not be woken.
     refused: Vec<Arc<Machine>>,
     flights: Vec<(Arc<Machine>, Flight)>,
-    wakes: usize,
+    /// Machines it has woken, and how often each had been asked to stop then.
+    woken: Vec<(Arc<Machine>, u64)>,
     backoff: rt::Backoff,
     full_since: Option<Instant>,
     /// The limits are of type `connections`.
@@ -51,7 +53,7 @@ impl Tries {
             avoid: Vec::new(),
             refused: Vec::new(),
             flights: Vec::new(),
-            wakes: 0,
+            woken: Vec::new(),
             backoff: rt::Backoff::new(Duration::from_millis(20), Duration::from_secs(1)),
             full_since: None,
             counts_connections: false,
@@ -231,12 +233,14 @@ fn step(
 }
 
 fn begin_wake(core: &Arc<Core>, target: &Target, tries: &mut Tries) -> Result<Step, Failure> {
-    if tries.wakes == WAKES {
+    let stops = target.machine.stops();
+    tries.forget_if_stopped(&target.machine, stops);
+    if tries.woken.len() == WAKES {
         let why = target.last_failure.as_deref().unwrap_or("it stopped before it listened");
         let text = format!("the machine was started {WAKES} times: {why}");
         return Err(Failure::new(Code::Pm07, text).on(&target.machine.id));
     }
-    tries.wakes += 1;
+    tries.woken.push((target.machine.clone(), stops));
     let flight = wake(&core.shared, target);
     tries.join(&target.machine, flight);
     tries.note_coming();
@@ -244,6 +248,14 @@ fn begin_wake(core: &Arc<Core>, target: &Target, tries: &mut Tries) -> Result<St
 }
 
 impl Tries {
+    /// The last wake of `machine` does not count if a stop has undone it.
+    fn forget_if_stopped(&mut self, machine: &Arc<Machine>, stops: u64) {
+        let last = self.woken.iter().rposition(|(woken, _)| Arc::ptr_eq(woken, machine));
+        if let Some(last) = last.filter(|&last| self.woken[last].1 != stops) {
+            self.woken.remove(last);
+        }
+    }
+
     /// It now waits for a start, so earlier failures count no longer.
     fn note_coming(&mut self) {
         self.woke = true;

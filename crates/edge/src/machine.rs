@@ -41,6 +41,8 @@ pub(crate) struct Machine {
     word: AtomicU64,
     /// Grows whenever connections to it have become worthless.
     epoch: AtomicU64,
+    /// How often it has been asked to stop, by whomever.
+    stops: AtomicU64,
     /// Autostop acts the moment it is idle.
     pub(crate) prompt: AtomicBool,
     /// Held while the host is told to stop or start it, so that a wake is
@@ -64,6 +66,7 @@ impl Machine {
             app,
             word: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            stops: AtomicU64::new(0),
             prompt: AtomicBool::new(false),
             life: tokio::sync::Mutex::new(()),
             empty: Notify::new(),
@@ -126,6 +129,17 @@ impl Machine {
     pub(crate) fn bump_epoch(&self) {
         self.epoch.fetch_add(1, SeqCst);
         self.empty.notify_waiters();
+    }
+
+    /// How often it has been asked to stop. A machine that ends by itself, or
+    /// fails to come up, has not been asked.
+    pub(crate) fn stops(&self) -> u64 {
+        self.stops.load(SeqCst)
+    }
+
+    /// It has been asked to stop.
+    pub(crate) fn note_stop(&self) {
+        self.stops.fetch_add(1, SeqCst);
     }
 
     pub(crate) fn idle_since(&self) -> Instant {

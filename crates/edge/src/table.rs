@@ -343,6 +343,9 @@ fn note_state(machine: &Machine, was: Option<RouteState>, is: RouteState) {
     if comes_up || (is == Started && was == Starting) {
         machine.undrain();
     }
+    if was != Stopping && is == Stopping {
+        machine.note_stop();
+    }
     if was == Stopping && is == Started {
         machine.bump_epoch();
     }

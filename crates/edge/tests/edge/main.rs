@@ -388,6 +388,28 @@ async fn a_machine_that_dies_while_starting_is_woken_again_within_bounds() {
 }
 
 #[tokio::test]
+async fn a_request_outlasts_any_number_of_stops() {
+    let world = World::new(config()).await;
+    let _app = world.machine("m1", |_| {}).await;
+    world.hosts.on_wake("m1", OnWake::Deaf);
+    let stop = async {
+        for n in 1..=9 {
+            world.hosts.called(n).await;
+            tokio::task::yield_now().await;
+            if n == 9 {
+                world.hosts.on_wake("m1", OnWake::Up);
+            }
+            // Asked for, unlike an end by itself; both are told at once.
+            world.hosts.set("m1", RouteState::Stopping, false);
+            world.hosts.set("m1", RouteState::Asleep, false);
+        }
+    };
+    let (answer, ()) = tokio::join!(world.get("/"), stop);
+    assert_eq!((answer.status, &*answer.text), (200, "hello from m1"));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn another_machine_takes_what_one_refuses() {
     let world = World::new(config()).await;
     let _dead = world.machine("dead", |_| {}).await;
