@@ -216,11 +216,16 @@ fn write_loop(conn: &mut Connection, queue: &mpsc::Receiver<Job>) {
             continue;
         }
         let mut finishes = vec![first(Some(conn))];
-        while finishes.len() < BATCH {
+        // A full disk may make SQLite roll all of it back in between; a job
+        // behind that would be in no transaction.
+        while finishes.len() < BATCH && !conn.is_autocommit() {
             let Ok(job) = queue.try_recv() else { break };
             finishes.push(job(Some(conn)));
         }
-        let committed = conn.execute_batch("COMMIT").map_err(|err| err.to_string());
+        let committed = match conn.is_autocommit() {
+            true => Err("the database rolled it back".to_owned()),
+            false => conn.execute_batch("COMMIT").map_err(|err| err.to_string()),
+        };
         if committed.is_err() {
             // A failed COMMIT may leave the transaction open; the next BEGIN needs it closed.
             let _ = conn.execute_batch("ROLLBACK");

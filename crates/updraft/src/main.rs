@@ -40,6 +40,9 @@ enum Top {
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == vmm_qemu::jail::SUBCOMMAND) {
+        // What the daemon keeps to itself is another matter than the root that is
+        // made here: the VM's own user is to find its way in it.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         vmm_qemu::jail::main(args);
     }
     // Usage errors end the process here with exit code 2.

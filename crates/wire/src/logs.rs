@@ -32,6 +32,10 @@ pub struct LogQuery {
     pub after: Option<i64>,
     /// Newest lines to begin with.
     pub tail: Option<u32>,
+    /// Only machines made since then, milliseconds since the epoch: the app's
+    /// own beginning, so that nobody reads an earlier owner of its name.
+    #[serde(default)]
+    pub since_ms: u64,
     /// Go on with new lines as they come.
     #[serde(default)]
     pub follow: bool,

@@ -143,8 +143,14 @@ impl HostDb {
             let rows = query.query_map(args, |row| row.get::<_, String>(0))?;
             rows.collect::<Result<Vec<_>, _>>().map_err(Error::from)
         });
-        let parse = |text: &String| serde_json::from_str(text).map_err(|e| corrupt(e.to_string()));
-        rows.await?.iter().map(parse).collect()
+        // Events are told, not acted on: one that does not parse is left out.
+        let parse = |text: &String| {
+            let parsed = serde_json::from_str(text);
+            parsed
+                .inspect_err(|err| tracing::warn!(%machine, error = %err, "event is damaged"))
+                .ok()
+        };
+        Ok(rows.await?.iter().filter_map(parse).collect())
     }
 
     /// Newest first.

@@ -38,8 +38,6 @@ pub(crate) struct Record {
     pub(crate) restarts: Vec<u64>,
     /// When the next start is due, milliseconds since the epoch.
     pub(crate) restart_at: Option<u64>,
-    /// The writable layer belongs to this instance; it is kept by `rootfs.persist`.
-    pub(crate) scratch_of: Option<InstanceId>,
     /// Why the last start failed or the policy gave up.
     pub(crate) failure: Option<String>,
     pub(crate) created_ms: u64,
@@ -94,7 +92,6 @@ impl Record {
             stop: None,
             restarts: Vec::new(),
             restart_at: None,
-            scratch_of: None,
             failure: None,
             created_ms: now_ms,
             updated_ms: now_ms,
@@ -143,12 +140,13 @@ impl Record {
         }
     }
 
-    /// The writable layer of the last boot is to be used again.
-    pub(crate) fn keeps_scratch(&self) -> bool {
+    /// File of the writable layer. What it is kept for is in its name: a layer
+    /// of another instance or policy is never found again.
+    pub(crate) fn scratch_name(&self) -> String {
         match self.persist() {
-            Persist::Never => false,
-            Persist::Restart => self.scratch_of == Some(self.instance),
-            Persist::Always => self.scratch_of.is_some(),
+            Persist::Never => "scratch.ext4".into(),
+            Persist::Restart => format!("scratch-{}.ext4", self.instance),
+            Persist::Always => "scratch-always.ext4".into(),
         }
     }
 
@@ -191,7 +189,6 @@ struct Stored {
     stop: Option<StopOrder>,
     restarts: Vec<u64>,
     restart_at: Option<u64>,
-    scratch_of: Option<String>,
     failure: Option<String>,
     created_ms: u64,
     updated_ms: u64,
@@ -217,7 +214,6 @@ impl Record {
             stop: self.stop,
             restarts: self.restarts.clone(),
             restart_at: self.restart_at,
-            scratch_of: self.scratch_of.map(|id| id.to_string()),
             failure: self.failure.clone(),
             created_ms: self.created_ms,
             updated_ms: self.updated_ms,
@@ -246,7 +242,6 @@ impl Record {
             stop: stored.stop,
             restarts: stored.restarts,
             restart_at: stored.restart_at,
-            scratch_of: stored.scratch_of.map(|id| id.parse()).transpose().map_err(bad)?,
             failure: stored.failure,
             created_ms: stored.created_ms,
             updated_ms: stored.updated_ms,
@@ -312,14 +307,16 @@ pub(crate) mod tests {
     #[test]
     fn the_writable_layer_is_kept_as_the_config_says() {
         let mut record = sample();
-        record.scratch_of = Some(record.instance);
         let persist = |word: &str| Some(Rootfs { persist: Some(word.into()), ..Rootfs::default() });
-        assert!(!record.keeps_scratch());
+        assert_eq!(record.persist(), Persist::Never);
         record.config.rootfs = persist("restart");
-        assert!(record.keeps_scratch());
+        let first = record.scratch_name();
+        assert_eq!(record.scratch_name(), first);
         record.instance = InstanceId::new(9, 9);
-        assert!(!record.keeps_scratch());
+        assert_ne!(record.scratch_name(), first, "an update begins afresh");
         record.config.rootfs = persist("always");
-        assert!(record.keeps_scratch());
+        let always = record.scratch_name();
+        record.instance = InstanceId::new(10, 9);
+        assert_eq!(record.scratch_name(), always);
     }
 }

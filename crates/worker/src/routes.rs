@@ -45,6 +45,12 @@ impl RouteHub {
         table.subscribers.retain(|edge| edge.try_send(numbered.clone()).is_ok());
     }
 
+    /// Somebody routes to this host's machines.
+    pub(crate) fn has_subscribers(&self) -> bool {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.subscribers.iter().any(|edge| !edge.is_closed())
+    }
+
     pub(crate) fn subscribe(&self) -> (RouteSnapshot, mpsc::Receiver<Numbered>) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (sender, receiver) = mpsc::channel(BEHIND);

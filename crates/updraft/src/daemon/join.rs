@@ -122,7 +122,7 @@ impl Host for LocalHost {
         app: &str,
         query: LogQuery,
     ) -> Result<BoxStream<'static, LogEntry>, HostError> {
-        Ok(self.0.logs(app, &query))
+        Ok(self.0.logs(app, &query).await)
     }
 
     async fn import_image(
@@ -157,6 +157,10 @@ impl Workers for LocalWorkers {
 
     async fn stop_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused> {
         self.0.stop_idle(machine, reason).await
+    }
+
+    fn drained(&self, machine: &str) {
+        self.0.drained(machine);
     }
 
     fn log(&self, app: &str, machine: Option<&str>, line: String) {

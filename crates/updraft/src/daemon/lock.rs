@@ -1,7 +1,7 @@
 //! One daemon per data directory.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -64,9 +64,10 @@ impl DataDirLock {
 fn open(data_dir: &Utf8Path) -> Result<(Utf8PathBuf, File), LockError> {
     let path = data_dir.join("lock");
     let mut options = OpenOptions::new();
-    let opened =
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    match opened {
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    // A link here would have us overwrite what it points to.
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    match options.open(&path) {
         Ok(file) => Ok((path, file)),
         Err(err) => Err(LockError::Open { path, err }),
     }
@@ -92,5 +93,15 @@ mod tests {
         assert!(matches!(held, LockError::Held { pid } if pid == std::process::id() as i32));
         drop(first);
         DataDirLock::take(dir).unwrap();
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        std::fs::write(dir.join("victim"), "precious").unwrap();
+        std::os::unix::fs::symlink(dir.join("victim"), dir.join("lock")).unwrap();
+        assert!(matches!(DataDirLock::take(dir), Err(LockError::Open { .. })));
+        assert_eq!(std::fs::read_to_string(dir.join("victim")).unwrap(), "precious");
     }
 }

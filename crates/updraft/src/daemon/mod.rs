@@ -1,5 +1,6 @@
 //! `updraft up`: all services in one process.
 
+mod data_dir;
 mod join;
 pub(crate) mod lock;
 mod report;
@@ -38,7 +39,9 @@ pub(crate) async fn up(
 ) -> Result<u8, CliError> {
     let settings = Settings::load(args, vars)?;
     start_logging(&settings)?;
-    world::make_dir(&settings.data_dir).map_err(|err| failed("use the data directory", &err))?;
+    // Data of machines and tokens are nobody else's business.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    data_dir::prepare(&settings.data_dir)?;
     let _lock = DataDirLock::take(&settings.data_dir).map_err(|err| in_use(&settings, &err))?;
     let tasks = Tasks::new();
     let mut stop = StopSignals::new()?;

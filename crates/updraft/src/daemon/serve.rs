@@ -4,11 +4,32 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use rt::Tasks;
+use std::io;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// Pause after an accept that failed for want of file descriptors or memory.
+const SHORTAGE: Duration = Duration::from_millis(200);
+
+/// What clients may take up before they have shown a token.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections at a time. Further ones wait in the kernel's queue until one
+    /// ends. A WebSocket no longer counts: it has shown a token.
+    connections: usize,
+    /// Time for the head of a request, from the end of the one before.
+    head: Duration,
+}
+
+const LIMITS: Limits = Limits { connections: 1024, head: Duration::from_secs(10) };
 
 /// Serves until the tasks stop. The first answer is given when everything is
 /// ready, so `/healthz` needs no state of its own.
@@ -17,13 +38,63 @@ pub(super) fn serve(listener: TcpListener, api: Router, registry: Registry, task
     let router = api
         .route("/healthz", get(async || "ok\n"))
         .route("/metrics", get(move || metrics(registry.clone())));
-    let stopping = tasks.stopping();
-    tasks.spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(stopping).await;
-        if let Err(err) = served {
-            tracing::error!(error = %err, "the API's listener failed");
+    accept(listener, router, LIMITS, tasks);
+}
+
+fn accept(listener: TcpListener, router: Router, limits: Limits, tasks: &Tasks) {
+    let connections = tasks.clone();
+    let places = Arc::new(Semaphore::new(limits.connections));
+    tasks.spawn_until_stop(async move {
+        // The semaphore is never closed.
+        while let Ok(place) = places.clone().acquire_owned().await {
+            let stream = next(&listener).await;
+            let (router, tasks) = (router.clone(), connections.clone());
+            connections.spawn(async move {
+                connection(stream, router, limits, &tasks).await;
+                drop(place);
+            });
         }
     });
+}
+
+async fn next(listener: &TcpListener) -> TcpStream {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            // The client's own doing.
+            Err(err)
+                if matches!(
+                    err.kind(),
+                    ConnectionAborted | ConnectionRefused | ConnectionReset
+                ) => {}
+            Err(err) => {
+                tracing::error!(error = %err, "cannot accept a connection to the API");
+                tokio::time::sleep(SHORTAGE).await;
+            }
+        }
+    }
+}
+
+/// Answers requests of one client; once the tasks stop, only the one under way.
+async fn connection(stream: TcpStream, router: Router, limits: Limits, tasks: &Tasks) {
+    // Small answers must not wait for acknowledgements.
+    let _ = stream.set_nodelay(true);
+    let mut protocol = http1::Builder::new();
+    protocol.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    let service = TowerToHyperService::new(router);
+    let served = protocol.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut served = std::pin::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = tasks.stopping() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(err) = ended {
+        tracing::trace!(error = %err, "a connection to the API ended");
+    }
 }
 
 async fn metrics(registry: Arc<Registry>) -> impl IntoResponse {
@@ -32,5 +103,103 @@ async fn metrics(registry: Arc<Registry>) -> impl IntoResponse {
     match encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, TYPE)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+
+    async fn start(limits: Limits, router: Router, tasks: &Tasks) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        accept(listener, router, limits, tasks);
+        addr
+    }
+
+    async fn send(addr: SocketAddr, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn rest(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    fn held(hold: &Arc<Notify>) -> Router {
+        let hold = hold.clone();
+        Router::new().route("/ok", get(async || "fine")).route(
+            "/held",
+            get(async move || {
+                hold.notified().await;
+                "held"
+            }),
+        )
+    }
+
+    const OK: &str = "GET /ok HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    const HELD: &str = "GET /held HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn who_never_ends_a_head_is_cut_and_a_slow_answer_is_not() {
+        let (tasks, hold) = (Tasks::new(), Arc::new(Notify::new()));
+        let limits = Limits { connections: 8, head: Duration::from_millis(50) };
+        let addr = start(limits, held(&hold), &tasks).await;
+        let waiting = send(addr, HELD).await;
+        let slow = send(addr, "GET /ok HTTP/1.1\r\nhost:").await;
+        let silent = send(addr, "").await;
+        assert!(!rest(slow).await.contains("fine"));
+        assert_eq!(rest(silent).await, "");
+        // The limit has passed by now, and is about heads only.
+        hold.notify_one();
+        assert!(rest(waiting).await.ends_with("held"));
+        tasks.stop();
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_waits_its_turn() {
+        let (tasks, hold) = (Tasks::new(), Arc::new(Notify::new()));
+        let limits = Limits { connections: 1, head: LIMITS.head };
+        let addr = start(limits, held(&hold), &tasks).await;
+        let first = send(addr, HELD).await;
+        let mut second = send(addr, OK).await;
+        let early = second.read_u8();
+        assert!(tokio::time::timeout(Duration::from_millis(100), early).await.is_err());
+        hold.notify_one();
+        assert!(rest(first).await.ends_with("held"));
+        assert!(rest(second).await.ends_with("fine"));
+        tasks.stop();
+    }
+
+    #[tokio::test]
+    async fn a_stop_lets_the_answer_under_way_end() {
+        let (tasks, hold) = (Tasks::new(), Arc::new(Notify::new()));
+        let entered = Arc::new(Notify::new());
+        let (inside, gate) = (entered.clone(), hold.clone());
+        let router = Router::new().route(
+            "/held",
+            get(async move || {
+                inside.notify_one();
+                gate.notified().await;
+                "held"
+            }),
+        );
+        let addr = start(LIMITS, router, &tasks).await;
+        let request = send(addr, HELD).await;
+        let idle = send(addr, "").await;
+        entered.notified().await;
+        tasks.stop();
+        // An idle one ends at once, or is not even accepted any more.
+        let mut idle = idle;
+        let _ = idle.read(&mut [0]).await;
+        hold.notify_one();
+        assert!(rest(request).await.ends_with("held"));
+        assert!(tasks.shutdown(Duration::from_secs(30)).await);
     }
 }

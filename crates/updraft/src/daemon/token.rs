@@ -2,6 +2,9 @@
 
 use camino::Utf8Path;
 use cli::CliError;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 
 /// Bytes of chance in a token.
 const BYTES: usize = 32;
@@ -9,8 +12,12 @@ const BYTES: usize = 32;
 /// Reads the token; makes it, readable by its owner only, if there is no file.
 pub(super) fn read_or_make(path: &Utf8Path, rng: &rt::Rng) -> Result<String, CliError> {
     let failed = |what: &str| CliError::failed(format!("Cannot {what} the admin token {path}"));
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
+    match read(path) {
+        Ok((_, mode)) if mode & 0o077 != 0 => {
+            let why = format!("Others than its owner may use it: its mode is {:o}", mode & 0o777);
+            return Err(failed("use").because(why).hint(format!("Run `chmod 600 {path}`.")));
+        }
+        Ok((text, _)) => {
             let token = text.trim();
             let usable = token.len() >= 16 && token.bytes().all(|b| b.is_ascii_graphic());
             // A comma separates tokens in a header.
@@ -21,7 +28,7 @@ pub(super) fn read_or_make(path: &Utf8Path, rng: &rt::Rng) -> Result<String, Cli
                 Err(failed("use").because(why).hint("Delete the file to have one made."))
             };
         }
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {}
         Err(err) => return Err(failed("read").because_of(&err)),
     }
     // Not `fm…`: clients take those for macaroons and decode them.
@@ -33,10 +40,18 @@ pub(super) fn read_or_make(path: &Utf8Path, rng: &rt::Rng) -> Result<String, Cli
     Ok(token)
 }
 
+/// Text and mode of one and the same file.
+fn read(path: &Utf8Path) -> io::Result<(String, u32)> {
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok((text, mode))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_token_is_made_once_and_kept_private() {
@@ -48,5 +63,11 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::write(&path, "short\n").unwrap();
         assert!(read_or_make(&path, &rng).unwrap_err().render().contains("16 visible"));
+        for mode in [0o640, 0o604, 0o620] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let refused = read_or_make(&path, &rng).unwrap_err().render();
+            assert!(refused.contains(&format!("mode is {mode:o}")), "{refused}");
+            assert!(refused.contains("chmod 600"), "{refused}");
+        }
     }
 }

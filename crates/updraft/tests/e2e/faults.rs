@@ -203,7 +203,7 @@ fn flood(cx: &Context) -> Outcome {
 fn silent(cx: &Context) -> Outcome {
     let platform = cx.own(
         "silent",
-        &["--wake-timeout", "4s", "--ipv4-pool", "10.77.0.0/16", "--host-id", "77"],
+        &["--wake-timeout", "4s"],
     )?;
     let app = platform.app("silent")?;
     let id = app.run(

@@ -240,8 +240,12 @@ fn terminal(cx: &Context) -> Outcome {
 
         let mut socket = open(platform, &path, json!({"argv": ["/no/such"], "env": []})).await?;
         let (_, end) = hear(&mut socket, "").await?;
-        ensure!(end.as_ref().is_some_and(|end| end["failed"].as_str().is_some_and(|why| why.contains("/no/such"))),
-            "{end:?}");
+        ensure!(
+            end.as_ref().is_some_and(|end| end["failed"]
+                .as_str()
+                .is_some_and(|why| why.contains("/no/such"))),
+            "{end:?}"
+        );
 
         let first = json!({"argv": ["sh", "-c", "echo pid=$$.; exec sleep 1000"],
                            "env": []});

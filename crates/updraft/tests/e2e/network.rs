@@ -155,7 +155,10 @@ fn from_inside(platform: &crate::platform::Platform) -> Outcome {
         ensure!(seen, "to {target} as {from}: {text}");
     }
     for target in ["169.254.169.254", "100.100.100.200"] {
-        sh(&format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 10 {target} 80 | grep HTTP")).context("the host itself reaches it")?;
+        sh(&format!(
+            "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 10 {target} 80 | grep HTTP"
+        ))
+        .context("the host itself reaches it")?;
         let text = fetch(&app, &id, target, "80", "/cgi-bin/who")?;
         ensure!(!text.contains("HTTP/"), "metadata at {target}: {text}");
     }
@@ -165,8 +168,10 @@ fn from_inside(platform: &crate::platform::Platform) -> Outcome {
     ensure!(ping(&app, &id, &gateway)?, "the gateway answers a ping: {route}");
     let api = platform.api();
     let port = api.rsplit(':').next().unwrap_or_default();
-    sh(&format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 10 {gateway} 9099 | grep HTTP"))
-        .context("the host's service is there")?;
+    sh(&format!(
+        "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 10 {gateway} 9099 | grep HTTP"
+    ))
+    .context("the host's service is there")?;
     for (host, port) in [(gateway.as_str(), "9099"), ("198.51.100.1", "9099"), (&gateway, port)] {
         let text = fetch(&app, &id, host, port, "/cgi-bin/who")?;
         ensure!(!text.contains("HTTP/"), "the host's {host}:{port}: {text}");

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -37,13 +38,15 @@ pub(crate) struct Context {
     dir: tempfile::TempDir,
     shared: OnceLock<Platform>,
     images: OnceLock<PathBuf>,
+    daemons: AtomicU8,
 }
 
 impl Context {
     pub(crate) fn new() -> Self {
         let dir =
             tempfile::Builder::new().prefix("updraft-e2e.").tempdir().expect("make directory");
-        Self { dir, shared: OnceLock::new(), images: OnceLock::new() }
+        let (shared, images, daemons) = Default::default();
+        Self { dir, shared, images, daemons }
     }
 
     /// Layout directory of the busybox image.
@@ -61,7 +64,12 @@ impl Context {
 
     /// A daemon of a test's own, with the image; it ends with the value.
     pub(crate) fn own(&self, name: &str, args: &[&str]) -> Result<Platform> {
-        let platform = Platform::start(&self.dir.path().join(name), args)?;
+        // All daemons are in one network namespace: each has its own addresses.
+        let number = self.daemons.fetch_add(1, Ordering::Relaxed) + 1;
+        let (pool, host) = (format!("10.{}.0.0/16", 64 + number), number.to_string());
+        let mut own = vec!["--ipv4-pool", &pool, "--host-id", &host];
+        own.extend(args);
+        let platform = Platform::start(&self.dir.path().join(name), &own)?;
         platform.cli(&[
             "image",
             "import",

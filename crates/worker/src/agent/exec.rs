@@ -205,6 +205,28 @@ impl Execs {
     }
 }
 
+impl Buffer {
+    /// Pieces that may wait: two streams that take turns byte by byte lose their
+    /// order beyond this, not their bytes.
+    const PIECES: usize = 1024;
+
+    fn join(&mut self, stream: Output, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let crowded = self.pieces.len() >= Self::PIECES;
+        let mut newest = self.pieces.iter_mut().rev();
+        let place = match crowded {
+            true => newest.find(|(of, _)| *of == stream),
+            false => newest.next().filter(|(of, _)| *of == stream),
+        };
+        match place {
+            Some((_, joined)) => joined.extend_from_slice(&bytes),
+            None => self.pieces.push_back((stream, bytes)),
+        }
+    }
+}
+
 impl Running {
     /// False if there was no credit for it.
     fn put(&self, stream: Output, bytes: Vec<u8>) -> bool {
@@ -213,10 +235,7 @@ impl Running {
             return false;
         }
         buffer.bytes += bytes.len();
-        match buffer.pieces.back_mut() {
-            Some((last, joined)) if *last == stream => joined.extend_from_slice(&bytes),
-            _ => buffer.pieces.push_back((stream, bytes)),
-        }
+        buffer.join(stream, bytes);
         drop(buffer);
         self.filled.notify_one();
         true
@@ -235,5 +254,22 @@ impl Running {
         buffer.end.get_or_insert(how);
         drop(buffer);
         self.filled.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_in_pieces_too() {
+        let mut buffer = Buffer::default();
+        for n in 0..100_000 {
+            let stream = if n % 2 == 0 { Output::Stdout } else { Output::Stderr };
+            buffer.join(stream, vec![b'x'; n % 3]);
+        }
+        assert!(buffer.pieces.len() <= Buffer::PIECES + 1);
+        let bytes: usize = buffer.pieces.iter().map(|(_, bytes)| bytes.len()).sum();
+        assert_eq!(bytes, (0..100_000).map(|n| n % 3).sum::<usize>());
     }
 }

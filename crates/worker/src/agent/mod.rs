@@ -9,12 +9,12 @@ mod exec;
 use crate::logs::{LogStore, Voice};
 use crate::ports::AgentIo;
 use exec::Execs;
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use wire::guest::codec::{Decoder, encode};
 use wire::guest::{Exit, Listener, LogSource, Phase, ToGuest, ToHost, VERSION};
 use wire::machines::Process;
@@ -28,8 +28,10 @@ const GREET_EVERY: Duration = Duration::from_secs(2);
 const LIST_DEADLINE: Duration = Duration::from_secs(10);
 /// Processes in one list and ports that listen; a guest may lie about both.
 const MOST_PROCESSES: usize = 4096;
+const MOST_PORTS: usize = 1024;
 
-/// What a guest says about its main process and its ports.
+/// What a guest says about its main process; each at most once a session, so
+/// that no guest can keep its machine's task from everything else.
 #[derive(Debug)]
 pub(crate) enum Report {
     Running {
@@ -37,10 +39,12 @@ pub(crate) enum Report {
     },
     Exited(Exit),
     OrdersFailed(String),
-    Listening(Listener, bool),
     /// The port is closed: the VM has ended or broke the protocol.
     Lost,
 }
+
+/// Ports that listen and can be reached from the host.
+pub(crate) type Ports = BTreeSet<u16>;
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +66,8 @@ pub(crate) struct Listen {
     pub(crate) machine: String,
     pub(crate) logs: Arc<LogStore>,
     pub(crate) reports: mpsc::Sender<Report>,
+    /// Only the newest state counts, however often it changes.
+    pub(crate) ports: watch::Sender<Ports>,
 }
 
 /// A session with a guest. Ends when the VM does.
@@ -70,13 +76,14 @@ pub(crate) struct Agent {
     execs: Arc<Execs>,
     lists: Mutex<HashMap<u32, oneshot::Sender<Vec<Process>>>>,
     next_list: AtomicU32,
+    /// It has said that its main process runs; that it has ended or cannot run.
+    said: [AtomicBool; 2],
 }
 
 /// What the guest answered to the greeting.
 #[derive(Debug)]
 pub(crate) struct Welcome {
     pub(crate) phase: Phase,
-    pub(crate) listening: Vec<Listener>,
 }
 
 impl Agent {
@@ -98,6 +105,7 @@ impl Agent {
             execs: Arc::new(Execs::new(outgoing)),
             lists: Mutex::default(),
             next_list: AtomicU32::new(1),
+            said: Default::default(),
         });
         tasks.spawn_until_stop(write_frames(writer, frames));
         let read = read_frames(agent.clone(), reader, decoder, early, listen);
@@ -114,7 +122,11 @@ impl Agent {
     pub(crate) async fn processes(&self) -> Result<Vec<Process>, AgentError> {
         let number = self.next_list.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
-        lock(&self.lists).insert(number, answer);
+        let mut lists = lock(&self.lists);
+        // Callers that went away have left their entries behind.
+        lists.retain(|_, waiting| !waiting.is_closed());
+        lists.insert(number, answer);
+        drop(lists);
         let list = async {
             self.say(&ToGuest::ListProcesses(number)).await?;
             answered.await.map_err(|_| AgentError::Closed)
@@ -134,12 +146,12 @@ impl Agent {
     }
 
     async fn handle(&self, message: ToHost, listen: &Listen) {
-        let Listen { app, machine, logs, reports } = listen;
+        let Listen { app, machine, logs, reports, ports } = listen;
         let report = match message {
-            ToHost::Running { stages_ms, .. } => Report::Running { stages_ms },
+            ToHost::Running { stages_ms, .. } => Report::Running { stages_ms: sane(stages_ms) },
             ToHost::Exited(exit) => Report::Exited(exit),
             ToHost::OrdersFailed(why) => Report::OrdersFailed(short(why)),
-            ToHost::Listening(listener, begun) => Report::Listening(listener, begun),
+            ToHost::Listening(listener, begun) => return note_port(ports, listener, begun),
             ToHost::Log(source, bytes) => return logs.bytes(app, machine, voice(source), &bytes),
             ToHost::LogDropped(bytes) => return logs.guest_dropped(app, machine, bytes),
             ToHost::Processes(number, mut list) => {
@@ -158,15 +170,48 @@ impl Agent {
             // A welcome nobody waits for: an answer to a repeated greeting.
             ToHost::Welcome { .. } => return,
         };
-        // The machine's task is gone only when the host stops.
-        let _ = reports.send(report).await;
+        let end = usize::from(!matches!(report, Report::Running { .. }));
+        if !self.said[end].swap(true, Ordering::Relaxed) {
+            // The machine's task is gone only when the host stops.
+            let _ = reports.send(report).await;
+        }
     }
+}
+
+fn note_port(ports: &watch::Sender<Ports>, listener: Listener, begun: bool) {
+    ports.send_if_modified(|ports| match begun && listener.reachable {
+        true => ports.len() < MOST_PORTS && ports.insert(listener.port),
+        false => !begun && listener.reachable && ports.remove(&listener.port),
+    });
+}
+
+/// Stages that a guest may tell of: their names become labels of metrics.
+const STAGES: [&str; 12] = [
+    "modules", "port", "orders", "drivers", "devices", "network", "root", "mounts", "files",
+    "swap", "user", "exec",
+];
+/// No stage of a start is longer; what JSON cannot write is not shorter either.
+const LONGEST_STAGE_MS: f64 = 3_600_000.0;
+
+/// What is believable of a guest's stages.
+fn sane(mut stages: Vec<(String, f64)>) -> Vec<(String, f64)> {
+    stages.truncate(STAGES.len());
+    let known = |name: &str| STAGES.contains(&name);
+    stages.retain(|(name, ms)| known(name) && (0.0..LONGEST_STAGE_MS).contains(ms));
+    stages
 }
 
 /// Words of a guest are shown, so they are kept short.
 fn short(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(2000));
     text
+}
+
+fn short_phase(phase: Phase) -> Phase {
+    match phase {
+        Phase::Failed(why) => Phase::Failed(short(why)),
+        other => other,
+    }
 }
 
 fn voice(source: LogSource) -> Voice {
@@ -212,7 +257,8 @@ async fn greet(
         keep_logs(messages, listen);
         if let Some(ToHost::Welcome { version, phase, listening, .. }) = welcome {
             let known = version == VERSION;
-            let welcome = Welcome { phase, listening };
+            listening.into_iter().for_each(|listener| note_port(&listen.ports, listener, true));
+            let welcome = Welcome { phase: short_phase(phase) };
             return if known {
                 Ok((welcome, decoder, early))
             } else {
@@ -276,4 +322,27 @@ async fn read_frames(
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_believable_stages_are_taken() {
+        let told = [("port", 1.0), ("evil", 1.0), ("exec", f64::NAN), ("root", f64::INFINITY)];
+        let told: Vec<_> = told.map(|(name, ms)| (name.to_owned(), ms)).into();
+        assert_eq!(sane(told), [("port".to_owned(), 1.0)]);
+        assert!(sane(vec![("port".into(), 1.0); 1000]).len() <= STAGES.len());
+    }
+
+    #[test]
+    fn ports_are_bounded_and_only_reachable_ones_count() {
+        let (ports, _) = watch::channel(Ports::new());
+        for port in 1..=u16::MAX {
+            note_port(&ports, Listener { port, reachable: port % 2 == 0 }, true);
+        }
+        assert_eq!(ports.borrow().len(), MOST_PORTS);
+        assert!(ports.borrow().iter().all(|port| port % 2 == 0));
+    }
 }

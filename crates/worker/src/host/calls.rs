@@ -8,7 +8,7 @@ use crate::machine::{self, Found, Handle, Reply, Request, new_event};
 use crate::record::Record;
 use futures_util::stream::BoxStream;
 use model::id::{EventId, InstanceId, MachineId};
-use model::life::State;
+use model::life::{State, Want};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -270,14 +270,23 @@ impl Worker {
         })
     }
 
-    /// Log lines of an app's machines, oldest first.
-    pub fn logs(&self, app: &str, query: &LogQuery) -> BoxStream<'static, LogEntry> {
-        let machines = match app.parse() {
-            Ok(app) => self.0.machines_of(&app),
-            Err(_) => Vec::new(),
-        };
-        let machines: Vec<String> = machines.iter().map(MachineId::to_string).collect();
-        self.0.logs.query(&machines, app, query)
+    /// Log lines of an app's machines, oldest first. Those of a destroyed machine
+    /// only if the query names it.
+    pub async fn logs(&self, app: &str, query: &LogQuery) -> BoxStream<'static, LogEntry> {
+        let mut machines = Vec::new();
+        for view in self.0.handles().iter().map(Handle::view) {
+            let record = &view.record;
+            let id = record.id.to_string();
+            let meant = match &query.instance {
+                Some(instance) => *instance == id,
+                None => record.state != State::Destroyed,
+            };
+            // An app of this name may have been another's before.
+            if meant && record.app.as_str() == app && record.created_ms >= query.since_ms {
+                machines.push(id);
+            }
+        }
+        self.0.logs.query(machines, app, query).await
     }
 
     /// Adds a line to a machine's log.
@@ -312,8 +321,29 @@ impl Worker {
             Err(HostError::NotFound(_)) => return Err(WakeRefused::Gone),
             Err(other) => return Err(WakeRefused::NotStartable(other.to_string())),
         }
-        let started = wait(views, &wanted).await;
-        started.map(drop).map_err(|err| WakeRefused::Failed(err.to_string()))
+        let mut given_up = handle.views.clone();
+        let down = |view: &Arc<View>| {
+            let record = &view.record;
+            record.want != Want::Run && matches!(record.state, State::Stopped | State::Created)
+        };
+        tokio::select! {
+            biased;
+            started = wait(views, &wanted) => {
+                started.map(drop).map_err(|err| WakeRefused::Failed(err.to_string()))
+            }
+            // Somebody has stopped it while it came up.
+            _ = given_up.wait_for(down) => {
+                Err(WakeRefused::Failed("it was stopped before it was started".into()))
+            }
+        }
+    }
+
+    /// The edge has nothing in flight at a machine that is to be stopped. A full
+    /// inbox may swallow it: the machine's task waits for this only so long.
+    pub fn drained(&self, id: &str) {
+        if let Ok(handle) = self.handle(id) {
+            let _ = handle.requests.try_send(Request::Drained);
+        }
     }
 
     /// Stops an idle machine for the edge.

@@ -14,7 +14,7 @@ use crate::record::Record;
 use crate::routes::RouteHub;
 use camino::Utf8PathBuf;
 use model::address::{self, Addresses, Ipv4Pool};
-use model::id::{AppName, HostId, MachineId};
+use model::id::{HostId, MachineId};
 use prometheus_client::registry::Registry;
 use rt::{Clock, Rng, Tasks};
 use std::collections::BTreeMap;
@@ -164,18 +164,18 @@ impl Shared {
         self.logs.line(record.app.as_str(), &record.id.to_string(), "runner", line);
     }
 
-    fn machine_dir(&self, id: MachineId) -> Utf8PathBuf {
+    pub(crate) fn machine_dir(&self, id: MachineId) -> Utf8PathBuf {
         self.config.data_dir.join("machines").join(id.to_string())
     }
 
-    pub(crate) fn scratch_path(&self, id: MachineId) -> Utf8PathBuf {
-        self.machine_dir(id).join("scratch.ext4")
-    }
-
-    pub(crate) fn make_machine_dir(&self, id: MachineId) -> Result<(), PortError> {
+    /// Makes a machine's directory, empty.
+    pub(crate) fn clear_machine_dir(&self, id: MachineId) -> Result<(), PortError> {
         let dir = self.machine_dir(id);
-        let made = std::fs::create_dir_all(&dir);
-        made.map_err(|err| PortError::new(format!("create directory {dir}"), err))
+        let cleared = match std::fs::remove_dir_all(&dir) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(err),
+            _ => std::fs::create_dir_all(&dir),
+        };
+        cleared.map_err(|err| PortError::new(format!("make an empty directory {dir}"), err))
     }
 
     /// Removes a machine's files, however long it takes.
@@ -217,12 +217,5 @@ impl Shared {
             self.logs.remove(&id);
             id.parse().map(|id: MachineId| machines.remove(&id)).ok();
         }
-    }
-
-    /// Ids of an app's machines, also of destroyed ones.
-    pub(crate) fn machines_of(&self, app: &AppName) -> Vec<MachineId> {
-        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
-        let of_app = machines.iter().filter(|(_, handle)| handle.view().record.app == *app);
-        of_app.map(|(id, _)| *id).collect()
     }
 }

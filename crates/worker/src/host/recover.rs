@@ -2,22 +2,18 @@
 
 use super::{REMEMBERED, Shared, StartError};
 use crate::machine::view::{SHOWN_EVENTS, View};
-use crate::machine::{self, Found, adopt, give_orders};
+use crate::machine::{self, Found};
 use crate::record::Record;
-use futures_util::StreamExt;
-use futures_util::stream;
 use model::id::{BootId, MachineId};
 use model::life::State;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use wire::guest::Phase;
 
-/// What is left of VMs is normally removed in less; longer it goes on beside.
-const SETTLE: Duration = Duration::from_secs(20);
-/// VMs taken over at once.
-const AT_ONCE: usize = 8;
+/// Taking VMs over and clearing their remains normally takes less; what takes
+/// longer goes on beside.
+const SETTLE: Duration = Duration::from_secs(5);
 
 pub(super) async fn recover(host: &Arc<Shared>) -> Result<(), StartError> {
     let forgotten = host.db.forget(REMEMBERED).await.map_err(StartError::Database)?;
@@ -29,22 +25,18 @@ pub(super) async fn recover(host: &Arc<Shared>) -> Result<(), StartError> {
     remove_strange_dirs(host, &owners);
     // Remains of uploads that were cut off; there may never have been any.
     let _ = std::fs::remove_dir_all(host.config.data_dir.join("uploads"));
-    let found = stream::iter(records.clone())
-        .map(|record| async {
-            let found = find(host, &record, &alive).await;
-            (record, found)
-        })
-        .buffered(AT_ONCE)
-        .collect::<Vec<_>>()
-        .await;
     let mut settling = Vec::new();
-    for (record, found) in found {
+    for record in records {
+        let found = match record.boot {
+            Some(boot) if alive.contains(&record.id) => Found::Alive(boot),
+            Some(_) => Found::Remains,
+            None => Found::Nothing,
+        };
         let events = host.db.events(record.id, SHOWN_EVENTS).await.map_err(StartError::Database)?;
-        if record.state.holds_memory() {
+        if record.state.holds_memory() || record.boot.is_some() {
             host.capacity.take(record.id, record.memory_mib());
         }
-        let (id, addresses) = (record.id, host.addresses(&record));
-        let lost = record.boot.filter(|_| matches!(found, Found::Remains));
+        let (id, boot, addresses) = (record.id, record.boot, host.addresses(&record));
         let destroyed = record.state == State::Destroyed;
         let view = View::new(record, addresses, events);
         if destroyed {
@@ -52,8 +44,8 @@ pub(super) async fn recover(host: &Arc<Shared>) -> Result<(), StartError> {
             continue;
         }
         let handle = machine::start(host, view, found);
-        if lost.is_some() {
-            settling.push((handle.views.clone(), lost));
+        if found != Found::Nothing {
+            settling.push((handle.views.clone(), boot));
         }
         host.add_handle(id, handle);
     }
@@ -61,17 +53,19 @@ pub(super) async fn recover(host: &Arc<Shared>) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Waits until the records no longer name VMs that are gone: nobody is to be
-/// told `started` of a machine whose VM the power cut has taken.
+/// Waits until each VM that was there is taken over or no longer named by its
+/// record: nobody is to be told `started` of a machine whose VM the power cut has
+/// taken. A guest that does not answer must not hold up everybody for long.
 async fn settle(settling: Vec<(watch::Receiver<Arc<View>>, Option<BootId>)>) {
     let all = async {
-        for (mut views, lost) in settling {
+        for (mut views, boot) in settling {
+            let settled = |view: &Arc<View>| view.agent.is_some() || view.record.boot != boot;
             // The task of a machine that is destroyed meanwhile ends.
-            let _ = views.wait_for(|view| view.record.boot != lost).await;
+            let _ = views.wait_for(settled).await;
         }
     };
     if tokio::time::timeout(SETTLE, all).await.is_err() {
-        tracing::warn!("some machines still wait for what is left of their VMs to be removed");
+        tracing::warn!("some machines are still being taken over or cleared away");
     }
 }
 
@@ -124,29 +118,6 @@ fn remove_strange_dirs(host: &Shared, owners: &BTreeMap<MachineId, &Record>) {
         }
         if let Err(err) = std::fs::remove_dir_all(entry.path()) {
             tracing::warn!(path = %entry.path(), error = %err, "cannot remove a directory without owner");
-        }
-    }
-}
-
-async fn find(host: &Arc<Shared>, record: &Record, alive: &BTreeSet<MachineId>) -> Found {
-    let Some(boot) = record.boot else { return Found::Nothing };
-    if !alive.contains(&record.id) {
-        return Found::Remains;
-    }
-    match adopt(host, record, boot).await {
-        Ok(launched) => {
-            if launched.welcome.phase == Phase::AwaitsOrders
-                && let Err(err) = give_orders(host, record, &launched.agent).await
-            {
-                tracing::warn!(machine = %record.id, error = ?err, "cannot give orders to an adopted VM");
-                return Found::Remains;
-            }
-            tracing::info!(machine = %record.id, %boot, "adopted a running VM");
-            Found::Up(Box::new(launched))
-        }
-        Err(why) => {
-            tracing::warn!(machine = %record.id, %boot, error = why, "cannot adopt a VM, removing it");
-            Found::Remains
         }
     }
 }

@@ -16,7 +16,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use rt::Clock;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use wire::logs::{LogEntry, LogQuery};
 
 /// Bytes of one segment file; two are kept per machine.
@@ -27,6 +27,8 @@ const LINE: usize = 16 << 10;
 const RATE: u64 = 1 << 20;
 /// Lines that a slow follower may be behind.
 const FOLLOW: usize = 4096;
+/// Queries that read files at once.
+const READERS: usize = 4;
 /// Newest lines a query may ask for.
 const MOST: usize = 10_000;
 
@@ -36,7 +38,10 @@ pub(crate) struct LogStore {
     region: String,
     clock: Clock,
     machines: Mutex<HashMap<String, Arc<Mutex<MachineLog>>>>,
-    live: broadcast::Sender<Arc<(String, LogEntry)>>,
+    /// Followers of each app that has any: one app's flood is not another's gap.
+    live: Mutex<HashMap<String, broadcast::Sender<Arc<LogEntry>>>>,
+    /// Queries that read files at once.
+    reading: Arc<Semaphore>,
 }
 
 struct MachineLog {
@@ -45,7 +50,8 @@ struct MachineLog {
     splitters: [Splitter; 3],
     next: u64,
     budget: Budget,
-    dropped: u64,
+    /// Lines dropped here and bytes dropped in the guest, not told of yet.
+    dropped: (u64, u64),
 }
 
 /// Whose words they are.
@@ -59,8 +65,9 @@ pub(crate) enum Voice {
 impl LogStore {
     pub(crate) fn open(dir: Utf8PathBuf, region: String, clock: Clock) -> std::io::Result<Self> {
         std::fs::create_dir_all(&dir)?;
-        let (live, _) = broadcast::channel(FOLLOW);
-        Ok(Self { dir, region, clock, machines: Mutex::default(), live })
+        let (machines, live) = Default::default();
+        let reading = Arc::new(Semaphore::new(READERS));
+        Ok(Self { dir, region, clock, machines, live, reading })
     }
 
     /// Bytes of the guest, cut into lines here.
@@ -87,24 +94,42 @@ impl LogStore {
         self.write(&mut log, machine, provider, "info", line);
     }
 
-    /// The guest dropped this many bytes because nobody read them.
+    /// The guest dropped this many bytes because nobody read them. Told with the
+    /// next line, so that a guest cannot make lines of it.
     pub(crate) fn guest_dropped(&self, app: &str, machine: &str, bytes: u64) {
-        let text = format!("{bytes} bytes of output were dropped in the guest: too fast");
-        self.line(app, machine, "runner", &text);
+        let log = self.machine(app, machine);
+        let mut log = lock(&log);
+        log.dropped.1 = log.dropped.1.saturating_add(bytes);
+    }
+
+    /// The machine has ended: nothing comes after which a gap could be told.
+    pub(crate) fn settle(&self, machine: &str) {
+        let log = self.lock().get(machine).cloned();
+        if let Some(log) = log {
+            self.tell_of_gap(&mut lock(&log), machine);
+        }
     }
 
     fn append(&self, log: &mut MachineLog, machine: &str, by: &str, level: &str, line: String) {
         if !log.budget.take(line.len() as u64 + 64, self.clock.now_ms()) {
-            log.dropped += 1;
+            log.dropped.0 += 1;
             log.next += 1;
             return;
         }
-        if log.dropped > 0 {
-            let text = format!("{} lines were dropped: more than {RATE} bytes/s", log.dropped);
-            log.dropped = 0;
+        self.tell_of_gap(log, machine);
+        self.write(log, machine, by, level, line);
+    }
+
+    fn tell_of_gap(&self, log: &mut MachineLog, machine: &str) {
+        let (lines, bytes) = std::mem::take(&mut log.dropped);
+        if lines > 0 {
+            let text = format!("{lines} lines were dropped: more than {RATE} bytes/s");
             self.write(log, machine, "runner", "warn", text);
         }
-        self.write(log, machine, by, level, line);
+        if bytes > 0 {
+            let text = format!("{bytes} bytes of output were dropped in the guest: too fast");
+            self.write(log, machine, "runner", "warn", text);
+        }
     }
 
     fn write(&self, log: &mut MachineLog, machine: &str, by: &str, level: &str, message: String) {
@@ -122,43 +147,63 @@ impl LogStore {
         if let Err(err) = log.segments.append(&entry) {
             tracing::debug!(machine, error = %err, "cannot write log segment");
         }
-        // No follower is no error.
-        let _ = self.live.send(Arc::new((log.app.clone(), entry)));
+        let mut live = lock(&self.live);
+        let unheard = live.get(&log.app).is_some_and(|to| to.send(Arc::new(entry)).is_err());
+        if unheard {
+            live.remove(&log.app);
+        }
     }
 
-    /// Lines as asked; with `follow` it never ends by itself.
-    pub(crate) fn query(
-        self: &Arc<Self>,
-        machines: &[String],
+    /// Lines as asked, of these machines; with `follow` it never ends by itself.
+    pub(crate) async fn query(
+        &self,
+        machines: Vec<String>,
         app: &str,
         query: &LogQuery,
     ) -> BoxStream<'static, LogEntry> {
         // Subscribed before the files are read: a line may then come twice,
         // which the offsets tell, but is never missed.
-        let live = self.live.subscribe();
-        let mut past = Vec::new();
-        for machine in machines.iter().filter(|m| query.instance.as_ref().is_none_or(|i| i == *m)) {
-            past.extend(segments::read(&self.dir, machine));
-        }
-        past.retain(|entry| query.after.is_none_or(|after| entry.timestamp > after));
-        past.retain(|entry| query.region.as_ref().is_none_or(|region| entry.region == *region));
-        past.sort_by_key(|entry| (entry.timestamp, entry.offset));
-        let wanted = query.tail.map_or(MOST, |tail| (tail as usize).min(MOST));
-        past.drain(..past.len().saturating_sub(wanted));
-        if !query.follow {
-            return stream::iter(past).boxed();
-        }
+        let live = query.follow.then(|| self.subscribe(app));
+        let past = self.past(machines, query.clone()).await;
+        let Some(live) = live else { return stream::iter(past).boxed() };
         let mut seen: HashMap<String, u64> = HashMap::new();
         for entry in &past {
             seen.insert(entry.instance.clone(), entry.offset);
         }
-        let (app, only) = (app.to_owned(), query.instance.clone());
-        let wanted = move |(of, entry): &(String, LogEntry)| {
-            *of == app
-                && only.as_ref().is_none_or(|only| *only == entry.instance)
+        let only = query.instance.clone();
+        let wanted = move |entry: &LogEntry| {
+            only.as_ref().is_none_or(|only| *only == entry.instance)
                 && seen.get(&entry.instance).is_none_or(|last| entry.offset > *last)
         };
         stream::iter(past).chain(follow(live, wanted)).boxed()
+    }
+
+    fn subscribe(&self, app: &str) -> broadcast::Receiver<Arc<LogEntry>> {
+        let mut live = lock(&self.live);
+        let sender = live.entry(app.to_owned()).or_insert_with(|| broadcast::channel(FOLLOW).0);
+        sender.subscribe()
+    }
+
+    /// The newest stored lines, oldest first. Holds one machine's files and what
+    /// is wanted at a time; few read at once, beside the runtime.
+    async fn past(&self, machines: Vec<String>, query: LogQuery) -> Vec<LogEntry> {
+        // It is never closed.
+        let Ok(turn) = self.reading.clone().acquire_owned().await else { return Vec::new() };
+        let dir = self.dir.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let most = query.tail.map_or(MOST, |tail| (tail as usize).min(MOST));
+            let mut newest: Vec<LogEntry> = Vec::new();
+            for machine in &machines {
+                let mut lines = segments::read(&dir, machine);
+                lines.retain(|entry| is_wanted(entry, &query));
+                newest.extend(lines.drain(lines.len().saturating_sub(most)..));
+                newest.sort_by_key(|entry| (entry.timestamp, entry.offset));
+                newest.drain(..newest.len().saturating_sub(most));
+            }
+            newest
+        });
+        read.await.unwrap_or_default()
     }
 
     /// Removes the log of a machine that is forgotten.
@@ -178,7 +223,7 @@ impl LogStore {
                 splitters: Default::default(),
                 next,
                 budget: Budget::default(),
-                dropped: 0,
+                dropped: (0, 0),
             }))
         };
         machines.entry(machine.into()).or_insert_with(make).clone()
@@ -193,16 +238,24 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn is_wanted(entry: &LogEntry, query: &LogQuery) -> bool {
+    query.after.is_none_or(|after| entry.timestamp > after)
+        && query.region.as_ref().is_none_or(|region| entry.region == *region)
+}
+
 fn follow(
-    live: broadcast::Receiver<Arc<(String, LogEntry)>>,
-    wanted: impl Fn(&(String, LogEntry)) -> bool + Send + 'static,
+    live: broadcast::Receiver<Arc<LogEntry>>,
+    wanted: impl Fn(&LogEntry) -> bool + Send + 'static,
 ) -> impl futures_util::Stream<Item = LogEntry> + Send {
     stream::unfold((live, wanted), |(mut live, wanted)| async move {
         loop {
             match live.recv().await {
-                Ok(item) if wanted(&item) => return Some((item.1.clone(), (live, wanted))),
+                Ok(entry) if wanted(&entry) => return Some(((*entry).clone(), (live, wanted))),
+                Ok(_) => {}
                 // A follower that is too slow goes on with what is newest.
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Lagged(lines)) => {
+                    tracing::debug!(lines, "a follower of a log is too slow");
+                }
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
@@ -243,9 +296,12 @@ mod tests {
     }
 
     async fn all(store: &Arc<LogStore>, query: LogQuery) -> Vec<String> {
-        let machines = ["m1".to_owned(), "m2".to_owned()];
-        let lines = store.query(&machines, "web", &query).map(|e| e.message).collect::<Vec<_>>();
-        lines.await
+        let machines = match &query.instance {
+            Some(only) => vec![only.clone()],
+            None => vec!["m1".to_owned(), "m2".to_owned()],
+        };
+        let lines = store.query(machines, "web", &query).await;
+        lines.map(|e| e.message).collect::<Vec<_>>().await
     }
 
     #[tokio::test]
@@ -283,6 +339,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_guest_dropped_is_one_line_at_the_end() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
+        let store = store(&dir, &clock);
+        for _ in 0..1000 {
+            store.guest_dropped("web", "m1", 3);
+        }
+        store.settle("m1");
+        let lines = all(&store, LogQuery::default()).await;
+        assert_eq!(lines, ["3000 bytes of output were dropped in the guest: too fast"]);
+    }
+
+    #[tokio::test]
     async fn a_follower_misses_nothing_and_a_new_store_goes_on_counting() {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
         let first = store(&dir, &clock);
@@ -290,7 +358,7 @@ mod tests {
         drop(first);
         let second = store(&dir, &clock);
         let query = LogQuery { follow: true, ..LogQuery::default() };
-        let mut lines = second.query(&["m1".to_owned()], "web", &query);
+        let mut lines = second.query(vec!["m1".to_owned()], "web", &query).await;
         second.bytes("web", "m1", Voice::Stdout, b"b\n");
         let got = [lines.next().await.unwrap(), lines.next().await.unwrap()];
         assert_eq!(got.each_ref().map(|e| (e.offset, e.message.as_str())), [(1, "a"), (2, "b")]);

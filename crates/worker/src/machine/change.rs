@@ -15,7 +15,7 @@ use wire::guest::Exit;
 use wire::machines::{EventDetails, ExitEvent, MachineEvent};
 use wire::worker::{HostError, Source};
 
-const SIGKILL: i32 = 9;
+pub(super) const SIGKILL: i32 = 9;
 
 /// Makes ids that grow, also within one millisecond.
 pub(super) struct EventIds {
@@ -94,7 +94,7 @@ impl Task {
         let change = Change { events: events.clone(), new_version };
         let saved = self.host.db.save(record.clone(), change).await;
         saved.map_err(|err| HostError::Internal(rt::chain(&err)))?;
-        if !record.state.holds_memory() {
+        if !record.state.holds_memory() && record.boot.is_none() {
             self.host.capacity.release(record.id);
         }
         self.record = record.clone();
@@ -146,6 +146,9 @@ impl Task {
         self.timer = None;
         let mut record = self.record.clone();
         record.state = State::Started;
+        if let Some(labels) = self.labels.take() {
+            record.image.labels = labels;
+        }
         let mut event = self.ids.event("start", State::Started, Source::Host);
         let guest = durations(guest_stages);
         self.host.metrics.stages(&guest);
@@ -290,7 +293,7 @@ fn exit_event(exit: Exit) -> ExitEvent {
 fn durations(moments: Vec<(String, f64)>) -> Vec<(String, f64)> {
     let mut last = 0.0;
     let since = |(name, at): (String, f64)| {
-        (format!("guest_{name}"), at - std::mem::replace(&mut last, at))
+        (format!("guest_{name}"), (at - std::mem::replace(&mut last, at)).max(0.0))
     };
     moments.into_iter().map(since).collect()
 }

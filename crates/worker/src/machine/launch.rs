@@ -1,19 +1,21 @@
 //! The slow work of a machine: bring a VM up, take one down.
 
 use super::orders::{Surroundings, orders};
-use crate::agent::{Agent, AgentError, Listen, Report, Welcome};
+use crate::agent::{Agent, AgentError, Listen, Ports, Report, Welcome};
 use crate::host::Shared;
 use crate::ports::{BootSpec, ImageError, Link, PortError, Vm, VmExit};
-use crate::record::Record;
+use crate::record::{Persist, Record};
+use camino::Utf8PathBuf;
 use futures_util::future::BoxFuture;
 use model::address::Addresses;
 use model::id::BootId;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wire::guest::{Phase, ToGuest};
+use wire::guest::{MAX_FRAME, Phase, ToGuest};
 
 /// Reports of a guest that may wait for the machine's task.
 const REPORTS: usize = 64;
@@ -25,6 +27,9 @@ pub(crate) struct Launched {
     pub(crate) agent: Arc<Agent>,
     pub(crate) welcome: Welcome,
     pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) ports: watch::Receiver<Ports>,
+    /// Of the image, where it was looked at.
+    pub(crate) labels: Option<BTreeMap<String, String>>,
     pub(crate) exited: BoxFuture<'static, VmExit>,
     /// Milliseconds by stage.
     pub(crate) stages: Vec<(String, f64)>,
@@ -95,12 +100,12 @@ pub(crate) async fn launch(
         entropy: host.rng.bytes(64),
     };
     let mut orders = orders(&record, &image, around).map_err(LaunchError::Final)?;
-    let scratch = host.scratch_path(record.id);
-    if !(record.keeps_scratch() && scratch.exists()) {
-        host.make_machine_dir(record.id).map_err(|err| LaunchError::of(&err))?;
-        let made = host.disks.create(&scratch, record.scratch_bytes()).await;
-        made.map_err(|err| LaunchError::of(&err))?;
+    let message = ToGuest::Orders(Box::new(orders.clone()));
+    if wire::guest::codec::encode(&message).len() > MAX_FRAME {
+        let text = format!("environment and files are larger than {MAX_FRAME} bytes in all");
+        return Err(LaunchError::Final(text));
     }
+    let scratch = scratch(&host, &record).await.map_err(|err| LaunchError::of(&err))?;
     stages.done("disk");
     let nic = match link(&record, addresses) {
         Some(link) => {
@@ -139,24 +144,43 @@ pub(crate) async fn launch(
         said.map_err(|err| LaunchError::agent(&err))?;
     }
     launched.stages = stages.done;
+    launched.labels = Some(image.config.labels);
     Ok(launched)
 }
 
-/// Takes over a VM of an earlier daemon.
-pub(crate) async fn adopt(
-    host: &Arc<Shared>,
-    record: &Record,
-    boot: BootId,
-) -> Result<Launched, String> {
-    if let Some(link) = link(record, host.addresses(record)) {
-        host.network.adopt(link).await.map_err(|err| rt::chain(&err))?;
+/// The writable disk: the one that is to be kept, or a fresh one. A kept disk is
+/// found by its name, so nothing has to be remembered about it.
+async fn scratch(host: &Shared, record: &Record) -> Result<Utf8PathBuf, PortError> {
+    let path = host.machine_dir(record.id).join(record.scratch_name());
+    if record.persist() != Persist::Never && path.exists() {
+        return Ok(path);
     }
-    let vm = host.hypervisor.adopt(record.id, boot).await.map_err(|err| rt::chain(&err))?;
-    meet(host, record, vm).await.map_err(|err| rt::chain(&err))
+    host.clear_machine_dir(record.id)?;
+    host.disks.create(&path, record.scratch_bytes()).await?;
+    Ok(path)
+}
+
+/// Takes over a VM of an earlier daemon.
+pub(super) async fn adopt(
+    host: Arc<Shared>,
+    record: Record,
+    boot: BootId,
+) -> Result<Launched, LaunchError> {
+    if let Some(link) = link(&record, host.addresses(&record)) {
+        host.network.adopt(link).await.map_err(|err| LaunchError::of(&err))?;
+    }
+    let vm = host.hypervisor.adopt(record.id, boot).await;
+    let vm = vm.map_err(|err| LaunchError::of(&err))?;
+    let launched = meet(&host, &record, vm).await.map_err(|err| LaunchError::agent(&err))?;
+    if launched.welcome.phase == Phase::AwaitsOrders {
+        give_orders(&host, &record, &launched.agent).await?;
+    }
+    tracing::info!(machine = %record.id, %boot, "adopted a running VM");
+    Ok(launched)
 }
 
 /// Sends the orders to an adopted VM that was made but never got them.
-pub(crate) async fn give_orders(
+async fn give_orders(
     host: &Arc<Shared>,
     record: &Record,
     agent: &Agent,
@@ -177,16 +201,19 @@ pub(crate) async fn give_orders(
 
 async fn meet(host: &Arc<Shared>, record: &Record, vm: Vm) -> Result<Launched, AgentError> {
     let (reports_in, reports) = mpsc::channel(REPORTS);
+    let (ports_in, ports) = watch::channel(Ports::new());
     let listen = Listen {
         app: record.app.to_string(),
         machine: record.id.to_string(),
         logs: host.logs.clone(),
         reports: reports_in,
+        ports: ports_in,
     };
     let deadline = host.config.boot_deadline;
     let connected = Agent::connect(vm.agent, host.rng.bits(), listen, deadline, &host.tasks);
     let (agent, welcome) = connected.await?;
-    Ok(Launched { agent, welcome, reports, exited: vm.exited, stages: Vec::new() })
+    let (exited, stages, labels) = (vm.exited, Vec::new(), None);
+    Ok(Launched { agent, welcome, reports, ports, labels, exited, stages })
 }
 
 /// What is known of a VM that is to be removed.

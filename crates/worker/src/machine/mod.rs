@@ -12,7 +12,6 @@ mod step;
 pub(crate) mod view;
 
 pub(crate) use change::new_event;
-pub(crate) use launch::{adopt, give_orders};
 pub(crate) use requests::Request;
 
 use crate::host::Shared;
@@ -21,8 +20,10 @@ use crate::record::Record;
 use change::EventIds;
 use futures_util::future::BoxFuture;
 use launch::{Ending, LaunchError, Launched};
+use model::id::BootId;
 use model::id::EventId;
 use model::life::{Event, State};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use step::{Step, Vm};
@@ -33,12 +34,17 @@ use tokio_util::sync::CancellationToken;
 use view::View;
 use wire::guest::{Phase, ToGuest};
 
-use crate::agent::{Agent, Report};
+use crate::agent::{Agent, Ports, Report};
 
 /// Requests that may wait for one machine; more are refused.
 const INBOX: usize = 64;
 /// Boots tried for one start.
 const TRIES: u32 = 3;
+/// How long a stop waits for what the edge has in flight: a usual request fits
+/// in, an open connection is the app's to end.
+const DRAIN: Duration = Duration::from_secs(1);
+/// Between two looks at a machine's ports.
+const PORTS_EVERY: Duration = Duration::from_millis(5);
 /// Beyond a stop's own timeout, for the guest to report the end.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -56,12 +62,13 @@ impl Handle {
 }
 
 /// What was found of a machine's VM when the host began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Nothing, or nothing that can be used: whatever is left is removed.
+    /// Nothing that can be used: whatever is left is removed.
     Remains,
-    /// It runs.
-    Up(Box<Launched>),
-    /// It is a new machine.
+    /// It runs and is to be taken over.
+    Alive(BootId),
+    /// Nothing, and nothing was there.
     Nothing,
 }
 
@@ -85,7 +92,9 @@ pub(crate) fn start(host: &Arc<Shared>, view: View, found: Found) -> Handle {
         timer: None,
         stages: Vec::new(),
         vm_exit: VmExit::default(),
-        host_was_away: matches!(found, Found::Remains),
+        host_was_away: found != Found::Nothing,
+        labels: None,
+        ports_at: Instant::now(),
     };
     task.publish();
     task.begin(found);
@@ -111,13 +120,15 @@ enum Now {
 }
 
 struct UpVm {
-    /// What an adopted guest has come to while nobody listened.
-    first: Option<Report>,
     agent: Arc<Agent>,
     reports: mpsc::Receiver<Report>,
+    ports: watch::Receiver<Ports>,
     exited: BoxFuture<'static, VmExit>,
     running: bool,
+    /// Its end has begun: it drains, or its main process has been asked to stop.
     asked: bool,
+    /// It waits for the edge before it is asked.
+    draining: bool,
 }
 
 /// What slow work ends with.
@@ -144,29 +155,26 @@ struct Task {
     stages: Vec<(String, f64)>,
     /// How the VM that was removed last had ended.
     vm_exit: VmExit,
-    /// Its VM ended while no daemon was there to see it.
+    /// Whatever its VM came to, no daemon was there to see it.
     host_was_away: bool,
+    /// Labels of the image that the launch under way has looked at.
+    labels: Option<BTreeMap<String, String>>,
+    /// Not before then its ports are looked at again.
+    ports_at: Instant,
 }
 
 impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         let stopping = self.host.tasks.stopping();
         tokio::pin!(stopping);
-        // What an adopted guest has come to decides what is to be done with it:
-        // one that runs is asked to stop, not killed.
-        if let Now::Up(up) = &mut self.vm
-            && let Some(first) = up.first.take()
-        {
-            self.on_report(first).await;
-        }
         while self.advance().await && self.record.state != State::Destroyed {
             let timer = self.timer;
             tokio::select! {
                 biased;
                 // The VM's own word beats ours: an exit makes requests moot.
-                report = next_report(&mut self.vm) => self.on_report(report).await,
+                word = next_word(&mut self.vm, self.ports_at) => self.on_word(word).await,
                 Some(done) = self.effects.join_next() => match done {
-                    Ok(done) => self.on_done(done),
+                    Ok(done) => self.on_done(done).await,
                     Err(err) => self.on_broken_effect(&err),
                 },
                 Some(request) = inbox.recv() => self.on_request(request).await,
@@ -185,7 +193,12 @@ impl Task {
         match found {
             Found::Nothing => self.vm = Now::Absent,
             Found::Remains => self.vm = Now::Remains(Ending { agent: None, exited: None }),
-            Found::Up(launched) => self.on_launched(*launched),
+            Found::Alive(boot) => {
+                let adopt = launch::adopt(self.host.clone(), self.record.clone(), boot);
+                self.effects.spawn(async move { Done::Launched(adopt.await) });
+                // It is not cancelled: a VM that is to stop is asked to, not killed.
+                self.vm = Now::Launching(CancellationToken::new());
+            }
         }
         self.set_restart_timer();
     }
@@ -205,7 +218,7 @@ impl Task {
                     }
                     return true;
                 }
-                Step::AskToStop => self.ask_to_stop(),
+                Step::AskToStop => self.begin_stop(),
                 Step::Clear => self.begin_clear(),
                 Step::RecordDown => self.record_down().await,
                 Step::RecordGone => self.record_gone().await,
@@ -247,9 +260,8 @@ impl Task {
         record.exit = None;
         record.restart_at = None;
         record.failure = None;
-        if !record.keeps_scratch() {
-            record.scratch_of = Some(record.instance);
-        }
+        // An order of before this boot is none for it.
+        record.stop = None;
         self.tries += 1;
         self.timer = None;
         self.host.capacity.take(record.id, record.memory_mib());
@@ -260,35 +272,39 @@ impl Task {
         self.vm = Now::Launching(cancel);
     }
 
-    fn on_launched(&mut self, launched: Launched) {
-        let Launched { agent, welcome, reports, exited, stages } = launched;
-        let listening = welcome.listening.iter().filter(|l| l.reachable).map(|l| l.port).collect();
+    async fn on_launched(&mut self, launched: Launched) {
+        let Launched { agent, welcome, reports, ports, labels, exited, stages } = launched;
+        let listening = ports.borrow().clone();
         self.show(|view| {
             view.agent = Some(agent.clone());
             view.listening = listening;
         });
         self.host.metrics.stages(&stages);
+        self.host_was_away = false;
         self.timer = Some(Instant::now() + self.host.config.boot_deadline);
-        // A guest that awaits orders has been sent them by the launch.
-        let first = match welcome.phase {
-            Phase::Running(_) => Some(Report::Running { stages_ms: Vec::new() }),
-            Phase::Exited(exit) => Some(Report::Exited(exit)),
-            Phase::Failed(why) => Some(Report::OrdersFailed(why)),
-            Phase::AwaitsOrders | Phase::Preparing => None,
-        };
-        let up = UpVm { first, agent, reports, exited, running: false, asked: false };
-        self.vm = Now::Up(Box::new(up));
-        self.stages = stages;
+        let (running, asked, draining) = (false, false, false);
+        self.vm =
+            Now::Up(Box::new(UpVm { agent, reports, ports, exited, running, asked, draining }));
+        (self.stages, self.labels) = (stages, labels);
+        // What an adopted guest has come to while nobody listened decides what is
+        // to be done with it. One that awaits orders has been sent them.
+        match welcome.phase {
+            Phase::Running(_) => self.on_report(Report::Running { stages_ms: Vec::new() }).await,
+            Phase::Exited(exit) => self.on_report(Report::Exited(exit)).await,
+            Phase::Failed(why) => self.on_report(Report::OrdersFailed(why)).await,
+            Phase::AwaitsOrders | Phase::Preparing => {}
+        }
     }
 
-    fn on_done(&mut self, done: Done) {
+    async fn on_done(&mut self, done: Done) {
         match done {
             Done::Said => {}
-            Done::Launched(Ok(launched)) => self.on_launched(launched),
+            Done::Launched(Ok(launched)) => self.on_launched(launched).await,
             Done::Launched(Err(err)) => self.on_launch_failed(err),
             Done::Cleared(exit) => {
                 self.vm_exit = exit;
                 self.vm = Now::Absent;
+                self.host.logs.settle(&self.record.id.to_string());
                 self.show(|view| {
                     view.agent = None;
                     view.listening.clear();
@@ -320,42 +336,36 @@ impl Task {
         self.vm = Now::Remains(Ending { agent: None, exited: None });
     }
 
+    async fn on_word(&mut self, word: Word) {
+        match word {
+            Word::Report(report) => self.on_report(report).await,
+            Word::Ports(ports) => {
+                self.ports_at = Instant::now() + PORTS_EVERY;
+                self.show(|view| view.listening = ports);
+            }
+        }
+    }
+
     async fn on_report(&mut self, report: Report) {
         match report {
             Report::Running { stages_ms } => self.on_running(stages_ms).await,
-            Report::Listening(listener, begun) => self.on_listening(listener, begun),
             Report::OrdersFailed(why) => {
                 self.failure = Some(why);
-                self.end_vm(false);
+                self.end_vm(End::Useless);
             }
             Report::Exited(exit) => {
                 let mut record = self.record.clone();
                 record.exit = Some(exit);
                 self.commit(record, Vec::new()).await;
-                self.end_vm(false);
+                self.end_vm(End::Exited);
             }
-            Report::Lost => self.end_vm(true),
+            Report::Lost => self.end_vm(End::Lost),
         }
-    }
-
-    fn on_listening(&mut self, listener: wire::guest::Listener, begun: bool) {
-        const MOST_PORTS: usize = 1024;
-        if !listener.reachable {
-            return;
-        }
-        self.show(|view| {
-            if begun && view.listening.len() < MOST_PORTS {
-                view.listening.insert(listener.port);
-            } else if !begun {
-                view.listening.remove(&listener.port);
-            }
-        });
     }
 
     /// The VM is of no more use. Its guest flushes its disks only where they
-    /// outlive it; otherwise the kill is as good and faster. `lost` says that it
-    /// has ended by itself, so that it is worth waiting for why.
-    fn end_vm(&mut self, lost: bool) {
+    /// outlive it; otherwise the kill is as good and faster.
+    fn end_vm(&mut self, end: End) {
         if !matches!(self.vm, Now::Up(_)) {
             // How it is to end has been decided already.
             return;
@@ -363,15 +373,16 @@ impl Task {
         let Now::Up(up) = std::mem::replace(&mut self.vm, Now::Absent) else { return };
         self.timer = None;
         let persists = self.record.persist() != crate::record::Persist::Never;
-        let flush = up.running && !lost && persists;
-        let agent = flush.then(|| up.agent.clone());
-        let exited = (flush || lost).then_some(up.exited);
+        let written = end == End::Exited || (end == End::Useless && up.running);
+        let agent = (persists && written).then(|| up.agent.clone());
+        // Who has ended by itself has last words, which are worth a short wait.
+        let exited = (agent.is_some() || end == End::Lost).then_some(up.exited);
         self.vm = Now::Remains(Ending { agent, exited });
         self.show(|view| view.listening.clear());
     }
 
     fn begin_clear(&mut self) {
-        self.end_vm(false);
+        self.end_vm(End::Useless);
         let ending = match std::mem::replace(&mut self.vm, Now::Clearing) {
             Now::Remains(ending) => ending,
             _ => Ending { agent: None, exited: None },
@@ -380,13 +391,39 @@ impl Task {
         self.effects.spawn(async move { Done::Cleared(clear.await) });
     }
 
-    fn ask_to_stop(&mut self) {
-        let order = self.record.stop.unwrap_or_else(|| self.record.stop_order(None, None));
+    /// Begins the end of the main process: between two requests, if it serves
+    /// any and there is time for that.
+    fn begin_stop(&mut self) {
+        let order = self.stop_order();
+        let patient = order.signal != change::SIGKILL && order.timeout_ms > 0;
+        let serves = self.record.config.services.as_ref().is_some_and(|all| !all.is_empty());
+        let drain = patient && serves && self.host.routes.has_subscribers();
         let Now::Up(up) = &mut self.vm else { return };
         up.asked = true;
+        up.draining = drain;
+        if drain {
+            self.timer = Some(Instant::now() + DRAIN);
+        } else {
+            self.ask_to_stop();
+        }
+    }
+
+    /// The edge has nothing in flight any more, or has had its time.
+    fn end_drain(&mut self) {
+        let Now::Up(up) = &mut self.vm else { return };
+        if std::mem::replace(&mut up.draining, false) {
+            self.ask_to_stop();
+        }
+    }
+
+    fn ask_to_stop(&mut self) {
+        let order = self.stop_order();
         self.timer = Some(Instant::now() + Duration::from_millis(order.timeout_ms) + STOP_GRACE);
-        let stop = ToGuest::Stop { signal: order.signal, timeout_ms: order.timeout_ms };
-        self.say(stop);
+        self.say(ToGuest::Stop { signal: order.signal, timeout_ms: order.timeout_ms });
+    }
+
+    fn stop_order(&self) -> crate::record::StopOrder {
+        self.record.stop.unwrap_or_else(|| self.record.stop_order(None, None))
     }
 
     /// Says something to the guest without waiting for it to be read.
@@ -405,6 +442,9 @@ impl Task {
         // The pause is over by the timer, also if the clock was set back.
         self.record.restart_at = None;
         let Now::Up(up) = &self.vm else { return };
+        if up.draining {
+            return self.end_drain();
+        }
         let what = if up.asked {
             "it did not end in time"
         } else if !up.running {
@@ -415,7 +455,7 @@ impl Task {
             return;
         };
         self.host.say(&self.record, &format!("Killing the VM: {what}"));
-        self.end_vm(false);
+        self.end_vm(End::Useless);
     }
 }
 
@@ -426,20 +466,45 @@ async fn sleep_until(timer: Option<Instant>) {
     }
 }
 
-/// The next thing the VM says; its end counts as [`Report::Lost`].
-async fn next_report(vm: &mut Now) -> Report {
-    match vm {
-        Now::Up(up) if up.first.is_some() => up.first.take().unwrap_or(Report::Lost),
-        Now::Up(up) => tokio::select! {
-            biased;
-            report = up.reports.recv() => report.unwrap_or(Report::Lost),
-            exit = &mut up.exited => {
-                // It is asked for again when the remains are cleared.
-                up.exited = Box::pin(std::future::ready(exit));
-                Report::Lost
-            }
-        },
-        _ => std::future::pending().await,
+/// Why a VM is of no more use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Its main process has ended.
+    Exited,
+    /// It has ended by itself.
+    Lost,
+    /// Nobody wants it, or it does not do what it should.
+    Useless,
+}
+
+/// Something the VM says.
+enum Word {
+    Report(Report),
+    Ports(Ports),
+}
+
+/// The next thing the VM says; its end counts as [`Report::Lost`]. Its ports
+/// are looked at not before `ports_at`: a guest may open and close them as fast
+/// as it likes.
+async fn next_word(vm: &mut Now, ports_at: Instant) -> Word {
+    let Now::Up(up) = vm else { return std::future::pending().await };
+    let ports_changed = async {
+        tokio::time::sleep_until(ports_at).await;
+        // Closed with the session; that is a report.
+        match up.ports.changed().await {
+            Ok(()) => up.ports.borrow_and_update().clone(),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        report = up.reports.recv() => Word::Report(report.unwrap_or(Report::Lost)),
+        exit = &mut up.exited => {
+            // It is asked for again when the remains are cleared.
+            up.exited = Box::pin(std::future::ready(exit));
+            Word::Report(Report::Lost)
+        }
+        ports = ports_changed => Word::Ports(ports),
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum Request {
     Cordon(bool, Reply<()>),
     Metadata(ChangeMetadata, Option<String>, Reply<()>),
     Signal(i32, Reply<()>),
+    /// The edge has nothing in flight at it any more.
+    Drained,
 }
 
 type Answer<T> = Result<T, HostError>;
@@ -39,6 +41,7 @@ impl Task {
                 drop(reply.send(self.metadata(change, version).await));
             }
             Request::Signal(signal, reply) => drop(reply.send(self.signal(signal))),
+            Request::Drained => self.end_drain(),
         }
     }
 
@@ -86,10 +89,17 @@ impl Task {
         let mut record = self.after(Event::Restart)?;
         let kill = StopOrder { signal: 9, timeout_ms: 0 };
         let order = record.stop_order(stop.signal, stop.timeout_ms);
-        record.stop = Some(if force { kill } else { order });
+        let order = if force { kill } else { order };
+        let down_first = record.state != State::Starting;
+        let again = down_first && self.record.stop.is_some_and(|earlier| earlier != order);
+        record.stop = down_first.then_some(order);
         record.restart_at = None;
         let event = self.ids.event("restart", record.state, Source::User);
-        self.run_with(record, vec![event], false).await
+        self.run_with(record, vec![event], false).await?;
+        if again {
+            self.forget_asked();
+        }
+        Ok(())
     }
 
     /// L008: the new instance takes the place of the old one, whose VM goes down.
@@ -188,7 +198,9 @@ impl Task {
     ) -> Answer<()> {
         record.want = Want::Run;
         record.failure = None;
-        let (id, memory) = (record.id, record.memory_mib());
+        // A VM that still runs keeps its memory until it is down.
+        let held = self.record.boot.map_or(0, |_| self.record.memory_mib());
+        let (id, memory) = (record.id, record.memory_mib().max(held));
         let room = self.host.capacity.reserve(id, memory);
         room.map_err(|err| HostError::NoCapacity(err.to_string()))?;
         let committed = self.try_commit(record, events, new_version).await;
@@ -197,7 +209,7 @@ impl Task {
             self.failure = None;
         }
         if committed.is_err() {
-            match self.record.state.holds_memory() {
+            match self.record.state.holds_memory() || self.record.boot.is_some() {
                 true => self.host.capacity.take(id, self.record.memory_mib()),
                 false => self.host.capacity.release(id),
             }

@@ -117,7 +117,7 @@ impl View {
             machine: record.id.to_string(),
             region: region.into(),
             instance: record.instance.to_string(),
-            state: route_state(record),
+            state: route_state(record, self.agent.is_some()),
             address,
             listening: match record.state {
                 State::Started => self.listening.iter().copied().collect(),
@@ -131,13 +131,16 @@ impl View {
     }
 }
 
-fn route_state(record: &Record) -> RouteState {
+/// `up` says that its VM runs.
+fn route_state(record: &Record, up: bool) -> RouteState {
     let standby = record.config.standbys.as_ref().is_some_and(|of| !of.is_empty());
     match (record.state, record.want) {
         (State::Destroying | State::Destroyed | State::Failed, _) | (_, Want::Destroy) => {
             RouteState::Unavailable
         }
         (State::Started, _) => RouteState::Started,
+        // On its way down, though it comes up again.
+        (State::Restarting | State::Replacing, Want::Run) if up => RouteState::Stopping,
         (State::Starting | State::Restarting | State::Replacing | State::Created, Want::Run) => {
             RouteState::Starting
         }

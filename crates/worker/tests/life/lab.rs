@@ -432,7 +432,7 @@ impl Lab {
     fn logs(&mut self, name: &str) {
         let query = LogQuery { instance: Some(self.id(name).to_string()), ..LogQuery::default() };
         let worker = self.worker();
-        let entries: Vec<_> = self.run(worker.logs("web", &query).collect());
+        let entries: Vec<_> = self.run(async { worker.logs("web", &query).await.collect().await });
         for entry in entries {
             writeln!(self.out, "[{}] {}", entry.provider, entry.message).unwrap();
         }
