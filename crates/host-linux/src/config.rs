@@ -20,13 +20,17 @@ pub struct NetworkConfig {
     pub block_egress: Vec<Cidr>,
     /// MTU of the taps.
     pub mtu: u32,
+    /// Most flows that one guest has open to the world and the host at a time.
+    /// They are entries of the host's connection table, which all share.
+    pub max_flows: u32,
 }
 
 impl NetworkConfig {
     /// The usual settings for a daemon whose state is in `data_dir`.
     pub fn new(data_dir: &Utf8Path, pool: Ipv4Pool) -> Self {
         let tag = Tag::for_data_dir(data_dir);
-        Self { tag, pool, masquerade: true, block_egress: Vec::new(), mtu: 1500 }
+        let (masquerade, block_egress) = (true, Vec::new());
+        Self { tag, pool, masquerade, block_egress, mtu: 1500, max_flows: 8192 }
     }
 }
 

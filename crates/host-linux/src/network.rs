@@ -50,7 +50,7 @@ impl LinuxNetwork {
         self.links.address(tap, &link.addresses).await?;
         // The kernel gives no index twice, so the mark is this tap's alone.
         let mark = MARK | (tap.index & !(0xff << 24));
-        let rules = ruleset::machine(self.config.tag, link, mark);
+        let rules = ruleset::machine(&self.config, link, mark);
         self.nft.apply(&format!("add the rules of {}", tap.name), &rules).await?;
         self.links.up(tap, gateway_mac(link.addresses.mac), self.config.mtu).await
     }

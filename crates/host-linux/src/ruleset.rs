@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `pins`, `pin_<slot>` | first, of all that comes from a tap | the source is the machine's own, else drop |
 //! | `peers`, `net_<slot>` | for what goes from tap to tap | the destination is in the machine's 6PN network, else drop |
-//! | `news`, `new_<slot>` | for the first packet of a flow | mark the flow as this attachment's |
+//! | `news`, `new_<slot>` | for a flow without an answer yet | mark it as this attachment's, drop if the guest has too many |
 //! | `flows`, `flow_<slot>` | for all others | the flow is this attachment's |
 //!
 //! Flows are marked because IPv4 addresses belong to slots: without it, what
@@ -30,6 +30,11 @@ use worker::ports::Link;
 const METADATA4: &str = "169.254.0.0/16, 100.100.100.200, 192.0.0.192, 168.63.129.16";
 /// AWS, GCP; with all of 6PN, which never leaves by way of the uplink.
 const METADATA6: &str = "fd00:ec2::/32, fd20:ce::/64, fdaa::/16";
+
+/// Most flows that a guest may begin, whatever becomes of them. The kernel
+/// lets go of ended flows that it counts only so fast (before Linux 6.19, nine
+/// per tick), and counts those that are refused for a moment as well.
+const NEW_FLOWS: &str = "1000/second burst 1000 packets";
 
 /// Neighbour discovery.
 const ND: &str = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }";
@@ -129,9 +134,10 @@ fn rules(config: &NetworkConfig, ours: &str) -> Vec<String> {
 
 /// What one machine has; `mark` tells its flows from those of any earlier
 /// attachment. Applied again, it replaces what is there.
-pub fn machine(tag: Tag, link: &Link, mark: u32) -> String {
-    let slot = link.slot;
+pub fn machine(config: &NetworkConfig, link: &Link, mark: u32) -> String {
+    let (tag, slot) = (config.tag, link.slot);
     let own = link.addresses;
+    let begun = format!("iifname \"{}\"", tag.tap(slot));
     let [net_a, net_b, net_c, ..] = own.ipv6.segments();
     let bodies = [
         ("pin", format!("ip saddr {} accept", own.ipv4)),
@@ -146,6 +152,11 @@ pub fn machine(tag: Tag, link: &Link, mark: u32) -> String {
         ("pin", "counter drop".to_owned()),
         ("net", format!("ip6 daddr {net_a:x}:{net_b:x}:{net_c:x}::/48 accept")),
         ("net", "counter drop".to_owned()),
+        // Counted once, however much it sends before an answer.
+        ("new", format!("ct mark {mark:#x} accept")),
+        // Only what the guest begins: the host decides for itself.
+        ("new", format!("{begun} limit rate over {NEW_FLOWS} counter drop")),
+        ("new", format!("{begun} ct count over {} counter drop", config.max_flows)),
         ("new", format!("ct mark set {mark:#x} accept")),
         // No drop: what follows depends on where it was asked.
         ("flow", format!("ct mark {mark:#x} accept")),
@@ -310,13 +321,16 @@ mod tests {
             add rule inet updraft_e45e pin_0007 counter drop
             add rule inet updraft_e45e net_0007 ip6 daddr fdaa:0:9::/48 accept
             add rule inet updraft_e45e net_0007 counter drop
+            add rule inet updraft_e45e new_0007 ct mark 0x75000017 accept
+            add rule inet updraft_e45e new_0007 iifname "ude45e0007" limit rate over 1000/second burst 1000 packets counter drop
+            add rule inet updraft_e45e new_0007 iifname "ude45e0007" ct count over 8192 counter drop
             add rule inet updraft_e45e new_0007 ct mark set 0x75000017 accept
             add rule inet updraft_e45e flow_0007 ct mark 0x75000017 accept
             add element inet updraft_e45e pins { "ude45e0007" : jump pin_0007 }
             add element inet updraft_e45e peers { "ude45e0007" : jump net_0007 }
             add element inet updraft_e45e news { "ude45e0007" : jump new_0007 }
             add element inet updraft_e45e flows { "ude45e0007" : jump flow_0007 }
-        "#]].assert_eq(&machine(config.tag, &link, 0x7500_0017));
+        "#]].assert_eq(&machine(&config, &link, 0x7500_0017));
         expect![[r#"
             delete element inet updraft_e45e pins { "ude45e0007" : jump pin_0007 }
             delete element inet updraft_e45e peers { "ude45e0007" : jump net_0007 }

@@ -197,6 +197,39 @@ fn egress_is_masqueraded_and_metadata_services_are_out_of_reach() {
 }
 
 #[test]
+fn a_guest_cannot_fill_the_connection_table_of_the_host() {
+    if !can_run() {
+        return;
+    }
+    let mut host = Host::new();
+    host.config.max_flows = 4;
+    let internet = internet(&host);
+    host.prepare();
+    let (greedy, neighbour) = (host.boot(0, 1), host.boot(1, 1));
+    let sink = internet.udp("0.0.0.0:4000");
+    let world = ("203.0.113.1", 4000);
+    let senders: Vec<_> = (0..6).map(|_| greedy.ns.udp("0.0.0.0:0")).collect();
+    for (number, sender) in senders.iter().enumerate() {
+        sender.send_to(format!("flow {number}").as_bytes(), world).unwrap();
+    }
+    // A flow that sends on without an answer stays one.
+    for _ in 0..8 {
+        senders[0].send_to(b"more", world).unwrap();
+    }
+    neighbour.ns.udp("0.0.0.0:0").send_to(b"neighbour", world).unwrap();
+    let mut heard: Vec<_> = (0..13).map(|_| recv(&sink).0).collect();
+    heard.sort();
+    heard.dedup();
+    assert_eq!(heard, ["flow 0", "flow 1", "flow 2", "flow 3", "more", "neighbour"]);
+    let chain = format!("nft list chain inet updraft_{} new_0000", host.tag());
+    assert!(host.ns.sh(&chain).contains("ct count over 4 counter packets 2 "));
+    // What the host begins is not the guest's.
+    let inside = greedy.ns.udp("0.0.0.0:5000");
+    host.ns.udp("0.0.0.0:0").send_to(b"host", (greedy.addresses.ipv4, 5000)).unwrap();
+    assert_eq!(recv(&inside).0, "host");
+}
+
+#[test]
 fn the_world_reaches_no_guest_uninvited() {
     if !can_run() {
         return;
