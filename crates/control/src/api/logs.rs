@@ -12,6 +12,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use crate::records::{self, AppRecord, OwnedRecord, Stored};
 use wire::logs::{LogEntry, LogQuery};
 
 /// Lines to begin with when nothing else is asked for.
@@ -33,6 +34,7 @@ pub(super) async fn stream(
         after,
         tail: Some(tail.min(MOST_TAIL)),
         follow: query.flag("follow")?,
+        since_ms: 0,
     };
     Ok(ndjson(api.lines(&app, query).await?))
 }
@@ -56,7 +58,9 @@ impl Api {
         app: &str,
         mut query: LogQuery,
     ) -> Result<BoxStream<'static, LogEntry>, ApiError> {
-        let app = self.app(app).await?.record.name;
+        let record = self.app(app).await?.record;
+        query.since_ms = record.created_ms;
+        let app = record.name;
         if let Some(machine) = query.instance.take() {
             query.instance = Some(self.find(&app, &machine).await?.id);
         }
@@ -78,6 +82,17 @@ impl Api {
     }
 }
 
+impl Api {
+    /// No machine of the app is older, also if the clock was set back since the
+    /// app was made: then its machines' claims are older than itself.
+    async fn first_machine(&self, app: &AppRecord) -> Result<u64, ApiError> {
+        let owned: Vec<Stored<OwnedRecord>> =
+            records::list(self.store(), records::MACHINES).await?;
+        let of_app = owned.iter().map(|owned| &owned.record).filter(|o| o.app == app.name);
+        Ok(of_app.map(|owned| owned.claimed_ms).fold(app.created_ms, u64::min))
+    }
+}
+
 /// `GET /api/v1/apps/{app}/logs` (O004): the newest lines, or those after
 /// `next_token`.
 pub(super) async fn page(
@@ -92,6 +107,7 @@ pub(super) async fn page(
         after,
         tail: Some(if after.is_some() { MOST_TAIL } else { USUAL_TAIL }),
         follow: false,
+        since_ms: 0,
     };
     let lines: Vec<LogEntry> = api.lines(&app, query).await?.collect().await;
     let newest = lines.iter().map(|line| line.timestamp).max().or(after);

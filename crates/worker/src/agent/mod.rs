@@ -122,11 +122,12 @@ impl Agent {
     pub(crate) async fn processes(&self) -> Result<Vec<Process>, AgentError> {
         let number = self.next_list.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
-        let mut lists = lock(&self.lists);
-        // Callers that went away have left their entries behind.
-        lists.retain(|_, waiting| !waiting.is_closed());
-        lists.insert(number, answer);
-        drop(lists);
+        {
+            let mut lists = lock(&self.lists);
+            // Callers that went away have left their entries behind.
+            lists.retain(|_, waiting| !waiting.is_closed());
+            lists.insert(number, answer);
+        }
         let list = async {
             self.say(&ToGuest::ListProcesses(number)).await?;
             answered.await.map_err(|_| AgentError::Closed)
