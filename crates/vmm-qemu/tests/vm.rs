@@ -113,6 +113,34 @@ fn assert_descriptors(pid: u32) {
 }
 
 #[tokio::test]
+async fn a_vm_that_lets_go_of_its_user_id_keeps_it() {
+    let world = World::new();
+    let driver = world.driver();
+    let (hostile, next) = (ids(10), ids(11));
+    let first = driver.boot(world.spec(hostile.0, hostile.1)).await.unwrap();
+    // As the process itself would: the lock belongs to what it has open.
+    let lock = descriptor(first.pid, |target| target.contains("/uids/"));
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::Unlock).unwrap();
+    let second = driver.boot(world.spec(next.0, next.1)).await.unwrap();
+    let uid =
+        |pid| std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("/proc/{pid}")).unwrap());
+    assert_ne!(uid(first.pid), uid(second.pid));
+    kill_all(&driver).await;
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+/// A process's own open file, not one of the same name.
+fn descriptor(pid: u32, is_it: impl Fn(&str) -> bool) -> OwnedFd {
+    use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let mut found = entries.filter(|e| is_it(&fs::read_link(e.path()).unwrap().to_string_lossy()));
+    let number = found.next().unwrap().file_name().into_string().unwrap().parse().unwrap();
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    pidfd_getfd(process, number, PidfdGetfdFlags::empty()).unwrap()
+}
+
+#[tokio::test]
 async fn a_vm_outlives_its_driver() {
     let world = World::new();
     let (machine, boot) = ids(2);

@@ -8,10 +8,15 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
 
 /// Takes a user id that no other VM of this host has, and the lock that keeps
 /// it: it is free again when the last process that holds the lock has ended.
+///
+/// The lock settles it among launchers. It does not bind a QEMU that was taken
+/// over, which holds it and can let go of it while it runs on: so an id that
+/// a process has is not taken either.
 pub(super) fn take_uid(locks: &Utf8Path, base: u32, count: u32) -> Result<(u32, OwnedFd), Problem> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(locks);
     made.attempt(format_args!("make {locks}"))?;
@@ -21,12 +26,39 @@ pub(super) fn take_uid(locks: &Utf8Path, base: u32, count: u32) -> Result<(u32, 
         let file = rustix::fs::open(path.as_std_path(), flags, Mode::RUSR);
         let file = file.attempt(format_args!("open {path}"))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok((id, file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            // Looked at only now: nobody else begins to use it any more.
+            Ok(()) if !is_used(id).attempt("look at the host's processes")? => {
+                return Ok((id, file));
+            }
+            Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => {}
             Err(err) => return Err(err).attempt(format_args!("lock {path}")),
         }
     }
     Err(Problem(format!("all {count} user ids for VMs are taken")))
+}
+
+/// Whether a process has this user id. Its directory in `/proc` belongs to its
+/// effective one, whatever the process hides of itself; one of ours has no
+/// other, and no way to another.
+fn is_used(id: u32) -> io::Result<bool> {
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let is_process = entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
+        // What has ended meanwhile uses nothing.
+        let used = is_process && entry.metadata().is_ok_and(|found| found.uid() == id);
+        if used && !has_ended(&entry.path()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Nothing of the process is left but what its parent has not fetched yet. Its
+/// first thread alone says nothing: others may run on.
+fn has_ended(process: &Path) -> bool {
+    let Ok(status) = fs::read_to_string(process.join("status")) else { return true };
+    let is_zombie = status.lines().any(|line| line.starts_with("State:\tZ"));
+    is_zombie && fs::read_dir(process.join("task")).map_or(0, Iterator::count) <= 1
 }
 
 /// Limits that hold whatever the cgroups can do.
@@ -92,5 +124,26 @@ mod tests {
         assert!(take().unwrap_err().contains("all 2 user ids"));
         drop(held);
         assert_eq!(take().unwrap().0, 1000);
+    }
+
+    #[test]
+    fn a_user_id_is_not_free_while_a_process_has_it() {
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        use std::os::unix::process::CommandExt;
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: other users' processes take root");
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let locks = Utf8Path::from_path(temp.path()).unwrap();
+        let base = 0x6000_0000 + 2 * std::process::id();
+        let taken = || take_uid(locks, base, 2).map_err(|p| p.0).unwrap().0;
+        let mut other = std::process::Command::new("sleep").arg("600").uid(base).spawn().unwrap();
+        assert_eq!(taken(), base + 1, "held by no lock");
+        other.kill().unwrap();
+        let pid = WaitId::Pid(Pid::from_child(&other));
+        waitid(pid, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        assert_eq!(taken(), base, "a zombie uses nothing");
+        other.wait().unwrap();
     }
 }
