@@ -1,8 +1,8 @@
 //! Where the API is and which token opens it: flags, environment, file.
 //!
 //! The daemon writes the file at its first start, so that the command line on
-//! the same machine works at once. Ours is asked before Fly's variables: who
-//! sets `UPDRAFT_TOKEN` means us, while `FLY_API_TOKEN` may mean their cloud.
+//! the same machine works at once. Fly's variables name their cloud unless they
+//! name our address too, so a token of theirs is not sent to just any API.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -103,28 +103,48 @@ pub struct Access {
     pub token: Option<String>,
 }
 
-/// Decides by precedence: flag, environment, file, default. The file's token
-/// belongs to the file's API and is never sent to another one.
+/// Decides by precedence: flag, environment, file, default.
+///
+/// The file's token belongs to the file's API and is never sent to another one.
+/// Fly's tokens go to the API that Fly's variables name; else, for want of any
+/// other token, to one on this machine.
 pub fn access(
     flags: (Option<&str>, Option<&str>),
     vars: &BTreeMap<String, String>,
     file: &ConfigFile,
 ) -> Access {
-    let (flag_api, flag_token) = flags;
+    let (flag_api, flag_token) = (flags.0.map(str::to_owned), flags.1.map(str::to_owned));
     let first = |names: &[&str]| {
         names.iter().filter_map(|name| vars.get(*name)).find(|value| !value.is_empty()).cloned()
     };
     let file_api = file.api.as_deref().unwrap_or(DEFAULT_API);
-    let api = flag_api
-        .map(str::to_owned)
-        .or_else(|| first(&["UPDRAFT_API", "FLY_FLAPS_BASE_URL", "FLY_API_HOSTNAME"]))
-        .unwrap_or_else(|| file_api.to_owned());
-    let file_token = file.token.clone().filter(|_| same_place(&api, file_api));
+    let ours = flag_api.or_else(|| first(&["UPDRAFT_API"]));
+    let flys = match ours {
+        None => first(&["FLY_FLAPS_BASE_URL", "FLY_API_HOSTNAME"]),
+        Some(_) => None,
+    };
+    let by_fly = flys.is_some();
+    let api = ours.or(flys).unwrap_or_else(|| file_api.to_owned());
+    let fly_token = |may: bool| first(&["FLY_ACCESS_TOKEN", "FLY_API_TOKEN"]).filter(|_| may);
     let token = flag_token
-        .map(str::to_owned)
-        .or_else(|| first(&["UPDRAFT_TOKEN", "FLY_ACCESS_TOKEN", "FLY_API_TOKEN"]))
-        .or(file_token);
+        .or_else(|| first(&["UPDRAFT_TOKEN"]))
+        .or_else(|| fly_token(by_fly))
+        .or_else(|| file.token.clone().filter(|_| same_place(&api, file_api)))
+        .or_else(|| fly_token(is_here(&api)));
     Access { api, token }
+}
+
+/// The URL is one of this machine's loopback interface.
+fn is_here(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    if let Some(v6) = host.strip_prefix('[') {
+        return v6.split(']').next() == Some("::1");
+    }
+    let name = host.split(':').next().unwrap_or_default();
+    let address = name.parse::<std::net::Ipv4Addr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn same_place(a: &str, b: &str) -> bool {
@@ -201,6 +221,46 @@ mod tests {
                 &file,
                 "http://u:1",
                 "u",
+            ),
+            (
+                "fly's cloud token does not hide the file's",
+                (None, None),
+                &[("FLY_API_TOKEN", "cloud")],
+                &file,
+                "http://f:1",
+                "file",
+            ),
+            (
+                "fly's cloud token is not for another's API",
+                (None, None),
+                &[("FLY_API_TOKEN", "cloud"), ("UPDRAFT_API", "https://u.example")],
+                &none,
+                "https://u.example",
+                "-",
+            ),
+            (
+                "a flag's address is not fly's",
+                (Some("https://127.0.0.1@x.example/"), None),
+                &[("FLY_ACCESS_TOKEN", "cloud"), ("FLY_FLAPS_BASE_URL", "http://b:1")],
+                &none,
+                "https://127.0.0.1@x.example/",
+                "-",
+            ),
+            (
+                "for want of another one on this machine",
+                (None, None),
+                &[("FLY_API_TOKEN", "cloud")],
+                &none,
+                DEFAULT_API,
+                "cloud",
+            ),
+            (
+                "this machine's IPv6",
+                (Some("http://[::1]:1"), None),
+                &[("FLY_API_TOKEN", "cloud")],
+                &none,
+                "http://[::1]:1",
+                "cloud",
             ),
             (
                 "flags before all",

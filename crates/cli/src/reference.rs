@@ -24,7 +24,11 @@ pub fn markdown(root: &Command) -> String {
          By precedence: the flags `--api` and `-t`; `UPDRAFT_API` and `UPDRAFT_TOKEN`; \
          `FLY_FLAPS_BASE_URL` or `FLY_API_HOSTNAME`, and `FLY_ACCESS_TOKEN` or `FLY_API_TOKEN`; \
          the file `config.toml` in `$UPDRAFT_CONFIG_DIR` or `~/.updraft`, which `updraft up` \
-         writes; `http://127.0.0.1:4280`. The file's token is sent to the file's API only.\n\n\
+         writes; `http://127.0.0.1:4280`. The file's token is sent to the file's API only. \
+         A token in `FLY_ACCESS_TOKEN` or `FLY_API_TOKEN` may be one for Fly's cloud: it has \
+         that rank only if the address came from `FLY_FLAPS_BASE_URL` or `FLY_API_HOSTNAME`; \
+         else it is used for want of any other token, and only with an API on this machine's \
+         loopback.\n\n\
          ## Differences from flyctl\n\n\
          - In `machine run IMAGE COMMAND...` flags stand before the command; what follows its \
          first word belongs to it.\n\

@@ -49,7 +49,7 @@ pub(super) async fn run(args: LogsArgs, cx: &mut Context<'_>) -> Result<()> {
         (machine, _) => machine,
     };
     let (region, tail, follow) = (args.region, Some(args.tail), !args.no_tail);
-    let mut query = LogQuery { instance, region, after: None, tail, follow };
+    let mut query = LogQuery { instance, region, tail, follow, ..LogQuery::default() };
     let attempt = || format!("read the logs of app {app}");
     // The first try fails at once: an unknown app does not come by waiting.
     let mut lines = client.logs(&app, &query).await.doing(attempt)?;
@@ -106,19 +106,62 @@ async fn again(
     Err(CliError::new(Exit::Unreachable, format!("Cannot read the logs of app {app}")))
 }
 
-/// `<RFC3339> app[<machine>] <region> [info]<message>` (K023). The message is
-/// the machine's: control characters other than tab and colours are shown, not
-/// obeyed.
+/// `<RFC3339> app[<machine>] <region> [info]<message>` (K023).
 fn line(entry: &LogEntry) -> String {
     let LogEntry { provider, instance, region, level, .. } = entry;
     let when = moment(entry.timestamp / 1_000_000);
-    let message: String = entry.message.chars().flat_map(shown).collect();
-    format!("{when} {provider}[{instance}] {region} [{level}]{message}")
+    format!("{when} {provider}[{instance}] {region} [{level}]{}", shown(&entry.message))
 }
 
-fn shown(c: char) -> impl Iterator<Item = char> {
-    // Escape stays, so that colours do; it cannot end our line.
-    let keep = !c.is_control() || matches!(c, '\t' | '\x1b');
-    let escaped = (!keep).then(|| c.escape_default()).into_iter().flatten();
-    keep.then_some(c).into_iter().chain(escaped)
+/// A message, which is the machine's, for a terminal: tabs and colours are
+/// obeyed, every other control character is only shown. An escape sequence may
+/// change the title, write to the clipboard or have the terminal type.
+fn shown(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(c) = rest.chars().next() {
+        let length = match colour(rest) {
+            Some(length) => {
+                text.push_str(&rest[..length]);
+                length
+            }
+            None if c == '\t' || !c.is_control() => {
+                text.push(c);
+                c.len_utf8()
+            }
+            None => {
+                text.extend(c.escape_default());
+                c.len_utf8()
+            }
+        };
+        rest = &rest[length..];
+    }
+    text
+}
+
+/// Length of the `ESC [ … m` that a text begins with, if it does.
+fn colour(text: &str) -> Option<usize> {
+    let numbers = text.strip_prefix("\x1b[")?;
+    let after = numbers.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+    after.starts_with('m').then(|| text.len() - after.len() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_colours_and_tabs_are_obeyed() {
+        for (message, wanted) in [
+            ("plain ü\ttext", "plain ü\ttext"),
+            ("\x1b[1;31mred\x1b[0m \x1b[m", "\x1b[1;31mred\x1b[0m \x1b[m"),
+            ("\x1b]52;c;aGk=\x07", "\\u{1b}]52;c;aGk=\\u{7}"),
+            ("\x1b[2J\x1b[6n", "\\u{1b}[2J\\u{1b}[6n"),
+            ("\x1b[?1049hm", "\\u{1b}[?1049hm"),
+            ("\x1b\x1b[1m\x1b[1", "\\u{1b}\x1b[1m\\u{1b}[1"),
+            ("a\rb\u{9b}31m", "a\\rb\\u{9b}31m"),
+        ] {
+            assert_eq!(shown(message), wanted);
+        }
+    }
 }

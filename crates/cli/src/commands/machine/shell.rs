@@ -1,7 +1,7 @@
 //! `updraft machine run --shell`: a temporary machine with a shell in it.
 //!
-//! Whatever happens after the machine was made, it is destroyed: at the end of
-//! the shell, after an error, after Ctrl-C or SIGTERM.
+//! Whatever happens once the machine was asked for, it is destroyed: at the end
+//! of the shell, after an error, after Ctrl-C, SIGTERM or a lost terminal.
 
 use super::run::{RunArgs, app, config};
 use crate::commands::apps::create::make;
@@ -12,7 +12,7 @@ use crate::session::{Attach, NOT_RUN, attach};
 use crate::terminal;
 use crate::wait::until;
 use client::{Client, Destroy, WaitQuery};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use wire::machines::{Init, LaunchMachine, MachineConfig, Restart};
 use wire::worker::ExecStart;
 
@@ -45,12 +45,22 @@ pub(super) async fn run(mut args: RunArgs, cx: &mut Context<'_>) -> Result<u8> {
         region: args.common.region.clone(),
         ..LaunchMachine::default()
     };
+    // From here on a signal must not end the process: it would leave the machine.
+    let mut told = Told::listen()?;
     let spinner = cx.ui().spinner("Preparing the image");
-    let made = client.create_machine(&name, &ask).await;
+    let (made, end) = whole(client.create_machine(&name, &ask), told.next()).await;
     drop(spinner);
     let id = made.doing(|| format!("create a machine in app {name}"))?.id;
-    cx.ui().status(&format!("Machine {id} is temporary and gone when the shell ends"));
-    let outcome = until_told(converse(&args, cx, (&client, &name, &id), start)).await;
+    let outcome = match end {
+        Some(end) => Err(end),
+        None => {
+            cx.ui().status(&format!("Machine {id} is temporary and gone when the shell ends"));
+            tokio::select! {
+                outcome = converse(&args, cx, (&client, &name, &id), start) => outcome,
+                end = told.next() => Err(end),
+            }
+        }
+    };
     let gone = client.destroy_machine(&name, &id, Destroy::Force).await;
     match gone {
         Err(err) if !err.is_not_found() => {
@@ -95,17 +105,44 @@ async fn converse(
     })
 }
 
-/// Runs it until SIGINT or SIGTERM, so that the machine can still be destroyed.
-async fn until_told(work: impl Future<Output = Result<u8>>) -> Result<u8> {
-    let on = |kind| signal(kind).doing(|| "listen for signals".to_owned());
-    let (mut int, mut term) = match (on(SignalKind::interrupt()), on(SignalKind::terminate())) {
-        (Ok(int), Ok(term)) => (int, term),
-        (Err(err), _) | (_, Err(err)) => return Err(err),
-    };
+/// Waits for `work` whatever happens, since half of it cannot be undone; says
+/// also whether `told` came meanwhile.
+async fn whole<T, E>(
+    work: impl Future<Output = T>,
+    told: impl Future<Output = E>,
+) -> (T, Option<E>) {
+    let mut work = std::pin::pin!(work);
     tokio::select! {
-        outcome = work => outcome,
-        _ = int.recv() => Err(CliError::failed("Interrupted")),
-        _ = term.recv() => Err(CliError::failed("Ended by SIGTERM")),
+        biased;
+        done = work.as_mut() => (done, None),
+        end = told => (work.await, Some(end)),
+    }
+}
+
+/// The signals that end the shell, of which none ends the process any more.
+struct Told {
+    int: Signal,
+    term: Signal,
+    hangup: Signal,
+}
+
+impl Told {
+    fn listen() -> Result<Self> {
+        let on = |kind| signal(kind).doing(|| "listen for signals".to_owned());
+        Ok(Self {
+            int: on(SignalKind::interrupt())?,
+            term: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    /// Ends with the next of them.
+    async fn next(&mut self) -> CliError {
+        tokio::select! {
+            _ = self.int.recv() => CliError::failed("Interrupted"),
+            _ = self.term.recv() => CliError::failed("Ended by SIGTERM"),
+            _ = self.hangup.recv() => CliError::failed("The terminal has gone"),
+        }
     }
 }
 
@@ -134,4 +171,24 @@ async fn own_app(client: &Client, org: Option<&str>) -> Result<String> {
 fn terminal_env(cx: &Context<'_>) -> Vec<(String, String)> {
     let term = cx.env.vars.get("TERM").cloned().unwrap_or_else(|| "xterm".to_owned());
     vec![("TERM".to_owned(), term)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::Notify;
+
+    #[tokio::test]
+    async fn a_create_is_waited_for_also_when_told_to_end() {
+        let gate = Notify::new();
+        let create = async {
+            gate.notified().await;
+            "machine"
+        };
+        // Were the create dropped now, its machine would stay.
+        let told = async { gate.notify_one() };
+        assert_eq!(whole(create, told).await, ("machine", Some(())));
+        let never = std::future::pending::<()>();
+        assert_eq!(whole(async { 1 }, never).await, (1, None));
+    }
 }
