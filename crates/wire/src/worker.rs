@@ -108,12 +108,16 @@ pub struct ExecStart {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// `user[:group]`; `None` is root.
+    #[serde(default)]
     pub user: Option<String>,
     /// Added to the environment.
+    #[serde(default)]
     pub env: Vec<(String, String)>,
     /// Give it a terminal of this size.
+    #[serde(default)]
     pub tty: Option<TermSize>,
     /// Milliseconds until it is killed.
+    #[serde(default)]
     pub timeout_ms: Option<u64>,
 }
 

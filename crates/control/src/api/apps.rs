@@ -61,6 +61,10 @@ async fn earlier(
         None => None,
     };
     match (taken, made) {
+        // It would answer that there is an app, which every other call denies.
+        (Some(app), _) if app.record.deleting => {
+            Err(ApiError::name_taken(&format!("app {name} is still being deleted")))
+        }
         (Some(app), Some(made)) if made.record == name.as_str() => Ok(Some(app.record)),
         (_, Some(made)) if made.record != name.as_str() => {
             let why = format!("idempotency_key: was used to create the app {:?}", made.record);
@@ -150,6 +154,7 @@ impl Api {
                 internal_numeric_id: org.number,
             },
             network: app.network,
+            network_cidr: Some(network_cidr(app.network_number)),
             internal_numeric_id: app.number,
             machine_count,
             volume_count: 0,
@@ -159,6 +164,14 @@ impl Api {
             name: app.name,
         }
     }
+}
+
+/// The 6PN prefix of a network (N001), as in `model::address`.
+fn network_cidr(number: u32) -> String {
+    let [a, b, c, d] = number.to_be_bytes();
+    let half = |high, low| u16::from_be_bytes([high, low]);
+    let first = std::net::Ipv6Addr::new(0xfdaa, half(a, b), half(c, d), 0, 0, 0, 0, 0);
+    format!("{first}/48")
 }
 
 pub(super) async fn list(State(api): State<Api>, query: Params) -> Result<Json<AppList>, ApiError> {

@@ -2,6 +2,7 @@
 
 use super::query::Params;
 use super::{Api, ApiError};
+use crate::records::{self, AppRecord, OwnedRecord, Stored};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -12,7 +13,6 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::convert::Infallible;
-use crate::records::{self, AppRecord, OwnedRecord, Stored};
 use wire::logs::{LogEntry, LogQuery};
 
 /// Lines to begin with when nothing else is asked for.
@@ -59,7 +59,7 @@ impl Api {
         mut query: LogQuery,
     ) -> Result<BoxStream<'static, LogEntry>, ApiError> {
         let record = self.app(app).await?.record;
-        query.since_ms = record.created_ms;
+        query.since_ms = self.first_machine(&record).await?;
         let app = record.name;
         if let Some(machine) = query.instance.take() {
             query.instance = Some(self.find(&app, &machine).await?.id);

@@ -3,11 +3,13 @@
 use super::body::JsonBody;
 use super::query::Params;
 use super::{Api, ApiError, create};
+use crate::records::{self, NameRecord, OwnedRecord, Stored};
 use crate::rules;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue};
 use model::life::State as Life;
+use std::collections::HashSet;
 use wire::machines::{Done, LaunchMachine, Machine, MachineEvent, MachineVersion, Process};
 use wire::worker::{MachineFilter, UpdateMachine};
 
@@ -57,10 +59,7 @@ pub(super) async fn list(
         summary: query.flag("summary")?,
     };
     let mut machines = api.machines_of(&app.name, filter).await?;
-    // Hosts remember machines by the name of their app, which may have had
-    // another app before.
-    let since = rt::clock::rfc3339(app.created_ms);
-    machines.retain(|machine| machine.created_at >= since);
+    api.keep_own(&app.name, &mut machines).await?;
     Ok(Json(machines))
 }
 
@@ -81,6 +80,27 @@ impl Api {
             machines.sort_by(|a, b| a.created_at.cmp(&b.created_at));
         }
         Ok(machines)
+    }
+
+    /// Removes what hosts remember of an earlier app of the same name: machines
+    /// that the store does not know as this app's. Not by age, since clocks are
+    /// set back now and then.
+    async fn keep_own(&self, app: &str, machines: &mut Vec<Machine>) -> Result<(), ApiError> {
+        let named: Vec<Stored<NameRecord>> =
+            records::list(self.store(), &records::names_of(app)).await?;
+        let mut own: HashSet<String> = named.into_iter().map(|named| named.record.id).collect();
+        let mut gone = Vec::new();
+        // Machines that are going or gone have no name any more.
+        for machine in machines.iter().filter(|machine| !own.contains(&machine.id)) {
+            let key = records::machine_key(&machine.id);
+            let owned: Option<Stored<OwnedRecord>> = records::get(self.store(), &key).await?;
+            if owned.is_some_and(|owned| owned.record.app == app) {
+                gone.push(machine.id.clone());
+            }
+        }
+        own.extend(gone);
+        machines.retain(|machine| own.contains(&machine.id));
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::world::{at, error, world};
 use reqwest::Method;
 use serde_json::{Value, json};
+use wire::worker::HostError;
 
 #[tokio::test]
 async fn an_app_from_its_creation_to_its_end() {
@@ -14,6 +15,7 @@ async fn an_app_from_its_creation_to_its_end() {
     assert_eq!(code, 200);
     let expected = json!({
         "id": "web", "name": "web", "status": "pending", "network": "default",
+        "network_cidr": "fdaa:0:1::/48",
         "organization": { "name": "Personal", "slug": "personal", "internal_numeric_id": 1 },
         "internal_numeric_id": 1, "machine_count": 0, "volume_count": 0, "app_role": "",
         "cname_target": "web.localhost", "hostname": "web.localhost:8080",
@@ -74,8 +76,15 @@ async fn a_repeated_create_with_the_same_key_is_one_app() {
     let other = w.post("/v1/apps", ask("other")).await;
     let why = "idempotency_key: was used to create the app \"web\"";
     assert_eq!(error(&other), (422, why));
+    // An app that is going is no answer: every other call denies it.
+    w.machine(json!({})).await;
+    *w.host.stuck.lock().unwrap() = Some(HostError::Internal("stuck".into()));
+    assert_eq!(w.delete("/v1/apps/web?force=true").await.0, 202);
+    let going = w.post("/v1/apps", ask("web")).await;
+    let why = "Validation failed: Name has already been taken: app web is still being deleted";
+    assert_eq!(error(&going), (422, why));
+    w.api.reconcile().await;
     // Once the app is gone, so is its key.
-    w.delete("/v1/apps/web").await;
     assert_eq!(w.post("/v1/apps", ask("other")).await.0, 201);
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct FakeHost {
     pub(crate) refuse: Mutex<Option<HostError>>,
     /// What resolving an image fails with.
     pub(crate) registry: Mutex<Option<HostError>>,
+    /// What the next destroy fails with.
+    pub(crate) stuck: Mutex<Option<HostError>>,
     /// What was asked of the last stop.
     pub(crate) last_stop: Mutex<Option<Stop>>,
     pub(crate) last_signal: Mutex<Option<i32>>,
@@ -66,6 +68,7 @@ impl FakeHost {
             logs: Mutex::default(),
             refuse: Mutex::default(),
             registry: Mutex::default(),
+            stuck: Mutex::default(),
             last_stop: Mutex::default(),
             last_signal: Mutex::default(),
         }
@@ -205,6 +208,7 @@ impl Host for FakeHost {
             checks: vec![],
             nonce: None,
             host_status: "ok".into(),
+            host_features: vec![],
             cordoned: ask.cordoned,
             isolation: Some("tcg".into()),
             private_ipv4: None,
@@ -291,6 +295,8 @@ impl Host for FakeHost {
     }
 
     async fn destroy(&self, id: &str, force: bool) -> Result<(), HostError> {
+        let stuck = lock(&self.stuck).take();
+        stuck.map_or(Ok(()), Err)?;
         self.happen(id, &[Event::Destroy { force }, Event::Gone])
     }
 

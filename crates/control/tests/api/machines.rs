@@ -102,9 +102,46 @@ async fn images_that_cannot_be_had() {
     };
     let unknown = create("other").await;
     assert_eq!(error(&unknown), (400, "config.image: resolve \"other\": no image other"));
-    *w.host.registry.lock().unwrap() = Some(HostError::Timeout("no answer".into()));
-    let away = create("nginx").await;
-    assert_eq!(error(&away), (502, "config.image: resolve \"nginx\": no answer"));
+    // A registry that knows no such image, or not for us: asking again is no use.
+    for refused in [HostError::NotFound("none".into()), HostError::Invalid("none".into())] {
+        *w.host.registry.lock().unwrap() = Some(refused);
+        let unknown = create("nginx").await;
+        assert_eq!(error(&unknown), (400, "config.image: resolve \"nginx\": none"));
+    }
+    // One that cannot be asked may be there later.
+    for away in [HostError::Timeout("no answer".into()), HostError::Internal("no answer".into())] {
+        *w.host.registry.lock().unwrap() = Some(away);
+        let away = create("nginx").await;
+        assert_eq!(error(&away), (502, "config.image: resolve \"nginx\": no answer"));
+    }
+    let names = w.get("/v1/apps/web").await.1["machine_count"].clone();
+    assert_eq!(names, json!(0), "nothing is claimed");
+}
+
+#[tokio::test]
+async fn machines_are_listed_by_owner_and_not_by_age() {
+    let w = world().await;
+    w.app().await;
+    let former = w.machine(json!({ "name": "former" })).await;
+    assert_eq!(w.delete("/v1/apps/web?force=true").await.0, 202);
+    w.clock.advance(std::time::Duration::from_secs(3600));
+    w.app().await;
+    // The fake host's clock is behind: the machine seems older than its app.
+    let own = w.machine(json!({ "name": "own" })).await;
+    w.machine(json!({ "name": "gone" })).await;
+    let list = async |query: &str| {
+        let (code, list) = w.get(&format!("/v1/apps/web/machines{query}")).await;
+        assert_eq!(code, 200, "{list}");
+        let names = list.as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(list("").await, "own gone");
+    let gone = "/v1/apps/web/machines/gone?force=true";
+    assert_eq!(w.delete(gone).await.0, 200);
+    assert_eq!(list("").await, "own");
+    assert_eq!(list("?include_deleted=true").await, "own gone");
+    assert_eq!(w.get(&at(&former, "")).await.0, 404);
+    assert_eq!(w.get(&at(&own, "")).await.1["host_features"], json!([]));
 }
 
 #[tokio::test]

@@ -62,6 +62,9 @@ pub struct App {
     pub organization: Organization,
     /// 6PN network.
     pub network: String,
+    /// Prefix of the addresses in that network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_cidr: Option<String>,
     /// Number, unique on this platform.
     pub internal_numeric_id: i32,
     /// Machines that are not destroyed.

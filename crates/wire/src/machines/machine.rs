@@ -44,6 +44,9 @@ pub struct Machine {
     pub nonce: Option<String>,
     /// `ok`, `unknown` or `unreachable`.
     pub host_status: String,
+    /// What its host can do that others cannot; nothing so far.
+    #[serde(default)]
+    pub host_features: Vec<String>,
     /// Not routed to.
     #[serde(default)]
     pub cordoned: bool,

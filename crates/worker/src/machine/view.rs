@@ -101,6 +101,7 @@ impl View {
             checks: Vec::new(),
             nonce: None,
             host_status: "ok".into(),
+            host_features: Vec::new(),
             cordoned: record.cordoned,
             isolation: Some(isolation.into()),
             private_ipv4: self.addresses.map(|a| a.ipv4.to_string()),
