@@ -123,11 +123,11 @@ impl Silence {
         Self { limit, timer: None, counting: false }
     }
 
-    fn broken(&mut self) {
+    pub(crate) fn broken(&mut self) {
         self.counting = false;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         if !self.counting {

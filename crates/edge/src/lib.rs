@@ -40,10 +40,12 @@
 mod autostop;
 mod balance;
 mod body;
+mod client_io;
 mod config;
 mod core;
 mod drain;
 mod errors;
+mod follow;
 mod headers;
 mod hold;
 mod listen;
@@ -69,8 +71,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use table::{Cell, Keeper};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::Receiver;
-use wire::routes::{RouteChange, RouteSnapshot};
 
 /// Why the edge cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +141,7 @@ impl Edge {
             cores.push(give);
             ends.push(end);
         }
-        follow(&shared, keeper).await;
+        follow::follow(&shared, keeper).await;
         tasks.spawn_until_stop(autostop::watch(shared.clone()));
         let addrs = listeners.iter().map(|(_, addr, _)| *addr).collect();
         for (listener, _, ports) in listeners {
@@ -196,73 +196,4 @@ async fn bind(config: &EdgeConfig) -> Result<Vec<Bound>, StartError> {
         bound.push((socket, addr, ports.into()));
     }
     Ok(bound)
-}
-
-type Subscription = (RouteSnapshot, Receiver<(u64, RouteChange)>);
-
-/// Takes the first snapshot, and goes on following in a task.
-async fn follow(shared: &Arc<Shared>, mut keeper: Keeper) {
-    let first = shared.workers.subscribe().await;
-    let changes = take(shared, &mut keeper, first);
-    let shared = shared.clone();
-    shared.tasks.clone().spawn_until_stop(async move {
-        let mut changes = changes;
-        let mut backoff = resubscribe_pauses();
-        let rng = rt::Rng::from_os();
-        loop {
-            if follow_on(&shared, &mut keeper, changes).await {
-                backoff = resubscribe_pauses();
-            }
-            tokio::time::sleep(backoff.pause(&rng)).await;
-            let again = shared.workers.subscribe().await;
-            changes = take(&shared, &mut keeper, again);
-        }
-    });
-}
-
-fn resubscribe_pauses() -> rt::Backoff {
-    use std::time::Duration;
-    rt::Backoff::new(Duration::from_millis(5), Duration::from_secs(2))
-}
-
-type Changes = (u64, Receiver<(u64, RouteChange)>);
-
-fn take(shared: &Arc<Shared>, keeper: &mut Keeper, (snapshot, changes): Subscription) -> Changes {
-    let generation = snapshot.generation;
-    snapshot.routes.iter().for_each(|route| autostop::warn_of_no_return(shared, route));
-    keeper.replace(snapshot);
-    keeper.take_stopping().into_iter().for_each(|machine| drain::begin(shared, machine));
-    (generation, changes)
-}
-
-/// Applies changes until there is a gap or the end. Says whether there were any.
-async fn follow_on(shared: &Arc<Shared>, keeper: &mut Keeper, (start, mut from): Changes) -> bool {
-    let mut generation = start;
-    while let Some(mut next) = Some(from.recv().await).flatten() {
-        // What has piled up is shown to the cores at once.
-        loop {
-            let (number, change) = next;
-            if number > generation + 1 {
-                tracing::warn!(number, generation, "gap in the hosts' route changes");
-                keeper.publish();
-                return generation > start;
-            }
-            if number == generation + 1 {
-                generation = number;
-                if let RouteChange::Upsert(route) = &change
-                    && keeper.is_new_config(route)
-                {
-                    autostop::warn_of_no_return(shared, route);
-                }
-                keeper.apply(change);
-            }
-            match from.try_recv() {
-                Ok(more) => next = more,
-                Err(_) => break,
-            }
-        }
-        keeper.publish();
-        keeper.take_stopping().into_iter().for_each(|machine| drain::begin(shared, machine));
-    }
-    generation > start
 }

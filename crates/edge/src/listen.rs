@@ -3,6 +3,7 @@
 //! One acceptor hands connections out in turn: against `SO_REUSEPORT` this
 //! keeps the cores evenly busy with few connections (p99 a third, measured).
 
+use crate::client_io::ClientIo;
 use crate::core::{Core, Shared};
 use crate::proxy::{Client, serve};
 use crate::table::View;
@@ -95,11 +96,13 @@ async fn connection(core: Arc<Core>, group: rt::Tasks, stream: StdStream, client
     let _counted = Counted(core.shared.clone());
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let builder = protocol(&core.shared, group.clone());
+    let idle = core.shared.config.idle_timeout;
     let service = service_fn(move |request| {
         let answer = serve(core.clone(), client.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let conn = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let io = TokioIo::new(ClientIo::new(stream, idle));
+    let conn = builder.serve_connection_with_upgrades(io, service);
     let mut conn = std::pin::pin!(conn);
     let ended = tokio::select! {
         biased;

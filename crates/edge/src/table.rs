@@ -400,7 +400,7 @@ pub(crate) mod tests {
         new_app(name, &Metrics::new(&mut Registry::default(), &Arc::new(Cell::new())))
     }
 
-    fn keeper(ports: &[u16]) -> Keeper {
+    pub(crate) fn keeper(ports: &[u16]) -> Keeper {
         let cell = Arc::new(Cell::new());
         let metrics = Metrics::new(&mut Registry::default(), &cell);
         Keeper::new(cell, metrics, "local".into(), ports.into())

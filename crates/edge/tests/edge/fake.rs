@@ -34,6 +34,8 @@ pub(crate) enum OnWake {
     Deaf,
     /// Refused.
     Refuse(WakeRefused),
+    /// Somebody stops it on its way up, so this fails; the next is `Up`.
+    Stopped,
     /// Up, once told.
     Gated(Arc<Notify>),
 }
@@ -178,6 +180,15 @@ impl Workers for Hosts {
         match what {
             OnWake::Refuse(why) => return Err(why),
             OnWake::Deaf => self.set(machine, RouteState::Started, false),
+            OnWake::Stopped => {
+                self.on_wake(machine, OnWake::Up);
+                self.set(machine, RouteState::Starting, false);
+                self.set(machine, RouteState::Stopping, false);
+                // The edge has seen it.
+                self.drained_of(1).await;
+                self.set(machine, RouteState::Asleep, false);
+                return Err(WakeRefused::Failed("stopped before it was started".into()));
+            }
             OnWake::Up => self.bring_up(machine).await,
             OnWake::Gated(gate) => {
                 gate.notified().await;

@@ -410,6 +410,18 @@ async fn a_request_outlasts_any_number_of_stops() {
 }
 
 #[tokio::test]
+async fn a_machine_that_is_stopped_on_its_way_up_is_woken_again() {
+    let world = World::new(config()).await;
+    let _app = world.machine("m1", |_| {}).await;
+    world.hosts.on_wake("m1", OnWake::Stopped);
+    let answers = join_all((0..5).map(|_| world.get("/"))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    // A core whose table trails may ask once more, and hears that it runs.
+    assert!((2..=3).contains(&world.hosts.calls().len()), "{:?}", world.hosts.calls());
+    world.end().await;
+}
+
+#[tokio::test]
 async fn another_machine_takes_what_one_refuses() {
     let world = World::new(config()).await;
     let _dead = world.machine("dead", |_| {}).await;
@@ -462,6 +474,27 @@ async fn big_answers_stream() {
     }
     assert_eq!(n, 64 * MIB);
     drop(client);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_its_place() {
+    let config = edge::EdgeConfig { idle_timeout: Duration::from_millis(300), ..config() };
+    let world = World::new(config).await;
+    let app = world
+        .machine("m1", |s| {
+            s["concurrency"] = serde_json::json!({"type": "requests", "hard_limit": 1});
+        })
+        .await;
+    world.hosts.bring_up("m1").await;
+    let mut deaf = TcpStream::connect(world.edge).await.unwrap();
+    deaf.write_all(b"GET /big HTTP/1.1\r\nhost: web.localhost\r\n\r\n").await.unwrap();
+    while app.requests.load(SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let answer = world.get("/").await;
+    assert_eq!((answer.status, &*answer.text), (200, "hello from m1"));
+    drop(deaf);
     world.end().await;
 }
 
