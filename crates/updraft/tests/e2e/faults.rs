@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("an_app_that_floods_its_log_is_cut", flood),
     ("an_app_that_never_listens_is_a_504_and_down_leaves_nothing", silent),
     ("a_killed_vm_is_noted_and_restarted", killed),
+    ("a_full_disk_loses_nothing_that_was_acknowledged", full_disk),
 ];
 
 fn refused(platform: &Platform, path: &str, body: Value, status: u16, word: &str) -> Outcome {
@@ -201,10 +202,7 @@ fn flood(cx: &Context) -> Outcome {
 }
 
 fn silent(cx: &Context) -> Outcome {
-    let platform = cx.own(
-        "silent",
-        &["--wake-timeout", "4s"],
-    )?;
+    let platform = cx.own("silent", &["--wake-timeout", "4s"])?;
     let app = platform.app("silent")?;
     let id = app.run(
         "one",
@@ -240,15 +238,64 @@ fn killed(cx: &Context) -> Outcome {
     let id = app.run("two", json!({"restart": {"policy": "always"}}))?;
     let boot = || app.exec(&id, &["cat", "/proc/sys/kernel/random/boot_id"]);
     let before = boot()?.1;
+    let started = app.event(&id, "start")?["id"].as_str().context("an id")?.to_owned();
     let pid = sh(&format!("pgrep -f '^[^ ]*qemu-system.*updraft-{id}-'"))?;
     sh(&format!("kill -9 {}", pid.trim()))?;
-    // The log tells of the restart as it happens; then `started` is the new boot.
-    while app.event(&id, "exit").is_err() {
-        std::thread::yield_now();
-    }
-    app.wait(&id, "started")?;
+    // Only what is newer than the former start counts.
+    app.get(&id, &format!("/wait?state=started&timeout=60&from_event_id={started}"))?;
     ensure!(boot()?.1 != before, "another boot");
     let exit = exit_of(&app, &id)?;
     ensure!(exit["restarting"] == true, "{exit}");
     Ok(())
+}
+
+/// A file system of its own, gone with the value.
+struct Tmpfs(std::path::PathBuf);
+
+impl Tmpfs {
+    fn mount(path: std::path::PathBuf, size: &str) -> Result<Self> {
+        std::fs::create_dir_all(&path)?;
+        sh(&format!("mount -t tmpfs -o size={size} tmpfs {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        if let Err(err) = sh(&format!("umount -l {}", self.0.display())) {
+            eprintln!("{err:#}");
+        }
+    }
+}
+
+fn full_disk(cx: &Context) -> Outcome {
+    let disk = Tmpfs::mount(cx.dir("full"), "96m")?;
+    let platform = cx.own("full/daemon", &[])?;
+    let app = platform.app("full")?;
+    let kept = app.run("kept", json!({}))?;
+    let filler = disk.0.join("filler");
+    // It ends with an error once nothing fits any more: that is what is wanted.
+    let _ = sh(&format!("cat /dev/zero > {}", filler.display()));
+    let body = json!({"name": "late", "config": {"image": "busybox:latest"}});
+    let (status, answer) = platform.call(Method::POST, "/apps/full/machines", Some(body))?;
+    if status.is_success() {
+        // There was room for the record; then the start fails with its reason.
+        let id = answer["id"].as_str().context("an id")?;
+        let (status, answer) =
+            platform.call(Method::GET, &app.path(id, "/wait?state=started"), None)?;
+        ensure!(status.is_client_error(), "nothing starts on a full disk: {status} {answer}");
+        platform.ok(Method::DELETE, &app.path(id, "?force=true"), None)?;
+    } else {
+        ensure!(status.is_server_error() && answer["error"].is_string(), "{status} {answer}");
+    }
+    ensure!(app.state(&kept)? == "started", "what runs goes on");
+    std::fs::remove_file(&filler)?;
+    app.run("after", json!({}))?;
+    ensure!(app.exec(&kept, &["true"])?.0 == 0, "and can be spoken to");
+    platform.kill()?;
+    platform.up()?;
+    ensure!(app.state(&kept)? == "started", "and is known to the next daemon");
+    drop(app);
+    platform.wait_until_empty()?;
+    platform.down()
 }

@@ -13,7 +13,12 @@ use std::time::Duration;
 
 pub(crate) type Outcome = Result<()>;
 
-const UPDRAFT: &str = env!("CARGO_BIN_EXE_updraft");
+/// The program under test: the one just built, or an installed one that the
+/// variable names.
+fn updraft() -> std::ffi::OsString {
+    std::env::var_os("UPDRAFT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_updraft").into())
+}
+
 /// Nothing here takes longer, however busy the machine; a guard, not a measure.
 const GUARD: Duration = Duration::from_secs(120);
 
@@ -128,7 +133,7 @@ impl Platform {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(UPDRAFT);
+        let mut command = Command::new(updraft());
         command.env("UPDRAFT_CONFIG_DIR", self.dir.join("config"));
         command.env("UPDRAFT_DATA_DIR", self.data()).env("NO_COLOR", "1");
         command
