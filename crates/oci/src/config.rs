@@ -24,6 +24,9 @@ pub struct OciConfig {
     pub read_timeout: Duration,
     /// How long one pull may take as a whole.
     pub pull_deadline: Duration,
+    /// How long an image that was asked for is not collected, named or not: so
+    /// long its user has to write down that it needs it.
+    pub grace: Duration,
     /// Tries of one request that bring no new byte.
     pub attempts: u32,
     /// The program that writes SquashFS from a tar, of `squashfs-tools` 4.5 or later.
@@ -41,6 +44,7 @@ impl OciConfig {
             parallel_layers: 4,
             read_timeout: Duration::from_secs(30),
             pull_deadline: Duration::from_secs(30 * 60),
+            grace: Duration::from_secs(10 * 60),
             attempts: 5,
             sqfstar: "sqfstar".into(),
         }

@@ -163,6 +163,7 @@ impl Images for OciImages {
             Asked::Digest(digest) => {
                 let digest = digest.to_string();
                 let known = digest.clone();
+                let _hold = self.inner.holds.hold(&digest);
                 if !self.inner.store(move |store| store.has(&known)).await? {
                     return Err(not_here(reference));
                 }
@@ -205,6 +206,7 @@ impl Images for OciImages {
             reference: digest.into(),
             problem: "it is not of the form sha256:<64 hex digits>".into(),
         })?;
+        let _hold = self.inner.holds.hold(digest);
         let wanted = parsed.clone();
         if let Some(root) = self.inner.store(move |store| store.image(&wanted)).await? {
             return Ok(root);
@@ -266,16 +268,23 @@ impl Images for OciImages {
     }
 
     async fn remove(&self, reference: &str, keep: &BTreeSet<String>) -> Result<bool, ImageError> {
-        let (text, keep) = (reference.to_owned(), keep.clone());
-        self.inner.store(move |store| remove(store, &text, &keep)).await?
+        let (text, mut keep) = (reference.to_owned(), keep.clone());
+        let holds = Arc::clone(&self.inner.holds);
+        let work = move |store: &mut Store| {
+            keep.extend(holds.asked());
+            remove(store, &text, &keep)
+        };
+        self.inner.store(work).await?
     }
 
     async fn collect(&self, keep: &BTreeSet<String>) -> Result<u64, ImageError> {
-        let keep = keep.clone();
+        let mut keep = keep.clone();
+        let holds = Arc::clone(&self.inner.holds);
         // While work is under way its files can't be told from remains.
         let idle = self.inner.gate.try_write().ok();
         let alone = idle.is_some();
         let work = move |store: &mut Store| -> Step<u64> {
+            keep.extend(holds.now());
             let mut freed = store.collect(&keep)?;
             if alone {
                 let sweep = store.sweep().and_then(|n| Ok(n + store.sweep_partial()?));

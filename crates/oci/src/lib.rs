@@ -23,6 +23,8 @@ mod doctor;
 mod fault;
 mod flatten;
 mod flight;
+mod hold;
+mod http;
 mod images;
 mod import;
 mod index;

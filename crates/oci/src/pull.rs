@@ -58,9 +58,7 @@ async fn pull_within(
     let registry = Registry::new(&name, settings, &inner.rng)?;
     let (manifest, image) = registry.manifest(&digest, settings).await?;
     check_counts(&image, settings).map_err(refuse)?;
-    let config_file = Digest::within(&image.config.digest).map_err(refuse)?;
-    let config_file = inner.partial(&config_file);
-    let (config_bytes, config) = registry.config(&image, &config_file, settings).await?;
+    let (config_bytes, config) = registry.config(&image, settings).await?;
     let expected = image.expected(&config).map_err(refuse)?;
     let sizes: Vec<_> = image.layers.iter().map(|layer| layer.size).collect();
     let all = sizes.iter().sum();
@@ -73,12 +71,15 @@ async fn pull_within(
         unpacked: Meter::new(&progress, "unpack", all),
         inner: Arc::clone(&inner),
     });
-    let tars = layers(&pull, expected.clone(), sizes).await?;
+    let tars = layers(&pull, expected.clone(), sizes.clone()).await?;
     let made = Made { digest, manifest, config_bytes, run: config.image_config() };
     inner.finish(made, tars, &progress).await.map_err(refuse)?;
-    for layer in expected.iter().filter_map(|layer| layer.digest.as_ref()) {
-        // What stays is removed by `collect`.
-        let _ = tokio::fs::remove_file(inner.partial(layer)).await;
+    for (layer, size) in expected.iter().zip(sizes) {
+        let Some(digest) = &layer.digest else { continue };
+        // Who has the turn removes it; what stays is removed by `collect`.
+        if let Some(_turn) = inner.turns.free(digest.hex()) {
+            let _ = tokio::fs::remove_file(inner.partial(digest, size)).await;
+        }
     }
     Ok(())
 }
@@ -111,10 +112,17 @@ async fn layers(
 }
 
 impl Pull {
+    /// One at a time per blob, over all pulls. The next finds the whole file
+    /// and only reads it: the first may still be reading, too, as a layer that
+    /// is not compressed is used where it is. A file that is whole is therefore
+    /// never written again, only unlinked.
     async fn layer(&self, expected: &Expected, size: u64) -> Result<Blob, ImageError> {
         let digest = expected.digest.clone();
         let digest = digest.unwrap_or_else(|| expected.diff_id.clone());
-        let partial = self.inner.partial(&digest);
+        // Before the slot: who waits for a slot keeps nobody of this pull from
+        // finishing, so no two pulls wait for each other.
+        let _turn = self.inner.turns.wait(digest.hex()).await;
+        let partial = self.inner.partial(&digest, size);
         let mut fresh = false;
         loop {
             let slot = self.downloads.acquire().await;
@@ -141,7 +149,7 @@ impl Pull {
 }
 
 impl Inner {
-    fn partial(&self, digest: &Digest) -> PathBuf {
-        Store::partial(&self.config.dir, digest).into_std_path_buf()
+    fn partial(&self, digest: &Digest, size: u64) -> PathBuf {
+        Store::partial(&self.config.dir, digest, size).into_std_path_buf()
     }
 }

@@ -100,16 +100,6 @@ impl ImageName {
         Digest::parse(self.0.digest()?)
     }
 
-    /// For the registry client.
-    pub(crate) fn reference(&self) -> &Reference {
-        &self.0
-    }
-
-    /// The same repository at a digest.
-    pub(crate) fn at(&self, digest: &Digest) -> Reference {
-        self.0.clone_with_digest(digest.to_string())
-    }
-
     /// Whether the registry is on this machine, where plain HTTP is fine.
     pub(crate) fn is_loopback(&self) -> bool {
         let registry = self.0.registry();
@@ -117,9 +107,14 @@ impl ImageName {
             Some(rest) => rest.split(']').next().unwrap_or_default(),
             None => registry.split(':').next().unwrap_or_default(),
         };
-        let address = host.parse::<std::net::IpAddr>();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        is_loopback(host)
     }
+}
+
+/// Whether a host, without port, is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// `[::1]:5000` and the rest of the name; the library doesn't know such hosts.

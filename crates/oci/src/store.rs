@@ -5,7 +5,7 @@
 //!  names/<hash>.json     one name and the digest it leads to
 //!  roots/<hex>.squashfs  its root image
 //!  blobs/<hex>           manifests and configs
-//!  partial/<hex>         layers on their way here
+//!  partial/<hex>-<size>  layers on their way here
 //!  tmp/                  work; emptied when the store is opened
 //! ```
 //!
@@ -127,9 +127,10 @@ impl Store {
         self.dir.join("roots").join(format!("{}.squashfs", digest.hex()))
     }
 
-    /// Where a layer on its way is kept.
-    pub(crate) fn partial(dir: &Utf8Path, digest: &Digest) -> Utf8PathBuf {
-        dir.join("partial").join(digest.hex())
+    /// Where a layer on its way is kept. Who promises another size has another
+    /// file, and can't make it wrong for who promises the right one.
+    pub(crate) fn partial(dir: &Utf8Path, digest: &Digest, size: u64) -> Utf8PathBuf {
+        dir.join("partial").join(format!("{}-{size}", digest.hex()))
     }
 
     fn image_file(&self, digest: &Digest) -> Utf8PathBuf {

@@ -6,6 +6,7 @@ use crate::config::OciConfig;
 use crate::digest::Digest;
 use crate::fault::{Result as Step, lost};
 use crate::flatten::flatten;
+use crate::hold::{Holds, Turns};
 use crate::spool::{self, Expected, SharedBudget};
 use crate::store::{Arrival, Store};
 use camino::Utf8PathBuf;
@@ -20,6 +21,9 @@ pub(crate) struct Inner {
     pub(crate) rng: rt::Rng,
     /// Held by all work that makes files, against the one that sweeps them.
     pub(crate) gate: RwLock<()>,
+    pub(crate) holds: Arc<Holds>,
+    /// Whose turn it is to bring a blob; see [`crate::pull`].
+    pub(crate) turns: Turns,
     clock: rt::Clock,
     store: Arc<Mutex<Store>>,
     /// Threads that may compute at once.
@@ -75,6 +79,8 @@ impl Inner {
             .map_err(|err| PortError::new(format!("open the image store {}", config.dir), err))?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         Ok(Self {
+            holds: Holds::new(clock.clone(), config.grace),
+            turns: Turns::default(),
             config,
             clock,
             rng: rt::Rng::from_os(),

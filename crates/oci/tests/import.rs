@@ -134,12 +134,30 @@ async fn names_move_and_data_goes_with_the_last() {
 }
 
 #[tokio::test]
+async fn what_was_just_asked_for_is_not_collected() {
+    let (world, image) = (World::new(), simple());
+    let path = world.layout("l", &image.layout(Some("app:1")));
+    world.images.import(&path, None, quiet()).await.unwrap();
+    let keep = BTreeSet::from([image.digest()]);
+    assert!(world.images.remove("app:1", &keep).await.unwrap());
+    // Nothing names it, and who asks has not written it down yet.
+    let digest = image.digest();
+    let root = world.images.ensure(&digest, &digest, quiet()).await.unwrap();
+    world.clock.advance(std::time::Duration::from_secs(9 * 60));
+    assert_eq!(world.images.collect(&BTreeSet::new()).await.unwrap(), 0);
+    assert!(root.path.exists());
+    world.clock.advance(std::time::Duration::from_secs(60));
+    assert!(world.images.collect(&BTreeSet::new()).await.unwrap() > 0);
+    assert!(!root.path.exists());
+}
+
+#[tokio::test]
 async fn what_a_crash_leaves_is_never_taken_for_an_image() {
     let world = World::new();
     let (image, other) = (simple(), "b".repeat(64));
     let path = world.layout("l", &image.layout(Some("app:1")));
     world.images.import(&path, None, quiet()).await.unwrap();
-    let World { dir, images } = world;
+    let World { dir, images, clock } = world;
     drop(images);
     // A root without its record, a record without its root, half-written files.
     let store = dir.path().join("oci");
@@ -156,7 +174,7 @@ async fn what_a_crash_leaves_is_never_taken_for_an_image() {
     .unwrap();
     let config = || oci::OciConfig::new(camino::Utf8PathBuf::from_path_buf(store.clone()).unwrap());
     let images = oci::OciImages::open(config(), rt::Clock::manual(0)).unwrap();
-    let world = World { dir, images };
+    let world = World { dir, images, clock };
     assert_eq!(world.images.list().await.unwrap().len(), 1);
     assert_eq!(world.files("roots"), [format!("{}.squashfs", image.manifest)]);
     assert_eq!(world.files("images"), [format!("{}.json", image.manifest)]);

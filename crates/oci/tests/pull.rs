@@ -35,6 +35,8 @@ struct Shelf {
     /// when something is in the file.
     cut: Vec<(String, std::path::PathBuf)>,
     ranges: bool,
+    /// Requests whose answer never ends.
+    endless: Vec<&'static str>,
     /// Answers of 503 before anything else.
     busy: u32,
     asked: Vec<String>,
@@ -66,7 +68,16 @@ async fn root(State(shelf): State<Shared>, headers: HeaderMap) -> Response {
     denied(&shelf.lock().unwrap(), &headers).unwrap_or_else(|| "{}".into_response())
 }
 
-async fn token(headers: HeaderMap) -> Response {
+/// Sends until nobody reads any more.
+fn endless(status: StatusCode) -> Response {
+    let chunks = futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 4096]));
+    (status, Body::from_stream(chunks)).into_response()
+}
+
+async fn token(State(shelf): State<Shared>, headers: HeaderMap) -> Response {
+    if shelf.lock().unwrap().endless.contains(&"token") {
+        return endless(StatusCode::OK);
+    }
     match headers.get("authorization").is_some_and(|value| value == BASIC) {
         true => r#"{"token":"t0ken","expires_in":300}"#.into_response(),
         false => (StatusCode::UNAUTHORIZED, "no").into_response(),
@@ -89,6 +100,12 @@ async fn any(
     let range = headers.get("range").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let range = range.to_owned();
     shelf.asked.push(format!("{kind} {range}").trim_end().to_owned());
+    if shelf.endless.contains(&kind.as_str()) {
+        return endless(StatusCode::OK);
+    }
+    if shelf.endless.contains(&"error") {
+        return endless(StatusCode::BAD_REQUEST);
+    }
     let digest = shelf.tags.get(&what).cloned().unwrap_or(what);
     let blob = shelf.blobs.get(digest.trim_start_matches("sha256:")).cloned();
     let Some(blob) = blob.filter(|_| repo == "app") else {
@@ -138,6 +155,7 @@ impl Registry {
             tags: BTreeMap::from([("1".into(), image.manifest.clone())]),
             cut: Vec::new(),
             ranges: true,
+            endless: Vec::new(),
             busy: 0,
             asked: Vec::new(),
             host: host.clone(),
@@ -178,6 +196,11 @@ fn image() -> Image {
     Image::new(&[(gzip(&one), one), (gzip(&two), two)])
 }
 
+/// Where a layer is kept on its way.
+fn partial(world: &World, image: &Image, layer: &str) -> camino::Utf8PathBuf {
+    world.path("oci/partial").join(format!("{layer}-{}", image.blobs[layer].len()))
+}
+
 async fn pulled(world: &World, registry: &Registry, image: &Image) {
     let found = world.images.resolve(&registry.app()).await.unwrap();
     assert_eq!(found.digest, image.digest());
@@ -213,7 +236,7 @@ async fn a_cut_download_goes_on_where_it_broke() {
     let image = image();
     let registry = Registry::new(&image).await;
     let cut = |world: &World| {
-        let file = world.path("oci/partial").join(&image.layers[0]);
+        let file = partial(world, &image, &image.layers[0]);
         (image.layers[0].clone(), file.into_std_path_buf())
     };
     let world = World::new();
@@ -238,7 +261,7 @@ async fn a_download_goes_on_after_a_crash_and_damaged_remains_do_no_harm() {
     for (remains, requests) in [(part, 1), (broken, 2)] {
         let world = World::new();
         let size = remains.len();
-        world.write(&format!("oci/partial/{}", image.layers[0]), &remains);
+        std::fs::write(partial(&world, &image, &image.layers[0]), &remains).unwrap();
         pulled(&world, &registry, &image).await;
         let asked = registry.asked();
         let ranged = format!("blobs bytes={size}-");
@@ -279,14 +302,14 @@ async fn wrong_digests_are_refused_and_leave_nothing() {
         assert!(matches!(error, ImageError::Refused { .. }), "{error:?}");
         let text = rt::chain(&error).replace(&registry.host, "HOST");
         said += &format!("{text}\n");
-        assert!(!world.files("partial").contains(digest));
+        assert!(!world.files("partial").iter().any(|file| file.starts_with(digest)));
         assert!(world.images.list().await.unwrap().is_empty());
     }
     expect![[r#"
-        image HOST/app:1 is refused: a digest is wrong: Invalid digest. Expected sha256:5f9379c54be76f8d37d8327d34a372815a6db43e132feb29d87ae3417d814a48, got sha256:0c94e44edfa41ab6ffabf3463fb691d83e946fc34162a22b577ef854385300b6
+        image HOST/app:1 is refused: digest of the layer is sha256:0c94e44edfa41ab6ffabf3463fb691d83e946fc34162a22b577ef854385300b6, not sha256:5f9379c54be76f8d37d8327d34a372815a6db43e132feb29d87ae3417d814a48 as promised
         image HOST/app:1 is refused: blob sha256:5f9379c54be76f8d37d8327d34a372815a6db43e132feb29d87ae3417d814a48 is longer than the 1582058 bytes promised
-        image HOST/app:1 is refused: a digest is wrong: Invalid digest. Expected sha256:2e7478b3eefa8b99200e6a559ecd00cbfbe1942f8502a1f7dee12a75e4eb6468, got sha256:a0db5f1a664c58b276ecf68d60dab5cffd2f56b1f7614827f1b2f363dd70d28f
-        image HOST/app:1 is refused: a digest is wrong: Invalid digest. Expected sha256:0eeddc664eff7c9cd5b17cfeb0bd80aadeb1d34b56f2f88d8cce1eb130581430, got sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a
+        image HOST/app:1 is refused: digest of the config is sha256:a0db5f1a664c58b276ecf68d60dab5cffd2f56b1f7614827f1b2f363dd70d28f, not sha256:2e7478b3eefa8b99200e6a559ecd00cbfbe1942f8502a1f7dee12a75e4eb6468 as promised
+        image HOST/app:1 is refused: digest of the manifest is sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a, not sha256:0eeddc664eff7c9cd5b17cfeb0bd80aadeb1d34b56f2f88d8cce1eb130581430 as promised
     "#]].assert_eq(&said);
 }
 
@@ -366,4 +389,71 @@ async fn many_callers_share_one_pull_and_each_sees_progress() {
     assert!(seen.iter().all(|seen| *seen.lock().unwrap() > 0));
     // A manifest, a config, two layers: once.
     assert_eq!(registry.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn endless_answers_are_cut_at_their_limits() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    let mut said = String::new();
+    for what in ["manifests", "blobs", "token", "error"] {
+        registry.set(|shelf| {
+            shelf.auth = if what == "token" { Auth::Token } else { Auth::None };
+            shelf.endless = vec![what];
+        });
+        let world = World::new();
+        let (name, digest) = (registry.app(), image.digest());
+        let error = world.images.ensure(&name, &digest, quiet()).await.unwrap_err();
+        said += &format!("{}\n", rt::chain(&error).replace(&registry.host, "HOST"));
+    }
+    expect![[r#"
+        image HOST/app:1 is refused: its manifest exceeds the limit of 4194304 bytes
+        image HOST/app:1 is refused: its config exceeds the limit of 8388608 bytes
+        image HOST/app:1 is refused: the token exceeds the limit of 262144 bytes
+        fetch the manifest of HOST/app:1: the registry answers 400 Bad Request
+    "#]]
+    .assert_eq(&said);
+}
+
+#[tokio::test]
+async fn images_that_share_layers_come_at_once() {
+    let (shared, plain) = (image(), tar(&[("plain", b"as it is")]));
+    let packed = shared.blobs[&shared.layers[0]].clone();
+    let unpacked = {
+        let mut out = Vec::new();
+        let mut packed = flate2::read::GzDecoder::new(&packed[..]);
+        std::io::Read::read_to_end(&mut packed, &mut out).unwrap();
+        out
+    };
+    let images: Vec<_> = (0..6)
+        .map(|n| {
+            let own = tar(&[("app", format!("image {n}").as_bytes())]);
+            Image::new(&[
+                (packed.clone(), unpacked.clone()),
+                (plain.clone(), plain.clone()),
+                (gzip(&own), own),
+            ])
+        })
+        .collect();
+    let registry = Registry::new(&images[0]).await;
+    let world = World::new();
+    let cut = partial(&world, &images[0], &images[0].layers[0]).into_std_path_buf();
+    registry.set(|shelf| {
+        for image in &images {
+            shelf.blobs.extend(image.blobs.clone());
+            shelf.tags.insert(image.manifest.clone(), image.manifest.clone());
+        }
+        shelf.cut = vec![(images[0].layers[0].clone(), cut)];
+    });
+    let calls = images.iter().map(|image| {
+        let name = format!("{}/app:{}", registry.host, image.manifest);
+        let (world, digest) = (&world, image.digest());
+        async move { world.images.ensure(&name, &digest, quiet()).await }
+    });
+    for (n, root) in futures_util::future::join_all(calls).await.into_iter().enumerate() {
+        let root = root.unwrap();
+        assert_eq!(cat(&root.path, "app"), format!("image {n}"));
+        assert_eq!(cat(&root.path, "plain"), "as it is");
+    }
+    assert!(world.files("partial").is_empty(), "{:?}", world.files("partial"));
 }

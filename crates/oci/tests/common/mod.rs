@@ -134,6 +134,7 @@ pub(crate) fn quiet() -> Progress {
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) images: OciImages,
+    pub(crate) clock: rt::Clock,
 }
 
 impl World {
@@ -146,8 +147,9 @@ impl World {
         let mut config =
             OciConfig::new(Utf8PathBuf::from_path_buf(dir.path().join("oci")).unwrap());
         change(&mut config);
-        let images = OciImages::open(config, rt::Clock::manual(7_000_000)).unwrap();
-        Self { dir, images }
+        let clock = rt::Clock::manual(7_000_000);
+        let images = OciImages::open(config, clock.clone()).unwrap();
+        Self { dir, images, clock }
     }
 
     pub(crate) fn path(&self, name: &str) -> Utf8PathBuf {
