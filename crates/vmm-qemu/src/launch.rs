@@ -7,7 +7,9 @@ use crate::jail;
 use crate::process;
 use camino::Utf8Path;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use rustix::thread::UnshareFlags;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -63,8 +65,7 @@ impl Log {
 }
 
 /// Starts the launcher for `spec`. Blocks for a moment; to be called off the
-/// async threads, from one that lives on for a while (the launcher ends with
-/// the thread until it is registered).
+/// async threads.
 pub(crate) fn launch(
     config: &QemuConfig,
     dir: &BootDir,
@@ -121,19 +122,49 @@ fn start(
     )?;
     // Sent before it starts: it never waits for us.
     jail::send(&ours, message, fds)?;
-    let child = Command::new(&config.jail.launcher)
+    let mut command = Command::new(&config.jail.launcher);
+    command
         .arg(jail::SUBCOMMAND)
         .arg(&dir.path)
         .arg(std::process::id().to_string())
         .env_clear()
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::from(log.0.try_clone()?))
-        .stderr(Stdio::from(log.0.try_clone()?))
-        .spawn()?;
+        .stderr(Stdio::from(log.0.try_clone()?));
+    set_socket_timeout(&ours, Timeout::Recv, Some(config.start_deadline))?;
+    let child = spawn_apart(command, &ours)?;
     // Our child stays at least a zombie until it is reaped by handle, so the
     // number is still its own.
-    let handle = process::open(child.id())?;
-    Ok(Launched { pid: child.id(), handle, log })
+    let handle = process::open(child)?;
+    Ok(Launched { pid: child, handle, log })
+}
+
+/// Starts the launcher as the first process of a namespace of its own: it sees
+/// no other process, and whatever it may start ends with it.
+///
+/// The namespace is that of the children of one thread, which no thread can be
+/// started from any more; so it is one made for this. It has to live until the
+/// launcher is registered and has closed its end of `ours`, for until then the
+/// launcher ends with it.
+fn spawn_apart(mut command: Command, ours: &OwnedFd) -> io::Result<u32> {
+    std::thread::scope(|scope| {
+        let starter = std::thread::Builder::new().name("vm-start".into());
+        let started = starter.spawn_scoped(scope, move || {
+            // SAFETY: the descriptor table is not unshared.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID) }?;
+            let child = command.spawn()?;
+            // The copy that the child was given as standard input is all that
+            // is left then. One that hangs is found out by the boot's deadline.
+            drop(command);
+            let mut end = [0_u8];
+            let _ = rustix::io::retry_on_intr(|| {
+                rustix::net::recv(ours, &mut end[..], RecvFlags::empty())
+            });
+            Ok(child.id())
+        })?;
+        let started = started.join();
+        started.unwrap_or_else(|_| Err(io::Error::other("the thread that starts VMs panicked")))
+    })
 }
 
 fn shape(config: &QemuConfig, dir: &BootDir, spec: &BootSpec) -> Shape {

@@ -18,9 +18,12 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// The calling process.
+    /// The calling process, by the number that it has on the host: its own
+    /// namespace may call it otherwise, `/proc` is the host's.
     pub(crate) fn current() -> io::Result<Self> {
-        let pid = std::process::id();
+        let own = fs::read_link("/proc/self")?;
+        let pid = own.to_str().and_then(|name| name.parse().ok());
+        let pid = pid.ok_or_else(|| io::Error::other("/proc/self names no process"))?;
         let stat = stat(pid)?;
         Ok(Self { pid, started: stat.started })
     }
@@ -50,7 +53,13 @@ impl Identity {
     }
 }
 
+/// The parent of the calling process, by its number on the host.
+pub(crate) fn parent() -> io::Result<u32> {
+    Ok(stat(Identity::current()?.pid)?.parent)
+}
+
 struct Stat {
+    parent: u32,
     started: u64,
     ended: bool,
 }
@@ -62,12 +71,13 @@ fn stat(pid: u32) -> io::Result<Stat> {
 
 /// See proc_pid_stat(5): the name in brackets may hold anything, so fields are
 /// counted from the last bracket; the first after it is the state (3), the
-/// start time is 22.
+/// parent is 4, the start time is 22.
 fn parse_stat(text: &str) -> Option<Stat> {
     let mut fields = text.rsplit_once(") ")?.1.split(' ');
     let ended = matches!(fields.next()?, "Z" | "X" | "x");
-    let started = fields.nth(18)?.trim_end().parse().ok()?;
-    Some(Stat { started, ended })
+    let parent = fields.next()?.parse().ok()?;
+    let started = fields.nth(17)?.trim_end().parse().ok()?;
+    Some(Stat { parent, started, ended })
 }
 
 /// A handle on the process of this number.

@@ -62,7 +62,7 @@ fn assert_jailed(world: &World, pid: u32) {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
     assert_eq!((field("Seccomp").as_str(), field("NoNewPrivs").as_str()), ("2", "1"));
-    for space in ["mnt", "net", "ipc", "uts"] {
+    for space in ["mnt", "net", "ipc", "uts", "pid"] {
         let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/{space}")).unwrap();
         assert_ne!(of(&pid.to_string()), of("self"), "{space}");
     }
@@ -216,20 +216,29 @@ async fn starts_that_fail_say_why_and_leave_nothing() {
         };
         let started = tokio::time::timeout(PATIENCE, driver.boot(world.spec(machine, boot))).await;
         let problem = rt::chain(&started.unwrap().unwrap_err());
-        assert!(problem.contains(words), "{problem}");
+        assert!(problem.contains(words), "{words}: {problem}");
         assert_eq!(world.remains(), Vec::<String>::new());
     }
 }
 
 /// How to break a world, and what the error must say then.
 type Broken = (fn(&mut World), &'static str);
-const BROKEN: [Broken; 5] = [
+const BROKEN: [Broken; 6] = [
+    (with_a_launcher_that_hangs, "start VM"),
     (|w| w.config.guest.vmlinuz = "/nowhere/vmlinuz".into(), "/nowhere/vmlinuz"),
     (|w| w.config.jail.launcher = "/bin/false".into(), "start VM"),
     (|w| w.config.jail.launcher = "/nowhere/launcher".into(), "/nowhere/launcher"),
     (|w| w.config.jail.uid_count = 0, "user ids"),
     (|w| fs::remove_file(w.temp.path().join("scratch")).unwrap(), "scratch"),
 ];
+
+fn with_a_launcher_that_hangs(world: &mut World) {
+    let script = world.temp.path().join("launcher");
+    fs::write(&script, "#!/bin/sh\nexec sleep 600\n").unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    world.config.jail.launcher = script.to_str().unwrap().into();
+    world.config.start_deadline = std::time::Duration::from_millis(200);
+}
 
 #[tokio::test]
 async fn a_qemu_that_is_none_is_refused_or_reported() {

@@ -6,7 +6,7 @@
 //!
 //! Order matters: first it can be found (pid file), then it is counted
 //! (cgroups), then it is locked in, and only then is anything of the guest's
-//! touched.
+//! touched. It is born as the first process of its own namespace.
 
 mod message;
 mod privileges;
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -106,12 +107,15 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<std::convert::Infalli
     let dir = Utf8PathBuf::from(dir);
     register(&dir, &parent)?;
     let (spec, fds) = message::receive().attempt("read what to start")?;
+    // Open until the process ends, for the daemon sees them close: by then the
+    // log must say why.
+    let fds = ManuallyDrop::new(fds);
     for file in &spec.cgroups {
         fs::write(file, "0").attempt(format_args!("join {file}"))?;
     }
     let (id, lock) = privileges::take_uid(Utf8Path::new(UID_LOCKS), spec.uid_base, spec.uid_count)?;
     let kvm_group = root::enter(&dir, &spec)?;
-    let descriptors = placed(fds, lock, spec.tap)?;
+    let descriptors = placed(&fds, &lock, spec.tap)?;
     let null = fs::File::open("/dev/null").attempt("open /dev/null")?;
     privileges::limit(&spec)?;
     privileges::drop_all(id, kvm_group)?;
@@ -126,8 +130,9 @@ fn register(dir: &Utf8Path, parent: &str) -> Result<(), Problem> {
     rustix::process::setsid().attempt("begin a session")?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .attempt("follow the parent")?;
-    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
-    if now.as_deref() != Some(parent) {
+    // By the host's numbers: to its own namespace the parent is outside.
+    let now = crate::process::parent().attempt("find the parent")?;
+    if now.to_string() != parent {
         return Err(Problem("the daemon has gone".into()));
     }
     crate::bootdir::write_pid(dir).attempt("write the pid file")?;
@@ -135,7 +140,7 @@ fn register(dir: &Utf8Path, parent: &str) -> Result<(), Problem> {
 }
 
 /// Pairs the descriptors with their final numbers, moved out of the way of them.
-fn placed(fds: Vec<OwnedFd>, lock: OwnedFd, tap: bool) -> Result<Vec<(OwnedFd, Fd)>, Problem> {
+fn placed(fds: &[OwnedFd], lock: &OwnedFd, tap: bool) -> Result<Vec<(OwnedFd, Fd)>, Problem> {
     let mut targets = vec![Fd::Agent, Fd::Qmp, Fd::Root, Fd::Scratch];
     targets.extend(tap.then_some(Fd::Tap));
     if fds.len() != targets.len() {
@@ -145,9 +150,9 @@ fn placed(fds: Vec<OwnedFd>, lock: OwnedFd, tap: bool) -> Result<Vec<(OwnedFd, F
             targets.len()
         )));
     }
-    let pairs = fds.into_iter().zip(targets).chain([(lock, Fd::UidLock)]);
+    let pairs = fds.iter().zip(targets).chain([(lock, Fd::UidLock)]);
     let moved = pairs.map(|(fd, target)| {
-        let high = rustix::io::fcntl_dupfd_cloexec(&fd, 64).attempt("move a descriptor")?;
+        let high = rustix::io::fcntl_dupfd_cloexec(fd, 64).attempt("move a descriptor")?;
         Ok((high, target))
     });
     moved.collect()
