@@ -10,10 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// Taking VMs over and clearing their remains normally takes less; what takes
-/// longer goes on beside.
-const SETTLE: Duration = Duration::from_secs(5);
+/// A guest that has not answered by then is taken over beside.
+const ADOPT: Duration = Duration::from_secs(5);
+/// What is left of dead VMs is normally removed in much less.
+const CLEAR: Duration = Duration::from_secs(30);
 
 pub(super) async fn recover(host: &Arc<Shared>) -> Result<(), StartError> {
     let forgotten = host.db.forget(REMEMBERED).await.map_err(StartError::Database)?;
@@ -45,7 +47,8 @@ pub(super) async fn recover(host: &Arc<Shared>) -> Result<(), StartError> {
         }
         let handle = machine::start(host, view, found);
         if found != Found::Nothing {
-            settling.push((handle.views.clone(), boot));
+            let patience = if found == Found::Remains { CLEAR } else { ADOPT };
+            settling.push((handle.views.clone(), boot, Instant::now() + patience));
         }
         host.add_handle(id, handle);
     }
@@ -56,16 +59,15 @@ pub(super) async fn recover(host: &Arc<Shared>) -> Result<(), StartError> {
 /// Waits until each VM that was there is taken over or no longer named by its
 /// record: nobody is to be told `started` of a machine whose VM the power cut has
 /// taken. A guest that does not answer must not hold up everybody for long.
-async fn settle(settling: Vec<(watch::Receiver<Arc<View>>, Option<BootId>)>) {
-    let all = async {
-        for (mut views, boot) in settling {
-            let settled = |view: &Arc<View>| view.agent.is_some() || view.record.boot != boot;
-            // The task of a machine that is destroyed meanwhile ends.
-            let _ = views.wait_for(settled).await;
+async fn settle(settling: Vec<(watch::Receiver<Arc<View>>, Option<BootId>, Instant)>) {
+    for (mut views, boot, until) in settling {
+        let settled = |view: &Arc<View>| view.agent.is_some() || view.record.boot != boot;
+        // The task of a machine that is destroyed meanwhile ends.
+        let waited = tokio::time::timeout_at(until, views.wait_for(settled)).await.is_ok();
+        if !waited {
+            let machine = views.borrow().record.id;
+            tracing::warn!(%machine, "is still being taken over or cleared away");
         }
-    };
-    if tokio::time::timeout(SETTLE, all).await.is_err() {
-        tracing::warn!("some machines are still being taken over or cleared away");
     }
 }
 
