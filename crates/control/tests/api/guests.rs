@@ -79,6 +79,9 @@ async fn a_command_over_a_websocket() {
     let mut cat = open(&w, &machine, start(json!(["cat"]))).await;
     cat.send(Message::text(json!({ "eof": true }).to_string())).await.unwrap();
     assert_eq!(hear(&mut cat).await, r#"{"exited":{"code":0,"signal":0}}"#);
+    // Only the command itself has to be said.
+    let mut short = open(&w, &machine, json!({ "argv": ["echo", "hi"] })).await;
+    assert_eq!(hear(&mut short).await, "1:hi");
     // Input that comes too late does not take the end away.
     let mut gone = open(&w, &machine, start(json!(["exit", "4"]))).await;
     for _ in 0..20 {
