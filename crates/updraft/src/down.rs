@@ -19,11 +19,12 @@ pub(crate) async fn down(
     args: &SettingArgs,
     vars: &BTreeMap<String, String>,
 ) -> Result<u8, CliError> {
-    let settings = Settings::load(args, vars)?;
+    let mut settings = Settings::load(args, vars)?;
     if !settings.data_dir.exists() {
         eprintln!("Nothing to stop: there is no {}", settings.data_dir);
         return Ok(0);
     }
+    settings.resolve_data_dir();
     let _lock = take_over(&settings).await?;
     let stopped = clear(&settings).await.map_err(|err| {
         CliError::failed("Cannot stop all VMs").because_of(&err).hint("Run it again as root.")

@@ -149,6 +149,13 @@ impl Cgroups {
     fn make_parent(&self, tree: &Tree) -> io::Result<Utf8PathBuf> {
         let parent = tree.mount.join(&self.parent);
         make_dir(&parent)?;
+        // Machines are what the host is for: together they weigh as much as
+        // eight ordinary processes. Where it cannot be set they weigh as one.
+        for (file, weight) in [("cpu.shares", "8192"), ("cpu.weight", "800")] {
+            if parent.join(file).exists() {
+                let _ = fs::write(parent.join(file), weight);
+            }
+        }
         if tree.unified {
             for dir in [&tree.mount, &parent] {
                 for controller in &tree.controllers {

@@ -37,11 +37,12 @@ pub(crate) async fn up(
     args: &SettingArgs,
     vars: &BTreeMap<String, String>,
 ) -> Result<u8, CliError> {
-    let settings = Settings::load(args, vars)?;
+    let mut settings = Settings::load(args, vars)?;
     start_logging(&settings)?;
     // Data of machines and tokens are nobody else's business.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     data_dir::prepare(&settings.data_dir)?;
+    settings.resolve_data_dir();
     let _lock = DataDirLock::take(&settings.data_dir).map_err(|err| in_use(&settings, &err))?;
     let tasks = Tasks::new();
     let mut stop = StopSignals::new()?;

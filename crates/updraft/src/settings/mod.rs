@@ -68,6 +68,14 @@ impl Settings {
         Self::parse(&texts).map_err(|problems| complain(&problems))
     }
 
+    /// The data directory under its one true path: names of what a daemon makes
+    /// are derived from it, however it is written. It has to exist.
+    pub(crate) fn resolve_data_dir(&mut self) {
+        if let Ok(path) = self.data_dir.canonicalize_utf8() {
+            self.data_dir = path;
+        }
+    }
+
     fn parse(texts: &Texts) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let p = &mut problems;

@@ -40,6 +40,7 @@ fn first_hour(cx: &Context) -> Outcome {
     cli(&["machine", "stop", &id, "-a", "hour", "--signal", "SIGKILL", "--wait-timeout", "60s"])?;
     ensure!(cli(&["machine", "list", "-a", "hour"])?.contains("stopped"));
     cli(&["machine", "start", &id, "-a", "hour"])?;
+    cli(&["machine", "wait", &id, "-a", "hour", "--state", "started"])?;
     cli(&["machine", "kill", &id, "-a", "hour"])?;
     cli(&["machine", "destroy", &id, "-a", "hour", "--force"])?;
     let images = cli(&["image", "list"])?;
