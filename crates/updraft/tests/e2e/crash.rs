@@ -96,7 +96,7 @@ fn any_moment(cx: &Context) -> Outcome {
     let id = app.run("one", json!({}))?;
     let mut after = Duration::from_millis(1);
     for round in 0..8 {
-        let (request, state): (fn(&App<'_>, &str) -> Result<Value>, &str) = match round % 4 {
+        let (request, state): (Request, &str) = match round % 4 {
             0 => (|app, id| app.post(id, "/stop", json!({"signal": "SIGKILL"})), "stopped"),
             1 => (|app, id| app.post(id, "/start", json!({})), "started"),
             2 => (|app, id| app.post(id, "/restart", json!({})), "started"),
@@ -124,6 +124,8 @@ fn any_moment(cx: &Context) -> Outcome {
     ensure!(platform.leftovers().is_empty(), "left behind: {}", platform.leftovers());
     Ok(())
 }
+
+type Request = fn(&App<'_>, &str) -> Result<Value>;
 
 fn update(app: &App<'_>, id: &str) -> Result<Value> {
     app.post(id, "", json!({"config": {"image": "busybox:latest", "env": {"A": "b"}}}))

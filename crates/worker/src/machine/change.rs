@@ -152,7 +152,9 @@ impl Task {
         let mut event = self.ids.event("start", State::Started, Source::Host);
         let guest = durations(guest_stages);
         self.host.metrics.stages(&guest);
-        let stages = std::mem::take(&mut self.stages).into_iter().chain(guest).collect();
+        let stages = std::mem::take(&mut self.stages).into_iter().chain(guest);
+        // Nobody reads less than a tenth of a millisecond.
+        let stages = stages.map(|(name, ms)| (name, (ms * 10.0).round() / 10.0)).collect();
         event.request = Some(EventDetails { stages_ms: Some(stages), ..EventDetails::default() });
         self.commit(record, vec![event]).await;
     }
