@@ -13,11 +13,14 @@ use hyper_util::rt::TokioIo;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 use wire::routes::{Route, RouteChange, RouteSnapshot, RouteState, WakeRefused};
@@ -513,7 +516,7 @@ pub(crate) struct Client(hyper::client::conn::http1::SendRequest<OutBody>);
 
 impl Client {
     pub(crate) async fn new(to: SocketAddr) -> Self {
-        let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
+        let io = TokioIo::new(ReadsOn(TcpStream::connect(to).await.unwrap()));
         let (sender, conn) = hyper::client::conn::http1::handshake(io).await.unwrap();
         #[allow(clippy::disallowed_methods)]
         tokio::spawn(async move { conn.with_upgrades().await });
@@ -527,6 +530,41 @@ impl Client {
     pub(crate) async fn send(&mut self, req: Request<OutBody>) -> Response<Incoming> {
         self.0.ready().await.unwrap();
         self.0.send_request(req).await.unwrap()
+    }
+}
+
+/// A connection of a client that, as curl does, reads the answer although its
+/// upload is no longer taken; hyper's own client gives up at once.
+struct ReadsOn(TcpStream);
+
+impl AsyncRead for ReadsOn {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ReadsOn {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.0).poll_write(cx, buf) {
+            Poll::Ready(Err(_)) => Poll::Ready(Ok(buf.len())),
+            other => other,
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
