@@ -57,7 +57,7 @@ pub(crate) async fn up(
             return Err(err);
         }
     };
-    print!("{}", report::ready(&settings, &running));
+    report::show(&report::ready(&settings, &running));
     notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(api = %running.api, "ready");
     stop.next().await;

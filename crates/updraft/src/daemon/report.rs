@@ -40,6 +40,17 @@ pub(super) fn ready(settings: &Settings, running: &Running) -> String {
     text
 }
 
+/// Prints the report. A reader that has gone (`updraft up | head`) is no reason
+/// to end: the platform runs, and a service manager is told otherwise.
+pub(super) fn show(report: &str) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    let shown = stdout.write_all(report.as_bytes()).and_then(|()| stdout.flush());
+    if let Err(err) = shown {
+        tracing::debug!(error = %err, "cannot print the report");
+    }
+}
+
 /// Writes the command line's config if there is none, or if it is one of an
 /// earlier start of this API. Returns its path if it fits this daemon.
 pub(super) fn write_cli_config(
