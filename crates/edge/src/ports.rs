@@ -21,6 +21,10 @@ pub trait Workers: Send + Sync + 'static {
     /// route to it. Returns once the wish is recorded.
     async fn stop_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused>;
 
+    /// Suspends an idle machine, or stops it where it cannot be suspended
+    /// (source `proxy`); otherwise like [`Workers::stop_idle`].
+    async fn suspend_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused>;
+
     /// A machine whose route has become `Stopping` has nothing in flight any
     /// more, and gets nothing. The host need not wait for this.
     fn drained(&self, machine: &str);

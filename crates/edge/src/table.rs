@@ -408,6 +408,8 @@ pub(crate) mod tests {
 
     fn route(machine: &str, state: RouteState, services: serde_json::Value) -> Route {
         Route {
+            suspended: false,
+            stages_ms: Vec::new(),
             app: "web".into(),
             machine: machine.into(),
             region: "local".into(),

@@ -110,6 +110,10 @@ impl Network for LinuxNetwork {
         self.dress(&tap, &link).await
     }
 
+    async fn rest(&self, slot: Slot) {
+        let _ = self.detach(slot).await;
+    }
+
     async fn detach(&self, slot: Slot) -> Result<(), PortError> {
         self.remove_tap(slot).await?;
         let tag = self.config.tag;

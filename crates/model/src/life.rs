@@ -17,6 +17,10 @@ pub enum State {
     Started,
     /// On its way down because somebody asked.
     Stopping,
+    /// Its memory is being written down; its VM stands still or soon will.
+    Suspending,
+    /// Down, with its memory on disk: a start goes on where it stood (L014).
+    Suspended,
     /// Down; holds neither CPU nor memory.
     Stopped,
     /// Will be started again without being asked: by policy or by a restart.
@@ -49,6 +53,8 @@ pub enum Event {
     Start,
     /// Somebody asks it to be down.
     Stop,
+    /// Somebody asks it to be down with its memory kept.
+    Suspend,
     /// Somebody asks it to go down and up.
     Restart,
     /// A new instance takes over; `launch` says whether it is to run.
@@ -65,6 +71,10 @@ pub enum Event {
     Launch,
     /// The main process runs.
     Running,
+    /// Its memory is on disk and its VM is gone.
+    Saved,
+    /// It is not suspended after all: its VM goes on.
+    Continued,
     /// The VM is gone; `again` says that it is to be started again.
     Down {
         /// By policy or wish.
@@ -88,11 +98,13 @@ pub struct Refused {
 
 impl State {
     /// All states, in the order of a life.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Created,
         Self::Starting,
         Self::Started,
         Self::Stopping,
+        Self::Suspending,
+        Self::Suspended,
         Self::Stopped,
         Self::Restarting,
         Self::Replacing,
@@ -115,47 +127,64 @@ impl State {
             (Destroying, E::Down { .. } | E::Destroy { .. } | E::Fail | E::Running) => Destroying,
             (Destroyed | Destroying, _) => return Err(Refused { from: self, event }),
 
-            (Created | Stopped | Failed, E::Start | E::Restart) => Starting,
+            (Created | Suspended | Stopped | Failed, E::Start | E::Restart) => Starting,
+            // It goes on as soon as its task sees the wish.
+            (Suspending, E::Start) => Suspending,
+            (Suspending, E::Restart) => Restarting,
             (Starting | Started | Restarting | Replacing, E::Start) => self,
             // It is started again once it is down: the wish is recorded.
             (Stopping, E::Start | E::Restart) => Stopping,
 
             (Starting | Started | Replacing, E::Stop) => Stopping,
-            (Restarting, E::Stop) => Stopping,
+            (Restarting | Suspending, E::Stop) => Stopping,
             (Stopping, E::Stop) => Stopping,
-            (Failed, E::Stop) => Stopped,
+            // What its memory held is dropped (L017).
+            (Failed | Suspended, E::Stop) => Stopped,
             (Created | Stopped, E::Stop) => self,
+
+            (Started | Suspending, E::Suspend) => Suspending,
+            (Suspended, E::Suspend) => Suspended,
+            (_, E::Suspend) => return Err(Refused { from: self, event }),
 
             (Starting | Started | Restarting, E::Restart) => Restarting,
             (Replacing, E::Restart) => Replacing,
 
-            (Created | Stopped | Failed, E::Update { launch: true }) => Starting,
+            (Created | Suspended | Stopped | Failed, E::Update { launch: true }) => Starting,
             (Created | Stopped, E::Update { launch: false }) => self,
-            (Failed, E::Update { launch: false }) => Stopped,
-            (Starting | Started | Restarting | Replacing, E::Update { .. }) => Replacing,
+            (Failed | Suspended, E::Update { launch: false }) => Stopped,
+            (Starting | Started | Suspending | Restarting | Replacing, E::Update { .. }) => {
+                Replacing
+            }
             // The wish to stop stands behind it; `launch` turns it.
             (Stopping, E::Update { launch: true }) => Replacing,
             (Stopping, E::Update { launch: false }) => Stopping,
 
-            (Created | Stopped | Failed, E::Destroy { .. }) => Destroying,
+            (Created | Suspended | Stopped | Failed, E::Destroy { .. }) => Destroying,
             (_, E::Destroy { force: true }) => Destroying,
             (_, E::Destroy { force: false }) => return Err(Refused { from: self, event }),
 
             // A machine that is down and wanted to run: made so, or started
             // again while it went down.
-            (Created | Stopped | Restarting | Replacing | Starting, E::Launch) => Starting,
+            (Created | Suspended | Stopped | Restarting | Replacing | Starting, E::Launch) => {
+                Starting
+            }
             (_, E::Launch) => return Err(Refused { from: self, event }),
 
             (Starting, E::Running) => Started,
             (_, E::Running) => self,
 
-            (Starting | Started, E::Down { again: true }) => Restarting,
-            (Starting | Started, E::Down { again: false }) => Stopped,
+            (Suspending, E::Saved) => Suspended,
+            (_, E::Saved) => return Err(Refused { from: self, event }),
+            (Suspending, E::Continued) => Started,
+            (_, E::Continued) => self,
+
+            (Starting | Started | Suspending, E::Down { again: true }) => Restarting,
+            (Starting | Started | Suspending, E::Down { again: false }) => Stopped,
             // Also if it is to run again: who waits for the stop sees it.
             (Stopping, E::Down { .. }) => Stopped,
             (Restarting | Replacing, E::Down { again: true }) => self,
             (Restarting | Replacing, E::Down { again: false }) => Stopped,
-            (Created | Stopped | Failed, E::Down { .. }) => self,
+            (Created | Suspended | Stopped | Failed, E::Down { .. }) => self,
 
             (Starting | Restarting | Replacing, E::Fail) => Failed,
             (_, E::Fail) => self,
@@ -167,13 +196,13 @@ impl State {
     /// It stays so until something happens to it (the wait state `settled`).
     pub fn is_settled(self) -> bool {
         use State::*;
-        matches!(self, Created | Started | Stopped | Failed | Destroyed)
+        matches!(self, Created | Started | Suspended | Stopped | Failed | Destroyed)
     }
 
     /// It may have a VM, and memory is set aside for it.
     pub fn holds_memory(self) -> bool {
         use State::*;
-        matches!(self, Starting | Started | Stopping | Restarting | Replacing)
+        matches!(self, Starting | Started | Stopping | Suspending | Restarting | Replacing)
     }
 
     /// The word of the API.
@@ -183,6 +212,8 @@ impl State {
             Self::Starting => "starting",
             Self::Started => "started",
             Self::Stopping => "stopping",
+            Self::Suspending => "suspending",
+            Self::Suspended => "suspended",
             Self::Stopped => "stopped",
             Self::Restarting => "restarting",
             Self::Replacing => "replacing",
@@ -209,11 +240,14 @@ impl fmt::Display for Event {
         f.write_str(match self {
             Self::Start => "be started",
             Self::Stop => "be stopped",
+            Self::Suspend => "be suspended",
             Self::Restart => "be restarted",
             Self::Update { .. } => "be updated",
             Self::Destroy { .. } => "be destroyed without force",
             Self::Launch => "be launched",
             Self::Running => "report that it runs",
+            Self::Saved => "be suspended",
+            Self::Continued => "go on",
             Self::Down { .. } => "go down",
             Self::Fail => "fail to start",
             Self::Gone => "be gone",
@@ -227,9 +261,10 @@ mod tests {
     use expect_test::expect_file;
     use std::fmt::Write;
 
-    const EVENTS: [(&str, Event); 13] = [
+    const EVENTS: [(&str, Event); 16] = [
         ("start", Event::Start),
         ("stop", Event::Stop),
+        ("suspend", Event::Suspend),
         ("restart", Event::Restart),
         ("update", Event::Update { launch: true }),
         ("update -l", Event::Update { launch: false }),
@@ -237,6 +272,8 @@ mod tests {
         ("destroy -f", Event::Destroy { force: true }),
         ("launch", Event::Launch),
         ("running", Event::Running),
+        ("saved", Event::Saved),
+        ("continued", Event::Continued),
         ("down", Event::Down { again: false }),
         ("down again", Event::Down { again: true }),
         ("fail", Event::Fail),

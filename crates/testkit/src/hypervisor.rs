@@ -3,13 +3,17 @@
 use crate::CrashPoints;
 use crate::guest::{Deed, End, Guest, Land, State};
 use async_trait::async_trait;
+use camino::Utf8Path;
 use model::id::{BootId, MachineId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use worker::ports::{BootSpec, FoundVm, Hypervisor, HypervisorInfo, PortError, Vm, VmExit};
+use worker::ports::{
+    BootSpec, FoundVm, Hypervisor, HypervisorInfo, PortError, SaveTimes, Settle, Shape, Snapshot,
+    SnapshotSpec, Vm, VmExit,
+};
 
 /// Bytes under way in one direction of an agent port.
 const PORT_BUFFER: usize = 64 << 10;
@@ -154,7 +158,13 @@ impl FakeHypervisor {
             let exit = exit.wait_for(Option::is_some).await.map(|exit| exit.clone());
             exit.ok().flatten().unwrap_or_default()
         };
-        Ok(Vm { boot, pid: vm.pid, agent: Box::new(ours), exited: Box::pin(exited) })
+        Ok(Vm {
+            boot,
+            pid: vm.pid,
+            origin: worker::ports::Origin::Found,
+            agent: Box::new(ours),
+            exited: Box::pin(exited),
+        })
     }
 }
 
@@ -223,6 +233,36 @@ impl Hypervisor for FakeHypervisor {
         self.lock().vms.remove(&(machine, boot));
         self.0.points.pass("vm: after kill").await;
         Ok(())
+    }
+
+    async fn suspend(
+        &self,
+        _machine: MachineId,
+        _boot: BootId,
+        _to: SnapshotSpec,
+        _cancel: CancellationToken,
+    ) -> Result<SaveTimes, PortError> {
+        Err(PortError::plain("not yet"))
+    }
+
+    async fn proceed(&self, _machine: MachineId, _boot: BootId) -> Result<(), PortError> {
+        Err(PortError::plain("not yet"))
+    }
+
+    fn snapshot(&self, _dir: &Utf8Path) -> Option<Snapshot> {
+        None
+    }
+
+    fn memory(&self, _machine: MachineId, _boot: BootId) -> Option<u64> {
+        None
+    }
+
+    fn has_template(&self, _shape: Shape) -> bool {
+        false
+    }
+
+    async fn make_template(&self, _shape: Shape, _settle: Settle) -> Result<(), PortError> {
+        Err(PortError::plain("not yet"))
     }
 
     fn about(&self) -> HypervisorInfo {

@@ -78,6 +78,8 @@ impl Network for FakeNetwork {
         Ok(())
     }
 
+    async fn rest(&self, _slot: Slot) {}
+
     async fn detach(&self, slot: Slot) -> Result<(), PortError> {
         self.points.pass("network: before detach").await;
         self.lock().links.remove(&slot);

@@ -28,6 +28,7 @@ async fn fake_vms_pass_the_contract_of_vms() {
         scratch: disk.clone(),
         nic: None,
         kernel_args: Vec::new(),
+        snapshot: None,
     };
     testkit::hypervisor_contract(|| hypervisor.clone(), spec).await;
 }

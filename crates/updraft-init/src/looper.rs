@@ -231,6 +231,8 @@ impl Looper {
             ToGuest::ExecResize(id, size) => self.execs.resize(id, size),
             ToGuest::ExecSignal(id, signal) => self.execs.signal(id, signal),
             ToGuest::ListProcesses(number) => self.list_processes(number),
+            ToGuest::Settle => self.outbox.control(ToHost::Settled),
+            ToGuest::Resumed(_) | ToGuest::ApiData(..) | ToGuest::ApiEnd(_) => {}
             ToGuest::SetClock(now) => {
                 if let Err(err) = clock::set(now) {
                     self.log(&format!("cannot set the clock: {err}"));

@@ -15,13 +15,18 @@ use crate::process;
 use crate::qmp::Qmp;
 use crate::words;
 use async_trait::async_trait;
+use camino::Utf8Path;
 use model::id::{BootId, MachineId};
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use worker::ports::{BootSpec, FoundVm, Hypervisor, HypervisorInfo, PortError, Vm};
+use tokio_util::sync::CancellationToken;
+use worker::ports::{
+    BootSpec, FoundVm, Hypervisor, HypervisorInfo, Origin, PortError, SaveTimes, Settle, Shape,
+    Snapshot, SnapshotSpec, Vm,
+};
 
 /// How long a killed process may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(15);
@@ -131,6 +136,36 @@ impl Hypervisor for QemuHypervisor {
         killed.await.map_err(|err| PortError::new("kill a VM", err))?
     }
 
+    async fn suspend(
+        &self,
+        _machine: MachineId,
+        _boot: BootId,
+        _to: SnapshotSpec,
+        _cancel: CancellationToken,
+    ) -> Result<SaveTimes, PortError> {
+        Err(PortError::plain("not yet"))
+    }
+
+    async fn proceed(&self, _machine: MachineId, _boot: BootId) -> Result<(), PortError> {
+        Err(PortError::plain("not yet"))
+    }
+
+    fn snapshot(&self, _dir: &Utf8Path) -> Option<Snapshot> {
+        None
+    }
+
+    fn memory(&self, _machine: MachineId, _boot: BootId) -> Option<u64> {
+        None
+    }
+
+    fn has_template(&self, _shape: Shape) -> bool {
+        false
+    }
+
+    async fn make_template(&self, _shape: Shape, _settle: Settle) -> Result<(), PortError> {
+        Err(PortError::plain("not yet"))
+    }
+
     fn about(&self) -> HypervisorInfo {
         HypervisorInfo {
             accelerator: self.inner.config.accelerator.as_str().into(),
@@ -206,7 +241,13 @@ impl Inner {
         let known = self.known().get(&dir.boot).cloned();
         if let Some(known) = known {
             let exited = known.exit.wait(handle);
-            return Ok(Vm { boot: dir.boot, pid, agent: Box::new(agent), exited });
+            return Ok(Vm {
+                boot: dir.boot,
+                pid,
+                origin: Origin::Found,
+                agent: Box::new(agent),
+                exited,
+            });
         }
         let log = Log::of(pid).map_err(|err| failed("open the log", err))?;
         let connected = async { Qmp::open(dir.connect(QMP)?).await };
@@ -230,7 +271,13 @@ impl Inner {
         let (sender, exit) = Exit::channel();
         self.known().insert(boot, Known { exit: exit.clone() });
         self.tasks.spawn_until_stop(monitor::watch(Running { pid, handle, log }, qmp, sender));
-        Ok(Vm { boot, pid, agent: Box::new(agent), exited: exit.wait(again) })
+        Ok(Vm {
+            boot,
+            pid,
+            origin: Origin::Found,
+            agent: Box::new(agent),
+            exited: exit.wait(again),
+        })
     }
 
     fn list(&self) -> Result<Vec<FoundVm>, PortError> {

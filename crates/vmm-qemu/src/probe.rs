@@ -131,6 +131,7 @@ pub async fn boots(
         scratch: disk.clone(),
         nic: None,
         kernel_args: Vec::new(),
+        snapshot: None,
     };
     let outcome = match driver.boot(spec).await {
         Err(err) => Err(format!("a guest does not start with {name}: {}", rt::chain(&err))),

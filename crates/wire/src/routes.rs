@@ -29,6 +29,10 @@ pub struct Route {
     pub primary_region: Option<String>,
     /// Why the last start failed, in words, if it is stopped because of that.
     pub last_failure: Option<String>,
+    /// It sleeps with its memory kept: it wakes faster than one that does not.
+    pub suspended: bool,
+    /// Milliseconds by stage of the start that made it `Started`, in order.
+    pub stages_ms: Vec<(String, f64)>,
 }
 
 /// What a machine does, as far as routing goes.

@@ -272,7 +272,7 @@ impl Host for FakeHost {
     async fn start(&self, id: &str, _: Source) -> Result<Started, HostError> {
         let previous_state = self.kept(id)?.machine.state;
         self.happen(id, &[Event::Start, Event::Running])?;
-        Ok(Started { previous_state, migrated: false, new_host: String::new() })
+        Ok(Started { previous_state, migrated: false, new_host: String::new(), resumed: false })
     }
 
     async fn stop(&self, id: &str, stop: Stop, _: Source) -> Result<(), HostError> {

@@ -201,6 +201,11 @@ impl Workers for Hosts {
         Ok(())
     }
 
+    async fn suspend_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused> {
+        self.note(format!("suspend {machine}"));
+        self.stop_idle(machine, reason).await
+    }
+
     async fn stop_idle(&self, machine: &str, _reason: &str) -> Result<(), WakeRefused> {
         self.note(format!("stop {machine}"));
         if self.state.lock().unwrap().refuse_stops {
@@ -450,6 +455,8 @@ impl World {
         let mut service = service(app.addr.port());
         tune(&mut service);
         let route = Route {
+            suspended: false,
+            stages_ms: Vec::new(),
             app: "web".into(),
             machine: app.id.to_string(),
             region: "local".into(),

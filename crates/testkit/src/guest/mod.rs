@@ -166,7 +166,8 @@ impl Guest {
                     Process { pid: MAIN_PID, command: "main".into(), ..Process::default() };
                 say(session, ToHost::Processes(number, vec![process])).await;
             }
-            ToGuest::SetClock(_) => {}
+            ToGuest::Settle => say(session, ToHost::Settled).await,
+            ToGuest::SetClock(_) | ToGuest::Resumed(_) => {}
             exec => {
                 let Some(current) = session else { return None };
                 for answer in current.execs.on_message(exec) {

@@ -374,12 +374,14 @@ pub(crate) fn argv(words: &[&str]) -> Vec<String> {
 /// Orders to run a shell line.
 pub(crate) fn orders(line: &str) -> Orders {
     Orders {
+        machine_id: "0123456789abcdef0123456789abcdef".into(),
         hostname: "3d8d413b29d089".into(),
         now: 1_800_000_000_000_000_000,
         entropy: (0..64).collect(),
         root: Device { path: "/dev/vda".into(), fstype: "squashfs".into() },
         scratch: Device { path: "/dev/vdb".into(), fstype: "ext4".into() },
         net: Some(Net {
+            mac: [2, 0, 0, 0, 0, 1],
             ipv4: [172, 19, 0, 2].into(),
             ipv4_prefix: 30,
             ipv4_gateway: [172, 19, 0, 1].into(),

@@ -159,6 +159,10 @@ impl Workers for LocalWorkers {
         self.0.stop_idle(machine, reason).await
     }
 
+    async fn suspend_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused> {
+        self.0.stop_idle(machine, reason).await
+    }
+
     fn drained(&self, machine: &str) {
         self.0.drained(machine);
     }

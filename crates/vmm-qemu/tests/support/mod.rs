@@ -136,6 +136,7 @@ impl World {
             scratch: dir.join("scratch"),
             nic: None,
             kernel_args: Vec::new(),
+            snapshot: None,
         }
     }
 

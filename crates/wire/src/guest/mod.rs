@@ -23,18 +23,24 @@ pub use orders::*;
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; the first field of both greetings.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Name of the virtio-serial port.
 pub const PORT: &str = "updraft.agent";
 /// Longest frame before COBS, in bytes.
 pub const MAX_FRAME: usize = 256 * 1024;
 /// Longest bulk payload in one message, in bytes.
 pub const MAX_CHUNK: usize = 32 * 1024;
+/// Most bytes a guest may send on one connection to `/.fly/api`: its requests are small.
+pub const API_WINDOW: usize = 64 * 1024;
+/// Most connections to `/.fly/api` at a time.
+pub const API_CONNECTIONS: usize = 16;
 /// Bytes each side of an exec stream may have under way before more credit.
 pub const WINDOW: u32 = 256 * 1024;
 
 /// Number of an exec within its session, chosen by the host.
 pub type ExecId = u32;
+/// Number of a connection to the guest's `/.fly/api`, chosen by init.
+pub type ApiId = u32;
 
 /// Host to init.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,8 +52,13 @@ pub enum ToGuest {
         /// Chosen by the host, new for each connection.
         session: u64,
     },
+    /// Get ready to be made a template of: answered by [`ToHost::Settled`] once
+    /// nothing is under way any more. Nothing of a tenant is attached yet.
+    Settle,
     /// What this guest is to be and run. Ignored after the first.
     Orders(Box<Orders>),
+    /// The guest was suspended and goes on now.
+    Resumed(Resume),
     /// A signal for the main process, by Linux number.
     Signal(i32),
     /// End the main process: `signal`, then SIGKILL after `timeout_ms`.
@@ -73,6 +84,10 @@ pub enum ToGuest {
     ListProcesses(u32),
     /// Set the clock: nanoseconds since the epoch.
     SetClock(i64),
+    /// Bytes of an answer for a connection to `/.fly/api`.
+    ApiData(ApiId, #[serde(with = "serde_bytes")] Vec<u8>),
+    /// The host has no more to say on that connection: close it.
+    ApiEnd(ApiId),
 }
 
 /// Init to host.
@@ -89,6 +104,8 @@ pub enum ToHost {
         /// Ports on which something listens now.
         listening: Vec<Listener>,
     },
+    /// Answer to [`ToGuest::Settle`].
+    Settled,
     /// The orders cannot be carried out; init waits for [`ToGuest::PowerOff`].
     OrdersFailed(String),
     /// The main process runs (exec succeeded).
@@ -116,6 +133,13 @@ pub enum ToHost {
     ExecFailed(ExecId, String),
     /// Answer to [`ToGuest::ListProcesses`].
     Processes(u32, Vec<crate::machines::Process>),
+    /// A process has connected to `/.fly/api`.
+    ApiOpen(ApiId),
+    /// Bytes that it sent; at most [`MAX_CHUNK`] in a message, and no more than
+    /// [`API_WINDOW`] in all on one connection.
+    ApiData(ApiId, #[serde(with = "serde_bytes")] Vec<u8>),
+    /// It has closed the connection.
+    ApiEnd(ApiId),
 }
 
 /// How far a guest has come.

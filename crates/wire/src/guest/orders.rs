@@ -8,6 +8,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub struct Orders {
     /// Host name, normally the machine's id.
     pub hostname: String,
+    /// Content of `/etc/machine-id`, 32 hex digits: the same over the machine's
+    /// life, another for each machine.
+    pub machine_id: String,
     /// Nanoseconds since the epoch; the guest's clock is set to it.
     pub now: i64,
     /// 64 bytes for the kernel's entropy pool, credited.
@@ -32,6 +35,18 @@ pub struct Orders {
     pub log_buffer: u32,
 }
 
+/// What a guest is told when it goes on after it was suspended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// Nanoseconds since the epoch; the guest's clock is set to it.
+    pub now: i64,
+    /// 64 bytes for the kernel's entropy pool, credited.
+    pub entropy: Vec<u8>,
+    /// Command to run after that, with the main process's user, environment and
+    /// working directory; empty is none.
+    pub hook: Vec<String>,
+}
+
 /// A block device and the file system on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
@@ -44,6 +59,8 @@ pub struct Device {
 /// Addresses of `eth0`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Net {
+    /// MAC address. A guest of a template finds the template's in its device.
+    pub mac: [u8; 6],
     /// Private IPv4 address.
     pub ipv4: Ipv4Addr,
     /// Its prefix length.

@@ -147,6 +147,9 @@ pub struct Started {
     pub migrated: bool,
     /// That host, or empty.
     pub new_host: String,
+    /// It was suspended, and goes on where it stood; an Updraft addition (L019).
+    #[serde(default)]
+    pub resumed: bool,
 }
 
 /// Body of a stop (R040); may be absent.

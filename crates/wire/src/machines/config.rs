@@ -81,6 +81,10 @@ pub struct Init {
     /// Give the main process a terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<bool>,
+    /// Command run in the guest each time after it was resumed, as the main
+    /// process's user; an Updraft addition (L019).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_resume: Option<Vec<String>>,
     /// Swap made at boot, in MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap_size_mb: Option<u64>,

@@ -36,6 +36,13 @@ pub struct EventDetails {
     /// Milliseconds spent per stage of a start; an Updraft addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stages_ms: Option<std::collections::BTreeMap<String, f64>>,
+    /// How a start came about: `template` (restored), `cold` (booted; `reason`
+    /// says why) or `resumed` (from its own snapshot); an Updraft addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// The machine goes on where it was suspended; an Updraft addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<bool>,
 }
 
 /// How a machine's process ended.

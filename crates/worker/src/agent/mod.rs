@@ -169,7 +169,8 @@ impl Agent {
             ToHost::ExecExited(id, exit) => return self.execs.exited(id, exit),
             ToHost::ExecFailed(id, why) => return self.execs.failed(id, short(why)),
             // A welcome nobody waits for: an answer to a repeated greeting.
-            ToHost::Welcome { .. } => return,
+            ToHost::Welcome { .. } | ToHost::Settled => return,
+            ToHost::ApiOpen(_) | ToHost::ApiData(..) | ToHost::ApiEnd(_) => return,
         };
         let end = usize::from(!matches!(report, Report::Running { .. }));
         if !self.said[end].swap(true, Ordering::Relaxed) {

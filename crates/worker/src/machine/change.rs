@@ -199,7 +199,7 @@ impl Task {
             }),
             restart_count: Some(record.restarts.len() as u32),
             reason: (ran && exit.is_none()).then(|| lost_words(&vm_exit)),
-            stages_ms: None,
+            ..EventDetails::default()
         });
         let mut events = vec![event];
         if record.state == State::Stopped && record.auto_destroy() && record.want != Want::Run {

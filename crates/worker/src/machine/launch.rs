@@ -128,6 +128,7 @@ pub(crate) async fn launch(
         scratch,
         nic,
         kernel_args: kernel_args(&record),
+        snapshot: None,
     };
     let vm = host.hypervisor.boot(spec).await.map_err(|err| LaunchError::of(&err))?;
     stages.done("spawn");

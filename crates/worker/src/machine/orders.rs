@@ -34,6 +34,7 @@ pub(crate) fn orders(
     let id = record.id.to_string();
     let hostname = dns.hostname.clone().filter(|name| !name.is_empty()).unwrap_or(id);
     Ok(Orders {
+        machine_id: machine_id(record),
         now: around.now_ns,
         root: Device { path: "/dev/vda".into(), fstype: image.fstype.clone() },
         scratch: Device { path: "/dev/vdb".into(), fstype: "ext4".into() },
@@ -53,6 +54,13 @@ pub(crate) fn orders(
         entropy: around.entropy,
         hostname,
     })
+}
+
+/// The same over the machine's life, another for each machine; made like
+/// systemd does from a VM's UUID, so it is no secret.
+fn machine_id(record: &Record) -> String {
+    let id = record.id.to_string();
+    format!("{id}{id}{id}")[..32].to_owned()
 }
 
 /// C020: exec before entrypoint + cmd before the image; overriding the
@@ -101,6 +109,7 @@ fn env(record: &Record, image: &ImageConfig, around: &Surroundings<'_>) -> Vec<(
 
 fn net(addresses: &Addresses, mtu: u16) -> Net {
     Net {
+        mac: addresses.mac,
         ipv4: addresses.ipv4,
         ipv4_prefix: Ipv4Pool::BLOCK,
         ipv4_gateway: addresses.ipv4_gateway,

@@ -51,6 +51,7 @@ impl Task {
             previous_state: previous.as_str().into(),
             migrated: false,
             new_host: String::new(),
+            resumed: false,
         };
         let record = self.after(Event::Start)?;
         if previous == State::Starting || (record == self.record && record.want == Want::Run) {

@@ -56,25 +56,27 @@ pub(crate) fn next(state: State, want: Want, vm: Vm, due: bool, booted: bool) ->
         (Destroying, Vm::Absent) => Step::RecordGone,
 
         // Whatever it was before: the boot that the record names is over.
-        (Starting | Started | Stopping | Restarting | Replacing, Vm::Absent) if booted => {
+        (Starting | Started | Stopping | Suspending | Restarting | Replacing, Vm::Absent)
+            if booted =>
+        {
             Step::RecordDown
         }
         (Starting, Vm::Absent) => Step::Launch,
         (Restarting | Replacing, Vm::Absent) if want != Want::Run => Step::RecordDown,
         (Restarting | Replacing, Vm::Absent) if due => Step::Launch,
         (Restarting | Replacing, Vm::Absent) => Step::Rest,
-        (Started | Stopping, Vm::Absent) => Step::RecordDown,
+        (Started | Stopping | Suspending, Vm::Absent) => Step::RecordDown,
 
         (Stopping | Restarting | Replacing, Vm::Launching) => Step::CancelLaunch,
         (Stopping | Restarting | Replacing, Vm::Up { running: false, .. }) => Step::Clear,
         (Stopping | Restarting | Replacing, Vm::Up { asked: false, .. }) => Step::AskToStop,
-        (Starting | Started | Stopping | Restarting | Replacing, _) => Step::Rest,
+        (Starting | Started | Stopping | Suspending | Restarting | Replacing, _) => Step::Rest,
 
         // A VM that nobody wants.
-        (Created | Stopped | Failed | Destroyed, Vm::Launching) => Step::CancelLaunch,
-        (Created | Stopped | Failed | Destroyed, Vm::Up { .. }) => Step::Clear,
-        (Created | Stopped, Vm::Absent) if want == Want::Run => Step::Launch,
-        (Created | Stopped | Failed | Destroyed, Vm::Absent) => Step::Rest,
+        (Created | Suspended | Stopped | Failed | Destroyed, Vm::Launching) => Step::CancelLaunch,
+        (Created | Suspended | Stopped | Failed | Destroyed, Vm::Up { .. }) => Step::Clear,
+        (Created | Suspended | Stopped, Vm::Absent) if want == Want::Run => Step::Launch,
+        (Created | Suspended | Stopped | Failed | Destroyed, Vm::Absent) => Step::Rest,
     }
 }
 

@@ -128,6 +128,8 @@ impl View {
             services: record.config.services.clone().unwrap_or_default(),
             primary_region: env.and_then(|env| env.get("PRIMARY_REGION")).cloned(),
             last_failure: record.failure.clone(),
+            suspended: record.state == State::Suspended,
+            stages_ms: Vec::new(),
         })
     }
 }
@@ -145,12 +147,19 @@ fn route_state(record: &Record, up: bool) -> RouteState {
         (State::Starting | State::Restarting | State::Replacing | State::Created, Want::Run) => {
             RouteState::Starting
         }
-        (State::Starting | State::Restarting | State::Replacing | State::Stopping, _) => {
-            RouteState::Stopping
-        }
+        (
+            State::Starting
+            | State::Restarting
+            | State::Replacing
+            | State::Stopping
+            | State::Suspending,
+            _,
+        ) => RouteState::Stopping,
         // Only the failure of its primary's host starts a standby (L027).
-        (State::Created | State::Stopped, _) if standby => RouteState::Unavailable,
-        (State::Created | State::Stopped, _) => RouteState::Asleep,
+        (State::Created | State::Stopped | State::Suspended, _) if standby => {
+            RouteState::Unavailable
+        }
+        (State::Created | State::Stopped | State::Suspended, _) => RouteState::Asleep,
     }
 }
 

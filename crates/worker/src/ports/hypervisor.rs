@@ -2,10 +2,13 @@
 
 use super::PortError;
 use async_trait::async_trait;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
+use futures_util::future::BoxFuture;
 use model::id::{BootId, MachineId};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 
 /// What the worker needs of a microVM driver, and nothing more.
 ///
@@ -15,24 +18,118 @@ use tokio::io::{AsyncRead, AsyncWrite};
 ///   of an earlier daemon, and `adopt` takes them over while they run;
 /// - once `kill` returns, no guest instruction runs and nothing of the boot is
 ///   left (process, cgroup, files); `kill` of an unknown boot succeeds;
-/// - [`Vm::exited`] ends for every VM that ends, however it does.
+/// - [`Vm::exited`] ends for every VM that ends, however it does;
+/// - once `suspend` has returned `Ok`, [`Hypervisor::snapshot`] finds the snapshot,
+///   also after a power cut, and the VM stands still until `kill` or `proceed`;
+///   after an error the VM goes on as before and there is no snapshot;
+/// - a snapshot that does not fit (damaged, another version) is refused by
+///   `boot` before any guest instruction runs.
 #[async_trait]
 pub trait Hypervisor: Send + Sync + 'static {
     /// Starts a VM and returns once its process runs and its agent port can be
-    /// spoken to (the guest itself may not have read anything yet).
+    /// spoken to (the guest itself may not have read anything yet). A VM from a
+    /// snapshot stands still until [`Hypervisor::proceed`].
     async fn boot(&self, spec: BootSpec) -> Result<Vm, PortError>;
 
     /// Every VM process or remains of one on this host.
     async fn list(&self) -> Result<Vec<FoundVm>, PortError>;
 
-    /// Takes over a VM that runs. An error means it cannot be spoken to.
+    /// Takes over a VM that runs. An error means it cannot be spoken to, or
+    /// that its guest never ran.
     async fn adopt(&self, machine: MachineId, boot: BootId) -> Result<Vm, PortError>;
 
-    /// Ends a VM at once and removes everything of this boot.
+    /// Ends a VM at once and removes everything of this boot; snapshots stay.
     async fn kill(&self, machine: MachineId, boot: BootId) -> Result<(), PortError>;
+
+    /// Writes a VM down so that it can go on later, and leaves it standing
+    /// still. Its disks are not part of it: they must stay as they are.
+    /// `cancel` gives up; then, as after any other error, it goes on.
+    async fn suspend(
+        &self,
+        machine: MachineId,
+        boot: BootId,
+        to: SnapshotSpec,
+        cancel: CancellationToken,
+    ) -> Result<SaveTimes, PortError>;
+
+    /// Lets a VM go on that stands still.
+    async fn proceed(&self, machine: MachineId, boot: BootId) -> Result<(), PortError>;
+
+    /// The snapshot in `dir`, if there is a whole one. Cheap: its content is
+    /// checked by `boot`.
+    fn snapshot(&self, dir: &Utf8Path) -> Option<Snapshot>;
+
+    /// Bytes of the host's memory that a VM really holds (its PSS).
+    fn memory(&self, machine: MachineId, boot: BootId) -> Option<u64>;
+
+    /// Whether VMs of this shape begin from a template.
+    fn has_template(&self, shape: Shape) -> bool;
+
+    /// Makes a template for a shape unless there is one: boots a guest, has it
+    /// `settle`, keeps its memory, and tries it out. Nothing of a machine is
+    /// in it.
+    async fn make_template(&self, shape: Shape, settle: Settle) -> Result<(), PortError>;
 
     /// What isolates the guests: `kvm` or `tcg`, and the driver's version.
     fn about(&self) -> HypervisorInfo;
+}
+
+/// What a template is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// vCPUs.
+    pub vcpus: u32,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+}
+
+/// Talks to the guest that is behind an agent port until it says that nothing is
+/// under way in it. The driver knows no protocol; who calls it does.
+pub type Settle =
+    Arc<dyn Fn(Box<dyn AgentIo>) -> BoxFuture<'static, Result<(), PortError>> + Send + Sync>;
+
+/// Where a snapshot goes.
+#[derive(Clone, Debug)]
+pub struct SnapshotSpec {
+    /// Directory of its own; made if absent, what is in it is replaced.
+    pub dir: Utf8PathBuf,
+    /// Kept with it, for whoever asks [`Hypervisor::snapshot`].
+    pub note: String,
+}
+
+/// A snapshot that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The run that was written down.
+    pub boot: BootId,
+    /// As given in [`SnapshotSpec`].
+    pub note: String,
+}
+
+/// How long the parts of a suspend took, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SaveTimes {
+    /// While the guest still ran: room made, what is shared with others copied.
+    pub prepare_ms: f64,
+    /// From the guest standing still until all of it was written.
+    pub save_ms: f64,
+    /// Until that was durable.
+    pub sync_ms: f64,
+    /// MiB of memory that were written while it stood still.
+    pub written_mib: f64,
+}
+
+/// How a VM came to life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Restored from the template of its shape.
+    Template,
+    /// Booted, for this reason.
+    Cold(String),
+    /// From the snapshot of its spec.
+    Snapshot,
+    /// It ran already.
+    Found,
 }
 
 /// What isolates the guests.
@@ -65,6 +162,8 @@ pub struct BootSpec {
     pub nic: Option<Nic>,
     /// Words added to the guest kernel's command line, validated.
     pub kernel_args: Vec<String>,
+    /// Go on from the snapshot in this directory instead of beginning.
+    pub snapshot: Option<Utf8PathBuf>,
 }
 
 /// A network card: an open tap queue and its address.
@@ -97,12 +196,14 @@ pub struct Vm {
     pub boot: BootId,
     /// Process id on the host.
     pub pid: u32,
+    /// How it came to life.
+    pub origin: Origin,
     /// The agent port, connected. See `wire::guest`.
     pub agent: Box<dyn AgentIo>,
     /// Ends when the VM's process has ended or its guest has stopped for good
     /// (powered off, panicked), with what is known of why. It keeps no
     /// claim on the VM: dropping it leaves the VM running.
-    pub exited: futures_util::future::BoxFuture<'static, VmExit>,
+    pub exited: BoxFuture<'static, VmExit>,
 }
 
 impl std::fmt::Debug for Vm {

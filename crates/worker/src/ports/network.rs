@@ -11,6 +11,8 @@ use model::id::NetworkId;
 /// - `prepare` any number of times is like once, and keeps what runs running;
 /// - `attach` of a slot that is attached replaces it;
 /// - `detach` of a slot that is not attached succeeds;
+/// - after `rest`, `attach` of the same link works and is fast, `list` still names
+///   the slot, and a new daemon finds no more of it than it can remove;
 /// - `list` names every slot of which anything is left on the host;
 /// - after `detach` of all and `remove_all`, nothing of ours is left.
 #[async_trait]
@@ -26,6 +28,10 @@ pub trait Network: Send + Sync + 'static {
     /// Keeps the link of a VM that was adopted: the tap is held by the VM, what
     /// is missing around it (addresses, pins) is made again.
     async fn adopt(&self, link: Link) -> Result<(), PortError>;
+
+    /// The VM of a slot is gone for now: what the next `attach` of the same link
+    /// would make again may stay, within bounds. It is never an error.
+    async fn rest(&self, slot: Slot);
 
     /// Removes everything of a slot.
     async fn detach(&self, slot: Slot) -> Result<(), PortError>;
