@@ -29,6 +29,7 @@ async fn fake_vms_pass_the_contract_of_vms() {
         nic: None,
         kernel_args: Vec::new(),
         snapshot: None,
+        cold: None,
     };
     testkit::hypervisor_contract(|| hypervisor.clone(), spec).await;
 }

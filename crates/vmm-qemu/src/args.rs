@@ -16,42 +16,73 @@ const CMDLINE_MAX: usize = 2048;
 
 /// What the command line depends on.
 #[derive(Clone, Debug)]
-pub(crate) struct Shape {
+pub(crate) struct Machine {
     /// Shown in the process list, and what a VM is recognised by.
     pub(crate) name: String,
     pub(crate) accelerator: Accelerator,
     pub(crate) vcpus: u32,
     pub(crate) memory_mib: u32,
+    /// The card is always there, so that machines with and without a network
+    /// are alike; without an address it leads nowhere.
     pub(crate) mac: Option<[u8; 6]>,
-    pub(crate) kernel_args: Vec<String>,
-    /// Frequency of the host's TSC as the kernel sees it, if known.
-    pub(crate) tsc_khz: Option<u64>,
+    pub(crate) begin: Begin,
+}
+
+/// How the guest comes to life.
+#[derive(Clone, Debug)]
+pub(crate) enum Begin {
+    /// The kernel boots, in memory of the VM's own.
+    Kernel {
+        /// Words added to its command line.
+        args: Vec<String>,
+        /// Frequency of the host's TSC as the kernel sees it, if known.
+        tsc_khz: Option<u64>,
+    },
+    /// Memory and device state are there: pages are copied when written to.
+    Saved {
+        /// Stand still once everything is loaded.
+        wait: bool,
+    },
+}
+
+/// Changes when a saved state of an earlier version cannot be loaded any more:
+/// devices, their order, the layout of memory.
+pub(crate) const LAYOUT: u32 = 1;
+
+/// The processor that guests see.
+pub(crate) fn cpu(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "host",
+        // x86-64-v2; `-cpu max` was seen not to reach init in some machines.
+        Accelerator::Tcg => "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt",
+    }
 }
 
 /// Arguments for QEMU, without its name.
-pub(crate) fn qemu(shape: &Shape) -> Result<Vec<String>, PortError> {
-    let (accel, cpu) = match shape.accelerator {
-        Accelerator::Kvm => ("kvm".to_owned(), "host"),
-        // x86-64-v2; `-cpu max` was seen not to reach init in some machines.
-        Accelerator::Tcg => {
-            (format!("tcg,thread=multi,tb-size={TB_MIB}"), "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt")
-        }
+pub(crate) fn qemu(machine: &Machine) -> Result<Vec<String>, PortError> {
+    let accel = match machine.accelerator {
+        Accelerator::Kvm => "kvm".to_owned(),
+        Accelerator::Tcg => format!("tcg,thread=multi,tb-size={TB_MIB}"),
     };
+    let saved = matches!(machine.begin, Begin::Saved { .. });
     let mut args = Args::default();
     args.flag("-nodefaults").flag("-no-user-config");
-    args.pair("-name", format!("updraft-{}", shape.name));
+    args.pair("-name", format!("updraft-{}", machine.name));
     args.pair("-display", "none");
-    args.pair("-M", "microvm,acpi=on,rtc=on,isa-serial=on");
-    args.pair("-accel", accel).pair("-cpu", cpu);
-    args.pair("-smp", shape.vcpus.to_string()).pair("-m", shape.memory_mib.to_string());
+    // A device state as we save it has no description of itself behind it.
+    let described = if saved { ",suppress-vmdesc=on" } else { "" };
+    let board = format!("microvm,acpi=on,rtc=on,isa-serial=on,memory-backend=ram{described}");
+    args.pair("-M", board);
+    args.pair("-accel", accel).pair("-cpu", cpu(machine.accelerator));
+    args.pair("-smp", machine.vcpus.to_string()).pair("-m", machine.memory_mib.to_string());
+    args.memory(machine.memory_mib, !saved);
     args.pair(
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     );
     // A guest that is over stays, halted, until the daemon has read its last words.
     args.pair("-action", "reboot=shutdown,shutdown=pause");
-    args.pair("-kernel", VMLINUZ).pair("-initrd", INITRAMFS);
-    args.pair("-append", cmdline(shape)?);
+    args.begin(machine)?;
     args.pair("-chardev", format!("socket,id=qmp,fd={},server=on,wait=off", Fd::Qmp as i32));
     args.pair("-mon", "chardev=qmp,mode=control");
     args.pair("-chardev", format!("ringbuf,id=console,size={CONSOLE_BYTES}"));
@@ -61,26 +92,35 @@ pub(crate) fn qemu(shape: &Shape) -> Result<Vec<String>, PortError> {
     args.device("virtserialport,chardev=agent,name=updraft.agent");
     args.disk("root", Fd::Root, "read-only=on");
     args.disk("scratch", Fd::Scratch, "discard=unmap,detect-zeroes=unmap");
-    if let Some(mac) = shape.mac {
-        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-        args.pair("-netdev", format!("tap,id=net,fd={}", Fd::Tap as i32));
-        args.device(&format!("virtio-net-device,netdev=net,mac={mac}"));
+    match machine.mac {
+        Some(mac) => {
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            args.pair("-netdev", format!("tap,id=net,fd={}", Fd::Tap as i32));
+            args.device(&format!("virtio-net-device,netdev=net,mac={mac}"));
+        }
+        None => {
+            args.device("virtio-net-device");
+        }
     }
     args.pair("-object", "rng-builtin,id=rng").device("virtio-rng-device,rng=rng");
     Ok(args.0)
 }
 
 /// The kernel's command line.
-fn cmdline(shape: &Shape) -> Result<String, PortError> {
+fn cmdline(
+    accelerator: Accelerator,
+    extra: &[String],
+    tsc_khz: Option<u64>,
+) -> Result<String, PortError> {
     // `panic=-1`: a panic ends the VM at once instead of looping for ever, and
     // by triple fault: the kernel's other ways were seen to hang after a panic.
     let fixed = ["console=ttyS0", "quiet", "panic=-1", "reboot=t"];
     let mut words: Vec<String> = fixed.map(str::to_owned).into();
-    if let (Accelerator::Tcg, Some(khz)) = (shape.accelerator, shape.tsc_khz) {
+    if let (Accelerator::Tcg, Some(khz)) = (accelerator, tsc_khz) {
         // Without it about one emulated boot in twelve hangs on a busy host.
         words.push(format!("tsc_early_khz={khz}"));
     }
-    for word in &shape.kernel_args {
+    for word in extra {
         if word.is_empty() || !word.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
             let problem = "not one word of visible ASCII characters without quotes";
             return Err(PortError::plain(format!(
@@ -123,6 +163,32 @@ impl Args {
         self.pair("-device", value)
     }
 
+    /// The guest's memory, in a file that the VM was handed. `own`: nobody else
+    /// has it, so it is written to.
+    fn memory(&mut self, mib: u32, own: bool) {
+        let (share, fd) = (if own { "on" } else { "off" }, Fd::Ram as i32);
+        let file = format!("memory-backend-file,id=ram,size={mib}M,mem-path=/proc/self/fd/{fd}");
+        self.pair("-object", format!("{file},share={share}"));
+    }
+
+    fn begin(&mut self, machine: &Machine) -> Result<(), PortError> {
+        match &machine.begin {
+            Begin::Kernel { args, tsc_khz } => {
+                self.pair("-kernel", VMLINUZ).pair("-initrd", INITRAMFS);
+                self.pair("-append", cmdline(machine.accelerator, args, *tsc_khz)?);
+            }
+            Begin::Saved { wait } => {
+                self.pair("-incoming", format!("fd:{}", Fd::State as i32));
+                self.pair("-global", "migration.send-configuration=off");
+                self.pair("-global", "migration.x-events=on");
+                if *wait {
+                    self.flag("-S");
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// A disk on an inherited descriptor: no path of it exists in the jail. The
     /// image belongs to one VM or is read-only, so it needs no lock.
     fn disk(&mut self, name: &str, fd: Fd, options: &str) -> &mut Self {
@@ -140,36 +206,40 @@ mod tests {
     use super::*;
     use expect_test::expect;
 
-    fn shape() -> Shape {
-        Shape {
+    fn machine() -> Machine {
+        Machine {
             name: "00000000000001-01J".into(),
             accelerator: Accelerator::Tcg,
             vcpus: 2,
             memory_mib: 256,
             mac: Some([2, 0, 0, 0, 0, 0xa1]),
-            kernel_args: vec!["updraft.x=1".into()],
-            tsc_khz: Some(2_596_120),
+            begin: Begin::Kernel { args: vec!["updraft.x=1".into()], tsc_khz: Some(2_596_120) },
         }
+    }
+
+    fn lines(args: &[String]) -> String {
+        let mut text = String::new();
+        for arg in args {
+            text.push_str(if arg.starts_with('-') { "\n" } else { " " });
+            text.push_str(arg);
+        }
+        text.trim_start().to_owned()
     }
 
     #[test]
     fn the_command_line_of_an_emulated_vm() {
-        let args = qemu(&shape()).unwrap();
-        let mut text = String::new();
-        for arg in &args {
-            text.push_str(if arg.starts_with('-') { "\n" } else { " " });
-            text.push_str(arg);
-        }
+        let args = qemu(&machine()).unwrap();
         expect![[r#"
             -nodefaults
             -no-user-config
             -name updraft-00000000000001-01J
             -display none
-            -M microvm,acpi=on,rtc=on,isa-serial=on
+            -M microvm,acpi=on,rtc=on,isa-serial=on,memory-backend=ram
             -accel tcg,thread=multi,tb-size=64
             -cpu qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt
             -smp 2
             -m 256
+            -object memory-backend-file,id=ram,size=256M,mem-path=/proc/self/fd/9,share=on
             -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
             -action reboot=shutdown,shutdown=pause
             -kernel /vm/vmlinuz
@@ -191,22 +261,50 @@ mod tests {
             -netdev tap,id=net,fd=8
             -device virtio-net-device,netdev=net,mac=02:00:00:00:00:a1
             -object rng-builtin,id=rng
-            -device virtio-rng-device,rng=rng"#]].assert_eq(text.trim_start());
+            -device virtio-rng-device,rng=rng"#]].assert_eq(&lines(&args));
+    }
+
+    #[test]
+    fn a_saved_guest_finds_the_same_devices_and_no_kernel() {
+        let booted = lines(&qemu(&machine()).unwrap());
+        let saved = Machine { begin: Begin::Saved { wait: true }, ..machine() };
+        let saved = lines(&qemu(&saved).unwrap());
+        let only = |of: &str, not: &str| {
+            let lines = of.lines().filter(|line| !not.lines().any(|other| other == *line));
+            lines.map(|line| format!("{line}\n")).collect::<String>()
+        };
+        expect![[r#"
+            -M microvm,acpi=on,rtc=on,isa-serial=on,memory-backend=ram,suppress-vmdesc=on
+            -object memory-backend-file,id=ram,size=256M,mem-path=/proc/self/fd/9,share=off
+            -incoming fd:10
+            -global migration.send-configuration=off
+            -global migration.x-events=on
+            -S
+        "#]]
+        .assert_eq(&only(&saved, &booted));
+        expect![[r#"
+            -M microvm,acpi=on,rtc=on,isa-serial=on,memory-backend=ram
+            -object memory-backend-file,id=ram,size=256M,mem-path=/proc/self/fd/9,share=on
+            -kernel /vm/vmlinuz
+            -initrd /vm/initramfs
+            -append console=ttyS0 quiet panic=-1 reboot=t tsc_early_khz=2596120 updraft.x=1
+        "#]]
+        .assert_eq(&only(&booted, &saved));
     }
 
     #[test]
     fn kvm_takes_the_hosts_cpu_and_no_clock_hint() {
-        let args = qemu(&Shape { accelerator: Accelerator::Kvm, mac: None, ..shape() }).unwrap();
-        let text = args.join(" ");
+        let kvm = Machine { accelerator: Accelerator::Kvm, mac: None, ..machine() };
+        let text = qemu(&kvm).unwrap().join(" ");
         assert!(text.contains("-accel kvm -cpu host"), "{text}");
-        assert!(!text.contains("tsc_early") && !text.contains("virtio-net"), "{text}");
+        assert!(!text.contains("tsc_early") && !text.contains("-netdev"), "{text}");
     }
 
     #[test]
     fn kernel_arguments_that_are_refused() {
         for bad in ["", "a b", "a\tb", "a\"b", "ä", "a\0", &"x".repeat(2048)] {
-            let shape = Shape { kernel_args: vec![bad.into()], ..shape() };
-            assert!(qemu(&shape).is_err(), "{bad:?}");
+            let begin = Begin::Kernel { args: vec![bad.into()], tsc_khz: None };
+            assert!(qemu(&Machine { begin, ..machine() }).is_err(), "{bad:?}");
         }
     }
 

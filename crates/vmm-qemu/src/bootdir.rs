@@ -9,15 +9,45 @@ use crate::process::Identity;
 use camino::{Utf8Path, Utf8PathBuf};
 use model::id::{BootId, MachineId};
 use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use worker::ports::BootSpec;
 
 pub(crate) const AGENT: &str = "agent.sock";
 pub(crate) const QMP: &str = "qmp.sock";
 const PID: &str = "pid";
+/// The VM's [`Description`].
+const ABOUT: &str = "about.json";
+/// There while the guest has not run since it was restored from a snapshot.
+const WAITS: &str = "waits";
+/// There while a snapshot is being made, with its directory as content.
+const SAVING: &str = "saving";
+
+/// What of a VM a snapshot has to agree with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Description {
+    pub(crate) vcpus: u32,
+    pub(crate) memory_mib: u32,
+    pub(crate) network: bool,
+    pub(crate) root: Utf8PathBuf,
+    pub(crate) scratch: Utf8PathBuf,
+}
+
+impl Description {
+    pub(crate) fn of(spec: &BootSpec) -> Self {
+        Self {
+            vcpus: spec.vcpus,
+            memory_mib: spec.memory_mib,
+            network: spec.nic.is_some(),
+            root: spec.root.clone(),
+            scratch: spec.scratch.clone(),
+        }
+    }
+}
 
 /// Where things of one boot are.
 #[derive(Clone, Debug)]
@@ -51,6 +81,46 @@ impl BootDir {
 
     pub(crate) fn exists(&self) -> bool {
         self.path.exists()
+    }
+
+    /// Notes what the VM is, for a daemon that comes later.
+    pub(crate) fn describe(&self, vm: &Description) -> io::Result<()> {
+        fs::write(self.path.join(ABOUT), serde_json::to_vec(vm)?)
+    }
+
+    /// What the VM is.
+    pub(crate) fn description(&self) -> io::Result<Description> {
+        Ok(serde_json::from_slice(&fs::read(self.path.join(ABOUT))?)?)
+    }
+
+    /// Notes that the guest has not run yet and must not be taken for one that did.
+    pub(crate) fn begin_wait(&self) -> io::Result<()> {
+        fs::write(self.path.join(WAITS), "")
+    }
+
+    /// The guest is about to run. To be called before it does.
+    pub(crate) fn end_wait(&self) -> io::Result<()> {
+        ok_if_absent(fs::remove_file(self.path.join(WAITS)))
+    }
+
+    pub(crate) fn waits(&self) -> bool {
+        self.path.join(WAITS).exists()
+    }
+
+    /// Notes where a snapshot is being made: whoever lets the guest go on has to
+    /// make that void before.
+    pub(crate) fn begin_save(&self, snapshot: &Utf8Path) -> io::Result<()> {
+        let temp = self.path.join(".saving.tmp");
+        fs::write(&temp, snapshot.as_str())?;
+        fs::rename(temp, self.path.join(SAVING))
+    }
+
+    pub(crate) fn end_save(&self) -> io::Result<()> {
+        ok_if_absent(fs::remove_file(self.path.join(SAVING)))
+    }
+
+    pub(crate) fn saving(&self) -> Option<Utf8PathBuf> {
+        fs::read_to_string(self.path.join(SAVING)).ok().map(Utf8PathBuf::from)
     }
 
     /// A handle on the VM's process, if it runs.

@@ -11,6 +11,8 @@ use worker::ports::PortError;
 pub struct QemuConfig {
     /// Directory of the VMs, such as `<data>/vms`; made if absent, mode 0700.
     pub run_dir: Utf8PathBuf,
+    /// Where templates are kept, such as `<data>/templates`; made if absent.
+    pub template_dir: Utf8PathBuf,
     /// Tells daemons on one host apart; part of cgroup names. Lower-case
     /// letters, digits and dashes, at most 32.
     pub instance: String,

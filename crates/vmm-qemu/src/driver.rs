@@ -6,18 +6,22 @@
 //! was killed at any point leaves nothing that the next cannot remove.
 
 use crate::args::TB_MIB;
-use crate::bootdir::{self, AGENT, BootDir, QMP};
+use crate::bootdir::{self, AGENT, BootDir, Description, QMP};
 use crate::cgroup::{Cgroups, Limits};
 use crate::config::{Accelerator, QemuConfig, qemu_version};
-use crate::launch::{self, Launched, Log};
-use crate::monitor::{self, Exit, Running};
+use crate::launch::{self, Launched, Log, Source};
+use crate::monitor::{self, Control, Exit, Running, Wish};
+use crate::platform::{self, Platform};
 use crate::process;
 use crate::qmp::Qmp;
+use crate::snapshot;
+use crate::template::{Template, Templates};
 use crate::words;
 use async_trait::async_trait;
 use camino::Utf8Path;
 use model::id::{BootId, MachineId};
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,19 +46,22 @@ pub struct QemuHypervisor {
 }
 
 #[derive(Debug)]
-struct Inner {
-    config: QemuConfig,
+pub(crate) struct Inner {
+    pub(crate) config: QemuConfig,
     version: String,
     cgroups: Cgroups,
-    tasks: rt::Tasks,
+    pub(crate) templates: Templates,
+    platform: Mutex<Option<(String, Arc<Platform>)>>,
+    pub(crate) tasks: rt::Tasks,
     known: Mutex<HashMap<BootId, Known>>,
     locks: Mutex<HashMap<BootId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// A VM that this driver has a monitor connection to.
 #[derive(Clone, Debug)]
-struct Known {
+pub(crate) struct Known {
     exit: Exit,
+    pub(crate) control: Control,
 }
 
 impl QemuHypervisor {
@@ -74,10 +81,15 @@ impl QemuHypervisor {
         config.qemu =
             resolved.map_err(|err| PortError::new(format!("find {}", config.qemu), err))?;
         let cgroups = Cgroups::detect(&config.instance);
+        let templates = Templates::open(&config.template_dir);
+        let templates = templates
+            .map_err(|err| PortError::new(format!("open {}", config.template_dir), err))?;
         let inner = Inner {
             config,
             version,
             cgroups,
+            templates,
+            platform: Mutex::default(),
             tasks: rt::Tasks::new(),
             known: Mutex::default(),
             locks: Mutex::default(),
@@ -138,32 +150,43 @@ impl Hypervisor for QemuHypervisor {
 
     async fn suspend(
         &self,
-        _machine: MachineId,
-        _boot: BootId,
-        _to: SnapshotSpec,
-        _cancel: CancellationToken,
+        machine: MachineId,
+        boot: BootId,
+        to: SnapshotSpec,
+        cancel: CancellationToken,
     ) -> Result<SaveTimes, PortError> {
-        Err(PortError::plain("not yet"))
+        let inner = self.inner.clone();
+        // A task of its own: whoever stops waiting leaves a snapshot or a VM that runs.
+        let saved = self.inner.tasks.spawn(async move {
+            let _turn = inner.turn(boot).await;
+            inner.suspend(&inner.dir(machine, boot), to, cancel).await
+        });
+        saved.await.map_err(|err| PortError::new("suspend a VM", err))?
     }
 
-    async fn proceed(&self, _machine: MachineId, _boot: BootId) -> Result<(), PortError> {
-        Err(PortError::plain("not yet"))
+    async fn proceed(&self, machine: MachineId, boot: BootId) -> Result<(), PortError> {
+        let _turn = self.inner.turn(boot).await;
+        self.inner.proceed(&self.inner.dir(machine, boot)).await
     }
 
-    fn snapshot(&self, _dir: &Utf8Path) -> Option<Snapshot> {
-        None
+    fn snapshot(&self, dir: &Utf8Path) -> Option<Snapshot> {
+        snapshot::find(dir)
     }
 
-    fn memory(&self, _machine: MachineId, _boot: BootId) -> Option<u64> {
-        None
+    fn memory(&self, machine: MachineId, boot: BootId) -> Option<u64> {
+        let (pid, _handle) = self.inner.dir(machine, boot).process()?;
+        process::proportional_bytes(pid)
     }
 
-    fn has_template(&self, _shape: Shape) -> bool {
-        false
+    fn has_template(&self, shape: Shape) -> bool {
+        let platform = self.inner.platform();
+        platform.is_ok_and(|platform| self.inner.templates.has(&platform, shape))
     }
 
-    async fn make_template(&self, _shape: Shape, _settle: Settle) -> Result<(), PortError> {
-        Err(PortError::plain("not yet"))
+    async fn make_template(&self, shape: Shape, settle: Settle) -> Result<(), PortError> {
+        let inner = self.inner.clone();
+        let made = self.inner.tasks.spawn(async move { inner.build(shape, settle).await });
+        made.await.map_err(|err| PortError::new("make a template", err))?
     }
 
     fn about(&self) -> HypervisorInfo {
@@ -175,42 +198,132 @@ impl Hypervisor for QemuHypervisor {
 }
 
 impl Inner {
-    async fn boot(&self, spec: BootSpec) -> Result<Vm, PortError> {
+    /// The platform as of now: QEMU may be upgraded while the daemon runs.
+    pub(crate) fn platform(&self) -> Result<Arc<Platform>, PortError> {
+        let mut known = locked(&self.platform);
+        let qemu = platform::identity(&self.config.qemu);
+        let qemu =
+            qemu.map_err(|err| PortError::new(format!("look at {}", self.config.qemu), err))?;
+        if let Some((_, platform)) = known.as_ref().filter(|(of, _)| *of == qemu) {
+            return Ok(platform.clone());
+        }
+        let platform = Arc::new(Platform::of(&self.config)?);
+        self.templates.collect(&platform);
+        *known = Some((qemu, platform.clone()));
+        Ok(platform)
+    }
+
+    async fn boot(self: &Arc<Self>, spec: BootSpec) -> Result<Vm, PortError> {
         let _turn = self.turn(spec.boot).await;
         let dir = self.dir(spec.machine, spec.boot);
         if dir.process().is_some() {
             return self.attach(&dir).await;
         }
         self.clear(&dir).await?;
-        let problem = match self.start(&dir, spec).await {
-            Ok(vm) => return Ok(vm),
+        let spec = Arc::new(spec);
+        if let Some(snapshot) = spec.snapshot.clone() {
+            let (inner, asked) = (self.clone(), spec.clone());
+            let open = move || snapshot::open(&snapshot, &*inner.platform()?, &asked);
+            let opened = tokio::task::spawn_blocking(open).await;
+            let opened = opened.map_err(|err| PortError::new("open a snapshot", err))??;
+            return self.try_start(&dir, spec, Source::Snapshot(opened), Origin::Snapshot).await;
+        }
+        let why = match self.template_for(&spec).await {
+            Ok(template) => {
+                let source = Source::Template(template);
+                match self.try_start(&dir, spec.clone(), source, Origin::Template).await {
+                    Ok(vm) => return Ok(vm),
+                    Err(err) => self.distrust(&spec, &err),
+                }
+            }
+            Err(why) => why,
+        };
+        self.try_start(&dir, spec, Source::Kernel, Origin::Cold(why)).await
+    }
+
+    /// The template that a VM of `spec` begins from, or why there is none.
+    async fn template_for(self: &Arc<Self>, spec: &BootSpec) -> Result<Arc<Template>, String> {
+        if !spec.kernel_args.is_empty() {
+            return Err("its config adds words to the kernel's command line".into());
+        }
+        if let Some(why) = &spec.cold {
+            return Err(why.clone());
+        }
+        let (inner, shape) = (self.clone(), shape(spec));
+        let get = move || {
+            let platform = inner.platform().map_err(|err| rt::chain(&err))?;
+            let Shape { vcpus, memory_mib } = shape;
+            inner.templates.get(&platform, shape).ok_or_else(|| {
+                format!("there is no template of {vcpus} vCPUs and {memory_mib} MiB yet")
+            })
+        };
+        let got = tokio::task::spawn_blocking(get).await;
+        got.unwrap_or_else(|err| Err(err.to_string()))
+    }
+
+    /// A template that a VM could not begin from is made again.
+    fn distrust(&self, spec: &BootSpec, err: &PortError) -> String {
+        let why = format!("its template could not be restored: {}", rt::chain(err));
+        tracing::warn!(machine = %spec.machine, why, "booting instead");
+        if let Ok(platform) = self.platform() {
+            self.templates.discard(&platform, shape(spec));
+        }
+        why
+    }
+
+    /// Starts a VM, or leaves nothing of it.
+    async fn try_start(
+        &self,
+        dir: &BootDir,
+        spec: Arc<BootSpec>,
+        source: Source,
+        origin: Origin,
+    ) -> Result<Vm, PortError> {
+        let problem = match self.start(dir, spec, source).await {
+            Ok((vm, _)) => return Ok(Vm { origin, ..vm }),
             Err(err) => err,
         };
-        if let Err(err) = self.clear(&dir).await {
+        if let Err(err) = self.clear(dir).await {
             tracing::error!(vm = dir.name(), error = %rt::chain(&err), "remains of a failed boot");
         }
         Err(problem)
     }
 
-    async fn start(&self, dir: &BootDir, spec: BootSpec) -> Result<Vm, PortError> {
+    /// Starts a VM and returns it with its memory.
+    pub(crate) async fn start(
+        &self,
+        dir: &BootDir,
+        spec: Arc<BootSpec>,
+        source: Source,
+    ) -> Result<(Vm, File), PortError> {
         let failed =
             |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
         dir.create().map_err(|err| failed("make directory", err))?;
+        let waits = matches!(source, Source::Snapshot(_));
+        if waits {
+            dir.begin_wait().map_err(|err| failed("make directory", err))?;
+        }
+        let restored = !matches!(source, Source::Kernel);
+        dir.describe(&Description::of(&spec)).map_err(|err| failed("make directory", err))?;
         let cgroups = self.cgroups.create(&dir.name(), self.limits(&spec));
         let cgroups = cgroups.map_err(|err| failed("make cgroups", err))?;
-        let launched = {
+        let (launched, memory) = {
             let (config, dir) = (self.config.clone(), dir.clone());
-            let work = move || launch::launch(&config, &dir, &spec, cgroups);
+            let work = move || launch::launch(&config, &dir, &spec, &source, cgroups);
             let done = tokio::task::spawn_blocking(work).await;
             done.map_err(|err| PortError::new("start the launcher", err))??
         };
         let connected = async {
             let qmp = dir.connect(QMP)?;
             let agent = dir.connect(AGENT)?;
-            Ok::<_, io::Error>((Qmp::open(qmp).await?, agent))
+            let mut qmp = Qmp::open(qmp).await?;
+            if restored {
+                monitor::loaded(&mut qmp).await?;
+            }
+            Ok::<_, io::Error>((qmp, agent))
         };
         match tokio::time::timeout(self.config.start_deadline, connected).await {
-            Ok(Ok((qmp, agent))) => self.watch(dir.boot, launched, qmp, agent),
+            Ok(Ok((qmp, agent))) => Ok((self.watch(dir.boot, launched, qmp, agent)?, memory)),
             Ok(Err(err)) => Err(self.failure(dir, &launched, err).await),
             Err(_) => Err(self.failure(dir, &launched, io::ErrorKind::TimedOut.into()).await),
         }
@@ -230,16 +343,21 @@ impl Inner {
         }
     }
 
-    /// Takes a VM that runs, by its directory.
-    async fn attach(&self, dir: &BootDir) -> Result<Vm, PortError> {
+    /// Takes a VM that runs, by its directory. One that stood still while it was
+    /// being written down goes on.
+    pub(crate) async fn attach(&self, dir: &BootDir) -> Result<Vm, PortError> {
         let failed =
             |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
         let Some((pid, handle)) = dir.process() else {
             return Err(PortError::plain(format!("VM {} does not run", dir.name())));
         };
+        if dir.waits() {
+            return Err(PortError::plain(format!("the guest of VM {} never ran", dir.name())));
+        }
         let agent = dir.connect(AGENT).map_err(|err| failed("connect to the agent port", err))?;
         let known = self.known().get(&dir.boot).cloned();
         if let Some(known) = known {
+            self.go_on(dir, &known.control).await?;
             let exited = known.exit.wait(handle);
             return Ok(Vm {
                 boot: dir.boot,
@@ -250,12 +368,29 @@ impl Inner {
             });
         }
         let log = Log::of(pid).map_err(|err| failed("open the log", err))?;
-        let connected = async { Qmp::open(dir.connect(QMP)?).await };
+        let connected = async {
+            let mut qmp = Qmp::open(dir.connect(QMP)?).await?;
+            Ok((monitor::stands_still(&mut qmp).await?, qmp))
+        };
         let qmp = tokio::time::timeout(ADOPT_WITHIN, connected).await;
         let qmp =
             qmp.map_err(|_| PortError::plain(format!("the monitor of {} is silent", dir.name())))?;
-        let qmp = qmp.map_err(|err| failed("talk to the monitor", err))?;
-        self.watch(dir.boot, Launched { pid, handle, log }, qmp, agent)
+        let (stands, qmp) = qmp.map_err(|err: io::Error| failed("talk to the monitor", err))?;
+        let vm = self.watch(dir.boot, Launched { pid, handle, log }, qmp, agent)?;
+        let control = self.control(dir)?;
+        self.go_on(dir, &control).await?;
+        if stands {
+            // The daemon was killed while it was about to let it go on.
+            let gone_on = control.ask(Wish::Proceed).await;
+            gone_on.map_err(|err| failed("let go on the guest", err))?;
+        }
+        Ok(vm)
+    }
+
+    /// The way to the monitor of a VM that this driver has.
+    pub(crate) fn control(&self, dir: &BootDir) -> Result<Control, PortError> {
+        let known = self.known().get(&dir.boot).map(|known| known.control.clone());
+        known.ok_or_else(|| PortError::plain(format!("VM {} does not run", dir.name())))
     }
 
     /// Begins to watch a VM that answers.
@@ -269,8 +404,10 @@ impl Inner {
         let Launched { pid, handle, log } = vm;
         let again = handle.try_clone().map_err(|err| PortError::new("hold a VM's process", err))?;
         let (sender, exit) = Exit::channel();
-        self.known().insert(boot, Known { exit: exit.clone() });
-        self.tasks.spawn_until_stop(monitor::watch(Running { pid, handle, log }, qmp, sender));
+        let (control, asks) = Control::channel();
+        self.known().insert(boot, Known { exit: exit.clone(), control });
+        let vm = Running { pid, handle, log };
+        self.tasks.spawn_until_stop(monitor::watch(vm, qmp, asks, sender));
         Ok(Vm {
             boot,
             pid,
@@ -302,7 +439,7 @@ impl Inner {
     }
 
     /// Ends and removes everything of a boot, however little of it there is.
-    async fn clear(&self, dir: &BootDir) -> Result<(), PortError> {
+    pub(crate) async fn clear(&self, dir: &BootDir) -> Result<(), PortError> {
         let failed = |what: &str, err: io::Error| {
             PortError::new(format!("{what} of {}", dir.name()), err).transient()
         };
@@ -357,7 +494,7 @@ impl Inner {
         }
     }
 
-    fn dir(&self, machine: MachineId, boot: BootId) -> BootDir {
+    pub(crate) fn dir(&self, machine: MachineId, boot: BootId) -> BootDir {
         BootDir::new(&self.config.run_dir, machine, boot)
     }
 
@@ -378,6 +515,10 @@ impl Inner {
     fn known(&self) -> MutexGuard<'_, HashMap<BootId, Known>> {
         locked(&self.known)
     }
+}
+
+fn shape(spec: &BootSpec) -> Shape {
+    Shape { vcpus: spec.vcpus, memory_mib: spec.memory_mib }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

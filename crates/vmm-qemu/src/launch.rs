@@ -1,10 +1,13 @@
 //! The daemon's side of a start: makes what the launcher will hold and starts it.
 
-use crate::args::{self, Shape};
+use crate::args::{self, Begin, Machine};
 use crate::bootdir::{AGENT, BootDir, QMP};
 use crate::config::{Accelerator, QemuConfig};
-use crate::jail;
+use crate::jail::{self, Fd};
+use crate::memory;
 use crate::process;
+use crate::snapshot::Opened;
+use crate::template::Template;
 use camino::Utf8Path;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -15,6 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use worker::ports::{BootSpec, PortError};
 
 /// Bytes of messages of the VM's process that are kept.
@@ -64,29 +68,104 @@ impl Log {
     }
 }
 
+/// What a VM begins with.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// The kernel, in fresh memory.
+    Kernel,
+    /// A template that others begin from as well.
+    Template(Arc<Template>),
+    /// Its own snapshot; it is to stand still once it is loaded.
+    Snapshot(Opened),
+}
+
+/// The files of a [`Source`], and how they are used.
+struct Begun {
+    begin: Begin,
+    ram: File,
+    state: Option<File>,
+    own_memory: bool,
+}
+
+impl Source {
+    fn begin(&self, spec: &BootSpec) -> io::Result<Begun> {
+        Ok(match self {
+            Self::Kernel => {
+                let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+                let (args, tsc_khz) = (spec.kernel_args.clone(), args::tsc_khz(&cpuinfo));
+                Begun {
+                    begin: Begin::Kernel { args, tsc_khz },
+                    ram: memory::fresh(spec.memory_mib)?,
+                    state: None,
+                    own_memory: true,
+                }
+            }
+            Self::Template(template) => Begun {
+                begin: Begin::Saved { wait: false },
+                ram: template.ram()?,
+                state: Some(template.state()?),
+                own_memory: false,
+            },
+            Self::Snapshot(Opened { ram, state }) => Begun {
+                begin: Begin::Saved { wait: true },
+                ram: ram.try_clone()?,
+                state: Some(state.try_clone()?),
+                own_memory: true,
+            },
+        })
+    }
+}
+
 /// Starts the launcher for `spec`. Blocks for a moment; to be called off the
-/// async threads.
+/// async threads. Returns the memory of the VM as well.
 pub(crate) fn launch(
     config: &QemuConfig,
     dir: &BootDir,
     spec: &BootSpec,
+    source: &Source,
     cgroups: Vec<camino::Utf8PathBuf>,
-) -> Result<Launched, PortError> {
+) -> Result<(Launched, File), PortError> {
     let failed =
         |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
+    let Begun { begin, ram, state, own_memory } =
+        source.begin(spec).map_err(|err| failed("make the memory", err))?;
     let root = open(&spec.root, OFlags::RDONLY)?;
     let scratch = open(&spec.scratch, OFlags::RDWR)?;
     let file_size =
         rustix::fs::fstat(&scratch).map_err(|err| failed("measure scratch disk", err.into()))?;
     let agent = dir.listen(AGENT).map_err(|err| failed("make agent socket", err))?;
     let qmp = dir.listen(QMP).map_err(|err| failed("make monitor socket", err))?;
+    let boots = matches!(begin, Begin::Kernel { .. });
+    let machine = Machine {
+        name: dir.name(),
+        accelerator: config.accelerator,
+        vcpus: spec.vcpus,
+        memory_mib: spec.memory_mib,
+        mac: spec.nic.as_ref().map(|nic| nic.mac),
+        begin,
+    };
+    let optional = [
+        state.as_ref().map(|state| (Fd::State, state.as_fd())),
+        spec.nic.as_ref().map(|nic| (Fd::Tap, nic.tap.as_fd())),
+    ];
+    let always = [
+        (Fd::Agent, agent.as_fd()),
+        (Fd::Qmp, qmp.as_fd()),
+        (Fd::Root, root.as_fd()),
+        (Fd::Scratch, scratch.as_fd()),
+        (Fd::Ram, ram.as_fd()),
+    ];
+    let (numbers, fds): (Vec<_>, Vec<_>) =
+        always.into_iter().chain(optional.into_iter().flatten()).unzip();
+    let kernel = [
+        (config.guest.vmlinuz.clone(), jail::VMLINUZ.into()),
+        (config.guest.initramfs.clone(), jail::INITRAMFS.into()),
+    ];
     let message = jail::Spec {
         program: config.qemu.clone(),
-        args: args::qemu(&shape(config, dir, spec))?,
-        files: vec![
-            (config.guest.vmlinuz.clone(), jail::VMLINUZ.into()),
-            (config.guest.initramfs.clone(), jail::INITRAMFS.into()),
-        ],
+        args: args::qemu(&machine)?,
+        // A guest that was restored has its kernel in memory.
+        files: if boots { kernel.into() } else { Vec::new() },
         kvm: config.accelerator == Accelerator::Kvm,
         cgroups,
         uid_base: config.jail.uid_base,
@@ -94,12 +173,12 @@ pub(crate) fn launch(
         // The log has to fit as well.
         file_size: u64::try_from(file_size.st_size).unwrap_or(0).max(LOG_BYTES),
         threads: u64::from(threads(spec.vcpus)),
-        tap: spec.nic.is_some(),
+        fds: numbers,
+        own_memory,
     };
-    let mut fds = vec![agent.as_fd(), qmp.as_fd(), root.as_fd(), scratch.as_fd()];
-    fds.extend(spec.nic.as_ref().map(|nic| nic.tap.as_fd()));
-    start(config, dir, &message, &fds)
-        .map_err(|err| failed(&format!("start launcher {}", config.jail.launcher), err))
+    let launched = start(config, dir, &message, &fds)
+        .map_err(|err| failed(&format!("start launcher {}", config.jail.launcher), err))?;
+    Ok((launched, ram))
 }
 
 /// Most threads of a VM: its vCPUs, and those QEMU does disk I/O with.
@@ -165,19 +244,6 @@ fn spawn_apart(mut command: Command, ours: &OwnedFd) -> io::Result<u32> {
         let started = started.join();
         started.unwrap_or_else(|_| Err(io::Error::other("the thread that starts VMs panicked")))
     })
-}
-
-fn shape(config: &QemuConfig, dir: &BootDir, spec: &BootSpec) -> Shape {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    Shape {
-        name: dir.name(),
-        accelerator: config.accelerator,
-        vcpus: spec.vcpus,
-        memory_mib: spec.memory_mib,
-        mac: spec.nic.as_ref().map(|nic| nic.mac),
-        kernel_args: spec.kernel_args.clone(),
-        tsc_khz: args::tsc_khz(&cpuinfo),
-    }
 }
 
 fn open(path: &Utf8Path, how: OFlags) -> Result<OwnedFd, PortError> {

@@ -8,14 +8,19 @@ use crate::qmp::{Event, Qmp};
 use crate::words;
 use futures_util::future::BoxFuture;
 use serde_json::json;
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use worker::ports::VmExit;
 
 /// How long a QEMU whose guest is over may take to answer and to quit.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a VM may take to do what it was asked: flushing its disks is the
+/// slowest part.
+const OBEY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A VM as the driver knows it.
 #[derive(Debug)]
@@ -56,10 +61,76 @@ impl Exit {
     }
 }
 
+/// What a VM that runs can be asked.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    /// Stand still, with everything written to the disks' files.
+    Pause,
+    /// Go on.
+    Proceed,
+    /// Write the state of the processor and the devices to this file, which is
+    /// open for writing alone. The VM must stand still.
+    SaveDevices(File),
+}
+
+/// The way to a VM's monitor.
+#[derive(Clone, Debug)]
+pub(crate) struct Control(mpsc::Sender<Ask>);
+
+#[derive(Debug)]
+pub(crate) struct Ask {
+    wish: Wish,
+    answer: oneshot::Sender<io::Result<()>>,
+}
+
+impl Control {
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<Ask>) {
+        let (sender, asks) = mpsc::channel(1);
+        (Self(sender), asks)
+    }
+
+    /// Asks and waits until it is done, not for ever.
+    pub(crate) async fn ask(&self, wish: Wish) -> io::Result<()> {
+        let gone = || io::Error::other("the VM has ended");
+        let asked = async {
+            let (answer, answered) = oneshot::channel();
+            self.0.send(Ask { wish, answer }).await.map_err(|_| gone())?;
+            answered.await.map_err(|_| gone())?
+        };
+        let patience = tokio::time::timeout(OBEY_WITHIN, asked).await;
+        patience.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// Waits until a VM whose state is being loaded has all of it.
+///
+/// # Errors
+/// The state does not fit: QEMU ends, and its log says why.
+pub(crate) async fn loaded(qmp: &mut Qmp) -> io::Result<()> {
+    while status(qmp).await? == "inmigrate" {
+        // Told of each step of the loading, the last one among them.
+        while qmp.event().await?.event != "MIGRATION" {}
+    }
+    Ok(())
+}
+
+/// Whether a guest that is not over stands still: somebody was about to let it go on.
+///
+/// # Errors
+/// QEMU has gone.
+pub(crate) async fn stands_still(qmp: &mut Qmp) -> io::Result<bool> {
+    Ok(matches!(status(qmp).await?.as_str(), "paused" | "save-vm" | "prelaunch"))
+}
+
 /// Watches a VM until its process has ended; then says how.
-pub(crate) async fn watch(vm: Running, mut qmp: Qmp, exit: watch::Sender<Option<VmExit>>) {
+pub(crate) async fn watch(
+    vm: Running,
+    mut qmp: Qmp,
+    mut asks: mpsc::Receiver<Ask>,
+    exit: watch::Sender<Option<VmExit>>,
+) {
     let mut known = VmExit::default();
-    if let Some(over) = until_over(&vm, &mut qmp).await {
+    if let Some(over) = until_over(&vm, &mut qmp, &mut asks).await {
         known = over;
         // The guest is over; its process is of no more use.
         let quit = tokio::time::timeout(PATIENCE, qmp.execute("quit", json!({}))).await;
@@ -80,13 +151,13 @@ pub(crate) async fn watch(vm: Running, mut qmp: Qmp, exit: watch::Sender<Option<
 }
 
 /// Returns when the guest is over (with how) or the process has ended (`None`).
-async fn until_over(vm: &Running, qmp: &mut Qmp) -> Option<VmExit> {
+async fn until_over(vm: &Running, qmp: &mut Qmp, asks: &mut mpsc::Receiver<Ask>) -> Option<VmExit> {
     let handle = vm.handle.try_clone().ok()?;
     let gone = process::ended(handle);
     tokio::select! {
         biased;
         // A guest that is over explains an end better than the end itself.
-        over = guest_over(qmp) => match over {
+        over = guest_over(qmp, asks) => match over {
             Ok(exit) => Some(exit),
             // The monitor closes when the process ends, and a moment before.
             Err(_) => {
@@ -103,10 +174,10 @@ async fn until_over(vm: &Running, qmp: &mut Qmp) -> Option<VmExit> {
 
 /// Waits until the guest has powered off, panicked, or run into what the
 /// processor cannot do.
-async fn guest_over(qmp: &mut Qmp) -> io::Result<VmExit> {
+async fn guest_over(qmp: &mut Qmp, asks: &mut mpsc::Receiver<Ask>) -> io::Result<VmExit> {
     let (mut reason, mut state) = (None, status(qmp).await?);
     while reason.is_none() && !OVER.contains(&state.as_str()) {
-        reason = halted(qmp).await?;
+        reason = halted(qmp, asks).await?;
         state = status(qmp).await?;
     }
     let reason = reason.or_else(|| qmp.told().find_map(shutdown_reason));
@@ -134,14 +205,43 @@ fn shutdown_reason(event: &Event) -> Option<String> {
 }
 
 /// Waits for the next halt: the reason of a shutdown, or none for another.
-async fn halted(qmp: &mut Qmp) -> io::Result<Option<String>> {
+/// Does what is asked meanwhile.
+async fn halted(qmp: &mut Qmp, asks: &mut mpsc::Receiver<Ask>) -> io::Result<Option<String>> {
     loop {
-        let event = qmp.event().await?;
+        let event = tokio::select! {
+            biased;
+            event = qmp.event() => event?,
+            Some(Ask { wish, answer }) = asks.recv() => {
+                // Who asked may have gone; it is done all the same.
+                let _ = answer.send(obey(qmp, wish).await);
+                continue;
+            }
+        };
         let reason = shutdown_reason(&event);
         if reason.is_some() || event.event == "STOP" {
             return Ok(reason);
         }
     }
+}
+
+async fn obey(qmp: &mut Qmp, wish: Wish) -> io::Result<()> {
+    match wish {
+        Wish::Pause => qmp.execute("stop", json!({})).await.map(drop),
+        Wish::Proceed => qmp.execute("cont", json!({})).await.map(drop),
+        Wish::SaveDevices(file) => save_devices(qmp, &file).await,
+    }
+}
+
+/// Named after its first user, the command writes what `migrate` would, without
+/// any memory: that is the host's to keep. See qapi/migration.json.
+async fn save_devices(qmp: &mut Qmp, file: &File) -> io::Result<()> {
+    const SET: u32 = 100;
+    let set = json!({ "fdset-id": SET });
+    qmp.execute_with("add-fd", set.clone(), file.as_fd()).await?;
+    let to = json!({ "filename": format!("/dev/fdset/{SET}") });
+    let saved = qmp.execute("xen-save-devices-state", to).await;
+    qmp.execute("remove-fd", set).await?;
+    saved.map(drop)
 }
 
 async fn console(qmp: &mut Qmp) -> String {

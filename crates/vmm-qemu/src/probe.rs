@@ -116,6 +116,8 @@ pub async fn boots(
     written.map_err(|err| PortError::new(format!("write {initramfs}"), err))?;
     let mut config = config.clone();
     config.guest.initramfs = initramfs.clone();
+    // Not those of real guests: they would seem to be another platform's.
+    config.template_dir = cache.join("probe-templates");
     config.start_deadline = deadline;
     let driver = QemuHypervisor::open(config)?;
     // Always the same names: what a killed daemon left is removed by the next.
@@ -132,6 +134,7 @@ pub async fn boots(
         nic: None,
         kernel_args: Vec::new(),
         snapshot: None,
+        cold: None,
     };
     let outcome = match driver.boot(spec).await {
         Err(err) => Err(format!("a guest does not start with {name}: {}", rt::chain(&err))),

@@ -87,6 +87,15 @@ pub(crate) fn open(pid: u32) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
+/// Bytes of the host's memory that a process holds; pages that it shares count by
+/// their share (PSS).
+pub(crate) fn proportional_bytes(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
 /// Ends a process at once; one that has ended already is fine.
 pub(crate) fn kill(handle: &OwnedFd) -> io::Result<()> {
     match rustix::process::pidfd_send_signal(handle, Signal::KILL) {

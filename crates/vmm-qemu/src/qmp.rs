@@ -5,10 +5,14 @@
 //! and nothing it says is believed beyond its own VM.
 
 use futures_util::{SinkExt, StreamExt};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, LinesCodec};
 
@@ -77,6 +81,30 @@ impl Qmp {
     pub(crate) async fn execute(&mut self, command: &str, arguments: Value) -> io::Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments }).to_string();
         self.lines.send(request).await.map_err(io::Error::other)?;
+        self.answer(command).await
+    }
+
+    /// Like [`Qmp::execute`], with a descriptor that the command is about.
+    ///
+    /// # Errors
+    /// QEMU refuses, or has gone.
+    pub(crate) async fn execute_with(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        fd: BorrowedFd<'_>,
+    ) -> io::Result<Value> {
+        let request = format!("{}\n", json!({ "execute": command, "arguments": arguments }));
+        // Nothing is buffered: each request is flushed when it is sent.
+        let stream = self.lines.get_ref();
+        let sent = stream.async_io(Interest::WRITABLE, || send_with(stream, &request, fd)).await?;
+        if sent != request.len() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.answer(command).await
+    }
+
+    async fn answer(&mut self, command: &str) -> io::Result<Value> {
         loop {
             match self.message().await? {
                 Message::Return { value } => return Ok(value),
@@ -116,6 +144,18 @@ impl Qmp {
         let line = self.lines.next().await.ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(serde_json::from_str(&line.map_err(io::Error::other)?)?)
     }
+}
+
+fn send_with(stream: &UnixStream, request: &str, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd];
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::Error::other("no room for a descriptor"));
+    }
+    let bytes = [IoSlice::new(request.as_bytes())];
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    Ok(rustix::net::sendmsg(stream, &bytes, &mut control, flags)?)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod saved;
 mod support;
 
 use rustix::process::Signal;
@@ -84,7 +85,8 @@ fn assert_root(world: &World, pid: u32) {
     let system = ["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
     let mut top = names("");
     top.retain(|name| !system.contains(&name.as_str()));
-    assert_eq!(top, ["dev", "etc", "usr", "vm"]);
+    assert_eq!(top, ["dev", "etc", "proc", "usr", "vm"]);
+    assert_process(pid);
     assert_eq!(names("dev"), ["null", "urandom", "zero"]);
     assert_eq!(names("etc"), ["ld.so.cache"]);
     assert_eq!(names("vm"), ["initramfs", "vmlinuz"]);
@@ -100,13 +102,22 @@ fn assert_root(world: &World, pid: u32) {
     }
 }
 
+/// Its `/proc` shows its own process and nothing of the host.
+fn assert_process(pid: u32) {
+    let entries = fs::read_dir(format!("/proc/{pid}/root/proc")).unwrap().flatten();
+    let mut names: Vec<_> = entries.map(|e| e.file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["1", "self", "thread-self"]);
+}
+
 fn assert_descriptors(pid: u32) {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     for entry in entries {
         let target = fs::read_link(entry.path()).unwrap().to_string_lossy().into_owned();
         let name = target.trim_start_matches('/').split(['/', ':']).next().unwrap().to_owned();
         let ours = ["root", "scratch", "null"].iter().any(|file| target.ends_with(file));
-        let ours = ours || target.contains("/uids/") || target.contains("memfd:vm-log");
+        let memory = ["memfd:vm-log", "memfd:guest-memory"].iter().any(|m| target.contains(m));
+        let ours = ours || memory || target.contains("/uids/");
         let usual = ["socket", "anon_inode", "pipe"].contains(&name.as_str());
         assert!(ours || usual || target == "/dev/net/tun", "{target}");
     }
@@ -356,7 +367,7 @@ async fn a_daemon_killed_at_any_moment_leaves_nothing_unknown() {
 }
 
 /// A tap of our own; it goes with its descriptor.
-fn tap() -> OwnedFd {
+pub(crate) fn tap() -> OwnedFd {
     const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
     const FLAGS: u16 = 0x0002 | 0x1000 | 0x4000; // tap, no packet info, vnet header
     let file = fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();

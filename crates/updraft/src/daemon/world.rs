@@ -61,6 +61,7 @@ pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<World, Po
 pub(crate) fn qemu_config(settings: &Settings, guest: GuestImage) -> Result<QemuConfig, PortError> {
     Ok(QemuConfig {
         run_dir: settings.data_dir.join("vms"),
+        template_dir: settings.data_dir.join("templates"),
         instance: host_linux::Tag::for_data_dir(&settings.data_dir).to_string(),
         qemu: vmm_qemu::config::find_qemu(settings.qemu.as_deref())?,
         guest,

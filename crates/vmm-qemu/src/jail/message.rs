@@ -69,7 +69,8 @@ mod tests {
             uid_count: 2,
             file_size: 3,
             threads: 4,
-            tap: false,
+            fds: vec![super::super::Fd::Agent, super::super::Fd::Qmp],
+            own_memory: false,
         };
         send(&a, &spec, &[a.as_fd(), b.as_fd()]).unwrap();
         drop(a);

@@ -38,7 +38,7 @@ pub(crate) const INITRAMFS: &str = "/vm/initramfs";
 const UID_LOCKS: &str = "/run/updraft/uids";
 
 /// Descriptors that QEMU holds, beside 0 (`/dev/null`), 1 and 2 (its log).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Fd {
     /// Listening socket of the agent port.
     Agent = 3,
@@ -50,8 +50,12 @@ pub(crate) enum Fd {
     Scratch = 6,
     /// Lock of the user id.
     UidLock = 7,
-    /// The tap; absent without network card.
+    /// The tap; absent without network.
     Tap = 8,
+    /// The guest's memory.
+    Ram = 9,
+    /// Saved state of the devices; absent if the guest boots.
+    State = 10,
 }
 
 /// What the daemon tells the launcher.
@@ -71,8 +75,11 @@ pub(crate) struct Spec {
     pub(crate) file_size: u64,
     /// Most threads of the VM's user.
     pub(crate) threads: u64,
-    /// Whether the last descriptor of the message is a tap.
-    pub(crate) tap: bool,
+    /// What the descriptors of the message are, in their order.
+    pub(crate) fds: Vec<Fd>,
+    /// The memory is this VM's alone and is given to its user. What several VMs
+    /// share is sealed against writing, whoever opens it.
+    pub(crate) own_memory: bool,
 }
 
 /// Runs the launcher; `args` are those after [`SUBCOMMAND`]. Does not return:
@@ -115,7 +122,10 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<std::convert::Infalli
     }
     let (id, lock) = privileges::take_uid(Utf8Path::new(UID_LOCKS), spec.uid_base, spec.uid_count)?;
     let kvm_group = root::enter(&dir, &spec)?;
-    let descriptors = placed(&fds, &lock, spec.tap)?;
+    let descriptors = placed(&fds, &lock, &spec.fds)?;
+    if spec.own_memory {
+        give_memory(&descriptors, id)?;
+    }
     let null = fs::File::open("/dev/null").attempt("open /dev/null")?;
     privileges::limit(&spec)?;
     privileges::drop_all(id, kvm_group)?;
@@ -140,22 +150,25 @@ fn register(dir: &Utf8Path, parent: &str) -> Result<(), Problem> {
 }
 
 /// Pairs the descriptors with their final numbers, moved out of the way of them.
-fn placed(fds: &[OwnedFd], lock: &OwnedFd, tap: bool) -> Result<Vec<(OwnedFd, Fd)>, Problem> {
-    let mut targets = vec![Fd::Agent, Fd::Qmp, Fd::Root, Fd::Scratch];
-    targets.extend(tap.then_some(Fd::Tap));
+fn placed(fds: &[OwnedFd], lock: &OwnedFd, targets: &[Fd]) -> Result<Vec<(OwnedFd, Fd)>, Problem> {
     if fds.len() != targets.len() {
-        return Err(Problem(format!(
-            "{} descriptors came instead of {}",
-            fds.len(),
-            targets.len()
-        )));
+        let (came, wanted) = (fds.len(), targets.len());
+        return Err(Problem(format!("{came} descriptors came instead of {wanted}")));
     }
-    let pairs = fds.iter().zip(targets).chain([(lock, Fd::UidLock)]);
+    let pairs = fds.iter().zip(targets.iter().copied()).chain([(lock, Fd::UidLock)]);
     let moved = pairs.map(|(fd, target)| {
         let high = rustix::io::fcntl_dupfd_cloexec(fd, 64).attempt("move a descriptor")?;
         Ok((high, target))
     });
     moved.collect()
+}
+
+/// QEMU opens the memory once more, by name, which takes the right to.
+fn give_memory(descriptors: &[(OwnedFd, Fd)], id: u32) -> Result<(), Problem> {
+    let memory = descriptors.iter().find(|(_, target)| *target == Fd::Ram);
+    let (memory, _) = memory.ok_or_else(|| Problem("no memory came".into()))?;
+    let owner = Some(rustix::fs::Uid::from_raw(id));
+    rustix::fs::fchown(memory, owner, None).attempt("give the memory to the VM's user")
 }
 
 /// Gives the descriptors their final numbers; all others close at `exec`.
@@ -170,7 +183,7 @@ fn install(descriptors: Vec<(OwnedFd, Fd)>, null: &fs::File) -> Result<(), Probl
     let pairs = descriptors.iter().map(|(fd, target)| (fd.as_raw_fd(), *target as i32));
     for (from, to) in pairs.chain([(null.as_raw_fd(), 0)]) {
         // SAFETY: plain system call; nothing in this process owns the numbers
-        // up to 8 any more than by number, and it ends or becomes QEMU next.
+        // up to 10 any more than by number, and it ends or becomes QEMU next.
         if unsafe { libc::dup2(from, to) } < 0 {
             return Err(io::Error::last_os_error()).attempt("place a descriptor");
         }

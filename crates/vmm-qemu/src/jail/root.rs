@@ -1,7 +1,7 @@
 //! The VM's private view of the host: system libraries, its kernel, and nothing
 //! of anybody's data.
 
-use super::{Attempt, INITRAMFS, Problem, Spec};
+use super::{Attempt, Problem, Spec};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
@@ -40,6 +40,7 @@ pub(super) fn enter(boot_dir: &Utf8Path, spec: &Spec) -> Result<Option<u32>, Pro
             MountFlags::NOEXEC | MountFlags::NODEV | MountFlags::RDONLY,
         )?;
     }
+    show_itself(&root)?;
     let kvm_group = show_devices(&root, spec.kvm)?;
     switch(&root)?;
     Ok(kvm_group)
@@ -65,6 +66,16 @@ fn show_system(root: &Utf8Path, program: &Utf8Path) -> Result<(), Problem> {
         bind(program, &inner(root, program), flags)?;
     }
     Ok(())
+}
+
+/// `/proc` of the VM's own namespace, in which there is one process, and nothing
+/// of it but that: QEMU takes its memory by a name, and a descriptor's is there.
+fn show_itself(root: &Utf8Path) -> Result<(), Problem> {
+    let target = root.join("proc");
+    fs::create_dir(&target).attempt("make /proc")?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+    rustix::mount::mount("proc", target.as_str(), "proc", flags, c"subset=pid")
+        .attempt("mount /proc of the VM alone (Linux 5.8 or later)")
 }
 
 fn show_devices(root: &Utf8Path, kvm: bool) -> Result<Option<u32>, Problem> {
@@ -100,7 +111,6 @@ fn bind(host: &Utf8Path, target: &Utf8Path, flags: MountFlags) -> Result<(), Pro
 /// Makes `root` the root and lets go of the old one; then nothing in it can be
 /// changed any more.
 fn switch(root: &Utf8Path) -> Result<(), Problem> {
-    debug_assert!(root.join(&INITRAMFS[1..]).exists(), "files are shown before");
     rustix::process::chdir(root.as_str()).attempt("enter the private root")?;
     // Both the same: the old root ends up on top of the new one, and is
     // unmounted from there; see pivot_root(2).

@@ -29,6 +29,9 @@ while :; do
     flood) /bin/busybox seq 1 20000; echo flooded >&3 ;;
     fill) /bin/busybox tail /dev/zero; echo filled >&3 ;;
     flags) /bin/busybox grep -m1 flags /proc/cpuinfo >&3 ;;
+    count) n=$((n + 1)); echo $n >&3 ;;
+    keep) /bin/busybox dd if=/dev/urandom of=/kept bs=1M count=$rest 2>/dev/null; echo kept >&3 ;;
+    sum) /bin/busybox md5sum /kept >&3 ;;
     off) /bin/busybox poweroff -f ;;
     panic) echo c >/proc/sysrq-trigger ;;
   esac
@@ -110,6 +113,7 @@ impl World {
         }
         let config = QemuConfig {
             run_dir: dir.join("vms"),
+            template_dir: dir.join("templates"),
             instance,
             qemu: vmm_qemu::config::find_qemu(None).unwrap(),
             guest,
@@ -137,6 +141,7 @@ impl World {
             nic: None,
             kernel_args: Vec::new(),
             snapshot: None,
+            cold: None,
         }
     }
 

@@ -129,6 +129,7 @@ pub(crate) async fn launch(
         nic,
         kernel_args: kernel_args(&record),
         snapshot: None,
+        cold: None,
     };
     let vm = host.hypervisor.boot(spec).await.map_err(|err| LaunchError::of(&err))?;
     stages.done("spawn");

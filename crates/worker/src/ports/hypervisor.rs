@@ -164,6 +164,8 @@ pub struct BootSpec {
     pub kernel_args: Vec<String>,
     /// Go on from the snapshot in this directory instead of beginning.
     pub snapshot: Option<Utf8PathBuf>,
+    /// Boot although there may be a template, for this reason.
+    pub cold: Option<String>,
 }
 
 /// A network card: an open tap queue and its address.
