@@ -5,9 +5,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use model::id::{BootId, MachineId};
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_util::sync::CancellationToken;
 use vmm_qemu::QemuHypervisor;
-use worker::ports::{BootSpec, Hypervisor, Origin, SnapshotSpec, Vm};
+use worker::ports::{BootSpec, Hypervisor, Origin, Settle, Shape, SnapshotSpec, Vm};
 
 /// A machine that is suspended and resumed, each time as another boot.
 struct Sleeper {
@@ -183,4 +185,133 @@ async fn what_does_not_fit_is_refused_before_the_guest_runs() {
     let mut vm = sleeper.resume().await;
     assert!(ask(&mut *vm.agent, "sum").await.contains("/kept"));
     sleeper.kill().await;
+}
+
+fn settle() -> Settle {
+    Arc::new(|mut agent| {
+        Box::pin(async move {
+            assert_eq!(ask(&mut *agent, "echo settled").await, "settled");
+            Ok(())
+        })
+    })
+}
+
+const SHAPE: Shape = Shape { vcpus: 1, memory_mib: 128 };
+
+#[tokio::test]
+async fn machines_of_a_template_share_its_memory_and_have_their_own_disks() {
+    let world = World::new();
+    let driver = world.driver();
+    assert!(!driver.has_template(SHAPE));
+    driver.make_template(SHAPE, settle()).await.unwrap();
+    assert!(driver.has_template(SHAPE));
+    assert_eq!(driver.list().await.unwrap(), [], "nothing runs for it");
+
+    let (first, second) = (ids(1), ids(2));
+    let mut other = world.spec(second.0, second.1);
+    other.scratch = world.config.run_dir.parent().unwrap().join("larger");
+    fs::File::create(&other.scratch).unwrap().set_len(4 << 20).unwrap();
+    other.nic = Some(worker::ports::Nic { tap: crate::tap(), mac: [2, 0, 0, 0, 0, 7] });
+    let mut a = driver.boot(world.spec(first.0, first.1)).await.unwrap();
+    let mut b = driver.boot(other).await.unwrap();
+    assert_eq!((&a.origin, &b.origin), (&Origin::Template, &Origin::Template));
+    assert_eq!(ask(&mut *a.agent, "count").await, "1");
+    assert_eq!(ask(&mut *a.agent, "count").await, "2");
+    assert_eq!(ask(&mut *b.agent, "count").await, "1", "what one writes the other does not see");
+    assert_eq!(ask(&mut *a.agent, "disks").await, "2048 1 4096");
+    assert_eq!(ask(&mut *b.agent, "disks").await, "2048 1 8192");
+    let field = |pid: u32, name: &str| -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    assert!(field(a.pid, "Pss_Shmem:") * 2 <= field(a.pid, "Rss:"), "pages are shared");
+
+    // A machine of a template is suspended and resumed like any other.
+    let dir = world.config.run_dir.parent().unwrap().join("snapshot");
+    let to = SnapshotSpec { dir: dir.clone(), note: String::new() };
+    driver.suspend(first.0, first.1, to, CancellationToken::new()).await.unwrap();
+    driver.kill(first.0, first.1).await.unwrap();
+    let again = BootId::new(5, 5);
+    let spec = BootSpec { snapshot: Some(dir), ..world.spec(first.0, again) };
+    let mut a = driver.boot(spec).await.unwrap();
+    driver.proceed(first.0, again).await.unwrap();
+    assert_eq!(ask(&mut *a.agent, "count").await, "3");
+    kill_all(&driver).await;
+}
+
+#[tokio::test]
+async fn a_template_that_is_damaged_or_of_another_kernel_is_not_used() {
+    let world = World::new();
+    let driver = world.driver();
+    driver.make_template(SHAPE, settle()).await.unwrap();
+    let (machine, boot) = ids(1);
+    let cold = |vm: &Vm| matches!(&vm.origin, Origin::Cold(why) if why.contains("no template"));
+
+    // A later daemon loads it from disk.
+    drop(driver);
+    let driver = world.driver();
+    let vm = driver.boot(world.spec(machine, boot)).await.unwrap();
+    assert_eq!(vm.origin, Origin::Template);
+    driver.kill(machine, boot).await.unwrap();
+
+    let templates = || -> Vec<Utf8PathBuf> {
+        let entries = world.config.template_dir.read_dir_utf8().unwrap().flatten();
+        entries.map(|e| e.into_path()).filter(|p| p.is_dir()).collect()
+    };
+    let ram = templates()[0].join("ram");
+    let file = fs::File::open(&ram).unwrap();
+    flip(&ram, rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(0)).unwrap());
+    drop(driver);
+    let driver = world.driver();
+    let vm = driver.boot(world.spec(machine, boot)).await.unwrap();
+    assert!(cold(&vm), "{:?}", vm.origin);
+    assert_eq!(templates(), Vec::<Utf8PathBuf>::new(), "it is made again");
+    driver.kill(machine, boot).await.unwrap();
+
+    driver.make_template(SHAPE, settle()).await.unwrap();
+    let mut bytes = fs::read(&world.config.guest.initramfs).unwrap();
+    bytes.extend([0; 512]);
+    let mut upgraded = world.config.clone();
+    upgraded.guest.initramfs = world.config.template_dir.join("initramfs");
+    fs::write(&upgraded.guest.initramfs, bytes).unwrap();
+    let driver = QemuHypervisor::open(upgraded).unwrap();
+    assert!(!driver.has_template(SHAPE));
+    assert_eq!(templates(), Vec::<Utf8PathBuf>::new(), "nothing will ever begin from it again");
+}
+
+#[tokio::test]
+async fn a_template_that_cannot_be_restored_is_told_and_made_again() {
+    let world = World::new();
+    let driver = world.driver();
+    driver.make_template(SHAPE, settle()).await.unwrap();
+    // A state that QEMU does not take, whole by its sum.
+    let dir = world.config.template_dir.read_dir_utf8().unwrap().flatten();
+    let dir = dir.map(|e| e.into_path()).find(|p| p.is_dir()).unwrap();
+    let manifest = fs::read_to_string(dir.join("manifest.json")).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    manifest["state"] = "00".into();
+    // sha256 of one zero byte.
+    manifest["state_sum"] =
+        "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d".into();
+    fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
+    drop(driver);
+    let driver = world.driver();
+    let (machine, boot) = ids(1);
+    let mut vm = driver.boot(world.spec(machine, boot)).await.unwrap();
+    let told = matches!(&vm.origin, Origin::Cold(why) if why.contains("could not be restored"));
+    assert!(told, "{:?}", vm.origin);
+    assert_eq!(ask(&mut *vm.agent, "count").await, "1");
+    assert!(!driver.has_template(SHAPE), "it is made again");
+    let settled = Arc::new(AtomicU32::new(0));
+    let count = settled.clone();
+    let never: Settle = Arc::new(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Err(worker::ports::PortError::plain("it does not settle")) })
+    });
+    let problem = driver.make_template(SHAPE, never).await.unwrap_err();
+    assert!(rt::chain(&problem).contains("does not settle"));
+    assert_eq!((settled.load(Ordering::Relaxed), driver.list().await.unwrap().len()), (1, 1));
+    kill_all(&driver).await;
+    assert_eq!(world.remains(), Vec::<String>::new());
 }

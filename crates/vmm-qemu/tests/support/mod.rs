@@ -17,15 +17,24 @@ const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sys /sys
 /bin/busybox mount -t devtmpfs dev /dev
-while read -r m; do [ "$m" = -- ] || /bin/busybox insmod /modules/$m; done </modules/order
-exec 3<>/dev/vport0p1
+late=
+while read -r m; do
+  [ "$m" = -- ] && late=yes
+  [ "$late" ] || /bin/busybox insmod /modules/$m
+done </modules/order
+# As our init does: drivers look at disks and network only when they are asked for.
+drivers() {
+  while read -r m; do [ "$m" = -- ] || /bin/busybox insmod /modules/$m 2>/dev/null; done </modules/order
+}
+# Opened once: what the host said before is lost when a port is closed.
+until command exec 3<>/dev/vport0p1; do /bin/busybox usleep 5000; done
 while :; do
   # Reads end at once while no host is there.
   read -r word rest <&3 || { /bin/busybox usleep 20000; continue; }
   case "$word" in
     echo) echo "$rest" >&3 ;;
-    disks) echo $(/bin/busybox cat /sys/block/vda/size /sys/block/vda/ro /sys/block/vdb/size) >&3 ;;
-    nic) /bin/busybox cat /sys/class/net/eth0/address >&3 ;;
+    disks) drivers; echo $(/bin/busybox cat /sys/block/vda/size /sys/block/vda/ro /sys/block/vdb/size) >&3 ;;
+    nic) drivers; /bin/busybox cat /sys/class/net/eth0/address >&3 ;;
     flood) /bin/busybox seq 1 20000; echo flooded >&3 ;;
     fill) /bin/busybox tail /dev/zero; echo filled >&3 ;;
     flags) /bin/busybox grep -m1 flags /proc/cpuinfo >&3 ;;
