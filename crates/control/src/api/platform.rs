@@ -3,12 +3,14 @@
 use super::setup::DEFAULT_ORG;
 use super::{Api, ApiError};
 use crate::records::TokenRecord;
+use crate::rules;
 use axum::extract::State;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use wire::worker::HostInfo;
 
+/// What each host has and uses.
 pub(super) async fn hosts(State(api): State<Api>) -> Result<Json<Vec<HostInfo>>, ApiError> {
     Ok(Json(api.host_infos().await?))
 }
@@ -19,8 +21,7 @@ pub(super) async fn regions(State(api): State<Api>) -> Result<Json<Value>, ApiEr
     let mut capacity: BTreeMap<String, u64> = BTreeMap::new();
     let mut nearest = None;
     for host in api.host_infos().await? {
-        let free = host.memory_mib.saturating_sub(host.memory_reserved_mib);
-        *capacity.entry(host.region.clone()).or_default() += free / 256;
+        *capacity.entry(host.region.clone()).or_default() += rules::free(&host) / 256;
         nearest.get_or_insert(host.region);
     }
     let region = |(code, capacity): (String, u64)| {

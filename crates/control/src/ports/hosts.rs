@@ -44,11 +44,15 @@ pub trait Host: Send + Sync + 'static {
     /// Machines, oldest first.
     async fn machines(&self, filter: MachineFilter) -> Result<Vec<Machine>, HostError>;
 
-    /// Records the wish to run.
+    /// Records the wish to run; what is suspended goes on where it stood.
     async fn start(&self, id: &str, source: Source) -> Result<Started, HostError>;
 
-    /// Records the wish to stop.
+    /// Records the wish to stop; what is suspended loses its memory (L017).
     async fn stop(&self, id: &str, stop: Stop, source: Source) -> Result<(), HostError>;
+
+    /// Records the wish to be suspended: down, with its memory kept (L014).
+    /// Only of a machine that runs ([`HostError::Conflict`]).
+    async fn suspend(&self, id: &str, source: Source) -> Result<(), HostError>;
 
     /// Stop and start on this host (L010).
     async fn restart(&self, id: &str, stop: Stop, force: bool) -> Result<(), HostError>;
