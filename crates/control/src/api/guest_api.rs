@@ -9,7 +9,7 @@ use super::{Api, ApiError};
 use crate::records::TokenRecord;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
@@ -137,6 +137,8 @@ pub(super) async fn bound(State(limits): State<Limits>, request: Request, next: 
     if request.headers().contains_key(header::UPGRADE) {
         return ApiError::unsupported("a WebSocket over the socket of a machine").into_response();
     }
+    // What is open holds the suspend of its own machine up.
+    let ends = request.uri().path().ends_with("/suspend");
     let with_token = request.extensions().get::<TokenRecord>().is_some();
     let limit = if with_token { limits.answer_to_token } else { limits.answer };
     let answer = async {
@@ -150,10 +152,14 @@ pub(super) async fn bound(State(limits): State<Limits>, request: Request, next: 
             Err(err) => ApiError::invalid(format!("read the body: {err}")).into_response(),
         }
     };
-    timeout(limit, answer).await.unwrap_or_else(|_| {
+    let mut response = timeout(limit, answer).await.unwrap_or_else(|_| {
         let why = format!("there was no answer within {limit:?}");
         ApiError::new(StatusCode::REQUEST_TIMEOUT, why).into_response()
-    })
+    });
+    if ends {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 #[cfg(test)]

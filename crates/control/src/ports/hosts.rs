@@ -26,8 +26,12 @@ pub trait Hosts: Send + Sync + 'static {
 /// that are not here answer [`HostError::NotFound`].
 #[async_trait]
 pub trait Host: Send + Sync + 'static {
-    /// What it is and has.
+    /// What it is and has. Asked for each placement, so it answers at once and
+    /// leaves `memory_used_mib` out.
     async fn info(&self) -> Result<HostInfo, HostError>;
+
+    /// The same with what its VMs really use, which takes time to find out.
+    async fn info_with_usage(&self) -> Result<HostInfo, HostError>;
 
     /// What an image reference stands for on this host.
     async fn resolve_image(&self, reference: &str) -> Result<ImageRef, HostError>;

@@ -139,3 +139,17 @@ async fn a_connection_takes_several_requests() {
     guest.read_to_string(&mut answers).await.unwrap();
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
 }
+
+#[tokio::test]
+async fn the_answer_to_a_suspend_ends_the_connection() {
+    let w = world().await;
+    w.app().await;
+    let id = machine(&w, "a").await;
+    let mut guest = connect(&w, &id);
+    let suspend = format!("POST /v1/apps/web/machines/{id}/suspend HTTP/1.1\r\n\r\n");
+    guest.write_all(suspend.as_bytes()).await.unwrap();
+    // The guest neither closes it nor asks for that, and yet this ends at once.
+    let mut answer = String::new();
+    guest.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("connection: close") && answer.ends_with(r#"{"ok":true}"#), "{answer}");
+}

@@ -177,12 +177,15 @@ impl Host for FakeHost {
             cpus: 2,
             memory_mib: 4096,
             memory_reserved_mib: reserved,
-            memory_used_mib: reserved / 4,
             overcommit: 1.5,
             templates: vec!["1x256".into()],
             machines,
             ..HostInfo::default()
         })
+    }
+
+    async fn info_with_usage(&self) -> Result<HostInfo, HostError> {
+        Ok(HostInfo { memory_used_mib: 64, ..self.info().await? })
     }
 
     async fn resolve_image(&self, reference: &str) -> Result<ImageRef, HostError> {
