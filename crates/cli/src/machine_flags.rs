@@ -32,6 +32,9 @@ pub(crate) struct ConfigArgs {
     /// Program to run in place of the image's entrypoint, split as a shell would
     #[arg(long, value_name = "COMMAND")]
     pub(crate) entrypoint: Option<String>,
+    /// Command to run in the machine each time it was resumed, split as a shell would
+    #[arg(long, value_name = "COMMAND")]
+    on_resume: Option<String>,
     /// Word for the kernel's command line; may be repeated
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     kernel_arg: Vec<String>,
@@ -140,6 +143,10 @@ impl ConfigArgs {
             let init = config.init.get_or_insert_with(Init::default);
             init.entrypoint = words("--entrypoint", entrypoint)?;
         }
+        if let Some(on_resume) = &self.on_resume {
+            let init = config.init.get_or_insert_with(Init::default);
+            init.on_resume = words("--on-resume", on_resume)?;
+        }
         if let Some(swap) = self.swap_size {
             let init = config.init.get_or_insert_with(Init::default);
             init.swap_size_mb = Some(swap.into());
@@ -246,6 +253,14 @@ mod tests {
             (
                 &["--entrypoint", "sh -c 'a b'"],
                 r#"{"image":"x","init":{"entrypoint":["sh","-c","a b"]}}"#,
+            ),
+            (
+                &["--on-resume", "sh -c 'date > /run/resumed'"],
+                r#"{"image":"x","init":{"on_resume":["sh","-c","date > /run/resumed"]}}"#,
+            ),
+            (
+                &["-p", "80:8080/tcp:http", "--autostop=suspend"],
+                r#"{"image":"x","services":[{"protocol":"tcp","internal_port":8080,"ports":[{"port":80,"handlers":["http"]}],"autostop":"suspend"}]}"#,
             ),
             (&["--restart", "on-fail"], r#"{"image":"x","restart":{"policy":"on-failure"}}"#),
             (

@@ -44,7 +44,8 @@ pub(crate) async fn first_start(
     machine: &Machine,
     limit: Duration,
 ) -> Result<String> {
-    let states = ["started", "stopped", "failed", "destroyed"].map(str::to_owned).to_vec();
+    let states = ["started", "stopped", "suspended", "failed", "destroyed"];
+    let states = states.map(str::to_owned).to_vec();
     // No version: a machine that is gone has none to wait for.
     let query = WaitQuery { states, timeout: limit, ..WaitQuery::default() };
     let reached = until(client, app, &machine.id, query).await?.state;

@@ -59,7 +59,7 @@ impl Client {
         Ok(Lines::new(name, self.send(call).await?))
     }
 
-    /// The hosts of the platform.
+    /// The hosts of the platform: what each has and uses.
     ///
     /// # Errors
     /// See [`Error`].

@@ -117,6 +117,15 @@ impl Client {
         self.done(self.of_app(Method::POST, app, &[id, "stop"]).body(how)).await
     }
 
+    /// Asks a machine that runs to be down with its memory kept; a start goes
+    /// on where it stood.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn suspend_machine(&self, app: &str, id: &str) -> Result<(), Error> {
+        self.done(self.of_app(Method::POST, app, &[id, "suspend"])).await
+    }
+
     /// Stop and start.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! - [`ports`]: what is needed of the outer worlds.
 //! - [`rules`]: what may be asked for, and where it goes; pure.
 //! - [`Api`]: the HTTP routes, and the passes that finish what a crash cut off.
+//! - [`guest_api`]: the same routes as a machine reaches them from within.
 //!
 //! The global store holds names and who owns what; the machines themselves
 //! belong to their hosts, and every answer about one comes from its host.
@@ -13,4 +14,4 @@ mod reconcile;
 mod records;
 pub mod rules;
 
-pub use api::{Api, ApiConfig, World};
+pub use api::{Api, ApiConfig, World, guest_api};

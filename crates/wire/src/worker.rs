@@ -163,10 +163,20 @@ pub struct HostInfo {
     pub hypervisor: String,
     /// CPUs.
     pub cpus: u32,
-    /// MiB of memory in all.
+    /// MiB of memory that there is for machines.
     pub memory_mib: u64,
     /// MiB promised to running machines.
     pub memory_reserved_mib: u64,
+    /// MiB that the VMs really hold: the sum of their PSS.
+    #[serde(default)]
+    pub memory_used_mib: u64,
+    /// How many times `memory_mib` may be promised; 1, and 0 for hosts that do
+    /// not say, mean no more than there is.
+    #[serde(default)]
+    pub overcommit: f64,
+    /// Sizes that start from a template, as CPUs and MiB: `1x256`.
+    #[serde(default)]
+    pub templates: Vec<String>,
     /// Machines by state.
     pub machines: BTreeMap<String, u64>,
 }

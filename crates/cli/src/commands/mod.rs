@@ -2,6 +2,7 @@
 
 mod apps;
 mod completions;
+mod host;
 mod image;
 mod logs;
 mod machine;
@@ -28,6 +29,9 @@ pub enum Command {
     /// Import, list and remove images
     #[command(subcommand, visible_alias = "images")]
     Image(image::Command),
+    /// See what the hosts have and use
+    #[command(subcommand, visible_alias = "hosts")]
+    Host(host::Command),
     #[expect(missing_docs, reason = "the help is at its arguments")]
     Version(version::VersionArgs),
     #[expect(missing_docs, reason = "the help is at its arguments")]
@@ -46,6 +50,7 @@ pub(crate) async fn dispatch(
         Command::Logs(args) => logs::run(args, cx).await?,
         Command::Status(args) => status::run(args, cx).await?,
         Command::Image(command) => image::dispatch(command, cx).await?,
+        Command::Host(command) => host::dispatch(command, cx).await?,
         Command::Version(args) => version::run(&args, cx)?,
         Command::Completions(args) => completions::run(&args, root, cx)?,
     }

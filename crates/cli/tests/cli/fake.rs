@@ -145,6 +145,33 @@ fn machine(id: &str, name: &str, state: &str) -> Value {
     })
 }
 
+/// A machine that came from a template, was suspended, resumed and suspended.
+fn asleep() -> Value {
+    let mut asleep = machine("asleep", "three", "suspended");
+    let event = |kind: &str, status: &str, request: Value| {
+        json!({"id": "01J3", "type": kind, "status": status, "source": "proxy",
+            "timestamp": 1795219705123i64, "request": request})
+    };
+    asleep["config"]["init"] = json!({"on_resume": ["/bin/sh", "-c", "date"]});
+    asleep["events"] = json!([
+        event(
+            "suspend",
+            "suspended",
+            json!({"stages_ms": {"pause": 1.26, "save": 112.4},
+            "reason": "idle for 300 s"})
+        ),
+        event(
+            "start",
+            "started",
+            json!({"origin": "resumed", "resumed": true,
+            "stages_ms": {"resume": 9.96, "total": 31.0}})
+        ),
+        event("start", "started", json!({"origin": "template", "resumed": false})),
+        event("start", "started", json!({"origin": "cold", "reason": "no template of 4x1024"})),
+    ]);
+    asleep
+}
+
 fn app(name: &str) -> Value {
     json!({
         "id": "app_1", "name": name, "status": "deployed", "network": "default",
@@ -211,6 +238,7 @@ fn others(method: &Method, path: &[&str], query: &str, body: &Bytes) -> Response
         ("GET", ["apps", _, "logs"]) => logs(),
         ("GET", ["apps", name]) => ok(app(name)),
         ("DELETE", ["apps", _]) => StatusCode::ACCEPTED.into_response(),
+        ("GET", ["platform", "hosts"]) => hosts(),
         ("GET", ["images"]) => ok(json!([image()])),
         ("POST", ["images", "import"]) => {
             let step = json!({"type": "step", "name": "layer aa11", "done": 1500, "total": 1500});
@@ -221,6 +249,17 @@ fn others(method: &Method, path: &[&str], query: &str, body: &Bytes) -> Response
         ("DELETE", ["images"]) => refuse(404, "There is no such image", None),
         _ => refuse(400, "the fake does not know this call", None),
     }
+}
+
+fn hosts() -> Response {
+    ok(json!([
+        {"host": 0, "region": "here", "accelerator": "kvm", "hypervisor": "8.2.2", "cpus": 4,
+            "memory_mib": 4096, "memory_reserved_mib": 5120, "memory_used_mib": 731,
+            "overcommit": 2.0, "templates": ["1x256", "2x512"],
+            "machines": {"started": 20, "stopped": 0, "suspended": 3}},
+        // A host of an earlier version.
+        {"host": 1, "region": "there", "accelerator": "tcg", "hypervisor": "", "cpus": 2,
+            "memory_mib": 2048, "memory_reserved_mib": 0, "machines": {}}]))
 }
 
 fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &Bytes) -> Response {
@@ -239,15 +278,21 @@ fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &B
         (_, ["broken", ..]) => refuse(500, "disk full", None),
         ("GET", ["never", "wait"]) => refuse(408, "not in time", None),
         ("GET", [_, "wait"]) => {
-            let state = if query.contains("state=started") { "started" } else { "stopped" };
+            let first = |state: &&str| query.contains(&format!("state={state}"));
+            let state = ["started", "suspended"].into_iter().find(first);
+            // What was to be suspended runs on.
+            let state = if path[0] == "restless" { "started" } else { state.unwrap_or("stopped") };
             ok(json!({"ok": true, "state": state, "version": "v", "event_id": "01J2"}))
         }
         ("POST", [_, "exec"]) => ok(json!({
             "exit_code": 3, "exit_signal": 0, "stdout": "out\n", "stderr": "err\n"})),
+        ("POST", ["asleep", "start"]) => ok(json!({"previous_state": "suspended",
+            "migrated": false, "new_host": "", "resumed": true})),
         ("POST", [_, "start"]) => {
             ok(json!({"previous_state": "stopped", "migrated": false, "new_host": ""}))
         }
         ("GET", [_, "events"]) => ok(json!([])),
+        ("GET", ["asleep"]) => ok(asleep()),
         ("GET" | "POST", [id]) => ok(machine(id, "one", "started")),
         _ => ok(json!({"ok": true})),
     }

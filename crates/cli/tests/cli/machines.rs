@@ -128,7 +128,7 @@ async fn run_and_create() {
         GET /v1/apps/web
         POST /v1/apps/web/machines {"config":{"image":"web:1","init":{"cmd":["sh","-c","x"]},"services":[{"protocol":"tcp","internal_port":8080,"ports":[{"port":80,"handlers":["http"]}],"autostart":true}],"restart":{"policy":"always"}}}
         GET /v1/images
-        GET /v1/apps/web/machines/3d8d413b29d089/wait?timeout=60&state=started%2Cstopped%2Cfailed%2Cdestroyed
+        GET /v1/apps/web/machines/3d8d413b29d089/wait?timeout=60&state=started%2Cstopped%2Csuspended%2Cfailed%2Cdestroyed
         --- stdout
 
         Success! A Machine has been successfully launched in app web

@@ -4,6 +4,8 @@
 
 mod fake;
 mod help;
+mod host;
 mod images;
 mod machines;
 mod session;
+mod suspend;

@@ -1,5 +1,6 @@
 //! Who asks: a token in the header, in any of the forms that are about.
 
+use super::guest_api::FromMachine;
 use super::{Api, ApiError};
 use crate::records::{self, Stored, TokenRecord};
 use axum::extract::{Request, State};
@@ -13,9 +14,17 @@ use subtle::ConstantTimeEq;
 const MOST_TOKENS: usize = 8;
 
 /// Lets a request with a valid token pass, and tells the handlers whose it is.
+/// One that comes out of a machine may do without for what concerns itself.
 pub(super) async fn require(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let header = request.headers().get(header::AUTHORIZATION);
     let header = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let machine = request.extensions().get::<FromMachine>();
+    if let Some(machine) = machine.filter(|_| header.is_empty()) {
+        return match machine.may(&request) {
+            Ok(()) => next.run(request).await,
+            Err(refusal) => refusal.into_response(),
+        };
+    }
     match whose(&api, header).await {
         Ok(Some(token)) => {
             request.extensions_mut().insert(token);

@@ -5,6 +5,7 @@ use crate::ports::{Compare, Host, KeyRange, Op, Txn};
 use crate::records::{self, AppRecord, NameRecord, OwnedRecord, Stored, encode};
 use crate::rules::{self, Wanted};
 use axum::http::StatusCode;
+use futures_util::future::join_all;
 use model::id::{HostId, MachineId, MachineName};
 use std::sync::Arc;
 use std::time::Duration;
@@ -248,18 +249,24 @@ impl Api {
     /// What each host is and has. A host that does not answer takes no machine.
     pub(super) async fn host_infos(&self) -> Result<Vec<HostInfo>, ApiError> {
         let hosts = self.world.hosts.all();
-        let asked = hosts.iter().map(|(_, host)| host.info());
-        let mut infos = Vec::new();
-        let mut failure = None;
-        for answer in futures_util::future::join_all(asked).await {
-            match answer {
-                Ok(info) => infos.push(info),
-                Err(err) => failure = Some(err),
-            }
+        answered(join_all(hosts.iter().map(|(_, host)| host.info())).await)
+    }
+}
+
+/// Answers of the hosts that gave one; a failure only if none did.
+pub(super) fn answered(
+    answers: Vec<Result<HostInfo, HostError>>,
+) -> Result<Vec<HostInfo>, ApiError> {
+    let mut infos = Vec::new();
+    let mut failure = None;
+    for answer in answers {
+        match answer {
+            Ok(info) => infos.push(info),
+            Err(err) => failure = Some(err),
         }
-        match failure {
-            Some(err) if infos.is_empty() => Err(err.into()),
-            _ => Ok(infos),
-        }
+    }
+    match failure {
+        Some(err) if infos.is_empty() => Err(err.into()),
+        _ => Ok(infos),
     }
 }

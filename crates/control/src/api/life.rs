@@ -1,4 +1,4 @@
-//! Start, stop, restart, signal, cordon (R039–R044).
+//! Start, stop, suspend, restart, signal, cordon (R039–R044).
 
 use super::body::JsonBody;
 use super::query::Params;
@@ -35,6 +35,13 @@ pub(super) async fn stop(
     let stop = stop_by(how.signal.as_deref(), timeout.transpose()?)?;
     let found = api.find(&app, &machine).await?;
     found.host.stop(&found.id, stop, Source::User).await?;
+    Ok(OK)
+}
+
+/// A body is not looked at; clients of the platform send none.
+pub(super) async fn suspend(State(api): State<Api>, Path((app, machine)): At) -> Answer {
+    let found = api.find(&app, &machine).await?;
+    found.host.suspend(&found.id, Source::User).await?;
     Ok(OK)
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn list(
     let app = api.app(&app).await?.record;
     let states = query.list("state");
     for state in &states {
-        if Life::parse(state).is_none() && state != "suspended" {
+        if Life::parse(state).is_none() {
             let state: String = state.chars().take(40).collect();
             return Err(ApiError::invalid(format!("state: there is no state {state:?}")));
         }

@@ -7,6 +7,7 @@ mod create;
 mod error;
 mod exec;
 mod find;
+pub mod guest_api;
 mod images;
 mod life;
 mod logs;

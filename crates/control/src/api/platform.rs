@@ -1,16 +1,22 @@
 //! What the platform consists of, and who asks.
 
+use super::create::answered;
 use super::setup::DEFAULT_ORG;
 use super::{Api, ApiError};
 use crate::records::TokenRecord;
+use crate::rules;
 use axum::extract::State;
 use axum::{Extension, Json};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use wire::worker::HostInfo;
 
+/// What each host has and uses.
 pub(super) async fn hosts(State(api): State<Api>) -> Result<Json<Vec<HostInfo>>, ApiError> {
-    Ok(Json(api.host_infos().await?))
+    let hosts = api.world.hosts.all();
+    let asked = hosts.iter().map(|(_, host)| host.info_with_usage());
+    Ok(Json(answered(join_all(asked).await)?))
 }
 
 /// Regions that have hosts; `capacity` is how many of the smallest machines
@@ -19,8 +25,7 @@ pub(super) async fn regions(State(api): State<Api>) -> Result<Json<Value>, ApiEr
     let mut capacity: BTreeMap<String, u64> = BTreeMap::new();
     let mut nearest = None;
     for host in api.host_infos().await? {
-        let free = host.memory_mib.saturating_sub(host.memory_reserved_mib);
-        *capacity.entry(host.region.clone()).or_default() += free / 256;
+        *capacity.entry(host.region.clone()).or_default() += rules::free(&host) / 256;
         nearest.get_or_insert(host.region);
     }
     let region = |(code, capacity): (String, u64)| {

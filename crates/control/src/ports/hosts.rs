@@ -26,8 +26,12 @@ pub trait Hosts: Send + Sync + 'static {
 /// that are not here answer [`HostError::NotFound`].
 #[async_trait]
 pub trait Host: Send + Sync + 'static {
-    /// What it is and has.
+    /// What it is and has. Asked for each placement, so it answers at once and
+    /// leaves `memory_used_mib` out.
     async fn info(&self) -> Result<HostInfo, HostError>;
+
+    /// The same with what its VMs really use, which takes time to find out.
+    async fn info_with_usage(&self) -> Result<HostInfo, HostError>;
 
     /// What an image reference stands for on this host.
     async fn resolve_image(&self, reference: &str) -> Result<ImageRef, HostError>;
@@ -44,11 +48,15 @@ pub trait Host: Send + Sync + 'static {
     /// Machines, oldest first.
     async fn machines(&self, filter: MachineFilter) -> Result<Vec<Machine>, HostError>;
 
-    /// Records the wish to run.
+    /// Records the wish to run; what is suspended goes on where it stood.
     async fn start(&self, id: &str, source: Source) -> Result<Started, HostError>;
 
-    /// Records the wish to stop.
+    /// Records the wish to stop; what is suspended loses its memory (L017).
     async fn stop(&self, id: &str, stop: Stop, source: Source) -> Result<(), HostError>;
+
+    /// Records the wish to be suspended: down, with its memory kept (L014).
+    /// Only of a machine that runs ([`HostError::Conflict`]).
+    async fn suspend(&self, id: &str, source: Source) -> Result<(), HostError>;
 
     /// Stop and start on this host (L010).
     async fn restart(&self, id: &str, stop: Stop, force: bool) -> Result<(), HostError>;

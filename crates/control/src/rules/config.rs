@@ -213,6 +213,14 @@ fn check_init(found: &mut Complaints, init: Option<&Init>) {
     ] {
         words(found, field, list.as_deref());
     }
+    words(found, "config.init.on_resume", init.on_resume.as_deref());
+    if init
+        .on_resume
+        .as_deref()
+        .is_some_and(|argv| argv.is_empty() || argv.contains(&String::new()))
+    {
+        found.add("config.init.on_resume", "must be a program and its arguments, none empty");
+    }
     if init.swap_size_mb.is_some_and(|mb| mb > LARGEST_SWAP_MB) {
         found.add("config.init.swap_size_mb", format!("must be at most {LARGEST_SWAP_MB}"));
     }

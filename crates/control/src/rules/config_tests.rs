@@ -28,12 +28,17 @@ fn configs_that_are_allowed() {
         json!({ "guest": { "cpu_kind": "shared", "cpus": 2, "memory_mb": 512, "gpus": 0, "gpu_kind": "" } }),
         json!({ "env": { "A": "b", "FLYING": "x" }, "metadata": { "fly_process_group": "app" } }),
         json!({ "init": { "exec": null, "cmd": ["sleep", "inf"], "swap_size_mb": 512 } }),
+        json!({ "init": { "on_resume": ["/bin/sh", "-c", "date"] } }),
         json!({ "mounts": [], "containers": [], "processes": null }),
         service(
             json!({ "ports": [{ "port": 443, "handlers": ["tls", "http"], "force_https": true },
                                   { "start_port": 1000, "end_port": 2000 }] }),
         ),
         service(json!({ "autostop": "stop", "autostart": true, "force_instance_key": null })),
+        service(json!({ "autostop": "suspend", "server_timing": true })),
+        // There is no limit of 2 GB (L015).
+        json!({ "size": "performance-16x",
+                "services": [{ "protocol": "tcp", "internal_port": 80, "autostop": "suspend" }] }),
         service(
             json!({ "concurrency": { "type": "requests", "soft_limit": 20, "hard_limit": 20 } }),
         ),
@@ -96,6 +101,18 @@ fn configs_that_are_refused() {
         (
             json!({ "init": { "cmd": ["a", "\u{0}"] } }),
             "config.init.cmd[1]: must not contain a NUL byte",
+        ),
+        (
+            json!({ "init": { "on_resume": ["a", "\u{0}"] } }),
+            "config.init.on_resume[1]: must not contain a NUL byte",
+        ),
+        (
+            json!({ "init": { "on_resume": ["a", ""] } }),
+            "config.init.on_resume: must be a program and its arguments, none empty",
+        ),
+        (
+            json!({ "init": { "on_resume": [] } }),
+            "config.init.on_resume: must be a program and its arguments, none empty",
         ),
         (
             json!({ "init": { "swap_size_mb": 1_000_000 } }),

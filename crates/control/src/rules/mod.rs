@@ -8,7 +8,7 @@ mod services;
 mod words;
 
 pub use config::{Complaint, check, complete, warnings};
-pub use placement::{Refusal, Wanted, candidates};
+pub use placement::{Refusal, Wanted, candidates, free};
 pub use words::split;
 
 use config::Complaints;

@@ -49,8 +49,15 @@ pub fn candidates(hosts: &[HostInfo], wanted: &Wanted) -> Result<Vec<u16>, Refus
     Ok(fit.into_iter().map(|(.., host)| host).collect())
 }
 
-fn free(host: &HostInfo) -> u64 {
-    host.memory_mib.saturating_sub(host.memory_reserved_mib)
+/// MiB that may still be promised. The host itself has the last word.
+pub fn free(host: &HostInfo) -> u64 {
+    promisable(host).saturating_sub(host.memory_reserved_mib)
+}
+
+/// MiB that may be promised in all.
+fn promisable(host: &HostInfo) -> u64 {
+    // A factor below 1 is a host that does not say.
+    (host.memory_mib as f64 * host.overcommit.max(1.0)) as u64
 }
 
 /// Position of the host's region among the wanted ones.
@@ -68,11 +75,14 @@ fn region_complaint(host: &HostInfo, regions: &[&str]) -> String {
 
 fn memory_complaint(host: &HostInfo, wanted: &Wanted) -> Option<String> {
     let need = u64::from(wanted.memory_mb);
-    let room = if wanted.launch { free(host) } else { host.memory_mib };
+    // No machine may be larger than what there really is.
+    let room = if wanted.launch { free(host).min(host.memory_mib) } else { host.memory_mib };
     (need > room).then(|| {
         format!(
             "host {} in region {} has {room} of {} MB memory free, {need} MB are needed",
-            host.host, host.region, host.memory_mib
+            host.host,
+            host.region,
+            promisable(host)
         )
     })
 }
@@ -122,6 +132,17 @@ mod tests {
         let nobody =
             candidates(&[], &Wanted { regions: String::new(), memory_mb: 1, launch: true });
         assert!(nobody.unwrap_err().to_string().ends_with("there is no host"));
+    }
+
+    #[test]
+    fn memory_may_be_promised_more_than_once() {
+        let hosts = [HostInfo { overcommit: 2.0, ..host(0, "iad", 4096, 5000) }];
+        let place = |memory_mb| {
+            candidates(&hosts, &Wanted { regions: String::new(), memory_mb, launch: true })
+        };
+        assert_eq!(place(3072), Ok(vec![0]));
+        let refused = place(4096).unwrap_err().to_string();
+        assert!(refused.contains("has 3192 of 8192 MB memory free"), "{refused}");
     }
 
     #[test]

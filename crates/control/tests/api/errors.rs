@@ -143,14 +143,22 @@ async fn requests_are_counted_by_route() {
 #[tokio::test]
 async fn what_the_platform_consists_of() {
     let w = world().await;
+    w.app().await;
+    w.machine(json!({})).await;
     let (_, hosts) = w.get("/v1/platform/hosts").await;
-    assert_eq!((&hosts[0]["accelerator"], &hosts[0]["memory_mib"]), (&json!("tcg"), &json!(4096)));
+    let expected = json!([{
+        "host": 0, "region": "local", "accelerator": "tcg", "hypervisor": "", "cpus": 2,
+        "memory_mib": 4096, "memory_reserved_mib": 256, "memory_used_mib": 64, "overcommit": 1.5,
+        "templates": ["1x256"], "machines": { "started": 1 },
+    }]);
+    assert_eq!(hosts, expected);
     let (_, regions) = w.get("/v1/platform/regions").await;
     assert_eq!(
         (&regions["Nearest"], &regions["Regions"][0]["code"]),
         (&json!("local"), &json!("local"))
     );
-    assert_eq!(regions["Regions"][0]["capacity"], 16);
+    // Of 6144 MiB that may be promised.
+    assert_eq!(regions["Regions"][0]["capacity"], 23);
     let (_, token) = w.get("/v1/tokens/current").await;
     assert_eq!(token["tokens"][0]["type"], "admin");
     assert!(!token.to_string().contains(TOKEN));

@@ -48,6 +48,10 @@ pub(crate) struct FakeHost {
     /// What was asked of the last stop.
     pub(crate) last_stop: Mutex<Option<Stop>>,
     pub(crate) last_signal: Mutex<Option<i32>>,
+    /// Who asked for the last suspend.
+    pub(crate) last_suspend: Mutex<Option<Source>>,
+    /// A suspend is not done until the test says `Saved`.
+    pub(crate) slow_disk: Mutex<bool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -71,6 +75,8 @@ impl FakeHost {
             stuck: Mutex::default(),
             last_stop: Mutex::default(),
             last_signal: Mutex::default(),
+            last_suspend: Mutex::default(),
+            slow_disk: Mutex::default(),
         }
     }
 
@@ -161,14 +167,25 @@ impl Host for FakeHost {
             .filter_map(|kept| kept.machine.config.as_ref()?.guest.as_ref()?.memory_mb)
             .map(u64::from)
             .sum();
+        let mut machines: BTreeMap<String, u64> = BTreeMap::new();
+        for kept in lock(&self.machines).values() {
+            *machines.entry(kept.machine.state.clone()).or_default() += 1;
+        }
         Ok(HostInfo {
             region: "local".into(),
             accelerator: "tcg".into(),
             cpus: 2,
             memory_mib: 4096,
             memory_reserved_mib: reserved,
+            overcommit: 1.5,
+            templates: vec!["1x256".into()],
+            machines,
             ..HostInfo::default()
         })
+    }
+
+    async fn info_with_usage(&self) -> Result<HostInfo, HostError> {
+        Ok(HostInfo { memory_used_mib: 64, ..self.info().await? })
     }
 
     async fn resolve_image(&self, reference: &str) -> Result<ImageRef, HostError> {
@@ -270,15 +287,23 @@ impl Host for FakeHost {
     }
 
     async fn start(&self, id: &str, _: Source) -> Result<Started, HostError> {
-        let previous_state = self.kept(id)?.machine.state;
+        let previous = state_of(&self.kept(id)?.machine);
         self.happen(id, &[Event::Start, Event::Running])?;
-        Ok(Started { previous_state, migrated: false, new_host: String::new(), resumed: false })
+        let (previous_state, resumed) = (previous.to_string(), previous == State::Suspended);
+        Ok(Started { previous_state, migrated: false, new_host: String::new(), resumed })
     }
 
     async fn stop(&self, id: &str, stop: Stop, _: Source) -> Result<(), HostError> {
         self.happen(id, &[Event::Stop, Event::Down { again: false }])?;
         *lock(&self.last_stop) = Some(stop);
         Ok(())
+    }
+
+    async fn suspend(&self, id: &str, source: Source) -> Result<(), HostError> {
+        self.happen(id, &[Event::Suspend])?;
+        *lock(&self.last_suspend) = Some(source);
+        let held = *lock(&self.slow_disk);
+        if held { Ok(()) } else { self.happen(id, &[Event::Saved]) }
     }
 
     async fn restart(&self, id: &str, stop: Stop, _: bool) -> Result<(), HostError> {
@@ -351,7 +376,9 @@ impl Host for FakeHost {
                 let machine = self.kept(id)?.machine;
                 let settled = state_of(&machine).is_settled();
                 let is = |s: &String| *s == machine.state || (s == "settled" && settled);
-                if wait.states.iter().any(is) {
+                // A version that is not current has nothing to wait for here.
+                let current = wait.version.as_ref().is_none_or(|v| *v == machine.version);
+                if current && wait.states.iter().any(is) {
                     let event_id = machine.events[0].id.clone();
                     let (state, version) = (machine.state, machine.version);
                     return Ok(WaitResult { ok: true, state, version, event_id });

@@ -84,7 +84,7 @@ async fn a_machine_that_does_not_fit_is_refused_with_the_reason() {
     let large = json!({ "config": { "image": "nginx", "size": "performance-4x" } });
     let (code, body) = w.post("/v1/apps/web/machines", large).await;
     let why = "could not reserve resource for machine: \
-               host 0 in region local has 4096 of 4096 MB memory free, 8192 MB are needed";
+               host 0 in region local has 4096 of 6144 MB memory free, 8192 MB are needed";
     assert_eq!((code, body["error"].as_str().unwrap()), (422, why));
     let far = json!({ "config": { "image": "nginx" }, "region": "ams,fra" });
     let (code, body) = w.post("/v1/apps/web/machines", far).await;
@@ -206,7 +206,9 @@ async fn the_verbs_of_a_life() {
     let usual = Stop { signal: None, timeout_ms: None };
     assert_eq!(w.host.last_stop.lock().unwrap().take(), Some(usual));
     let (_, started) = w.post("/v1/apps/web/machines/a/start", Value::Null).await;
-    let expected = json!({ "previous_state": "stopped", "migrated": false, "new_host": "" });
+    let expected = json!({
+        "previous_state": "stopped", "migrated": false, "new_host": "", "resumed": false,
+    });
     assert_eq!(started, expected);
     let (_, again) = w.post(&at(&machine, "/start"), Value::Null).await;
     assert_eq!(again["previous_state"], "started", "a start of what runs is no failure");
@@ -244,7 +246,6 @@ async fn what_the_verbs_refuse() {
             (400, "timeout: must be seconds or a duration such as 10s"),
         ),
         ("/signal", json!({ "signal": 99 }), (400, "signal: there is no signal \"99\"")),
-        ("/suspend", Value::Null, (501, "suspend is not supported yet")),
         ("/lease", Value::Null, (501, "a lease is not supported yet")),
     ] {
         let answer = w.post(&at(&machine, path), body).await;

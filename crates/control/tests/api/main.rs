@@ -5,7 +5,9 @@
 mod apps;
 mod crash;
 mod errors;
+mod guest_socket;
 mod guests;
 mod host;
 mod machines;
+mod suspend;
 mod world;

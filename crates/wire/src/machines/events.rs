@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct MachineEvent {
     /// Unique id, a ULID.
     pub id: String,
-    /// `launch`, `start`, `stop`, `exit`, `update`, `restart`, `destroy`, …
+    /// `launch`, `start`, `stop`, `suspend`, `exit`, `update`, `restart`, `destroy`, …
     #[serde(rename = "type")]
     pub kind: String,
     /// The state it led to or reports, such as `created` or `stopped`.

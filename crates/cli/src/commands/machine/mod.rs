@@ -11,6 +11,7 @@ mod shell;
 mod start;
 mod status;
 mod stop;
+mod suspend;
 mod update;
 mod wait;
 
@@ -29,6 +30,7 @@ pub enum Command {
     Status(status::StatusArgs),
     Start(start::StartArgs),
     Stop(stop::StopArgs),
+    Suspend(suspend::SuspendArgs),
     Restart(restart::RestartArgs),
     Update(Box<update::UpdateArgs>),
     Destroy(destroy::DestroyArgs),
@@ -49,6 +51,7 @@ pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<u
         Command::Status(args) => status::run(args, cx).await?,
         Command::Start(args) => start::run(args, cx).await?,
         Command::Stop(args) => stop::run(args, cx).await?,
+        Command::Suspend(args) => suspend::run(args, cx).await?,
         Command::Restart(args) => restart::run(args, cx).await?,
         Command::Update(args) => update::run(*args, cx).await?,
         Command::Destroy(args) => destroy::run(args, cx).await?,

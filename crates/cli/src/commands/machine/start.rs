@@ -11,6 +11,8 @@ use client::{Client, WaitQuery};
 use std::time::Duration;
 
 /// Start machines
+///
+/// A suspended machine goes on where it stood.
 #[derive(Clone, Debug, Args)]
 pub struct StartArgs {
     #[command(flatten)]
@@ -42,6 +44,7 @@ async fn start(client: &Client, (app, id): (&str, &str), wait: Option<Duration>)
     }
     Ok(match started.previous_state.as_str() {
         "started" => format!("{id} was started already"),
+        _ if started.resumed => format!("{id} has been resumed"),
         _ => format!("{id} has been started"),
     })
 }

@@ -73,6 +73,7 @@ fn fields(machine: &Machine) -> Vec<(&'static str, String)> {
         ("Entrypoint", words(init.entrypoint)),
         ("Command", words(init.exec.or(init.cmd))),
     ];
+    fields.extend(init.on_resume.map(|argv| ("On Resume", argv.join(" "))));
     fields.extend(machine.isolation.clone().map(|kind| ("Isolation", kind)));
     if machine.cordoned {
         fields.push(("Cordoned", "yes".to_owned()));
@@ -103,10 +104,20 @@ fn info(event: &MachineEvent) -> String {
         parts.push(format!("oom_killed={}", exit.oom_killed));
         parts.push(format!("requested_stop={}", exit.requested_stop));
     }
+    let origin = details.origin.as_deref();
+    parts.extend(origin.map(|origin| format!("origin={origin}")));
+    let resumed = details.resumed.filter(|_| origin != Some("resumed"));
+    parts.extend(resumed.map(|resumed| format!("resumed={resumed}")));
     parts.extend(details.restart_count.filter(|&n| n > 0).map(|n| format!("restart_count={n}")));
     if let Some(stages) = &details.stages_ms {
-        parts.extend(stages.iter().map(|(stage, ms)| format!("{stage}={ms:.0}ms")));
+        parts.extend(stages.iter().map(|(stage, ms)| format!("{stage}={}", millis(*ms))));
     }
     parts.extend(details.reason.as_ref().map(|reason| format!("reason={reason}")));
     parts.join(",")
+}
+
+/// Tenths only where they matter.
+fn millis(ms: f64) -> String {
+    let digits = usize::from(ms < 9.95);
+    format!("{ms:.digits$}ms")
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 pub struct WaitArgs {
     #[command(flatten)]
     which: OneArgs,
-    /// State to wait for: started, stopped, failed, destroyed or settled (not about to change)
+    /// State to wait for: started, stopped, suspended, failed, destroyed or settled (not about to change)
     #[arg(long, default_value = "settled")]
     state: String,
     /// For at most this long

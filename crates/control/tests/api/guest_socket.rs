@@ -1,0 +1,155 @@
+//! The API as a machine reaches it from within, over a stream in memory.
+
+use crate::world::{TOKEN, TestWorld, world};
+use control::guest_api::GuestApi;
+use model::id::MachineId;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+/// A connection out of a machine of the app `web`.
+fn connect(w: &TestWorld, id: &str) -> DuplexStream {
+    let (guest, host) = tokio::io::duplex(4096);
+    let machine: MachineId = id.parse().unwrap();
+    GuestApi::new(&w.api).serve(machine, "web".into(), Box::new(host));
+    guest
+}
+
+/// One request as curl sends it; status and JSON of the answer.
+async fn ask(w: &TestWorld, id: &str, line: &str, more: &str) -> (u16, Value) {
+    let mut guest = connect(w, id);
+    let text = format!("{line} HTTP/1.1\r\nhost: flaps\r\nconnection: close\r\n{more}\r\n");
+    guest.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    guest.read_to_string(&mut answer).await.unwrap();
+    parsed(&answer)
+}
+
+fn parsed(answer: &str) -> (u16, Value) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("fly-request-id: "), "{head}");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap())
+}
+
+async fn machine(w: &TestWorld, name: &str) -> String {
+    let machine = w.machine(json!({ "name": name })).await;
+    machine["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_machine_suspends_itself_without_a_token() {
+    let w = world().await;
+    w.app().await;
+    let id = machine(&w, "a").await;
+    let own = format!("/v1/apps/web/machines/{id}");
+    let (code, shown) = ask(&w, &id, &format!("GET {own}"), "").await;
+    assert_eq!((code, &shown["state"]), (200, &json!("started")));
+    let suspend = format!("POST {own}/suspend");
+    assert_eq!(ask(&w, &id, &suspend, "").await, (200, json!({ "ok": true })));
+    assert_eq!(w.get(&own).await.1["state"], "suspended");
+    // What the host refuses is refused here too; curl sends such bodies.
+    w.post(&format!("{own}/stop"), Value::Null).await;
+    let (code, refused) = ask(&w, &id, &suspend, "content-length: 2\r\n\r\n{}").await;
+    assert_eq!((code, &refused["status"]), (409, &json!("unknown")));
+}
+
+#[tokio::test]
+async fn all_else_is_refused_without_a_token() {
+    let w = world().await;
+    w.app().await;
+    let (id, other) = (machine(&w, "a").await, machine(&w, "b").await);
+    w.post("/v1/apps", json!({ "name": "else" })).await;
+    let own = format!("/v1/apps/web/machines/{id}");
+    for line in [
+        format!("POST {own}"),
+        format!("DELETE {own}"),
+        format!("HEAD {own}/events"),
+        format!("GET {own}/suspend"),
+        format!("POST {own}/stop"),
+        format!("POST {own}/exec"),
+        format!("GET {own}/metadata"),
+        format!("GET /v1/apps/web/machines/{other}"),
+        format!("POST /v1/apps/web/machines/{other}/suspend"),
+        format!("POST /v1/apps/else/machines/{id}/suspend"),
+        // Its name, or another spelling of its path, is not compared.
+        "POST /v1/apps/web/machines/a/suspend".to_owned(),
+        format!("POST /v1/apps/web/machines/%3{id}/suspend"),
+        "GET /v1/apps".to_owned(),
+        "GET /v1/apps/web".to_owned(),
+        "GET /v1/platform/hosts".to_owned(),
+        "GET /v1/tokens/current".to_owned(),
+    ] {
+        let (code, why) = match line.strip_prefix("HEAD ") {
+            // A HEAD has no body to parse.
+            Some(path) => ask(&w, &id, &format!("OPTIONS {path}"), "").await,
+            None => ask(&w, &id, &line, "").await,
+        };
+        assert_eq!(code, 403, "{line}: {why}");
+        let text = why["error"].as_str().unwrap();
+        assert!(text.contains(&format!("POST {own}/suspend")), "{text}");
+        assert!(why["hint"].as_str().unwrap().contains("Authorization"), "{why}");
+    }
+    assert_eq!(w.get(&own).await.1["state"], "started");
+    for path in ["/", "/healthz", "/v1/nothing", "/v1/apps/web/machines/x/y/z"] {
+        let (code, why) = ask(&w, &id, &format!("GET {path}"), "").await;
+        assert_eq!((code, why["error"].as_str()), (404, Some(&*format!("there is no GET {path}"))));
+    }
+}
+
+#[tokio::test]
+async fn with_a_token_it_is_the_api() {
+    let w = world().await;
+    w.app().await;
+    let (id, other) = (machine(&w, "a").await, machine(&w, "b").await);
+    let token = format!("authorization: Bearer {TOKEN}\r\n");
+    let (code, apps) = ask(&w, &id, "GET /v1/apps", &token).await;
+    assert_eq!((code, &apps["total_apps"]), (200, &json!(1)));
+    let suspend = format!("POST /v1/apps/web/machines/{other}/suspend");
+    assert_eq!(ask(&w, &id, &suspend, &token).await, (200, json!({ "ok": true })));
+    // A wrong token is worse than none.
+    let own = format!("GET /v1/apps/web/machines/{id}");
+    let (code, _) = ask(&w, &id, &own, "authorization: Bearer wrong\r\n").await;
+    assert_eq!(code, 401);
+    // Only the socket vouches for a machine.
+    let (code, _) = {
+        let url = format!("http://{}/v1/apps/web/machines/{id}", w.addr);
+        let answer = w.client.get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer)
+    };
+    assert_eq!(code, 401);
+    let more = format!("{token}upgrade: websocket\r\n");
+    let stream = format!("GET /v1/apps/web/machines/{id}/exec/stream");
+    assert_eq!(ask(&w, &id, &stream, &more).await.0, 501);
+    let more = format!("{token}content-length: 20000\r\n\r\n{}", "x".repeat(20_000));
+    let (code, why) = ask(&w, &id, "POST /v1/apps", &more).await;
+    assert_eq!((code, &why["error"]), (413, &json!("the body is larger than 16384 bytes")));
+}
+
+#[tokio::test]
+async fn a_connection_takes_several_requests() {
+    let w = world().await;
+    w.app().await;
+    let id = machine(&w, "a").await;
+    let mut guest = connect(&w, &id);
+    // A client that only ends its own half still hears the answers.
+    let get = format!("GET /v1/apps/web/machines/{id} HTTP/1.1\r\n\r\n");
+    guest.write_all(get.repeat(2).as_bytes()).await.unwrap();
+    guest.shutdown().await.unwrap();
+    let mut answers = String::new();
+    guest.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+}
+
+#[tokio::test]
+async fn the_answer_to_a_suspend_ends_the_connection() {
+    let w = world().await;
+    w.app().await;
+    let id = machine(&w, "a").await;
+    let mut guest = connect(&w, &id);
+    let suspend = format!("POST /v1/apps/web/machines/{id}/suspend HTTP/1.1\r\n\r\n");
+    guest.write_all(suspend.as_bytes()).await.unwrap();
+    // The guest neither closes it nor asks for that, and yet this ends at once.
+    let mut answer = String::new();
+    guest.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("connection: close") && answer.ends_with(r#"{"ok":true}"#), "{answer}");
+}
