@@ -39,10 +39,7 @@ pub(crate) enum Begin {
         tsc_khz: Option<u64>,
     },
     /// Memory and device state are there: pages are copied when written to.
-    Saved {
-        /// Stand still once everything is loaded.
-        wait: bool,
-    },
+    Saved,
 }
 
 /// Changes when a saved state of an earlier version cannot be loaded any more:
@@ -64,7 +61,7 @@ pub(crate) fn qemu(machine: &Machine) -> Result<Vec<String>, PortError> {
         Accelerator::Kvm => "kvm".to_owned(),
         Accelerator::Tcg => format!("tcg,thread=multi,tb-size={TB_MIB}"),
     };
-    let saved = matches!(machine.begin, Begin::Saved { .. });
+    let saved = matches!(machine.begin, Begin::Saved);
     let mut args = Args::default();
     args.flag("-nodefaults").flag("-no-user-config");
     args.pair("-name", format!("updraft-{}", machine.name));
@@ -177,15 +174,14 @@ impl Args {
                 self.pair("-kernel", VMLINUZ).pair("-initrd", INITRAMFS);
                 self.pair("-append", cmdline(machine.accelerator, args, *tsc_khz)?);
             }
-            Begin::Saved { wait } => {
+            Begin::Saved => {
                 self.pair("-incoming", format!("fd:{}", Fd::State as i32));
                 self.pair("-global", "migration.send-configuration=off");
                 self.pair("-global", "migration.x-events=on");
-                if *wait {
-                    self.flag("-S");
-                }
             }
         }
+        // The guest runs when it is told to, and not before its VM is locked in.
+        self.flag("-S");
         Ok(())
     }
 
@@ -245,6 +241,7 @@ mod tests {
             -kernel /vm/vmlinuz
             -initrd /vm/initramfs
             -append console=ttyS0 quiet panic=-1 reboot=t tsc_early_khz=2596120 updraft.x=1
+            -S
             -chardev socket,id=qmp,fd=4,server=on,wait=off
             -mon chardev=qmp,mode=control
             -chardev ringbuf,id=console,size=65536
@@ -267,7 +264,7 @@ mod tests {
     #[test]
     fn a_saved_guest_finds_the_same_devices_and_no_kernel() {
         let booted = lines(&qemu(&machine()).unwrap());
-        let saved = Machine { begin: Begin::Saved { wait: true }, ..machine() };
+        let saved = Machine { begin: Begin::Saved, ..machine() };
         let saved = lines(&qemu(&saved).unwrap());
         let only = |of: &str, not: &str| {
             let lines = of.lines().filter(|line| !not.lines().any(|other| other == *line));
@@ -279,7 +276,6 @@ mod tests {
             -incoming fd:10
             -global migration.send-configuration=off
             -global migration.x-events=on
-            -S
         "#]]
         .assert_eq(&only(&saved, &booted));
         expect![[r#"

@@ -20,6 +20,7 @@ use crate::words;
 use async_trait::async_trait;
 use camino::Utf8Path;
 use model::id::{BootId, MachineId};
+use serde_json::json;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -49,7 +50,7 @@ pub struct QemuHypervisor {
 pub(crate) struct Inner {
     pub(crate) config: QemuConfig,
     version: String,
-    cgroups: Cgroups,
+    cgroups: Arc<Cgroups>,
     pub(crate) templates: Templates,
     platform: Mutex<Option<(String, Arc<Platform>)>>,
     pub(crate) tasks: rt::Tasks,
@@ -80,7 +81,7 @@ impl QemuHypervisor {
         let resolved = config.qemu.canonicalize_utf8();
         config.qemu =
             resolved.map_err(|err| PortError::new(format!("find {}", config.qemu), err))?;
-        let cgroups = Cgroups::detect(&config.instance);
+        let cgroups = Arc::new(Cgroups::detect(&config.instance));
         let templates = Templates::open(&config.template_dir);
         let templates = templates
             .map_err(|err| PortError::new(format!("open {}", config.template_dir), err))?;
@@ -306,19 +307,25 @@ impl Inner {
         let restored = !matches!(source, Source::Kernel);
         dir.describe(&Description::of(&spec)).map_err(|err| failed("make directory", err))?;
         let cgroups = self.cgroups.create(&dir.name(), self.limits(&spec));
-        let cgroups = cgroups.map_err(|err| failed("make cgroups", err))?;
+        cgroups.map_err(|err| failed("make cgroups", err))?;
         let (launched, memory) = {
             let (config, dir) = (self.config.clone(), dir.clone());
-            let work = move || launch::launch(&config, &dir, &spec, &source, cgroups);
+            let work = move || launch::launch(&config, &dir, &spec, &source);
             let done = tokio::task::spawn_blocking(work).await;
             done.map_err(|err| PortError::new("start the launcher", err))??
         };
         let connected = async {
             let qmp = dir.connect(QMP)?;
             let agent = dir.connect(AGENT)?;
-            let mut qmp = Qmp::open(qmp).await?;
+            // Beside each other: both take the kernel a while.
+            let (qmp, joined) = tokio::join!(Qmp::open(qmp), self.join(dir, launched.pid));
+            let mut qmp = qmp?;
+            joined?;
             if restored {
                 monitor::loaded(&mut qmp).await?;
+            }
+            if !waits {
+                qmp.execute("cont", json!({})).await?;
             }
             Ok::<_, io::Error>((qmp, agent))
         };
@@ -327,6 +334,13 @@ impl Inner {
             Ok(Err(err)) => Err(self.failure(dir, &launched, err).await),
             Err(_) => Err(self.failure(dir, &launched, io::ErrorKind::TimedOut.into()).await),
         }
+    }
+
+    /// Counts a VM's process with its group.
+    async fn join(&self, dir: &BootDir, pid: u32) -> io::Result<()> {
+        let (cgroups, name) = (self.cgroups.clone(), dir.name());
+        let join = move || cgroups.join(&name, pid);
+        tokio::task::spawn_blocking(join).await.map_err(io::Error::other)?
     }
 
     /// Why a start failed: what the process said counts more than the
@@ -380,7 +394,9 @@ impl Inner {
         let control = self.control(dir)?;
         self.go_on(dir, &control).await?;
         if stands {
-            // The daemon was killed while it was about to let it go on.
+            // The daemon was killed while it was about to let it run.
+            let joined = self.join(dir, pid).await;
+            joined.map_err(|err| failed("count the process", err))?;
             let gone_on = control.ask(Wish::Proceed).await;
             gone_on.map_err(|err| failed("let go on the guest", err))?;
         }
