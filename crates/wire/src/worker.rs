@@ -167,6 +167,9 @@ pub struct HostInfo {
     pub memory_mib: u64,
     /// MiB promised to running machines.
     pub memory_reserved_mib: u64,
+    /// MiB that their VMs really hold; pages that several share count once.
+    #[serde(default)]
+    pub memory_used_mib: u64,
     /// Machines by state.
     pub machines: BTreeMap<String, u64>,
 }
