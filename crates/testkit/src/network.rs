@@ -18,6 +18,7 @@ pub struct FakeNetwork {
 struct Host {
     prepared: bool,
     links: BTreeMap<Slot, Link>,
+    resting: BTreeMap<Slot, Link>,
 }
 
 impl FakeNetwork {
@@ -29,6 +30,11 @@ impl FakeNetwork {
     /// Slots that are there now.
     pub fn slots(&self) -> Vec<Slot> {
         self.lock().links.keys().copied().collect()
+    }
+
+    /// Slots whose VM is gone for now.
+    pub fn resting(&self) -> Vec<Slot> {
+        self.lock().resting.keys().copied().collect()
     }
 
     /// The host lost power: nothing of the network is left.
@@ -58,7 +64,11 @@ impl Network for FakeNetwork {
     async fn attach(&self, link: Link) -> Result<Nic, PortError> {
         self.points.pass("network: before attach").await;
         self.check_prepared()?;
-        self.lock().links.insert(link.slot, link);
+        {
+            let mut host = self.lock();
+            host.resting.remove(&link.slot);
+            host.links.insert(link.slot, link);
+        }
         self.points.pass("network: after attach").await;
         let open = std::fs::File::open("/dev/null");
         let tap = open.map_err(|err| PortError::new("open a tap", err))?;
@@ -78,18 +88,30 @@ impl Network for FakeNetwork {
         Ok(())
     }
 
-    async fn rest(&self, _slot: Slot) {}
+    async fn rest(&self, slot: Slot) {
+        self.points.pass("network: before rest").await;
+        let mut host = self.lock();
+        if let Some(link) = host.links.remove(&slot) {
+            host.resting.insert(slot, link);
+        }
+    }
 
     async fn detach(&self, slot: Slot) -> Result<(), PortError> {
         self.points.pass("network: before detach").await;
-        self.lock().links.remove(&slot);
+        {
+            let mut host = self.lock();
+            host.links.remove(&slot);
+            host.resting.remove(&slot);
+        }
         self.points.pass("network: after detach").await;
         Ok(())
     }
 
     async fn list(&self) -> Result<Vec<Slot>, PortError> {
         self.points.pass("network: before list").await;
-        Ok(self.slots())
+        let mut slots = self.slots();
+        slots.extend(self.resting());
+        Ok(slots)
     }
 
     async fn remove_all(&self) -> Result<(), PortError> {

@@ -33,6 +33,10 @@ pub struct Ledger {
     pub remains: Vec<String>,
     /// Slots with a link.
     pub slots: Vec<u16>,
+    /// Slots whose link rests until the machine's next start.
+    pub resting: Vec<u16>,
+    /// Files of snapshots below `machines`, by machine.
+    pub snapshots: Vec<String>,
     /// Directories below `machines`.
     pub dirs: Vec<String>,
 }
@@ -68,6 +72,7 @@ impl World {
             network: Arc::new(self.network.clone()),
             images: Arc::new(self.images.clone()),
             disks: Arc::new(self.disks.clone()),
+            guest_api: None,
             clock,
             rng,
         }
@@ -86,10 +91,17 @@ impl World {
         let entries = entries.into_iter().flatten().flatten();
         let mut dirs: Vec<String> = entries.map(|entry| entry.file_name().to_owned()).collect();
         dirs.sort();
+        let machine = |dir: &String| self.data_dir.join("machines").join(dir);
+        let has = |dir: &&String| {
+            ["suspend", "suspend.gone"].iter().any(|name| machine(dir).join(name).exists())
+        };
+        let snapshots = dirs.iter().filter(has).cloned().collect();
         Ledger {
             running: ids(self.hypervisor.alive()),
             remains: ids(self.hypervisor.remains()),
             slots: self.network.slots().iter().map(|slot| slot.0).collect(),
+            resting: self.network.resting().iter().map(|slot| slot.0).collect(),
+            snapshots,
             dirs,
         }
     }

@@ -31,6 +31,16 @@ pub async fn network_contract(network: &impl Network) {
     let again = network.attach(a).await.expect("attach of what is attached replaces it");
     assert_eq!(sorted(network.list().await.unwrap()), [a.slot, b.slot]);
     drop(again);
+
+    // Between two runs of a machine its link rests, and is found all the same.
+    network.rest(a.slot).await;
+    network.rest(a.slot).await;
+    assert_eq!(sorted(network.list().await.unwrap()), [a.slot, b.slot]);
+    let woken = network.attach(a).await.expect("attach after a rest");
+    assert_eq!(woken.mac, a.addresses.mac);
+    assert_eq!(sorted(network.list().await.unwrap()), [a.slot, b.slot]);
+    drop(woken);
+    network.rest(a.slot).await;
     network.detach(a.slot).await.unwrap();
     network.detach(a.slot).await.expect("detach twice succeeds");
     assert_eq!(network.list().await.unwrap(), [b.slot]);

@@ -41,7 +41,7 @@ struct LocalHost(Worker);
 #[async_trait]
 impl Host for LocalHost {
     async fn info(&self) -> Result<HostInfo, HostError> {
-        Ok(self.0.info())
+        Ok(self.0.info_with_usage().await)
     }
 
     async fn resolve_image(&self, reference: &str) -> Result<ImageRef, HostError> {
@@ -160,7 +160,7 @@ impl Workers for LocalWorkers {
     }
 
     async fn suspend_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused> {
-        self.0.stop_idle(machine, reason).await
+        self.0.suspend_idle(machine, reason).await
     }
 
     fn drained(&self, machine: &str) {

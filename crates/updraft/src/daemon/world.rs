@@ -10,7 +10,7 @@ use std::sync::Arc;
 use vmm_qemu::kernel::{self, Kernel};
 use vmm_qemu::probe::{Probed, probe};
 use vmm_qemu::{Accelerator, GuestImage, JailConfig, QemuConfig, QemuHypervisor, initramfs};
-use worker::ports::{Disks, PortError};
+use worker::ports::{Disks, PortError, Shape};
 use worker::{HostConfig, Ports};
 
 /// pid 1 of every guest, carried along.
@@ -51,6 +51,7 @@ pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<World, Po
         network: Arc::new(LinuxNetwork::open(network_config(settings))?),
         images: Arc::new(images),
         disks: Arc::new(Scratch(disks)),
+        guest_api: None,
         clock: clock.clone(),
         rng: Rng::from_os(),
     };
@@ -108,6 +109,8 @@ pub(super) fn host_config(settings: &Settings) -> HostConfig {
         },
         boot_deadline: settings.boot_deadline,
         image_deadline: settings.image_deadline,
+        overcommit: 1.0,
+        templates: vec![Shape { vcpus: 1, memory_mib: 256 }],
     }
 }
 

@@ -22,7 +22,7 @@ use wire::worker::*;
 const WAKE_DEADLINE: Duration = Duration::from_secs(300);
 
 impl Worker {
-    /// What this host is and has.
+    /// What this host is and has, without what its VMs use.
     pub fn info(&self) -> HostInfo {
         let about = self.0.hypervisor.about();
         let mut machines = std::collections::BTreeMap::new();
@@ -37,6 +37,7 @@ impl Worker {
             cpus: self.0.config.cpus,
             memory_mib: self.0.capacity.total_mib(),
             memory_reserved_mib: self.0.capacity.reserved_mib(),
+            memory_used_mib: 0,
             machines,
         }
     }
@@ -150,6 +151,23 @@ impl Worker {
         reason: Option<String>,
     ) -> Result<(), HostError> {
         self.ask(&self.handle(id)?, |reply| Request::Stop(stop, source, reason, reply)).await
+    }
+
+    /// Records the wish to be down with its memory kept.
+    ///
+    /// # Errors
+    /// It is not started, or cannot be suspended.
+    pub async fn suspend(&self, id: &str, source: Source) -> Result<(), HostError> {
+        self.suspend_because(id, source, None).await
+    }
+
+    async fn suspend_because(
+        &self,
+        id: &str,
+        source: Source,
+        reason: Option<String>,
+    ) -> Result<(), HostError> {
+        self.ask(&self.handle(id)?, |reply| Request::Suspend(source, reason, reply)).await
     }
 
     /// Stop and start.
@@ -324,7 +342,8 @@ impl Worker {
         let mut given_up = handle.views.clone();
         let down = |view: &Arc<View>| {
             let record = &view.record;
-            record.want != Want::Run && matches!(record.state, State::Stopped | State::Created)
+            let down = matches!(record.state, State::Stopped | State::Suspended | State::Created);
+            down && record.want != Want::Run
         };
         tokio::select! {
             biased;
@@ -352,10 +371,29 @@ impl Worker {
     /// It is gone or cannot be stopped now.
     pub async fn stop_idle(&self, id: &str, reason: &str) -> Result<(), WakeRefused> {
         let stop = self.stop(id, Stop::default(), Source::Proxy, Some(reason.into())).await;
-        stop.map_err(|err| match err {
-            HostError::NotFound(_) => WakeRefused::Gone,
-            other => WakeRefused::NotStartable(other.to_string()),
-        })
+        stop.map_err(refused)
+    }
+
+    /// Suspends an idle machine for the edge, or stops it where it cannot be
+    /// suspended (L016).
+    ///
+    /// # Errors
+    /// It is gone or cannot be suspended or stopped now.
+    pub async fn suspend_idle(&self, id: &str, reason: &str) -> Result<(), WakeRefused> {
+        let view = self.handle(id).map_err(refused)?.view();
+        if let Some(why) = view.record.unsuspendable() {
+            let reason = format!("{reason}; it cannot be suspended: {why}");
+            return self.stop_idle(id, &reason).await;
+        }
+        let suspend = self.suspend_because(id, Source::Proxy, Some(reason.into())).await;
+        suspend.map_err(refused)
+    }
+}
+
+fn refused(err: HostError) -> WakeRefused {
+    match err {
+        HostError::NotFound(_) => WakeRefused::Gone,
+        other => WakeRefused::NotStartable(other.to_string()),
     }
 }
 

@@ -20,6 +20,7 @@ use wire::machines::{
 use wire::routes::Route;
 use wire::worker::*;
 use worker::Worker;
+use worker::ports::Shape;
 
 /// Longer than any test: waits end when what is waited for happens.
 const FOREVER_MS: u64 = 3_600_000;
@@ -60,6 +61,10 @@ impl Lab {
         let path = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
         let world = World::new(&path);
         world.images.publish("empty", worker::ports::ImageConfig::default());
+        // What usually is there, so that nothing is made beside what a test looks at.
+        if settings.templates.is_empty() {
+            world.hypervisor.add_template(Shape { vcpus: 1, memory_mib: 256 });
+        }
         let daemon = Some(Daemon::start(&world, &settings));
         let (ids, versions) = (BTreeMap::new(), BTreeMap::new());
         Self { world, settings, daemon, ids, versions, out: String::new(), _dir: dir }
@@ -495,7 +500,11 @@ fn event_line(event: &MachineEvent) -> String {
             }
         }
     }
-    if let Some(why) = &request.reason {
+    if request.resumed == Some(true) {
+        line.push_str(" resumed");
+    }
+    let cold = request.origin.as_deref() == Some("cold");
+    if let Some(why) = request.reason.as_ref().filter(|_| !cold) {
         line.push_str(&format!(" ({why})"));
     }
     line
