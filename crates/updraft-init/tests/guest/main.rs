@@ -6,10 +6,14 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+mod assets;
+mod monitor;
+mod template;
 mod vm;
 
+use assets::assets;
 use std::time::Duration;
-use vm::{Guest, argv, assets, orders};
+use vm::{Guest, argv, orders};
 use wire::guest::*;
 
 /// A main process that listens, and leaves on SIGUSR1 only.
