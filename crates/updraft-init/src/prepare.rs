@@ -87,6 +87,9 @@ pub(crate) fn serve(means: Means, jobs: &Receiver<Job>, herald: &Herald) {
 
 fn settle(means: &Means) {
     means.virtio.release();
+    // Waits until the kernel's generator is ready, which patches code; else the
+    // entropy of the orders would have it do that in each machine.
+    let _ = rustix::rand::getrandom(&mut [0u8; 16][..], rustix::rand::GetRandomFlags::empty());
     // What boot has read and looked up but nobody will need: a template's memory
     // is kept. Then what the kernel does after a while is waited for: two grace
     // periods, as what the first frees may free more.

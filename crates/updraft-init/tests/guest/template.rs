@@ -81,7 +81,9 @@ fn machines_of_one_template_have_nothing_secret_in_common() {
     for number in 1..=2 {
         let mut guest = template.restore(assets, number == 2);
         let began = std::time::Instant::now();
+        let cpu = guest.cpu_ms();
         let stages = guest.run(machine(number));
+        println!("CPU: {} ms before orders, {} ms until it runs", cpu, guest.cpu_ms() - cpu);
         println!("runs after {:?}; stages: {stages:?}", began.elapsed());
         guest.until(|m| matches!(m, ToHost::Listening(l, true) if l.port == 80).then_some(()));
         let mut own = |line: &str| {
@@ -139,7 +141,7 @@ fn a_machine_goes_on_after_it_was_suspended() {
     println!("welcome {:?} after cont", began.elapsed());
     assert!(matches!(phase, Phase::Running(_)), "{phase:?}");
     assert_eq!(listening, [Listener { port: 8080, reachable: true }]);
-    let hook = "id -un; pwd; echo $WHO $(date +%Y); exit 3";
+    let hook = "me=$(id -un); echo hook of $me in $PWD, $WHO $(date +%Y); exit 3";
     guest.tell(&ToGuest::Resumed(Resume {
         now: 2_000_000_000_000_000_000,
         entropy: vec![9; 64],
@@ -150,7 +152,7 @@ fn a_machine_goes_on_after_it_was_suspended() {
     }
     for words in [
         "Resumed after being suspended\n",
-        "app\n/tmp\nme 2033\n",
+        "hook of app in /tmp, me 2033\n",
         "Resume hook exited with code: 3\n",
     ] {
         assert!(guest.log.contains(words), "{words}");
@@ -158,4 +160,31 @@ fn a_machine_goes_on_after_it_was_suspended() {
     guest.tell(&ToGuest::Stop { signal: 9, timeout_ms: 0 });
     guest.exited();
     guest.power_off();
+}
+
+/// Not a test: where the time of a start goes. Run it by name, alone.
+#[test]
+#[ignore = "a measurement"]
+fn stages_of_restored_machines() {
+    let Some(assets) = assets() else { return };
+    let template = Frozen::template(assets);
+    let mut sums = std::collections::BTreeMap::<usize, (String, Vec<f64>)>::new();
+    let mut cpus = Vec::new();
+    for number in 1..=15 {
+        let mut guest = template.restore(assets, false);
+        let cpu = guest.cpu_ms();
+        let stages = guest.run(machine(number));
+        cpus.push(guest.cpu_ms() - cpu);
+        let mut before = 0.0;
+        for (at, (name, ms)) in stages.into_iter().enumerate() {
+            sums.entry(at).or_insert((name, Vec::new())).1.push(ms - before);
+            before = ms;
+        }
+    }
+    for (name, mut all) in sums.into_values() {
+        all.sort_by(f64::total_cmp);
+        println!("{name:10} median {:6.1} least {:6.1}", all[all.len() / 2], all[0]);
+    }
+    cpus.sort_unstable();
+    println!("CPU ms: median {} least {}", cpus[cpus.len() / 2], cpus[0]);
 }
