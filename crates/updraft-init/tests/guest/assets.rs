@@ -104,6 +104,12 @@ fn write_root(dir: &Path, image: &Path) {
     let busybox = Command::new("sh").args(["-c", "command -v busybox"]).output().unwrap();
     let busybox = String::from_utf8(busybox.stdout).unwrap();
     fs::copy(busybox.trim(), dir.join("bin/busybox")).unwrap();
+    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/client.rs");
+    let built = Command::new("rustc")
+        .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-o"])
+        .args([&dir.join("bin/client"), &client])
+        .status();
+    assert!(built.unwrap().success(), "the client builds");
     let applets = Command::new(busybox.trim()).arg("--list").output().unwrap();
     for applet in String::from_utf8(applets.stdout).unwrap().lines().filter(|a| *a != "busybox") {
         std::os::unix::fs::symlink("busybox", dir.join("bin").join(applet)).unwrap();

@@ -304,26 +304,30 @@ fn an_app_asks_its_host() {
         String::from_utf8(out).unwrap()
     };
     // A request, its answer, and the end by the host.
-    guest.tell(&ToGuest::Exec(1, exec("echo what | nc local:/.fly/api")));
+    guest.tell(&ToGuest::Exec(1, exec("echo what | client /.fly/api")));
     let id = guest.until(opened);
     assert_eq!(client_says(&mut guest, id), b"what\n");
     guest.tell(&ToGuest::ApiData(id, b"that\n".to_vec()));
     guest.tell(&ToGuest::ApiData(99, b"to nobody".to_vec()));
     guest.tell(&ToGuest::ApiEnd(id));
-    assert_eq!(output(&mut guest, 1), "that\n");
+    assert_eq!(output(&mut guest, 1), "that\n", "though the client had said all it would");
+    // One that goes away by itself.
+    guest.tell(&ToGuest::Exec(5, exec("client /.fly/api & sleep 0.5; kill $!")));
+    let id = guest.until(opened);
+    guest.until(ended(id));
     // Another begins, and its session ends.
-    guest.tell(&ToGuest::Exec(2, exec("nc local:/.fly/api; echo over > /tmp/over")));
+    guest.tell(&ToGuest::Exec(2, exec("client /.fly/api; echo over > /tmp/over")));
     let second = guest.until(opened);
     assert_ne!(second, id);
     guest.reconnect();
     guest.tell(&ToGuest::ApiData(second, b"late".to_vec()));
     // One that says too much, and one that does not read.
-    guest.tell(&ToGuest::Exec(3, exec("nc local:/.fly/api < /dev/zero; echo shut")));
+    guest.tell(&ToGuest::Exec(3, exec("client /.fly/api < /dev/zero; echo shut")));
     let id = guest.until(opened);
     assert!(client_says(&mut guest, id).len() <= API_WINDOW);
     guest.tell(&ToGuest::Exec(
         4,
-        exec("mkfifo /tmp/f; nc local:/.fly/api < /tmp/f | sleep 1000 & exec 3>/tmp/f; sleep 1000"),
+        exec("mkfifo /tmp/f; client /.fly/api < /tmp/f | sleep 1000 & exec 3>/tmp/f; sleep 1000"),
     ));
     let id = guest.until(opened);
     for _ in 0..40 {

@@ -208,12 +208,15 @@ impl Guest {
         self.session += 1;
         let want = self.session;
         self.tell(&ToGuest::Hello { version: VERSION, session: want });
+        let mut skipped = 0;
         loop {
+            skipped += 1;
             // What comes before the welcome belongs to nobody.
             if let ToHost::Welcome { version, session, phase, listening } = self.next_raw()
                 && session == want
             {
                 assert_eq!(version, VERSION);
+                println!("{skipped} messages before the welcome");
                 return (phase, listening);
             }
         }
