@@ -9,38 +9,41 @@ use wire::guest::{GuestFile, Orders};
 /// know itself.
 pub(crate) fn write_all(orders: &Orders) -> Result<(), String> {
     let hostname = format!("{}\n", orders.hostname);
+    let machine_id = match orders.machine_id.as_str() {
+        "" => random_id(),
+        id => format!("{id}\n"),
+    };
     let own = [
-        ("/etc/hostname", if orders.hostname.is_empty() { "" } else { &hostname }),
-        ("/etc/hosts", &orders.hosts),
-        ("/etc/resolv.conf", &orders.resolv_conf),
+        ("/etc/hostname", 0o644, if orders.hostname.is_empty() { "" } else { &hostname }),
+        ("/etc/hosts", 0o644, &orders.hosts),
+        ("/etc/resolv.conf", 0o644, &orders.resolv_conf),
+        // An image's own would be that of all its machines.
+        ("/etc/machine-id", 0o444, &machine_id),
     ];
-    for (path, content) in own {
+    for (path, mode, content) in own {
         if !content.is_empty() {
             // An image's own may be a link to where nothing is (systemd's resolv.conf).
             if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) {
                 let _ = std::fs::remove_file(path);
             }
-            write(path, 0o644, content.as_bytes())?;
+            write(path, mode, content.as_bytes())?;
         }
     }
-    write_machine_id()?;
+    // The place of old: mostly absent, or a link to the other.
+    let old = "/var/lib/dbus/machine-id";
+    if std::fs::symlink_metadata(old).is_ok_and(|meta| meta.is_file()) {
+        write(old, 0o444, machine_id.as_bytes())?;
+    }
     for GuestFile { path, mode, content } in &orders.files {
         write(path, *mode, content)?;
     }
     Ok(())
 }
 
-/// A machine id of its own, unless the image brings one.
-fn write_machine_id() -> Result<(), String> {
-    const PATH: &str = "/etc/machine-id";
-    let absent = std::fs::metadata(PATH).map_or(true, |meta| meta.len() == 0);
-    if !absent {
-        return Ok(());
-    }
+fn random_id() -> String {
     let mut id = [0u8; 16];
     let _ = rustix::rand::getrandom(&mut id[..], rustix::rand::GetRandomFlags::empty());
-    let text: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    write(PATH, 0o444, format!("{text}\n").as_bytes())
+    id.iter().map(|byte| format!("{byte:02x}")).chain(["\n".to_owned()]).collect()
 }
 
 /// Writes one file, its parents made if absent.

@@ -6,10 +6,14 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+mod assets;
+mod monitor;
+mod template;
 mod vm;
 
+use assets::assets;
 use std::time::Duration;
-use vm::{Guest, argv, assets, orders};
+use vm::{Guest, argv, orders};
 use wire::guest::*;
 
 /// A main process that listens, and leaves on SIGUSR1 only.
@@ -78,6 +82,12 @@ fn a_machine_is_what_its_orders_say() {
         assert!(mounts.lines().any(|l| l == part), "{part} in\n{mounts}");
     }
     assert_eq!(sh("test $(date +%s) -ge 1800000000 && test $(date +%s) -le 1800001000"), ok(""));
+    assert_eq!(
+        sh("cat /etc/machine-id; stat -c %a /etc/machine-id"),
+        ok(&format!("{}\n444\n", "0123456789abcdef".repeat(2)))
+    );
+    assert_eq!(sh("cat /sys/class/net/eth0/address"), ok("02:00:00:00:00:01\n"));
+    assert_eq!(sh("stat -c '%a %F' /.fly /.fly/api"), ok("755 directory\n666 socket\n"));
     assert_eq!(
         sh("wc -c < /etc/machine-id; wget -qO- http://172.19.0.2:8080/srv/deep/secret"),
         ok("33\ntold\n")
@@ -250,6 +260,106 @@ fn a_session_ends_and_another_begins_in_the_midst_of_everything() {
     let (phase, listening) = guest.reconnect();
     assert_eq!(phase, Phase::Exited(Exit { code: 143, signal: 15, oom: false }));
     assert_eq!(listening, []);
+    guest.power_off();
+}
+
+/// Answers of the host for a client of the API: all that it says, until `end`.
+fn client_says(guest: &mut Guest, id: ApiId) -> Vec<u8> {
+    let mut said = Vec::new();
+    guest.until(|m| match m {
+        ToHost::ApiData(of, bytes) if *of == id => {
+            said.extend_from_slice(bytes);
+            said.ends_with(b"\n").then_some(())
+        }
+        ToHost::ApiEnd(of) if *of == id => Some(()),
+        _ => None,
+    });
+    said
+}
+
+#[test]
+fn an_app_asks_its_host() {
+    let Some(assets) = assets() else { return };
+    let mut guest = Guest::boot(assets, 96);
+    let mut asking = orders("sleep 100000");
+    asking.main.user = "app".into();
+    guest.run(asking);
+    let opened = |m: &ToHost| if let ToHost::ApiOpen(id) = m { Some(*id) } else { None };
+    let ended = |id| move |m: &ToHost| (*m == ToHost::ApiEnd(id)).then_some(());
+    let exec = |line: &str| Exec {
+        argv: argv(&["sh", "-c", line]),
+        user: Some("app".into()),
+        ..Exec::default()
+    };
+    let output = |guest: &mut Guest, id: ExecId| {
+        let mut out = Vec::new();
+        guest.until(|m| match m {
+            ToHost::ExecOutput(of, _, bytes) if *of == id => {
+                out.extend_from_slice(bytes);
+                None
+            }
+            ToHost::ExecExited(of, _) => (*of == id).then_some(()),
+            _ => None,
+        });
+        String::from_utf8(out).unwrap()
+    };
+    // A request, its answer, and the end by the host.
+    guest.tell(&ToGuest::Exec(1, exec("echo what | client /.fly/api")));
+    let id = guest.until(opened);
+    assert_eq!(client_says(&mut guest, id), b"what\n");
+    guest.tell(&ToGuest::ApiData(id, b"that\n".to_vec()));
+    guest.tell(&ToGuest::ApiData(99, b"to nobody".to_vec()));
+    guest.tell(&ToGuest::ApiEnd(id));
+    assert_eq!(output(&mut guest, 1), "that\n", "though the client had said all it would");
+    // One that goes away by itself.
+    guest.tell(&ToGuest::Exec(5, exec("client /.fly/api & sleep 0.5; kill $!")));
+    let id = guest.until(opened);
+    guest.until(ended(id));
+    // Another begins, and its session ends.
+    guest.tell(&ToGuest::Exec(2, exec("client /.fly/api; echo over > /tmp/over")));
+    let second = guest.until(opened);
+    assert_ne!(second, id);
+    guest.reconnect();
+    guest.tell(&ToGuest::ApiData(second, b"late".to_vec()));
+    // One that says too much, and one that does not read.
+    guest.tell(&ToGuest::Exec(3, exec("client /.fly/api < /dev/zero; echo shut")));
+    let id = guest.until(opened);
+    assert!(client_says(&mut guest, id).len() <= API_WINDOW);
+    guest.tell(&ToGuest::Exec(
+        4,
+        exec("mkfifo /tmp/f; client /.fly/api < /tmp/f | sleep 1000 & exec 3>/tmp/f; sleep 1000"),
+    ));
+    let id = guest.until(opened);
+    for _ in 0..40 {
+        guest.tell(&ToGuest::ApiData(id, vec![b'x'; MAX_CHUNK]));
+    }
+    guest.until(ended(id));
+    guest.power_off();
+}
+
+/// A guest may not notice that its host is another: the connection is cut while
+/// the guest is stopped, as a snapshot does.
+#[test]
+fn a_host_is_welcomed_at_once_whatever_the_guest_noticed() {
+    let Some(assets) = assets() else { return };
+    let mut guest = Guest::boot(assets, 96);
+    guest.run(orders("exec yes line"));
+    for round in 0..6 {
+        let mut monitor = guest.monitor();
+        monitor.run("stop", "{}");
+        guest.disconnect();
+        guest.dial();
+        // Part of a frame: the guest had it, and the rest never comes.
+        guest.part_of_a_frame();
+        guest.disconnect();
+        guest.dial();
+        monitor.run("cont", "{}");
+        drop(monitor);
+        let began = std::time::Instant::now();
+        assert!(matches!(guest.greet().0, Phase::Running(_)));
+        println!("round {round}: welcome after {:?}", began.elapsed());
+        assert_eq!(guest.shell(1, "echo on"), (0, "on\n".into()));
+    }
     guest.power_off();
 }
 
