@@ -4,7 +4,7 @@
 use crate::config::{NetworkConfig, Tag};
 use crate::expr::{Compare, Expr, Header, Meta, Verdict};
 use crate::netfilter::Batch;
-use crate::ruleset::{MAPS, table};
+use crate::ruleset::{AWAKE, MAPS, table};
 use model::address::Slot;
 use std::net::{IpAddr, Ipv6Addr};
 use worker::ports::Link;
@@ -74,12 +74,14 @@ fn connect(batch: &mut Batch, tag: Tag, slot: Slot) {
     for (map, part) in MAPS {
         batch.jump(map, &tag.tap(slot), &chain(part, slot));
     }
+    batch.member(AWAKE, &tag.tap(slot));
 }
 
 fn disconnect(batch: &mut Batch, tag: Tag, slot: Slot) {
     for (map, _) in MAPS {
-        batch.delete_jump(map, &tag.tap(slot));
+        batch.delete_member(map, &tag.tap(slot));
     }
+    batch.delete_member(AWAKE, &tag.tap(slot));
 }
 
 fn chains(slot: Slot) -> impl Iterator<Item = String> {

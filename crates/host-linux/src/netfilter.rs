@@ -101,9 +101,14 @@ impl Batch {
         });
     }
 
-    /// Removes what [`Batch::jump`] has added.
-    pub(crate) fn delete_jump(&mut self, map: &str, interface: &str) {
-        self.element(DELETE_ELEMENT, 0, map, interface, |_| {});
+    /// Adds to a set of interfaces.
+    pub(crate) fn member(&mut self, set: &str, interface: &str) {
+        self.element(NEW_ELEMENT, CREATE, set, interface, |_| {});
+    }
+
+    /// Removes an interface from a map or a set.
+    pub(crate) fn delete_member(&mut self, set: &str, interface: &str) {
+        self.element(DELETE_ELEMENT, 0, set, interface, |_| {});
     }
 
     fn element(

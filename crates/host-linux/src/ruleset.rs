@@ -12,6 +12,9 @@
 //! | `news`, `new_<slot>` | for a flow without an answer yet | mark it as this attachment's, drop if the guest has too many |
 //! | `flows`, `flow_<slot>` | for all others | the flow is this attachment's |
 //!
+//! While a machine's tap rests, its chains are there but no map names them: what
+//! comes or goes there is dropped, or reset by the host.
+//!
 //! Flows are marked because IPv4 addresses belong to slots: without it, what
 //! the world still sends to a destroyed machine would reach the next one.
 //!
@@ -36,6 +39,9 @@ const ND: &str = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }";
 pub(crate) const MAPS: [(&str, &str); 4] =
     [("pins", "pin"), ("peers", "net"), ("news", "new"), ("flows", "flow")];
 
+/// The taps of machines that run: only they get anything of their peers.
+pub(crate) const AWAKE: &str = "awake";
+
 /// Name of the table.
 pub fn table(tag: Tag) -> String {
     format!("updraft_{tag}")
@@ -50,6 +56,7 @@ pub fn base(config: &NetworkConfig) -> String {
     for (map, _) in MAPS {
         let _ = writeln!(text, "add map inet {t} {map} {{ type ifname : verdict; }}");
     }
+    let _ = writeln!(text, "add set inet {t} {AWAKE} {{ type ifname; }}");
     for (chain, hook) in CHAINS {
         let _ = writeln!(text, "add chain inet {t} {chain}{hook}");
         let _ = writeln!(text, "flush chain inet {t} {chain}");
@@ -86,6 +93,8 @@ fn rules(config: &NetworkConfig, ours: &str) -> Vec<String> {
         "input counter drop".to_owned(),
         format!("forward iifname {ours} goto from_guest"),
         format!("forward oifname {ours} goto to_guest"),
+        // Nothing piles up in a tap that rests.
+        format!("from_guest oifname {ours} oifname != @{AWAKE} counter drop"),
         // Guest to guest: 6PN of one network. A tap without a map entry: nothing.
         // Only the address that a machine has: asking the host to look for all
         // others of a block would fill the neighbour table.
@@ -159,6 +168,7 @@ mod tests {
             add map inet updraft_e45e peers { type ifname : verdict; }
             add map inet updraft_e45e news { type ifname : verdict; }
             add map inet updraft_e45e flows { type ifname : verdict; }
+            add set inet updraft_e45e awake { type ifname; }
             add chain inet updraft_e45e prerouting { type filter hook prerouting priority raw; policy accept; }
             flush chain inet updraft_e45e prerouting
             add chain inet updraft_e45e input { type filter hook input priority filter - 10; policy accept; }
@@ -183,6 +193,7 @@ mod tests {
             add rule inet updraft_e45e input counter drop
             add rule inet updraft_e45e forward iifname "ude45e*" goto from_guest
             add rule inet updraft_e45e forward oifname "ude45e*" goto to_guest
+            add rule inet updraft_e45e from_guest oifname "ude45e*" oifname != @awake counter drop
             add rule inet updraft_e45e from_guest oifname "ude45e*" ip6 daddr & ::ffff == ::2 iifname vmap @peers
             add rule inet updraft_e45e from_guest oifname "ude45e*" counter drop
             add rule inet updraft_e45e from_guest ip daddr { 169.254.0.0/16, 100.100.100.200, 192.0.0.192, 168.63.129.16, 172.30.0.0/16 } counter drop
