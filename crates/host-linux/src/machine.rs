@@ -4,7 +4,7 @@
 use crate::config::{NetworkConfig, Tag};
 use crate::expr::{Compare, Expr, Header, Meta, Verdict};
 use crate::netfilter::Batch;
-use crate::ruleset::{AWAKE, MAPS, table};
+use crate::ruleset::{MAPS, RESTING, table};
 use model::address::Slot;
 use std::net::{IpAddr, Ipv6Addr};
 use worker::ports::Link;
@@ -22,21 +22,24 @@ const ACCEPT: Expr = Expr::Verdict(Verdict::Accept);
 pub(crate) fn add(config: &NetworkConfig, link: &Link, mark: u32) -> Batch {
     let mut batch = filled(config, link, mark);
     connect(&mut batch, config.tag, link.slot);
+    stir(&mut batch, config.tag, link.slot);
     batch
 }
 
 /// The machine rests: its rules stay, with their counts begun anew, but nothing
-/// goes to its tap or comes from it. Fails, whole, if a part is missing.
+/// goes to its tap.
 pub(crate) fn rest(config: &NetworkConfig, link: &Link, mark: u32) -> Batch {
     let mut batch = filled(config, link, mark);
-    disconnect(&mut batch, config.tag, link.slot);
+    connect(&mut batch, config.tag, link.slot);
+    batch.member(RESTING, &config.tag.tap(link.slot));
     batch
 }
 
-/// The end of [`rest`]. Fails, whole, if the rules are gone.
+/// The end of [`rest`]. Fails, whole, if the rules are gone, or were and are
+/// made anew.
 pub(crate) fn wake(tag: Tag, slot: Slot) -> Batch {
     let mut batch = Batch::new(table(tag));
-    connect(&mut batch, tag, slot);
+    batch.delete_member(RESTING, &tag.tap(slot));
     batch
 }
 
@@ -48,7 +51,10 @@ pub(crate) fn forget(tag: Tag, slot: Slot) -> Batch {
         batch.chain(&chain);
     }
     connect(&mut batch, tag, slot);
-    disconnect(&mut batch, tag, slot);
+    for (map, _) in MAPS {
+        batch.delete_member(map, &tag.tap(slot));
+    }
+    stir(&mut batch, tag, slot);
     for chain in chains(slot) {
         batch.flush(&chain);
         batch.delete_chain(&chain);
@@ -74,14 +80,12 @@ fn connect(batch: &mut Batch, tag: Tag, slot: Slot) {
     for (map, part) in MAPS {
         batch.jump(map, &tag.tap(slot), &chain(part, slot));
     }
-    batch.member(AWAKE, &tag.tap(slot));
 }
 
-fn disconnect(batch: &mut Batch, tag: Tag, slot: Slot) {
-    for (map, _) in MAPS {
-        batch.delete_member(map, &tag.tap(slot));
-    }
-    batch.delete_member(AWAKE, &tag.tap(slot));
+/// It does not rest, whether it did or not.
+fn stir(batch: &mut Batch, tag: Tag, slot: Slot) {
+    batch.member(RESTING, &tag.tap(slot));
+    batch.delete_member(RESTING, &tag.tap(slot));
 }
 
 fn chains(slot: Slot) -> impl Iterator<Item = String> {

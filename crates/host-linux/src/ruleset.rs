@@ -12,8 +12,10 @@
 //! | `news`, `new_<slot>` | for a flow without an answer yet | mark it as this attachment's, drop if the guest has too many |
 //! | `flows`, `flow_<slot>` | for all others | the flow is this attachment's |
 //!
-//! While a machine's tap rests, its chains are there but no map names them: what
-//! comes or goes there is dropped, or reset by the host.
+//! The set `resting` has the taps of machines that are stopped for now: nothing
+//! goes there, and the host's connections are reset. To begin and to end a rest
+//! is to change one element, which takes the same time however many machines
+//! there are; a change of a map does not, since the kernel looks for loops.
 //!
 //! Flows are marked because IPv4 addresses belong to slots: without it, what
 //! the world still sends to a destroyed machine would reach the next one.
@@ -39,8 +41,8 @@ const ND: &str = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }";
 pub(crate) const MAPS: [(&str, &str); 4] =
     [("pins", "pin"), ("peers", "net"), ("news", "new"), ("flows", "flow")];
 
-/// The taps of machines that run: only they get anything of their peers.
-pub(crate) const AWAKE: &str = "awake";
+/// Set of the taps that have no VM for now: nothing goes there.
+pub(crate) const RESTING: &str = "resting";
 
 /// Name of the table.
 pub fn table(tag: Tag) -> String {
@@ -56,7 +58,7 @@ pub fn base(config: &NetworkConfig) -> String {
     for (map, _) in MAPS {
         let _ = writeln!(text, "add map inet {t} {map} {{ type ifname : verdict; }}");
     }
-    let _ = writeln!(text, "add set inet {t} {AWAKE} {{ type ifname; }}");
+    let _ = writeln!(text, "add set inet {t} {RESTING} {{ type ifname; }}");
     for (chain, hook) in CHAINS {
         let _ = writeln!(text, "add chain inet {t} {chain}{hook}");
         let _ = writeln!(text, "flush chain inet {t} {chain}");
@@ -94,7 +96,7 @@ fn rules(config: &NetworkConfig, ours: &str) -> Vec<String> {
         format!("forward iifname {ours} goto from_guest"),
         format!("forward oifname {ours} goto to_guest"),
         // Nothing piles up in a tap that rests.
-        format!("from_guest oifname {ours} oifname != @{AWAKE} counter drop"),
+        format!("from_guest oifname @{RESTING} counter drop"),
         // Guest to guest: 6PN of one network. A tap without a map entry: nothing.
         // Only the address that a machine has: asking the host to look for all
         // others of a block would fill the neighbour table.
@@ -117,11 +119,14 @@ fn rules(config: &NetworkConfig, ours: &str) -> Vec<String> {
         "from_guest ct state established,related iifname vmap @flows".to_owned(),
         "from_guest counter drop".to_owned(),
         // The world to guest: replies.
+        format!("to_guest oifname @{RESTING} counter drop"),
         "to_guest ct state established,related oifname vmap @flows".to_owned(),
         "to_guest counter drop".to_owned(),
         // Host to guest: all, but no flow of an earlier machine in this slot;
         // the host's end of such a one learns at once.
         format!("output oifname != {ours} accept"),
+        format!("output oifname @{RESTING} meta l4proto tcp reject with tcp reset"),
+        format!("output oifname @{RESTING} counter drop"),
         format!("output {ND} accept"),
         "output ct state new oifname vmap @news".to_owned(),
         "output ct state established,related oifname vmap @flows".to_owned(),
@@ -168,7 +173,7 @@ mod tests {
             add map inet updraft_e45e peers { type ifname : verdict; }
             add map inet updraft_e45e news { type ifname : verdict; }
             add map inet updraft_e45e flows { type ifname : verdict; }
-            add set inet updraft_e45e awake { type ifname; }
+            add set inet updraft_e45e resting { type ifname; }
             add chain inet updraft_e45e prerouting { type filter hook prerouting priority raw; policy accept; }
             flush chain inet updraft_e45e prerouting
             add chain inet updraft_e45e input { type filter hook input priority filter - 10; policy accept; }
@@ -193,7 +198,7 @@ mod tests {
             add rule inet updraft_e45e input counter drop
             add rule inet updraft_e45e forward iifname "ude45e*" goto from_guest
             add rule inet updraft_e45e forward oifname "ude45e*" goto to_guest
-            add rule inet updraft_e45e from_guest oifname "ude45e*" oifname != @awake counter drop
+            add rule inet updraft_e45e from_guest oifname @resting counter drop
             add rule inet updraft_e45e from_guest oifname "ude45e*" ip6 daddr & ::ffff == ::2 iifname vmap @peers
             add rule inet updraft_e45e from_guest oifname "ude45e*" counter drop
             add rule inet updraft_e45e from_guest ip daddr { 169.254.0.0/16, 100.100.100.200, 192.0.0.192, 168.63.129.16, 172.30.0.0/16 } counter drop
@@ -204,9 +209,12 @@ mod tests {
             add rule inet updraft_e45e from_guest ct state new iifname vmap @news
             add rule inet updraft_e45e from_guest ct state established,related iifname vmap @flows
             add rule inet updraft_e45e from_guest counter drop
+            add rule inet updraft_e45e to_guest oifname @resting counter drop
             add rule inet updraft_e45e to_guest ct state established,related oifname vmap @flows
             add rule inet updraft_e45e to_guest counter drop
             add rule inet updraft_e45e output oifname != "ude45e*" accept
+            add rule inet updraft_e45e output oifname @resting meta l4proto tcp reject with tcp reset
+            add rule inet updraft_e45e output oifname @resting counter drop
             add rule inet updraft_e45e output icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
             add rule inet updraft_e45e output ct state new oifname vmap @news
             add rule inet updraft_e45e output ct state established,related oifname vmap @flows

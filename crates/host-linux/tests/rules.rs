@@ -42,7 +42,6 @@ fn the_rules_of_a_machine_are_those_of_this_text() {
         add element inet updraft_{tag} peers {{ "ud{tag}0007" : jump net_0007 }}
         add element inet updraft_{tag} news {{ "ud{tag}0007" : jump new_0007 }}
         add element inet updraft_{tag} flows {{ "ud{tag}0007" : jump flow_0007 }}
-        add element inet updraft_{tag} awake {{ "ud{tag}0007" }}
         "#,
         tag = host.tag()
     );
