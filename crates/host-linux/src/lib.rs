@@ -20,7 +20,13 @@
 
 pub mod checks;
 mod config;
+mod expr;
+mod host;
+mod kept;
 mod links;
+mod machine;
+mod netfilter;
+mod netlink;
 mod network;
 mod nft;
 pub mod ruleset;
