@@ -36,6 +36,9 @@ pub(crate) struct Tries {
     /// Machines that have come up, and that nobody has been able to connect to
     /// yet: for this request they are still on their way.
     settling: Vec<Arc<Machine>>,
+    /// Its place at one of them until it is counted as held: without either,
+    /// autostop would take that machine for idle.
+    kept: Option<Ticket>,
     /// Machines that could not be woken.
     refused: Vec<Arc<Machine>>,
     flights: Vec<(Arc<Machine>, Flight)>,
@@ -59,11 +62,12 @@ impl Tries {
             last: None,
             avoid: Vec::new(),
             settling: Vec::new(),
+            kept: None,
             refused: Vec::new(),
             flights: Vec::new(),
             woken: Vec::new(),
             backoff: rt::Backoff::new(Duration::from_millis(20), Duration::from_secs(1)),
-            quick: rt::Backoff::new(Duration::from_millis(1), Duration::from_millis(100)),
+            quick: rt::Backoff::new(Duration::from_millis(1), Duration::from_millis(50)),
             full_since: None,
             counts_connections: false,
         }
@@ -100,7 +104,7 @@ impl Tries {
     /// over; others have the time of any failure.
     pub(crate) fn not_yet(
         &mut self,
-        machine: &Arc<Machine>,
+        ticket: Ticket,
         failure: Failure,
         config: &EdgeConfig,
     ) -> Result<(), Failure> {
@@ -111,7 +115,8 @@ impl Tries {
         if since.elapsed() > limit {
             return Err(failure);
         }
-        self.settling.push(machine.clone());
+        self.settling.push(ticket.machine.clone());
+        self.kept = Some(ticket);
         self.last = Some(failure);
         Ok(())
     }
@@ -186,6 +191,7 @@ pub(crate) async fn place(
         if tries.avoid.is_empty()
             && let Step::Place(place) = step(core, app, ports, tries, 0)?
         {
+            tries.kept = None;
             return Ok(*place);
         }
         app.shared.clone()
@@ -288,12 +294,10 @@ fn begin_wake(core: &Arc<Core>, target: &Target, tries: &mut Tries) -> Result<St
 }
 
 impl Tries {
-    /// The last wake of `machine` does not count if a stop has undone it.
+    /// Wakes of `machine` do not count if a stop has undone them. Two may lead to
+    /// one start, as where a core's table trails, so that is one stop for all.
     fn forget_if_stopped(&mut self, machine: &Arc<Machine>, stops: u64) {
-        let last = self.woken.iter().rposition(|(woken, _)| Arc::ptr_eq(woken, machine));
-        if let Some(last) = last.filter(|&last| self.woken[last].1 != stops) {
-            self.woken.remove(last);
-        }
+        self.woken.retain(|(woken, then)| !Arc::ptr_eq(woken, machine) || *then == stops);
     }
 
     /// It now waits for a start, so earlier failures count no longer.
@@ -330,6 +334,7 @@ async fn hold(
     let _waiting = Waiting(app);
     let held_since = Instant::now();
     tries.held_since.get_or_insert(held_since);
+    tries.kept = None;
     loop {
         let changed = app.changed.notified();
         let mut changed = std::pin::pin!(changed);

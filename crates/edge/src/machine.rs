@@ -171,6 +171,18 @@ impl Machine {
         self.reached.load(SeqCst) > epoch
     }
 
+    /// Ends once `epoch` is over.
+    pub(crate) async fn epoch_over(&self, epoch: u64) {
+        loop {
+            let mut told = std::pin::pin!(self.empty.notified());
+            told.as_mut().enable();
+            if self.epoch() != epoch {
+                return;
+            }
+            told.await;
+        }
+    }
+
     /// How often it has been asked to stop. A machine that ends by itself, or
     /// fails to come up, has not been asked.
     pub(crate) fn stops(&self) -> u64 {

@@ -5,7 +5,7 @@ use crate::core::Core;
 use crate::errors::{Code, Failure};
 use crate::headers::{self, Origin};
 use crate::hold::{Tries, place};
-use crate::machine::{AppShared, Machine, Ticket};
+use crate::machine::{AppShared, Ticket};
 use crate::route::{NoApp, app_of, authority};
 use crate::table::Target;
 use crate::timing::Marks;
@@ -169,7 +169,9 @@ async fn forward(
     let mut tries = Tries::new();
     loop {
         let (target, ticket) = place(core, &app, &client.ports, &mut tries).await?;
-        let epoch = target.machine.epoch();
+        // As it is before: another request may reach it while this one fails. It
+        // may also go down again; how often it is woken then is limited.
+        let settles = !target.machine.is_reached(target.machine.epoch());
         match attempt(core, &target, &mut outgoing, &mut tries.marks).await {
             Ok((response, lease)) => {
                 let woke = tries.marks.waits_since().is_some();
@@ -183,23 +185,18 @@ async fn forward(
                 }
                 return Ok((response, pristine));
             }
-            Err(failure) if outgoing.is_whole() && is_not_yet(&target.machine, epoch) => {
-                let failure = failure.on(&target.machine.id);
-                tries.not_yet(&target.machine, failure, &core.shared.config)?;
-            }
             Err(failure) if outgoing.is_whole() => {
-                core.shared.metrics.retries.inc();
                 let failure = failure.on(&target.machine.id);
-                tries.failed(&target.machine, failure, core.shared.config.retry_for)?;
+                if settles {
+                    tries.not_yet(ticket, failure, &core.shared.config)?;
+                } else {
+                    core.shared.metrics.retries.inc();
+                    tries.failed(&target.machine, failure, core.shared.config.retry_for)?;
+                }
             }
             Err(failure) => return Err(failure.on(&target.machine.id)),
         }
     }
-}
-
-/// Nobody has been able to connect to it since it came up, in `epoch`.
-fn is_not_yet(machine: &Machine, epoch: u64) -> bool {
-    machine.epoch() == epoch && !machine.is_reached(epoch)
 }
 
 /// Says in an answer where the time went, if its service wants that.

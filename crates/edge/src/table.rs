@@ -533,6 +533,45 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
+    async fn what_goes_on_keeps_what_it_has_in_flight_and_what_runs_anew_does_not() {
+        // The stages of the start it runs in after it was on its way down.
+        for (stages, epoch) in [(&[("image", 1.0)][..], 0), (&[("image", 2.0)], 1), (&[], 1)] {
+            let mut k = keeper(&[80]);
+            let mut step = |state, stages: &[(&str, f64)]| {
+                let mut route = route("m1", state, serde_json::json!([]));
+                route.stages_ms = stages.iter().map(|(n, ms)| ((*n).into(), *ms)).collect();
+                k.apply(RouteChange::Upsert(Box::new(route)));
+                k.apps["web"].rows[0].clone()
+            };
+            let up = step(RouteState::Started, &[("image", 1.0)]);
+            let machine = up.machine.clone();
+            let running = machine.era();
+            // What a host says of stages meanwhile does not matter.
+            step(RouteState::Stopping, &[]);
+            let stopping = machine.era();
+            assert_ne!(stopping, running, "what rests is closed");
+            assert_eq!(stopping.epoch, 0, "what is in flight lives");
+            let row = step(RouteState::Started, stages);
+            assert_eq!(machine.epoch(), epoch, "{stages:?}");
+            assert_ne!(machine.era(), stopping, "nobody waits for the end of its stop any more");
+            assert_eq!(row.came_up == up.came_up, epoch == 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_sleeps_suspended_says_so() {
+        let services = serde_json::json!([{"internal_port": 8080, "ports": [{"port": 80, "handlers": ["http"]}]}]);
+        let mut k = keeper(&[80]);
+        for (state, suspended) in [(RouteState::Asleep, true), (RouteState::Stopping, false)] {
+            let mut route = route("m1", state, services.clone());
+            route.suspended = true;
+            k.apply(RouteChange::Upsert(Box::new(route)));
+            let target = &k.apps["web"].targets(&[80]).unwrap()[0];
+            assert_eq!(target.candidate().suspended, suspended, "{state:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_snapshot_is_the_whole_truth() {
         let mut k = keeper(&[80]);
         let view = View::new(k.cell.clone());

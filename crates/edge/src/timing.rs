@@ -42,11 +42,14 @@ impl Marks {
     /// It has a place. Says whether it waited for a wake, and this is its first
     /// place after that.
     pub(crate) fn placed(&mut self) -> bool {
-        self.decided.is_some()
-            && self.placed.replace(self.placed.unwrap_or_else(Instant::now)).is_none()
+        let is_first = self.decided.is_some() && self.placed.is_none();
+        if is_first {
+            self.placed = Some(Instant::now());
+        }
+        is_first
     }
 
-    /// It has a connection. Says since when it was under way, if it waited.
+    /// It has a connection. Says how long it has been under way, if it waited.
     pub(crate) fn connected(&mut self) -> Option<Duration> {
         self.decided?;
         self.connected = Some(Instant::now());

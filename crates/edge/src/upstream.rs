@@ -142,7 +142,13 @@ impl Pool {
         limit: Duration,
     ) -> Result<Lease, NoConnection> {
         let era = machine.era();
-        let stream = match timeout(limit, stream_to(machine, era.epoch, addr)).await {
+        let made = tokio::select! {
+            biased;
+            made = timeout(limit, stream_to(machine, era.epoch, addr)) => made,
+            // A VM that is gone answers nothing, and others wait for this one.
+            () = machine.epoch_over(era.epoch) => Ok(Err(ErrorKind::ConnectionReset.into())),
+        };
+        let stream = match made {
             Ok(Ok(stream)) => stream,
             Ok(Err(err)) => return Err(NoConnection::new(addr, &err)),
             Err(_) => return Err(NoConnection::new(addr, &ErrorKind::TimedOut.into())),
@@ -315,5 +321,67 @@ impl AsyncWrite for EarlyAnswer {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.forgive(done, ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpSocket};
+
+    fn socket() -> (TcpSocket, SocketAddrV4) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let std::net::SocketAddr::V4(addr) = socket.local_addr().unwrap() else { unreachable!() };
+        (socket, addr)
+    }
+
+    /// A listener that drops SYNs, and how many it has not accepted yet.
+    async fn full() -> (TcpListener, SocketAddrV4, Vec<TcpStream>) {
+        let (socket, addr) = socket();
+        let (listener, mut full) = (socket.listen(1).unwrap(), Vec::new());
+        let most = Duration::from_millis(100);
+        while let Ok(Ok(taken)) = timeout(most, TcpStream::connect(addr)).await {
+            full.push(taken);
+        }
+        (listener, addr, full)
+    }
+
+    #[tokio::test]
+    async fn a_syn_that_was_lost_is_followed_by_another_long_before_the_kernel_repeats_it() {
+        let (listener, addr, full) = full().await;
+        let began = Instant::now();
+        let accept = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            for _ in 0..=full.len() {
+                drop(listener.accept().await.unwrap());
+            }
+        };
+        let (stream, ()) = tokio::join!(connect_beside(addr), accept);
+        assert!(stream.is_ok());
+        assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told() {
+        let (_bound, addr) = socket();
+        assert_eq!(connect_beside(addr).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn who_connects_to_a_machine_that_goes_down_does_not_keep_those_who_follow_waiting() {
+        let (_listener, addr, _full) = full().await;
+        let machine =
+            Arc::new(Machine::new("m1", Arc::new(crate::table::tests::app_shared("web"))));
+        let metrics = Metrics::new(&mut Default::default(), &Arc::new(crate::table::Cell::new()));
+        let pool = Arc::new(Pool::new(rt::Tasks::new(), metrics));
+        let hour = Duration::from_secs(3600);
+        let (first, ()) = tokio::join!(pool.connect(&machine, addr, true, hour), async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert!(machine.first.try_lock().is_err(), "one at a time");
+            machine.bump_epoch();
+        });
+        assert_eq!(first.unwrap_err().code, Code::Pc03);
+        assert!(machine.first.try_lock().is_ok());
     }
 }

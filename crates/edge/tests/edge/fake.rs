@@ -14,9 +14,9 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -219,12 +219,19 @@ impl Workers for Hosts {
             }
             OnWake::Up => self.bring_up(machine).await,
             OnWake::Late(by) => {
-                self.set(machine, RouteState::Started, true);
                 let app = self.state.lock().unwrap().apps[machine].clone();
+                // Nothing of the former run answers any more.
+                drop(app.listener().await);
+                self.set(machine, RouteState::Started, true);
+                let mut life = app.life.subscribe();
+                life.mark_unchanged();
                 #[allow(clippy::disallowed_methods)]
                 tokio::spawn(async move {
-                    tokio::time::sleep(by).await;
-                    app.serve().await;
+                    tokio::select! {
+                        // It went down before its guest ran.
+                        _ = life.changed() => {}
+                        () = tokio::time::sleep(by) => app.serve().await,
+                    }
                 });
             }
             OnWake::GoesOn => self.set(machine, RouteState::Started, true),
@@ -278,7 +285,11 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) async fn new(id: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // An address of its own: nobody else is given its port while it is down.
+        static APPS: AtomicU32 = AtomicU32::new(1);
+        let [_, a, b, c] = APPS.fetch_add(1, SeqCst).to_be_bytes();
+        let own = Ipv4Addr::new(127, a, b + 1, c);
+        let listener = TcpListener::bind((own, 0)).await.unwrap();
         Self {
             id: id.into(),
             addr: listener.local_addr().unwrap(),
@@ -299,13 +310,7 @@ impl App {
 
     pub(crate) async fn serve(&self) {
         self.kill();
-        // The former listener closes as soon as its task runs.
-        let listener = loop {
-            match TcpListener::bind(self.addr).await {
-                Ok(listener) => break listener,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        };
+        let listener = self.listener().await;
         let app = self.clone();
         let mut life = self.life.subscribe();
         life.mark_unchanged();
@@ -328,6 +333,16 @@ impl App {
                 }
             }
         });
+    }
+
+    /// The former listener closes as soon as its task runs.
+    async fn listener(&self) -> TcpListener {
+        loop {
+            match TcpListener::bind(self.addr).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
     }
 
     async fn connection(self, stream: TcpStream) {
@@ -507,7 +522,10 @@ impl World {
             region: "local".into(),
             instance: "01".into(),
             state: RouteState::Asleep,
-            address: [127, 0, 0, 1].into(),
+            address: match app.addr {
+                SocketAddr::V4(addr) => *addr.ip(),
+                SocketAddr::V6(_) => unreachable!("it was given one"),
+            },
             listening: vec![],
             cordoned: false,
             services: vec![serde_json::from_value(service).unwrap()],

@@ -64,6 +64,7 @@ async fn a_machine_whose_suspension_is_refused_goes_on_serving() {
         assert_eq!(client.ask(request("/")).await.status, 200);
     }
     assert_eq!(app.requests.load(SeqCst), 5);
+    assert_eq!(app.connections.load(SeqCst), 5, "those that rest are closed beforehand");
     assert!(world.hosts.calls().iter().all(|call| call == "suspend m1"), "never woken");
     world.end().await;
 }
@@ -150,20 +151,24 @@ async fn a_connect_that_is_refused_after_a_wake_is_tried_again_at_once() {
     let config = edge::EdgeConfig { retry_for: Duration::ZERO, ..config() };
     let world = World::new(config).await;
     let _app = world.machine("m1", |_| {}).await;
-    for late in [3, 10, 30, 300] {
+    for late in [3, 10, 40] {
         let late = Duration::from_millis(late);
         world.hosts.on_wake("m1", OnWake::Late(late));
-        let began = Instant::now();
-        let answer = world.get("/").await;
-        assert_eq!((answer.status, &*answer.text), (200, "hello from m1"));
-        // A pause is never longer than the wait before it, and 100 ms; the rest
-        // is a busy machine.
-        let most = late * 2 + Duration::from_millis(100);
-        assert!((late..most).contains(&began.elapsed()), "{late:?} took {:?}", began.elapsed());
-        world.hosts.take_down("m1");
+        let mut fastest = Duration::MAX;
+        for _ in 0..5 {
+            let began = Instant::now();
+            let answer = world.get("/").await;
+            assert_eq!((answer.status, &*answer.text), (200, "hello from m1"));
+            assert!(began.elapsed() >= late);
+            fastest = fastest.min(began.elapsed());
+            world.hosts.take_down("m1");
+        }
+        // No pause is longer than all of the wait before it; the rest is for a
+        // busy computer.
+        assert!(fastest < late * 2 + Duration::from_millis(20), "{late:?} took {fastest:?}");
     }
     assert!(world.hosts.calls().iter().all(|call| call == "wake m1"));
-    assert_eq!(world.hosts.calls().len(), 4, "no second wake for a refusal");
+    assert_eq!(world.hosts.calls().len(), 15, "no second wake for a refusal");
     assert!(world.metrics().contains("updraft_edge_retries_total 0"), "no failure");
     world.end().await;
 }
@@ -261,7 +266,13 @@ async fn resting_connections_are_closed_before_a_machine_goes_down_and_never_use
 
 #[tokio::test]
 async fn no_request_fails_however_suspension_races_with_it() {
-    let world = World::new(config()).await;
+    let config = edge::EdgeConfig {
+        // So that what hangs is told soon, and apart.
+        wake_timeout: Duration::from_secs(20),
+        idle_timeout: Duration::from_secs(10),
+        ..config()
+    };
+    let world = World::new(config).await;
     let _app = world.machine("m1", suspends).await;
     let client = async |seed: usize| {
         let mut client = Client::new(world.edge).await;
@@ -270,7 +281,9 @@ async fn no_request_fails_however_suspension_races_with_it() {
             let what = if n % 3 == 0 { OnWake::Late(late) } else { OnWake::Up };
             world.hosts.on_wake("m1", what);
             let answer = client.ask(post("/sum", text("abc"))).await;
-            assert_eq!(answer.status, 200, "client {seed} request {n}: {}", answer.text);
+            let calls = world.hosts.calls();
+            let last = &calls[calls.len().saturating_sub(6)..];
+            assert_eq!(answer.status, 200, "client {seed} request {n}: {} {last:?}", answer.text);
             for _ in 0..(seed * 7 + n * 13) % 40 {
                 tokio::task::yield_now().await;
             }
