@@ -229,13 +229,7 @@ impl FakeHypervisor {
             let exit = exit.wait_for(Option::is_some).await.map(|exit| exit.clone());
             exit.ok().flatten().unwrap_or_default()
         };
-        Ok(Vm {
-            boot,
-            pid: vm.pid,
-            origin,
-            agent: Box::new(ours),
-            exited: Box::pin(exited),
-        })
+        Ok(Vm { boot, pid: vm.pid, origin, agent: Box::new(ours), exited: Box::pin(exited) })
     }
 }
 
@@ -343,6 +337,10 @@ impl Hypervisor for FakeHypervisor {
 
     fn has_template(&self, shape: Shape) -> bool {
         self.lock().templates.contains(&shape)
+    }
+
+    fn templates(&self) -> Vec<Shape> {
+        self.lock().templates.iter().copied().collect()
     }
 
     async fn make_template(&self, shape: Shape, settle: Settle) -> Result<(), PortError> {

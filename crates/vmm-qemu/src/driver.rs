@@ -184,6 +184,11 @@ impl Hypervisor for QemuHypervisor {
         platform.is_ok_and(|platform| self.inner.templates.has(&platform, shape))
     }
 
+    fn templates(&self) -> Vec<Shape> {
+        let platform = self.inner.platform();
+        platform.map_or(Vec::new(), |platform| self.inner.templates.all(&platform))
+    }
+
     async fn make_template(&self, shape: Shape, settle: Settle) -> Result<(), PortError> {
         let inner = self.inner.clone();
         let made = self.inner.tasks.spawn(async move { inner.build(shape, settle).await });

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use control::ports::{ExecSession, Host, Hosts};
 use edge::ports::Workers;
 use futures_util::stream::BoxStream;
-use model::id::HostId;
-use std::sync::Arc;
+use model::id::{HostId, MachineId};
+use std::sync::{Arc, OnceLock};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use wire::logs::{LogEntry, LogQuery};
@@ -17,6 +17,7 @@ use wire::machines::{
 use wire::routes::{RouteChange, RouteSnapshot, WakeRefused};
 use wire::worker::*;
 use worker::Worker;
+use worker::ports::AgentIo;
 
 /// The one host of this process.
 pub(super) struct LocalHosts {
@@ -41,6 +42,10 @@ struct LocalHost(Worker);
 #[async_trait]
 impl Host for LocalHost {
     async fn info(&self) -> Result<HostInfo, HostError> {
+        Ok(self.0.info())
+    }
+
+    async fn info_with_usage(&self) -> Result<HostInfo, HostError> {
         Ok(self.0.info_with_usage().await)
     }
 
@@ -70,6 +75,10 @@ impl Host for LocalHost {
 
     async fn stop(&self, id: &str, stop: Stop, source: Source) -> Result<(), HostError> {
         self.0.stop(id, stop, source, None).await
+    }
+
+    async fn suspend(&self, id: &str, source: Source) -> Result<(), HostError> {
+        self.0.suspend(id, source).await
     }
 
     async fn restart(&self, id: &str, stop: Stop, force: bool) -> Result<(), HostError> {
@@ -139,6 +148,27 @@ impl Host for LocalHost {
 
     async fn remove_image(&self, reference: &str) -> Result<bool, HostError> {
         self.0.remove_image(reference).await
+    }
+}
+
+/// The API as guests reach it. The host's machines run before there is an API;
+/// a guest that asks before that finds its connection closed and tries again.
+#[derive(Default)]
+pub(super) struct LateGuestApi(OnceLock<control::guest_api::GuestApi>);
+
+impl LateGuestApi {
+    /// From now on guests are answered.
+    pub(super) fn open(&self, api: control::guest_api::GuestApi) {
+        // It is opened once, by the start of the daemon.
+        let _ = self.0.set(api);
+    }
+}
+
+impl worker::ports::GuestApi for LateGuestApi {
+    fn serve(&self, machine: MachineId, app: &str, io: Box<dyn AgentIo>) {
+        if let Some(api) = self.0.get() {
+            api.serve(machine, app.to_owned(), io);
+        }
     }
 }
 

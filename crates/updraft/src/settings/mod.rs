@@ -176,9 +176,17 @@ mod tests {
 
     #[test]
     fn all_complaints_come_at_once() {
-        let flags = [("api", "nonsense"), ("region", "No"), ("overcommit", "0.5"), ("template", "2"), ("ipv4-pool", "10.0.0.1/8")];
+        let flags = [
+            ("api", "nonsense"),
+            ("region", "No"),
+            ("overcommit", "0.5"),
+            ("template", "2"),
+            ("ipv4-pool", "10.0.0.1/8"),
+        ];
         let text = load(&flags, &[("UPDRAFT_MTU", "3")]).unwrap_err();
-        for name in ["--api", "--region", "--ipv4-pool", "--overcommit", "--template", "UPDRAFT_MTU"] {
+        for name in
+            ["--api", "--region", "--ipv4-pool", "--overcommit", "--template", "UPDRAFT_MTU"]
+        {
             assert!(text.contains(name), "{name} in {text}");
         }
     }

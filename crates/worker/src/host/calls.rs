@@ -22,7 +22,7 @@ use wire::worker::*;
 const WAKE_DEADLINE: Duration = Duration::from_secs(300);
 
 impl Worker {
-    /// What this host is and has, without what its VMs use.
+    /// What this host is and has, without what takes a look at its VMs and disk.
     pub fn info(&self) -> HostInfo {
         let about = self.0.hypervisor.about();
         let mut machines = std::collections::BTreeMap::new();
@@ -35,9 +35,11 @@ impl Worker {
             accelerator: about.accelerator,
             hypervisor: about.version,
             cpus: self.0.config.cpus,
-            memory_mib: self.0.capacity.total_mib(),
+            memory_mib: self.0.config.memory_mib,
+            overcommit: self.0.config.overcommit,
             memory_reserved_mib: self.0.capacity.reserved_mib(),
             memory_used_mib: 0,
+            templates: Vec::new(),
             machines,
         }
     }

@@ -19,7 +19,10 @@ impl Worker {
     /// What this host is and has, and what its VMs use of it.
     pub async fn info_with_usage(&self) -> HostInfo {
         let memory_used_mib = used_mib(&self.0).await;
-        HostInfo { memory_used_mib, ..self.info() }
+        let templates = self.0.hypervisor.templates();
+        let words = |shape: &crate::ports::Shape| format!("{}x{}", shape.vcpus, shape.memory_mib);
+        let templates = templates.iter().map(words).collect();
+        HostInfo { memory_used_mib, templates, ..self.info() }
     }
 }
 

@@ -66,6 +66,9 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Whether VMs of this shape begin from a template.
     fn has_template(&self, shape: Shape) -> bool;
 
+    /// The shapes of which there is one.
+    fn templates(&self) -> Vec<Shape>;
+
     /// Makes a template for a shape unless there is one: boots a guest, has it
     /// `settle`, keeps its memory, and tries it out. Nothing of a machine is
     /// in it.
