@@ -125,7 +125,15 @@ impl Way {
 /// Sends a machine down unless a request has come meanwhile.
 fn send_down(shared: &Arc<Shared>, row: &Arc<Row>, idle: Duration) {
     let Ok(_free) = row.machine.life.try_lock() else { return };
-    if !row.machine.drain() {
+    let is_wanted = || row.machine.app.waiting.load(SeqCst) > 0;
+    if is_wanted() || !row.machine.drain() {
+        return;
+    }
+    // A request that could not be sent yet is counted as held before it gives its
+    // place back: it may have done both since the first look.
+    if is_wanted() {
+        row.machine.undrain();
+        row.machine.app.changed.notify_waiters();
         return;
     }
     // A guest that is suspended should not wake with connections that nobody
