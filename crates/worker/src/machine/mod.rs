@@ -280,7 +280,10 @@ impl Task {
             Now::Clearing => Vm::Clearing,
         };
         let due = record.restart_at.is_none_or(|at| at <= self.host.clock.now_ms());
-        let stray = self.snapshot_left && record.snapshot.is_none();
+        // A VM that was resumed maps its snapshot's memory, and writes back into it
+        // when it is suspended again: only what has no VM is in nobody's use.
+        let unused = matches!(self.vm, Now::Absent);
+        let stray = self.snapshot_left && record.snapshot.is_none() && unused;
         Have { vm, due, booted: record.boot.is_some(), stray }
     }
 
