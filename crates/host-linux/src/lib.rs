@@ -31,6 +31,7 @@ mod network;
 mod nft;
 pub mod ruleset;
 pub mod scratch;
+mod spares;
 mod sysctl;
 mod tap;
 

@@ -1,6 +1,9 @@
 //! Taps between two runs of a machine: what the next run finds, and what it
 //! must not find.
 
+// Test code, though clippy cannot tell outside of `#[test]` functions.
+#![allow(clippy::unwrap_used)]
+
 mod lab;
 
 use lab::{Guest, Host, NetNs, can_run, internet, recv};
