@@ -227,7 +227,11 @@ impl Worker {
     /// # Errors
     /// It does not run.
     pub async fn signal(&self, id: &str, signal: i32) -> Result<(), HostError> {
-        self.ask(&self.handle(id)?, |reply| Request::Signal(signal, reply)).await
+        let handle = self.handle(id)?;
+        if handle.view().record.state == State::Started {
+            self.agent(id).await?;
+        }
+        self.ask(&handle, |reply| Request::Signal(signal, reply)).await
     }
 
     /// Newest events first.
@@ -263,7 +267,7 @@ impl Worker {
     /// # Errors
     /// It does not run or does not answer.
     pub async fn processes(&self, id: &str) -> Result<Vec<Process>, HostError> {
-        let agent = self.agent(id)?;
+        let agent = self.agent(id).await?;
         agent.processes().await.map_err(|err| HostError::Internal(rt::chain(&err)))
     }
 
@@ -271,16 +275,24 @@ impl Worker {
     ///
     /// # Errors
     /// It does not run.
-    pub fn exec(
+    pub async fn exec(
         &self,
         id: &str,
         exec: ExecStart,
     ) -> Result<(mpsc::Sender<ExecInput>, mpsc::Receiver<ExecOutput>), HostError> {
-        Ok(self.agent(id)?.exec(exec, &self.0.tasks))
+        Ok(self.agent(id).await?.exec(exec, &self.0.tasks))
     }
 
-    fn agent(&self, id: &str) -> Result<Arc<crate::agent::Agent>, HostError> {
-        let view = self.handle(id)?.view();
+    /// The session with a guest that runs. One that was just resumed, or was not
+    /// suspended after all, has it in a moment.
+    async fn agent(&self, id: &str) -> Result<Arc<crate::agent::Agent>, HostError> {
+        let mut views = self.handle(id)?.views;
+        let decided =
+            |view: &Arc<View>| view.agent.is_some() || view.record.state != State::Started;
+        let limit = self.0.config.boot_deadline;
+        // Late or gone, what the view says then is told.
+        let _ = tokio::time::timeout(limit, views.wait_for(decided)).await;
+        let view = views.borrow().clone();
         let state = view.record.state;
         let running = matches!(state, State::Started | State::Stopping);
         view.agent.clone().filter(|_| running).ok_or_else(|| {

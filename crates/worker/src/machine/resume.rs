@@ -111,10 +111,11 @@ async fn resume(
     let scratch = host.machine_dir(record.id).join(record.scratch_name());
     let snapshot = Some(host.snapshot_dir(record.id));
     let spec = BootSpec { snapshot, ..launch::spec(&record, boot, image.path, scratch, nic) };
-    let vm = host.hypervisor.boot(spec).await.map_err(|err| ResumeError::Snapshot {
-        why: rt::chain(&err),
-        transient: err.transient,
-    })?;
+    let vm = host
+        .hypervisor
+        .boot(spec)
+        .await
+        .map_err(|err| ResumeError::Snapshot { why: rt::chain(&err), transient: err.transient })?;
     stages.done("spawn");
     Ok(Standing { vm, note, stages: stages.done })
 }
@@ -123,7 +124,8 @@ async fn resume(
 async fn wake(host: Arc<Shared>, record: Record, vm: Vm) -> Result<Launched, LaunchError> {
     let proceeded = host.hypervisor.proceed(record.id, vm.boot).await;
     proceeded.map_err(|err| LaunchError::of(&err))?;
-    let launched = launch::meet(&host, &record, vm).await.map_err(|err| LaunchError::agent(&err))?;
+    let launched =
+        launch::meet(&host, &record, vm).await.map_err(|err| LaunchError::agent(&err))?;
     tell(&host, &record, &launched.agent, &launched.welcome.phase).await;
     Ok(launched)
 }

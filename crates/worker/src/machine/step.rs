@@ -245,9 +245,8 @@ mod tests {
 
     #[test]
     fn a_restart_waits_for_its_pause_and_yields_to_a_stop() {
-        let step = |want, due| {
-            next(State::Restarting, want, Have { due, ..have(Vm::Absent, false) })
-        };
+        let step =
+            |want, due| next(State::Restarting, want, Have { due, ..have(Vm::Absent, false) });
         assert_eq!(step(Want::Run, false), Step::Rest);
         assert_eq!(step(Want::Run, true), Step::Launch);
         assert_eq!(step(Want::Stop, false), Step::RecordDown);
