@@ -1,5 +1,5 @@
-//! The calls of `control::Host` and `edge::Workers`, as plain methods: this
-//! crate knows neither, the program joins them.
+//! The calls of `control::Host`, as plain methods: this crate does not know it,
+//! the program joins them.
 
 use super::{Shared, Worker};
 use crate::db::{AddError, Change};
@@ -8,18 +8,12 @@ use crate::machine::{self, Found, Handle, Reply, Request, new_event};
 use crate::record::Record;
 use futures_util::stream::BoxStream;
 use model::id::{EventId, InstanceId, MachineId};
-use model::life::{State, Want};
+use model::life::State;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use wire::logs::{LogEntry, LogQuery};
 use wire::machines::{Machine, MachineEvent, MachineVersion, Process, Started, WaitResult};
-use wire::routes::{RouteChange, RouteSnapshot, WakeRefused};
 use wire::worker::*;
-
-/// A wake that has not led anywhere by then is given up; the edge's own
-/// deadline is normally shorter.
-const WAKE_DEADLINE: Duration = Duration::from_secs(300);
 
 impl Worker {
     /// What this host is and has, without what its VMs use.
@@ -88,12 +82,12 @@ impl Worker {
         view.machine(&self.0.config.region, &about.accelerator, summary)
     }
 
-    fn handle(&self, id: &str) -> Result<Handle, HostError> {
+    pub(super) fn handle(&self, id: &str) -> Result<Handle, HostError> {
         let known = id.parse().ok().and_then(|id: MachineId| self.0.handle(id));
         known.ok_or_else(|| HostError::NotFound(format!("machine not found: {id}")))
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         handle: &Handle,
         request: impl FnOnce(Reply<T>) -> Request,
@@ -161,7 +155,7 @@ impl Worker {
         self.suspend_because(id, source, None).await
     }
 
-    async fn suspend_because(
+    pub(super) async fn suspend_because(
         &self,
         id: &str,
         source: Source,
@@ -322,90 +316,6 @@ impl Worker {
     /// Adds a line to a machine's log.
     pub fn log_line(&self, app: &str, machine: &str, provider: &str, line: &str) {
         self.0.logs.line(app, machine, provider, line);
-    }
-
-    /// The routes of all machines and their changes.
-    pub fn subscribe(&self) -> (RouteSnapshot, mpsc::Receiver<(u64, RouteChange)>) {
-        self.0.routes.subscribe()
-    }
-
-    /// Wakes a machine for the edge: returns once it is started.
-    ///
-    /// # Errors
-    /// It is gone, may not be started, or did not start.
-    pub async fn wake(&self, id: &str) -> Result<(), WakeRefused> {
-        let handle = self.handle(id).map_err(|_| WakeRefused::Gone)?;
-        if handle.view().record.state == State::Started {
-            return Ok(());
-        }
-        let views = handle.views.clone();
-        let wanted = WaitFor {
-            states: vec!["started".into()],
-            timeout_ms: WAKE_DEADLINE.as_millis() as u64,
-            ..WaitFor::default()
-        };
-        let asked = self.ask(&handle, |reply| Request::Start(Source::Proxy, reply)).await;
-        match asked {
-            Ok(_) => {}
-            Err(HostError::NoCapacity(why)) => return Err(WakeRefused::NoCapacity(why)),
-            Err(HostError::NotFound(_)) => return Err(WakeRefused::Gone),
-            Err(other) => return Err(WakeRefused::NotStartable(other.to_string())),
-        }
-        let mut given_up = handle.views.clone();
-        let down = |view: &Arc<View>| {
-            let record = &view.record;
-            let down = matches!(record.state, State::Stopped | State::Suspended | State::Created);
-            down && record.want != Want::Run
-        };
-        tokio::select! {
-            biased;
-            started = wait(views, &wanted) => {
-                started.map(drop).map_err(|err| WakeRefused::Failed(err.to_string()))
-            }
-            // Somebody has stopped it while it came up.
-            _ = given_up.wait_for(down) => {
-                Err(WakeRefused::Failed("it was stopped before it was started".into()))
-            }
-        }
-    }
-
-    /// The edge has nothing in flight at a machine that is to be stopped. A full
-    /// inbox may swallow it: the machine's task waits for this only so long.
-    pub fn drained(&self, id: &str) {
-        if let Ok(handle) = self.handle(id) {
-            let _ = handle.requests.try_send(Request::Drained);
-        }
-    }
-
-    /// Stops an idle machine for the edge.
-    ///
-    /// # Errors
-    /// It is gone or cannot be stopped now.
-    pub async fn stop_idle(&self, id: &str, reason: &str) -> Result<(), WakeRefused> {
-        let stop = self.stop(id, Stop::default(), Source::Proxy, Some(reason.into())).await;
-        stop.map_err(refused)
-    }
-
-    /// Suspends an idle machine for the edge, or stops it where it cannot be
-    /// suspended (L016).
-    ///
-    /// # Errors
-    /// It is gone or cannot be suspended or stopped now.
-    pub async fn suspend_idle(&self, id: &str, reason: &str) -> Result<(), WakeRefused> {
-        let view = self.handle(id).map_err(refused)?.view();
-        if let Some(why) = view.record.unsuspendable() {
-            let reason = format!("{reason}; it cannot be suspended: {why}");
-            return self.stop_idle(id, &reason).await;
-        }
-        let suspend = self.suspend_because(id, Source::Proxy, Some(reason.into())).await;
-        suspend.map_err(refused)
-    }
-}
-
-fn refused(err: HostError) -> WakeRefused {
-    match err {
-        HostError::NotFound(_) => WakeRefused::Gone,
-        other => WakeRefused::NotStartable(other.to_string()),
     }
 }
 

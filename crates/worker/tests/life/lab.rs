@@ -16,7 +16,8 @@ use testkit::{Fault, World};
 use wire::guest::Exit;
 use wire::logs::LogQuery;
 use wire::machines::{
-    Guest, ImageRef, Init, Machine, MachineConfig, MachineEvent, Restart, Rootfs, Span, StopConfig,
+    Guest, ImageRef, Init, Machine, MachineConfig, MachineEvent, Restart, Rootfs, Service, Span,
+    StopConfig,
 };
 use wire::routes::Route;
 use wire::worker::*;
@@ -209,6 +210,7 @@ impl Lab {
             ["hold-suspends"] => self.world.hypervisor.hold_suspends(),
             ["release-suspends"] => self.world.hypervisor.release_suspends(),
             ["break", name, what] => self.damage(name, what),
+            ["drained", name] => worker().drained(&self.id(name).to_string()),
             ["forgets", name] => self.wait_until_forgotten(name),
             ["mute-snapshot", name] => self.world.hypervisor.mute(self.id(name)),
             ["mark", name] => drop(self.disk(name).write_at(b"marked", 0).unwrap()),
@@ -626,6 +628,7 @@ fn config(words: &[&str]) -> MachineConfig {
         }),
         rootfs: text("persist")
             .map(|persist| Rootfs { persist: Some(persist), ..Rootfs::default() }),
+        services: flags.contains("--services").then(|| vec![Service::default()]),
         auto_destroy: flags.contains("--rm").then_some(true),
         ..MachineConfig::default()
     }

@@ -1,7 +1,7 @@
 //! Suspend and resume, as scripts.
 
 use crate::daemon::Settings;
-use crate::lab::{check, check_with};
+use crate::lab::{Lab, check, check_with};
 use expect_test::expect;
 use std::time::Duration;
 
@@ -353,4 +353,31 @@ fn a_guest_that_does_not_answer_after_its_resume_is_booted() {
             vms: m1; remains: -; slots: [0]; dirs: m1
         "#]],
     );
+}
+
+#[test]
+fn what_the_edge_has_in_flight_is_waited_for() {
+    let clock = rt::Clock::manual(1_795_000_000_000_000_000);
+    let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
+    let (_routes, edge) = lab.worker().subscribe();
+    lab.script(
+        "create m1 serve 80 --services; wait m1 started; suspend m1; tick 900ms; show; routes
+         drained m1; wait m1 suspended; start m1; wait m1 started; exec m1 false
+         suspend m1; tick 999ms; show; start m1; wait m1 started; suspend m1; tick 500ms; stop m1
+         tick 900ms; show; drained m1; wait m1 stopped; events m1 4",
+    );
+    expect![[r#"
+        m1 suspending
+        m1 stopping []
+        m1 resumes
+        Exited { code: 1, signal: 0 }
+        m1 suspending
+        m1 stopping
+        exit by flyd -> stopped code=0 requested
+        stop by user -> stopping
+        suspend by user -> suspending
+        start by flyd -> started (it goes on: the suspend was given up)
+    "#]].assert_eq(&lab.take());
+    drop(edge);
+    lab.kill();
 }
