@@ -8,6 +8,7 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
 };
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::net::{AddressFamily as Family, SocketFlags, SocketType, netdevice, socket_with};
 use std::io;
@@ -24,6 +25,7 @@ const DEL_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 const SET_LINK: u16 = 19;
 const NEW_ADDRESS: u16 = 20;
+const NEW_NEIGHBOUR: u16 = 28;
 const LINK_HEADER: usize = 16;
 const LINK_NAME: u16 = 3;
 
@@ -118,11 +120,31 @@ impl Links {
         message.header.change_mask = LinkFlags::Up;
         message.attributes = vec![LinkAttribute::Address(mac.to_vec()), LinkAttribute::Mtu(mtu)];
         question.push(SET_LINK, REQUEST | ACK, |body| body.fixed(&emitted(&message)));
+        // Known for good: a first packet waits for no answer of a guest that is
+        // just coming up, and is not lost for a second if the guest misses the question.
+        for address in [IpAddr::V4(to.ipv4), IpAddr::V6(to.ipv6)] {
+            let message = neighbour(tap.index, address, to.mac);
+            let flags = REQUEST | ACK | CREATE | REPLACE;
+            question.push(NEW_NEIGHBOUR, flags, |body| body.fixed(&emitted(&message)));
+        }
         self.netlink.ask(question).map_err(|err| {
             let ends = ends.map(|(address, length)| format!("{address}/{length}")).join(", ");
             PortError::new(format!("bring up {} with MTU {mtu} and {ends}", tap.name), err)
         })
     }
+}
+
+fn neighbour(index: u32, address: IpAddr, mac: [u8; 6]) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family =
+        if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::Permanent;
+    message.attributes = vec![
+        NeighbourAttribute::Destination(address.into()),
+        NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
+    ];
+    message
 }
 
 fn address_of(index: u32, address: IpAddr, length: u8) -> AddressMessage {

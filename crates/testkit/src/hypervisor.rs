@@ -57,6 +57,8 @@ struct Host {
     /// outlive VMs and power cuts; a manifest leads to them.
     saved: BTreeMap<BootId, State>,
     templates: BTreeSet<Shape>,
+    /// Machines whose next VM never answers.
+    mute: BTreeSet<MachineId>,
     calls: Vec<String>,
     last_pid: u32,
 }
@@ -103,6 +105,11 @@ impl FakeHypervisor {
     /// Suspends go on.
     pub fn release_suspends(&self) {
         self.0.open.send_replace(true);
+    }
+
+    /// The next VM of a machine never answers.
+    pub fn mute(&self, machine: MachineId) {
+        self.lock().mute.insert(machine);
     }
 
     /// Something was said to a guest that stood still.
@@ -258,6 +265,7 @@ impl Hypervisor for FakeHypervisor {
         let key = (spec.machine, spec.boot);
         if !self.lock().vms.contains_key(&key) {
             let silent = spec.kernel_args.iter().any(|word| word == "silent");
+            let silent = silent || self.lock().mute.remove(&spec.machine);
             let vm = self.start(silent, memory);
             self.lock().vms.insert(key, vm);
         }

@@ -32,7 +32,7 @@ impl FakeHypervisor {
     /// How a boot begins: with whose memory, if with any.
     pub(super) fn origin(&self, spec: &BootSpec) -> Result<(Option<State>, Origin), PortError> {
         if let Some(dir) = &spec.snapshot {
-            let refused = || PortError::plain(format!("snapshot {dir} does not fit"));
+            let refused = || PortError::plain("the snapshot does not fit");
             let snapshot = read(dir).ok_or_else(refused)?;
             let ram = std::fs::read_to_string(dir.join("ram")).unwrap_or_default();
             let host = self.lock();

@@ -123,7 +123,7 @@ impl Host for LocalHost {
     }
 
     async fn exec(&self, id: &str, exec: ExecStart) -> Result<ExecSession, HostError> {
-        self.0.exec(id, exec).map(|(input, output)| ExecSession { input, output })
+        self.0.exec(id, exec).await.map(|(input, output)| ExecSession { input, output })
     }
 
     async fn logs(

@@ -1,6 +1,7 @@
 //! The host: what all machines share, and the calls others make on it.
 
 mod calls;
+mod edge;
 mod images;
 mod recover;
 mod usage;

@@ -11,6 +11,7 @@ mod orders;
 mod requests;
 mod resume;
 mod snapshot;
+mod starting;
 mod step;
 mod suspend;
 pub(crate) mod view;
@@ -19,7 +20,7 @@ pub(crate) use change::new_event;
 pub(crate) use requests::Request;
 
 use crate::host::Shared;
-use crate::ports::{Origin, SaveTimes, Shape, VmExit};
+use crate::ports::{Origin, SaveTimes, VmExit};
 use crate::record::Record;
 use change::EventIds;
 use ending::End;
@@ -27,7 +28,7 @@ use futures_util::future::BoxFuture;
 use launch::{Ending, LaunchError, Launched};
 use model::id::BootId;
 use model::id::EventId;
-use model::life::{Event, State};
+use model::life::State;
 use resume::{ResumeError, Standing};
 use snapshot::Note;
 use std::collections::BTreeMap;
@@ -40,8 +41,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use view::View;
-use wire::guest::Phase;
-use wire::machines::MachineEvent;
 use wire::worker::Source;
 
 use crate::agent::{Agent, Ports, Report};
@@ -300,82 +299,6 @@ impl Task {
         }
     }
 
-    /// Chooses the next boot of a machine without a VM, in its record: from a
-    /// snapshot if there is one that can be gone on with.
-    fn choose_boot(&mut self, record: &mut Record) -> (Option<Note>, Vec<MachineEvent>) {
-        record.state = record.state.after(Event::Launch).unwrap_or(State::Starting);
-        record.boot = Some(self.ids.boot());
-        record.exit = None;
-        record.restart_at = None;
-        record.failure = None;
-        // An order of before this boot is none for it.
-        record.stop = None;
-        match record.snapshot.map(|boot| snapshot::find(&self.host, record, boot)) {
-            Some(Ok(note)) => (Some(note), Vec::new()),
-            Some(Err(why)) => (None, vec![self.give_memory_up(record, &why)]),
-            None => (None, Vec::new()),
-        }
-    }
-
-    async fn begin_launch(&mut self) {
-        let note = match std::mem::replace(&mut self.vm, Now::Absent) {
-            // Recorded together with the wish.
-            Now::Chosen(note) => note,
-            _ => {
-                let mut record = self.record.clone();
-                let (note, events) = self.choose_boot(&mut record);
-                self.host.capacity.take(record.id, record.memory_mib());
-                self.commit(record, events).await;
-                note
-            }
-        };
-        let Some(boot) = self.record.boot else { return };
-        self.tries += 1;
-        self.timer = None;
-        if let Some(note) = note {
-            return self.begin_resume(boot, note);
-        }
-        let cancel = CancellationToken::new();
-        let launch = launch::launch(self.host.clone(), self.record.clone(), boot, cancel.clone());
-        self.effects.spawn(async move { Done::Launched(launch.await) });
-        self.vm = Now::Launching(cancel);
-    }
-
-    async fn on_launched(&mut self, launched: Launched) {
-        let Launched { agent, welcome, reports, ports, labels, exited, origin, stages } = launched;
-        let listening = ports.borrow().clone();
-        self.show(|view| {
-            view.agent = Some(agent.clone());
-            view.listening = listening;
-        });
-        self.host.metrics.stages(&stages);
-        self.host_was_away = false;
-        self.timer = Some(Instant::now() + self.host.config.boot_deadline);
-        self.want_template(&origin);
-        let (running, asked, draining) = (false, Asked::Nothing, false);
-        self.vm =
-            Now::Up(Box::new(UpVm { agent, reports, ports, exited, running, asked, draining }));
-        (self.stages, self.labels, self.origin) = (stages, labels, origin);
-        // What an adopted guest has come to while nobody listened decides what is
-        // to be done with it. One that awaits orders has been sent them.
-        match welcome.phase {
-            Phase::Running(_) => self.on_report(Report::Running { stages_ms: Vec::new() }).await,
-            Phase::Exited(exit) => self.on_report(Report::Exited(exit)).await,
-            Phase::Failed(why) => self.on_report(Report::OrdersFailed(why)).await,
-            Phase::AwaitsOrders | Phase::Preparing => {}
-        }
-    }
-
-    /// The next machine of this shape is to begin from a template, if it can.
-    fn want_template(&self, origin: &Origin) {
-        let record = &self.record;
-        let shape = Shape { vcpus: record.vcpus(), memory_mib: record.memory_mib() };
-        let can = launch::kernel_args(record).is_empty();
-        if can && matches!(origin, Origin::Cold(_)) && !self.host.hypervisor.has_template(shape) {
-            self.host.templates.want(shape);
-        }
-    }
-
     async fn on_done(&mut self, done: Done) {
         match done {
             Done::Said => {}
@@ -393,22 +316,6 @@ impl Task {
                 });
             }
         }
-    }
-
-    fn on_launch_failed(&mut self, err: LaunchError) {
-        let cancelled = matches!(&self.vm, Now::Launching(cancel) if cancel.is_cancelled());
-        match err {
-            // Whatever went wrong, nobody wants this launch any more.
-            _ if cancelled => {}
-            LaunchError::Cancelled => {}
-            LaunchError::Transient(why) if !self.is_last_try() => {
-                self.host.metrics.boot_retries.inc();
-                tracing::warn!(machine = %self.record.id, error = why, "boot failed, trying again");
-                self.host.say(&self.record, &format!("Boot failed, trying again: {why}"));
-            }
-            LaunchError::Transient(why) | LaunchError::Final(why) => self.failure = Some(why),
-        }
-        self.vm = Now::Remains(Ending::unknown());
     }
 
     /// Slow work panicked: a defect. What it has made is removed.

@@ -119,6 +119,8 @@ impl Task {
 
     /// Lets a VM go on without what was written of it, with a new session.
     pub(super) fn go_on(&mut self, agent: Option<Arc<Agent>>) {
+        // Who wants to speak to it waits for the new one.
+        self.show(|view| view.agent = None);
         let go_on = go_on(self.host.clone(), self.record.clone(), agent);
         self.effects.spawn(async move { Done::Launched(go_on.await) });
         // As with any VM that is taken over, this is not cancelled.
