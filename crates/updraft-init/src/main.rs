@@ -22,6 +22,7 @@
 
 mod api;
 mod boot;
+mod child;
 mod clock;
 mod exec;
 mod files;

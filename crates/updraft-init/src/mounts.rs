@@ -7,19 +7,15 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use wire::guest::Device;
 
-const LOWER: &str = "/lower";
+/// The image.
+pub(crate) const LOWER: &str = "/lower";
 const SCRATCH: &str = "/scratch";
 const ROOT: &str = "/newroot";
+/// What the machine has written.
+pub(crate) const UPPER: &str = "/scratch/upper";
 
-/// Mounts image and scratch disk, the overlay of both, and makes it the root,
-/// with `trees` in it. Returns the scratch disk's directory, which nobody can
-/// reach by name then.
-pub(crate) fn enter_root(
-    image: &Device,
-    scratch: &Device,
-    trees: Trees,
-    log: &mut dyn FnMut(String),
-) -> Result<OwnedFd, String> {
+/// Mounts image and scratch disk: the layers of the root.
+pub(crate) fn mount_layers(image: &Device, scratch: &Device) -> Result<(), String> {
     mount_device(image, LOWER, MountFlags::RDONLY)?;
     if scratch.path.is_empty() {
         let tmpfs = Device { path: "tmpfs".into(), fstype: "tmpfs".into() };
@@ -35,6 +31,12 @@ pub(crate) fn enter_root(
             return Err(format!("cannot make {path} on the scratch disk: {err}"));
         }
     }
+    Ok(())
+}
+
+/// Mounts the overlay of both layers and makes it the root, with `trees` in it.
+/// Returns the scratch disk's directory, which nobody can reach by name then.
+pub(crate) fn enter_root(trees: Trees, log: &mut dyn FnMut(String)) -> Result<OwnedFd, String> {
     let options = c"lowerdir=/lower,upperdir=/scratch/upper,workdir=/scratch/work";
     rustix::mount::mount("overlay", ROOT, "overlay", MountFlags::empty(), options)
         .map_err(|err| format!("cannot mount the overlay root: {err}"))?;

@@ -6,8 +6,9 @@
 //! the main process is translated anew, so what could be done before was.
 
 use crate::clock::{self, Stages};
+use crate::files::OwnFiles;
 use crate::herald::{Herald, News};
-use crate::mounts::Trees;
+use crate::mounts::{LOWER, Trees, UPPER};
 use crate::net::{self, Netlink};
 use crate::uevent::Uevents;
 use crate::virtio::{Kind, Virtio};
@@ -118,9 +119,12 @@ fn prepare(orders: &Orders, means: Means, log: &mut dyn FnMut(String)) -> Result
         wait_for(path, &mut virtio, Kind::Block, there)?;
     }
     stages.mark("disks");
-    let scratch = mounts::enter_root(&orders.root, &orders.scratch, trees, log)?;
+    mounts::mount_layers(&orders.root, &orders.scratch)?;
+    stages.mark("layers");
+    let own = OwnFiles::write_into(Path::new(UPPER), Path::new(LOWER), orders);
+    let scratch = mounts::enter_root(trees, log)?;
     stages.mark("root");
-    files::write_all(orders)?;
+    files::write_all(&own, orders)?;
     if orders.swap_mib > 0
         && let Err(error) = swap::make(&scratch, orders.swap_mib)
     {
