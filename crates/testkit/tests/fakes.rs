@@ -34,6 +34,7 @@ async fn fake_vms_pass_the_contract_of_vms() {
         kernel_args: Vec::new(),
         snapshot: None,
         cold: None,
+        cold: None,
     };
     testkit::hypervisor_contract(|| hypervisor.clone(), spec).await;
 }

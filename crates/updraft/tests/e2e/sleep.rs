@@ -298,8 +298,9 @@ fn crowd(cx: &Context) -> Outcome {
         ids.push(id);
     }
     let answers: Vec<Result<String>> = std::thread::scope(|scope| {
-        let ask = |name| scope.spawn(|| answer(&platform, name, "/"));
-        let asked: Vec<_> = names.iter().map(|name| ask(name)).collect();
+        let platform = &platform;
+        let ask = |name| scope.spawn(move || answer(platform, name, "/"));
+        let asked: Vec<_> = names.iter().map(ask).collect();
         asked.into_iter().map(|thread| thread.join().expect("no request panics")).collect()
     });
     answers.into_iter().collect::<Result<Vec<_>>>()?;
