@@ -116,6 +116,9 @@ fn cmdline(
     if let (Accelerator::Tcg, Some(khz)) = (accelerator, tsc_khz) {
         // Without it about one emulated boot in twelve hangs on a busy host.
         words.push(format!("tsc_early_khz={khz}"));
+        // Nor is its watchdog to find it unstable in a guest that is restored, which
+        // then would have a clock of 4 ms.
+        words.push("tsc=reliable".into());
     }
     for word in extra {
         if word.is_empty() || !word.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {

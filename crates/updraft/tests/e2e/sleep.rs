@@ -299,7 +299,10 @@ fn crowd(cx: &Context) -> Outcome {
     }
     let answers: Vec<Result<String>> = std::thread::scope(|scope| {
         let platform = &platform;
-        let ask = |name| scope.spawn(move || answer(platform, name, "/"));
+        let ask = |name: &'_ String| {
+            let name = name.clone();
+            scope.spawn(move || answer(platform, &name, "/"))
+        };
         let asked: Vec<_> = names.iter().map(ask).collect();
         asked.into_iter().map(|thread| thread.join().expect("no request panics")).collect()
     });
