@@ -377,7 +377,8 @@ fn what_the_edge_has_in_flight_is_waited_for() {
         stop by user -> stopping
         suspend by user -> suspending
         start by flyd -> started (it goes on: the suspend was given up)
-    "#]].assert_eq(&lab.take());
+    "#]]
+    .assert_eq(&lab.take());
     drop(edge);
     lab.kill();
 }
