@@ -25,6 +25,7 @@ pub(crate) use land::Land;
 
 use crate::CrashPoints;
 use execs::Execs;
+use futures_util::FutureExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,7 +132,12 @@ impl Guest {
             let kill_at = self.state.kill_at;
             tokio::select! {
                 biased;
-                Some(control) = self.controls.recv() => self.obey_host(control),
+                Some(control) = self.controls.recv() => {
+                    if let Some(end) = self.read_rest(&mut session, &mut buffer).await {
+                        return end;
+                    }
+                    self.obey_host(control);
+                }
                 Some(port) = self.connections.recv() => {
                     let decoder = Decoder::default();
                     session = Some(Session { port, decoder, greeted: false, execs: Execs::default() });
@@ -151,6 +157,17 @@ impl Guest {
                 }
             }
         }
+    }
+
+    /// Takes what was written to it before it stands still; only what is written
+    /// later is lost.
+    async fn read_rest(&mut self, session: &mut Option<Session>, buffer: &mut [u8]) -> Option<End> {
+        while let Some(read) = read(session, buffer).now_or_never() {
+            if let Some(end) = self.on_bytes(session, &buffer[..read]).await {
+                return Some(end);
+            }
+        }
+        None
     }
 
     fn obey_host(&mut self, control: Control) {
