@@ -34,7 +34,6 @@ async fn fake_vms_pass_the_contract_of_vms() {
         kernel_args: Vec::new(),
         snapshot: None,
         cold: None,
-        cold: None,
     };
     testkit::hypervisor_contract(|| hypervisor.clone(), spec).await;
 }
@@ -56,6 +55,7 @@ async fn fake_vms_pass_the_contract_of_snapshots_and_templates() {
         nic: None,
         kernel_args: Vec::new(),
         snapshot: None,
+        cold: None,
     };
     testkit::hypervisor_snapshot_contract(|| hypervisor.clone(), spec, &path).await;
     assert!(!hypervisor.torn());
