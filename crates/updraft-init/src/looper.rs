@@ -54,6 +54,8 @@ pub(crate) struct Looper {
     pub(crate) oom_kills: u64,
     pub(crate) execs: Execs,
     pub(crate) hook: Option<Hook>,
+    /// The app goes first: somebody may wait for its answer since it went on.
+    pub(crate) yields: bool,
     pub(crate) api: Api,
     pub(crate) listeners: Listeners,
     pub(crate) listing: bool,
@@ -88,6 +90,7 @@ impl Looper {
             oom_kills: main_process::oom_kills(),
             execs: Execs::default(),
             hook: None,
+            yields: false,
             api,
             listeners: Listeners::default(),
             listing: false,

@@ -24,6 +24,10 @@ pub(crate) struct Settling {
 impl Looper {
     /// Does what a message of the host says.
     pub(crate) fn obey(&mut self, message: ToGuest) {
+        if self.yields && !matches!(message, ToGuest::Hello { .. }) {
+            self.yields = false;
+            set_nice(0);
+        }
         match message {
             ToGuest::Hello { session, .. } => self.welcome(session),
             ToGuest::Settle => self.settle(),
@@ -59,7 +63,7 @@ impl Looper {
             ToGuest::ExecResize(id, size) => self.execs.resize(id, size),
             ToGuest::ExecSignal(id, signal) => self.execs.signal(id, signal),
             ToGuest::ListProcesses(number) => self.list_processes(number),
-            ToGuest::SetClock(now) => self.set_clock(now),
+            ToGuest::Awake(now) => self.awake(now),
             ToGuest::ApiData(id, bytes) => self.api.data(id, &bytes, &mut self.outbox),
             ToGuest::ApiEnd(id) => self.api.end(id),
         }
@@ -125,6 +129,16 @@ impl Looper {
         match Hook::start(&resume.hook, &self.spec) {
             Ok(hook) => self.hook = Some(hook),
             Err(error) => self.log(&error),
+        }
+    }
+
+    /// The guest goes on, and somebody may wait for the app's answer: the clock is
+    /// right before that, everything else comes behind it.
+    fn awake(&mut self, now: i64) {
+        self.set_clock(now);
+        self.yields = self.main.is_some();
+        if self.yields {
+            set_nice(19);
         }
     }
 
@@ -210,4 +224,10 @@ impl Looper {
         }
         let _ = self.jobs.send(Job::Rest(virtio));
     }
+}
+
+/// Priority of the loop's thread; children are started at 0 alone.
+fn set_nice(nice: i32) {
+    // SAFETY: plain system call; 0 means the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }

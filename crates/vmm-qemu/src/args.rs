@@ -103,22 +103,31 @@ pub(crate) fn qemu(machine: &Machine) -> Result<Vec<String>, PortError> {
     Ok(args.0)
 }
 
+/// What every guest's kernel is told; a template is made with the same words.
+pub(crate) fn kernel_words(accelerator: Accelerator) -> Vec<&'static str> {
+    // `panic=-1`: a panic ends the VM at once instead of looping for ever, and
+    // by triple fault: the kernel's other ways were seen to hang after a panic.
+    // No guest has a profile for the security module or a reader of the audit log.
+    let mut words = vec!["console=ttyS0", "quiet", "panic=-1", "reboot=t", "apparmor=0", "audit=0"];
+    if accelerator == Accelerator::Tcg {
+        // The watchdog is not to find the TSC unstable in a guest that is restored,
+        // which then would have a clock of 4 ms. Mitigations are against a processor
+        // that guesses, which the translator does not, and cost it most of all.
+        words.extend(["tsc=reliable", "mitigations=off"]);
+    }
+    words
+}
+
 /// The kernel's command line.
 fn cmdline(
     accelerator: Accelerator,
     extra: &[String],
     tsc_khz: Option<u64>,
 ) -> Result<String, PortError> {
-    // `panic=-1`: a panic ends the VM at once instead of looping for ever, and
-    // by triple fault: the kernel's other ways were seen to hang after a panic.
-    let fixed = ["console=ttyS0", "quiet", "panic=-1", "reboot=t"];
-    let mut words: Vec<String> = fixed.map(str::to_owned).into();
+    let mut words: Vec<String> = kernel_words(accelerator).into_iter().map(str::to_owned).collect();
     if let (Accelerator::Tcg, Some(khz)) = (accelerator, tsc_khz) {
         // Without it about one emulated boot in twelve hangs on a busy host.
         words.push(format!("tsc_early_khz={khz}"));
-        // Nor is its watchdog to find it unstable in a guest that is restored, which
-        // then would have a clock of 4 ms.
-        words.push("tsc=reliable".into());
     }
     for word in extra {
         if word.is_empty() || !word.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {

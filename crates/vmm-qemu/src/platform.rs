@@ -29,6 +29,7 @@ impl Platform {
             ("QEMU", format!("{} ({qemu})", qemu_version(&config.qemu)?)),
             ("accelerator", config.accelerator.as_str().into()),
             ("processor", processor(config.accelerator)),
+            ("kernel command line", args::kernel_words(config.accelerator).join(" ")),
             ("guest kernel", of_file(&config.guest.vmlinuz)?),
             ("guest init", of_file(&config.guest.initramfs)?),
         ];

@@ -238,7 +238,7 @@ impl Guest {
                 say(session, ToHost::Processes(number, vec![process])).await;
             }
             ToGuest::Settle => say(session, ToHost::Settled).await,
-            ToGuest::SetClock(_) => {}
+            ToGuest::Awake(_) => {}
             ToGuest::Resumed(resume) => {
                 let line = format!("resumed {}", resume.hook.join(" "));
                 self.log(line.trim(), session).await;

@@ -111,7 +111,7 @@ fn a_machine_is_what_its_orders_say() {
     assert!(httpd.listen_sockets.iter().any(|s| s.address == "[::]:8080"), "{httpd:?}");
     assert!(httpd.rss > 0 && list.iter().all(|p| p.pid != 1), "{list:?}");
 
-    guest.tell(&ToGuest::SetClock(1_900_000_000_000_000_000));
+    guest.tell(&ToGuest::Awake(1_900_000_000_000_000_000));
     assert_eq!(guest.shell(100, "test $(date +%s) -ge 1900000000"), ok(""));
 
     // What ends listening is told too.

@@ -200,7 +200,7 @@ impl Guest {
 
     /// Says half of something.
     pub(crate) fn part_of_a_frame(&mut self) {
-        let frame = encode(&ToGuest::SetClock(1));
+        let frame = encode(&ToGuest::Awake(1));
         self.stream.write_all(&frame[..frame.len() / 2]).unwrap();
     }
 

@@ -82,8 +82,10 @@ pub enum ToGuest {
     ExecSignal(ExecId, i32),
     /// List processes; answered by [`ToHost::Processes`] with the same number.
     ListProcesses(u32),
-    /// Set the clock: nanoseconds since the epoch.
-    SetClock(i64),
+    /// First word to a guest that goes on after it was suspended, before the
+    /// greeting: set the clock (nanoseconds since the epoch), and let the app go
+    /// first until [`ToGuest::Resumed`]. Somebody may be waiting for its answer.
+    Awake(i64),
     /// Bytes of an answer for a connection to `/.fly/api`.
     ApiData(ApiId, #[serde(with = "serde_bytes")] Vec<u8>),
     /// The host has no more to say on that connection: close it.

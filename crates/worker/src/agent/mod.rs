@@ -247,9 +247,9 @@ fn note_port(ports: &watch::Sender<Ports>, listener: Listener, begun: bool) {
 }
 
 /// Stages that a guest may tell of: their names become labels of metrics.
-const STAGES: [&str; 12] = [
-    "modules", "port", "orders", "drivers", "devices", "network", "root", "mounts", "files",
-    "swap", "user", "exec",
+const STAGES: [&str; 16] = [
+    "modules", "port", "drivers", "ready", "orders", "identity", "disks", "layers", "root",
+    "files", "nic", "network", "swap", "user", "mounts", "exec",
 ];
 /// No stage of a start is longer; what JSON cannot write is not shorter either.
 const LONGEST_STAGE_MS: f64 = 3_600_000.0;

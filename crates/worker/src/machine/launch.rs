@@ -14,6 +14,7 @@ use model::life::State;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,8 @@ use wire::guest::{MAX_FRAME, Phase, ToGuest};
 
 /// Reports of a guest that may wait for the machine's task.
 const REPORTS: usize = 64;
+/// A guest takes its first word at once, or is of no use.
+const FIRST_WORD: Duration = Duration::from_secs(5);
 /// A guest that is powering itself off has this long before it is killed.
 const POWER_OFF: Duration = Duration::from_secs(5);
 
@@ -115,8 +118,14 @@ pub(crate) async fn launch(
         return Err(LaunchError::Cancelled);
     }
     let spec = spec(&record, boot, image.path, scratch, nic);
-    let vm = host.hypervisor.boot(spec).await.map_err(|err| LaunchError::of(&err))?;
+    let mut vm = host.hypervisor.boot(spec).await.map_err(|err| LaunchError::of(&err))?;
     stages.done("spawn");
+    if vm.origin == Origin::Template {
+        // It is known to wait for them, so they need not wait for its welcome. If
+        // they get lost it says that it still waits.
+        orders.now = host.clock.now_ns();
+        vm = say_first(vm, &ToGuest::Orders(Box::new(orders.clone()))).await;
+    }
     let met = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(LaunchError::Cancelled),
@@ -228,6 +237,13 @@ async fn give_orders(
     let orders = orders(record, &image, around).map_err(LaunchError::Final)?;
     let said = agent.say(&ToGuest::Orders(Box::new(orders))).await;
     said.map_err(|err| LaunchError::agent(&err))
+}
+
+/// Says something to a guest before the greeting. An error shows in the session.
+pub(super) async fn say_first(mut vm: Vm, message: &ToGuest) -> Vm {
+    let frame = wire::guest::codec::encode(message);
+    let _ = tokio::time::timeout(FIRST_WORD, vm.agent.write_all(&frame)).await;
+    vm
 }
 
 /// Opens a session with a VM's guest.

@@ -124,6 +124,7 @@ async fn resume(
 async fn wake(host: Arc<Shared>, record: Record, vm: Vm) -> Result<Launched, LaunchError> {
     let proceeded = host.hypervisor.proceed(record.id, vm.boot).await;
     proceeded.map_err(|err| LaunchError::of(&err))?;
+    let vm = launch::say_first(vm, &ToGuest::Awake(host.clock.now_ns())).await;
     let launched =
         launch::meet(&host, &record, vm).await.map_err(|err| LaunchError::agent(&err))?;
     tell(&host, &record, &launched.agent, &launched.welcome.phase).await;
