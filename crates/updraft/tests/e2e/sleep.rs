@@ -251,7 +251,8 @@ fn rounds(cx: &Context) -> Outcome {
 
 /// How many rounds: few in the usual run, many where somebody wants to be sure.
 fn rounds_wanted(usual: usize) -> usize {
-    std::env::var("UPDRAFT_E2E_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+    let given = std::env::var_os("UPDRAFT_E2E_ROUNDS").and_then(|text| text.into_string().ok());
+    given.and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
 /// The daemon dies at moments spread over a suspend and a resume.
