@@ -70,6 +70,8 @@ def grows(result):
         for one in row["touched"]:
             by_amount.setdefault(one["touched_mib"], []).append((one["suspend_ms"]["median"], one["resume_ms"]["median"]))
     ratios = [worst(side) for found in by_amount.values() if len(found) > 1 for side in zip(*found)]
+    if not ratios:
+        raise KeyError("no amount was touched in two sizes")
     return f"same touched, other size: at most {text(max(ratios))} times as long", max(ratios) <= 2
 
 

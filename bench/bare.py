@@ -162,6 +162,12 @@ class Bare:
             said += chunk
         return said
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
     def stop(self):
         if self.process is not None:
             self.process.kill()

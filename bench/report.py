@@ -213,12 +213,14 @@ def tables(result):
 
 
 def publish(result, out):
+    out.mkdir(parents=True, exist_ok=True)
+    stem = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    # First, so that a figure that no table expects costs no run.
+    (out / f"{stem}.json").write_text(json.dumps(result, indent=1))
     markdown = "\n".join(tables(result))
     print(markdown)
-    out.mkdir(parents=True, exist_ok=True)
-    stem = out / datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    files = {".json": json.dumps(result, indent=1), ".md": markdown}
-    files |= {f"-{name}.svg": picture for name, picture in plot.pictures(result).items()}
-    for suffix, content in files.items():
-        stem.with_name(stem.name + suffix).write_text(content)
-    print(f"written to {stem}: {', '.join(files)}")
+    (out / f"{stem}.md").write_text(markdown)
+    pictures = plot.pictures(result)
+    for name, picture in pictures.items():
+        (out / f"{stem}-{name}.svg").write_text(picture)
+    print(f"written to {out / stem}: {', '.join(['.md', '.json', *(f'-{name}.svg' for name in pictures)])}")

@@ -9,6 +9,7 @@ from bare import Bare
 from daemon import EDGE
 from frozen import Frozen
 from measure import first_byte, pss_mib, spread
+from share import Share
 
 # A config with it boots its own kernel: no template has this word.
 WORD = "updraft.bench=1"
@@ -93,13 +94,13 @@ def create(daemon, roots, work, rounds, say):
 
 
 def yardstick(daemon, root, work, say):
-    """Bare QEMU, made after a machine that boots its own kernel."""
+    """Bare QEMU, made after a machine that boots its own kernel, and its share of the CPU."""
     say("booting the same app in bare QEMU")
     with subject(daemon, "like", config("hello:latest", init={"kernel_args": [WORD]})) as one:
         like = [" ".join(w for w in words.split(" ") if w != WORD) for words in daemon.command_line(one.id)]
         (scratch,) = (path for path in (daemon.data / "machines" / one.id).iterdir() if "scratch" in path.name)
         guest = next((daemon.data / "guest").glob("guest-*"))
-        return Bare(like, guest, root, scratch.stat().st_size, work)
+        return Bare(like, guest, root, scratch.stat().st_size, work), Share(daemon.vm_pid(one.id))
 
 
 def turns(daemon, bare, rounds, say):

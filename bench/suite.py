@@ -39,7 +39,7 @@ def run(program, work, args):
         daemon = stack.enter_context(Daemon(program, work))
         result["about"] = about(daemon.report, program, args)
         if "starts" in args.only:
-            part(result, "starts", lambda: starts(result, stack, daemon, work, sizes, args))
+            part(result, "starts", lambda: starts(result, daemon, work, sizes, args))
         if "requests" in args.only:
             part(result, "requests", lambda: warm(daemon, work, sizes))
         log = daemon.log()
@@ -65,20 +65,20 @@ def warm(daemon, work, sizes):
     return requests(daemon, work, sizes, say)
 
 
-def starts(result, stack, daemon, work, sizes, args):
+def starts(result, daemon, work, sizes, args):
     roots = {}
     for name in ["hello", "padded", "shell"]:
         say(f"importing the image {name}")
         roots[name] = daemon.import_image(work / "images" / name, f"{name}:latest")
     part(result, "create", lambda: create(daemon, roots, work, sizes.creates, say))
-    bare = yardstick(daemon, roots["hello"], work, say)
-    stack.callback(bare.stop)
+    bare, share = yardstick(daemon, roots["hello"], work, say)
     result["about"]["both VMs"] = bare.shape()
     say("waiting for the template of 1x256")
     daemon.wait_for_template("1x256")
-    part(result, "start", lambda: turns(daemon, bare, sizes.starts, say))
-    part(result, "memory", lambda: memory(daemon, bare, say))
-    part(result, "herd", lambda: herd(daemon, bare, sizes.idle, sizes.burst, say))
+    with share, bare:
+        part(result, "start", lambda: turns(daemon, bare, sizes.starts, say))
+        part(result, "memory", lambda: memory(daemon, bare, say))
+        part(result, "herd", lambda: herd(daemon, bare, sizes.idle, sizes.burst, say))
     part(result, "sizes", lambda: by_size(daemon, sizes.presets, sizes.touched, sizes.sized, say))
     if args.flatten.exists():
         part(result, "flatten", lambda: flatten(args.flatten, work, sizes.flat_mib, sizes.flats, say))
