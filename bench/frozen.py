@@ -8,6 +8,8 @@ App, devices and network are those of the yardstick B.
   and in the page cache.
 - S: from `stop` until `migrate` is done. The guest's memory is mapped shared, so
   all of it is in its file already: nothing is written but the devices' state.
+- P: the same of a guest whose memory is mapped privately, as Updraft's is: all of
+  its pages that are not zero go into the stream.
 """
 import subprocess
 import time
@@ -16,7 +18,9 @@ from bare import GUEST, copy
 from measure import first_byte
 from qmp import Qmp
 
-IGNORE_SHARED = [{"capability": name, "state": True} for name in ["x-ignore-shared", "events"]]
+def capabilities(ignore_shared):
+    wanted = {"x-ignore-shared": ignore_shared, "events": True}
+    return [{"capability": name, "state": state} for name, state in wanted.items()]
 
 
 class Frozen:
@@ -32,7 +36,7 @@ class Frozen:
         try:
             bare.start([*self._memory(self.ram, "on"), *self.qmp.words], self.qmp.fds)
             self.qmp.greet()
-            self._save()
+            self._save(self.state)
             self.qmp.ask("quit")
             bare.process.wait()
             copy(self.dir / "scratch.ext4", self.scratch)
@@ -51,27 +55,38 @@ class Frozen:
             self.stop()
 
     def save(self):
-        """Seconds to save a guest that runs and has just answered a request."""
+        """Seconds to save a guest that runs and has just answered a request, S."""
         ram = self.dir / "ram.again"
         copy(self.ram, ram)
         try:
-            self._restore(ram, "on")
+            return self._save_again(ram, "on")
+        finally:
+            ram.unlink()
+
+    def save_private(self):
+        """The same for P."""
+        return self._save_again(self.ram, "off")
+
+    def _save_again(self, ram, share):
+        try:
+            self._restore(ram, share)
             self._answer()
-            return self._save(self.dir / "state.again")
+            return self._save(self.dir / "state.again", share == "on")
         finally:
             self.stop()
-            ram.unlink()
 
     def _memory(self, file, share):
         memory = f"memory-backend-file,id=ram,size={self.bare.value('-m')}M,mem-path={file},share={share}"
         # The later -M adds to the earlier one.
         return ["-M", "memory-backend=ram", "-object", memory]
 
-    def _save(self, path=None):
-        with (path or self.state).open("wb") as state:
+    def _save(self, path, ignore_shared=True):
+        with path.open("wb") as state:
+            # QEMU's own limit is meant for networks.
+            self.qmp.ask("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
             began = time.perf_counter()
             self.qmp.ask("stop")
-            self.qmp.ask("migrate-set-capabilities", capabilities=IGNORE_SHARED)
+            self.qmp.ask("migrate-set-capabilities", capabilities=capabilities(ignore_shared))
             self.qmp.ask("getfd", state.fileno(), fdname="state")
             self.qmp.ask("migrate", uri="fd:state")
             self.qmp.until_migrated()
@@ -89,7 +104,7 @@ class Frozen:
             )
             self.qmp.greet()
             greeted = time.perf_counter()
-            self.qmp.ask("migrate-set-capabilities", capabilities=IGNORE_SHARED)
+            self.qmp.ask("migrate-set-capabilities", capabilities=capabilities(True))
             self.qmp.ask("getfd", state.fileno(), fdname="state")
             self.qmp.ask("migrate-incoming", uri="fd:state")
             self.qmp.until_migrated()

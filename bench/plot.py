@@ -13,6 +13,8 @@ KINDS = {
     "the rest, with the app's answer": ("#c4574e", ["rest", "app", "answer"]),
 }
 SET_UP = "guest is set up"
+# Stages within others; see starts.py.
+DURING = {"guest_modules", "guest_port", "guest_orders"}
 # Sizes of machines, the smallest lightest.
 SHADES = ["#a9c8e8", "#6ea3d6", "#3f7fbf", "#235f9c", "#0f3d70"]
 
@@ -98,6 +100,8 @@ def starts(found, about):
 def by_kind(stages):
     amounts = {kind: 0.0 for kind in KINDS}
     for name, amount in stages.items():
+        if name in DURING:
+            continue
         kind = next((kind for kind, (_, names) in KINDS.items() if names and name in names), SET_UP)
         amounts[kind] += max(amount, 0)
     return amounts

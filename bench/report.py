@@ -14,6 +14,9 @@ STAGES = {
     "spawn": "QEMU in its jail",
     "restore": "guest of the template goes on, agent port",
     "boot": "guest kernel, init, agent port",
+    "guest_modules": "of boot: drivers of the agent port",
+    "guest_port": "of boot: the port is there",
+    "guest_orders": "of boot or restore: until orders came",
     "guest_drivers": "block and network drivers",
     "guest_devices": "disks and card there",
     "guest_network": "addresses set",
@@ -62,20 +65,23 @@ def resume(found):
         ("R: bare QEMU's start until cont", found["r_ms"]),
         ("(W - R)/R, pair by pair", found["above_r"]),
         ("bare QEMU: from cont to its app's first byte", found["r_answer_ms"]),
-        ("W - R - that", found["above_bare_ms"]),
+        ("that/R: what the ratio would be if Updraft took no time", found["bare_above_r"]),
+        ("W - R - bare QEMU's cont to first byte", found["above_bare_ms"]),
     ], note)
 
 
 def suspend(found):
     note = (
-        "save: from the guest standing still until it may go on or go away. S writes no memory: bare QEMU's is in its file all along. "
+        "save: from the guest standing still until it may go on or go away. S writes no memory: bare QEMU's is in its file all along. P writes all of it. "
         "The first suspend of a start writes all that the machine has touched, a later one what it touched since it was resumed."
     )
     return spreads("Suspend, ms", [
         ("save, of a machine that was resumed", found["save_ms"]),
         ("save, the first one of a start", found["save_first_ms"]),
         ("S: bare QEMU, stop and migrate", found["s_ms"]),
+        ("P: the same, of a guest with private memory", found["p_ms"]),
         ("save/S, pair by pair", found["save_s"]),
+        ("save/P, pair by pair", found["save_p"]),
         ("save/S, the first one of a start", found["save_first_s"]),
         ("API call to state suspended", found["suspend_ms"]),
         ("the same, the first one of a start", found["suspend_first_ms"]),

@@ -13,6 +13,8 @@ from share import Share
 
 # A config with it boots its own kernel: no template has this word.
 WORD = "updraft.bench=1"
+# Stages of the guest that run while the host's `boot` or `restore` does.
+DURING = {"guest_modules", "guest_port", "guest_orders"}
 # Seconds until a machine that has answered counts as idle.
 IDLE = 2
 SERVICE = {
@@ -105,7 +107,7 @@ def yardstick(daemon, root, work, say):
 
 def turns(daemon, bare, rounds, say):
     """All ways to begin and to be saved, by turns, each alone on the machine."""
-    found = SimpleNamespace(a=[], b=[], cold=[], resumed=[], first=[], again=[], r=[], s=[])
+    found = SimpleNamespace(a=[], b=[], cold=[], resumed=[], first=[], again=[], r=[], s=[], p=[])
     frozen = Frozen(bare)
     # The machine that has to boot shows what a start without a template costs.
     cold = config("hello:latest", init={"kernel_args": [WORD]})
@@ -123,6 +125,7 @@ def turns(daemon, bare, rounds, say):
                 found.r.append(frozen.restore())
                 found.resumed.append(one.wake("resumed"))
                 found.s.append(frozen.save())
+                found.p.append(frozen.save_private())
                 found.again.append(one.suspend())
             one.stop()
             found.cold.append(two.wake("cold"))
@@ -144,8 +147,10 @@ def summary(found):
         "a_ms": spread(a), "b_ms": spread(b), "cold_ms": spread(seconds(found.cold)), "a_b": over(a, b),
         "resumed_ms": spread(resumed), "r_ms": spread(r), "r_answer_ms": spread(answer),
         "above_r": over([w - x for w, x in zip(resumed, r)], r),
+        "bare_above_r": over(answer, r),
         "above_bare_ms": spread([w - x - y for w, x, y in zip(resumed, r, answer)]),
-        "save_first_ms": spread(firsts), "save_ms": spread(saves), "s_ms": spread(found.s),
+        "save_first_ms": spread(firsts), "save_ms": spread(saves), "s_ms": spread(found.s), "p_ms": spread(found.p),
+        "save_p": over(saves, found.p),
         "save_s": over(saves, s_again), "save_first_s": over(firsts, s_first),
         "suspend_first_ms": spread(seconds(found.first)), "suspend_ms": spread(seconds(found.again)),
         "stages": {
@@ -161,7 +166,8 @@ def summary(found):
 
 def by_stage(found):
     """Medians, with what no stage covers."""
-    return medians([{**stages, "rest": took * 1e3 - sum(stages.values())} for took, stages in found])
+    after = lambda stages: sum(ms for name, ms in stages.items() if name not in DURING)
+    return medians([{**stages, "rest": took * 1e3 - after(stages)} for took, stages in found])
 
 
 def medians(found):
