@@ -1,5 +1,4 @@
 """What is measured, in order. Runs in a network namespace of its own."""
-import contextlib
 import os
 import sys
 import time
@@ -34,9 +33,8 @@ def run(program, work, args):
     sizes = QUICK if args.quick else FULL
     began = time.monotonic()
     result = {"failed": {}}
-    with contextlib.ExitStack() as stack:
-        say("starting updraft")
-        daemon = stack.enter_context(Daemon(program, work))
+    say("starting updraft")
+    with Daemon(program, work) as daemon:
         result["about"] = about(daemon.report, program, args)
         if "starts" in args.only:
             part(result, "starts", lambda: starts(result, daemon, work, sizes, args))
