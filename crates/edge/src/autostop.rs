@@ -1,10 +1,10 @@
-//! Stops idle machines: the shell around [`model::autostop`].
+//! Stops or suspends idle machines: the shell around [`model::autostop`].
 //!
 //! A group is the machines of one app and region with the same outside ports. A
 //! machine counts as idle only while it has no request, no streaming answer and
 //! no upgraded connection, and while no request of its app is held. A machine
-//! of which some service forbids autostop is never stopped (P032). `suspend`
-//! stops, for now, and the reason in the machine's events says so.
+//! of which some service forbids autostop is never stopped (P032). Whether one
+//! that is to be suspended can be is the host's to know: it stops it if not (L016).
 
 use crate::core::Shared;
 use crate::machine::Machine;
@@ -38,7 +38,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
         let mut wait = next_pass - Instant::now();
         for group in groups(&shared.cell.newest(), &shared) {
             for index in stops(&group.running, group.keep, is_pass) {
-                stop(&shared, &group.rows[index], group.running[index].idle);
+                send_down(&shared, &group.rows[index], group.running[index].idle);
             }
             wait = wait.min(next_due(&group.running, group.keep).unwrap_or(wait));
         }
@@ -105,29 +105,69 @@ fn running(row: &Row) -> Running {
     }
 }
 
-/// Stops a machine unless a request has come meanwhile.
-fn stop(shared: &Arc<Shared>, row: &Arc<Row>, idle: Duration) {
-    let Ok(_free) = row.machine.life.try_lock() else { return };
-    if !row.machine.drain() {
-        return;
-    }
-    let suspend = row.route.services.iter().any(|s| s.autostop == Some(Autostop::Suspend));
-    let note = if suspend { "; autostop = suspend stops in this version" } else { "" };
-    let reason = format!("idle for {:.0}s{note}", idle.as_secs_f64());
-    shared.metrics.idle_stops.inc();
-    let (shared_too, machine) = (shared.clone(), row.machine.clone());
-    shared.spawn(async move { tell(&shared_too, &machine, &reason).await });
+/// How an idle machine goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Stop,
+    Suspend,
 }
 
-async fn tell(shared: &Shared, machine: &Arc<Machine>, reason: &str) {
+impl Way {
+    /// Stops only if every service says so. To suspend is the more cautious of
+    /// the two (P032): it loses nothing that the service which asked for it, or
+    /// the other one, has in memory, and the next request waits less.
+    fn of(services: &[Service]) -> Self {
+        let stops = |s: &Service| s.autostop == Some(Autostop::Stop);
+        if services.iter().all(stops) { Self::Stop } else { Self::Suspend }
+    }
+}
+
+/// Sends a machine down unless a request has come meanwhile.
+fn send_down(shared: &Arc<Shared>, row: &Arc<Row>, idle: Duration) {
+    let Ok(_free) = row.machine.life.try_lock() else { return };
+    let is_wanted = || row.machine.app.waiting.load(SeqCst) > 0;
+    if is_wanted() || !row.machine.drain() {
+        return;
+    }
+    // A request that could not be sent yet is counted as held before it gives its
+    // place back: it may have done both since the first look.
+    if is_wanted() {
+        row.machine.undrain();
+        row.machine.app.changed.notify_waiters();
+        return;
+    }
+    // A guest that is suspended should not wake with connections that nobody
+    // holds the other end of: they are closed before the host hears of it.
+    row.machine.close_resting();
+    shared.cell.nudge();
+    let way = Way::of(&row.route.services);
+    let reason = format!("idle for {:.0}s", idle.as_secs_f64());
+    let (shared_too, machine) = (shared.clone(), row.machine.clone());
+    shared.spawn(async move { tell(&shared_too, &machine, way, &reason).await });
+}
+
+async fn tell(shared: &Shared, machine: &Arc<Machine>, way: Way, reason: &str) {
     // A wake waits for this, so the host hears "stop" before "start".
     let _life = machine.life.lock().await;
     if !machine.is_draining() {
         return;
     }
-    shared.workers.log(&machine.app.name, Some(&machine.id), format!("Stopping: {reason}"));
-    if let Err(why) = shared.workers.stop_idle(&machine.id, reason).await {
-        tracing::warn!(machine = machine.id, ?why, "idle stop refused");
+    let (workers, metrics, id) = (&shared.workers, &shared.metrics, &machine.id);
+    let log = |what| workers.log(&machine.app.name, Some(id), format!("{what}: {reason}"));
+    let told = match way {
+        Way::Stop => {
+            metrics.idle_stops.inc();
+            log("Stopping");
+            workers.stop_idle(id, reason).await
+        }
+        Way::Suspend => {
+            metrics.idle_suspends.inc();
+            log("Suspending");
+            workers.suspend_idle(id, reason).await
+        }
+    };
+    if let Err(why) = told {
+        tracing::warn!(machine = id, ?way, ?why, "refused for an idle machine");
         machine.undrain();
     }
     machine.app.changed.notify_waiters();
@@ -138,9 +178,30 @@ pub(crate) fn warn_of_no_return(shared: &Shared, route: &Route) {
     let stops = |s: &&Service| s.autostop.unwrap_or_default() != Autostop::Off;
     let lost = route.services.iter().filter(stops).any(|s| s.autostart == Some(false));
     if lost {
-        let text = "autostop is on and autostart is off: once stopped for being idle, \
+        let text = "autostop is on and autostart is off: once it sleeps for being idle, \
                     this machine is not started by requests";
         tracing::warn!(app = route.app, machine = route.machine, "{text}");
         shared.workers.log(&route.app, Some(&route.machine), format!("Warning: {text}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_all_services_want_stopped_is_stopped() {
+        use Autostop::{Stop, Suspend};
+        let service = |autostop| Service { autostop: Some(autostop), ..Service::default() };
+        for (services, way) in [
+            (&[Stop][..], Way::Stop),
+            (&[Suspend], Way::Suspend),
+            (&[Stop, Stop], Way::Stop),
+            (&[Stop, Suspend], Way::Suspend),
+            (&[Suspend, Suspend], Way::Suspend),
+        ] {
+            let all: Vec<_> = services.iter().copied().map(service).collect();
+            assert_eq!(Way::of(&all), way, "{services:?}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Order of preference (P022, P023): this region before others, below the soft
 //! limit before at or over it, lower load before higher, then chance. A machine
-//! at its hard limit is never chosen.
+//! at its hard limit is never chosen. Of those that sleep, one of this region is
+//! woken before others (P038), a suspended one before one that must boot.
 
 /// What a machine can do for a request right now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(crate) struct Candidate {
     pub remote: bool,
     /// It may be woken for a request.
     pub autostart: bool,
+    /// It sleeps with its memory kept, and so wakes faster than others.
+    pub suspended: bool,
 }
 
 /// What to do with a request.
@@ -66,7 +69,7 @@ pub(crate) fn decide(
     waiting: usize,
 ) -> Decision {
     let mut best: Option<(usize, (bool, bool, u32))> = None;
-    let mut sleeper: Option<(usize, bool)> = None;
+    let mut sleeper: Option<(usize, (bool, bool))> = None;
     let (mut coming, mut coming_room, mut full, mut forbidden) = (false, 0usize, false, false);
     for step in 0..count {
         // Each request begins elsewhere, so equals share the load.
@@ -85,8 +88,9 @@ pub(crate) fn decide(
                 coming_room += c.soft.clamp(1, c.hard.max(1)) as usize;
             }
             Ready::Asleep if c.autostart => {
-                if sleeper.is_none_or(|(_, remote)| remote && !c.remote) {
-                    sleeper = Some((index, c.remote));
+                let key = (c.remote, !c.suspended);
+                if sleeper.is_none_or(|(_, least)| key < least) {
+                    sleeper = Some((index, key));
                 }
             }
             Ready::Asleep => forbidden = true,
@@ -112,8 +116,8 @@ mod tests {
     use super::*;
     use Decision::*;
 
-    /// `up 5/20/25`, `coming`, `asleep`, `fixed` (asleep without autostart),
-    /// `away`; `far` in front means another region.
+    /// `up 5/20/25`, `coming`, `asleep`, `suspended`, `fixed` (asleep without
+    /// autostart), `away`; `far` in front means another region.
     fn parse(word: &str) -> Candidate {
         let (remote, word) = word.strip_prefix("far ").map_or((false, word), |w| (true, w));
         let mut c = Candidate {
@@ -123,6 +127,7 @@ mod tests {
             hard: u32::MAX,
             remote,
             autostart: true,
+            suspended: false,
         };
         match word.split_once(' ').unwrap_or((word, "")) {
             ("up", numbers) => {
@@ -134,6 +139,7 @@ mod tests {
             }
             ("coming", _) => c.ready = Ready::Coming,
             ("asleep", _) => c.ready = Ready::Asleep,
+            ("suspended", _) => (c.ready, c.suspended) = (Ready::Asleep, true),
             ("fixed", _) => (c.ready, c.autostart) = (Ready::Asleep, false),
             _ => {}
         }
@@ -169,6 +175,11 @@ mod tests {
     fn nothing_running_wakes_as_many_as_the_waiting_need() {
         check("asleep, asleep", 1, Wake(0));
         check("far asleep, asleep", 1, Wake(1));
+        check("asleep, suspended, suspended", 1, Wake(1));
+        check("far suspended, asleep", 1, Wake(1));
+        check("far asleep, far suspended", 1, Wake(1));
+        check("asleep, far suspended, suspended", 1, Wake(2));
+        check("up 20/20, asleep, suspended", 1, Forward { to: 0, wake: Some(2) });
         check("coming, asleep", 20, WaitComing);
         check("coming, asleep", 21, Wake(1));
         check("coming", 100, WaitComing);

@@ -5,19 +5,19 @@
 //! connection, is then the app's to end.
 
 use crate::core::Shared;
-use crate::machine::Machine;
+use crate::machine::{Era, Machine};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Longer than any host waits; after that nobody listens any more.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
-/// Waits beside for what `machine` has in flight; its stop began at `epoch`. The
+/// Waits beside for what `machine` has in flight; its stop began in `era`. The
 /// table that routes no new request to it has been published before.
-pub(crate) fn begin(shared: &Arc<Shared>, (machine, epoch): (Arc<Machine>, u64)) {
+pub(crate) fn begin(shared: &Arc<Shared>, (machine, era): (Arc<Machine>, Era)) {
     let shared_too = shared.clone();
     shared.spawn(async move {
-        if let Ok(true) = tokio::time::timeout(GIVE_UP, machine.emptied(epoch)).await {
+        if let Ok(true) = tokio::time::timeout(GIVE_UP, machine.emptied(era)).await {
             shared_too.workers.drained(&machine.id);
         }
     });

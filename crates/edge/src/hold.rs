@@ -2,10 +2,12 @@
 //! until there is one. Its body is not read meanwhile.
 
 use crate::balance::{Decision, Ready, decide};
+use crate::config::EdgeConfig;
 use crate::core::Core;
 use crate::errors::{Code, Failure};
 use crate::machine::{AppShared, Flight, Machine, Ticket};
 use crate::table::{App, Target};
+use crate::timing::Marks;
 use crate::wake::wake;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -22,21 +24,29 @@ const WAKES: usize = 4;
 /// What one request has been through.
 #[derive(Debug)]
 pub(crate) struct Tries {
-    pub(crate) began: Instant,
-    /// It had to wait for a machine to come up.
-    pub(crate) woke: bool,
+    pub(crate) marks: Marks,
+    /// Since when it has been held, on and off.
+    held_since: Option<Instant>,
     failures: u32,
     /// Since when machines that seem up have failed it, without a wake between.
     failing_since: Option<Instant>,
     last: Option<Failure>,
     /// Machines not to be tried next.
     avoid: Vec<Arc<Machine>>,
+    /// Machines that have come up, and that nobody has been able to connect to
+    /// yet: for this request they are still on their way.
+    settling: Vec<Arc<Machine>>,
+    /// Its place at one of them until it is counted as held: without either,
+    /// autostop would take that machine for idle.
+    kept: Option<Ticket>,
     /// Machines that could not be woken.
     refused: Vec<Arc<Machine>>,
     flights: Vec<(Arc<Machine>, Flight)>,
     /// Machines it has woken, and how often each had been asked to stop then.
     woken: Vec<(Arc<Machine>, u64)>,
     backoff: rt::Backoff,
+    /// Pauses while a machine settles.
+    quick: rt::Backoff,
     full_since: Option<Instant>,
     /// The limits are of type `connections`.
     counts_connections: bool,
@@ -45,16 +55,19 @@ pub(crate) struct Tries {
 impl Tries {
     pub(crate) fn new() -> Self {
         Self {
-            began: Instant::now(),
-            woke: false,
+            marks: Marks::new(),
+            held_since: None,
             failures: 0,
             failing_since: None,
             last: None,
             avoid: Vec::new(),
+            settling: Vec::new(),
+            kept: None,
             refused: Vec::new(),
             flights: Vec::new(),
             woken: Vec::new(),
             backoff: rt::Backoff::new(Duration::from_millis(20), Duration::from_secs(1)),
+            quick: rt::Backoff::new(Duration::from_millis(1), Duration::from_millis(50)),
             full_since: None,
             counts_connections: false,
         }
@@ -83,6 +96,33 @@ impl Tries {
         self.avoid.push(machine.clone());
         self.last = Some(failure);
         Ok(())
+    }
+
+    /// A machine has said that it listens, and nobody has been able to connect
+    /// since it came up: its guest may only be about to run. That is no failure,
+    /// and whoever waits for a wake is not told of it before the wake's time is
+    /// over; others have the time of any failure.
+    pub(crate) fn not_yet(
+        &mut self,
+        ticket: Ticket,
+        failure: Failure,
+        config: &EdgeConfig,
+    ) -> Result<(), Failure> {
+        let (since, limit) = match self.marks.waits_since() {
+            Some(since) => (since, config.wake_timeout),
+            None => (*self.failing_since.get_or_insert_with(Instant::now), config.retry_for),
+        };
+        if since.elapsed() > limit {
+            return Err(failure);
+        }
+        self.settling.push(ticket.machine.clone());
+        self.kept = Some(ticket);
+        self.last = Some(failure);
+        Ok(())
+    }
+
+    fn awaits(&self, machine: &Arc<Machine>) -> bool {
+        self.settling.iter().any(|m| Arc::ptr_eq(m, machine))
     }
 
     fn shuns(&self, machine: &Arc<Machine>) -> bool {
@@ -151,6 +191,7 @@ pub(crate) async fn place(
         if tries.avoid.is_empty()
             && let Step::Place(place) = step(core, app, ports, tries, 0)?
         {
+            tries.kept = None;
             return Ok(*place);
         }
         app.shared.clone()
@@ -199,6 +240,9 @@ fn step(
         if candidate.ready != Ready::Coming && tried.shuns(&targets[i].machine) {
             candidate.ready = Ready::Away;
         }
+        if candidate.ready == Ready::Up && tried.awaits(&targets[i].machine) {
+            candidate.ready = Ready::Coming;
+        }
         candidate
     };
     let chance = core.rng.bits() as usize >> 1;
@@ -223,7 +267,9 @@ fn step(
                     tries.join(&target.machine, flight);
                 }
             }
-            tries.note_coming();
+            if targets.iter().any(|target| target.candidate().ready == Ready::Coming) {
+                tries.note_coming();
+            }
             Ok(Step::Wait(Why::Coming))
         }
         Decision::WaitCapacity => Ok(Step::Wait(Why::Full)),
@@ -248,17 +294,15 @@ fn begin_wake(core: &Arc<Core>, target: &Target, tries: &mut Tries) -> Result<St
 }
 
 impl Tries {
-    /// The last wake of `machine` does not count if a stop has undone it.
+    /// Wakes of `machine` do not count if a stop has undone them. Two may lead to
+    /// one start, as where a core's table trails, so that is one stop for all.
     fn forget_if_stopped(&mut self, machine: &Arc<Machine>, stops: u64) {
-        let last = self.woken.iter().rposition(|(woken, _)| Arc::ptr_eq(woken, machine));
-        if let Some(last) = last.filter(|&last| self.woken[last].1 != stops) {
-            self.woken.remove(last);
-        }
+        self.woken.retain(|(woken, then)| !Arc::ptr_eq(woken, machine) || *then == stops);
     }
 
     /// It now waits for a start, so earlier failures count no longer.
     fn note_coming(&mut self) {
-        self.woke = true;
+        self.marks.waits();
         self.failing_since = None;
     }
 }
@@ -280,13 +324,17 @@ async fn hold(
     /// A net below the pushes: nothing should ever need it.
     const LOOK_AGAIN: Duration = Duration::from_secs(1);
     let config = &core.shared.config;
-    if app.waiting.fetch_add(1, SeqCst) >= config.max_held {
+    // One that was held before goes on waiting, however many have come since.
+    let is_new = tries.held_since.is_none();
+    if app.waiting.fetch_add(1, SeqCst) >= config.max_held && is_new {
         app.waiting.fetch_sub(1, SeqCst);
         let text = format!("{} requests are waiting already", config.max_held);
         return Err(tries.over_limit(text));
     }
     let _waiting = Waiting(app);
     let held_since = Instant::now();
+    tries.held_since.get_or_insert(held_since);
+    tries.kept = None;
     loop {
         let changed = app.changed.notified();
         let mut changed = std::pin::pin!(changed);
@@ -298,8 +346,8 @@ async fn hold(
             let now = known(table.apps.get(&app.name), tries)?;
             match step(core, now, ports, tries, app.waiting.load(SeqCst))? {
                 Step::Place(place) => {
-                    if tries.woke {
-                        core.shared.metrics.woke("listening", tries.began.elapsed());
+                    if tries.marks.placed() {
+                        core.shared.metrics.woke("listening", tries.marks.began.elapsed());
                     }
                     return Ok(*place);
                 }
@@ -311,6 +359,7 @@ async fn hold(
             return Err(give_up);
         }
         let pause = match why {
+            _ if !tries.settling.is_empty() => tries.quick.pause(&core.rng),
             Why::Failing => tries.backoff.pause(&core.rng),
             _ => LOOK_AGAIN.min(config.still_waiting_every),
         };
@@ -318,8 +367,9 @@ async fn hold(
             () = changed => {}
             () = sleep_until(until.min(Instant::now() + pause)) => {}
         }
+        say_waiting(core, app, ports, why, tries);
         tries.avoid.clear();
-        say_waiting(core, app, ports, why, held_since);
+        tries.settling.clear();
     }
 }
 
@@ -353,8 +403,9 @@ fn deadline(
 }
 
 /// One line now and then per app, however many requests wait (P040).
-fn say_waiting(core: &Core, app: &AppShared, ports: &[u16], why: Why, since: Instant) {
-    let (shared, waited) = (&core.shared, since.elapsed());
+fn say_waiting(core: &Core, app: &AppShared, ports: &[u16], why: Why, tries: &Tries) {
+    let shared = &core.shared;
+    let waited = tries.held_since.map_or(Duration::ZERO, |since| since.elapsed());
     let every = shared.config.still_waiting_every;
     if waited < every || !shared.may_log(&app.said_waiting_at, every) {
         return;
@@ -362,7 +413,8 @@ fn say_waiting(core: &Core, app: &AppShared, ports: &[u16], why: Why, since: Ins
     let waited = format!("(waited {:.1}s so far)", waited.as_secs_f64());
     let table = core.view.table();
     let targets = table.apps.get(&app.name).and_then(|app| app.targets(ports));
-    let coming = targets.into_iter().flatten().find(|t| t.candidate().ready == Ready::Coming);
+    let comes = |t: &&Target| tries.awaits(&t.machine) || t.candidate().ready == Ready::Coming;
+    let coming = targets.into_iter().flatten().find(comes);
     let (machine, line) = match (why, coming) {
         (Why::Full, _) => (None, format!("Still waiting: all machines at hard limit {waited}")),
         (_, Some(t)) if t.is_started() => {

@@ -26,6 +26,11 @@
 //! machine after a pause. One that an app may have seen is repeated only if it
 //! has no body and an idempotent method. Others fail with PU02.
 //!
+//! A machine that has come up is said to listen before its guest has run an
+//! instruction. Until somebody has been able to connect to it, a connect that
+//! fails is no failure: it is tried again within milliseconds, and a request
+//! that waits for a wake goes on waiting until the wake's own time is over.
+//!
 //! # Answers of the edge itself
 //!
 //! | status | codes |
@@ -55,6 +60,7 @@ pub mod ports;
 mod proxy;
 mod route;
 mod table;
+mod timing;
 mod tunnel;
 mod upstream;
 mod wake;

@@ -41,6 +41,10 @@ pub(crate) struct Machine {
     word: AtomicU64,
     /// Grows whenever connections to it have become worthless.
     epoch: AtomicU64,
+    /// Grows whenever connections to it must not carry another request.
+    turn: AtomicU64,
+    /// The epoch after the last in which a connection to it was made.
+    reached: AtomicU64,
     /// How often it has been asked to stop, by whomever.
     stops: AtomicU64,
     /// Autostop acts the moment it is idle.
@@ -48,9 +52,20 @@ pub(crate) struct Machine {
     /// Held while the host is told to stop or start it, so that a wake is
     /// never overtaken by the stop it has to undo.
     pub(crate) life: tokio::sync::Mutex<()>,
+    /// Held by the one who connects while nobody has been able to.
+    pub(crate) first: tokio::sync::Mutex<()>,
     /// Told when the last request in flight is over, and at each new epoch.
     empty: Notify,
     times: Mutex<Times>,
+}
+
+/// Which of a machine's connections are good. It is going down or has been, and
+/// may have gone on: then they end with what they carry. It runs no longer, or
+/// runs anew: then they are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Era {
+    pub(crate) epoch: u64,
+    turn: u64,
 }
 
 #[derive(Debug)]
@@ -66,9 +81,12 @@ impl Machine {
             app,
             word: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
+            reached: AtomicU64::new(0),
             stops: AtomicU64::new(0),
             prompt: AtomicBool::new(false),
             life: tokio::sync::Mutex::new(()),
+            first: tokio::sync::Mutex::new(()),
             empty: Notify::new(),
             times: Mutex::new(Times { idle_since: Instant::now(), flight: None }),
         }
@@ -93,16 +111,16 @@ impl Machine {
     }
 
     /// Ends once nothing is in flight and requests are kept away: true. Or once
-    /// the stop that began at `epoch` is over, whatever came of it: false.
-    pub(crate) async fn emptied(&self, epoch: u64) -> bool {
+    /// the stop that began in `era` is over, whatever came of it: false.
+    pub(crate) async fn emptied(&self, era: Era) -> bool {
         loop {
             let mut told = std::pin::pin!(self.empty.notified());
             told.as_mut().enable();
-            if self.epoch() != epoch {
+            if self.era() != era {
                 return false;
             }
             let drained = self.drain();
-            if drained && self.epoch() != epoch {
+            if drained && self.era() != era {
                 // It came up again meanwhile, and must not be kept from requests.
                 self.undrain();
                 self.app.changed.notify_waiters();
@@ -129,6 +147,40 @@ impl Machine {
     pub(crate) fn bump_epoch(&self) {
         self.epoch.fetch_add(1, SeqCst);
         self.empty.notify_waiters();
+    }
+
+    /// Its connections take no further request: it begins to go down, or goes on.
+    pub(crate) fn close_resting(&self) {
+        self.turn.fetch_add(1, SeqCst);
+        self.empty.notify_waiters();
+    }
+
+    pub(crate) fn era(&self) -> Era {
+        Era { epoch: self.epoch(), turn: self.turn.load(SeqCst) }
+    }
+
+    /// A connection to it was made in `epoch`; who could not may try again.
+    pub(crate) fn note_reached(&self, epoch: u64) {
+        self.reached.fetch_max(epoch + 1, SeqCst);
+        self.app.changed.notify_waiters();
+    }
+
+    /// A connection to it has been made in `epoch`. Before that it has only said
+    /// that it listens, and its guest may not have run an instruction yet.
+    pub(crate) fn is_reached(&self, epoch: u64) -> bool {
+        self.reached.load(SeqCst) > epoch
+    }
+
+    /// Ends once `epoch` is over.
+    pub(crate) async fn epoch_over(&self, epoch: u64) {
+        loop {
+            let mut told = std::pin::pin!(self.empty.notified());
+            told.as_mut().enable();
+            if self.epoch() != epoch {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// How often it has been asked to stop. A machine that ends by itself, or
@@ -257,7 +309,7 @@ mod tests {
     async fn a_machine_is_emptied_by_its_last_request() {
         let (m, load, nudge) = (machine(), Arc::default(), Arc::default());
         let tickets = [(); 2].map(|()| Ticket::take(&m, &load, 9, &nudge).unwrap());
-        let mut emptied = std::pin::pin!(m.emptied(0));
+        let mut emptied = std::pin::pin!(m.emptied(m.era()));
         let [first, last] = tickets;
         drop(first);
         tokio::select! {
@@ -274,10 +326,15 @@ mod tests {
     async fn a_stop_that_is_over_keeps_no_request_away() {
         let (m, load, nudge) = (machine(), Arc::default(), Arc::default());
         let ticket = Ticket::take(&m, &load, 9, &nudge);
-        let both = tokio::join!(m.emptied(0), async { m.bump_epoch() });
-        assert!(!both.0, "it runs anew with a request in flight");
+        for over in [Machine::bump_epoch, Machine::close_resting] {
+            let era = m.era();
+            let both = tokio::join!(m.emptied(era), async { over(&m) });
+            assert!(!both.0, "it runs anew, or goes on, with a request in flight");
+        }
+        let before = m.era();
+        m.close_resting();
         drop(ticket);
-        assert!(!m.emptied(0).await);
+        assert!(!m.emptied(before).await);
         assert!(Ticket::take(&m, &load, 9, &nudge).is_some());
     }
 
@@ -286,6 +343,19 @@ mod tests {
         let (m, load, nudge) = (machine(), Arc::default(), Arc::default());
         let taken: Vec<_> = (0..9).filter_map(|_| Ticket::take(&m, &load, 3, &nudge)).collect();
         assert_eq!((taken.len(), m.in_flight()), (3, 3));
+    }
+
+    #[tokio::test]
+    async fn each_boot_has_to_be_reached() {
+        let m = machine();
+        assert!(!m.is_reached(0));
+        m.note_reached(0);
+        assert!(m.is_reached(0));
+        m.bump_epoch();
+        assert!(!m.is_reached(m.epoch()), "connections of before say nothing of this boot");
+        m.note_reached(1);
+        m.note_reached(0);
+        assert!(m.is_reached(1), "one that was late changes nothing");
     }
 
     #[tokio::test]

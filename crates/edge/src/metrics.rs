@@ -34,12 +34,14 @@ pub(crate) struct Metrics {
     pub(crate) retries: Counter,
     pub(crate) wakes: Counter,
     pub(crate) idle_stops: Counter,
+    pub(crate) idle_suspends: Counter,
     pub(crate) upstream_open: Gauge,
     pub(crate) upstream_connects: Counter,
 }
 
 fn wake_histogram() -> Histogram {
-    Histogram::new(exponential_buckets(0.01, 2.0, 13))
+    // A resume takes tens of milliseconds, a slow app a minute.
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
 }
 
 impl Metrics {
@@ -54,6 +56,7 @@ impl Metrics {
             retries: Counter::default(),
             wakes: Counter::default(),
             idle_stops: Counter::default(),
+            idle_suspends: Counter::default(),
             upstream_open: Gauge::default(),
             upstream_connects: Counter::default(),
         };
@@ -69,6 +72,8 @@ impl Metrics {
         registry.register("updraft_edge_retries", "Requests tried again", m.retries);
         registry.register("updraft_edge_wakes", "Machines woken", m.wakes);
         registry.register("updraft_edge_idle_stops", "Machines stopped as idle", m.idle_stops);
+        let text = "Machines suspended as idle, or stopped where the host could not";
+        registry.register("updraft_edge_idle_suspends", text, m.idle_suspends);
         let text = "Connections to machines, open";
         registry.register("updraft_edge_upstream_open", text, m.upstream_open);
         let text = "Connections to machines, made";

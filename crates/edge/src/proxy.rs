@@ -8,6 +8,7 @@ use crate::hold::{Tries, place};
 use crate::machine::{AppShared, Ticket};
 use crate::route::{NoApp, app_of, authority};
 use crate::table::Target;
+use crate::timing::Marks;
 use crate::tunnel;
 use crate::upstream::Lease;
 use http::request::Parts;
@@ -168,23 +169,43 @@ async fn forward(
     let mut tries = Tries::new();
     loop {
         let (target, ticket) = place(core, &app, &client.ports, &mut tries).await?;
-        match attempt(core, &target, &mut outgoing).await {
+        // As it is before: another request may reach it while this one fails. It
+        // may also go down again; how often it is woken then is limited.
+        let settles = !target.machine.is_reached(target.machine.epoch());
+        match attempt(core, &target, &mut outgoing, &mut tries.marks).await {
             Ok((response, lease)) => {
-                if tries.woke {
-                    core.shared.metrics.woke("first_byte", tries.began.elapsed());
+                let woke = tries.marks.waits_since().is_some();
+                if woke {
+                    core.shared.metrics.woke("first_byte", tries.marks.began.elapsed());
                 }
                 let pristine = target.pristine;
-                let response = answer(core, &target, ticket, (response, lease), outgoing)?;
+                let mut response = answer(core, &target, ticket, (response, lease), outgoing)?;
+                if woke && !pristine {
+                    tell_timing(&target, &tries.marks, &mut response);
+                }
                 return Ok((response, pristine));
             }
             Err(failure) if outgoing.is_whole() => {
-                core.shared.metrics.retries.inc();
                 let failure = failure.on(&target.machine.id);
-                tries.failed(&target.machine, failure, core.shared.config.retry_for)?;
+                if settles {
+                    tries.not_yet(ticket, failure, &core.shared.config)?;
+                } else {
+                    core.shared.metrics.retries.inc();
+                    tries.failed(&target.machine, failure, core.shared.config.retry_for)?;
+                }
             }
             Err(failure) => return Err(failure.on(&target.machine.id)),
         }
     }
+}
+
+/// Says in an answer where the time went, if its service wants that.
+fn tell_timing(target: &Target, marks: &Marks, response: &mut Response<Body>) {
+    let Some(host) = &target.timing else { return };
+    // It may have waited for one machine and be answered by another, or come
+    // when the host's part was over.
+    let host = if target.came_up >= marks.began { host } else { "" };
+    marks.tell(response.headers_mut(), host);
 }
 
 /// Sends the request to one machine, over as many resting connections as turn
@@ -193,6 +214,7 @@ async fn attempt(
     core: &Arc<Core>,
     target: &Target,
     outgoing: &mut Outgoing,
+    marks: &mut Marks,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
     let (machine, limit) = (&target.machine, core.shared.config.connect_timeout);
     loop {
@@ -207,6 +229,9 @@ async fn attempt(
                 made.map_err(|err| Failure::new(err.code, err.why))?
             }
         };
+        if let Some(since) = marks.connected() {
+            core.shared.metrics.woke("connect", since);
+        }
         lease.progress = outgoing.progress.clone();
         let Some(request) = outgoing.take() else {
             return Err(Failure::new(Code::Pu02, "the request could not be sent again"));

@@ -5,14 +5,16 @@
 //! newer one, so requests take no shared lock.
 
 use crate::balance::{Candidate, Ready};
-use crate::machine::{AppShared, Machine};
+use crate::machine::{AppShared, Era, Machine};
 use crate::metrics::Metrics;
+use crate::timing::host_stages;
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use wire::machines::{Port, Service};
 use wire::routes::{Route, RouteChange, RouteSnapshot, RouteState};
 
@@ -43,6 +45,10 @@ pub(crate) struct Row {
     version: u64,
     /// Load of each service, by internal port; kept over changes.
     loads: Vec<(u16, Arc<AtomicU32>)>,
+    /// When it last came up.
+    came_up: Instant,
+    /// The stages of that start.
+    stages_ms: Vec<(String, f64)>,
 }
 
 /// One machine behind one outside port.
@@ -60,11 +66,16 @@ pub(crate) struct Target {
     pub(crate) last_failure: Option<String>,
     /// Which of the machine's routes this is.
     pub(crate) version: u64,
+    /// The host's stages of its last start, as they are written in answers to
+    /// requests that waited for it; none if the service does not want that.
+    pub(crate) timing: Option<Arc<str>>,
+    pub(crate) came_up: Instant,
     state: RouteState,
     listening: bool,
     cordoned: bool,
     soft: u32,
     autostart: bool,
+    suspended: bool,
     remote: bool,
 }
 
@@ -95,6 +106,7 @@ impl Target {
             hard: self.hard,
             remote: self.remote,
             autostart: self.autostart,
+            suspended: self.suspended,
         }
     }
 
@@ -153,6 +165,11 @@ impl Cell {
         self.changed.subscribe()
     }
 
+    /// Has those who act on changes look again though the table is the same.
+    pub(crate) fn nudge(&self) {
+        self.changed.send_modify(|_| {});
+    }
+
     fn publish(&self, table: Arc<Table>) {
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = table;
         let generation = self.generation.fetch_add(1, SeqCst) + 1;
@@ -193,8 +210,8 @@ pub(crate) struct Keeper {
     apps: HashMap<String, Arc<App>>,
     app_of: HashMap<String, String>,
     /// Machines that have begun to stop since this was last asked for, and their
-    /// epochs then: a stop may be over before it is looked at.
-    stopping: Vec<(Arc<Machine>, u64)>,
+    /// eras then: a stop may be over before it is looked at.
+    stopping: Vec<(Arc<Machine>, Era)>,
 }
 
 impl Keeper {
@@ -203,9 +220,9 @@ impl Keeper {
         Self { cell, metrics, region, ports, apps, app_of, stopping }
     }
 
-    /// Machines that have begun to stop, and the epochs at which they have; to be
+    /// Machines that have begun to stop, and the eras in which they have; to be
     /// asked after [`Keeper::publish`].
-    pub(crate) fn take_stopping(&mut self) -> Vec<(Arc<Machine>, u64)> {
+    pub(crate) fn take_stopping(&mut self) -> Vec<(Arc<Machine>, Era)> {
         std::mem::take(&mut self.stopping)
     }
 
@@ -263,7 +280,7 @@ impl Keeper {
             && old.is_none_or(|old| old.route.state != RouteState::Stopping);
         let row = Arc::new(new_row(route, &shared, old));
         if stops {
-            self.stopping.push((row.machine.clone(), row.machine.epoch()));
+            self.stopping.push((row.machine.clone(), row.machine.era()));
         }
         match at {
             Some(at) => rows[at] = row,
@@ -316,8 +333,25 @@ fn new_app(name: &str, metrics: &Metrics) -> AppShared {
 fn new_row(route: Route, app: &Arc<AppShared>, old: Option<&Row>) -> Row {
     let machine = old.map(|old| old.machine.clone());
     let machine = machine.unwrap_or_else(|| Arc::new(Machine::new(&route.machine, app.clone())));
+    let stages_ms = match (route.state, old) {
+        (RouteState::Started, _) | (_, None) => route.stages_ms.clone(),
+        (_, Some(old)) => old.stages_ms.clone(),
+    };
+    let same_stages = old.is_some_and(|old| old.stages_ms == stages_ms);
     let was = old.map(|old| old.route.state);
-    note_state(&machine, was, route.state);
+    let is_up = route.state == RouteState::Started;
+    let went_on =
+        was == Some(RouteState::Stopping) && is_up && same_stages && !stages_ms.is_empty();
+    note_state(&machine, was, route.state, went_on);
+    if was == Some(RouteState::Started) && is_up && !same_stages {
+        // Its way down and up was missed, or this is more news of one start. In
+        // either case new connections are right.
+        machine.close_resting();
+    }
+    let came_up = match old {
+        Some(old) if !is_up || went_on || was == Some(RouteState::Started) => old.came_up,
+        _ => Instant::now(),
+    };
     let mut loads: Vec<(u16, Arc<AtomicU32>)> = Vec::new();
     for port in route.services.iter().filter_map(|s| s.internal_port) {
         if loads.iter().all(|(known, _)| *known != port) {
@@ -328,16 +362,24 @@ fn new_row(route: Route, app: &Arc<AppShared>, old: Option<&Row>) -> Row {
     let prompt = route.services.iter().any(|s| s.autostop_after_seconds == Some(0));
     machine.prompt.store(prompt, SeqCst);
     let version = old.map_or(0, |old| old.version + 1);
-    Row { route, machine, version, loads }
+    Row { route, machine, version, loads, came_up, stages_ms }
 }
 
-/// Draws the consequences of a new state for what outlives the snapshot.
-fn note_state(machine: &Machine, was: Option<RouteState>, is: RouteState) {
+/// Draws the consequences of a new state for what outlives the snapshot. A
+/// machine that was going down and then runs with the stages of the same start
+/// `went_on`, as one does that is wanted while it is being suspended: what it has
+/// in flight lives.
+fn note_state(machine: &Machine, was: Option<RouteState>, is: RouteState, went_on: bool) {
     use RouteState::{Started, Starting, Stopping};
     let was = was.unwrap_or(RouteState::Unavailable);
     // While it stops it may still answer what it has; after that nothing comes.
     if matches!(was, Started | Stopping) && !matches!(is, Started | Stopping) {
         machine.bump_epoch();
+    }
+    // Before it takes requests again: who waits for the end of its stop must see
+    // that it is over, or would keep them away.
+    if was == Stopping && is == Started {
+        if went_on { machine.close_resting() } else { machine.bump_epoch() }
     }
     let comes_up = was != is && (is == Starting || (is == Started && was != Starting));
     if comes_up || (is == Started && was == Starting) {
@@ -345,9 +387,7 @@ fn note_state(machine: &Machine, was: Option<RouteState>, is: RouteState) {
     }
     if was != Stopping && is == Stopping {
         machine.note_stop();
-    }
-    if was == Stopping && is == Started {
-        machine.bump_epoch();
+        machine.close_resting();
     }
 }
 
@@ -382,11 +422,14 @@ fn target(row: &Row, want: u16, region: &str) -> Option<Target> {
         idle_timeout: options.and_then(|o| o["idle_timeout"].as_u64()).map(Duration::from_secs),
         last_failure: route.last_failure.clone(),
         version: row.version,
+        timing: service.server_timing.unwrap_or(false).then(|| host_stages(&row.stages_ms)),
+        came_up: row.came_up,
         state: route.state,
         listening: route.listening.contains(&internal),
         cordoned: route.cordoned,
         soft,
         autostart: service.autostart.unwrap_or(true),
+        suspended: route.suspended && route.state == RouteState::Asleep,
         remote: route.region != region,
     })
 }
@@ -487,6 +530,45 @@ pub(crate) mod tests {
         }
         assert!(!machine.emptied(epoch).await);
         assert!(!machine.is_draining(), "it takes requests");
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_keeps_what_it_has_in_flight_and_what_runs_anew_does_not() {
+        // The stages of the start it runs in after it was on its way down.
+        for (stages, epoch) in [(&[("image", 1.0)][..], 0), (&[("image", 2.0)], 1), (&[], 1)] {
+            let mut k = keeper(&[80]);
+            let mut step = |state, stages: &[(&str, f64)]| {
+                let mut route = route("m1", state, serde_json::json!([]));
+                route.stages_ms = stages.iter().map(|(n, ms)| ((*n).into(), *ms)).collect();
+                k.apply(RouteChange::Upsert(Box::new(route)));
+                k.apps["web"].rows[0].clone()
+            };
+            let up = step(RouteState::Started, &[("image", 1.0)]);
+            let machine = up.machine.clone();
+            let running = machine.era();
+            // What a host says of stages meanwhile does not matter.
+            step(RouteState::Stopping, &[]);
+            let stopping = machine.era();
+            assert_ne!(stopping, running, "what rests is closed");
+            assert_eq!(stopping.epoch, 0, "what is in flight lives");
+            let row = step(RouteState::Started, stages);
+            assert_eq!(machine.epoch(), epoch, "{stages:?}");
+            assert_ne!(machine.era(), stopping, "nobody waits for the end of its stop any more");
+            assert_eq!(row.came_up == up.came_up, epoch == 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_sleeps_suspended_says_so() {
+        let services = serde_json::json!([{"internal_port": 8080, "ports": [{"port": 80, "handlers": ["http"]}]}]);
+        let mut k = keeper(&[80]);
+        for (state, suspended) in [(RouteState::Asleep, true), (RouteState::Stopping, false)] {
+            let mut route = route("m1", state, services.clone());
+            route.suspended = true;
+            k.apply(RouteChange::Upsert(Box::new(route)));
+            let target = &k.apps["web"].targets(&[80]).unwrap()[0];
+            assert_eq!(target.candidate().suspended, suspended, "{state:?}");
+        }
     }
 
     #[tokio::test]

@@ -23,6 +23,8 @@ pub struct NetworkConfig {
     /// Most flows that one guest has open to the world and the host at a time.
     /// They are entries of the host's connection table, which all share.
     pub max_flows: u32,
+    /// Most taps that are kept ready for machines that are stopped.
+    pub max_resting: usize,
 }
 
 impl NetworkConfig {
@@ -30,7 +32,8 @@ impl NetworkConfig {
     pub fn new(data_dir: &Utf8Path, pool: Ipv4Pool) -> Self {
         let tag = Tag::for_data_dir(data_dir);
         let (masquerade, block_egress) = (true, Vec::new());
-        Self { tag, pool, masquerade, block_egress, mtu: 1500, max_flows: 8192 }
+        let (mtu, max_flows, max_resting) = (1500, 8192, 256);
+        Self { tag, pool, masquerade, block_egress, mtu, max_flows, max_resting }
     }
 }
 

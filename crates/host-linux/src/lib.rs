@@ -20,11 +20,18 @@
 
 pub mod checks;
 mod config;
+mod expr;
+mod host;
+mod kept;
 mod links;
+mod machine;
+mod netfilter;
+mod netlink;
 mod network;
 mod nft;
 pub mod ruleset;
 pub mod scratch;
+mod spares;
 mod sysctl;
 mod tap;
 

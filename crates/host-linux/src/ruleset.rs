@@ -1,9 +1,9 @@
-//! The nftables rules, as text for `nft -f`.
+//! The nftables rules that all machines share, as text for `nft -f`.
 //!
 //! One table `inet updraft_<tag>` holds everything, and a transaction changes
-//! it: [`base`] what all machines share, [`machine`] and [`forget`] what one
-//! machine has. The base hands packets over to a machine's own chains through
-//! maps keyed by the tap's name:
+//! it: [`base`], as text, what all machines share; `machine` over netlink what
+//! one machine has. The base hands packets over to a machine's own chains
+//! through maps keyed by the tap's name:
 //!
 //! | map, chain | is asked | says |
 //! |---|---|---|
@@ -11,6 +11,11 @@
 //! | `peers`, `net_<slot>` | for what goes from tap to tap | the destination is in the machine's 6PN network, else drop |
 //! | `news`, `new_<slot>` | for a flow without an answer yet | mark it as this attachment's, drop if the guest has too many |
 //! | `flows`, `flow_<slot>` | for all others | the flow is this attachment's |
+//!
+//! The set `resting` has the taps of machines that are stopped for now: nothing
+//! goes there, and the host's connections are reset. To begin and to end a rest
+//! is to change one element, which takes the same time however many machines
+//! there are; a change of a map does not, since the kernel looks for loops.
 //!
 //! Flows are marked because IPv4 addresses belong to slots: without it, what
 //! the world still sends to a destroyed machine would reach the next one.
@@ -21,8 +26,6 @@
 use crate::config::{NetworkConfig, Tag, parse_slot};
 use model::address::Slot;
 use std::fmt::Write;
-use std::net::Ipv6Addr;
-use worker::ports::Link;
 
 /// Metadata services of cloud providers: whoever reaches them is the host, as
 /// far as the provider knows. AWS, Azure, GCP, Oracle and others; Alibaba;
@@ -31,17 +34,15 @@ const METADATA4: &str = "169.254.0.0/16, 100.100.100.200, 192.0.0.192, 168.63.12
 /// AWS, GCP; with all of 6PN, which never leaves by way of the uplink.
 const METADATA6: &str = "fd00:ec2::/32, fd20:ce::/64, fdaa::/16";
 
-/// Most flows that a guest may begin, whatever becomes of them. The kernel
-/// lets go of ended flows that it counts only so fast (before Linux 6.19, nine
-/// per tick), and counts those that are refused for a moment as well.
-const NEW_FLOWS: &str = "1000/second burst 1000 packets";
-
 /// Neighbour discovery.
 const ND: &str = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }";
 
 /// Maps from a tap's name to a chain of its machine.
-const MAPS: [(&str, &str); 4] =
+pub(crate) const MAPS: [(&str, &str); 4] =
     [("pins", "pin"), ("peers", "net"), ("news", "new"), ("flows", "flow")];
+
+/// Set of the taps that have no VM for now: nothing goes there.
+pub(crate) const RESTING: &str = "resting";
 
 /// Name of the table.
 pub fn table(tag: Tag) -> String {
@@ -57,6 +58,7 @@ pub fn base(config: &NetworkConfig) -> String {
     for (map, _) in MAPS {
         let _ = writeln!(text, "add map inet {t} {map} {{ type ifname : verdict; }}");
     }
+    let _ = writeln!(text, "add set inet {t} {RESTING} {{ type ifname; }}");
     for (chain, hook) in CHAINS {
         let _ = writeln!(text, "add chain inet {t} {chain}{hook}");
         let _ = writeln!(text, "flush chain inet {t} {chain}");
@@ -93,6 +95,8 @@ fn rules(config: &NetworkConfig, ours: &str) -> Vec<String> {
         "input counter drop".to_owned(),
         format!("forward iifname {ours} goto from_guest"),
         format!("forward oifname {ours} goto to_guest"),
+        // Nothing piles up in a tap that rests.
+        format!("from_guest oifname @{RESTING} counter drop"),
         // Guest to guest: 6PN of one network. A tap without a map entry: nothing.
         // Only the address that a machine has: asking the host to look for all
         // others of a block would fill the neighbour table.
@@ -115,11 +119,14 @@ fn rules(config: &NetworkConfig, ours: &str) -> Vec<String> {
         "from_guest ct state established,related iifname vmap @flows".to_owned(),
         "from_guest counter drop".to_owned(),
         // The world to guest: replies.
+        format!("to_guest oifname @{RESTING} counter drop"),
         "to_guest ct state established,related oifname vmap @flows".to_owned(),
         "to_guest counter drop".to_owned(),
         // Host to guest: all, but no flow of an earlier machine in this slot;
         // the host's end of such a one learns at once.
         format!("output oifname != {ours} accept"),
+        format!("output oifname @{RESTING} meta l4proto tcp reject with tcp reset"),
+        format!("output oifname @{RESTING} counter drop"),
         format!("output {ND} accept"),
         "output ct state new oifname vmap @news".to_owned(),
         "output ct state established,related oifname vmap @flows".to_owned(),
@@ -130,60 +137,6 @@ fn rules(config: &NetworkConfig, ours: &str) -> Vec<String> {
         rules.push(format!("postrouting iifname {ours} oifname != {ours} masquerade"));
     }
     rules
-}
-
-/// What one machine has; `mark` tells its flows from those of any earlier
-/// attachment. Applied again, it replaces what is there.
-pub fn machine(config: &NetworkConfig, link: &Link, mark: u32) -> String {
-    let (tag, slot) = (config.tag, link.slot);
-    let own = link.addresses;
-    let begun = format!("iifname \"{}\"", tag.tap(slot));
-    let [net_a, net_b, net_c, ..] = own.ipv6.segments();
-    let bodies = [
-        ("pin", format!("ip saddr {} accept", own.ipv4)),
-        ("pin", format!("ip6 saddr {} accept", own.ipv6)),
-        // A guest that asks whether its address is free has none yet; one that
-        // asks for its neighbour may use the link-local address of its MAC. Any
-        // other would fill the neighbour table, which all machines share.
-        (
-            "pin",
-            format!("ip6 saddr {{ ::, {} }} {ND} ip6 hoplimit 255 accept", link_local(own.mac)),
-        ),
-        ("pin", "counter drop".to_owned()),
-        ("net", format!("ip6 daddr {net_a:x}:{net_b:x}:{net_c:x}::/48 accept")),
-        ("net", "counter drop".to_owned()),
-        // Counted once, however much it sends before an answer.
-        ("new", format!("ct mark {mark:#x} accept")),
-        // Only what the guest begins: the host decides for itself.
-        ("new", format!("{begun} limit rate over {NEW_FLOWS} counter drop")),
-        ("new", format!("{begun} ct count over {} counter drop", config.max_flows)),
-        ("new", format!("ct mark set {mark:#x} accept")),
-        // No drop: what follows depends on where it was asked.
-        ("flow", format!("ct mark {mark:#x} accept")),
-    ];
-    let t = table(tag);
-    let mut text = fresh_chains(tag, slot);
-    for (chain, rule) in bodies {
-        let _ = writeln!(text, "add rule inet {t} {chain}_{:04x} {rule}", slot.0);
-    }
-    text + &elements("add", tag, slot)
-}
-
-/// Removes what one machine has. Fails, whole, if a part of it is missing.
-pub fn forget(tag: Tag, slot: Slot) -> String {
-    let t = table(tag);
-    let mut text = elements("delete", tag, slot);
-    for (_, chain) in MAPS {
-        let _ = writeln!(text, "flush chain inet {t} {chain}_{:04x}", slot.0);
-        let _ = writeln!(text, "delete chain inet {t} {chain}_{:04x}", slot.0);
-    }
-    text
-}
-
-/// Removes what there is of a machine, in a table that exists: `nft` cannot
-/// say "if it is there", so it is made first.
-pub fn forget_partial(tag: Tag, slot: Slot) -> String {
-    fresh_chains(tag, slot) + &elements("add", tag, slot) + &forget(tag, slot)
 }
 
 /// Removes the table, whether it is there or not.
@@ -198,45 +151,11 @@ pub(crate) fn slot_of_chain(chain: &str) -> Option<Slot> {
     MAPS.iter().any(|(_, chain)| *chain == part).then(|| parse_slot(slot)).flatten()
 }
 
-/// The address that a card gives itself (RFC 4291, appendix A).
-fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
-    let group = |high: u8, low: u8| u16::from_be_bytes([high, low]);
-    let host = [group(a ^ 2, b), group(c, 0xff), group(0xfe, d), group(e, f)];
-    Ipv6Addr::new(0xfe80, 0, 0, 0, host[0], host[1], host[2], host[3])
-}
-
-fn fresh_chains(tag: Tag, slot: Slot) -> String {
-    let t = table(tag);
-    let mut text = String::new();
-    for (_, chain) in MAPS {
-        let _ = writeln!(text, "add chain inet {t} {chain}_{:04x}", slot.0);
-        let _ = writeln!(text, "flush chain inet {t} {chain}_{:04x}", slot.0);
-    }
-    text
-}
-
-/// `jump`, never `goto`: what a machine's chain leaves undecided comes back to
-/// the base's drop.
-fn elements(verb: &str, tag: Tag, slot: Slot) -> String {
-    let t = table(tag);
-    let tap = tag.tap(slot);
-    let mut text = String::new();
-    for (map, chain) in MAPS {
-        let _ = writeln!(
-            text,
-            "{verb} element inet {t} {map} {{ \"{tap}\" : jump {chain}_{:04x} }}",
-            slot.0
-        );
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use expect_test::expect;
-    use model::address::{Ipv4Pool, plan};
-    use model::id::{HostId, NetworkId};
+    use model::address::Ipv4Pool;
     use std::net::Ipv4Addr;
 
     fn config() -> NetworkConfig {
@@ -254,6 +173,7 @@ mod tests {
             add map inet updraft_e45e peers { type ifname : verdict; }
             add map inet updraft_e45e news { type ifname : verdict; }
             add map inet updraft_e45e flows { type ifname : verdict; }
+            add set inet updraft_e45e resting { type ifname; }
             add chain inet updraft_e45e prerouting { type filter hook prerouting priority raw; policy accept; }
             flush chain inet updraft_e45e prerouting
             add chain inet updraft_e45e input { type filter hook input priority filter - 10; policy accept; }
@@ -278,6 +198,7 @@ mod tests {
             add rule inet updraft_e45e input counter drop
             add rule inet updraft_e45e forward iifname "ude45e*" goto from_guest
             add rule inet updraft_e45e forward oifname "ude45e*" goto to_guest
+            add rule inet updraft_e45e from_guest oifname @resting counter drop
             add rule inet updraft_e45e from_guest oifname "ude45e*" ip6 daddr & ::ffff == ::2 iifname vmap @peers
             add rule inet updraft_e45e from_guest oifname "ude45e*" counter drop
             add rule inet updraft_e45e from_guest ip daddr { 169.254.0.0/16, 100.100.100.200, 192.0.0.192, 168.63.129.16, 172.30.0.0/16 } counter drop
@@ -288,9 +209,12 @@ mod tests {
             add rule inet updraft_e45e from_guest ct state new iifname vmap @news
             add rule inet updraft_e45e from_guest ct state established,related iifname vmap @flows
             add rule inet updraft_e45e from_guest counter drop
+            add rule inet updraft_e45e to_guest oifname @resting counter drop
             add rule inet updraft_e45e to_guest ct state established,related oifname vmap @flows
             add rule inet updraft_e45e to_guest counter drop
             add rule inet updraft_e45e output oifname != "ude45e*" accept
+            add rule inet updraft_e45e output oifname @resting meta l4proto tcp reject with tcp reset
+            add rule inet updraft_e45e output oifname @resting counter drop
             add rule inet updraft_e45e output icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
             add rule inet updraft_e45e output ct state new oifname vmap @news
             add rule inet updraft_e45e output ct state established,related oifname vmap @flows
@@ -298,54 +222,6 @@ mod tests {
             add rule inet updraft_e45e output counter drop
             add rule inet updraft_e45e postrouting iifname "ude45e*" oifname != "ude45e*" masquerade
         "#]].assert_eq(&base(&config()));
-    }
-
-    #[test]
-    fn what_one_machine_has() {
-        let config = config();
-        let slot = Slot(7);
-        let addresses = plan(config.pool, NetworkId(9), HostId(1), slot).unwrap();
-        let link = Link { slot, network: NetworkId(9), addresses };
-        expect![[r#"
-            add chain inet updraft_e45e pin_0007
-            flush chain inet updraft_e45e pin_0007
-            add chain inet updraft_e45e net_0007
-            flush chain inet updraft_e45e net_0007
-            add chain inet updraft_e45e new_0007
-            flush chain inet updraft_e45e new_0007
-            add chain inet updraft_e45e flow_0007
-            flush chain inet updraft_e45e flow_0007
-            add rule inet updraft_e45e pin_0007 ip saddr 172.30.0.30 accept
-            add rule inet updraft_e45e pin_0007 ip6 saddr fdaa:0:9:0:1:0:8:2 accept
-            add rule inet updraft_e45e pin_0007 ip6 saddr { ::, fe80::75:ff:fe01:7 } icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept
-            add rule inet updraft_e45e pin_0007 counter drop
-            add rule inet updraft_e45e net_0007 ip6 daddr fdaa:0:9::/48 accept
-            add rule inet updraft_e45e net_0007 counter drop
-            add rule inet updraft_e45e new_0007 ct mark 0x75000017 accept
-            add rule inet updraft_e45e new_0007 iifname "ude45e0007" limit rate over 1000/second burst 1000 packets counter drop
-            add rule inet updraft_e45e new_0007 iifname "ude45e0007" ct count over 8192 counter drop
-            add rule inet updraft_e45e new_0007 ct mark set 0x75000017 accept
-            add rule inet updraft_e45e flow_0007 ct mark 0x75000017 accept
-            add element inet updraft_e45e pins { "ude45e0007" : jump pin_0007 }
-            add element inet updraft_e45e peers { "ude45e0007" : jump net_0007 }
-            add element inet updraft_e45e news { "ude45e0007" : jump new_0007 }
-            add element inet updraft_e45e flows { "ude45e0007" : jump flow_0007 }
-        "#]].assert_eq(&machine(&config, &link, 0x7500_0017));
-        expect![[r#"
-            delete element inet updraft_e45e pins { "ude45e0007" : jump pin_0007 }
-            delete element inet updraft_e45e peers { "ude45e0007" : jump net_0007 }
-            delete element inet updraft_e45e news { "ude45e0007" : jump new_0007 }
-            delete element inet updraft_e45e flows { "ude45e0007" : jump flow_0007 }
-            flush chain inet updraft_e45e pin_0007
-            delete chain inet updraft_e45e pin_0007
-            flush chain inet updraft_e45e net_0007
-            delete chain inet updraft_e45e net_0007
-            flush chain inet updraft_e45e new_0007
-            delete chain inet updraft_e45e new_0007
-            flush chain inet updraft_e45e flow_0007
-            delete chain inet updraft_e45e flow_0007
-        "#]]
-        .assert_eq(&forget(config.tag, slot));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! `mkfs.ext4` runs once per size and leaves a template in the directory. A
 //! disk is a reflink of it where the file system can do that, else a copy of
-//! the few hundred KiB that are not holes. All disks of a size have one UUID;
-//! each is seen by one guest alone.
+//! the few hundred KiB that are not holes, made beforehand if possible (see
+//! `spares`). All disks of a size have one UUID; each is seen by one guest alone.
 
+use crate::spares::{self, Spares};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -26,6 +27,7 @@ pub struct ScratchDisks {
     templates: Utf8PathBuf,
     /// One `mkfs` at a time: whoever waits finds the template made.
     making: Arc<Mutex<()>>,
+    spares: Arc<Spares>,
 }
 
 /// A disk that was made.
@@ -51,11 +53,13 @@ impl ScratchDisks {
         fs::create_dir_all(dir).map_err(failed)?;
         for entry in dir.read_dir_utf8().map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            if entry.file_name().starts_with(".template-") {
+            if [".template-", spares::PREFIX].iter().any(|part| entry.file_name().starts_with(part))
+            {
                 fs::remove_file(entry.path()).map_err(failed)?;
             }
         }
-        Ok(Self { templates: dir.to_owned(), making: Arc::default() })
+        let (making, spares) = (Arc::default(), Arc::default());
+        Ok(Self { templates: dir.to_owned(), making, spares })
     }
 
     /// Makes the disk at `path`, which replaces any file there once it is
@@ -69,21 +73,30 @@ impl ScratchDisks {
     pub async fn create(&self, path: &Utf8Path, size: u64) -> Result<ScratchDisk, PortError> {
         let (disks, path) = (self.clone(), path.to_owned());
         let attempted = format!("make scratch disk {path}");
-        tokio::task::spawn_blocking(move || disks.create_blocking(&path, size))
+        let size = size.max(MIN_BYTES).next_multiple_of(ROUND);
+        let made = tokio::task::spawn_blocking(move || disks.create_blocking(&path, size))
             .await
-            .map_err(|err| PortError::new(attempted, err))?
+            .map_err(|err| PortError::new(attempted, err))??;
+        if !made.reflinked {
+            let disks = self.clone();
+            // Nobody waits for it, and nothing is lost if it ends half-way.
+            drop(tokio::task::spawn_blocking(move || disks.spares.refill(&disks.path_of(size))));
+        }
+        Ok(made)
     }
 
     fn create_blocking(&self, path: &Utf8Path, size: u64) -> Result<ScratchDisk, PortError> {
-        let size = size.max(MIN_BYTES).next_multiple_of(ROUND);
         let template = self.template(size)?;
         let temp = Utf8PathBuf::from(format!("{path}.new"));
-        let made = clone_file(&template, &temp)
-            .and_then(|reflinked| fs::rename(&temp, path).map(|()| reflinked))
-            .and_then(|reflinked| {
-                let allocated = fs::metadata(path)?.blocks() * 512;
-                Ok(ScratchDisk { size, allocated, reflinked })
-            });
+        let made = match self.spares.take(&template, path) {
+            true => Ok(false),
+            false => clone_file(&template, &temp)
+                .and_then(|reflinked| fs::rename(&temp, path).map(|()| reflinked)),
+        };
+        let made = made.and_then(|reflinked| {
+            let allocated = fs::metadata(path)?.blocks() * 512;
+            Ok(ScratchDisk { size, allocated, reflinked })
+        });
         made.map_err(|err| {
             // Best effort: the error that matters is the one that led here.
             let _ = fs::remove_file(&temp);
@@ -91,9 +104,13 @@ impl ScratchDisks {
         })
     }
 
+    fn path_of(&self, size: u64) -> Utf8PathBuf {
+        self.templates.join(format!("template-{}m.ext4", size / ROUND))
+    }
+
     /// The template of a size; made if it is not there.
     fn template(&self, size: u64) -> Result<Utf8PathBuf, PortError> {
-        let path = self.templates.join(format!("template-{}m.ext4", size / ROUND));
+        let path = self.path_of(size);
         // A panic of another maker leaves no state but its temporary file.
         let _turn = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if path.exists() {
@@ -150,7 +167,7 @@ fn mkfs(path: &Utf8Path, extended: &str) -> Result<Option<String>, PortError> {
 }
 
 /// Copies a sparse file, sharing its blocks if possible. Says whether it did.
-fn clone_file(from: &Utf8Path, to: &Utf8Path) -> io::Result<bool> {
+pub(crate) fn clone_file(from: &Utf8Path, to: &Utf8Path) -> io::Result<bool> {
     let source = File::open(from)?;
     let target = create_file(to)?;
     match rustix::fs::ioctl_ficlone(&target, &source) {
@@ -219,7 +236,7 @@ fn create_file(path: &Utf8Path) -> io::Result<File> {
 
 /// Bytes free for `dir`'s owner, and whether files in it can be reflinked.
 pub(crate) fn probe(dir: &Utf8Path) -> io::Result<(u64, bool)> {
-    let space = rustix::fs::statvfs(dir.as_str())?;
+    let free = probe_space(dir)?;
     let names = ["a", "b"].map(|n| dir.join(format!(".reflink-{}-{n}", std::process::id())));
     let tried = (|| {
         let (a, b) = (create_file(&names[0])?, create_file(&names[1])?);
@@ -229,7 +246,13 @@ pub(crate) fn probe(dir: &Utf8Path) -> io::Result<(u64, bool)> {
     for name in &names {
         let _ = fs::remove_file(name);
     }
-    tried.map(|reflinks| (space.f_bavail.saturating_mul(space.f_frsize), reflinks))
+    tried.map(|reflinks| (free, reflinks))
+}
+
+/// Bytes free for `dir`'s owner.
+pub(crate) fn probe_space(dir: &Utf8Path) -> io::Result<u64> {
+    let space = rustix::fs::statvfs(dir.as_str())?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 fn space_hint(err: &io::Error) -> &'static str {
@@ -276,10 +299,10 @@ mod tests {
         file.seek(io::SeekFrom::Start(1024)).unwrap();
         file.write_all(&[7; 1024]).unwrap();
         fsck(&b);
-        let mut names: Vec<_> =
-            dir.join("t").read_dir_utf8().unwrap().map(|e| e.unwrap()).collect();
-        assert_eq!(names.len(), 1);
-        assert_eq!(names.remove(0).file_name(), "template-1024m.ext4");
+        let names = dir.join("t").read_dir_utf8().unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name().to_owned()).collect();
+        names.retain(|name| !name.starts_with(spares::PREFIX));
+        assert_eq!(names, ["template-1024m.ext4"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Opening a new tap.
+//! Taps by their descriptors.
 
 use rustix::fs::{Mode, OFlags};
 use std::io;
@@ -7,6 +7,9 @@ use worker::ports::PortError;
 
 /// The device that makes taps.
 pub(crate) const DEVICE: &str = "/dev/net/tun";
+
+/// More frames than any tap has waiting: its queue takes a thousand at most.
+const MANY: usize = 4096;
 
 /// Makes a tap that lives as long as its descriptor (or a copy of it) is open.
 /// Fails if there is an interface of that name. Frames carry a virtio header,
@@ -33,8 +36,7 @@ pub(crate) fn create(name: &str) -> Result<OwnedFd, PortError> {
 }
 
 fn set_interface(fd: &OwnedFd, name: &str) -> io::Result<()> {
-    // SAFETY: `ifreq` is plain old data, for which zeros are a valid value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let mut request = empty_request();
     if name.len() >= request.ifr_name.len() {
         return Err(io::Error::other("interface name is too long"));
     }
@@ -43,7 +45,82 @@ fn set_interface(fd: &OwnedFd, name: &str) -> io::Result<()> {
     }
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL;
     request.ifr_ifru.ifru_flags = flags as libc::c_short;
-    // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives here.
-    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF as _, &mut request) };
+    tell(fd, libc::TUNSETIFF, &mut request)
+}
+
+/// Makes a tap as it was when it was new, whatever a VM has done to it: its
+/// process needs no privilege for any of this, only the descriptor. `mac` is
+/// the host's end's.
+///
+/// Left alone is what a tap with one queue that is up refuses to change (its
+/// flags, queues and link type), and its owner, who can do nothing while the
+/// queue is taken.
+pub(crate) fn renew(fd: &OwnedFd, mac: [u8; 6]) -> io::Result<()> {
+    tell_number(fd, libc::TUNSETPERSIST, 0)?;
+    tell_number(fd, libc::TUNSETOFFLOAD, 0)?;
+    // `struct virtio_net_hdr` without more, in the host's byte order.
+    tell(fd, libc::TUNSETVNETHDRSZ, &mut 10_i32)?;
+    tell(fd, libc::TUNSETVNETLE, &mut 0_i32)?;
+    let mut unlimited = i32::MAX;
+    tell(fd, libc::TUNSETSNDBUF, &mut unlimited)?;
+    // `struct tun_filter` with no flags and no addresses: off.
+    tell(fd, libc::TUNSETTXFILTER, &mut [0_u16; 2])?;
+    tell(fd, libc::TUNDETACHFILTER, &mut [0_u64; 2])?;
+    tell(fd, libc::TUNSETSTEERINGEBPF, &mut -1_i32)?;
+    tell(fd, libc::TUNSETFILTEREBPF, &mut -1_i32)?;
+    tell(fd, libc::TUNSETCARRIER, &mut 1_i32)?;
+    set_mac(fd, mac)
+}
+
+/// Written only if it differs: a change empties the neighbour table.
+fn set_mac(fd: &OwnedFd, mac: [u8; 6]) -> io::Result<()> {
+    let mut request = empty_request();
+    tell(fd, libc::SIOCGIFHWADDR, &mut request)?;
+    // SAFETY: the kernel has filled in this part, and any bytes are valid in it.
+    let mut address = unsafe { request.ifr_ifru.ifru_hwaddr };
+    let wanted = mac.map(|byte| byte as libc::c_char);
+    if address.sa_data[..6] == wanted {
+        return Ok(());
+    }
+    address.sa_data[..6].copy_from_slice(&wanted);
+    request.ifr_ifru.ifru_hwaddr = address;
+    tell(fd, libc::SIOCSIFHWADDR, &mut request)
+}
+
+/// Throws away what waits in a tap. Fails if the interface is gone.
+pub(crate) fn drain(fd: &OwnedFd) -> io::Result<()> {
+    rustix::fs::fcntl_setfl(fd, OFlags::NONBLOCK)?;
+    // A short read throws the rest of its frame away.
+    let mut frame = [0; 64];
+    for _ in 0..MANY {
+        match rustix::io::read(fd, &mut frame) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            // As a new descriptor is; also no signals that a VM has asked for.
+            Err(rustix::io::Errno::AGAIN) => {
+                return Ok(rustix::fs::fcntl_setfl(fd, OFlags::empty())?);
+            }
+            Err(err) => return Err(err.into()),
+        }
+    }
+    Err(io::Error::other("frames come in without end"))
+}
+
+fn empty_request() -> libc::ifreq {
+    // SAFETY: `ifreq` is plain old data, for which zeros are a valid value.
+    unsafe { std::mem::zeroed() }
+}
+
+fn tell<T>(fd: &OwnedFd, request: libc::Ioctl, argument: &mut T) -> io::Result<()> {
+    // SAFETY: every request here reads and writes at most the type its caller
+    // gives it, which lives here.
+    checked(unsafe { libc::ioctl(fd.as_raw_fd(), request, std::ptr::from_mut(argument)) })
+}
+
+fn tell_number(fd: &OwnedFd, request: libc::Ioctl, number: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: these requests take a number and touch no memory of ours.
+    checked(unsafe { libc::ioctl(fd.as_raw_fd(), request, number) })
+}
+
+fn checked(answer: libc::c_int) -> io::Result<()> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

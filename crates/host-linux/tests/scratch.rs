@@ -67,3 +67,80 @@ fn a_full_disk_is_named_and_nothing_is_left() {
         );
     });
 }
+
+/// Spares in a directory, as bytes.
+fn spares(dir: &Utf8Path) -> Vec<Vec<u8>> {
+    let names = names(dir).into_iter().filter(|name| name.starts_with(".spare-"));
+    names.filter_map(|name| std::fs::read(dir.join(name)).ok()).collect()
+}
+
+#[test]
+fn a_disk_is_ready_before_it_is_asked_for_but_only_so_many_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = Utf8Path::from_path(dir.path()).unwrap();
+    let templates = dir.join("t");
+    std::fs::create_dir(&templates).unwrap();
+    // Of an earlier daemon: who knows whether it is whole.
+    std::fs::write(templates.join(".spare-1"), "half").unwrap();
+    let disks = ScratchDisks::open(&templates).unwrap();
+    assert_eq!(names(&templates), [""; 0]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let create =
+        |name: &str, mib: u64| runtime.block_on(disks.create(&dir.join(name), mib << 20)).unwrap();
+    // They are made in the background, and so not at once.
+    let until = |done: &dyn Fn(&[Vec<u8>]) -> bool| {
+        let begun = std::time::Instant::now();
+        while !done(&spares(&templates)) {
+            assert!(begun.elapsed().as_secs() < 10, "{} spares", spares(&templates).len());
+            std::thread::yield_now();
+        }
+    };
+    if create("first", 16).reflinked {
+        assert!(spares(&templates).is_empty(), "a reflink is as fast");
+        return;
+    }
+    let template = std::fs::read(templates.join("template-16m.ext4")).unwrap();
+    for _ in 0..4 {
+        until(&|spares| spares == [template.clone(), template.clone()]);
+        let made = create("again", 16);
+        assert_eq!((made.size, made.reflinked), (16 << 20, false));
+        assert!(std::fs::read(dir.join("again")).unwrap() == template);
+    }
+    until(&|spares| spares.len() == 2);
+    // A spare that somebody removed is not missed.
+    for name in names(&templates).iter().filter(|name| name.starts_with(".spare-")) {
+        std::fs::remove_file(templates.join(name)).unwrap();
+    }
+    create("after", 16);
+    assert!(std::fs::read(dir.join("after")).unwrap() == template);
+    // Sizes that are asked for no more have none.
+    for mib in 17..=21 {
+        create("other", mib);
+        until(&|spares| spares.iter().filter(|spare| spare.len() as u64 == mib << 20).count() == 2);
+    }
+    until(&|spares| spares.len() == 8 && spares.iter().all(|spare| spare.len() > 17 << 20));
+}
+
+#[test]
+fn there_are_no_spares_where_they_cannot_be_used_or_space_is_short() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: mount namespaces take root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = Utf8Path::from_path(dir.path()).unwrap();
+    let (big, small) = (dir.join("big"), dir.join("small"));
+    std::fs::create_dir(&small).unwrap();
+    with_tmpfs(&small, "64m", || {
+        let disks = [&big, &small].map(|dir| ScratchDisks::open(&dir.join("t")).unwrap());
+        for round in 0..3 {
+            for disks in &disks {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                let disk = small.join(format!("disk-{round}"));
+                runtime.block_on(disks.create(&disk, 0)).unwrap();
+            }
+        }
+        assert!(spares(&small.join("t")).is_empty(), "64 MiB are short");
+        assert!(spares(&big.join("t")).is_empty(), "a rename goes to no other file system");
+    });
+}

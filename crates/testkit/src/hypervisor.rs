@@ -1,25 +1,30 @@
 //! VMs that are tasks, with guests that speak the real protocol.
 
+mod snapshots;
+
 use crate::CrashPoints;
-use crate::guest::{Deed, End, Guest, Land, State};
+use crate::guest::{Control, Deed, End, Guest, Land, State};
 use async_trait::async_trait;
 use camino::Utf8Path;
 use model::id::{BootId, MachineId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use worker::ports::{
-    BootSpec, FoundVm, Hypervisor, HypervisorInfo, PortError, SaveTimes, Settle, Shape, Snapshot,
-    SnapshotSpec, Vm, VmExit,
+    BootSpec, FoundVm, Hypervisor, HypervisorInfo, Origin, PortError, SaveTimes, Settle, Shape,
+    Snapshot, SnapshotSpec, Vm, VmExit,
 };
 
 /// Bytes under way in one direction of an agent port.
 const PORT_BUFFER: usize = 64 << 10;
 const SIGKILL: i32 = 9;
+/// What every VM holds of its host's memory.
+const MEMORY: u64 = 64 << 20;
 
-/// What a boot is made to fail with.
+/// What a boot or a suspend is made to fail with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Another try may help.
@@ -37,12 +42,23 @@ struct Inner {
     land: Land,
     points: CrashPoints,
     host: Mutex<Host>,
+    /// Saves wait while this is false.
+    open: watch::Sender<bool>,
+    torn: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
 struct Host {
     vms: BTreeMap<(MachineId, BootId), FakeVm>,
     faults: VecDeque<Fault>,
+    suspend_faults: VecDeque<Fault>,
+    template_faults: VecDeque<Fault>,
+    /// What the RAM files of snapshots hold. They are on the disk, so they
+    /// outlive VMs and power cuts; a manifest leads to them.
+    saved: BTreeMap<BootId, State>,
+    templates: BTreeSet<Shape>,
+    /// Machines whose next VM never answers.
+    mute: BTreeSet<MachineId>,
     calls: Vec<String>,
     last_pid: u32,
 }
@@ -52,6 +68,9 @@ struct FakeVm {
     pid: u32,
     ports: mpsc::UnboundedSender<DuplexStream>,
     deeds: mpsc::UnboundedSender<Deed>,
+    controls: mpsc::UnboundedSender<Control>,
+    /// Its guest has run at all.
+    ran: bool,
     kill: CancellationToken,
     exit: watch::Receiver<Option<VmExit>>,
 }
@@ -59,7 +78,53 @@ struct FakeVm {
 impl FakeHypervisor {
     /// A host without VMs, whose calls pass `points`.
     pub fn new(points: CrashPoints) -> Self {
-        Self(Arc::new(Inner { land: Land::new(), points, host: Mutex::default() }))
+        Self(Arc::new(Inner {
+            land: Land::new(),
+            points,
+            host: Mutex::default(),
+            open: watch::Sender::new(true),
+            torn: Arc::default(),
+        }))
+    }
+
+    /// The next suspends fail like this, in order.
+    pub fn fail_suspends(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.lock().suspend_faults.extend(faults);
+    }
+
+    /// The next templates cannot be made, in order.
+    pub fn fail_templates(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.lock().template_faults.extend(faults);
+    }
+
+    /// Suspends hang from now on, their guests running.
+    pub fn hold_suspends(&self) {
+        self.0.open.send_replace(false);
+    }
+
+    /// Suspends go on.
+    pub fn release_suspends(&self) {
+        self.0.open.send_replace(true);
+    }
+
+    /// The next VM of a machine never answers.
+    pub fn mute(&self, machine: MachineId) {
+        self.lock().mute.insert(machine);
+    }
+
+    /// Something was said to a guest that stood still.
+    pub fn torn(&self) -> bool {
+        self.0.torn.load(Ordering::Relaxed)
+    }
+
+    /// A template of this shape is there already.
+    pub fn add_template(&self, shape: Shape) {
+        self.lock().templates.insert(shape);
+    }
+
+    /// Shapes that VMs begin from a template of.
+    pub fn templates(&self) -> Vec<Shape> {
+        self.lock().templates.iter().copied().collect()
     }
 
     /// The next boots fail like this, in order.
@@ -117,17 +182,23 @@ impl FakeHypervisor {
         self.lock().calls.push(format!("{call} {machine}"));
     }
 
-    fn start(&self, spec: &BootSpec) -> FakeVm {
+    /// A new VM; with `memory` from a snapshot, standing still.
+    fn start(&self, silent: bool, memory: Option<State>) -> FakeVm {
         let (ports, connections) = mpsc::unbounded_channel();
         let (deeds, doings) = mpsc::unbounded_channel();
+        let (controls, orders) = mpsc::unbounded_channel();
         let (ended, exit) = watch::channel(None);
         let kill = CancellationToken::new();
+        let ran = memory.is_none();
         let guest = Guest {
-            silent: spec.kernel_args.iter().any(|word| word == "silent"),
+            silent,
             connections,
             deeds: doings,
+            controls: orders,
             points: self.0.points.clone(),
-            state: State::default(),
+            still: !ran,
+            state: memory.unwrap_or_default(),
+            torn: self.0.torn.clone(),
         };
         let killed = kill.clone();
         self.0.land.spawn(async move {
@@ -144,12 +215,19 @@ impl FakeHypervisor {
         });
         let mut host = self.lock();
         host.last_pid += 1;
-        FakeVm { pid: host.last_pid, ports, deeds, kill, exit }
+        FakeVm { pid: host.last_pid, ports, deeds, controls, ran, kill, exit }
     }
 
-    fn connect(&self, machine: MachineId, boot: BootId) -> Result<Vm, PortError> {
+    fn control(&self, machine: MachineId, boot: BootId, control: Control) -> Result<(), PortError> {
         let host = self.lock();
-        let gone = || PortError::plain(format!("no VM of machine {machine} can be spoken to"));
+        let vm = host.vms.get(&(machine, boot)).filter(|vm| vm.alive());
+        let told = vm.is_some_and(|vm| vm.controls.send(control).is_ok());
+        told.then_some(()).ok_or_else(|| no_vm(machine))
+    }
+
+    fn connect(&self, machine: MachineId, boot: BootId, origin: Origin) -> Result<Vm, PortError> {
+        let host = self.lock();
+        let gone = || no_vm(machine);
         let vm = host.vms.get(&(machine, boot)).filter(|vm| vm.alive()).ok_or_else(gone)?;
         let (ours, theirs) = tokio::io::duplex(PORT_BUFFER);
         vm.ports.send(theirs).map_err(|_| gone())?;
@@ -158,13 +236,7 @@ impl FakeHypervisor {
             let exit = exit.wait_for(Option::is_some).await.map(|exit| exit.clone());
             exit.ok().flatten().unwrap_or_default()
         };
-        Ok(Vm {
-            boot,
-            pid: vm.pid,
-            origin: worker::ports::Origin::Found,
-            agent: Box::new(ours),
-            exited: Box::pin(exited),
-        })
+        Ok(Vm { boot, pid: vm.pid, origin, agent: Box::new(ours), exited: Box::pin(exited) })
     }
 }
 
@@ -189,13 +261,16 @@ impl Hypervisor for FakeHypervisor {
             let opened = std::fs::File::open(file);
             opened.map_err(|err| PortError::new(format!("open disk {file}"), err))?;
         }
+        let (memory, origin) = self.origin(&spec)?;
         let key = (spec.machine, spec.boot);
         if !self.lock().vms.contains_key(&key) {
-            let vm = self.start(&spec);
+            let silent = spec.kernel_args.iter().any(|word| word == "silent");
+            let silent = silent || self.lock().mute.remove(&spec.machine);
+            let vm = self.start(silent, memory);
             self.lock().vms.insert(key, vm);
         }
         self.0.points.pass("vm: after boot").await;
-        self.connect(spec.machine, spec.boot)
+        self.connect(spec.machine, spec.boot, origin)
     }
 
     async fn list(&self) -> Result<Vec<FoundVm>, PortError> {
@@ -212,7 +287,10 @@ impl Hypervisor for FakeHypervisor {
     async fn adopt(&self, machine: MachineId, boot: BootId) -> Result<Vm, PortError> {
         self.note("adopt", machine);
         self.0.points.pass("vm: before adopt").await;
-        let vm = self.connect(machine, boot)?;
+        if self.lock().vms.get(&(machine, boot)).is_some_and(|vm| !vm.ran) {
+            return Err(PortError::plain("its guest never ran"));
+        }
+        let vm = self.connect(machine, boot, Origin::Found)?;
         self.0.points.pass("vm: after adopt").await;
         Ok(vm)
     }
@@ -237,35 +315,53 @@ impl Hypervisor for FakeHypervisor {
 
     async fn suspend(
         &self,
-        _machine: MachineId,
-        _boot: BootId,
-        _to: SnapshotSpec,
-        _cancel: CancellationToken,
+        machine: MachineId,
+        boot: BootId,
+        to: SnapshotSpec,
+        cancel: CancellationToken,
     ) -> Result<SaveTimes, PortError> {
-        Err(PortError::plain("not yet"))
+        self.note("suspend", machine);
+        self.save(machine, boot, to, cancel).await
     }
 
-    async fn proceed(&self, _machine: MachineId, _boot: BootId) -> Result<(), PortError> {
-        Err(PortError::plain("not yet"))
+    async fn proceed(&self, machine: MachineId, boot: BootId) -> Result<(), PortError> {
+        self.0.points.pass("vm: before proceed").await;
+        self.control(machine, boot, Control::Go)?;
+        if let Some(vm) = self.lock().vms.get_mut(&(machine, boot)) {
+            vm.ran = true;
+        }
+        self.0.points.pass("vm: after proceed").await;
+        Ok(())
     }
 
-    fn snapshot(&self, _dir: &Utf8Path) -> Option<Snapshot> {
-        None
+    fn snapshot(&self, dir: &Utf8Path) -> Option<Snapshot> {
+        snapshots::read(dir)
     }
 
-    fn memory(&self, _machine: MachineId, _boot: BootId) -> Option<u64> {
-        None
+    fn memory(&self, machine: MachineId, boot: BootId) -> Option<u64> {
+        let host = self.lock();
+        host.vms.get(&(machine, boot)).filter(|vm| vm.alive()).map(|_| MEMORY)
     }
 
-    fn has_template(&self, _shape: Shape) -> bool {
-        false
+    fn has_template(&self, shape: Shape) -> bool {
+        self.lock().templates.contains(&shape)
     }
 
-    async fn make_template(&self, _shape: Shape, _settle: Settle) -> Result<(), PortError> {
-        Err(PortError::plain("not yet"))
+    fn templates(&self) -> Vec<Shape> {
+        self.lock().templates.iter().copied().collect()
+    }
+
+    async fn make_template(&self, shape: Shape, settle: Settle) -> Result<(), PortError> {
+        let call = format!("template {}x{}", shape.vcpus, shape.memory_mib);
+        self.lock().calls.push(call);
+        self.bake(shape, settle).await
     }
 
     fn about(&self) -> HypervisorInfo {
         HypervisorInfo { accelerator: "fake".into(), version: "fake 1".into() }
     }
+}
+
+fn no_vm(machine: MachineId) -> PortError {
+    PortError::plain(format!("no VM of machine {machine} can be spoken to"))
 }

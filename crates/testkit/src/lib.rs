@@ -14,7 +14,10 @@ mod network;
 pub mod store;
 mod world;
 
-pub use contract::{hypervisor_contract, images_contract, network_contract};
+pub use contract::{
+    hypervisor_contract, hypervisor_snapshot_contract, hypervisor_template_contract,
+    images_contract, network_contract,
+};
 pub use crash::CrashPoints;
 pub use disks::FakeDisks;
 pub use hypervisor::{FakeHypervisor, Fault};

@@ -17,7 +17,14 @@ pub struct FakeNetwork {
 #[derive(Debug, Default)]
 struct Host {
     prepared: bool,
-    links: BTreeMap<Slot, Link>,
+    links: BTreeMap<Slot, Tap>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tap {
+    link: Link,
+    /// No VM has it.
+    rests: bool,
 }
 
 impl FakeNetwork {
@@ -29,6 +36,12 @@ impl FakeNetwork {
     /// Slots that are there now.
     pub fn slots(&self) -> Vec<Slot> {
         self.lock().links.keys().copied().collect()
+    }
+
+    /// Of them, those that rest.
+    pub fn resting(&self) -> Vec<Slot> {
+        let host = self.lock();
+        host.links.iter().filter(|(_, tap)| tap.rests).map(|(slot, _)| *slot).collect()
     }
 
     /// The host lost power: nothing of the network is left.
@@ -58,7 +71,7 @@ impl Network for FakeNetwork {
     async fn attach(&self, link: Link) -> Result<Nic, PortError> {
         self.points.pass("network: before attach").await;
         self.check_prepared()?;
-        self.lock().links.insert(link.slot, link);
+        self.lock().links.insert(link.slot, Tap { link, rests: false });
         self.points.pass("network: after attach").await;
         let open = std::fs::File::open("/dev/null");
         let tap = open.map_err(|err| PortError::new("open a tap", err))?;
@@ -70,7 +83,8 @@ impl Network for FakeNetwork {
         self.check_prepared()?;
         let known = self.lock().links.get(&link.slot).copied();
         match known {
-            Some(same) if same == link => {}
+            Some(tap) if tap.rests => return Err(PortError::plain("no VM holds the tap")),
+            Some(tap) if tap.link == link => {}
             Some(_) => return Err(PortError::plain("the slot belongs to another link")),
             None => return Err(PortError::plain("the tap is gone")),
         }
@@ -78,7 +92,11 @@ impl Network for FakeNetwork {
         Ok(())
     }
 
-    async fn rest(&self, _slot: Slot) {}
+    async fn rest(&self, slot: Slot) {
+        self.points.pass("network: before rest").await;
+        self.lock().links.entry(slot).and_modify(|tap| tap.rests = true);
+        self.points.pass("network: after rest").await;
+    }
 
     async fn detach(&self, slot: Slot) -> Result<(), PortError> {
         self.points.pass("network: before detach").await;

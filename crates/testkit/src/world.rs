@@ -6,7 +6,7 @@ use model::id::MachineId;
 use rt::{Clock, Rng};
 use std::sync::Arc;
 use worker::Ports;
-use worker::ports::ImageConfig;
+use worker::ports::{GuestApi, ImageConfig};
 
 /// The outer world of one host and its directory.
 #[derive(Clone, Debug)]
@@ -21,7 +21,18 @@ pub struct World {
     pub disks: FakeDisks,
     /// Where the daemon can be killed.
     pub points: CrashPoints,
+    guest_api: GuestApiSlot,
     data_dir: Utf8PathBuf,
+}
+
+/// Who answers the guests' API, if anybody does.
+#[derive(Clone, Default)]
+struct GuestApiSlot(Option<Arc<dyn GuestApi>>);
+
+impl std::fmt::Debug for GuestApiSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GuestApi({})", self.0.is_some())
+    }
 }
 
 /// Everything that is there, by machine id or slot, sorted.
@@ -33,6 +44,10 @@ pub struct Ledger {
     pub remains: Vec<String>,
     /// Slots with a link.
     pub slots: Vec<u16>,
+    /// Slots whose link rests until the machine's next start.
+    pub resting: Vec<u16>,
+    /// Files of snapshots below `machines`, by machine.
+    pub snapshots: Vec<String>,
     /// Directories below `machines`.
     pub dirs: Vec<String>,
 }
@@ -52,6 +67,7 @@ impl World {
             disks: FakeDisks::new(points.clone()),
             images,
             points,
+            guest_api: GuestApiSlot::default(),
             data_dir: dir.join("data"),
         }
     }
@@ -61,6 +77,11 @@ impl World {
         &self.data_dir
     }
 
+    /// Daemons that begin from now on have this answer the guests' API.
+    pub fn set_guest_api(&mut self, api: Arc<dyn GuestApi>) {
+        self.guest_api = GuestApiSlot(Some(api));
+    }
+
     /// The ports of a daemon on this host.
     pub fn ports(&self, clock: Clock, rng: Rng) -> Ports {
         Ports {
@@ -68,6 +89,7 @@ impl World {
             network: Arc::new(self.network.clone()),
             images: Arc::new(self.images.clone()),
             disks: Arc::new(self.disks.clone()),
+            guest_api: self.guest_api.0.clone(),
             clock,
             rng,
         }
@@ -86,10 +108,17 @@ impl World {
         let entries = entries.into_iter().flatten().flatten();
         let mut dirs: Vec<String> = entries.map(|entry| entry.file_name().to_owned()).collect();
         dirs.sort();
+        let machine = |dir: &String| self.data_dir.join("machines").join(dir);
+        let has = |dir: &&String| {
+            ["suspend", "suspend.gone"].iter().any(|name| machine(dir).join(name).exists())
+        };
+        let snapshots = dirs.iter().filter(has).cloned().collect();
         Ledger {
             running: ids(self.hypervisor.alive()),
             remains: ids(self.hypervisor.remains()),
             slots: self.network.slots().iter().map(|slot| slot.0).collect(),
+            resting: self.network.resting().iter().map(|slot| slot.0).collect(),
+            snapshots,
             dirs,
         }
     }

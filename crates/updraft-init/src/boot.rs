@@ -1,11 +1,14 @@
 //! From the kernel's first call to the open agent port.
 
+use crate::api::Api;
 use crate::clock::Stages;
 use crate::modules::{self, ModuleOrder};
 use crate::port::Port;
+use crate::prepare::Means;
 use crate::uevent::Uevents;
+use crate::virtio::Virtio;
+use crate::{mounts, net};
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::MountFlags;
 use std::os::fd::IntoRawFd;
 
 /// Why there is no agent port.
@@ -25,44 +28,51 @@ pub(crate) enum BootError {
 pub(crate) struct Booted {
     /// The way to the host.
     pub(crate) port: Port,
-    /// Modules for when the orders are here.
-    pub(crate) late_modules: Vec<String>,
-    /// Subscribed before any driver was loaded.
-    pub(crate) uevents: Uevents,
-    /// Time since init began.
-    pub(crate) stages: Stages,
-    /// What went wrong on the way, for the log.
-    pub(crate) complaints: String,
+    /// Where the app will ask its host.
+    pub(crate) api: Api,
+    /// For when the orders are here.
+    pub(crate) means: Means,
 }
 
-/// Mounts what drivers need, loads those of the first stage and opens the port.
+/// From the first instruction to "waits for orders". All that needs no orders is
+/// done here, since here it is done once for all machines of a template.
 pub(crate) fn boot() -> Result<Booted, BootError> {
     let mut stages = Stages::begin();
     // SAFETY: umask cannot fail and takes any mode.
     unsafe { libc::umask(0o022) };
-    let plain = MountFlags::NOSUID | MountFlags::NOEXEC;
-    for (fstype, target) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")] {
-        let _ = std::fs::create_dir(target);
-        let flags = if fstype == "devtmpfs" { MountFlags::NOSUID } else { plain };
-        // Already mounted (CONFIG_DEVTMPFS_MOUNT) is as good.
-        let _ = rustix::mount::mount(fstype, target, fstype, flags, None);
-    }
+    let mut complaints = mounts::mount_first();
     fill_standard_streams();
     // No oom_score_adj: the kernel never picks pid 1 when memory runs out, and
     // children would inherit it.
+    // No modules but ours: without this the kernel would look for a program that
+    // loads one whenever something is asked of it that it does not know.
+    let _ = std::fs::write("/proc/sys/kernel/modprobe", "\n");
     let order = ModuleOrder::read();
     let mut uevents = Uevents::subscribe();
-    let complaints = modules::load(&order.early);
-    if !complaints.is_empty() {
-        kernel_message(&complaints);
-    }
+    complaints.extend(modules::load(&order.early));
     stages.mark("modules");
     // No deadline of our own: without the port there is nobody to tell, and the
     // host has one.
     let path = uevents.wait(None, find_port).unwrap_or_default();
     let port = Port::open(&path).map_err(|err| BootError::OpenPort { path, err })?;
+    drop(uevents);
     stages.mark("port");
-    Ok(Booted { port, late_modules: order.late, uevents, stages, complaints })
+    let virtio = Virtio::hold();
+    complaints.extend(modules::load(&order.late));
+    modules::forget();
+    stages.mark("drivers");
+    complaints.extend(mounts::mount_rest());
+    let api = Api::listen().unwrap_or_else(|error| {
+        complaints.push(error);
+        Api::default()
+    });
+    let netlink = net::before_orders();
+    for complaint in &complaints {
+        kernel_message(complaint);
+    }
+    stages.mark("ready");
+    let trees = mounts::Trees::open();
+    Ok(Booted { port, api, means: Means { virtio, netlink, trees, stages, complaints } })
 }
 
 /// The device of the port that carries our name.

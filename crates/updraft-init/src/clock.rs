@@ -6,7 +6,8 @@ use rustix::time::{ClockId, Timespec};
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
-/// Stamps of the stages of a start, in milliseconds since init began.
+/// Stamps of the stages of a start, in milliseconds since init began; in a guest
+/// of a template, since its orders came.
 pub(crate) struct Stages {
     began: Instant,
     stamps: Vec<(String, f64)>,
@@ -16,6 +17,11 @@ impl Stages {
     /// Begins counting.
     pub(crate) fn begin() -> Self {
         Self { began: Instant::now(), stamps: Vec::new() }
+    }
+
+    /// Begins counting anew: what a template's guest took is no machine's time.
+    pub(crate) fn begin_anew(&mut self) {
+        *self = Self::begin();
     }
 
     /// A stage has ended.

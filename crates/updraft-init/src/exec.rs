@@ -57,7 +57,7 @@ impl Running {
         match stream::read(fd, &mut buffer[..room]) {
             Got::Bytes(n) => {
                 let stream = if which == Stream::Err { Output::Stderr } else { Output::Stdout };
-                outbox.exec_output(id, stream, buffer[..n].to_vec());
+                outbox.bulk(ToHost::ExecOutput(id, stream, buffer[..n].to_vec()));
                 self.credit -= n as u32;
             }
             Got::Later => {}
@@ -247,7 +247,7 @@ impl Execs {
                 return true;
             };
             let exit = Exit { code: ended.code, signal: ended.signal, oom: false };
-            outbox.exec_end(ToHost::ExecExited(id, exit));
+            outbox.bulk(ToHost::ExecExited(id, exit));
             false
         });
     }

@@ -2,45 +2,108 @@
 
 use rustix::fs::{Mode, OFlags};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use wire::guest::{GuestFile, Orders};
 
-/// Writes the files of the orders and those of `/etc` that make the machine
-/// know itself.
-pub(crate) fn write_all(orders: &Orders) -> Result<(), String> {
-    let hostname = format!("{}\n", orders.hostname);
-    let own = [
-        ("/etc/hostname", if orders.hostname.is_empty() { "" } else { &hostname }),
-        ("/etc/hosts", &orders.hosts),
-        ("/etc/resolv.conf", &orders.resolv_conf),
+/// The directory of what makes a machine know itself.
+const ETC: &str = "etc";
+
+/// Name, mode and content of a file below `/etc`.
+type Own = (&'static str, u32, String);
+
+/// What makes a machine know itself; what the orders leave open is the image's.
+fn own(orders: &Orders) -> Vec<Own> {
+    let line = |text: &str| if text.is_empty() { String::new() } else { format!("{text}\n") };
+    let machine_id = match orders.machine_id.as_str() {
+        "" => random_id(),
+        id => id.to_owned(),
+    };
+    let all = [
+        ("hostname", 0o644, line(&orders.hostname)),
+        ("hosts", 0o644, orders.hosts.clone()),
+        ("resolv.conf", 0o644, orders.resolv_conf.clone()),
+        // An image's own would be that of all its machines.
+        ("machine-id", 0o444, line(&machine_id)),
     ];
-    for (path, content) in own {
-        if !content.is_empty() {
-            // An image's own may be a link to where nothing is (systemd's resolv.conf).
-            if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) {
-                let _ = std::fs::remove_file(path);
-            }
-            write(path, 0o644, content.as_bytes())?;
-        }
+    all.into_iter().filter(|(_, _, content)| !content.is_empty()).collect()
+}
+
+/// Layers of a root that is not mounted yet, with the machine's own files in the
+/// upper one, as far as they could be written there.
+pub(crate) struct OwnFiles {
+    files: Vec<Own>,
+    written: bool,
+}
+
+impl OwnFiles {
+    /// Writes them into the upper layer of the root to be: through the overlay
+    /// the first would copy `/etc` up, a good part of what a start costs.
+    pub(crate) fn write_into(upper: &Path, lower: &Path, orders: &Orders) -> Self {
+        let files = own(orders);
+        let written = write_layer(&upper.join(ETC), &lower.join(ETC), &files).is_ok();
+        Self { files, written }
     }
-    write_machine_id()?;
+}
+
+/// What the upper layer has was made by the app in an earlier life: nothing of
+/// it is followed.
+fn write_layer(upper: &Path, lower: &Path, files: &[Own]) -> std::io::Result<()> {
+    let odd = || std::io::Error::other("not a directory");
+    let image = std::fs::symlink_metadata(lower)?;
+    if !image.is_dir() {
+        return Err(odd());
+    }
+    match std::fs::create_dir(upper) {
+        Ok(()) => {
+            std::os::unix::fs::lchown(upper, Some(image.uid()), Some(image.gid()))?;
+            std::fs::set_permissions(upper, image.permissions())?;
+        }
+        Err(_) if std::fs::symlink_metadata(upper)?.is_dir() => {}
+        Err(_) => return Err(odd()),
+    }
+    for (name, mode, content) in files {
+        let path = upper.join(name);
+        match std::fs::remove_file(&path) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err),
+            _ => {}
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(*mode);
+        let mut file = std::fs::File::from(rustix::fs::open(&path, flags, mode)?);
+        file.write_all(content.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Writes what is left of the machine's own files, and those of the orders.
+pub(crate) fn write_all(own: &OwnFiles, orders: &Orders) -> Result<(), String> {
+    for (name, mode, content) in own.files.iter().filter(|_| !own.written) {
+        let path = format!("/{ETC}/{name}");
+        // An image's own may be a link to where nothing is (systemd's resolv.conf).
+        if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) {
+            let _ = std::fs::remove_file(&path);
+        }
+        write(&path, *mode, content.as_bytes())?;
+    }
+    // The place of old: mostly absent, or a link to the other.
+    let old = "/var/lib/dbus/machine-id";
+    let id = own.files.iter().find(|(name, ..)| *name == "machine-id");
+    if let Some((_, mode, content)) = id
+        && std::fs::symlink_metadata(old).is_ok_and(|meta| meta.is_file())
+    {
+        write(old, *mode, content.as_bytes())?;
+    }
     for GuestFile { path, mode, content } in &orders.files {
         write(path, *mode, content)?;
     }
     Ok(())
 }
 
-/// A machine id of its own, unless the image brings one.
-fn write_machine_id() -> Result<(), String> {
-    const PATH: &str = "/etc/machine-id";
-    let absent = std::fs::metadata(PATH).map_or(true, |meta| meta.len() == 0);
-    if !absent {
-        return Ok(());
-    }
+fn random_id() -> String {
     let mut id = [0u8; 16];
     let _ = rustix::rand::getrandom(&mut id[..], rustix::rand::GetRandomFlags::empty());
-    let text: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    write(PATH, 0o444, format!("{text}\n").as_bytes())
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes one file, its parents made if absent.
@@ -76,6 +139,34 @@ mod tests {
         write(text, 0o600, b"2").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"2");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn a_layer_gets_the_files_whatever_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let [upper, lower, outside] = ["upper", "lower", "outside"].map(|n| dir.path().join(n));
+        for path in [&upper, &lower, &outside] {
+            std::fs::create_dir(path).unwrap();
+        }
+        let orders = Orders { hostname: "h".into(), machine_id: "id".into(), ..Orders::default() };
+        let written = || OwnFiles::write_into(&upper, &lower, &orders).written;
+        assert!(!written(), "an image without /etc");
+        std::fs::create_dir(lower.join(ETC)).unwrap();
+        std::fs::set_permissions(lower.join(ETC), PermissionsExt::from_mode(0o711)).unwrap();
+        assert!(written() && written(), "again, as in a later life");
+        let mode = std::fs::metadata(upper.join(ETC)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o711);
+        // What an app left there is replaced, not followed.
+        let (victim, name) = (outside.join("victim"), upper.join("etc/hostname"));
+        std::fs::write(&victim, "whole").unwrap();
+        std::fs::remove_file(&name).unwrap();
+        std::os::unix::fs::symlink(&victim, &name).unwrap();
+        assert!(written());
+        assert_eq!(std::fs::read_to_string(&name).unwrap(), "h\n");
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "whole");
+        std::fs::remove_dir_all(upper.join(ETC)).unwrap();
+        std::os::unix::fs::symlink(&outside, upper.join(ETC)).unwrap();
+        assert!(!written());
     }
 
     #[test]

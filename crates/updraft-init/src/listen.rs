@@ -86,13 +86,15 @@ pub(crate) struct Listeners {
     looks: Vec<Instant>,
     /// Look at this interval: nothing announces changes.
     polled: Option<Duration>,
-    ended: bool,
+    /// Before there is an app, and when it has ended, nobody looks.
+    looking: bool,
 }
 
 impl Listeners {
     /// The machine's own address; looks from now on.
     pub(crate) fn begin(&mut self, own: Option<Ipv4Addr>) {
         self.own = own;
+        self.looking = true;
         self.announced();
     }
 
@@ -105,7 +107,7 @@ impl Listeners {
     /// Something began or ceased to listen. However often it does, looks are
     /// at least as far apart as the shortest of [`LOOK_AGAIN`].
     pub(crate) fn announced(&mut self) {
-        if self.ended {
+        if !self.looking {
             return;
         }
         let now = Instant::now();
@@ -140,7 +142,7 @@ impl Listeners {
 
     /// Nothing listens any more, and nothing will: what the host is to be told.
     pub(crate) fn end(&mut self) -> Vec<(Listener, bool)> {
-        self.ended = true;
+        self.looking = false;
         self.looks.clear();
         self.changes(BTreeMap::new())
     }

@@ -1,55 +1,27 @@
 //! The loop: one thread that owns all state, and one poll for all that happens.
 
+use crate::api::Api;
 use crate::boot::Booted;
 use crate::exec::{Execs, Stream};
+use crate::herald::{Herald, News};
+use crate::hook::Hook;
 use crate::listen::Listeners;
 use crate::main_process::{self, MainProcess};
+use crate::obey::Settling;
 use crate::outbox::Outbox;
 use crate::port::Port;
-use crate::prepare::{self, Means, Prepared};
-use crate::trace::ListenEvents;
-use crate::{boot, clock, power, ps, signals};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use crate::prepare::{self, Job};
+use crate::{boot, power, signals};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
-use wire::guest::{
-    ExecId, Listener, LogSource, MAX_CHUNK, Main, Orders, Phase, ToGuest, ToHost, VERSION,
-};
-use wire::machines::Process;
+use wire::guest::{ApiId, ExecId, Listener, LogSource, MAX_CHUNK, Main, Phase, ToHost};
 
 /// Bytes of log held before the orders say how many.
-const LOG_BUFFER: usize = 64 * 1024;
-/// How long the last words may take to leave before power goes off.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(crate) const LOG_BUFFER: usize = 64 * 1024;
 /// Interval of looking for listeners where the kernel does not announce them.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Stack of the helping threads: they do little.
-const STACK: usize = 256 * 1024;
-
-/// What a helping thread has to tell.
-enum News {
-    Log(String),
-    Prepared(Result<Prepared, String>),
-    Processes(u32, Vec<Process>),
-    ListenersChanged,
-    ListenersUnannounced(rustix::io::Errno),
-}
-
-/// The way of news to the loop.
-#[derive(Clone)]
-struct Herald {
-    news: Sender<News>,
-    bell: Arc<OwnedFd>,
-}
-
-impl Herald {
-    fn tell(&self, news: News) {
-        let _ = self.news.send(news);
-        let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
-    }
-}
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Something to be done.
 enum Ready {
@@ -58,55 +30,65 @@ enum Ready {
     Bell,
     Main(Stream),
     Exec(ExecId, Stream),
+    Hook,
+    ApiListener,
+    Api(ApiId),
 }
 
 /// Everything init knows.
 pub(crate) struct Looper {
-    port: Port,
-    outbox: Outbox,
-    phase: Phase,
+    pub(crate) port: Port,
+    pub(crate) outbox: Outbox,
+    pub(crate) phase: Phase,
     children: OwnedFd,
-    herald: Herald,
-    news: Receiver<News>,
-    means: Option<Means>,
-    spec: Main,
-    main: Option<MainProcess>,
+    pub(crate) herald: Herald,
+    pub(crate) news: Receiver<News>,
+    /// To the thread that prepares.
+    pub(crate) jobs: Sender<Job>,
+    pub(crate) settling: Settling,
+    pub(crate) spec: Main,
+    pub(crate) main: Option<MainProcess>,
     /// A stop that came before there was anything to stop.
-    early_stop: Option<(i32, Duration)>,
-    execs: Execs,
-    listeners: Listeners,
-    listing: bool,
-    scratch: Option<OwnedFd>,
-    power_off_at: Option<Instant>,
+    pub(crate) early_stop: Option<(i32, Duration)>,
+    /// Processes killed for want of memory before there was an app.
+    pub(crate) oom_kills: u64,
+    pub(crate) execs: Execs,
+    pub(crate) hook: Option<Hook>,
+    pub(crate) api: Api,
+    pub(crate) listeners: Listeners,
+    pub(crate) listing: bool,
+    pub(crate) scratch: Option<OwnedFd>,
+    pub(crate) power_off_at: Option<Instant>,
     buffer: Vec<u8>,
 }
 
 impl Looper {
     /// Takes over from boot.
     pub(crate) fn new(booted: Booted) -> Self {
-        let Booted { port, late_modules, uevents, stages, complaints } = booted;
-        let (sender, news) = mpsc::channel();
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let bell = rustix::event::eventfd(0, flags);
-        let children = signals::child_events();
-        let (Ok(bell), Ok(children)) = (bell, children) else {
+        let Booted { port, api, means } = booted;
+        let (Ok((herald, news)), Ok(children)) = (Herald::new(), signals::child_events()) else {
             boot::kernel_message("cannot make an event descriptor");
             power::off(None)
         };
-        let mut outbox = Outbox::new(LOG_BUFFER);
-        outbox.logs.push(LogSource::Init, complaints.as_bytes());
+        let (jobs, todo) = mpsc::channel();
+        // Without it the orders fail, and say so.
+        let _ = herald.help("prepare", move |herald| prepare::serve(means, &todo, &herald));
         Self {
             port,
-            outbox,
+            outbox: Outbox::new(LOG_BUFFER),
             phase: Phase::AwaitsOrders,
             children,
-            herald: Herald { news: sender, bell: Arc::new(bell) },
+            herald,
             news,
-            means: Some(Means { late_modules, uevents, stages }),
+            jobs,
+            settling: Settling::default(),
             spec: Main::default(),
             main: None,
             early_stop: None,
+            oom_kills: main_process::oom_kills(),
             execs: Execs::default(),
+            hook: None,
+            api,
             listeners: Listeners::default(),
             listing: false,
             scratch: None,
@@ -138,7 +120,7 @@ impl Looper {
         let mut tags = vec![Ready::Port, Ready::Bell, Ready::Children];
         let mut polls = vec![
             PollFd::from_borrowed_fd(self.port.edges(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.herald.bell.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.herald.bell(), PollFlags::IN),
             PollFd::new(&self.children, PollFlags::IN),
         ];
         for (which, fd) in self.main.iter().flat_map(MainProcess::streams) {
@@ -148,6 +130,18 @@ impl Looper {
         for (id, which, fd) in self.execs.streams(self.outbox.bulk_is_full()) {
             let flags = if which == Stream::In { PollFlags::OUT } else { PollFlags::IN };
             tags.push(Ready::Exec(id, which));
+            polls.push(PollFd::from_borrowed_fd(fd, flags));
+        }
+        for fd in self.hook.iter().flat_map(Hook::outputs) {
+            tags.push(Ready::Hook);
+            polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        if let Some(fd) = self.api.listener(&self.outbox) {
+            tags.push(Ready::ApiListener);
+            polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        for (id, fd, flags) in self.api.clients() {
+            tags.push(Ready::Api(id));
             polls.push(PollFd::from_borrowed_fd(fd, flags));
         }
         let left = self.next_tick().map(|at| at.saturating_duration_since(Instant::now()));
@@ -165,7 +159,8 @@ impl Looper {
         // Room for answers has come back since the host was last heard.
         let hear = (!crowded && self.port.may_read()).then(Instant::now);
         let speak = self.port.quiet_until();
-        let all = [main, self.execs.next_tick(), look, hear, speak, self.power_off_at];
+        let hook = self.hook.as_ref().map(Hook::next_tick);
+        let all = [main, self.execs.next_tick(), hook, look, hear, speak, self.power_off_at];
         all.into_iter().flatten().min()
     }
 
@@ -182,6 +177,13 @@ impl Looper {
             Ready::Exec(id, which) => {
                 self.execs.ready(id, which, &mut self.buffer, &mut self.outbox);
             }
+            Ready::Hook => {
+                if let Some(hook) = &mut self.hook {
+                    hook.read(&mut self.buffer, &mut self.outbox.logs);
+                }
+            }
+            Ready::ApiListener => self.api.accept(&mut self.outbox),
+            Ready::Api(id) => self.api.serve(id, &mut self.buffer, &mut self.outbox),
         }
     }
 
@@ -197,167 +199,14 @@ impl Looper {
         }
     }
 
-    fn obey(&mut self, message: ToGuest) {
-        match message {
-            ToGuest::Hello { session, .. } => self.welcome(session),
-            ToGuest::Orders(orders) => self.take_orders(*orders),
-            ToGuest::Signal(signal) => {
-                if let Some(main) = &mut self.main {
-                    main.signal(signal);
-                }
-            }
-            ToGuest::Stop { signal, timeout_ms } => {
-                let timeout = Duration::from_millis(timeout_ms);
-                match (&mut self.main, &self.phase) {
-                    (Some(main), _) => main.stop(signal, timeout),
-                    (None, Phase::Preparing) => self.early_stop = Some((signal, timeout)),
-                    _ => {}
-                }
-            }
-            ToGuest::PowerOff => {
-                self.power_off_at.get_or_insert(Instant::now() + LAST_WORDS);
-            }
-            ToGuest::Exec(id, exec) => {
-                let started = match self.phase {
-                    Phase::Running(_) => self.execs.start(id, &exec, &self.spec),
-                    _ => Err("the main process does not run".to_owned()),
-                };
-                if let Err(error) = started {
-                    self.outbox.control(ToHost::ExecFailed(id, error));
-                }
-            }
-            ToGuest::ExecInput(id, bytes) => self.execs.input(id, &bytes, &mut self.outbox),
-            ToGuest::ExecCredit(id, bytes) => self.execs.credit(id, bytes),
-            ToGuest::ExecResize(id, size) => self.execs.resize(id, size),
-            ToGuest::ExecSignal(id, signal) => self.execs.signal(id, signal),
-            ToGuest::ListProcesses(number) => self.list_processes(number),
-            ToGuest::Settle => self.outbox.control(ToHost::Settled),
-            ToGuest::Resumed(_) | ToGuest::ApiData(..) | ToGuest::ApiEnd(_) => {}
-            ToGuest::SetClock(now) => {
-                if let Err(err) = clock::set(now) {
-                    self.log(&format!("cannot set the clock: {err}"));
-                }
-            }
-        }
-    }
-
-    fn welcome(&mut self, session: u64) {
-        self.execs.forget();
-        self.port.greeted();
-        self.outbox.open_session(ToHost::Welcome {
-            version: VERSION,
-            session,
-            phase: self.phase.clone(),
-            listening: self.listeners.all(),
-        });
-    }
-
-    fn take_orders(&mut self, orders: Orders) {
-        let Some(means) = self.means.take() else { return };
-        self.phase = Phase::Preparing;
-        self.outbox.logs.set_limit((orders.log_buffer as usize).max(LOG_BUFFER / 16));
-        let version = option_env!("UPDRAFT_COMMIT").unwrap_or(env!("CARGO_PKG_VERSION"));
-        self.log(&format!("Starting init (commit: {version})..."));
-        self.spec = orders.main.clone();
-        self.listeners.begin(orders.net.as_ref().map(|net| net.ipv4));
-        let started = self.help("prepare", move |herald| {
-            let mut log = |line| herald.tell(News::Log(line));
-            let prepared = prepare::prepare(&orders, means, &mut log);
-            herald.tell(News::Prepared(prepared));
-        });
-        if let Err(err) = started {
-            self.fail(format!("cannot start a thread: {err}"));
-        }
-    }
-
-    fn list_processes(&mut self, number: u32) {
-        // One at a time: /proc of a hostile app is slow to read.
-        let listing = self.listing
-            || self
-                .help("ps", move |herald| herald.tell(News::Processes(number, ps::list())))
-                .is_err();
-        if listing {
-            self.outbox.control(ToHost::Processes(number, Vec::new()));
-        } else {
-            self.listing = true;
-        }
-    }
-
-    fn watch_listeners(&mut self) {
-        let _ = self.help("listen", |herald| {
-            let watched = ListenEvents::enable().and_then(|events| {
-                herald.tell(News::ListenersChanged);
-                events.watch(|| {
-                    herald.tell(News::ListenersChanged);
-                    true
-                })
-            });
-            if let Err(err) = watched {
-                herald.tell(News::ListenersUnannounced(err));
-            }
-        });
-    }
-
-    /// Does something on a thread of its own.
-    fn help(&self, name: &str, work: impl FnOnce(Herald) + Send + 'static) -> std::io::Result<()> {
-        let herald = self.herald.clone();
-        let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK);
-        thread.spawn(move || work(herald)).map(drop)
-    }
-
-    fn hear_news(&mut self) {
-        let _ = rustix::io::read(&*self.herald.bell, &mut [0u8; 8][..]);
-        while let Ok(news) = self.news.try_recv() {
-            match news {
-                News::Log(line) => self.log(&line),
-                News::Prepared(Ok(prepared)) => self.run_main(prepared),
-                News::Prepared(Err(error)) => self.fail(error),
-                News::Processes(number, list) => {
-                    self.listing = false;
-                    self.outbox.control(ToHost::Processes(number, list));
-                }
-                News::ListenersChanged => self.listeners.announced(),
-                News::ListenersUnannounced(err) => {
-                    self.log(&format!("listeners are polled, not announced: {err}"));
-                    self.listeners.poll_every(LOOK_EVERY);
-                }
-            }
-        }
-    }
-
-    fn run_main(&mut self, prepared: Prepared) {
-        let Prepared { scratch, mut stages } = prepared;
-        self.scratch = Some(scratch);
-        let logs = &mut self.outbox.logs;
-        let mut log = |line: String| logs.push(LogSource::Init, format!("{line}\n").as_bytes());
-        match MainProcess::start(&mut self.spec, &mut log) {
-            Ok(mut main) => {
-                stages.mark("exec");
-                self.phase = Phase::Running(main.pid());
-                let running = ToHost::Running { pid: main.pid(), stages_ms: stages.stamps() };
-                self.outbox.control(running);
-                if let Some((signal, timeout)) = self.early_stop.take() {
-                    main.stop(signal, timeout);
-                }
-                self.main = Some(main);
-            }
-            Err(error) => self.fail(error),
-        }
-    }
-
-    fn fail(&mut self, error: String) {
-        self.log(&error);
-        self.phase = Phase::Failed(error.clone());
-        self.outbox.last_word(ToHost::OrdersFailed(error));
-    }
-
     fn reap(&mut self) {
         // One read empties it: the kernel merges what it announces.
         let _ = rustix::io::read(&self.children, &mut [0u8; 128][..]);
         while let Some((pid, ended)) = signals::reap() {
             let main = self.main.as_mut().is_some_and(|main| main.child_ended(pid, ended));
-            // Neither: an orphan that was left to us.
-            let _ = main || self.execs.child_ended(pid, ended);
+            let hook = self.hook.as_mut().is_some_and(|hook| hook.child_ended(pid, ended));
+            // None of them: an orphan that was left to us.
+            let _ = main || hook || self.execs.child_ended(pid, ended);
         }
     }
 
@@ -369,6 +218,12 @@ impl Looper {
             self.tell_listeners(changes);
         }
         self.execs.tick(&mut self.outbox);
+        if let Some(last_word) = self.hook.as_mut().and_then(Hook::tick) {
+            self.hook = None;
+            if let Some(line) = last_word {
+                self.log(&line);
+            }
+        }
         if let Some((ended, exit)) = self.main.as_mut().and_then(MainProcess::tick) {
             self.main = None;
             let changes = self.listeners.end();
@@ -382,13 +237,21 @@ impl Looper {
         }
     }
 
+    /// The orders cannot be carried out.
+    pub(crate) fn fail(&mut self, error: String) {
+        self.log(&error);
+        self.phase = Phase::Failed(error.clone());
+        self.outbox.last_word(ToHost::OrdersFailed(error));
+    }
+
     fn tell_listeners(&mut self, changes: Vec<(Listener, bool)>) {
         for (listener, began) in changes {
             self.outbox.control(ToHost::Listening(listener, began));
         }
     }
 
-    fn log(&mut self, line: &str) {
+    /// A line of init's own.
+    pub(crate) fn log(&mut self, line: &str) {
         self.outbox.logs.push(LogSource::Init, format!("{line}\n").as_bytes());
     }
 }

@@ -5,10 +5,14 @@
 //! to be. The file names say the rest:
 //!
 //! ```text
-//!  boot ──► port opens ──► looper (one thread, one poll) ──► power off
-//!                            │  orders: a thread runs prepare (mounts, net, files)
-//!                            │  then spawns main; execs, logs, listeners, reaping
+//!  boot ──► port opens, all made ready ──► looper (one thread, one poll) ──► power off
+//!                                            │  orders: a thread runs prepare (mounts,
+//!                                            │  files, net), then the loop spawns main;
+//!                                            │  execs, logs, listeners, reaping
 //! ```
+//!
+//! A template is frozen when the loop has said that it is settled, so each
+//! machine goes on from there: see `prepare`.
 //!
 //! Invariants: nothing here panics on what an app or the host does (the kernel
 //! panics with us); every queue is bounded; children are started and reaped by
@@ -16,16 +20,21 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod api;
 mod boot;
+mod child;
 mod clock;
 mod exec;
 mod files;
+mod herald;
+mod hook;
 mod listen;
 mod looper;
 mod main_process;
 mod modules;
 mod mounts;
 mod net;
+mod obey;
 mod outbox;
 mod port;
 mod power;
@@ -38,6 +47,7 @@ mod swap;
 mod trace;
 mod uevent;
 mod users;
+mod virtio;
 
 use std::os::raw::{c_char, c_int};
 

@@ -31,9 +31,13 @@ pub(crate) struct MainProcess {
 }
 
 impl MainProcess {
-    /// Starts it. The working directory is made if absent, and `main` is left
-    /// with the one that holds.
-    pub(crate) fn start(main: &mut Main, log: &mut dyn FnMut(String)) -> Result<Self, String> {
+    /// Starts it, after so many killings for want of memory. The working directory
+    /// is made if absent, and `main` is left with the one that holds.
+    pub(crate) fn start(
+        main: &mut Main,
+        oom_kills: u64,
+        log: &mut dyn FnMut(String),
+    ) -> Result<Self, String> {
         let identity = users::lookup(&main.user)?;
         if !main.workdir.starts_with('/') {
             main.workdir.insert(0, '/');
@@ -42,7 +46,6 @@ impl MainProcess {
             .map_err(|err| format!("cannot make working directory `{}`: {err}", main.workdir))?;
         let env = spawn::environment(&main.env, &[], &identity, main.tty);
         log(format!("Preparing to run: `{}` as {}", main.argv.join(" "), identity.name));
-        let oom_kills = oom_kills();
         let started = spawn::start(&Launch {
             what: "entrypoint",
             argv: &main.argv,
@@ -150,7 +153,7 @@ pub(crate) fn epitaph(ended: Ended) -> String {
 }
 
 /// Processes killed for want of memory since boot.
-fn oom_kills() -> u64 {
+pub(crate) fn oom_kills() -> u64 {
     let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
     let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
     count.and_then(|n| n.trim().parse().ok()).unwrap_or_default()

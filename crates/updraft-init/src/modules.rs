@@ -1,11 +1,10 @@
 //! Kernel modules, in the two stages of `/modules/order`.
 //!
-//! A template of a guest is taken between the stages: what is needed to open
-//! the agent port comes first, block and network drivers only when the orders
-//! are here, so that they see the devices of the machine they end up in.
+//! What is needed to open the agent port comes first. The rest is loaded when
+//! the port is open and devices are held (see `virtio`), so that drivers are
+//! there and have not looked at the devices of a template.
 
 use rustix::fs::{Mode, OFlags};
-use std::fmt::Write as _;
 
 /// Where the host's initramfs keeps modules.
 const DIR: &str = "/modules";
@@ -17,7 +16,7 @@ const DIVIDER: &str = "--";
 pub(crate) struct ModuleOrder {
     /// Needed to open the agent port.
     pub(crate) early: Vec<String>,
-    /// Loaded when the orders are here.
+    /// Loaded when the port is open.
     pub(crate) late: Vec<String>,
 }
 
@@ -45,14 +44,12 @@ impl ModuleOrder {
 
 /// Loads modules and says which could not be loaded. A missing module is not an
 /// error here: what needed it says so better.
-pub(crate) fn load(names: &[String]) -> String {
-    let mut complaints = String::new();
-    for name in names {
-        if let Err(err) = load_one(name) {
-            let _ = writeln!(complaints, "cannot load kernel module {name}: {err}");
-        }
-    }
-    complaints
+pub(crate) fn load(names: &[String]) -> Vec<String> {
+    let failed = |name: &String| {
+        let err = load_one(name).err()?;
+        Some(format!("cannot load kernel module {name}: {err}"))
+    };
+    names.iter().filter_map(failed).collect()
 }
 
 fn load_one(name: &str) -> rustix::io::Result<()> {

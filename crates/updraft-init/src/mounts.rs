@@ -1,21 +1,21 @@
 //! The root file system, and what a process expects to find mounted in it.
 
-use rustix::fs::{Mode, OFlags};
-use rustix::mount::MountFlags;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MoveMountFlags};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use wire::guest::Device;
 
-const LOWER: &str = "/lower";
+/// The image.
+pub(crate) const LOWER: &str = "/lower";
 const SCRATCH: &str = "/scratch";
 const ROOT: &str = "/newroot";
+/// What the machine has written.
+pub(crate) const UPPER: &str = "/scratch/upper";
 
-/// Mounts image and scratch disk, the overlay of both, and makes it the root.
-/// Returns the scratch disk's directory, which nobody can reach by name then.
-pub(crate) fn enter_root(image: &Device, scratch: &Device) -> Result<OwnedFd, String> {
-    for dir in [LOWER, SCRATCH, ROOT] {
-        let _ = std::fs::create_dir(dir);
-    }
+/// Mounts image and scratch disk: the layers of the root.
+pub(crate) fn mount_layers(image: &Device, scratch: &Device) -> Result<(), String> {
     mount_device(image, LOWER, MountFlags::RDONLY)?;
     if scratch.path.is_empty() {
         let tmpfs = Device { path: "tmpfs".into(), fstype: "tmpfs".into() };
@@ -31,13 +31,18 @@ pub(crate) fn enter_root(image: &Device, scratch: &Device) -> Result<OwnedFd, St
             return Err(format!("cannot make {path} on the scratch disk: {err}"));
         }
     }
+    Ok(())
+}
+
+/// Mounts the overlay of both layers and makes it the root, with `trees` in it.
+/// Returns the scratch disk's directory, which nobody can reach by name then.
+pub(crate) fn enter_root(trees: Trees, log: &mut dyn FnMut(String)) -> Result<OwnedFd, String> {
     let options = c"lowerdir=/lower,upperdir=/scratch/upper,workdir=/scratch/work";
     rustix::mount::mount("overlay", ROOT, "overlay", MountFlags::empty(), options)
         .map_err(|err| format!("cannot mount the overlay root: {err}"))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let scratch = rustix::fs::open(SCRATCH, flags, Mode::empty())
         .map_err(|err| format!("cannot open the scratch disk: {err}"))?;
-    crate::modules::forget();
     let switch = || {
         rustix::process::chdir(ROOT)?;
         rustix::mount::mount_move(".", "/")?;
@@ -45,6 +50,10 @@ pub(crate) fn enter_root(image: &Device, scratch: &Device) -> Result<OwnedFd, St
         rustix::process::chdir("/")
     };
     switch().map_err(|err| format!("cannot switch to the root file system: {err}"))?;
+    trees.into_root(log);
+    if std::fs::create_dir("/tmp").is_ok() {
+        let _ = rustix::fs::chmod("/tmp", Mode::from_raw_mode(0o1777));
+    }
     Ok(scratch)
 }
 
@@ -72,7 +81,11 @@ const fn kernel(fstype: &'static str, target: &'static str, options: &'static st
     Kernel { fstype, target, options, flags: PLAIN, needed: true }
 }
 
-const KERNEL: [Kernel; 10] = [
+/// Where the app asks its host, on a file system of its own: made before there
+/// is a root, it is there whatever the root is like.
+pub(crate) const FLY: &str = "/.fly";
+
+const KERNEL: [Kernel; 11] = [
     kernel("proc", "/proc", ""),
     kernel("sysfs", "/sys", ""),
     Kernel { flags: NOSUID, ..kernel("devtmpfs", "/dev", "mode=0755") },
@@ -81,34 +94,80 @@ const KERNEL: [Kernel; 10] = [
     Kernel { needed: false, ..kernel("mqueue", "/dev/mqueue", "") },
     Kernel { needed: false, ..kernel("hugetlbfs", "/dev/hugepages", "mode=1777") },
     Kernel { flags: NOSUID.union(MountFlags::NODEV), ..kernel("tmpfs", "/run", "mode=0755") },
+    kernel("tmpfs", FLY, "mode=0755,size=64k"),
     Kernel { needed: false, ..kernel("cgroup2", "/sys/fs/cgroup", "") },
     Kernel { needed: false, ..kernel("binfmt_misc", "/proc/sys/fs/binfmt_misc", "") },
 ];
 
-/// Mounts the kernel's file systems in the new root, and says what is missing.
-pub(crate) fn mount_kernel() -> Vec<String> {
-    let mut complaints = Vec::new();
-    for mount in &KERNEL {
-        let _ = std::fs::create_dir_all(mount.target);
-        let options = CString::new(mount.options).unwrap_or_default();
-        let done = rustix::mount::mount(
-            mount.fstype,
-            mount.target,
-            mount.fstype,
-            mount.flags,
-            options.as_c_str(),
-        );
-        if let Err(err) = done
-            && mount.needed
-        {
-            complaints.push(format!("cannot mount {} at {}: {err}", mount.fstype, mount.target));
-        }
-    }
+/// How many of them drivers need.
+const FIRST: usize = 3;
+
+/// Mounts what drivers need, and says what is missing.
+pub(crate) fn mount_first() -> Vec<String> {
+    mount_all(&KERNEL[..FIRST])
+}
+
+/// Mounts the rest of what a process expects, to be moved into its root later.
+pub(crate) fn mount_rest() -> Vec<String> {
+    let complaints = mount_all(&KERNEL[FIRST..]);
     device_links();
-    if std::fs::create_dir("/tmp").is_ok() {
-        let _ = rustix::fs::chmod("/tmp", Mode::from_raw_mode(0o1777));
+    for dir in [LOWER, SCRATCH, ROOT] {
+        let _ = std::fs::create_dir(dir);
     }
     complaints
+}
+
+fn mount_all(mounts: &[Kernel]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for Kernel { fstype, target, options, flags, needed } in mounts {
+        let _ = std::fs::create_dir_all(target);
+        let options = CString::new(*options).unwrap_or_default();
+        let done = rustix::mount::mount(*fstype, *target, *fstype, *flags, options.as_c_str());
+        if let Err(err) = done
+            && *needed
+        {
+            complaints.push(format!("cannot mount {fstype} at {target}: {err}"));
+        }
+    }
+    complaints
+}
+
+/// The trees of kernel file systems that are moved into the root, each held by
+/// a descriptor: from within the root no name leads to where they are.
+pub(crate) struct Trees(Vec<(&'static str, OwnedFd)>);
+
+impl Trees {
+    /// Takes hold of what is mounted. A tree that is not was complained of.
+    pub(crate) fn open() -> Self {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |at| Some((at, rustix::fs::open(at, flags, Mode::empty()).ok()?));
+        Self(["/proc", "/sys", "/dev", "/run", FLY].into_iter().filter_map(open).collect())
+    }
+
+    /// Moves them to where a process expects them, in the root at hand.
+    fn into_root(self, log: &mut dyn FnMut(String)) {
+        for (at, tree) in self.0 {
+            let moved = match move_to(&tree, at) {
+                Err(Errno::NOENT) => {
+                    let _ = std::fs::create_dir(at);
+                    move_to(&tree, at)
+                }
+                moved => moved,
+            };
+            if let Err(err) = moved {
+                log(format!("cannot mount {at}: {err}"));
+            }
+        }
+    }
+}
+
+fn move_to(tree: &OwnedFd, at: &str) -> rustix::io::Result<()> {
+    let mut flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    // An image has reasons for a link in place of `/run`, but none for this.
+    if at != FLY {
+        flags |= MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    }
+    rustix::mount::move_mount(tree, "", CWD, at, flags)
 }
 
 /// Names that every Unix has and devtmpfs has not.

@@ -14,6 +14,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use wire::guest::Net;
 
 /// The interface of a guest.
@@ -22,8 +23,8 @@ pub(crate) const INTERFACE: &str = "eth0";
 /// Loopback is always the first interface.
 const LOOPBACK: u32 = 1;
 
-/// A conversation with the kernel, one question at a time.
-struct Netlink {
+/// A conversation with the kernel.
+pub(crate) struct Netlink {
     socket: Socket,
     sequence: u32,
 }
@@ -36,31 +37,84 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Asks for one change and waits for the kernel's word on it.
-    fn ask(&mut self, extra: u16, message: RouteNetlinkMessage) -> io::Result<()> {
-        self.sequence += 1;
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_ACK | extra;
-        header.sequence_number = self.sequence;
-        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
-        packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        let (answer, _) = self.socket.recv_from_full()?;
-        verdict(&answer)
+    /// Asks for changes, all in one message, and waits for the kernel's word.
+    fn carry_out(&mut self, mut changes: Changes) -> Result<(), String> {
+        let first = self.sequence.wrapping_add(1);
+        let Some(last) = changes.0.last_mut() else { return Ok(()) };
+        // Failures are always told; that of success says it of all before.
+        last.packet.header.flags |= NLM_F_ACK;
+        let mut bytes = Vec::new();
+        for Change { packet, .. } in &mut changes.0 {
+            self.sequence = self.sequence.wrapping_add(1);
+            packet.header.sequence_number = self.sequence;
+            packet.finalize();
+            let at = bytes.len();
+            bytes.resize(at + packet.buffer_len().next_multiple_of(4), 0);
+            packet.serialize(&mut bytes[at..]);
+        }
+        let cannot = |what: &str, err: io::Error| format!("cannot {what}: {err}");
+        let talk = |err| cannot("talk to netlink", err);
+        self.socket.send(&bytes, 0).map_err(talk)?;
+        loop {
+            let (answer, _) = self.socket.recv_from_full().map_err(talk)?;
+            let sequence = number(&answer, 8).ok_or("netlink answers in pieces")?;
+            let what = changes.0.get(sequence.wrapping_sub(first) as usize);
+            let what = what.map_or("talk to netlink", |change| &change.what);
+            verdict(&answer).map_err(|err| cannot(what, err))?;
+            if sequence == self.sequence {
+                return Ok(());
+            }
+        }
     }
 
-    fn link_up(&mut self, index: u32, mtu: Option<u16>) -> io::Result<()> {
+    /// The index of an interface, if it is there.
+    pub(crate) fn index(&self, name: &str) -> Option<u32> {
+        // SAFETY: all zeros is a valid `ifreq`.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()).take(libc::IFNAMSIZ - 1) {
+            *to = from as libc::c_char;
+        }
+        let fd = self.socket.as_raw_fd();
+        // SAFETY: the request reads the name and writes the index.
+        let index = unsafe {
+            match libc::ioctl(fd, libc::SIOCGIFINDEX as _, &raw mut request) {
+                0 => request.ifr_ifru.ifru_ifindex,
+                _ => return None,
+            }
+        };
+        u32::try_from(index).ok()
+    }
+}
+
+/// A change to ask for.
+struct Change {
+    /// For the message when it fails.
+    what: String,
+    packet: NetlinkMessage<RouteNetlinkMessage>,
+}
+
+#[derive(Default)]
+struct Changes(Vec<Change>);
+
+impl Changes {
+    fn add(&mut self, what: String, extra: u16, message: RouteNetlinkMessage) {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | extra;
+        let packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        self.0.push(Change { what, packet });
+    }
+
+    /// Brings a link up. The kernel sets the attributes first.
+    fn link_up(&mut self, index: u32, name: &str, attributes: Vec<LinkAttribute>) {
         let mut link = LinkMessage::default();
         link.header.index = index;
         link.header.flags = LinkFlags::Up;
         link.header.change_mask = LinkFlags::Up;
-        link.attributes.extend(mtu.map(|mtu| LinkAttribute::Mtu(mtu.into())));
-        self.ask(0, RouteNetlinkMessage::SetLink(link))
+        link.attributes = attributes;
+        self.add(format!("bring {name} up"), 0, RouteNetlinkMessage::SetLink(link));
     }
 
-    fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+    fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8) {
         let mut message = AddressMessage::default();
         message.header.family = family(address);
         message.header.prefix_len = prefix;
@@ -71,10 +125,11 @@ impl Netlink {
         }
         message.attributes =
             vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
-        self.ask(NLM_F_CREATE | NLM_F_REPLACE, RouteNetlinkMessage::NewAddress(message))
+        let what = format!("add address {address}/{prefix}");
+        self.add(what, NLM_F_CREATE | NLM_F_REPLACE, RouteNetlinkMessage::NewAddress(message));
     }
 
-    fn add_default_route(&mut self, index: u32, gateway: IpAddr) -> io::Result<()> {
+    fn add_default_route(&mut self, index: u32, gateway: IpAddr) {
         let via = match gateway {
             IpAddr::V4(address) => RouteAddress::Inet(address),
             IpAddr::V6(address) => RouteAddress::Inet6(address),
@@ -91,7 +146,8 @@ impl Netlink {
             ..RouteHeader::default()
         };
         message.attributes = vec![RouteAttribute::Gateway(via), RouteAttribute::Oif(index)];
-        self.ask(NLM_F_CREATE | NLM_F_REPLACE, RouteNetlinkMessage::NewRoute(message))
+        let what = format!("add the route via {gateway}");
+        self.add(what, NLM_F_CREATE | NLM_F_REPLACE, RouteNetlinkMessage::NewRoute(message));
     }
 }
 
@@ -100,53 +156,60 @@ impl Netlink {
 fn verdict(answer: &[u8]) -> io::Result<()> {
     const ERROR: u16 = 2;
     let kind = answer.get(4..6).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes);
-    let code = answer.get(16..20).and_then(|b| b.try_into().ok()).map(i32::from_ne_bytes);
-    match (kind, code) {
+    match (kind, number(answer, 16).map(u32::cast_signed)) {
         (Some(ERROR), Some(0)) => Ok(()),
         (Some(ERROR), Some(code)) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
         _ => Err(io::Error::other("unexpected answer")),
     }
 }
 
+fn number(answer: &[u8], at: usize) -> Option<u32> {
+    answer.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
 fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// Whether the network driver has made the interface; gives its index.
-pub(crate) fn interface_index() -> Option<u32> {
-    let text = std::fs::read_to_string(format!("/sys/class/net/{INTERFACE}/ifindex")).ok()?;
-    text.trim().parse().ok()
-}
-
-/// Brings loopback up, and `eth0` with the addresses of `net`.
-pub(crate) fn configure(net: Option<&Net>) -> Result<(), String> {
+/// What needs no orders: loopback, and what the kernel is to do with `eth0`
+/// when its driver makes it.
+pub(crate) fn before_orders() -> Result<Netlink, String> {
     let mut netlink = Netlink::open().map_err(|err| format!("cannot open netlink: {err}"))?;
-    netlink.link_up(LOOPBACK, None).map_err(|err| format!("cannot bring lo up: {err}"))?;
+    let mut changes = Changes::default();
+    changes.link_up(LOOPBACK, "lo", Vec::new());
+    netlink.carry_out(changes)?;
     // Images that run as a user listen on port 80 all the same.
     let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
-    let Some(net) = net else { return Ok(()) };
-    let index = interface_index().ok_or_else(|| format!("{INTERFACE} is not there"))?;
-    // All addresses come from the orders, and none is doubted.
-    for (key, value) in [("accept_ra", "0"), ("autoconf", "0"), ("accept_dad", "0")] {
-        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{INTERFACE}/{key}"), value);
+    // All addresses come from the orders, and none is doubted. As defaults,
+    // since there is no time for it later; a driver built in has made eth0.
+    for interface in ["default", INTERFACE] {
+        for (key, value) in [("accept_ra", "0"), ("autoconf", "0"), ("accept_dad", "0")] {
+            let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/{key}"), value);
+        }
     }
-    let cannot = |what: String| move |err: io::Error| format!("cannot {what}: {err}");
-    netlink.link_up(index, Some(net.mtu)).map_err(cannot(format!("bring {INTERFACE} up")))?;
+    Ok(netlink)
+}
+
+/// Gives `eth0` its addresses, that of its hardware first, and brings it up.
+pub(crate) fn configure(netlink: &mut Netlink, net: &Net) -> Result<(), String> {
+    let index = netlink.index(INTERFACE).ok_or_else(|| format!("{INTERFACE} is not there"))?;
+    let mut changes = Changes::default();
+    let mut attributes = vec![LinkAttribute::Mtu(net.mtu.into())];
+    if net.mac != [0; 6] {
+        attributes.push(LinkAttribute::Address(net.mac.to_vec()));
+    }
+    changes.link_up(index, INTERFACE, attributes);
     let addresses = [
         (IpAddr::V4(net.ipv4), net.ipv4_prefix, IpAddr::V4(net.ipv4_gateway)),
         (IpAddr::V6(net.ipv6), net.ipv6_prefix, IpAddr::V6(net.ipv6_gateway)),
     ];
     for (address, prefix, gateway) in addresses {
-        netlink
-            .add_address(index, address, prefix)
-            .map_err(cannot(format!("add address {address}/{prefix}")))?;
+        changes.add_address(index, address, prefix);
         if !gateway.is_unspecified() {
-            netlink
-                .add_default_route(index, gateway)
-                .map_err(cannot(format!("add the route via {gateway}")))?;
+            changes.add_default_route(index, gateway);
         }
     }
-    Ok(())
+    netlink.carry_out(changes)
 }
 
 #[cfg(test)]

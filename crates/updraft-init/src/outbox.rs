@@ -9,13 +9,13 @@
 //! Nothing is sent without a session: state is told anew by the next welcome.
 
 use std::collections::VecDeque;
-use wire::guest::{ExecId, LogSource, MAX_CHUNK, Output, ToHost, codec};
+use wire::guest::{LogSource, MAX_CHUNK, ToHost, codec};
 
 /// Bytes put on the wire at once; the driver takes at most this much per write.
 const BATCH: usize = 32 * 1024;
 /// Control messages that may wait before the host is no longer read.
 const CROWDED: usize = 256;
-/// Bytes of exec output that may wait, of all execs together.
+/// Bytes of bulk data that may wait, of all execs and connections together.
 const BULK: usize = 256 * 1024;
 /// What an entry costs beside its bytes, so that many tiny lines are bounded too.
 const ENTRY: usize = 64;
@@ -40,6 +40,15 @@ impl Entry {
             Self::Dropped(count) => ToHost::LogDropped(*count),
         }
     }
+}
+
+/// What a message of bulk data holds.
+fn bulk_cost(message: &ToHost) -> usize {
+    let bytes = match message {
+        ToHost::ExecOutput(_, _, bytes) | ToHost::ApiData(_, bytes) => bytes.len(),
+        _ => 0,
+    };
+    bytes + ENTRY
 }
 
 /// Log lines for a host that may not read.
@@ -188,22 +197,21 @@ impl Outbox {
         }
     }
 
-    /// Queues output of an exec.
-    pub(crate) fn exec_output(&mut self, id: ExecId, stream: Output, bytes: Vec<u8>) {
+    /// Queues a message in the order of bulk data: what an exec or a client of
+    /// the API says, and its end.
+    pub(crate) fn bulk(&mut self, message: ToHost) {
         if self.in_session {
-            self.bulk_held += bytes.len();
-            self.bulk.push_back(ToHost::ExecOutput(id, stream, bytes));
-        }
-    }
-
-    /// Queues the end of an exec behind its output.
-    pub(crate) fn exec_end(&mut self, message: ToHost) {
-        if self.in_session {
+            self.bulk_held += bulk_cost(&message);
             self.bulk.push_back(message);
         }
     }
 
-    /// Whether exec output should wait in its pipes.
+    /// Whether anybody is there to hear.
+    pub(crate) fn in_session(&self) -> bool {
+        self.in_session
+    }
+
+    /// Whether more bulk data should wait where it comes from.
     pub(crate) fn bulk_is_full(&self) -> bool {
         self.bulk_held >= BULK
     }
@@ -251,9 +259,7 @@ impl Outbox {
         if let Some(message) = self.control.pop_front() {
             self.put(&message);
         } else if let Some(message) = self.bulk.pop_front() {
-            if let ToHost::ExecOutput(_, _, bytes) = &message {
-                self.bulk_held -= bytes.len();
-            }
+            self.bulk_held -= bulk_cost(&message);
             self.put(&message);
         } else if let Some(entry) = self.logs.pop() {
             self.put(&entry.message());
@@ -274,7 +280,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wire::guest::{Exit, Phase};
+    use wire::guest::{Exit, Output, Phase};
 
     fn welcome(session: u64) -> ToHost {
         ToHost::Welcome { version: 1, session, phase: Phase::AwaitsOrders, listening: vec![] }
@@ -355,9 +361,9 @@ mod tests {
         let mut outbox = Outbox::new(4096);
         outbox.open_session(welcome(1));
         for _ in 0..8 {
-            outbox.exec_output(1, Output::Stdout, vec![0; MAX_CHUNK]);
+            outbox.bulk(ToHost::ExecOutput(1, Output::Stdout, vec![0; MAX_CHUNK]));
         }
-        outbox.exec_end(ToHost::ExecExited(1, Exit::default()));
+        outbox.bulk(ToHost::ExecExited(1, Exit::default()));
         assert!(outbox.bulk_is_full());
         let all = sent(&mut outbox);
         assert_eq!(all.last(), Some(&ToHost::ExecExited(1, Exit::default())));

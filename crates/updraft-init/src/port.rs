@@ -27,6 +27,9 @@ pub(crate) struct Port {
     away: bool,
     /// The host came back a moment ago and may be about to greet.
     quiet_until: Option<Instant>,
+    /// The host has greeted, and the driver may not have told of its coming:
+    /// when it does, there is no greeting to wait for.
+    greeted_early: bool,
     buffer: Vec<u8>,
 }
 
@@ -46,6 +49,7 @@ impl Port {
             writable: true,
             away: false,
             quiet_until: None,
+            greeted_early: false,
             buffer: vec![0; 32 * 1024],
         })
     }
@@ -72,17 +76,23 @@ impl Port {
     /// Takes one buffer of input and the messages that it completes.
     pub(crate) fn read(&mut self, messages: &mut Vec<ToGuest>) {
         let got = rustix::io::read(&self.file, &mut self.buffer);
-        let away = got == Ok(0);
-        if self.away && !away {
+        if got == Err(Errno::INTR) {
+            return;
+        }
+        let back = self.away && got != Ok(0);
+        self.away = got == Ok(0);
+        if back && !self.greeted_early {
             self.quiet_until = Some(Instant::now() + GREETING);
         }
-        self.away = away;
         match got {
             Ok(0) => self.readable = false,
             Ok(n) => self.decoder.feed(&self.buffer[..n], |message| messages.push(message)),
-            Err(Errno::INTR) => {}
-            // Anything else waits for the next edge, like "would block".
-            Err(_) => self.readable = false,
+            // Anything else waits for the next edge, like "would block", and
+            // says that the driver knows of the host.
+            Err(_) => {
+                self.readable = false;
+                self.greeted_early = false;
+            }
         }
     }
 
@@ -94,12 +104,15 @@ impl Port {
     /// The host has greeted: what is written now is for it.
     pub(crate) fn greeted(&mut self) {
         self.quiet_until = None;
+        // Until a read tells otherwise.
+        self.greeted_early = true;
     }
 
     /// Until when nothing is written. A host that has just connected takes what
     /// comes before its greeting is answered for another session's and drops
     /// it. It may also have greeted *before* the driver told of its coming (data
-    /// and news of the connection take different queues), so this ends by time.
+    /// and news of the connection take different queues): see `greeted_early`.
+    /// A host that does not greet must not make us mute, so this ends by time.
     pub(crate) fn quiet_until(&self) -> Option<Instant> {
         self.quiet_until.filter(|_| !self.away)
     }

@@ -1,18 +1,17 @@
 //! Starting a process as the image says.
 
+use crate::child::Child;
 use crate::stream;
 use crate::users::Identity;
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::PipeFlags;
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use wire::guest::TermSize;
 
 /// PATH of an image that sets none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Open files a process may have without asking (E011), and at most.
-static NOFILE: libc::rlimit = libc::rlimit { rlim_cur: 10240, rlim_max: 1 << 20 };
-
 /// A process to start.
 pub(crate) struct Launch<'a> {
     /// What the user calls it, for messages: `entrypoint` or `command`.
@@ -135,74 +134,73 @@ pub(crate) fn start(launch: &Launch<'_>) -> Result<Started, String> {
     if !std::path::Path::new(launch.workdir).is_dir() {
         return Err(format!("working directory `{}` is not there", launch.workdir));
     }
-    let mut command = Command::new(&file);
-    command.arg0(program).args(&launch.argv[1..]).current_dir(launch.workdir);
-    command.env_clear().envs(launch.env.iter().map(|(k, v)| (k, v)));
-    let terminal = match launch.tty {
-        Some(size) => Some(attach_terminal(&mut command, size)?),
-        None => {
-            let stdin = if launch.input { Stdio::piped() } else { Stdio::null() };
-            command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-            None
+    let cannot = |err: std::io::Error| format!("cannot make the streams of `{program}`: {err}");
+    let streams = match launch.tty {
+        Some(size) => {
+            Streams::terminal(size).map_err(|e| format!("cannot open a terminal: {e}"))?
         }
+        None => Streams::pipes(launch.input).map_err(|err| cannot(err.into()))?,
     };
-    become_child(&mut command, launch.identity.clone(), launch.tty.is_some());
-    let child = command.spawn().map_err(|err| refusal(what, program, &err))?;
-    // The command holds the child's side of a terminal; it would never end.
-    drop(command);
-    started(child, terminal).map_err(|err| format!("cannot read `{program}`: {err}"))
-}
-
-fn attach_terminal(command: &mut Command, size: TermSize) -> Result<OwnedFd, String> {
-    let cannot = |err: std::io::Error| format!("cannot open a terminal: {err}");
-    let (ours, theirs) = stream::open_terminal(size).map_err(|e| cannot(e.into()))?;
-    command.stdin(theirs.try_clone().map_err(cannot)?);
-    command.stdout(theirs.try_clone().map_err(cannot)?);
-    command.stderr(theirs);
-    Ok(ours)
-}
-
-fn started(mut child: std::process::Child, terminal: Option<OwnedFd>) -> std::io::Result<Started> {
-    let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
-    let (stdin, stdout) = match terminal {
-        Some(ours) => (Some(ours.try_clone()?), Some(ours)),
-        None => (child.stdin.take().map(Into::into), child.stdout.take().map(Into::into)),
-    };
-    let stderr = child.stderr.take().map(OwnedFd::from);
+    let Streams { ours: [stdin, stdout, stderr], theirs } = streams;
     for fd in [&stdin, &stdout, &stderr].into_iter().flatten() {
-        stream::set_nonblocking(fd)?;
+        stream::set_nonblocking(fd).map_err(|err| cannot(err.into()))?;
     }
+    let string = |text: String| CString::new(text).map_err(|_| "it has a zero byte".to_owned());
+    let strings = || {
+        let env = without_doubles(launch.env).map(|(k, v)| string(format!("{k}={v}")));
+        Ok(Child {
+            file: string(file)?,
+            argv: launch.argv.iter().cloned().map(string).collect::<Result<_, _>>()?,
+            env: env.collect::<Result<_, _>>()?,
+            workdir: string(launch.workdir.to_owned())?,
+            streams: theirs.each_ref(),
+            tty: launch.tty.is_some(),
+            identity: launch.identity,
+        })
+    };
+    let child =
+        strings().map_err(|err: String| refusal(what, program, &std::io::Error::other(err)))?;
+    let pid = child.start().map_err(|err| refusal(what, program, &err.into()))?;
     Ok(Started { pid, stdin, stdout, stderr })
 }
 
-/// What the child does between fork and exec, beside what `Command` does.
-fn become_child(command: &mut Command, identity: Identity, tty: bool) {
-    let step = |result: libc::c_long| match result {
-        0.. => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    };
-    let child = move || {
-        // SAFETY: only async-signal-safe calls, on memory made before the fork.
-        // Raw calls for the ids: the library's would signal other threads.
-        unsafe {
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-            step(libc::setsid().into())?;
-            if tty {
-                step(libc::ioctl(0, libc::TIOCSCTTY, 0).into())?;
-            }
-            step(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const NOFILE).into())?;
-            let groups = &identity.groups;
-            step(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
-            let (uid, gid) = (identity.uid, identity.gid);
-            step(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
-            step(libc::syscall(libc::SYS_setresuid, uid, uid, uid))
-        }
-    };
-    // SAFETY: see the closure.
-    unsafe { command.pre_exec(child) };
+/// Both sides of a child's standard streams.
+struct Streams {
+    ours: [Option<OwnedFd>; 3],
+    theirs: [OwnedFd; 3],
+}
+
+impl Streams {
+    fn pipes(input: bool) -> rustix::io::Result<Self> {
+        let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
+        let (their_input, our_input) = if input {
+            let (reader, writer) = pipe()?;
+            (reader, Some(writer))
+        } else {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            (rustix::fs::open("/dev/null", flags, Mode::empty())?, None)
+        };
+        let ((stdout, their_stdout), (stderr, their_stderr)) = (pipe()?, pipe()?);
+        Ok(Self {
+            ours: [our_input, Some(stdout), Some(stderr)],
+            theirs: [their_input, their_stdout, their_stderr],
+        })
+    }
+
+    /// A terminal is both input and output.
+    fn terminal(size: TermSize) -> std::io::Result<Self> {
+        let (ours, theirs) = stream::open_terminal(size)?;
+        Ok(Self {
+            ours: [Some(ours.try_clone()?), Some(ours), None],
+            theirs: [theirs.try_clone()?, theirs.try_clone()?, theirs],
+        })
+    }
+}
+
+/// Of several of one name the last holds.
+fn without_doubles(env: &[(String, String)]) -> impl Iterator<Item = &(String, String)> {
+    let later = |at: usize, key: &str| env[at + 1..].iter().any(|(other, _)| other == key);
+    env.iter().enumerate().filter(move |(at, (key, _))| !later(*at, key)).map(|(_, pair)| pair)
 }
 
 fn refusal(what: &str, program: &str, err: &std::io::Error) -> String {
@@ -265,6 +263,9 @@ mod tests {
         let env =
             environment(&own(&[("A", "1"), ("PATH", "/p")]), &own(&[("A", "2")]), &identity, true);
         assert_eq!(env, own(&[("A", "2"), ("PATH", "/p"), ("HOME", "/h"), ("TERM", "xterm")]));
+        let doubles = own(&[("A", "1"), ("B", "2"), ("A", "3")]);
+        let single: Vec<_> = without_doubles(&doubles).cloned().collect();
+        assert_eq!(single, own(&[("B", "2"), ("A", "3")]));
         let env = environment(&[], &[], &identity, false);
         assert_eq!(env, own(&[("HOME", "/h"), ("PATH", PATH)]));
     }

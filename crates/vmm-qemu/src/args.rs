@@ -39,10 +39,7 @@ pub(crate) enum Begin {
         tsc_khz: Option<u64>,
     },
     /// Memory and device state are there: pages are copied when written to.
-    Saved {
-        /// Stand still once everything is loaded.
-        wait: bool,
-    },
+    Saved,
 }
 
 /// Changes when a saved state of an earlier version cannot be loaded any more:
@@ -64,7 +61,7 @@ pub(crate) fn qemu(machine: &Machine) -> Result<Vec<String>, PortError> {
         Accelerator::Kvm => "kvm".to_owned(),
         Accelerator::Tcg => format!("tcg,thread=multi,tb-size={TB_MIB}"),
     };
-    let saved = matches!(machine.begin, Begin::Saved { .. });
+    let saved = matches!(machine.begin, Begin::Saved);
     let mut args = Args::default();
     args.flag("-nodefaults").flag("-no-user-config");
     args.pair("-name", format!("updraft-{}", machine.name));
@@ -119,6 +116,9 @@ fn cmdline(
     if let (Accelerator::Tcg, Some(khz)) = (accelerator, tsc_khz) {
         // Without it about one emulated boot in twelve hangs on a busy host.
         words.push(format!("tsc_early_khz={khz}"));
+        // Nor is its watchdog to find it unstable in a guest that is restored, which
+        // then would have a clock of 4 ms.
+        words.push("tsc=reliable".into());
     }
     for word in extra {
         if word.is_empty() || !word.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
@@ -177,15 +177,14 @@ impl Args {
                 self.pair("-kernel", VMLINUZ).pair("-initrd", INITRAMFS);
                 self.pair("-append", cmdline(machine.accelerator, args, *tsc_khz)?);
             }
-            Begin::Saved { wait } => {
+            Begin::Saved => {
                 self.pair("-incoming", format!("fd:{}", Fd::State as i32));
                 self.pair("-global", "migration.send-configuration=off");
                 self.pair("-global", "migration.x-events=on");
-                if *wait {
-                    self.flag("-S");
-                }
             }
         }
+        // The guest runs when it is told to, and not before its VM is locked in.
+        self.flag("-S");
         Ok(())
     }
 
@@ -245,6 +244,7 @@ mod tests {
             -kernel /vm/vmlinuz
             -initrd /vm/initramfs
             -append console=ttyS0 quiet panic=-1 reboot=t tsc_early_khz=2596120 updraft.x=1
+            -S
             -chardev socket,id=qmp,fd=4,server=on,wait=off
             -mon chardev=qmp,mode=control
             -chardev ringbuf,id=console,size=65536
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn a_saved_guest_finds_the_same_devices_and_no_kernel() {
         let booted = lines(&qemu(&machine()).unwrap());
-        let saved = Machine { begin: Begin::Saved { wait: true }, ..machine() };
+        let saved = Machine { begin: Begin::Saved, ..machine() };
         let saved = lines(&qemu(&saved).unwrap());
         let only = |of: &str, not: &str| {
             let lines = of.lines().filter(|line| !not.lines().any(|other| other == *line));
@@ -279,7 +279,6 @@ mod tests {
             -incoming fd:10
             -global migration.send-configuration=off
             -global migration.x-events=on
-            -S
         "#]]
         .assert_eq(&only(&saved, &booted));
         expect![[r#"

@@ -82,14 +82,12 @@ impl Cgroups {
         &self.warnings
     }
 
-    /// Makes the group `name` with its limits and returns the files to write a
-    /// process id to, for it to join.
+    /// Makes the group `name` with its limits.
     ///
     /// # Errors
     /// A tree that was usable refuses; what was made is left for [`Self::remove`].
-    pub fn create(&self, name: &str, limits: Limits) -> io::Result<Vec<Utf8PathBuf>> {
+    pub fn create(&self, name: &str, limits: Limits) -> io::Result<()> {
         let _changing = self.lock();
-        let mut join = Vec::new();
         for tree in &self.trees {
             let dir = self.make_parent(tree)?.join(name);
             make_dir(&dir)?;
@@ -98,9 +96,20 @@ impl Cgroups {
             {
                 write(&dir.join(file), &value)?;
             }
-            join.push(dir.join("cgroup.procs"));
         }
-        Ok(join)
+        Ok(())
+    }
+
+    /// Puts a process with all its threads into the group `name`. Blocks for some
+    /// milliseconds: the kernel waits until no thread of the host is being made.
+    ///
+    /// # Errors
+    /// There is no such group or process.
+    pub fn join(&self, name: &str, pid: u32) -> io::Result<()> {
+        for tree in &self.trees {
+            write(&self.dir(tree, name).join("cgroup.procs"), &pid.to_string())?;
+        }
+        Ok(())
     }
 
     /// Processes in the group `name`.

@@ -5,23 +5,20 @@
 //! without a directory. So `kill` and `list` need no memory, and a daemon that
 //! was killed at any point leaves nothing that the next cannot remove.
 
-use crate::args::TB_MIB;
-use crate::bootdir::{self, AGENT, BootDir, Description, QMP};
-use crate::cgroup::{Cgroups, Limits};
+use crate::bootdir::{self, AGENT, BootDir, QMP};
+use crate::cgroup::Cgroups;
 use crate::config::{Accelerator, QemuConfig, qemu_version};
-use crate::launch::{self, Launched, Log, Source};
+use crate::launch::{Launched, Log};
 use crate::monitor::{self, Control, Exit, Running, Wish};
 use crate::platform::{self, Platform};
 use crate::process;
 use crate::qmp::Qmp;
 use crate::snapshot;
-use crate::template::{Template, Templates};
-use crate::words;
+use crate::template::Templates;
 use async_trait::async_trait;
 use camino::Utf8Path;
 use model::id::{BootId, MachineId};
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +30,7 @@ use worker::ports::{
 };
 
 /// How long a killed process may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(15);
+pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(15);
 /// How long a running VM may take to answer a daemon that takes it over.
 const ADOPT_WITHIN: Duration = Duration::from_secs(15);
 /// Rounds of killing what is in a cgroup: something may be starting meanwhile.
@@ -49,7 +46,7 @@ pub struct QemuHypervisor {
 pub(crate) struct Inner {
     pub(crate) config: QemuConfig,
     version: String,
-    cgroups: Cgroups,
+    pub(crate) cgroups: Arc<Cgroups>,
     pub(crate) templates: Templates,
     platform: Mutex<Option<(String, Arc<Platform>)>>,
     pub(crate) tasks: rt::Tasks,
@@ -80,7 +77,7 @@ impl QemuHypervisor {
         let resolved = config.qemu.canonicalize_utf8();
         config.qemu =
             resolved.map_err(|err| PortError::new(format!("find {}", config.qemu), err))?;
-        let cgroups = Cgroups::detect(&config.instance);
+        let cgroups = Arc::new(Cgroups::detect(&config.instance));
         let templates = Templates::open(&config.template_dir);
         let templates = templates
             .map_err(|err| PortError::new(format!("open {}", config.template_dir), err))?;
@@ -183,6 +180,11 @@ impl Hypervisor for QemuHypervisor {
         platform.is_ok_and(|platform| self.inner.templates.has(&platform, shape))
     }
 
+    fn templates(&self) -> Vec<Shape> {
+        let platform = self.inner.platform();
+        platform.map_or(Vec::new(), |platform| self.inner.templates.all(&platform))
+    }
+
     async fn make_template(&self, shape: Shape, settle: Settle) -> Result<(), PortError> {
         let inner = self.inner.clone();
         let made = self.inner.tasks.spawn(async move { inner.build(shape, settle).await });
@@ -211,136 +213,6 @@ impl Inner {
         self.templates.collect(&platform);
         *known = Some((qemu, platform.clone()));
         Ok(platform)
-    }
-
-    async fn boot(self: &Arc<Self>, spec: BootSpec) -> Result<Vm, PortError> {
-        let _turn = self.turn(spec.boot).await;
-        let dir = self.dir(spec.machine, spec.boot);
-        if dir.process().is_some() {
-            return self.attach(&dir).await;
-        }
-        self.clear(&dir).await?;
-        let spec = Arc::new(spec);
-        if let Some(snapshot) = spec.snapshot.clone() {
-            let (inner, asked) = (self.clone(), spec.clone());
-            let open = move || snapshot::open(&snapshot, &*inner.platform()?, &asked);
-            let opened = tokio::task::spawn_blocking(open).await;
-            let opened = opened.map_err(|err| PortError::new("open a snapshot", err))??;
-            return self.try_start(&dir, spec, Source::Snapshot(opened), Origin::Snapshot).await;
-        }
-        let why = match self.template_for(&spec).await {
-            Ok(template) => {
-                let source = Source::Template(template);
-                match self.try_start(&dir, spec.clone(), source, Origin::Template).await {
-                    Ok(vm) => return Ok(vm),
-                    Err(err) => self.distrust(&spec, &err),
-                }
-            }
-            Err(why) => why,
-        };
-        self.try_start(&dir, spec, Source::Kernel, Origin::Cold(why)).await
-    }
-
-    /// The template that a VM of `spec` begins from, or why there is none.
-    async fn template_for(self: &Arc<Self>, spec: &BootSpec) -> Result<Arc<Template>, String> {
-        if !spec.kernel_args.is_empty() {
-            return Err("its config adds words to the kernel's command line".into());
-        }
-        if let Some(why) = &spec.cold {
-            return Err(why.clone());
-        }
-        let (inner, shape) = (self.clone(), shape(spec));
-        let get = move || {
-            let platform = inner.platform().map_err(|err| rt::chain(&err))?;
-            let Shape { vcpus, memory_mib } = shape;
-            inner.templates.get(&platform, shape).ok_or_else(|| {
-                format!("there is no template of {vcpus} vCPUs and {memory_mib} MiB yet")
-            })
-        };
-        let got = tokio::task::spawn_blocking(get).await;
-        got.unwrap_or_else(|err| Err(err.to_string()))
-    }
-
-    /// A template that a VM could not begin from is made again.
-    fn distrust(&self, spec: &BootSpec, err: &PortError) -> String {
-        let why = format!("its template could not be restored: {}", rt::chain(err));
-        tracing::warn!(machine = %spec.machine, why, "booting instead");
-        if let Ok(platform) = self.platform() {
-            self.templates.discard(&platform, shape(spec));
-        }
-        why
-    }
-
-    /// Starts a VM, or leaves nothing of it.
-    async fn try_start(
-        &self,
-        dir: &BootDir,
-        spec: Arc<BootSpec>,
-        source: Source,
-        origin: Origin,
-    ) -> Result<Vm, PortError> {
-        let problem = match self.start(dir, spec, source).await {
-            Ok((vm, _)) => return Ok(Vm { origin, ..vm }),
-            Err(err) => err,
-        };
-        if let Err(err) = self.clear(dir).await {
-            tracing::error!(vm = dir.name(), error = %rt::chain(&err), "remains of a failed boot");
-        }
-        Err(problem)
-    }
-
-    /// Starts a VM and returns it with its memory.
-    pub(crate) async fn start(
-        &self,
-        dir: &BootDir,
-        spec: Arc<BootSpec>,
-        source: Source,
-    ) -> Result<(Vm, File), PortError> {
-        let failed =
-            |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
-        dir.create().map_err(|err| failed("make directory", err))?;
-        let waits = matches!(source, Source::Snapshot(_));
-        if waits {
-            dir.begin_wait().map_err(|err| failed("make directory", err))?;
-        }
-        let restored = !matches!(source, Source::Kernel);
-        dir.describe(&Description::of(&spec)).map_err(|err| failed("make directory", err))?;
-        let cgroups = self.cgroups.create(&dir.name(), self.limits(&spec));
-        let cgroups = cgroups.map_err(|err| failed("make cgroups", err))?;
-        let (launched, memory) = {
-            let (config, dir) = (self.config.clone(), dir.clone());
-            let work = move || launch::launch(&config, &dir, &spec, &source, cgroups);
-            let done = tokio::task::spawn_blocking(work).await;
-            done.map_err(|err| PortError::new("start the launcher", err))??
-        };
-        let connected = async {
-            let qmp = dir.connect(QMP)?;
-            let agent = dir.connect(AGENT)?;
-            let mut qmp = Qmp::open(qmp).await?;
-            if restored {
-                monitor::loaded(&mut qmp).await?;
-            }
-            Ok::<_, io::Error>((qmp, agent))
-        };
-        match tokio::time::timeout(self.config.start_deadline, connected).await {
-            Ok(Ok((qmp, agent))) => Ok((self.watch(dir.boot, launched, qmp, agent)?, memory)),
-            Ok(Err(err)) => Err(self.failure(dir, &launched, err).await),
-            Err(_) => Err(self.failure(dir, &launched, io::ErrorKind::TimedOut.into()).await),
-        }
-    }
-
-    /// Why a start failed: what the process said counts more than the
-    /// connection that broke.
-    async fn failure(&self, dir: &BootDir, launched: &Launched, err: io::Error) -> PortError {
-        if let Err(err) = process::kill_and_wait(&launched.handle, GONE_WITHIN).await {
-            tracing::error!(vm = dir.name(), error = %rt::chain(&err), "cannot end a failed boot");
-        }
-        let said = words::tail(&launched.log.text());
-        let attempted = format!("start VM {}", dir.name());
-        match said.is_empty() {
-            true => PortError::new(attempted, err).transient(),
-            false => PortError::new(attempted, said).transient(),
-        }
     }
 
     /// Takes a VM that runs, by its directory. One that stood still while it was
@@ -380,7 +252,9 @@ impl Inner {
         let control = self.control(dir)?;
         self.go_on(dir, &control).await?;
         if stands {
-            // The daemon was killed while it was about to let it go on.
+            // The daemon was killed while it was about to let it run.
+            let joined = self.join(dir, pid).await;
+            joined.map_err(|err| failed("count the process", err))?;
             let gone_on = control.ask(Wish::Proceed).await;
             gone_on.map_err(|err| failed("let go on the guest", err))?;
         }
@@ -394,7 +268,7 @@ impl Inner {
     }
 
     /// Begins to watch a VM that answers.
-    fn watch(
+    pub(crate) fn watch(
         &self,
         boot: BootId,
         vm: Launched,
@@ -476,30 +350,12 @@ impl Inner {
         self.cgroups.remove(name)
     }
 
-    fn limits(&self, spec: &BootSpec) -> Limits {
-        // What QEMU needs beside the guest's memory, with room: libraries,
-        // firmware, queues, and under emulation the translated code. Measured
-        // with one emulated vCPU: 102 MiB.
-        let vcpus = u64::from(spec.vcpus);
-        let overhead_mib = match self.config.accelerator {
-            Accelerator::Kvm => 96 + 2 * vcpus,
-            Accelerator::Tcg => 128 + u64::from(TB_MIB) + 8 * vcpus,
-        };
-        Limits {
-            cpu_weight: spec.cpu_weight,
-            // The vCPUs, and a fifth of a core for QEMU's own threads.
-            cpu_quota: spec.vcpus * 1000 + 200,
-            memory: (u64::from(spec.memory_mib) + overhead_mib) << 20,
-            pids: launch::threads(spec.vcpus),
-        }
-    }
-
     pub(crate) fn dir(&self, machine: MachineId, boot: BootId) -> BootDir {
         BootDir::new(&self.config.run_dir, machine, boot)
     }
 
     /// One at a time per boot.
-    async fn turn(&self, boot: BootId) -> tokio::sync::OwnedMutexGuard<()> {
+    pub(crate) async fn turn(&self, boot: BootId) -> tokio::sync::OwnedMutexGuard<()> {
         let lock = locked(&self.locks).entry(boot).or_default().clone();
         lock.lock_owned().await
     }
@@ -515,10 +371,6 @@ impl Inner {
     fn known(&self) -> MutexGuard<'_, HashMap<BootId, Known>> {
         locked(&self.known)
     }
-}
-
-fn shape(spec: &BootSpec) -> Shape {
-    Shape { vcpus: spec.vcpus, memory_mib: spec.memory_mib }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use worker::ports::PortError;
 
 /// Begins the names of what we make, with the version of its layout.
-const PREFIX: &str = "guest-1-";
+const PREFIX: &str = "guest-2-";
 
 /// Makes kernel and initramfs for guests below `cache`, or takes those that are
 /// there for the same kernel and init; removes older ones. A guest that runs

@@ -6,12 +6,21 @@ use std::fs;
 use std::process::Command;
 use worker::ports::PortError;
 
-/// Modules init loads before it opens the agent port, and those after; what
-/// they depend on comes by itself. A name that the kernel has built in, or
-/// optional ones it does not have, are skipped.
+/// Modules init loads before it opens the agent port, and those after, when it
+/// has told the kernel to bind no devices until the orders come; what they
+/// depend on comes by itself. A name that the kernel has built in, or optional
+/// ones it does not have, are skipped.
 const FIRST: [&str; 4] = ["virtio_ring", "virtio", "virtio_mmio", "virtio_console"];
-const THEN: [&str; 6] =
-    ["virtio_blk", "virtio_net", "virtio_rng", "squashfs", "overlay", "binfmt_misc"];
+const THEN: [&str; 8] = [
+    "virtio_blk",
+    "virtio_net",
+    "virtio_rng",
+    "virtio_balloon",
+    "squashfs",
+    "erofs",
+    "overlay",
+    "binfmt_misc",
+];
 /// Without these, built in or as module, nothing can be booted.
 const NEEDED: [&str; 5] = ["virtio_mmio", "virtio_console", "virtio_blk", "squashfs", "overlay"];
 

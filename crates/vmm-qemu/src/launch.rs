@@ -101,13 +101,13 @@ impl Source {
                 }
             }
             Self::Template(template) => Begun {
-                begin: Begin::Saved { wait: false },
+                begin: Begin::Saved,
                 ram: template.ram()?,
                 state: Some(template.state()?),
                 own_memory: false,
             },
             Self::Snapshot(Opened { ram, state }) => Begun {
-                begin: Begin::Saved { wait: true },
+                begin: Begin::Saved,
                 ram: ram.try_clone()?,
                 state: Some(state.try_clone()?),
                 own_memory: true,
@@ -123,7 +123,6 @@ pub(crate) fn launch(
     dir: &BootDir,
     spec: &BootSpec,
     source: &Source,
-    cgroups: Vec<camino::Utf8PathBuf>,
 ) -> Result<(Launched, File), PortError> {
     let failed =
         |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
@@ -167,7 +166,6 @@ pub(crate) fn launch(
         // A guest that was restored has its kernel in memory.
         files: if boots { kernel.into() } else { Vec::new() },
         kvm: config.accelerator == Accelerator::Kvm,
-        cgroups,
         uid_base: config.jail.uid_base,
         uid_count: config.jail.uid_count,
         // The log has to fit as well.

@@ -26,6 +26,7 @@ pub mod kernel;
 pub mod probe;
 
 mod args;
+mod begin;
 mod bootdir;
 mod build;
 mod launch;

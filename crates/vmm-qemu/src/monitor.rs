@@ -227,6 +227,8 @@ async fn halted(qmp: &mut Qmp, asks: &mut mpsc::Receiver<Ask>) -> io::Result<Opt
 async fn obey(qmp: &mut Qmp, wish: Wish) -> io::Result<()> {
     match wish {
         Wish::Pause => qmp.execute("stop", json!({})).await.map(drop),
+        // One that runs or is over for good is left alone.
+        Wish::Proceed if !stands_still(qmp).await? => Ok(()),
         Wish::Proceed => qmp.execute("cont", json!({})).await.map(drop),
         Wish::SaveDevices(file) => save_devices(qmp, &file).await,
     }

@@ -92,6 +92,20 @@ impl Templates {
             || self.path(platform, shape).join(MANIFEST).exists()
     }
 
+    /// The shapes that have one on disk.
+    pub(crate) fn all(&self, platform: &Platform) -> Vec<Shape> {
+        let name = platform.name();
+        let shape = |entry: camino::Utf8DirEntry| {
+            let (vcpus, mib) = entry.file_name().strip_prefix(&name)?[1..].split_once('x')?;
+            let shape = Shape { vcpus: vcpus.parse().ok()?, memory_mib: mib.parse().ok()? };
+            entry.path().join(MANIFEST).exists().then_some(shape)
+        };
+        let entries = self.dir.read_dir_utf8().into_iter().flatten().flatten();
+        let mut all: Vec<_> = entries.filter_map(shape).collect();
+        all.sort();
+        all
+    }
+
     /// The template of a shape; loads it from disk the first time. One that is
     /// damaged is removed. Blocks.
     pub(crate) fn get(&self, platform: &Platform, shape: Shape) -> Option<Arc<Template>> {

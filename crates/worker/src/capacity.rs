@@ -49,10 +49,6 @@ impl Capacity {
         self.lock().remove(&machine);
     }
 
-    pub(crate) fn total_mib(&self) -> u64 {
-        self.total_mib
-    }
-
     pub(crate) fn reserved_mib(&self) -> u64 {
         sum(&self.lock())
     }

@@ -18,5 +18,6 @@ mod metrics;
 pub mod ports;
 mod record;
 mod routes;
+mod templates;
 
 pub use host::{HostConfig, Ports, StartError, Worker};

@@ -40,6 +40,12 @@ pub(crate) struct Record {
     pub(crate) restart_at: Option<u64>,
     /// Why the last start failed or the policy gave up.
     pub(crate) failure: Option<String>,
+    /// The run whose memory is on disk, for the next start to go on with.
+    pub(crate) snapshot: Option<BootId>,
+    /// The writable layer is that of a process that was suspended and whose
+    /// memory may be lost: the next boot keeps it (L009). Forgotten once the
+    /// process is known to run.
+    pub(crate) keep_scratch: bool,
     pub(crate) created_ms: u64,
     pub(crate) updated_ms: u64,
 }
@@ -93,6 +99,8 @@ impl Record {
             restarts: Vec::new(),
             restart_at: None,
             failure: None,
+            snapshot: None,
+            keep_scratch: false,
             created_ms: now_ms,
             updated_ms: now_ms,
         })
@@ -124,6 +132,21 @@ impl Record {
         let parsed = Policy::parse(word, restart.and_then(|r| r.max_retries));
         // A spelling this version does not know was refused at the door.
         parsed.unwrap_or(Policy::No)
+    }
+
+    /// Why it cannot be suspended, if so (L015). There is no limit of memory.
+    pub(crate) fn unsuspendable(&self) -> Option<&'static str> {
+        let swap = self.config.init.as_ref().and_then(|init| init.swap_size_mb);
+        if swap.unwrap_or(0) > 0 {
+            return Some("it has swap (init.swap_size_mb)");
+        }
+        let scheduled = self.config.schedule.as_ref().is_some_and(|word| !word.is_empty());
+        scheduled.then_some("it runs on a schedule")
+    }
+
+    /// Its memory and the layer that belongs to it are of no more use (L017).
+    pub(crate) fn drop_memory(&mut self) {
+        (self.snapshot, self.keep_scratch) = (None, false);
     }
 
     pub(crate) fn auto_destroy(&self) -> bool {
@@ -190,6 +213,10 @@ struct Stored {
     restarts: Vec<u64>,
     restart_at: Option<u64>,
     failure: Option<String>,
+    #[serde(default)]
+    snapshot: Option<String>,
+    #[serde(default)]
+    keep_scratch: bool,
     created_ms: u64,
     updated_ms: u64,
 }
@@ -215,6 +242,8 @@ impl Record {
             restarts: self.restarts.clone(),
             restart_at: self.restart_at,
             failure: self.failure.clone(),
+            snapshot: self.snapshot.map(|boot| boot.to_string()),
+            keep_scratch: self.keep_scratch,
             created_ms: self.created_ms,
             updated_ms: self.updated_ms,
         };
@@ -243,6 +272,8 @@ impl Record {
             restarts: stored.restarts,
             restart_at: stored.restart_at,
             failure: stored.failure,
+            snapshot: stored.snapshot.map(|boot| boot.parse()).transpose().map_err(bad)?,
+            keep_scratch: stored.keep_scratch,
             created_ms: stored.created_ms,
             updated_ms: stored.updated_ms,
         })
@@ -287,6 +318,7 @@ pub(crate) mod tests {
         let mut record = sample();
         record.boot = Some(BootId::new(5, 6));
         record.exit = Some(Exit { code: 1, signal: 0, oom: false });
+        (record.snapshot, record.keep_scratch) = (Some(BootId::new(7, 8)), true);
         assert_eq!(Record::from_json(&record.to_json()), Ok(record));
     }
 

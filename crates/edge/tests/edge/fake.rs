@@ -14,9 +14,9 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -41,6 +41,11 @@ pub(crate) enum OnWake {
     Stopped,
     /// Up, once told.
     Gated(Arc<Notify>),
+    /// Up, but its app can only be connected to that much later, as of a guest
+    /// that has not run an instruction when its port is announced.
+    Late(Duration),
+    /// It was only about to go down: it runs on, as if nothing had been.
+    GoesOn,
 }
 
 #[derive(Default)]
@@ -54,6 +59,7 @@ struct State {
     drained: Vec<String>,
     logs: Vec<String>,
     refuse_stops: bool,
+    cannot_suspend: bool,
 }
 
 #[derive(Default)]
@@ -96,6 +102,15 @@ impl Hosts {
         self.state.lock().unwrap().refuse_stops = true;
     }
 
+    /// From now on what is to be suspended is stopped.
+    pub(crate) fn cannot_suspend(&self) {
+        self.state.lock().unwrap().cannot_suspend = true;
+    }
+
+    pub(crate) fn is_suspended(&self, id: &str) -> bool {
+        self.state.lock().unwrap().routes[id].suspended
+    }
+
     pub(crate) fn calls(&self) -> Vec<String> {
         self.state.lock().unwrap().calls.clone()
     }
@@ -136,12 +151,22 @@ impl Hosts {
         }
     }
 
+    fn go_down(&self, how: &str, machine: &str) -> Result<(), WakeRefused> {
+        self.note(format!("{how} {machine}"));
+        if self.state.lock().unwrap().refuse_stops {
+            return Err(WakeRefused::Failed("no".into()));
+        }
+        self.take_down(machine);
+        Ok(())
+    }
+
     fn note(&self, call: String) {
         self.state.lock().unwrap().calls.push(call);
         self.changed.notify_waiters();
     }
 
     pub(crate) async fn bring_up(&self, id: &str) {
+        self.change(id, |r| r.suspended = false);
         self.set(id, RouteState::Starting, false);
         let app = self.state.lock().unwrap().apps.get(id).cloned();
         if let Some(app) = app {
@@ -193,6 +218,23 @@ impl Workers for Hosts {
                 return Err(WakeRefused::Failed("stopped before it was started".into()));
             }
             OnWake::Up => self.bring_up(machine).await,
+            OnWake::Late(by) => {
+                let app = self.state.lock().unwrap().apps[machine].clone();
+                // Nothing of the former run answers any more.
+                drop(app.listener().await);
+                self.set(machine, RouteState::Started, true);
+                let mut life = app.life.subscribe();
+                life.mark_unchanged();
+                #[allow(clippy::disallowed_methods)]
+                tokio::spawn(async move {
+                    tokio::select! {
+                        // It went down before its guest ran.
+                        _ = life.changed() => {}
+                        () = tokio::time::sleep(by) => app.serve().await,
+                    }
+                });
+            }
+            OnWake::GoesOn => self.set(machine, RouteState::Started, true),
             OnWake::Gated(gate) => {
                 gate.notified().await;
                 self.bring_up(machine).await;
@@ -201,18 +243,15 @@ impl Workers for Hosts {
         Ok(())
     }
 
-    async fn suspend_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused> {
-        self.note(format!("suspend {machine}"));
-        self.stop_idle(machine, reason).await
+    async fn suspend_idle(&self, machine: &str, _reason: &str) -> Result<(), WakeRefused> {
+        self.go_down("suspend", machine)?;
+        let suspended = !self.state.lock().unwrap().cannot_suspend;
+        self.change(machine, |r| r.suspended = suspended);
+        Ok(())
     }
 
     async fn stop_idle(&self, machine: &str, _reason: &str) -> Result<(), WakeRefused> {
-        self.note(format!("stop {machine}"));
-        if self.state.lock().unwrap().refuse_stops {
-            return Err(WakeRefused::Failed("no".into()));
-        }
-        self.take_down(machine);
-        Ok(())
+        self.go_down("stop", machine)
     }
 
     fn drained(&self, machine: &str) {
@@ -234,6 +273,8 @@ pub(crate) struct App {
     pub(crate) addr: SocketAddr,
     pub(crate) gate: Arc<Notify>,
     pub(crate) connections: Arc<AtomicUsize>,
+    /// Connections that are open now.
+    pub(crate) open: Arc<AtomicUsize>,
     pub(crate) requests: Arc<AtomicUsize>,
     pub(crate) inside: Arc<AtomicUsize>,
     pub(crate) most_inside: Arc<AtomicUsize>,
@@ -244,12 +285,17 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) async fn new(id: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // An address of its own: nobody else is given its port while it is down.
+        static APPS: AtomicU32 = AtomicU32::new(1);
+        let [_, a, b, c] = APPS.fetch_add(1, SeqCst).to_be_bytes();
+        let own = Ipv4Addr::new(127, a, b + 1, c);
+        let listener = TcpListener::bind((own, 0)).await.unwrap();
         Self {
             id: id.into(),
             addr: listener.local_addr().unwrap(),
             gate: Arc::default(),
             connections: Arc::default(),
+            open: Arc::default(),
             requests: Arc::default(),
             inside: Arc::default(),
             most_inside: Arc::default(),
@@ -264,13 +310,7 @@ impl App {
 
     pub(crate) async fn serve(&self) {
         self.kill();
-        // The former listener closes as soon as its task runs.
-        let listener = loop {
-            match TcpListener::bind(self.addr).await {
-                Ok(listener) => break listener,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        };
+        let listener = self.listener().await;
         let app = self.clone();
         let mut life = self.life.subscribe();
         life.mark_unchanged();
@@ -283,11 +323,26 @@ impl App {
                     accepted = listener.accept() => {
                         let (stream, _) = accepted.unwrap();
                         app.connections.fetch_add(1, SeqCst);
-                        conns.spawn(app.clone().connection(stream));
+                        let app = app.clone();
+                        conns.spawn(async move {
+                            app.open.fetch_add(1, SeqCst);
+                            app.clone().connection(stream).await;
+                            app.open.fetch_sub(1, SeqCst);
+                        });
                     }
                 }
             }
         });
+    }
+
+    /// The former listener closes as soon as its task runs.
+    async fn listener(&self) -> TcpListener {
+        loop {
+            match TcpListener::bind(self.addr).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
     }
 
     async fn connection(self, stream: TcpStream) {
@@ -330,6 +385,11 @@ impl App {
 
     async fn answer_inside(self, req: Request<Incoming>) -> Response<OutBody> {
         match req.uri().path() {
+            "/timed" => {
+                let mut response = Response::new(text("timed"));
+                response.headers_mut().insert("server-timing", "db;dur=7".parse().unwrap());
+                response
+            }
             "/gate" => {
                 self.gate.notified().await;
                 Response::new(text("through"))
@@ -462,7 +522,10 @@ impl World {
             region: "local".into(),
             instance: "01".into(),
             state: RouteState::Asleep,
-            address: [127, 0, 0, 1].into(),
+            address: match app.addr {
+                SocketAddr::V4(addr) => *addr.ip(),
+                SocketAddr::V6(_) => unreachable!("it was given one"),
+            },
             listening: vec![],
             cordoned: false,
             services: vec![serde_json::from_value(service).unwrap()],

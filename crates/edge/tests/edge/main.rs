@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says by panicking that it failed")]
 
 mod fake;
+mod suspend;
 
 use bytes::Bytes;
 use fake::*;
@@ -168,7 +169,7 @@ async fn connections_to_the_app_are_used_again_unless_it_counts_connections() {
     world.end().await;
 }
 
-fn fake_one_core() -> edge::EdgeConfig {
+pub(crate) fn fake_one_core() -> edge::EdgeConfig {
     edge::EdgeConfig { cores: 1, ..config() }
 }
 
@@ -558,12 +559,13 @@ async fn the_minimum_stays_up_and_a_refused_stop_is_undone() {
         world.hosts.bring_up(id).await;
     }
     world.hosts.called(2).await;
-    world.hosts.logged("suspend stops in this version").await;
+    world.hosts.logged("Suspending: idle for 0s").await;
     for _ in 0..20 {
         assert_eq!(world.get("/").await.status, 200);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(world.hosts.calls().len(), 2, "{:?}", world.hosts.calls());
+    assert!(world.hosts.calls().iter().all(|call| call.starts_with("suspend ")));
     world.hosts.refuse_stops();
     let last = |n: u64| {
         world.hosts.change(&format!("m{n}"), |r| {

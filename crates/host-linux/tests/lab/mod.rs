@@ -3,6 +3,8 @@
 
 // Test code, though clippy cannot tell outside of `#[test]` functions.
 #![allow(clippy::unwrap_used)]
+// Each test program uses its part.
+#![allow(dead_code)]
 
 use host_linux::{LinuxNetwork, NetworkConfig, Tag};
 use model::address::{Addresses, Ipv4Pool, Slot, plan};
@@ -152,7 +154,8 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    fn new(nic: Nic, addresses: Addresses) -> Self {
+    /// Plays the VM of a machine.
+    pub(crate) fn new(nic: Nic, addresses: Addresses) -> Self {
         let ns = NetNs::new();
         let card = ns.run(|| open_tap("eth0"));
         let [a, b, c, d, e, f] = nic.mac;

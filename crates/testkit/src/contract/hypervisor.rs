@@ -25,18 +25,18 @@ pub async fn hypervisor_contract<H: Hypervisor>(
     one_boot_of_a_machine_is_not_another(&driver(), &spec).await;
 }
 
-fn ids(n: u64) -> (MachineId, BootId) {
+pub(super) fn ids(n: u64) -> (MachineId, BootId) {
     (MachineId::new(HostId(0), 0xc0_0000 + n), BootId::new(n, u128::from(n)))
 }
 
 /// Greets until the guest answers; the session's number proves that the answer
 /// is to this greeting.
-async fn greet(vm: &mut Vm, session: u64) {
-    let greeted = tokio::time::timeout(PATIENCE, try_greet(&mut *vm.agent, session)).await;
+pub(super) async fn greet(vm: &mut Vm, session: u64) {
+    let greeted = tokio::time::timeout(PATIENCE, greet_port(&mut *vm.agent, session)).await;
     greeted.expect("the guest does not answer");
 }
 
-async fn try_greet(port: &mut dyn AgentIo, session: u64) {
+pub(super) async fn greet_port(port: &mut dyn AgentIo, session: u64) {
     let hello = encode(&ToGuest::Hello { version: VERSION, session });
     let mut again = tokio::time::interval(Duration::from_secs(1));
     let (mut decoder, mut buffer) = (Decoder::default(), vec![0; 4096]);

@@ -5,8 +5,10 @@
 
 mod hypervisor;
 mod images;
+mod memory;
 mod network;
 
 pub use hypervisor::hypervisor_contract;
 pub use images::images_contract;
+pub use memory::{hypervisor_snapshot_contract, hypervisor_template_contract};
 pub use network::network_contract;

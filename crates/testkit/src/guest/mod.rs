@@ -25,10 +25,13 @@ pub(crate) use land::Land;
 
 use crate::CrashPoints;
 use execs::Execs;
+use futures_util::FutureExt;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use wire::guest::codec::{Decoder, encode};
 use wire::guest::{Exit, Listener, LogSource, Orders, Phase, ToGuest, ToHost, VERSION};
 use wire::machines::Process;
@@ -48,8 +51,20 @@ pub enum Deed {
     Unlisten(u16),
     /// It writes a line.
     Log(String),
+    /// A process connects to `/.fly/api` and says this.
+    Api(u32, String),
+    /// It closes that connection.
+    ApiEnd(u32),
     /// The VM's process ends without a word.
     CrashVm,
+}
+
+/// What its hypervisor does with a guest.
+pub(crate) enum Control {
+    /// It stands still; what it is in that moment is told.
+    Still(oneshot::Sender<State>),
+    /// It goes on.
+    Go,
 }
 
 /// How a guest ended by itself.
@@ -63,11 +78,18 @@ pub(crate) struct Guest {
     pub(crate) silent: bool,
     pub(crate) connections: mpsc::UnboundedReceiver<DuplexStream>,
     pub(crate) deeds: mpsc::UnboundedReceiver<Deed>,
+    pub(crate) controls: mpsc::UnboundedReceiver<Control>,
     pub(crate) points: CrashPoints,
     pub(crate) state: State,
+    /// It stands still.
+    pub(crate) still: bool,
+    /// Set if something was said to it while it stood still: a real port would
+    /// have torn the snapshot by that.
+    pub(crate) torn: Arc<AtomicBool>,
 }
 
 /// What outlives a session.
+#[derive(Clone, Debug)]
 pub(crate) struct State {
     phase: Phase,
     listening: BTreeSet<Listener>,
@@ -104,8 +126,18 @@ impl Guest {
         let mut session: Option<Session> = None;
         let mut buffer = vec![0; 64 << 10];
         loop {
+            if self.still {
+                self.stand(&mut session, &mut buffer).await;
+            }
             let kill_at = self.state.kill_at;
             tokio::select! {
+                biased;
+                Some(control) = self.controls.recv() => {
+                    if let Some(end) = self.read_rest(&mut session, &mut buffer).await {
+                        return end;
+                    }
+                    self.obey_host(control);
+                }
                 Some(port) = self.connections.recv() => {
                     let decoder = Decoder::default();
                     session = Some(Session { port, decoder, greeted: false, execs: Execs::default() });
@@ -122,6 +154,45 @@ impl Guest {
                 }
                 () = sleep_until(kill_at) => {
                     self.end_main(Exit { code: 128 + SIGKILL, signal: SIGKILL, oom: false }, &mut session).await;
+                }
+            }
+        }
+    }
+
+    /// Takes what was written to it before it stands still; only what is written
+    /// later is lost.
+    async fn read_rest(&mut self, session: &mut Option<Session>, buffer: &mut [u8]) -> Option<End> {
+        while let Some(read) = read(session, buffer).now_or_never() {
+            if let Some(end) = self.on_bytes(session, &buffer[..read]).await {
+                return Some(end);
+            }
+        }
+        None
+    }
+
+    fn obey_host(&mut self, control: Control) {
+        self.still = matches!(control, Control::Still(_));
+        if let Control::Still(state) = control {
+            // Who asked may have been killed.
+            let _ = state.send(self.state.clone());
+        }
+    }
+
+    /// Stands still until told to go on; does nothing but notice what is said to it.
+    async fn stand(&mut self, session: &mut Option<Session>, buffer: &mut [u8]) {
+        while self.still {
+            tokio::select! {
+                biased;
+                control = self.controls.recv() => match control {
+                    Some(control) => self.obey_host(control),
+                    None => std::future::pending().await,
+                },
+                read = read(session, buffer) => {
+                    if read > 0 {
+                        self.torn.store(true, Ordering::Relaxed);
+                    }
+                    // Its session is over whatever it was.
+                    *session = None;
                 }
             }
         }
@@ -167,7 +238,16 @@ impl Guest {
                 say(session, ToHost::Processes(number, vec![process])).await;
             }
             ToGuest::Settle => say(session, ToHost::Settled).await,
-            ToGuest::SetClock(_) | ToGuest::Resumed(_) => {}
+            ToGuest::SetClock(_) => {}
+            ToGuest::Resumed(resume) => {
+                let line = format!("resumed {}", resume.hook.join(" "));
+                self.log(line.trim(), session).await;
+            }
+            ToGuest::ApiData(id, bytes) => {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                self.log(&format!("api {id} answers {text}"), session).await;
+            }
+            ToGuest::ApiEnd(id) => self.log(&format!("api {id} ended"), session).await,
             exec => {
                 let Some(current) = session else { return None };
                 for answer in current.execs.on_message(exec) {
@@ -253,6 +333,11 @@ impl Guest {
             Deed::Listen(port) => self.listen(port, true, session).await,
             Deed::Unlisten(port) => self.listen(port, false, session).await,
             Deed::Log(line) => self.log(&line, session).await,
+            Deed::Api(id, text) => {
+                say(session, ToHost::ApiOpen(id)).await;
+                say(session, ToHost::ApiData(id, text.into_bytes())).await;
+            }
+            Deed::ApiEnd(id) => say(session, ToHost::ApiEnd(id)).await,
             Deed::CrashVm => return Some(End::Crashed),
         }
         None

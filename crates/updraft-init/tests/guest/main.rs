@@ -6,10 +6,15 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+mod api;
+mod assets;
+mod monitor;
+mod template;
 mod vm;
 
+use assets::assets;
 use std::time::Duration;
-use vm::{Guest, argv, assets, orders};
+use vm::{Guest, argv, orders};
 use wire::guest::*;
 
 /// A main process that listens, and leaves on SIGUSR1 only.
@@ -78,6 +83,12 @@ fn a_machine_is_what_its_orders_say() {
         assert!(mounts.lines().any(|l| l == part), "{part} in\n{mounts}");
     }
     assert_eq!(sh("test $(date +%s) -ge 1800000000 && test $(date +%s) -le 1800001000"), ok(""));
+    assert_eq!(
+        sh("cat /etc/machine-id; stat -c %a /etc/machine-id"),
+        ok(&format!("{}\n444\n", "0123456789abcdef".repeat(2)))
+    );
+    assert_eq!(sh("cat /sys/class/net/eth0/address"), ok("02:00:00:00:00:01\n"));
+    assert_eq!(sh("stat -c '%a %F' /.fly /.fly/api"), ok("755 directory\n666 socket\n"));
     assert_eq!(
         sh("wc -c < /etc/machine-id; wget -qO- http://172.19.0.2:8080/srv/deep/secret"),
         ok("33\ntold\n")
@@ -250,6 +261,32 @@ fn a_session_ends_and_another_begins_in_the_midst_of_everything() {
     let (phase, listening) = guest.reconnect();
     assert_eq!(phase, Phase::Exited(Exit { code: 143, signal: 15, oom: false }));
     assert_eq!(listening, []);
+    guest.power_off();
+}
+
+/// A guest may not notice that its host is another: the connection is cut while
+/// the guest is stopped, as a snapshot does.
+#[test]
+fn a_host_is_welcomed_at_once_whatever_the_guest_noticed() {
+    let Some(assets) = assets() else { return };
+    let mut guest = Guest::boot(assets, 96);
+    guest.run(orders("exec yes line"));
+    for round in 0..6 {
+        let mut monitor = guest.monitor();
+        monitor.run("stop", "{}");
+        guest.disconnect();
+        guest.dial();
+        // Part of a frame: the guest had it, and the rest never comes.
+        guest.part_of_a_frame();
+        guest.disconnect();
+        guest.dial();
+        monitor.run("cont", "{}");
+        drop(monitor);
+        let began = std::time::Instant::now();
+        assert!(matches!(guest.greet().0, Phase::Running(_)));
+        println!("round {round}: welcome after {:?}", began.elapsed());
+        assert_eq!(guest.shell(1, "echo on"), (0, "on\n".into()));
+    }
     guest.power_off();
 }
 

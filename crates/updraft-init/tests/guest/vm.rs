@@ -1,5 +1,7 @@
 //! A guest under QEMU, and the host's side of the agent port.
 
+use crate::assets::Assets;
+use crate::monitor::Monitor;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -8,115 +10,34 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use wire::guest::codec::{Decoder, encode};
 use wire::guest::*;
 
 /// How long anything may take under emulation on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
-const EARLY: [&str; 4] = ["virtio_ring", "virtio", "virtio_mmio", "virtio_console"];
-const LATE: [&str; 7] =
-    ["virtio_blk", "failover", "net_failover", "virtio_net", "virtio-rng", "squashfs", "overlay"];
-
-/// What all guests are booted from.
-pub(crate) struct Assets {
-    kernel: PathBuf,
-    initramfs: PathBuf,
-    root: PathBuf,
+/// What differs between a template's devices and a machine's.
+pub(crate) struct Hardware<'a> {
+    /// Image of the first disk.
+    pub(crate) root: &'a Path,
+    /// Size of the second.
+    pub(crate) scratch_mib: u64,
+    /// Of the device, as its maker set it.
+    pub(crate) mac: &'a str,
 }
 
-/// Builds the assets once; `None` if this machine cannot run guests.
-pub(crate) fn assets() -> Option<&'static Assets> {
-    static ASSETS: OnceLock<Option<Assets>> = OnceLock::new();
-    ASSETS.get_or_init(|| build_assets().map_err(|why| println!("SKIPPED: {why}")).ok()).as_ref()
+impl<'a> Hardware<'a> {
+    /// What a machine has.
+    pub(crate) fn real(assets: &'a Assets) -> Self {
+        Self { root: &assets.root, scratch_mib: 256, mac: "52:54:00:12:34:56" }
+    }
 }
 
-fn build_assets() -> Result<Assets, String> {
-    for tool in ["qemu-system-x86_64", "mksquashfs", "mkfs.ext4", "busybox"] {
-        let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
-        if !found.is_ok_and(|o| o.status.success()) {
-            return Err(format!("{tool} is not installed"));
-        }
-    }
-    let kernel = fs::read_dir("/boot")
-        .map_err(|e| e.to_string())?
-        .flatten()
-        .map(|e| e.path())
-        .filter(|p| p.to_string_lossy().contains("vmlinuz-"))
-        .max_by_key(|p| p.to_string_lossy().contains("cloud"))
-        .ok_or("there is no kernel in /boot")?;
-    let release = kernel.to_string_lossy().split_once("vmlinuz-").expect("filtered").1.to_owned();
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-assets");
-    fs::create_dir_all(&dir).unwrap();
-    let initramfs = dir.join("initramfs");
-    write_initramfs(&initramfs, &init_binary(), &release)?;
-    let root = dir.join("root.squashfs");
-    write_root(&dir.join("root"), &root);
-    Ok(Assets { kernel, initramfs, root })
-}
-
-fn init_binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("UPDRAFT_INIT_BIN") {
-        return path.into();
-    }
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", "updraft-init", "--profile", "guest"])
-        .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir", "target/guest"])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .current_dir(&workspace)
-        .status()
-        .unwrap();
-    assert!(built.success(), "the static binary builds");
-    workspace.join("target/guest/x86_64-unknown-linux-gnu/guest/updraft-init")
-}
-
-fn write_initramfs(path: &Path, init: &Path, release: &str) -> Result<(), String> {
-    let modules = Command::new("find").arg(format!("/lib/modules/{release}")).output().unwrap();
-    let modules = String::from_utf8(modules.stdout).unwrap();
-    let mut out = File::create(path).unwrap();
-    let mut add = |name: &str, mode: u32, content: &[u8]| {
-        let builder = cpio::newc::Builder::new(name).mode(mode);
-        let mut writer = builder.write(&mut out, u32::try_from(content.len()).unwrap());
-        writer.write_all(content).unwrap();
-        writer.finish().unwrap();
-    };
-    for name in ["proc", "sys", "dev", "modules"] {
-        add(name, 0o040_755, b"");
-    }
-    add("init", 0o100_755, &fs::read(init).unwrap());
-    for name in EARLY.iter().chain(&LATE) {
-        let file = format!("/{name}.ko");
-        let found = modules.lines().find(|line| line.ends_with(&file));
-        let found = found.ok_or(format!("kernel {release} has no plain module {name}.ko"))?;
-        add(&format!("modules{file}"), 0o100_644, &fs::read(found).unwrap());
-    }
-    let order = format!("{}.ko\n--\n{}.ko\n", EARLY.join(".ko\n"), LATE.join(".ko\n"));
-    add("modules/order", 0o100_644, order.as_bytes());
-    cpio::newc::trailer(&mut out).unwrap();
-    Ok(())
-}
-
-fn write_root(dir: &Path, image: &Path) {
-    let _ = fs::remove_dir_all(dir);
-    fs::create_dir_all(dir.join("bin")).unwrap();
-    fs::create_dir_all(dir.join("etc")).unwrap();
-    let busybox = Command::new("sh").args(["-c", "command -v busybox"]).output().unwrap();
-    let busybox = String::from_utf8(busybox.stdout).unwrap();
-    fs::copy(busybox.trim(), dir.join("bin/busybox")).unwrap();
-    let applets = Command::new(busybox.trim()).arg("--list").output().unwrap();
-    for applet in String::from_utf8(applets.stdout).unwrap().lines().filter(|a| *a != "busybox") {
-        std::os::unix::fs::symlink("busybox", dir.join("bin").join(applet)).unwrap();
-    }
-    let file = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
-    file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n");
-    file("etc/group", "root:x:0:\napp:x:1000:\nextra:x:2000:app\n");
-    file("etc/plain", "not a program\n");
-    std::os::unix::fs::symlink("/run/nowhere/resolv.conf", dir.join("etc/resolv.conf")).unwrap();
-    let _ = fs::remove_file(image);
-    let made = Command::new("mksquashfs").args([dir, image]).args(["-quiet", "-all-root"]).output();
-    assert!(made.unwrap().status.success());
+/// Another for each guest, as the host's are.
+fn first_session() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1 << 32, Ordering::Relaxed)
 }
 
 /// A running guest, connected.
@@ -139,11 +60,45 @@ pub(crate) struct Guest {
 impl Guest {
     /// Boots one; it is greeted and waits for orders.
     pub(crate) fn boot(assets: &Assets, memory_mib: u32) -> Self {
+        let args = ["-m".to_owned(), memory_mib.to_string()];
+        let mut guest = Self::start(assets, &Hardware::real(assets), &args);
+        assert_eq!(guest.greet(), (Phase::AwaitsOrders, vec![]));
+        guest
+    }
+
+    /// Starts QEMU, with `args` beside those that all guests share.
+    pub(crate) fn start(assets: &Assets, hardware: &Hardware<'_>, args: &[String]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let scratch = dir.path().join("scratch");
-        File::create(&scratch).unwrap().set_len(256 << 20).unwrap();
+        File::create(&scratch).unwrap().set_len(hardware.scratch_mib << 20).unwrap();
         let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&scratch).status().unwrap();
         assert!(made.success());
+        Self::start_in(dir, assets, hardware, args)
+    }
+
+    /// Starts another QEMU with the scratch disk of a guest, in its place.
+    pub(crate) fn replace(
+        mut self,
+        assets: &Assets,
+        hardware: &Hardware<'_>,
+        args: &[String],
+    ) -> Self {
+        self.qemu.kill().unwrap();
+        self.qemu.wait().unwrap();
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        for socket in ["agent", "qmp"] {
+            fs::remove_file(dir.path().join(socket)).unwrap();
+        }
+        Self::start_in(dir, assets, hardware, args)
+    }
+
+    fn start_in(
+        dir: tempfile::TempDir,
+        assets: &Assets,
+        hardware: &Hardware<'_>,
+        args: &[String],
+    ) -> Self {
+        let scratch = dir.path().join("scratch");
         let socket = dir.path().join("agent");
         // QEMU gets the listening socket as its standard input, so that there
         // is something to connect to before it runs.
@@ -151,43 +106,71 @@ impl Guest {
         let drive = |id: &str, path: &Path, more: &str| {
             format!("id={id},file={},format=raw,if=none{more}", path.display())
         };
+        let mut machine = "microvm,acpi=on,rtc=on".to_owned();
+        if args.iter().any(|arg| arg.contains("id=ram")) {
+            machine += ",memory-backend=ram";
+        }
+        // `tsc=reliable`: else the kernel finds the emulated TSC wanting, and the
+        // clock of every machine ticks every 4 ms only.
         let qemu = Command::new("qemu-system-x86_64")
-            .args(["-M", "microvm,acpi=on,rtc=on", "-accel", "tcg", "-cpu", "qemu64", "-smp", "1"])
-            .args(["-m", &memory_mib.to_string(), "-nodefaults", "-no-user-config"])
+            .args(["-M", &machine, "-accel", "tcg,thread=multi,tb-size=64", "-smp", "1"])
+            .args(["-cpu", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt"])
+            .args(["-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-no-reboot", "-kernel"])
             .arg(&assets.kernel)
             .arg("-initrd")
             .arg(&assets.initramfs)
-            .args(["-append", &format!("console=ttyS0 quiet panic=-1 tsc_early_khz={}", khz())])
+            .args([
+                "-append",
+                &format!("console=ttyS0 quiet panic=-1 tsc=reliable tsc_early_khz={}", khz()),
+            ])
             .args(["-serial", &format!("file:{}", dir.path().join("console").display())])
             .args(["-device", "virtio-serial-device"])
             .args(["-chardev", "socket,id=agent,fd=0,server=on,wait=off"])
             .args(["-device", "virtserialport,chardev=agent,name=updraft.agent"])
-            .args(["-drive", &drive("root", &assets.root, ",readonly=on")])
+            .args(["-drive", &drive("root", hardware.root, ",readonly=on")])
             .args(["-device", "virtio-blk-device,drive=root"])
             .args(["-drive", &drive("scratch", &scratch, "")])
             .args(["-device", "virtio-blk-device,drive=scratch"])
             .args(["-netdev", "user,id=net,restrict=on"])
-            .args(["-device", "virtio-net-device,netdev=net"])
+            .args(["-device", &format!("virtio-net-device,netdev=net,mac={}", hardware.mac)])
             .args(["-device", "virtio-rng-device"])
+            .args([
+                "-qmp",
+                &format!("unix:{},server=on,wait=off", dir.path().join("qmp").display()),
+            ])
+            .args(args)
             .stdin(Stdio::from(OwnedFd::from(listener)))
             .spawn()
             .unwrap();
         let stream = UnixStream::connect(&socket).unwrap();
-        let mut guest = Self {
+        Self {
             qemu,
             socket,
             stream,
             decoder: Decoder::default(),
             inbox: VecDeque::new(),
             aside: VecDeque::new(),
-            session: 0,
+            session: first_session(),
             log: String::new(),
             dropped: 0,
             dir,
-        };
-        assert_eq!(guest.greet(), (Phase::AwaitsOrders, vec![]));
-        guest
+        }
+    }
+
+    /// Milliseconds of CPU time that its QEMU has used.
+    pub(crate) fn cpu_ms(&self) -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.qemu.id())).unwrap();
+        let nanos = tasks.flatten().filter_map(|task| {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        nanos.sum::<u64>() / 1_000_000
+    }
+
+    /// A monitor of its QEMU.
+    pub(crate) fn monitor(&self) -> Monitor {
+        Monitor::connect(&self.dir.path().join("qmp"))
     }
 
     /// Cuts the connection and makes a new one; the new session's welcome.
@@ -203,14 +186,26 @@ impl Guest {
 
     /// Comes back.
     pub(crate) fn connect(&mut self) -> (Phase, Vec<Listener>) {
+        self.dial();
+        self.greet()
+    }
+
+    /// Connects without a word.
+    pub(crate) fn dial(&mut self) {
         self.stream = UnixStream::connect(&self.socket).unwrap();
         self.decoder = Decoder::default();
         self.inbox.clear();
         self.aside.clear();
-        self.greet()
     }
 
-    fn greet(&mut self) -> (Phase, Vec<Listener>) {
+    /// Says half of something.
+    pub(crate) fn part_of_a_frame(&mut self) {
+        let frame = encode(&ToGuest::SetClock(1));
+        self.stream.write_all(&frame[..frame.len() / 2]).unwrap();
+    }
+
+    /// Greets it; what it answers.
+    pub(crate) fn greet(&mut self) -> (Phase, Vec<Listener>) {
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         self.session += 1;
         let want = self.session;

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use control::ports::{ExecSession, Host, Hosts};
 use edge::ports::Workers;
 use futures_util::stream::BoxStream;
-use model::id::HostId;
-use std::sync::Arc;
+use model::id::{HostId, MachineId};
+use std::sync::{Arc, OnceLock};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use wire::logs::{LogEntry, LogQuery};
@@ -17,6 +17,7 @@ use wire::machines::{
 use wire::routes::{RouteChange, RouteSnapshot, WakeRefused};
 use wire::worker::*;
 use worker::Worker;
+use worker::ports::AgentIo;
 
 /// The one host of this process.
 pub(super) struct LocalHosts {
@@ -42,6 +43,10 @@ struct LocalHost(Worker);
 impl Host for LocalHost {
     async fn info(&self) -> Result<HostInfo, HostError> {
         Ok(self.0.info())
+    }
+
+    async fn info_with_usage(&self) -> Result<HostInfo, HostError> {
+        Ok(self.0.info_with_usage().await)
     }
 
     async fn resolve_image(&self, reference: &str) -> Result<ImageRef, HostError> {
@@ -70,6 +75,10 @@ impl Host for LocalHost {
 
     async fn stop(&self, id: &str, stop: Stop, source: Source) -> Result<(), HostError> {
         self.0.stop(id, stop, source, None).await
+    }
+
+    async fn suspend(&self, id: &str, source: Source) -> Result<(), HostError> {
+        self.0.suspend(id, source).await
     }
 
     async fn restart(&self, id: &str, stop: Stop, force: bool) -> Result<(), HostError> {
@@ -114,7 +123,7 @@ impl Host for LocalHost {
     }
 
     async fn exec(&self, id: &str, exec: ExecStart) -> Result<ExecSession, HostError> {
-        self.0.exec(id, exec).map(|(input, output)| ExecSession { input, output })
+        self.0.exec(id, exec).await.map(|(input, output)| ExecSession { input, output })
     }
 
     async fn logs(
@@ -142,6 +151,27 @@ impl Host for LocalHost {
     }
 }
 
+/// The API as guests reach it. The host's machines run before there is an API;
+/// a guest that asks before that finds its connection closed and tries again.
+#[derive(Default)]
+pub(super) struct LateGuestApi(OnceLock<control::guest_api::GuestApi>);
+
+impl LateGuestApi {
+    /// From now on guests are answered.
+    pub(super) fn open(&self, api: control::guest_api::GuestApi) {
+        // It is opened once, by the start of the daemon.
+        let _ = self.0.set(api);
+    }
+}
+
+impl worker::ports::GuestApi for LateGuestApi {
+    fn serve(&self, machine: MachineId, app: &str, io: Box<dyn AgentIo>) {
+        if let Some(api) = self.0.get() {
+            api.serve(machine, app.to_owned(), io);
+        }
+    }
+}
+
 /// The worker beside the edge.
 pub(super) struct LocalWorkers(pub(super) Worker);
 
@@ -160,7 +190,7 @@ impl Workers for LocalWorkers {
     }
 
     async fn suspend_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused> {
-        self.0.stop_idle(machine, reason).await
+        self.0.suspend_idle(machine, reason).await
     }
 
     fn drained(&self, machine: &str) {

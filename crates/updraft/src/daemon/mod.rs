@@ -15,7 +15,7 @@ use cli::CliError;
 use control::World as Platform;
 use control::{Api, ApiConfig};
 use edge::{Edge, EdgeConfig, Listener};
-use join::{LocalHosts, LocalWorkers};
+use join::{LateGuestApi, LocalHosts, LocalWorkers};
 use lock::{DataDirLock, LockError};
 use prometheus_client::registry::Registry;
 use rt::{Clock, Tasks};
@@ -94,7 +94,8 @@ async fn start(
         CliError::failed(format!("Cannot listen on {}", settings.api)).because_of(&err).hint(hint)
     })?;
     let api = listener.local_addr().map_err(|err| failed("listen", &err))?;
-    let world = world::make(settings, &clock).await.map_err(|err| {
+    let guest_api = Arc::new(LateGuestApi::default());
+    let world = world::make(settings, &clock, guest_api.clone()).await.map_err(|err| {
         failed("prepare the host", &err).hint("`updraft doctor` checks it and names each remedy.")
     })?;
     let token = token::read_or_make(&settings.admin_token_file, &world.ports.rng)?;
@@ -125,6 +126,7 @@ async fn start(
     let control = Api::new(api_config(settings, &edge), platform, &mut registry);
     control.ensure_defaults(&token).await.map_err(|err| failed("set up the platform", &err))?;
     control.run();
+    guest_api.open(control::guest_api::GuestApi::new(&control));
     collect_images(&worker, tasks);
     serve::serve(listener, control.router(), registry, tasks);
     let cli_config = report::write_cli_config(settings, vars, api, &token);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use vmm_qemu::kernel::{self, Kernel};
 use vmm_qemu::probe::{Probed, probe};
 use vmm_qemu::{Accelerator, GuestImage, JailConfig, QemuConfig, QemuHypervisor, initramfs};
-use worker::ports::{Disks, PortError};
+use worker::ports::{Disks, GuestApi, PortError};
 use worker::{HostConfig, Ports};
 
 /// pid 1 of every guest, carried along.
@@ -29,7 +29,11 @@ pub(super) struct World {
 
 /// Makes everything: finds QEMU and a kernel, prepares the guest image, probes
 /// the accelerator, opens network, images and disks.
-pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<World, PortError> {
+pub(super) async fn make(
+    settings: &Settings,
+    clock: &Clock,
+    guest_api: Arc<dyn GuestApi>,
+) -> Result<World, PortError> {
     let cache = settings.data_dir.join("guest");
     make_dir(&cache)?;
     let kernel = kernel::find()?;
@@ -51,6 +55,7 @@ pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<World, Po
         network: Arc::new(LinuxNetwork::open(network_config(settings))?),
         images: Arc::new(images),
         disks: Arc::new(Scratch(disks)),
+        guest_api: Some(guest_api),
         clock: clock.clone(),
         rng: Rng::from_os(),
     };
@@ -108,6 +113,8 @@ pub(super) fn host_config(settings: &Settings) -> HostConfig {
         },
         boot_deadline: settings.boot_deadline,
         image_deadline: settings.image_deadline,
+        overcommit: settings.overcommit,
+        templates: settings.templates.clone(),
     }
 }
 

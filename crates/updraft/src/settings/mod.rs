@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) admin_token_file: Utf8PathBuf,
     pub(crate) write_cli_config: bool,
     pub(crate) memory_mib: u64,
+    pub(crate) overcommit: f64,
+    pub(crate) templates: Vec<worker::ports::Shape>,
     pub(crate) ipv4_pool: Ipv4Pool,
     pub(crate) mtu: u16,
     pub(crate) masquerade: bool,
@@ -98,6 +100,8 @@ impl Settings {
             },
             write_cli_config: texts.parse("write-cli-config", p, parse::flag),
             memory_mib: texts.parse("memory-mib", p, parse::memory),
+            overcommit: texts.parse("overcommit", p, parse::overcommit),
+            templates: texts.parse_list("template", p, parse::shape),
             ipv4_pool: texts.parse("ipv4-pool", p, parse::pool),
             mtu: texts.parse("mtu", p, parse::mtu),
             masquerade: texts.parse("masquerade", p, parse::flag),
@@ -153,6 +157,7 @@ mod tests {
         assert_eq!(settings.edge[0].to_string(), "127.0.0.1:8080");
         assert_eq!(settings.admin_token_file, "/var/lib/updraft/admin-token");
         assert!(settings.memory_mib > 0);
+        assert_eq!(settings.templates, [worker::ports::Shape { vcpus: 1, memory_mib: 256 }]);
     }
 
     #[test]
@@ -171,9 +176,17 @@ mod tests {
 
     #[test]
     fn all_complaints_come_at_once() {
-        let flags = [("api", "nonsense"), ("region", "No"), ("ipv4-pool", "10.0.0.1/8")];
+        let flags = [
+            ("api", "nonsense"),
+            ("region", "No"),
+            ("overcommit", "0.5"),
+            ("template", "2"),
+            ("ipv4-pool", "10.0.0.1/8"),
+        ];
         let text = load(&flags, &[("UPDRAFT_MTU", "3")]).unwrap_err();
-        for name in ["--api", "--region", "--ipv4-pool", "UPDRAFT_MTU"] {
+        for name in
+            ["--api", "--region", "--ipv4-pool", "--overcommit", "--template", "UPDRAFT_MTU"]
+        {
             assert!(text.contains(name), "{name} in {text}");
         }
     }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 use vmm_qemu::Accelerator;
+use worker::ports::Shape;
 
 /// Memory that is left to the host when machines may use the rest.
 const FOR_THE_HOST_MIB: u64 = 512;
@@ -51,6 +52,25 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
         return number(text);
     }
     Ok(host_memory_mib().saturating_sub(FOR_THE_HOST_MIB).max(FOR_THE_HOST_MIB))
+}
+
+pub(super) fn overcommit(text: &str) -> Result<f64, String> {
+    let factor: f64 = number(text)?;
+    let valid = (1.0..=16.0).contains(&factor);
+    valid.then_some(factor).ok_or_else(|| "it has to be 1 to 16".into())
+}
+
+/// vCPUs and MiB, such as `2x512`.
+pub(super) fn shape(text: &str) -> Result<Shape, String> {
+    let rule = "it has to be CPUSxMIB, such as 2x512: 1 to 16 CPUs, 128 to 131072 MiB";
+    let parse = |text: &str| {
+        let (vcpus, memory) = text.split_once('x')?;
+        Some(Shape { vcpus: vcpus.parse().ok()?, memory_mib: memory.parse().ok()? })
+    };
+    let valid = |shape: &Shape| {
+        (1..=16).contains(&shape.vcpus) && (128..=131_072).contains(&shape.memory_mib)
+    };
+    parse(text).filter(valid).ok_or_else(|| rule.into())
 }
 
 /// MiB of this machine's memory.

@@ -57,6 +57,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "Memory for machines in all [default: that of the host, less 512 MiB]",
     ),
+    row(
+        "overcommit",
+        "FACTOR",
+        "1",
+        "How many times its memory for machines the host promises; see `updraft host status`",
+    ),
+    row(
+        "template",
+        "CPUSxMIB,…",
+        "1x256",
+        "Sizes of machines that get a template ahead of time; others get theirs after a first boot",
+    ),
     row("ipv4-pool", "CIDR", "172.30.0.0/16", "Private IPv4 addresses for machines, four for each"),
     row("mtu", "BYTES", "1500", "MTU of the machines' interfaces"),
     row("masquerade", "BOOL", "true", "Hide machines behind the host's addresses on their way out"),

@@ -17,6 +17,7 @@ pub(crate) fn make_busybox(dir: &Path) {
     for applet in APPLETS.split_whitespace() {
         std::os::unix::fs::symlink("busybox", bin.join(applet)).expect("link applet");
     }
+    make_client(&bin.join("client"));
     for (path, text) in FILES {
         std::fs::write(root.join(path), text).expect("write file of the image");
     }
@@ -33,6 +34,17 @@ pub(crate) fn make_busybox(dir: &Path) {
     umoci(&["config", "--image", &image, "--config.cmd", "/bin/serve"]);
 }
 
+/// Connects to a Unix socket, which nothing in busybox does.
+fn make_client(to: &Path) {
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../updraft-init/tests/guest/client.rs");
+    let built = Command::new("rustc")
+        .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-o"])
+        .args([to, &source])
+        .status();
+    assert!(built.expect("start rustc").success(), "the client builds");
+}
+
 fn umoci(args: &[&str]) {
     let output = Command::new("umoci").args(args).output().expect("umoci is installed");
     assert!(output.status.success(), "umoci {args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -40,7 +52,7 @@ fn umoci(args: &[&str]) {
 
 const APPLETS: &str = "sh cat cp dd df echo env false free grep head hostname httpd id ifconfig ip \
     kill ls mkdir mount nc nslookup od ping ping6 printf ps pwd rm sed seq setsid sleep sort stat stty \
-    tail tee test touch tr true tty uname vi wc wget which yes";
+    cmp date mkfifo sync tail tee test touch tr true tty uname vi wc wget which yes";
 
 const FILES: &[(&str, &str)] = &[
     ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:App:/home/app:/bin/sh\n"),

@@ -13,6 +13,7 @@ mod guest;
 mod images;
 mod network;
 mod platform;
+mod sleep;
 
 use libtest_mimic::{Arguments, Trial};
 use platform::{Context, Outcome};
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn trials(context: Option<&Arc<Context>>) -> Vec<Trial> {
-    let groups: [(&str, &[(&str, Test)]); 7] = [
+    let groups: [(&str, &[(&str, Test)]); 8] = [
         ("api", api::TESTS),
         ("cli", cli::TESTS),
         ("crash", crash::TESTS),
@@ -52,6 +53,7 @@ fn trials(context: Option<&Arc<Context>>) -> Vec<Trial> {
         ("faults", faults::TESTS),
         ("guest", guest::TESTS),
         ("network", network::TESTS),
+        ("sleep", sleep::TESTS),
     ];
     let all = groups.into_iter().flat_map(|(group, tests)| tests.iter().map(move |t| (group, t)));
     all.map(|(group, &(name, test))| {

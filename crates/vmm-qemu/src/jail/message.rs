@@ -64,7 +64,6 @@ mod tests {
             args: vec!["x".repeat(3000)],
             files: Vec::new(),
             kvm: false,
-            cgroups: Vec::new(),
             uid_base: 1,
             uid_count: 2,
             file_size: 3,

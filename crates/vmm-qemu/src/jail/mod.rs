@@ -4,9 +4,10 @@
 //! roots are changed for good. What to do comes as one message over a socket at
 //! its standard input, together with the descriptors that QEMU will hold.
 //!
-//! Order matters: first it can be found (pid file), then it is counted
-//! (cgroups), then it is locked in, and only then is anything of the guest's
-//! touched. It is born as the first process of its own namespace.
+//! Order matters: first it can be found (pid file), then it is locked in, and only
+//! then is anything of the guest's touched. It is born as the first process of
+//! its own namespace. The daemon puts it into its cgroups meanwhile, which takes
+//! the kernel longer than all of this, and lets the guest run only after that.
 
 mod message;
 mod privileges;
@@ -67,8 +68,6 @@ pub(crate) struct Spec {
     pub(crate) files: Vec<(Utf8PathBuf, Utf8PathBuf)>,
     /// Shows `/dev/kvm` inside.
     pub(crate) kvm: bool,
-    /// `cgroup.procs` files to join.
-    pub(crate) cgroups: Vec<Utf8PathBuf>,
     pub(crate) uid_base: u32,
     pub(crate) uid_count: u32,
     /// No file grows beyond, in bytes: the size of the scratch image.
@@ -117,9 +116,6 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<std::convert::Infalli
     // Open until the process ends, for the daemon sees them close: by then the
     // log must say why.
     let fds = ManuallyDrop::new(fds);
-    for file in &spec.cgroups {
-        fs::write(file, "0").attempt(format_args!("join {file}"))?;
-    }
     let (id, lock) = privileges::take_uid(Utf8Path::new(UID_LOCKS), spec.uid_base, spec.uid_count)?;
     let kvm_group = root::enter(&dir, &spec)?;
     let descriptors = placed(&fds, &lock, &spec.fds)?;

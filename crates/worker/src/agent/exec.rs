@@ -5,11 +5,11 @@
 //! credit loses that command, and nobody else notices.
 
 use super::lock;
+use super::outgoing::Outgoing;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, Semaphore, mpsc};
-use wire::guest::codec::encode;
 use wire::guest::{Exec, ExecId, Exit, MAX_CHUNK, Output, ToGuest, WINDOW};
 use wire::worker::{ExecInput, ExecOutput, ExecStart};
 
@@ -18,7 +18,7 @@ const MOST: usize = 64;
 const SIGKILL: i32 = 9;
 
 pub(super) struct Execs {
-    outgoing: mpsc::Sender<Vec<u8>>,
+    outgoing: Outgoing,
     running: Mutex<HashMap<ExecId, Arc<Running>>>,
     next: AtomicU32,
 }
@@ -41,7 +41,7 @@ struct Buffer {
 }
 
 impl Execs {
-    pub(super) fn new(outgoing: mpsc::Sender<Vec<u8>>) -> Self {
+    pub(super) fn new(outgoing: Outgoing) -> Self {
         Self { outgoing, running: Mutex::default(), next: AtomicU32::new(1) }
     }
 
@@ -158,7 +158,7 @@ impl Execs {
     }
 
     async fn say(&self, message: &ToGuest) -> Result<(), ()> {
-        self.outgoing.send(encode(message)).await.map_err(drop)
+        self.outgoing.say(message).await.map_err(drop)
     }
 
     fn is_running(&self, id: ExecId) -> bool {

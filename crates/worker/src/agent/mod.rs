@@ -4,28 +4,40 @@
 //! credit bounds, reports go to the machine's task, logs are dropped rather
 //! than waited for. Everything a guest sends is hostile.
 
+mod api;
 mod exec;
+mod greet;
+mod outgoing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use api::ApiFor;
+pub(crate) use greet::settle;
 
 use crate::logs::{LogStore, Voice};
 use crate::ports::AgentIo;
+use api::Api;
 use exec::Execs;
+use greet::{Greeting, Reader, greet};
+use outgoing::Outgoing;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot, watch};
-use wire::guest::codec::{Decoder, encode};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wire::guest::codec::Decoder;
 use wire::guest::{Exit, Listener, LogSource, Phase, ToGuest, ToHost, VERSION};
 use wire::machines::Process;
 use wire::worker::{ExecInput, ExecOutput, ExecStart};
 
-/// Frames that may wait for the guest to read them.
-const OUTGOING: usize = 256;
-/// The greeting is said again after this long: a guest that was just resetting
-/// its port may have lost it.
-const GREET_EVERY: Duration = Duration::from_secs(2);
 const LIST_DEADLINE: Duration = Duration::from_secs(10);
+/// Before a suspend: for answers that are under way, and for the guest to read
+/// what was said.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Processes in one list and ports that listen; a guest may lie about both.
 const MOST_PROCESSES: usize = 4096;
 const MOST_PORTS: usize = 1024;
@@ -57,6 +69,8 @@ pub(crate) enum AgentError {
     Io(#[source] std::io::Error),
     #[error("guest closed its agent port")]
     Closed,
+    #[error("guest has its orders already")]
+    NotFresh,
 }
 
 /// Whose guest it is and where its words go.
@@ -68,16 +82,21 @@ pub(crate) struct Listen {
     pub(crate) reports: mpsc::Sender<Report>,
     /// Only the newest state counts, however often it changes.
     pub(crate) ports: watch::Sender<Ports>,
+    pub(crate) api: ApiFor,
 }
 
 /// A session with a guest. Ends when the VM does.
 pub(crate) struct Agent {
-    outgoing: mpsc::Sender<Vec<u8>>,
+    outgoing: Outgoing,
     execs: Arc<Execs>,
+    api: Arc<Api>,
     lists: Mutex<HashMap<u32, oneshot::Sender<Vec<Process>>>>,
     next_list: AtomicU32,
     /// It has said that its main process runs; that it has ended or cannot run.
     said: [AtomicBool; 2],
+    closed: CancellationToken,
+    /// Reader and writer, which hold the port.
+    halves: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What the guest answered to the greeting.
@@ -96,26 +115,64 @@ impl Agent {
         tasks: &rt::Tasks,
     ) -> Result<(Arc<Self>, Welcome), AgentError> {
         let (mut reader, mut writer) = tokio::io::split(io);
-        let greeted = greet(&mut reader, &mut writer, session, &listen);
+        let greeted = greet(&mut reader, &mut writer, session, |m| keep_log(m, &listen));
         let timeout = tokio::time::timeout(deadline, greeted).await;
-        let (welcome, decoder, early) = timeout.map_err(|_| AgentError::Deadline(deadline))??;
-        let (outgoing, frames) = mpsc::channel(OUTGOING);
+        let Greeting { phase, listening, decoder, early } =
+            timeout.map_err(|_| AgentError::Deadline(deadline))??;
+        listening.into_iter().for_each(|listener| note_port(&listen.ports, listener, true));
+        let (outgoing, frames) = outgoing::queue();
         let agent = Arc::new(Self {
             outgoing: outgoing.clone(),
+            api: Api::new(listen.api.clone(), outgoing.clone(), tasks.clone()),
             execs: Arc::new(Execs::new(outgoing)),
             lists: Mutex::default(),
             next_list: AtomicU32::new(1),
             said: Default::default(),
+            closed: CancellationToken::new(),
+            halves: Mutex::default(),
         });
-        tasks.spawn_until_stop(write_frames(writer, frames));
+        let write = agent.closed.clone().run_until_cancelled_owned(frames.write_to(writer));
         let read = read_frames(agent.clone(), reader, decoder, early, listen);
-        tasks.spawn_until_stop(read);
-        Ok((agent, welcome))
+        let read = agent.closed.clone().run_until_cancelled_owned(read);
+        let halves = [
+            tasks.spawn_until_stop(async { write.await.unwrap_or_default() }),
+            tasks.spawn_until_stop(async { read.await.unwrap_or_default() }),
+        ];
+        lock(&agent.halves).extend(halves);
+        Ok((agent, Welcome { phase: short_phase(phase) }))
     }
 
     /// Says something to the guest. Waits while the guest does not read.
     pub(crate) async fn say(&self, message: &ToGuest) -> Result<(), AgentError> {
-        self.outgoing.send(encode(message)).await.map_err(|_| AgentError::Closed)
+        self.outgoing.say(message).await
+    }
+
+    /// Gets ready for the guest to stand still: commands end, answers of its API that
+    /// are under way are finished, what was said is written, and nothing more can
+    /// be said. What the guest says is read on.
+    pub(crate) async fn hush(&self) -> Result<(), AgentError> {
+        self.execs.end("the machine is being suspended");
+        self.api.finish(LAST_ANSWERS).await;
+        // Bytes that a guest reads halfway would be lost with its port.
+        let finished = tokio::time::timeout(LAST_WORDS, self.outgoing.finish()).await;
+        finished.map_err(|_| AgentError::Deadline(LAST_WORDS))?
+    }
+
+    /// Ends the session; returns once its port is closed, so that another can
+    /// begin.
+    pub(crate) async fn close(&self) {
+        self.closed.cancel();
+        self.end("the session with the machine is begun anew");
+        let halves = std::mem::take(&mut *lock(&self.halves));
+        for half in halves {
+            // One that broke holds nothing either.
+            let _ = half.await;
+        }
+    }
+
+    fn end(&self, why: &str) {
+        self.execs.end(why);
+        self.api.close();
     }
 
     /// The processes of the guest.
@@ -147,7 +204,7 @@ impl Agent {
     }
 
     async fn handle(&self, message: ToHost, listen: &Listen) {
-        let Listen { app, machine, logs, reports, ports } = listen;
+        let Listen { app, machine, logs, reports, ports, .. } = listen;
         let report = match message {
             ToHost::Running { stages_ms, .. } => Report::Running { stages_ms: sane(stages_ms) },
             ToHost::Exited(exit) => Report::Exited(exit),
@@ -170,7 +227,9 @@ impl Agent {
             ToHost::ExecFailed(id, why) => return self.execs.failed(id, short(why)),
             // A welcome nobody waits for: an answer to a repeated greeting.
             ToHost::Welcome { .. } | ToHost::Settled => return,
-            ToHost::ApiOpen(_) | ToHost::ApiData(..) | ToHost::ApiEnd(_) => return,
+            ToHost::ApiOpen(id) => return self.api.open(id),
+            ToHost::ApiData(id, bytes) => return self.api.data(id, bytes),
+            ToHost::ApiEnd(id) => return self.api.end(id),
         };
         let end = usize::from(!matches!(report, Report::Running { .. }));
         if !self.said[end].swap(true, Ordering::Relaxed) {
@@ -224,83 +283,22 @@ fn voice(source: LogSource) -> Voice {
     }
 }
 
-type Early = Vec<ToHost>;
-
-async fn greet(
-    reader: &mut ReadHalf<Box<dyn AgentIo>>,
-    writer: &mut WriteHalf<Box<dyn AgentIo>>,
-    session: u64,
-    listen: &Listen,
-) -> Result<(Welcome, Decoder, Early), AgentError> {
-    let hello = encode(&ToGuest::Hello { version: VERSION, session });
-    let mut decoder = Decoder::default();
-    let mut buffer = vec![0; 64 << 10];
-    let mut again = tokio::time::interval(GREET_EVERY);
-    loop {
-        let read = tokio::select! {
-            read = reader.read(&mut buffer) => read.map_err(AgentError::Io)?,
-            _ = again.tick() => {
-                writer.write_all(&hello).await.map_err(AgentError::Io)?;
-                continue;
-            }
-        };
-        if read == 0 {
-            return Err(AgentError::Closed);
-        }
-        let mut messages = Vec::new();
-        decoder.feed(&buffer[..read], |message: ToHost| messages.push(message));
-        let ours = |m: &ToHost| matches!(m, ToHost::Welcome { session: s, .. } if *s == session);
-        let Some(at) = messages.iter().position(ours) else {
-            keep_logs(messages, listen);
-            continue;
-        };
-        let early = messages.split_off(at + 1);
-        let welcome = messages.pop();
-        keep_logs(messages, listen);
-        if let Some(ToHost::Welcome { version, phase, listening, .. }) = welcome {
-            let known = version == VERSION;
-            listening.into_iter().for_each(|listener| note_port(&listen.ports, listener, true));
-            let welcome = Welcome { phase: short_phase(phase) };
-            return if known {
-                Ok((welcome, decoder, early))
-            } else {
-                Err(AgentError::Version(version))
-            };
-        }
-    }
-}
-
 /// Frames of before the welcome belong to no session, but log lines among them
 /// are whole and say what happened while nobody listened.
-fn keep_logs(messages: Vec<ToHost>, listen: &Listen) {
-    for message in messages {
-        match message {
-            ToHost::Log(source, bytes) => {
-                listen.logs.bytes(&listen.app, &listen.machine, voice(source), &bytes);
-            }
-            ToHost::LogDropped(n) => listen.logs.guest_dropped(&listen.app, &listen.machine, n),
-            _ => {}
-        }
-    }
-}
-
-async fn write_frames(
-    mut writer: WriteHalf<Box<dyn AgentIo>>,
-    mut frames: mpsc::Receiver<Vec<u8>>,
-) {
-    while let Some(frame) = frames.recv().await {
-        if writer.write_all(&frame).await.is_err() {
-            // The reader sees the end too and reports it.
-            return;
-        }
+fn keep_log(message: ToHost, listen: &Listen) {
+    let Listen { app, machine, logs, .. } = listen;
+    match message {
+        ToHost::Log(source, bytes) => logs.bytes(app, machine, voice(source), &bytes),
+        ToHost::LogDropped(bytes) => logs.guest_dropped(app, machine, bytes),
+        _ => {}
     }
 }
 
 async fn read_frames(
     agent: Arc<Agent>,
-    mut reader: ReadHalf<Box<dyn AgentIo>>,
+    mut reader: Reader,
     mut decoder: Decoder,
-    early: Early,
+    early: Vec<ToHost>,
     listen: Listen,
 ) {
     for message in early {
@@ -317,34 +315,11 @@ async fn read_frames(
             agent.handle(message, &listen).await;
         }
     }
-    agent.execs.end("the machine has stopped");
+    agent.end("the machine has stopped");
     // The machine's task is gone only when the host stops.
     let _ = listen.reports.send(Report::Lost).await;
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_believable_stages_are_taken() {
-        let told = [("port", 1.0), ("evil", 1.0), ("exec", f64::NAN), ("root", f64::INFINITY)];
-        let told: Vec<_> = told.map(|(name, ms)| (name.to_owned(), ms)).into();
-        assert_eq!(sane(told), [("port".to_owned(), 1.0)]);
-        assert!(sane(vec![("port".into(), 1.0); 1000]).len() <= STAGES.len());
-    }
-
-    #[test]
-    fn ports_are_bounded_and_only_reachable_ones_count() {
-        let (ports, _) = watch::channel(Ports::new());
-        for port in 1..=u16::MAX {
-            note_port(&ports, Listener { port, reachable: port % 2 == 0 }, true);
-        }
-        assert_eq!(ports.borrow().len(), MOST_PORTS);
-        assert!(ports.borrow().iter().all(|port| port % 2 == 0));
-    }
 }

@@ -1,5 +1,5 @@
-//! The calls of `control::Host` and `edge::Workers`, as plain methods: this
-//! crate knows neither, the program joins them.
+//! The calls of `control::Host`, as plain methods: this crate does not know it,
+//! the program joins them.
 
 use super::{Shared, Worker};
 use crate::db::{AddError, Change};
@@ -8,21 +8,15 @@ use crate::machine::{self, Found, Handle, Reply, Request, new_event};
 use crate::record::Record;
 use futures_util::stream::BoxStream;
 use model::id::{EventId, InstanceId, MachineId};
-use model::life::{State, Want};
+use model::life::State;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use wire::logs::{LogEntry, LogQuery};
 use wire::machines::{Machine, MachineEvent, MachineVersion, Process, Started, WaitResult};
-use wire::routes::{RouteChange, RouteSnapshot, WakeRefused};
 use wire::worker::*;
 
-/// A wake that has not led anywhere by then is given up; the edge's own
-/// deadline is normally shorter.
-const WAKE_DEADLINE: Duration = Duration::from_secs(300);
-
 impl Worker {
-    /// What this host is and has.
+    /// What this host is and has, without what takes a look at its VMs and disk.
     pub fn info(&self) -> HostInfo {
         let about = self.0.hypervisor.about();
         let mut machines = std::collections::BTreeMap::new();
@@ -35,8 +29,11 @@ impl Worker {
             accelerator: about.accelerator,
             hypervisor: about.version,
             cpus: self.0.config.cpus,
-            memory_mib: self.0.capacity.total_mib(),
+            memory_mib: self.0.config.memory_mib,
+            overcommit: self.0.config.overcommit,
             memory_reserved_mib: self.0.capacity.reserved_mib(),
+            memory_used_mib: 0,
+            templates: Vec::new(),
             machines,
         }
     }
@@ -87,12 +84,12 @@ impl Worker {
         view.machine(&self.0.config.region, &about.accelerator, summary)
     }
 
-    fn handle(&self, id: &str) -> Result<Handle, HostError> {
+    pub(super) fn handle(&self, id: &str) -> Result<Handle, HostError> {
         let known = id.parse().ok().and_then(|id: MachineId| self.0.handle(id));
         known.ok_or_else(|| HostError::NotFound(format!("machine not found: {id}")))
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         handle: &Handle,
         request: impl FnOnce(Reply<T>) -> Request,
@@ -152,6 +149,23 @@ impl Worker {
         self.ask(&self.handle(id)?, |reply| Request::Stop(stop, source, reason, reply)).await
     }
 
+    /// Records the wish to be down with its memory kept.
+    ///
+    /// # Errors
+    /// It is not started, or cannot be suspended.
+    pub async fn suspend(&self, id: &str, source: Source) -> Result<(), HostError> {
+        self.suspend_because(id, source, None).await
+    }
+
+    pub(super) async fn suspend_because(
+        &self,
+        id: &str,
+        source: Source,
+        reason: Option<String>,
+    ) -> Result<(), HostError> {
+        self.ask(&self.handle(id)?, |reply| Request::Suspend(source, reason, reply)).await
+    }
+
     /// Stop and start.
     ///
     /// # Errors
@@ -209,7 +223,11 @@ impl Worker {
     /// # Errors
     /// It does not run.
     pub async fn signal(&self, id: &str, signal: i32) -> Result<(), HostError> {
-        self.ask(&self.handle(id)?, |reply| Request::Signal(signal, reply)).await
+        let handle = self.handle(id)?;
+        if handle.view().record.state == State::Started {
+            self.agent(id).await?;
+        }
+        self.ask(&handle, |reply| Request::Signal(signal, reply)).await
     }
 
     /// Newest events first.
@@ -245,7 +263,7 @@ impl Worker {
     /// # Errors
     /// It does not run or does not answer.
     pub async fn processes(&self, id: &str) -> Result<Vec<Process>, HostError> {
-        let agent = self.agent(id)?;
+        let agent = self.agent(id).await?;
         agent.processes().await.map_err(|err| HostError::Internal(rt::chain(&err)))
     }
 
@@ -253,16 +271,24 @@ impl Worker {
     ///
     /// # Errors
     /// It does not run.
-    pub fn exec(
+    pub async fn exec(
         &self,
         id: &str,
         exec: ExecStart,
     ) -> Result<(mpsc::Sender<ExecInput>, mpsc::Receiver<ExecOutput>), HostError> {
-        Ok(self.agent(id)?.exec(exec, &self.0.tasks))
+        Ok(self.agent(id).await?.exec(exec, &self.0.tasks))
     }
 
-    fn agent(&self, id: &str) -> Result<Arc<crate::agent::Agent>, HostError> {
-        let view = self.handle(id)?.view();
+    /// The session with a guest that runs. One that was just resumed, or was not
+    /// suspended after all, has it in a moment.
+    async fn agent(&self, id: &str) -> Result<Arc<crate::agent::Agent>, HostError> {
+        let mut views = self.handle(id)?.views;
+        let decided =
+            |view: &Arc<View>| view.agent.is_some() || view.record.state != State::Started;
+        let limit = self.0.config.boot_deadline;
+        // Late or gone, what the view says then is told.
+        let _ = tokio::time::timeout(limit, views.wait_for(decided)).await;
+        let view = views.borrow().clone();
         let state = view.record.state;
         let running = matches!(state, State::Started | State::Stopping);
         view.agent.clone().filter(|_| running).ok_or_else(|| {
@@ -292,70 +318,6 @@ impl Worker {
     /// Adds a line to a machine's log.
     pub fn log_line(&self, app: &str, machine: &str, provider: &str, line: &str) {
         self.0.logs.line(app, machine, provider, line);
-    }
-
-    /// The routes of all machines and their changes.
-    pub fn subscribe(&self) -> (RouteSnapshot, mpsc::Receiver<(u64, RouteChange)>) {
-        self.0.routes.subscribe()
-    }
-
-    /// Wakes a machine for the edge: returns once it is started.
-    ///
-    /// # Errors
-    /// It is gone, may not be started, or did not start.
-    pub async fn wake(&self, id: &str) -> Result<(), WakeRefused> {
-        let handle = self.handle(id).map_err(|_| WakeRefused::Gone)?;
-        if handle.view().record.state == State::Started {
-            return Ok(());
-        }
-        let views = handle.views.clone();
-        let wanted = WaitFor {
-            states: vec!["started".into()],
-            timeout_ms: WAKE_DEADLINE.as_millis() as u64,
-            ..WaitFor::default()
-        };
-        let asked = self.ask(&handle, |reply| Request::Start(Source::Proxy, reply)).await;
-        match asked {
-            Ok(_) => {}
-            Err(HostError::NoCapacity(why)) => return Err(WakeRefused::NoCapacity(why)),
-            Err(HostError::NotFound(_)) => return Err(WakeRefused::Gone),
-            Err(other) => return Err(WakeRefused::NotStartable(other.to_string())),
-        }
-        let mut given_up = handle.views.clone();
-        let down = |view: &Arc<View>| {
-            let record = &view.record;
-            record.want != Want::Run && matches!(record.state, State::Stopped | State::Created)
-        };
-        tokio::select! {
-            biased;
-            started = wait(views, &wanted) => {
-                started.map(drop).map_err(|err| WakeRefused::Failed(err.to_string()))
-            }
-            // Somebody has stopped it while it came up.
-            _ = given_up.wait_for(down) => {
-                Err(WakeRefused::Failed("it was stopped before it was started".into()))
-            }
-        }
-    }
-
-    /// The edge has nothing in flight at a machine that is to be stopped. A full
-    /// inbox may swallow it: the machine's task waits for this only so long.
-    pub fn drained(&self, id: &str) {
-        if let Ok(handle) = self.handle(id) {
-            let _ = handle.requests.try_send(Request::Drained);
-        }
-    }
-
-    /// Stops an idle machine for the edge.
-    ///
-    /// # Errors
-    /// It is gone or cannot be stopped now.
-    pub async fn stop_idle(&self, id: &str, reason: &str) -> Result<(), WakeRefused> {
-        let stop = self.stop(id, Stop::default(), Source::Proxy, Some(reason.into())).await;
-        stop.map_err(|err| match err {
-            HostError::NotFound(_) => WakeRefused::Gone,
-            other => WakeRefused::NotStartable(other.to_string()),
-        })
     }
 }
 

@@ -1,17 +1,20 @@
 //! The host: what all machines share, and the calls others make on it.
 
 mod calls;
+mod edge;
 mod images;
 mod recover;
+mod usage;
 
 use crate::capacity::Capacity;
 use crate::db::HostDb;
 use crate::logs::LogStore;
 use crate::machine::Handle;
 use crate::metrics::Metrics;
-use crate::ports::{Disks, Hypervisor, Images, Network, PortError};
+use crate::ports::{Disks, GuestApi, Hypervisor, Images, Network, PortError, Shape};
 use crate::record::Record;
 use crate::routes::RouteHub;
+use crate::templates::{self, Templates};
 use camino::Utf8PathBuf;
 use model::address::{self, Addresses, Ipv4Pool};
 use model::id::{HostId, MachineId};
@@ -20,9 +23,13 @@ use rt::{Clock, Rng, Tasks};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Destroyed machines that are remembered.
 const REMEMBERED: u32 = 1000;
+/// Suspends that write to the disk at a time. This is how the suspends of many
+/// machines are spread out (L019): one that waits for its turn goes on running.
+const SAVES: usize = 2;
 
 /// Settings of one host.
 #[derive(Clone, Debug)]
@@ -39,6 +46,9 @@ pub struct HostConfig {
     pub mtu: u16,
     /// MiB of memory that machines may use in all.
     pub memory_mib: u64,
+    /// How often that memory is promised: 1.0 is once. Machines rarely use all
+    /// of theirs, and share what they have from one template.
+    pub overcommit: f64,
     /// CPUs, for information.
     pub cpus: u32,
     /// Name servers for guests whose config names none.
@@ -47,6 +57,8 @@ pub struct HostConfig {
     pub boot_deadline: Duration,
     /// Time for an image to be pulled.
     pub image_deadline: Duration,
+    /// Shapes of which a template is made ahead of time.
+    pub templates: Vec<Shape>,
 }
 
 /// The outer worlds of one host.
@@ -60,6 +72,8 @@ pub struct Ports {
     pub images: Arc<dyn Images>,
     /// Writable disks.
     pub disks: Arc<dyn Disks>,
+    /// Who answers the guests' `/.fly/api`; `None` refuses.
+    pub guest_api: Option<Arc<dyn GuestApi>>,
     /// Time of day.
     pub clock: Clock,
     /// Chance.
@@ -73,6 +87,7 @@ pub(crate) struct Shared {
     pub(crate) network: Arc<dyn Network>,
     pub(crate) images: Arc<dyn Images>,
     pub(crate) disks: Arc<dyn Disks>,
+    pub(crate) guest_api: Option<Arc<dyn GuestApi>>,
     pub(crate) clock: Clock,
     pub(crate) rng: Rng,
     pub(crate) tasks: Tasks,
@@ -81,6 +96,9 @@ pub(crate) struct Shared {
     pub(crate) routes: RouteHub,
     pub(crate) capacity: Capacity,
     pub(crate) metrics: Metrics,
+    pub(crate) templates: Templates,
+    pub(crate) saves: Arc<Semaphore>,
+    usage: usage::Usage,
     machines: RwLock<BTreeMap<MachineId, Handle>>,
 }
 
@@ -133,7 +151,10 @@ impl Worker {
         let path = config.data_dir.join("host.db");
         let db = HostDb::open(path.as_std_path()).map_err(StartError::Database)?;
         let shared = Arc::new(Shared {
-            capacity: Capacity::new(config.memory_mib),
+            capacity: Capacity::new(promised(&config)),
+            templates: Templates::default(),
+            saves: Arc::new(Semaphore::new(SAVES)),
+            usage: usage::Usage::default(),
             metrics: Metrics::new(registry),
             routes: RouteHub::default(),
             machines: RwLock::default(),
@@ -142,6 +163,7 @@ impl Worker {
             network: ports.network,
             images: ports.images,
             disks: ports.disks,
+            guest_api: ports.guest_api,
             clock: ports.clock,
             rng: ports.rng,
             tasks,
@@ -150,8 +172,14 @@ impl Worker {
         });
         shared.network.prepare().await.map_err(StartError::Port)?;
         recover::recover(&shared).await?;
+        templates::start(&shared);
         Ok(Self(shared))
     }
+}
+
+/// MiB that may be promised. A factor that is no number above 1 changes nothing.
+fn promised(config: &HostConfig) -> u64 {
+    (config.memory_mib as f64 * config.overcommit.max(1.0)) as u64
 }
 
 impl Shared {
@@ -176,6 +204,20 @@ impl Shared {
             _ => std::fs::create_dir_all(&dir),
         };
         cleared.map_err(|err| PortError::new(format!("make an empty directory {dir}"), err))
+    }
+
+    /// Removes what is left of a machine's link to the network.
+    pub(crate) async fn forget_link(&self, record: &Record) {
+        let Some(slot) = record.slot else { return };
+        let mut backoff = rt::Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        while let Err(err) = self.network.detach(slot).await {
+            if self.tasks.is_stopping() {
+                return;
+            }
+            let error = rt::chain(&err);
+            tracing::warn!(machine = %record.id, error, "cannot remove its network, trying again");
+            tokio::time::sleep(backoff.pause(&self.rng)).await;
+        }
     }
 
     /// Removes a machine's files, however long it takes.

@@ -29,11 +29,7 @@ pub(super) async fn recover(host: &Arc<Shared>) -> Result<(), StartError> {
     let _ = std::fs::remove_dir_all(host.config.data_dir.join("uploads"));
     let mut settling = Vec::new();
     for record in records {
-        let found = match record.boot {
-            Some(boot) if alive.contains(&record.id) => Found::Alive(boot),
-            Some(_) => Found::Remains,
-            None => Found::Nothing,
-        };
+        let found = found(host, &record, alive.contains(&record.id));
         let events = host.db.events(record.id, SHOWN_EVENTS).await.map_err(StartError::Database)?;
         if record.state.holds_memory() || record.boot.is_some() {
             host.capacity.take(record.id, record.memory_mib());
@@ -47,13 +43,27 @@ pub(super) async fn recover(host: &Arc<Shared>) -> Result<(), StartError> {
         }
         let handle = machine::start(host, view, found);
         if found != Found::Nothing {
-            let patience = if found == Found::Remains { CLEAR } else { ADOPT };
+            let patience = if matches!(found, Found::Alive(_)) { ADOPT } else { CLEAR };
             settling.push((handle.views.clone(), boot, Instant::now() + patience));
         }
         host.add_handle(id, handle);
     }
     settle(settling).await;
     Ok(())
+}
+
+/// What there is of a machine's VM.
+fn found(host: &Shared, record: &Record, alive: bool) -> Found {
+    let Some(boot) = record.boot else { return Found::Nothing };
+    // Resumed, but that was never recorded: it stands still since, and its
+    // snapshot is as good as it was.
+    if !alive || record.snapshot.is_some() {
+        return Found::Remains;
+    }
+    match record.exit.is_none() && host.is_saved(record.id, boot) {
+        true => Found::Saved,
+        false => Found::Alive(boot),
+    }
 }
 
 /// Waits until each VM that was there is taken over or no longer named by its

@@ -1,8 +1,10 @@
 //! Durable changes of a machine, and telling others about them.
 
-use super::{Now, TRIES, Task};
+use super::step::Asked;
+use super::{Now, Task};
 use crate::db::Change;
 use crate::machine::view::View;
+use crate::ports::Origin;
 use crate::record::Record;
 use model::id::{BootId, EventId, InstanceId};
 use model::life::{Event, State, Want};
@@ -136,15 +138,21 @@ impl Task {
             return;
         }
         self.tries = 0;
+        let unasked = up.asked == Asked::Nothing;
+        let mut record = self.record.clone();
+        // Its memory is back, or lost for good: the writable layer is this run's.
+        let proven = std::mem::replace(&mut record.keep_scratch, false);
         if self.record.state != State::Starting {
-            // Adopted while it ran, or no longer wanted.
-            if !up.asked {
+            // Resumed, adopted while it ran, or no longer wanted.
+            if unasked {
                 self.timer = None;
+            }
+            if proven {
+                self.commit(record, Vec::new()).await;
             }
             return;
         }
         self.timer = None;
-        let mut record = self.record.clone();
         record.state = State::Started;
         if let Some(labels) = self.labels.take() {
             record.image.labels = labels;
@@ -152,30 +160,55 @@ impl Task {
         let mut event = self.ids.event("start", State::Started, Source::Host);
         let guest = durations(guest_stages);
         self.host.metrics.stages(&guest);
-        let stages = std::mem::take(&mut self.stages).into_iter().chain(guest);
-        // Nobody reads less than a tenth of a millisecond.
-        let stages = stages.map(|(name, ms)| (name, (ms * 10.0).round() / 10.0)).collect();
-        event.request = Some(EventDetails { stages_ms: Some(stages), ..EventDetails::default() });
+        let stages = rounded(std::mem::take(&mut self.stages).into_iter().chain(guest));
+        let (origin, reason) = origin_words(&self.origin);
+        origin.inspect(|origin| self.host.metrics.start(origin));
+        event.request = Some(EventDetails {
+            stages_ms: Some(stages.iter().cloned().collect()),
+            origin: origin.map(str::to_owned),
+            reason,
+            ..EventDetails::default()
+        });
+        self.show(|view| view.stages = stages);
         self.commit(record, vec![event]).await;
     }
 
     /// The VM is gone and nothing of it is left.
     pub(super) async fn record_down(&mut self) {
+        let unresumable = self.unresumable.take();
+        let record = &self.record;
+        if let Some(boot) = record.boot.filter(|_| record.exit.is_none()) {
+            let suspending = record.state == State::Suspending;
+            if suspending && self.host.is_saved(record.id, boot) {
+                return self.record_saved(boot).await;
+            }
+            // It was resumed, and never said a word.
+            let lost = record.keep_scratch && record.state == State::Started;
+            let lost = lost.then(|| "its VM was lost before it answered".to_owned());
+            let why = unresumable.or(lost).filter(|_| record.want == Want::Run);
+            if let Some(why) = why {
+                return self.record_unresumable(&why).await;
+            }
+        }
         if let Some(why) = self.failure.take() {
             return self.record_failed(why).await;
         }
         let mut record = self.record.clone();
         let (exit, vm_exit) = (record.exit.take(), std::mem::take(&mut self.vm_exit));
         let unseen = std::mem::take(&mut self.host_was_away) && exit.is_none();
-        let booting = record.state == State::Starting && self.tries > 0 && exit.is_none();
+        // A VM from a snapshot that is not used up has never run.
+        let begun = self.tries > 0 || record.snapshot.is_some();
+        let booting = record.state == State::Starting && begun && exit.is_none();
         if booting && record.want == Want::Run {
-            if self.tries >= TRIES {
+            if self.is_last_try() {
                 return self.record_failed(lost_words(&vm_exit)).await;
             }
             // The state stays, and another boot is begun.
             record.boot = None;
             return self.commit(record, Vec::new()).await;
         }
+        // Its memory is lost, as if its snapshot were: the disk is not (L009).
+        record.keep_scratch |= record.state == State::Suspending && exit.is_none();
         // A stop during the pause before a restart finds no VM: nothing exits.
         let ran = record.boot.take().is_some();
         // A VM that ended without a word of its init did not end well.
@@ -210,6 +243,20 @@ impl Task {
         self.tries = 0;
         self.commit(record, events).await;
         self.set_restart_timer();
+    }
+
+    /// Its snapshot is of no use: the machine is booted instead.
+    async fn record_unresumable(&mut self, why: &str) {
+        let mut record = self.record.clone();
+        record.boot = None;
+        record.state = match record.state {
+            State::Started => State::Restarting,
+            other => other,
+        };
+        (self.failure, self.host_was_away, self.tries) = (None, false, 0);
+        self.vm_exit = Default::default();
+        let event = self.give_memory_up(&mut record, why);
+        self.commit(record, vec![event]).await;
     }
 
     /// Whether and when it is started again; notes what the policy has to remember.
@@ -260,6 +307,7 @@ impl Task {
     }
 
     pub(super) async fn record_gone(&mut self) {
+        self.host.forget_link(&self.record).await;
         self.host.remove_machine_dir(self.record.id).await;
         let mut record = self.record.clone();
         record.state = State::Destroyed;
@@ -288,6 +336,22 @@ fn exit_event(exit: Exit) -> ExitEvent {
         guest_signal: exit.signal,
         oom_killed: exit.oom,
         ..ExitEvent::default()
+    }
+}
+
+/// Stages as they are shown: nobody reads less than a tenth of a millisecond.
+pub(super) fn rounded(stages: impl IntoIterator<Item = (String, f64)>) -> Vec<(String, f64)> {
+    stages.into_iter().map(|(name, ms)| (name, (ms * 10.0).round() / 10.0)).collect()
+}
+
+/// How a start came about, and why in that way.
+fn origin_words(origin: &Origin) -> (Option<&'static str>, Option<String>) {
+    match origin {
+        Origin::Template => (Some("template"), None),
+        Origin::Cold(why) => (Some("cold"), Some(why.clone())),
+        Origin::Snapshot => (Some("resumed"), None),
+        // By a daemon that did not come to record it.
+        Origin::Found => (None, None),
     }
 }
 

@@ -3,15 +3,15 @@
 
 use super::change::SIGKILL;
 use super::launch::{self, Ending};
-use super::{Done, Now, TRIES, Task};
+use super::step::Asked;
+use super::suspend::DRAIN;
+use super::{Done, Now, Task};
 use crate::record::{Persist, StopOrder};
+use model::life::State;
 use std::time::Duration;
 use tokio::time::Instant;
 use wire::guest::ToGuest;
 
-/// How long a stop waits for what the edge has in flight: a usual request fits
-/// in, an open connection is the app's to end.
-const DRAIN: Duration = Duration::from_secs(1);
 /// Beyond a stop's own timeout, for the guest to report the end.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -41,16 +41,19 @@ impl Task {
         let agent = (persists && written).then(|| up.agent.clone());
         // Who has ended by itself has last words, which are worth a short wait.
         let exited = (agent.is_some() || end == End::Lost).then_some(up.exited);
-        self.vm = Now::Remains(Ending { agent, exited });
+        self.vm = Now::Remains(Ending { agent, exited, rests: true });
         self.show(|view| view.listening.clear());
     }
 
     pub(super) fn begin_clear(&mut self) {
         self.end_vm(End::Useless);
-        let ending = match std::mem::replace(&mut self.vm, Now::Clearing) {
+        let mut ending = match std::mem::replace(&mut self.vm, Now::Clearing) {
             Now::Remains(ending) => ending,
-            _ => Ending { agent: None, exited: None },
+            // One that stands still has nothing to say.
+            Now::Saved(_) => Ending { rests: true, ..Ending::unknown() },
+            _ => Ending::unknown(),
         };
+        ending.rests &= self.record.state != State::Destroying && !self.host_was_away;
         let clear = launch::clear(self.host.clone(), self.record.clone(), ending);
         self.effects.spawn(async move { Done::Cleared(clear.await) });
     }
@@ -60,10 +63,9 @@ impl Task {
     pub(super) fn begin_stop(&mut self) {
         let order = self.stop_order();
         let patient = order.signal != SIGKILL && order.timeout_ms > 0;
-        let serves = self.record.config.services.as_ref().is_some_and(|all| !all.is_empty());
-        let drain = patient && serves && self.host.routes.has_subscribers();
+        let drain = patient && self.is_routed_to();
         let Now::Up(up) = &mut self.vm else { return };
-        up.asked = true;
+        up.asked = Asked::Stop;
         up.draining = drain;
         if drain {
             self.timer = Some(Instant::now() + DRAIN);
@@ -76,7 +78,10 @@ impl Task {
     pub(super) fn end_drain(&mut self) {
         let Now::Up(up) = &mut self.vm else { return };
         if std::mem::replace(&mut up.draining, false) {
-            self.ask_to_stop();
+            match up.asked {
+                Asked::Suspend => self.begin_save(),
+                Asked::Stop | Asked::Nothing => self.ask_to_stop(),
+            }
         }
     }
 
@@ -109,11 +114,11 @@ impl Task {
         if up.draining {
             return self.end_drain();
         }
-        let what = if up.asked {
+        let what = if up.asked == Asked::Stop {
             "it did not end in time"
         } else if !up.running {
             self.failure =
-                (self.tries >= TRIES).then(|| "its main process did not start in time".to_owned());
+                self.is_last_try().then(|| "its main process did not start in time".to_owned());
             "its main process did not start in time"
         } else {
             return;

@@ -1,14 +1,16 @@
 //! The slow work of a machine: bring a VM up, take one down.
 
 use super::orders::{Surroundings, orders};
-use crate::agent::{Agent, AgentError, Listen, Ports, Report, Welcome};
+use super::resume;
+use crate::agent::{Agent, AgentError, ApiFor, Listen, Ports, Report, Welcome};
 use crate::host::Shared;
-use crate::ports::{BootSpec, ImageError, Link, PortError, Vm, VmExit};
+use crate::ports::{BootSpec, ImageError, Link, Nic, Origin, PortError, RootImage, Vm, VmExit};
 use crate::record::{Persist, Record};
 use camino::Utf8PathBuf;
 use futures_util::future::BoxFuture;
 use model::address::Addresses;
 use model::id::BootId;
+use model::life::State;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +33,7 @@ pub(crate) struct Launched {
     /// Of the image, where it was looked at.
     pub(crate) labels: Option<BTreeMap<String, String>>,
     pub(crate) exited: BoxFuture<'static, VmExit>,
+    pub(crate) origin: Origin,
     /// Milliseconds by stage.
     pub(crate) stages: Vec<(String, f64)>,
 }
@@ -47,12 +50,12 @@ pub(crate) enum LaunchError {
 }
 
 impl LaunchError {
-    fn of(err: &PortError) -> Self {
+    pub(super) fn of(err: &PortError) -> Self {
         let text = rt::chain(err);
         if err.transient { Self::Transient(text) } else { Self::Final(text) }
     }
 
-    fn agent(err: &AgentError) -> Self {
+    pub(super) fn agent(err: &AgentError) -> Self {
         match err {
             AgentError::Version(_) => Self::Final(rt::chain(err)),
             _ => Self::Transient(rt::chain(err)),
@@ -61,13 +64,17 @@ impl LaunchError {
 }
 
 /// Times the stages of a start.
-struct Stages {
+pub(super) struct Stages {
     last: Instant,
-    done: Vec<(String, f64)>,
+    pub(super) done: Vec<(String, f64)>,
 }
 
 impl Stages {
-    fn done(&mut self, name: &str) {
+    pub(super) fn begin() -> Self {
+        Self { last: Instant::now(), done: Vec::new() }
+    }
+
+    pub(super) fn done(&mut self, name: &str) {
         let now = Instant::now();
         self.done.push((name.into(), (now - self.last).as_secs_f64() * 1e3));
         self.last = now;
@@ -82,13 +89,8 @@ pub(crate) async fn launch(
     boot: BootId,
     cancel: CancellationToken,
 ) -> Result<Launched, LaunchError> {
-    let mut stages = Stages { last: Instant::now(), done: Vec::new() };
-    let ensure = host.ensure_image(&record);
-    let image = tokio::select! {
-        biased;
-        () = cancel.cancelled() => return Err(LaunchError::Cancelled),
-        image = ensure => image.map_err(|err| image_error(&err))?,
-    };
+    let mut stages = Stages::begin();
+    let image = image(&host, &record, &cancel).await?;
     stages.done("image");
     let addresses = host.addresses(&record);
     let around = Surroundings {
@@ -107,30 +109,12 @@ pub(crate) async fn launch(
     }
     let scratch = scratch(&host, &record).await.map_err(|err| LaunchError::of(&err))?;
     stages.done("disk");
-    let nic = match link(&record, addresses) {
-        Some(link) => {
-            let attached = host.network.attach(link).await;
-            Some(attached.map_err(|err| LaunchError::of(&err))?)
-        }
-        None => None,
-    };
+    let nic = attach(&host, &record).await?;
     stages.done("network");
     if cancel.is_cancelled() {
         return Err(LaunchError::Cancelled);
     }
-    let spec = BootSpec {
-        machine: record.id,
-        boot,
-        vcpus: record.vcpus(),
-        memory_mib: record.memory_mib(),
-        cpu_weight: record.cpu_weight(),
-        root: image.path,
-        scratch,
-        nic,
-        kernel_args: kernel_args(&record),
-        snapshot: None,
-        cold: None,
-    };
+    let spec = spec(&record, boot, image.path, scratch, nic);
     let vm = host.hypervisor.boot(spec).await.map_err(|err| LaunchError::of(&err))?;
     stages.done("spawn");
     let met = tokio::select! {
@@ -139,7 +123,7 @@ pub(crate) async fn launch(
         met = meet(&host, &record, vm) => met,
     };
     let mut launched = met.map_err(|err| LaunchError::agent(&err))?;
-    stages.done("boot");
+    stages.done(if launched.origin == Origin::Template { "restore" } else { "boot" });
     if launched.welcome.phase == Phase::AwaitsOrders {
         orders.now = host.clock.now_ns();
         let said = launched.agent.say(&ToGuest::Orders(Box::new(orders))).await;
@@ -150,11 +134,49 @@ pub(crate) async fn launch(
     Ok(launched)
 }
 
+pub(super) async fn image(
+    host: &Shared,
+    record: &Record,
+    cancel: &CancellationToken,
+) -> Result<RootImage, LaunchError> {
+    let image = cancel.run_until_cancelled(host.ensure_image(record)).await;
+    image.ok_or(LaunchError::Cancelled)?.map_err(|err| image_error(&err))
+}
+
+pub(super) async fn attach(host: &Shared, record: &Record) -> Result<Option<Nic>, LaunchError> {
+    let Some(link) = link(record, host.addresses(record)) else { return Ok(None) };
+    let attached = host.network.attach(link).await;
+    attached.map(Some).map_err(|err| LaunchError::of(&err))
+}
+
+pub(super) fn spec(
+    record: &Record,
+    boot: BootId,
+    root: Utf8PathBuf,
+    scratch: Utf8PathBuf,
+    nic: Option<Nic>,
+) -> BootSpec {
+    BootSpec {
+        machine: record.id,
+        boot,
+        vcpus: record.vcpus(),
+        memory_mib: record.memory_mib(),
+        cpu_weight: record.cpu_weight(),
+        root,
+        scratch,
+        nic,
+        kernel_args: kernel_args(record),
+        snapshot: None,
+        cold: None,
+    }
+}
+
 /// The writable disk: the one that is to be kept, or a fresh one. A kept disk is
 /// found by its name, so nothing has to be remembered about it.
 async fn scratch(host: &Shared, record: &Record) -> Result<Utf8PathBuf, PortError> {
     let path = host.machine_dir(record.id).join(record.scratch_name());
-    if record.persist() != Persist::Never && path.exists() {
+    let kept = record.persist() != Persist::Never || record.keep_scratch;
+    if kept && path.exists() {
         return Ok(path);
     }
     host.clear_machine_dir(record.id)?;
@@ -173,9 +195,16 @@ pub(super) async fn adopt(
     }
     let vm = host.hypervisor.adopt(record.id, boot).await;
     let vm = vm.map_err(|err| LaunchError::of(&err))?;
+    // A suspend that was given up or cut off may have left it standing still.
+    let proceeded = host.hypervisor.proceed(record.id, boot).await;
+    proceeded.map_err(|err| LaunchError::of(&err))?;
     let launched = meet(&host, &record, vm).await.map_err(|err| LaunchError::agent(&err))?;
     if launched.welcome.phase == Phase::AwaitsOrders {
         give_orders(&host, &record, &launched.agent).await?;
+    }
+    if record.keep_scratch && record.state != State::Starting {
+        // Resumed by a daemon that may not have come to tell it.
+        resume::tell(&host, &record, &launched.agent, &launched.welcome.phase).await;
     }
     tracing::info!(machine = %record.id, %boot, "adopted a running VM");
     Ok(launched)
@@ -201,7 +230,12 @@ async fn give_orders(
     said.map_err(|err| LaunchError::agent(&err))
 }
 
-async fn meet(host: &Arc<Shared>, record: &Record, vm: Vm) -> Result<Launched, AgentError> {
+/// Opens a session with a VM's guest.
+pub(super) async fn meet(
+    host: &Arc<Shared>,
+    record: &Record,
+    vm: Vm,
+) -> Result<Launched, AgentError> {
     let (reports_in, reports) = mpsc::channel(REPORTS);
     let (ports_in, ports) = watch::channel(Ports::new());
     let listen = Listen {
@@ -210,12 +244,17 @@ async fn meet(host: &Arc<Shared>, record: &Record, vm: Vm) -> Result<Launched, A
         logs: host.logs.clone(),
         reports: reports_in,
         ports: ports_in,
+        api: ApiFor {
+            machine: record.id,
+            app: record.app.to_string(),
+            handler: host.guest_api.clone(),
+        },
     };
     let deadline = host.config.boot_deadline;
     let connected = Agent::connect(vm.agent, host.rng.bits(), listen, deadline, &host.tasks);
     let (agent, welcome) = connected.await?;
-    let (exited, stages, labels) = (vm.exited, Vec::new(), None);
-    Ok(Launched { agent, welcome, reports, ports, labels, exited, stages })
+    let (exited, origin, stages, labels) = (vm.exited, vm.origin, Vec::new(), None);
+    Ok(Launched { agent, welcome, reports, ports, labels, exited, origin, stages })
 }
 
 /// What is known of a VM that is to be removed.
@@ -223,6 +262,15 @@ pub(crate) struct Ending {
     /// Ask the guest to flush its disks and power off first.
     pub(crate) agent: Option<Arc<Agent>>,
     pub(crate) exited: Option<BoxFuture<'static, VmExit>>,
+    /// Its network may rest for the next start of the same machine.
+    pub(crate) rests: bool,
+}
+
+impl Ending {
+    /// Nothing is known of it, so everything is removed.
+    pub(super) fn unknown() -> Self {
+        Self { agent: None, exited: None, rests: false }
+    }
 }
 
 /// Removes everything of a boot, however long it takes: a VM that cannot be
@@ -239,7 +287,9 @@ pub(crate) async fn clear(host: Arc<Shared>, record: Record, ending: Ending) -> 
     }
     let pauses = (Duration::from_millis(100), Duration::from_secs(10));
     let mut backoff = rt::Backoff::new(pauses.0, pauses.1);
-    while let Err(err) = try_clear(&host, &record).await {
+    let mut rests = ending.rests;
+    while let Err(err) = try_clear(&host, &record, rests).await {
+        rests = false;
         let text = rt::chain(&err);
         tracing::warn!(machine = %record.id, error = text, "cannot remove VM, trying again");
         host.say(&record, &format!("Waiting for the host: {text}"));
@@ -248,14 +298,18 @@ pub(crate) async fn clear(host: Arc<Shared>, record: Record, ending: Ending) -> 
     exit
 }
 
-async fn try_clear(host: &Shared, record: &Record) -> Result<(), PortError> {
+async fn try_clear(host: &Shared, record: &Record, rests: bool) -> Result<(), PortError> {
     if let Some(boot) = record.boot {
         host.hypervisor.kill(record.id, boot).await?;
     }
-    if let Some(slot) = record.slot {
-        host.network.detach(slot).await?;
+    match record.slot {
+        Some(slot) if rests => {
+            host.network.rest(slot).await;
+            Ok(())
+        }
+        Some(slot) => host.network.detach(slot).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn link(record: &Record, addresses: Option<Addresses>) -> Option<Link> {
@@ -263,7 +317,7 @@ fn link(record: &Record, addresses: Option<Addresses>) -> Option<Link> {
     Some(Link { slot, network: record.network, addresses })
 }
 
-fn kernel_args(record: &Record) -> Vec<String> {
+pub(super) fn kernel_args(record: &Record) -> Vec<String> {
     let init = record.config.init.as_ref().and_then(|init| init.kernel_args.clone());
     let guest = record.config.guest.as_ref().and_then(|guest| guest.kernel_args.clone());
     init.into_iter().chain(guest).flatten().collect()

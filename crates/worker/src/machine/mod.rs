@@ -9,14 +9,18 @@ mod ending;
 mod launch;
 mod orders;
 mod requests;
+mod resume;
+mod snapshot;
+mod starting;
 mod step;
+mod suspend;
 pub(crate) mod view;
 
 pub(crate) use change::new_event;
 pub(crate) use requests::Request;
 
 use crate::host::Shared;
-use crate::ports::VmExit;
+use crate::ports::{Origin, SaveTimes, VmExit};
 use crate::record::Record;
 use change::EventIds;
 use ending::End;
@@ -24,17 +28,20 @@ use futures_util::future::BoxFuture;
 use launch::{Ending, LaunchError, Launched};
 use model::id::BootId;
 use model::id::EventId;
-use model::life::{Event, State};
+use model::life::State;
+use resume::{ResumeError, Standing};
+use snapshot::Note;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use step::{Step, Vm};
+use step::{Asked, Have, Step, Vm};
+use suspend::{SaveError, Saving};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use view::View;
-use wire::guest::Phase;
+use wire::worker::Source;
 
 use crate::agent::{Agent, Ports, Report};
 
@@ -65,6 +72,8 @@ pub(crate) enum Found {
     Remains,
     /// It runs and is to be taken over.
     Alive(BootId),
+    /// It was written down and stands still.
+    Saved,
     /// Nothing, and nothing was there.
     Nothing,
 }
@@ -77,6 +86,7 @@ pub(crate) fn start(host: &Arc<Shared>, view: View, found: Found) -> Handle {
     let earlier = [newest.map(EventId::parts), Some(record.instance.parts())].into_iter().flatten();
     let ids = EventIds::new(host.clock.clone(), host.rng.clone(), earlier);
     let (views, watched) = watch::channel(Arc::new(view));
+    let snapshot_left = host.has_snapshot_files(record.id);
     let mut task = Task {
         ids,
         host: host.clone(),
@@ -86,8 +96,12 @@ pub(crate) fn start(host: &Arc<Shared>, view: View, found: Found) -> Handle {
         effects: JoinSet::new(),
         tries: 0,
         failure: None,
+        unresumable: None,
         timer: None,
         stages: Vec::new(),
+        origin: Origin::Found,
+        suspend_for: Source::User,
+        snapshot_left,
         vm_exit: VmExit::default(),
         host_was_away: found != Found::Nothing,
         labels: None,
@@ -110,8 +124,13 @@ pub(crate) fn remembered(view: View) -> Handle {
 /// What is there of the VM, with what belongs to it.
 enum Now {
     Absent,
+    /// With the note of the snapshot that it is to go on from.
+    Chosen(Option<Note>),
     Launching(CancellationToken),
     Up(Box<UpVm>),
+    Saving(Box<Saving>),
+    /// With its session, if there was one; it has nothing more to say.
+    Saved(Option<Arc<Agent>>),
     Remains(Ending),
     Clearing,
 }
@@ -122,15 +141,16 @@ struct UpVm {
     ports: watch::Receiver<Ports>,
     exited: BoxFuture<'static, VmExit>,
     running: bool,
-    /// Its end has begun: it drains, or its main process has been asked to stop.
-    asked: bool,
-    /// It waits for the edge before it is asked.
+    asked: Asked,
+    /// It waits for the edge before it is asked, or written down.
     draining: bool,
 }
 
 /// What slow work ends with.
 enum Done {
     Launched(Result<Launched, LaunchError>),
+    Standing(Result<Standing, ResumeError>),
+    Saved(Result<SaveTimes, SaveError>),
     Cleared(VmExit),
     Said,
 }
@@ -146,10 +166,18 @@ struct Task {
     tries: u32,
     /// The start that is under way cannot succeed, for this reason.
     failure: Option<String>,
+    /// The machine cannot go on from its snapshot, for this reason.
+    unresumable: Option<String>,
     /// When the state at hand has lasted too long, or a pause is over.
     timer: Option<Instant>,
-    /// Milliseconds by stage of the launch that is under way.
+    /// Milliseconds by stage of the launch or suspend that is under way.
     stages: Vec<(String, f64)>,
+    /// How the VM of the launch that is under way came to life.
+    origin: Origin,
+    /// Who has asked for the suspend that is under way.
+    suspend_for: Source,
+    /// Files of a snapshot may be there.
+    snapshot_left: bool,
     /// How the VM that was removed last had ended.
     vm_exit: VmExit,
     /// Whatever its VM came to, no daemon was there to see it.
@@ -189,7 +217,8 @@ impl Task {
     fn begin(&mut self, found: Found) {
         match found {
             Found::Nothing => self.vm = Now::Absent,
-            Found::Remains => self.vm = Now::Remains(Ending { agent: None, exited: None }),
+            Found::Remains => self.vm = Now::Remains(Ending::unknown()),
+            Found::Saved => self.vm = Now::Saved(None),
             Found::Alive(boot) => {
                 let adopt = launch::adopt(self.host.clone(), self.record.clone(), boot);
                 self.effects.spawn(async move { Done::Launched(adopt.await) });
@@ -204,10 +233,9 @@ impl Task {
     /// is stopping.
     async fn advance(&mut self) -> bool {
         loop {
-            let (state, want) = (self.record.state, self.record.want);
-            let booted = self.record.boot.is_some();
-            match step::next(state, want, self.seen(), self.is_due(), booted) {
+            match step::next(self.record.state, self.record.want, self.have(&self.record)) {
                 Step::Rest => return true,
+                Step::DropSnapshot => self.drop_stray_snapshot().await,
                 Step::Launch => self.begin_launch().await,
                 Step::CancelLaunch => {
                     if let Now::Launching(cancel) = &self.vm {
@@ -216,6 +244,18 @@ impl Task {
                     return true;
                 }
                 Step::AskToStop => self.begin_stop(),
+                Step::Suspend => self.begin_suspend(),
+                Step::CancelSuspend => {
+                    if let Now::Saving(saving) = &self.vm {
+                        saving.cancel.cancel();
+                    }
+                    return true;
+                }
+                Step::GoOn => {
+                    let saved = std::mem::replace(&mut self.vm, Now::Absent);
+                    self.go_on(if let Now::Saved(agent) = saved { agent } else { None });
+                }
+                Step::RecordContinued => self.record_continued().await,
                 Step::Clear => self.begin_clear(),
                 Step::RecordDown => self.record_down().await,
                 Step::RecordGone => self.record_gone().await,
@@ -226,18 +266,28 @@ impl Task {
         }
     }
 
-    fn seen(&self) -> Vm {
-        match &self.vm {
+    /// What is there of the machine, with `record` as its record.
+    fn have(&self, record: &Record) -> Have {
+        let vm = match &self.vm {
             Now::Absent => Vm::Absent,
+            Now::Chosen(_) => Vm::Chosen,
             Now::Launching(_) => Vm::Launching,
             Now::Up(up) => Vm::Up { running: up.running, asked: up.asked },
+            Now::Saving(saving) => Vm::Saving { cancelled: saving.cancel.is_cancelled() },
+            Now::Saved(_) => Vm::Saved,
             Now::Remains(_) => Vm::Remains,
             Now::Clearing => Vm::Clearing,
-        }
+        };
+        let due = record.restart_at.is_none_or(|at| at <= self.host.clock.now_ms());
+        // A VM that was resumed maps its snapshot's memory, and writes back into it
+        // when it is suspended again: only what has no VM is in nobody's use.
+        let unused = matches!(self.vm, Now::Absent);
+        let stray = self.snapshot_left && record.snapshot.is_none() && unused;
+        Have { vm, due, booted: record.boot.is_some(), stray }
     }
 
-    fn is_due(&self) -> bool {
-        self.record.restart_at.is_none_or(|at| at <= self.host.clock.now_ms())
+    fn is_last_try(&self) -> bool {
+        self.tries >= TRIES
     }
 
     fn set_restart_timer(&mut self) {
@@ -249,55 +299,13 @@ impl Task {
         }
     }
 
-    async fn begin_launch(&mut self) {
-        let boot = self.ids.boot();
-        let mut record = self.record.clone();
-        record.state = record.state.after(Event::Launch).unwrap_or(State::Starting);
-        record.boot = Some(boot);
-        record.exit = None;
-        record.restart_at = None;
-        record.failure = None;
-        // An order of before this boot is none for it.
-        record.stop = None;
-        self.tries += 1;
-        self.timer = None;
-        self.host.capacity.take(record.id, record.memory_mib());
-        self.commit(record, Vec::new()).await;
-        let cancel = CancellationToken::new();
-        let launch = launch::launch(self.host.clone(), self.record.clone(), boot, cancel.clone());
-        self.effects.spawn(async move { Done::Launched(launch.await) });
-        self.vm = Now::Launching(cancel);
-    }
-
-    async fn on_launched(&mut self, launched: Launched) {
-        let Launched { agent, welcome, reports, ports, labels, exited, stages } = launched;
-        let listening = ports.borrow().clone();
-        self.show(|view| {
-            view.agent = Some(agent.clone());
-            view.listening = listening;
-        });
-        self.host.metrics.stages(&stages);
-        self.host_was_away = false;
-        self.timer = Some(Instant::now() + self.host.config.boot_deadline);
-        let (running, asked, draining) = (false, false, false);
-        self.vm =
-            Now::Up(Box::new(UpVm { agent, reports, ports, exited, running, asked, draining }));
-        (self.stages, self.labels) = (stages, labels);
-        // What an adopted guest has come to while nobody listened decides what is
-        // to be done with it. One that awaits orders has been sent them.
-        match welcome.phase {
-            Phase::Running(_) => self.on_report(Report::Running { stages_ms: Vec::new() }).await,
-            Phase::Exited(exit) => self.on_report(Report::Exited(exit)).await,
-            Phase::Failed(why) => self.on_report(Report::OrdersFailed(why)).await,
-            Phase::AwaitsOrders | Phase::Preparing => {}
-        }
-    }
-
     async fn on_done(&mut self, done: Done) {
         match done {
             Done::Said => {}
             Done::Launched(Ok(launched)) => self.on_launched(launched).await,
             Done::Launched(Err(err)) => self.on_launch_failed(err),
+            Done::Standing(standing) => self.on_standing(standing).await,
+            Done::Saved(saved) => self.on_saved(saved).await,
             Done::Cleared(exit) => {
                 self.vm_exit = exit;
                 self.vm = Now::Absent;
@@ -310,27 +318,11 @@ impl Task {
         }
     }
 
-    fn on_launch_failed(&mut self, err: LaunchError) {
-        let cancelled = matches!(&self.vm, Now::Launching(cancel) if cancel.is_cancelled());
-        match err {
-            // Whatever went wrong, nobody wants this launch any more.
-            _ if cancelled => {}
-            LaunchError::Cancelled => {}
-            LaunchError::Transient(why) if self.tries < TRIES => {
-                self.host.metrics.boot_retries.inc();
-                tracing::warn!(machine = %self.record.id, error = why, "boot failed, trying again");
-                self.host.say(&self.record, &format!("Boot failed, trying again: {why}"));
-            }
-            LaunchError::Transient(why) | LaunchError::Final(why) => self.failure = Some(why),
-        }
-        self.vm = Now::Remains(Ending { agent: None, exited: None });
-    }
-
     /// Slow work panicked: a defect. What it has made is removed.
     fn on_broken_effect(&mut self, err: &tokio::task::JoinError) {
         tracing::error!(machine = %self.record.id, error = %err, "machine work broke");
         self.failure = Some("the host failed at it; see its log".into());
-        self.vm = Now::Remains(Ending { agent: None, exited: None });
+        self.vm = Now::Remains(Ending::unknown());
     }
 
     async fn on_word(&mut self, word: Word) {
@@ -344,6 +336,18 @@ impl Task {
     }
 
     async fn on_report(&mut self, report: Report) {
+        if let Now::Saving(saving) = &mut self.vm {
+            return match report {
+                Report::Exited(exit) => {
+                    // Not worth keeping; it is taken over once more to be ended.
+                    saving.cancel.cancel();
+                    let record = Record { exit: Some(exit), ..self.record.clone() };
+                    self.commit(record, Vec::new()).await;
+                }
+                Report::Lost => saving.over = true,
+                Report::Running { .. } | Report::OrdersFailed(_) => {}
+            };
+        }
         match report {
             Report::Running { stages_ms } => self.on_running(stages_ms).await,
             Report::OrdersFailed(why) => {
@@ -378,7 +382,11 @@ enum Word {
 /// are looked at not before `ports_at`: a guest may open and close them as fast
 /// as it likes.
 async fn next_word(vm: &mut Now, ports_at: Instant) -> Word {
-    let Now::Up(up) = vm else { return std::future::pending().await };
+    let up = match vm {
+        Now::Up(up) => &mut **up,
+        Now::Saving(saving) if !saving.over => &mut saving.up,
+        _ => return std::future::pending().await,
+    };
     let ports_changed = async {
         tokio::time::sleep_until(ports_at).await;
         // Closed with the session; that is a report.

@@ -1,6 +1,7 @@
 //! What others ask of a machine. Each answer means that the wish is durable.
 
-use super::{Now, Reply, Task};
+use super::step::{self, Asked, Step};
+use super::{Now, Reply, Task, snapshot};
 use crate::record::{Record, StopOrder};
 use model::life::{Event, State, Want};
 use wire::guest::ToGuest;
@@ -11,6 +12,7 @@ use wire::worker::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
 pub(crate) enum Request {
     Start(Source, Reply<Started>),
     Stop(Stop, Source, Option<String>, Reply<()>),
+    Suspend(Source, Option<String>, Reply<()>),
     Restart(Stop, bool, Reply<()>),
     Update(Box<UpdateMachine>, Reply<()>),
     Destroy(bool, Reply<()>),
@@ -30,6 +32,9 @@ impl Task {
             Request::Start(source, reply) => drop(reply.send(self.start(source).await)),
             Request::Stop(stop, source, reason, reply) => {
                 drop(reply.send(self.stop(stop, source, reason).await));
+            }
+            Request::Suspend(source, reason, reply) => {
+                drop(reply.send(self.suspend(source, reason).await));
             }
             Request::Restart(stop, force, reply) => {
                 drop(reply.send(self.restart(stop, force).await));
@@ -51,7 +56,7 @@ impl Task {
             previous_state: previous.as_str().into(),
             migrated: false,
             new_host: String::new(),
-            resumed: false,
+            resumed: previous == State::Suspended && self.is_resumable(),
         };
         let record = self.after(Event::Start)?;
         if previous == State::Starting || (record == self.record && record.want == Want::Run) {
@@ -67,6 +72,9 @@ impl Task {
         let was = (self.record.state, self.record.want);
         record.want = Want::Stop;
         record.restart_at = None;
+        if record.state != self.record.state {
+            record.drop_memory();
+        }
         let order = record.stop_order(stop.signal, stop.timeout_ms);
         let again = was.0 == State::Stopping && self.record.stop != Some(order);
         if record.state == State::Stopping {
@@ -95,6 +103,7 @@ impl Task {
         let again = down_first && self.record.stop.is_some_and(|earlier| earlier != order);
         record.stop = down_first.then_some(order);
         record.restart_at = None;
+        record.drop_memory();
         let event = self.ids.event("restart", record.state, Source::User);
         self.run_with(record, vec![event], false).await?;
         if again {
@@ -119,6 +128,7 @@ impl Task {
         record.restarts.clear();
         record.restart_at = None;
         record.failure = None;
+        record.drop_memory();
         let event = self.ids.event("update", record.state, Source::User);
         if launch {
             return self.run_with(record, vec![event], true).await;
@@ -183,18 +193,24 @@ impl Task {
     }
 
     /// The record after `event`, or why not.
-    fn after(&self, event: Event) -> Answer<Record> {
+    pub(super) fn after(&self, event: Event) -> Answer<Record> {
         let refused = |err: model::life::Refused| HostError::Conflict(err.to_string());
         let mut record = self.record.clone();
         record.state = record.state.after(event).map_err(refused)?;
         Ok(record)
     }
 
-    /// Commits a wish to run, with memory set aside for it.
+    fn is_resumable(&self) -> bool {
+        let find = |boot| snapshot::find(&self.host, &self.record, boot).is_ok();
+        self.record.snapshot.is_some_and(find)
+    }
+
+    /// Commits a wish to run, with memory set aside for it. If a boot is what
+    /// follows, it is chosen in the same commit: somebody waits for it.
     async fn run_with(
         &mut self,
         mut record: Record,
-        events: Vec<MachineEvent>,
+        mut events: Vec<MachineEvent>,
         new_version: bool,
     ) -> Answer<()> {
         record.want = Want::Run;
@@ -204,8 +220,18 @@ impl Task {
         let (id, memory) = (record.id, record.memory_mib().max(held));
         let room = self.host.capacity.reserve(id, memory);
         room.map_err(|err| HostError::NoCapacity(err.to_string()))?;
+        let launches = matches!(self.vm, Now::Absent)
+            && step::next(record.state, record.want, self.have(&record)) == Step::Launch;
+        let chosen = launches.then(|| self.choose_boot(&mut record));
+        let chosen = chosen.map(|(note, more)| {
+            events.extend(more);
+            note
+        });
         let committed = self.try_commit(record, events, new_version).await;
         if committed.is_ok() {
+            if let Some(note) = chosen {
+                self.vm = Now::Chosen(note);
+            }
             // Why an earlier start failed says nothing about this one.
             self.failure = None;
         }
@@ -220,7 +246,7 @@ impl Task {
 
     fn forget_asked(&mut self) {
         if let Now::Up(up) = &mut self.vm {
-            up.asked = false;
+            up.asked = Asked::Nothing;
         }
     }
 }

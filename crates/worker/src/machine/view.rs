@@ -32,6 +32,8 @@ pub(crate) struct View {
     next_step: u64,
     /// Ports reachable from the host.
     pub(crate) listening: BTreeSet<u16>,
+    /// Milliseconds by stage of the start that made it `started`, in order.
+    pub(crate) stages: Vec<(String, f64)>,
     /// There while its guest can be spoken to.
     pub(crate) agent: Option<Arc<Agent>>,
 }
@@ -57,6 +59,7 @@ impl View {
             steps: VecDeque::new(),
             next_step: 0,
             listening: BTreeSet::new(),
+            stages: Vec::new(),
             agent: None,
         };
         view.record(record, Vec::new());
@@ -124,12 +127,15 @@ impl View {
                 State::Started => self.listening.iter().copied().collect(),
                 _ => Vec::new(),
             },
+            stages_ms: match record.state {
+                State::Started => self.stages.clone(),
+                _ => Vec::new(),
+            },
             cordoned: record.cordoned,
             services: record.config.services.clone().unwrap_or_default(),
             primary_region: env.and_then(|env| env.get("PRIMARY_REGION")).cloned(),
             last_failure: record.failure.clone(),
             suspended: record.state == State::Suspended,
-            stages_ms: Vec::new(),
         })
     }
 }
@@ -144,9 +150,16 @@ fn route_state(record: &Record, up: bool) -> RouteState {
         (State::Started, _) => RouteState::Started,
         // On its way down, though it comes up again.
         (State::Restarting | State::Replacing, Want::Run) if up => RouteState::Stopping,
-        (State::Starting | State::Restarting | State::Replacing | State::Created, Want::Run) => {
-            RouteState::Starting
-        }
+        // One that is being suspended goes on at once, or comes back as soon as it
+        // is down.
+        (
+            State::Starting
+            | State::Restarting
+            | State::Replacing
+            | State::Suspending
+            | State::Created,
+            Want::Run,
+        ) => RouteState::Starting,
         (
             State::Starting
             | State::Restarting
@@ -232,7 +245,8 @@ fn is_reached(step: &Step, wait: &WaitFor, current: Option<&Record>) -> bool {
         return false;
     }
     let about_to_start = |record: &Record| {
-        matches!(record.state, State::Created | State::Stopped) && record.want == Want::Run
+        let down = matches!(record.state, State::Created | State::Suspended | State::Stopped);
+        down && record.want == Want::Run
     };
     let settled = current.is_some_and(|r| step.state.is_settled() && !about_to_start(r));
     asked(step.state.as_str())

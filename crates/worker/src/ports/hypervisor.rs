@@ -34,8 +34,9 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Every VM process or remains of one on this host.
     async fn list(&self) -> Result<Vec<FoundVm>, PortError>;
 
-    /// Takes over a VM that runs. An error means it cannot be spoken to, or
-    /// that its guest never ran.
+    /// Takes over a VM that runs, or that stands still for a suspend (also one
+    /// that was cut off with its daemon: `proceed` lets it go on). An error means
+    /// it cannot be spoken to, or that its guest never ran.
     async fn adopt(&self, machine: MachineId, boot: BootId) -> Result<Vm, PortError>;
 
     /// Ends a VM at once and removes everything of this boot; snapshots stay.
@@ -52,7 +53,7 @@ pub trait Hypervisor: Send + Sync + 'static {
         cancel: CancellationToken,
     ) -> Result<SaveTimes, PortError>;
 
-    /// Lets a VM go on that stands still.
+    /// Lets a VM go on that stands still; does nothing to one that runs.
     async fn proceed(&self, machine: MachineId, boot: BootId) -> Result<(), PortError>;
 
     /// The snapshot in `dir`, if there is a whole one. Cheap: its content is
@@ -64,6 +65,9 @@ pub trait Hypervisor: Send + Sync + 'static {
 
     /// Whether VMs of this shape begin from a template.
     fn has_template(&self, shape: Shape) -> bool;
+
+    /// The shapes of which there is one.
+    fn templates(&self) -> Vec<Shape>;
 
     /// Makes a template for a shape unless there is one: boots a guest, has it
     /// `settle`, keeps its memory, and tries it out. Nothing of a machine is

@@ -1,10 +1,12 @@
 //! What the worker needs of the outer worlds, and nothing more.
 
+mod api;
 mod disks;
 mod hypervisor;
 mod images;
 mod network;
 
+pub use api::*;
 pub use disks::*;
 pub use hypervisor::*;
 pub use images::*;

@@ -11,6 +11,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use testkit::World;
 use tokio::runtime::{Builder, Runtime};
+use worker::ports::Shape;
 use worker::{HostConfig, Worker};
 
 /// A test that has not come to its end by then never will.
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) paused: bool,
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
+    /// Made ahead of time.
+    pub(crate) templates: Vec<Shape>,
 }
 
 impl Default for Settings {
@@ -35,6 +38,7 @@ impl Default for Settings {
             paused: false,
             clock: Clock::system(),
             seed: 1,
+            templates: Vec::new(),
         }
     }
 }
@@ -80,6 +84,8 @@ impl Daemon {
             nameservers: Vec::new(),
             boot_deadline: settings.boot_deadline,
             image_deadline: Duration::from_secs(60),
+            overcommit: 1.0,
+            templates: settings.templates.clone(),
         };
         let ports = world.ports(settings.clock.clone(), Rng::seeded(settings.seed));
         let mut registry = prometheus_client::registry::Registry::default();

@@ -9,17 +9,20 @@ use futures_util::StreamExt;
 use model::id::{HostId, MachineId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 use testkit::guest::Deed;
 use testkit::{Fault, World};
 use wire::guest::Exit;
 use wire::logs::LogQuery;
 use wire::machines::{
-    Guest, ImageRef, Init, Machine, MachineConfig, MachineEvent, Restart, Rootfs, Span, StopConfig,
+    Guest, ImageRef, Init, Machine, MachineConfig, MachineEvent, Restart, Rootfs, Service, Span,
+    StopConfig,
 };
 use wire::routes::Route;
 use wire::worker::*;
 use worker::Worker;
+use worker::ports::Shape;
 
 /// Longer than any test: waits end when what is waited for happens.
 const FOREVER_MS: u64 = 3_600_000;
@@ -60,6 +63,10 @@ impl Lab {
         let path = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
         let world = World::new(&path);
         world.images.publish("empty", worker::ports::ImageConfig::default());
+        // What usually is there, so that nothing is made beside what a test looks at.
+        if settings.templates.is_empty() {
+            world.hypervisor.add_template(Shape { vcpus: 1, memory_mib: 256 });
+        }
         let daemon = Some(Daemon::start(&world, &settings));
         let (ids, versions) = (BTreeMap::new(), BTreeMap::new());
         Self { world, settings, daemon, ids, versions, out: String::new(), _dir: dir }
@@ -92,8 +99,14 @@ impl Lab {
         self.daemon = Some(Daemon::start(&self.world, &self.settings));
     }
 
+    /// Nobody may speak to a guest that stands still.
+    fn check_untorn(&self) {
+        assert!(!self.world.hypervisor.torn(), "a guest that stood still was spoken to");
+    }
+
     /// What has been printed since the last take.
     pub(crate) fn take(&mut self) -> String {
+        self.check_untorn();
         std::mem::take(&mut self.out)
     }
 
@@ -123,7 +136,14 @@ impl Lab {
             ["update", name, ref rest @ ..] => self.update(name, rest)?,
             ["start", name] => {
                 let id = self.id(name).to_string();
-                self.run(async { worker().start_machine(&id, Source::User).await })?;
+                let start = async { worker().start_machine(&id, Source::User).await };
+                if self.run(start)?.resumed {
+                    writeln!(self.out, "{name} resumes").unwrap();
+                }
+            }
+            ["suspend", name] => {
+                let id = self.id(name).to_string();
+                self.run(async { worker().suspend(&id, Source::User).await })?;
             }
             ["stop", name, ref rest @ ..] => {
                 let id = self.id(name).to_string();
@@ -166,6 +186,11 @@ impl Lab {
                 let stopped = self.run(async { worker().stop_idle(&id, "no load").await });
                 stopped.map_err(|err| HostError::Conflict(format!("{err:?}")))?;
             }
+            ["sleep", name] => {
+                let id = self.id(name).to_string();
+                let asleep = self.run(async { worker().suspend_idle(&id, "no load").await });
+                asleep.map_err(|err| HostError::Conflict(format!("{err:?}")))?;
+            }
             ["wait", name, state] => self.wait(name, state, FOREVER_MS)?,
             ["wait", name, state, ms] => self.wait(name, state, ms.parse().unwrap())?,
             ["listens", name, port] => self.wait_for_port(name, port.parse().unwrap()),
@@ -180,6 +205,20 @@ impl Lab {
                     _ => Fault::Transient,
                 };
                 self.world.hypervisor.fail_boots(faults.iter().map(fault));
+            }
+            ["fail-suspends"] => self.world.hypervisor.fail_suspends([Fault::Final]),
+            ["hold-suspends"] => self.world.hypervisor.hold_suspends(),
+            ["release-suspends"] => self.world.hypervisor.release_suspends(),
+            ["break", name, what] => self.damage(name, what),
+            ["drained", name] => worker().drained(&self.id(name).to_string()),
+            ["forgets", name] => self.wait_until_forgotten(name),
+            ["mute-snapshot", name] => self.world.hypervisor.mute(self.id(name)),
+            ["mark", name] => drop(self.disk(name).write_at(b"marked", 0).unwrap()),
+            ["disk", name] => {
+                let mut bytes = [0; 6];
+                self.disk(name).read_exact_at(&mut bytes, 0).unwrap();
+                let found = if &bytes == b"marked" { "kept" } else { "fresh" };
+                writeln!(self.out, "{name}'s disk is {found}").unwrap();
             }
             ["hold-pulls"] => self.world.images.hold_pulls(),
             ["release-pulls"] => self.world.images.release_pulls(),
@@ -218,6 +257,46 @@ impl Lab {
             _ => panic!("no such command: {words:?}"),
         }
         Ok(())
+    }
+
+    /// Returns once no file of a snapshot is left.
+    fn wait_until_forgotten(&self, name: &str) {
+        let id = self.id(name).to_string();
+        self.run(async {
+            while self.world.ledger().snapshots.contains(&id) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+
+    /// Waits for what only a suspended machine may keep.
+    pub(crate) fn settle_snapshots(&self) {
+        let worker = self.worker();
+        for (name, id) in &self.ids {
+            let machine = worker.machine(&id.to_string());
+            if machine.is_ok_and(|machine| machine.state != "suspended") {
+                self.wait_until_forgotten(name);
+            }
+        }
+    }
+
+    fn disk(&self, name: &str) -> std::fs::File {
+        let dir = self.world.data_dir().join("machines").join(self.id(name).to_string());
+        let path = dir.join("scratch.ext4");
+        std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
+    }
+
+    /// Does something bad to a snapshot.
+    fn damage(&self, name: &str, what: &str) {
+        let dir = self.world.data_dir().join("machines").join(self.id(name).to_string());
+        let snapshot = dir.join("suspend");
+        match what {
+            "all" => std::fs::remove_dir_all(snapshot).unwrap(),
+            "manifest" => std::fs::write(snapshot.join("manifest.json"), "{").unwrap(),
+            "ram" => std::fs::write(snapshot.join("ram"), "rom").unwrap(),
+            "disk" => std::fs::remove_file(dir.join("scratch.ext4")).unwrap(),
+            other => panic!("no such damage: {other}"),
+        }
     }
 
     fn create(&mut self, name: &str, rest: &[&str]) -> Result<(), HostError> {
@@ -299,6 +378,7 @@ impl Lab {
                 Request::Create(create) => worker.create(create).await.map(drop),
                 Request::Update(update) => worker.update(update).await.map(drop),
                 Request::Other(verb, id, force) => match verb.as_str() {
+                    "suspend" => worker.suspend(&id, Source::User).await,
                     "start" => worker.start_machine(&id, Source::User).await.map(drop),
                     "stop" => worker.stop(&id, Stop::default(), Source::User, None).await,
                     "restart" => worker.restart(&id, Stop::default(), force).await,
@@ -426,6 +506,10 @@ impl Lab {
             ledger.slots,
             names(&ledger.dirs)
         );
+        let line = match ledger.snapshots.is_empty() {
+            true => line,
+            false => format!("{}; snapshots: {}\n", line.trim(), names(&ledger.snapshots)),
+        };
         self.out.push_str(&line);
     }
 
@@ -444,7 +528,7 @@ impl Lab {
         let exec = ExecStart { argv, ..ExecStart::default() };
         let (worker, id) = (self.worker(), self.id(name).to_string());
         let out = self.run(async {
-            let (inputs, mut outputs) = worker.exec(&id, exec)?;
+            let (inputs, mut outputs) = worker.exec(&id, exec).await?;
             for word in input {
                 let bytes = word.as_bytes()[1..].to_vec();
                 inputs.send(ExecInput::Data(bytes)).await.unwrap();
@@ -470,6 +554,9 @@ impl Lab {
 
 pub(crate) fn route_line(name: &str, route: &Route) -> String {
     let mut line = format!("{name} {:?} {:?}", route.state, route.listening).to_lowercase();
+    if route.suspended {
+        line.push_str(" suspended");
+    }
     if route.cordoned {
         line.push_str(" cordoned");
     }
@@ -495,7 +582,11 @@ fn event_line(event: &MachineEvent) -> String {
             }
         }
     }
-    if let Some(why) = &request.reason {
+    if request.resumed == Some(true) {
+        line.push_str(" resumed");
+    }
+    let cold = request.origin.as_deref() == Some("cold");
+    if let Some(why) = request.reason.as_ref().filter(|_| !cold) {
         line.push_str(&format!(" ({why})"));
     }
     line
@@ -509,20 +600,26 @@ fn option<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
 
 fn config(words: &[&str]) -> MachineConfig {
     let text = |key: &str| option(words, key).map(str::to_owned);
-    let number = |key: &str| option(words, key).map(|n| n.parse().unwrap());
+    let number = |key: &str| option(words, key).map(|n| n.parse::<u64>().unwrap());
     let exec = words.iter().filter(|w| !w.starts_with("--")).map(|&w| w.replace('_', " "));
     let flags: BTreeSet<&str> = words.iter().copied().collect();
     MachineConfig {
         image: text("image").unwrap_or("app".into()),
         init: Some(Init {
             exec: Some(exec.collect()),
-            kernel_args: flags.contains("--silent").then(|| vec!["silent".into()]),
+            swap_size_mb: number("swap"),
+            on_resume: text("hook").map(|hook| vec![hook]),
+            kernel_args: match flags.contains("--silent") {
+                true => Some(vec!["silent".into()]),
+                false => text("args").map(|word| vec![word]),
+            },
             ..Init::default()
         }),
-        guest: number("memory").map(|mb| Guest { memory_mb: Some(mb), ..Guest::default() }),
+        schedule: text("schedule"),
+        guest: number("memory").map(|mb| Guest { memory_mb: Some(mb as u32), ..Guest::default() }),
         restart: (text("policy").is_some() || number("retries").is_some()).then(|| Restart {
             policy: text("policy"),
-            max_retries: number("retries"),
+            max_retries: number("retries").map(|n| n as u32),
             ..Restart::default()
         }),
         stop_config: text("timeout").map(|timeout| StopConfig {
@@ -531,6 +628,7 @@ fn config(words: &[&str]) -> MachineConfig {
         }),
         rootfs: text("persist")
             .map(|persist| Rootfs { persist: Some(persist), ..Rootfs::default() }),
+        services: flags.contains("--services").then(|| vec![Service::default()]),
         auto_destroy: flags.contains("--rm").then_some(true),
         ..MachineConfig::default()
     }
@@ -542,6 +640,8 @@ fn parse_deed(words: &[&str]) -> Deed {
         ["listen", port] => Deed::Listen(port.parse().unwrap()),
         ["unlisten", port] => Deed::Unlisten(port.parse().unwrap()),
         ["log", ref text @ ..] => Deed::Log(text.join(" ")),
+        ["api", id, ref text @ ..] => Deed::Api(id.parse().unwrap(), text.join(" ")),
+        ["api-end", id] => Deed::ApiEnd(id.parse().unwrap()),
         ["crash"] => Deed::CrashVm,
         _ => panic!("no such deed: {words:?}"),
     }

@@ -8,3 +8,5 @@ mod daemon;
 mod faults;
 mod lab;
 mod life;
+mod suspend;
+mod wake;

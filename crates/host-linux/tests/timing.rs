@@ -1,0 +1,83 @@
+//! How long the calls of a start take. Run by hand:
+//! `cargo test -p host-linux --test timing -- --ignored --nocapture`
+
+mod lab;
+
+use camino::Utf8Path;
+use host_linux::ScratchDisks;
+use lab::{Host, can_run};
+use std::time::{Duration, Instant};
+use worker::ports::Network;
+
+const ROUNDS: u16 = 40;
+/// Machines of a full host.
+const MACHINES: u16 = 400;
+
+fn tell(what: &str, times: &[Duration]) {
+    let mut times = times.to_vec();
+    times.sort();
+    let ms = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e3;
+    let (middle, most, all) = (ms(50), ms(90), ms(100));
+    eprintln!("{what}: median {middle:.2} ms, p90 {most:.2} ms, max {all:.2} ms");
+}
+
+#[test]
+#[ignore = "measures"]
+fn attach() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new();
+    host.prepare();
+    let links: Vec<_> = (0..MACHINES).map(|slot| host.link(slot, 1)).collect();
+    host.net(move |net| async move {
+        let (mut first, mut rest, mut again, mut detach) = (vec![], vec![], vec![], vec![]);
+        let mut nics = Vec::new();
+        for link in &links {
+            let begun = Instant::now();
+            nics.push(net.attach(*link).await.expect("attach"));
+            first.push(begun.elapsed());
+        }
+        nics.clear();
+        for link in &links {
+            let begun = Instant::now();
+            net.rest(link.slot).await;
+            rest.push(begun.elapsed());
+            let begun = Instant::now();
+            nics.push(net.attach(*link).await.expect("attach"));
+            again.push(begun.elapsed());
+        }
+        for link in &links[..usize::from(ROUNDS)] {
+            let begun = Instant::now();
+            net.detach(link.slot).await.expect("detach");
+            detach.push(begun.elapsed());
+        }
+        let few = usize::from(ROUNDS);
+        tell("attach, first, few machines", &first[..few]);
+        tell("attach, first, many machines", &first[first.len() - few..]);
+        tell("rest", &rest);
+        tell("attach, after rest", &again);
+        tell("detach", &detach);
+    });
+}
+
+#[test]
+#[ignore = "measures"]
+fn scratch() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = Utf8Path::from_path(dir.path()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let disks = ScratchDisks::open(&dir.join("t")).unwrap();
+    for mib in [1024, 8192] {
+        let mut times = Vec::new();
+        for round in 0..ROUNDS {
+            let path = dir.join(format!("{mib}-{round}"));
+            let begun = Instant::now();
+            runtime.block_on(disks.create(&path, mib << 20)).unwrap();
+            times.push(begun.elapsed());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        times.remove(0);
+        tell(&format!("scratch disk of {mib} MiB"), &times);
+    }
+}

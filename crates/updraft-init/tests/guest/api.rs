@@ -1,0 +1,79 @@
+//! `/.fly/api`: an app of a real guest asks its host.
+
+use crate::assets::assets;
+use crate::vm::{Guest, argv, orders};
+use wire::guest::*;
+
+/// What a client says, up to the end of a line or its own.
+fn client_says(guest: &mut Guest, id: ApiId) -> Vec<u8> {
+    let mut said = Vec::new();
+    guest.until(|m| match m {
+        ToHost::ApiData(of, bytes) if *of == id => {
+            said.extend_from_slice(bytes);
+            said.ends_with(b"\n").then_some(())
+        }
+        ToHost::ApiEnd(of) if *of == id => Some(()),
+        _ => None,
+    });
+    said
+}
+
+#[test]
+fn an_app_asks_its_host() {
+    let Some(assets) = assets() else { return };
+    let mut guest = Guest::boot(assets, 96);
+    let mut asking = orders("sleep 100000");
+    asking.main.user = "app".into();
+    guest.run(asking);
+    let opened = |m: &ToHost| if let ToHost::ApiOpen(id) = m { Some(*id) } else { None };
+    let ended = |id| move |m: &ToHost| (*m == ToHost::ApiEnd(id)).then_some(());
+    let exec = |line: &str| Exec {
+        argv: argv(&["sh", "-c", line]),
+        user: Some("app".into()),
+        ..Exec::default()
+    };
+    let output = |guest: &mut Guest, id: ExecId| {
+        let mut out = Vec::new();
+        guest.until(|m| match m {
+            ToHost::ExecOutput(of, _, bytes) if *of == id => {
+                out.extend_from_slice(bytes);
+                None
+            }
+            ToHost::ExecExited(of, _) => (*of == id).then_some(()),
+            _ => None,
+        });
+        String::from_utf8(out).unwrap()
+    };
+    // A request, its answer, and the end by the host.
+    guest.tell(&ToGuest::Exec(1, exec("echo what | client /.fly/api")));
+    let id = guest.until(opened);
+    assert_eq!(client_says(&mut guest, id), b"what\n");
+    guest.tell(&ToGuest::ApiData(id, b"that\n".to_vec()));
+    guest.tell(&ToGuest::ApiData(99, b"to nobody".to_vec()));
+    guest.tell(&ToGuest::ApiEnd(id));
+    assert_eq!(output(&mut guest, 1), "that\n", "though the client had said all it would");
+    // One that goes away by itself.
+    guest.tell(&ToGuest::Exec(5, exec("client /.fly/api & sleep 0.5; kill $!")));
+    let id = guest.until(opened);
+    guest.until(ended(id));
+    // Another begins, and its session ends.
+    guest.tell(&ToGuest::Exec(2, exec("client /.fly/api; echo over > /tmp/over")));
+    let second = guest.until(opened);
+    assert_ne!(second, id);
+    guest.reconnect();
+    guest.tell(&ToGuest::ApiData(second, b"late".to_vec()));
+    // One that says too much, and one that does not read.
+    guest.tell(&ToGuest::Exec(3, exec("client /.fly/api < /dev/zero; echo shut")));
+    let id = guest.until(opened);
+    assert!(client_says(&mut guest, id).len() <= API_WINDOW);
+    guest.tell(&ToGuest::Exec(
+        4,
+        exec("mkfifo /tmp/f; client /.fly/api < /tmp/f | sleep 1000 & exec 3>/tmp/f; sleep 1000"),
+    ));
+    let id = guest.until(opened);
+    for _ in 0..40 {
+        guest.tell(&ToGuest::ApiData(id, vec![b'x'; MAX_CHUNK]));
+    }
+    guest.until(ended(id));
+    guest.power_off();
+}

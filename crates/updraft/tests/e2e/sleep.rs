@@ -1,0 +1,314 @@
+//! Machines that begin from a template, are suspended, and go on.
+
+use super::Test;
+use crate::platform::{App, Context, Outcome, Platform, sh};
+use anyhow::{Context as _, Result, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("two_machines_of_a_template_are_two_machines", identity),
+    ("an_idle_machine_is_suspended_and_answers_where_it_stood", autosuspend),
+    ("a_snapshot_is_dropped_by_stop_update_and_damage", dropped),
+    ("a_machine_suspends_itself", itself),
+    ("rounds_of_suspend_keep_memory_disk_and_connections", rounds),
+    ("a_daemon_killed_during_suspend_and_resume_loses_nothing", killed),
+    ("thirty_machines_are_woken_at_once", crowd),
+];
+
+fn service(more: Value) -> Value {
+    let mut service = json!({
+        "protocol": "tcp", "internal_port": 8080,
+        "ports": [{"port": 80, "handlers": ["http"]}],
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        service[key] = value.clone();
+    }
+    json!({"services": [service], "guest": {"cpus": 1, "memory_mb": 256, "cpu_kind": "shared"}})
+}
+
+fn answer(platform: &Platform, app: &str, path: &str) -> Result<String> {
+    let response = platform.get(app, path)?;
+    let status = response.status();
+    let text = response.text()?;
+    ensure!(status.is_success(), "{path}: {status} {text}\n{}", platform.log_tail());
+    Ok(text)
+}
+
+fn shell(app: &App<'_>, id: &str, line: &str) -> Result<String> {
+    let (code, out) = app.exec(id, &["sh", "-c", line])?;
+    ensure!(code == 0, "{line}: {code} {out}\n{}", app.story(id));
+    Ok(out)
+}
+
+/// Waits until machines of the usual size begin from a template.
+fn with_template(platform: &Platform) -> Outcome {
+    let begun = std::time::Instant::now();
+    loop {
+        let hosts = platform.ok(Method::GET, "/platform/hosts", None)?;
+        if hosts[0]["templates"].as_array().is_some_and(|all| all.contains(&json!("1x256"))) {
+            return Ok(());
+        }
+        ensure!(begun.elapsed().as_secs() < 120, "no template: {hosts}\n{}", platform.log_tail());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// The newest start that says how it came about.
+fn origin(app: &App<'_>, id: &str) -> Result<Value> {
+    let events = app.get(id, "/events?limit=20")?;
+    let starts = events.as_array().context("events are a list")?;
+    let found = starts.iter().find(|e| e["type"] == "start" && e["request"]["origin"].is_string());
+    Ok(found.context("no start says its origin")?["request"].clone())
+}
+
+fn identity(cx: &Context) -> Outcome {
+    let platform = cx.shared();
+    with_template(platform)?;
+    let app = platform.app("twins")?;
+    let ids = [app.run("one", service(json!({})))?, app.run("two", service(json!({})))?];
+    let line = "cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid /etc/machine-id \
+                /sys/class/net/eth0/address; hostname; ip -6 addr show eth0 | grep fdaa; \
+                head -c 16 /dev/urandom | od -An -tx1; date +%s";
+    let mut seen: Vec<Vec<String>> = Vec::new();
+    for id in &ids {
+        ensure!(origin(&app, id)?["origin"] == "template", "{}", app.story(id));
+        seen.push(shell(&app, id, line)?.lines().map(str::to_owned).collect());
+        let clock: i64 = seen.last().and_then(|s| s.last()).context("a date")?.parse()?;
+        let here: i64 = sh("date +%s")?.trim().parse()?;
+        ensure!((clock - here).abs() <= 5, "the guest's clock says {clock}, ours {here}");
+    }
+    for (one, two) in seen[0].iter().zip(&seen[1]).take(seen[0].len() - 1) {
+        ensure!(one != two, "both machines say {one}");
+    }
+    Ok(())
+}
+
+fn autosuspend(cx: &Context) -> Outcome {
+    let platform = cx.shared();
+    let app = platform.app("nap")?;
+    let config = service(json!({
+        "autostop": "suspend", "autostop_after_seconds": 1, "server_timing": true,
+    }));
+    let id = app.run("one", config)?;
+    let before = answer(platform, "nap", "/cgi-bin/id")?;
+    app.wait(&id, "suspended")?;
+    let vm = sh(&format!("ls {}/vms/{id} 2>/dev/null | wc -l", platform.data().display()))?;
+    ensure!(vm.trim() == "0", "a suspended machine has no process");
+    let suspend = app.event(&id, "suspend")?;
+    ensure!(suspend["request"]["stages_ms"]["save"].is_number(), "{suspend}");
+    let response = platform.get("nap", "/cgi-bin/id")?;
+    let timing = response.headers().get("server-timing").context("it says where the time went")?;
+    let timing = timing.to_str()?.to_owned();
+    ensure!(timing.contains("total;dur="), "{timing}");
+    ensure!(response.text()? == before, "it is the same boot");
+    ensure!(origin(&app, &id)?["resumed"] == true, "{}", app.story(&id));
+    let again = platform.get("nap", "/cgi-bin/id")?;
+    ensure!(!again.headers().contains_key("server-timing"), "nothing was woken for this one");
+    // The guest's clock has not stood still.
+    let line = "echo $(date +%s)";
+    let (there, here) = (shell(&app, &id, line)?, sh("date +%s")?);
+    let apart = there.trim().parse::<i64>()? - here.trim().parse::<i64>()?;
+    ensure!(apart.abs() <= 5, "the clocks are {apart} s apart");
+    Ok(())
+}
+
+fn dropped(cx: &Context) -> Outcome {
+    let platform = cx.shared();
+    let app = platform.app("dropped")?;
+    let id = app.run("one", service(json!({})))?;
+    let boot = || shell(&app, &id, "cat /proc/sys/kernel/random/boot_id");
+    let suspend = || -> Outcome {
+        app.post(&id, "/suspend", json!({}))?;
+        app.wait(&id, "suspended")
+    };
+    // A plain start goes on; the answer says so.
+    let first = boot()?;
+    shell(&app, &id, "echo kept > /kept")?;
+    suspend()?;
+    let started = app.post(&id, "/start", json!({}))?;
+    ensure!(started["resumed"] == true && started["previous_state"] == "suspended", "{started}");
+    app.wait(&id, "started")?;
+    ensure!(boot()? == first, "it went on");
+    // A stop drops the memory, and the next start begins afresh (Q021).
+    suspend()?;
+    app.post(&id, "/stop", json!({}))?;
+    app.wait(&id, "stopped")?;
+    let started = app.post(&id, "/start", json!({}))?;
+    ensure!(started["resumed"] == false, "{started}");
+    app.wait(&id, "started")?;
+    ensure!(boot()? != first, "it began afresh");
+    ensure!(shell(&app, &id, "cat /kept 2>/dev/null; true")?.is_empty(), "with a fresh disk");
+    // Damage is found before the guest runs; then it boots, with its disk (L009).
+    shell(&app, &id, "echo kept > /kept")?;
+    suspend()?;
+    let ram = platform.data().join("machines").join(&id).join("suspend/ram");
+    sh(&format!("printf damaged | dd of={} bs=1 seek=20000000 conv=notrunc 2>&1", ram.display()))?;
+    app.post(&id, "/start", json!({}))?;
+    app.wait(&id, "started")?;
+    ensure!(shell(&app, &id, "cat /kept")? == "kept\n", "the disk was kept\n{}", app.story(&id));
+    let events = app.get(&id, "/events?limit=10")?.to_string();
+    ensure!(events.contains("its memory is damaged"), "an event says why: {events}");
+    // An update drops it too.
+    suspend()?;
+    let update = json!({"config": {"image": "busybox:latest", "env": {"A": "b"}}});
+    app.post(&id, "", update)?;
+    app.wait(&id, "started")?;
+    ensure!(shell(&app, &id, "echo $A")? == "b\n");
+    // Only what runs can be suspended.
+    app.post(&id, "/stop", json!({}))?;
+    app.wait(&id, "stopped")?;
+    let (status, refused) = platform.call(Method::POST, &app.path(&id, "/suspend"), None)?;
+    ensure!(status.is_client_error(), "{status} {refused}");
+    Ok(())
+}
+
+fn itself(cx: &Context) -> Outcome {
+    let platform = cx.shared();
+    let app = platform.app("itself")?;
+    let mut config = service(json!({}));
+    config["init"] = json!({"on_resume": ["sh", "-c", "echo resumed > /hook"]});
+    let id = app.run("one", config)?;
+    let before = answer(platform, "itself", "/cgi-bin/id")?;
+    // Its own API, without a token: itself, and nobody else.
+    let ask = |path: &str| {
+        format!(
+            "printf 'POST /v1/apps/itself/machines/{path} HTTP/1.1\\r\\nHost: flaps\\r\\n\
+             Content-Length: 0\\r\\nConnection: close\\r\\n\\r\\n' | client /.fly/api"
+        )
+    };
+    let other = shell(&app, &id, &ask("00000000000000/suspend"))?;
+    ensure!(other.starts_with("HTTP/1.1 40"), "{other}");
+    shell(&app, &id, &format!("({} > /answer) & sleep 0.2", ask(&format!("{id}/suspend"))))?;
+    app.wait(&id, "suspended")?;
+    ensure!(answer(platform, "itself", "/cgi-bin/id")? == before, "it went on");
+    let said = shell(
+        &app,
+        &id,
+        "for i in 1 2 3 4 5; do [ -s /answer ] && [ -s /hook ] && break; sleep 1; done; cat /answer /hook",
+    )?;
+    ensure!(said.contains("\"ok\":true") && said.contains("resumed"), "{said}");
+    Ok(())
+}
+
+/// Memory, disk and an open connection through rounds of suspend and resume, and
+/// stops in between.
+fn rounds(cx: &Context) -> Outcome {
+    let rounds = rounds_wanted(8);
+    let platform = cx.own("suspends", &[])?;
+    with_template(&platform)?;
+    let app = platform.app("rounds")?;
+    let id = app.run("one", service(json!({})))?;
+    let sums = "cat /dev/shm/a /data | wc -c; od -An -tx4 /dev/shm/a | sort | tail -n 1; cmp /dev/shm/a /data";
+    shell(
+        &app,
+        &id,
+        "dd if=/dev/urandom of=/dev/shm/a bs=1M count=8 2>/dev/null; cp /dev/shm/a /data; sync",
+    )?;
+    // A line each way over one connection that stays open.
+    let listen = "(mkfifo /tmp/f; while :; do nc -lk -p 9000 -e cat; done) >/dev/null 2>&1 &";
+    shell(&app, &id, &format!("setsid sh -c '{listen}'; sleep 0.5"))?;
+    let machine = app.get(&id, "")?;
+    let address = machine["private_ipv4"].as_str().context("it has an address")?.to_owned();
+    let connection = TcpStream::connect((address.as_str(), 9000));
+    let before = shell(&app, &id, sums)?;
+    let boot = shell(&app, &id, "cat /proc/sys/kernel/random/boot_id")?;
+    let open = || sh(&format!("ls /proc/{}/fd | wc -l", platform.pid()));
+    let files = open()?.trim().parse::<i64>()?;
+    for round in 0..rounds {
+        app.post(&id, "/suspend", json!({}))?;
+        app.wait(&id, "suspended")?;
+        answer(&platform, "rounds", "/")?;
+        if let Ok(stream) = &connection {
+            let mut stream = stream.try_clone()?;
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(60)))?;
+            stream.write_all(format!("round {round}\n").as_bytes())?;
+            let mut line = String::new();
+            BufReader::new(stream).read_line(&mut line)?;
+            ensure!(line == format!("round {round}\n"), "{line:?} came back");
+        }
+    }
+    ensure!(connection.is_ok(), "the guest has no listener: {connection:?}");
+    ensure!(shell(&app, &id, sums)? == before, "memory and disk are what they were");
+    ensure!(shell(&app, &id, "cat /proc/sys/kernel/random/boot_id")? == boot);
+    for _ in 0..rounds {
+        app.post(&id, "/stop", json!({}))?;
+        app.wait(&id, "stopped")?;
+        answer(&platform, "rounds", "/")?;
+    }
+    ensure!(origin(&app, &id)?["origin"] == "template");
+    let now = open()?.trim().parse::<i64>()?;
+    ensure!(now < files + 20, "open files of the daemon: {files}, then {now}");
+    drop(app);
+    platform.wait_until_empty()?;
+    platform.down()?;
+    let left = platform.leftovers();
+    ensure!(left.is_empty(), "left behind: {left}");
+    Ok(())
+}
+
+/// How many rounds: few in the usual run, many where somebody wants to be sure.
+fn rounds_wanted(usual: usize) -> usize {
+    std::env::var("UPDRAFT_E2E_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+/// The daemon dies at moments spread over a suspend and a resume.
+fn killed(cx: &Context) -> Outcome {
+    let platform = cx.own("killed", &[])?;
+    with_template(&platform)?;
+    let app = platform.app("killed")?;
+    let id = app.run("one", service(json!({})))?;
+    shell(
+        &app,
+        &id,
+        "dd if=/dev/urandom of=/dev/shm/a bs=1M count=4 2>/dev/null; cp /dev/shm/a /data; sync",
+    )?;
+    let same = || shell(&app, &id, "cmp /dev/shm/a /data && cat /proc/sys/kernel/random/boot_id");
+    let before = same()?;
+    for moment in [0, 5, 15, 30, 60, 120] {
+        app.post(&id, "/suspend", json!({}))?;
+        std::thread::sleep(std::time::Duration::from_millis(moment));
+        platform.kill()?;
+        platform.up()?;
+        app.wait(&id, "suspended")?;
+        app.post(&id, "/start", json!({}))?;
+        std::thread::sleep(std::time::Duration::from_millis(moment));
+        platform.kill()?;
+        platform.up()?;
+        app.wait(&id, "started")?;
+        ensure!(same()? == before, "after {moment} ms: memory is kept\n{}", app.story(&id));
+    }
+    Ok(())
+}
+
+/// All in one second, on two cores: each is answered.
+fn crowd(cx: &Context) -> Outcome {
+    let machines = rounds_wanted(30);
+    let platform = cx.own("crowd", &[])?;
+    with_template(&platform)?;
+    let names: Vec<String> = (0..machines).map(|n| format!("crowd-{n}")).collect();
+    let apps = names.iter().map(|name| platform.app(name)).collect::<Result<Vec<_>>>()?;
+    let mut ids = Vec::new();
+    for app in &apps {
+        let id = app.run("one", service(json!({})))?;
+        app.post(&id, "/suspend", json!({}))?;
+        app.wait(&id, "suspended")?;
+        ids.push(id);
+    }
+    let answers: Vec<Result<String>> = std::thread::scope(|scope| {
+        let platform = &platform;
+        let ask = |name: &'_ String| {
+            let name = name.clone();
+            scope.spawn(move || answer(platform, &name, "/"))
+        };
+        let asked: Vec<_> = names.iter().map(ask).collect();
+        asked.into_iter().map(|thread| thread.join().expect("no request panics")).collect()
+    });
+    answers.into_iter().collect::<Result<Vec<_>>>()?;
+    for (app, id) in apps.iter().zip(&ids) {
+        ensure!(origin(app, id)?["resumed"] == true, "{}", app.story(id));
+    }
+    Ok(())
+}

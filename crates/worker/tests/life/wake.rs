@@ -1,0 +1,163 @@
+//! Many machines at once, templates, and what guests ask of the API.
+
+use crate::daemon::Settings;
+use crate::lab::Lab;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use testkit::Fault;
+use wire::machines::Machine;
+use wire::worker::{MachineFilter, WaitFor};
+use worker::Worker;
+use worker::ports::Shape;
+
+const MANY: usize = 30;
+
+async fn all(worker: &Worker, state: &str) {
+    let wanted =
+        || WaitFor { states: vec![state.into()], timeout_ms: 3_600_000, ..WaitFor::default() };
+    for machine in worker.machines(&MachineFilter::default()) {
+        worker.wait(&machine.id, &wanted()).await.unwrap();
+    }
+}
+
+#[test]
+fn thirty_machines_sleep_and_wake_at_once() {
+    let mut lab = Lab::new(Settings { memory_mib: 65536, ..Settings::default() });
+    (0..MANY).for_each(|n| lab.script(&format!("create m{n} serve 80")));
+    let worker = lab.worker();
+    lab.run(async {
+        all(&worker, "started").await;
+        let machines = worker.machines(&MachineFilter::default());
+        let ids: Vec<&str> = machines.iter().map(|machine| machine.id.as_str()).collect();
+        let sleep = ids.iter().map(|id| worker.suspend_idle(id, "no load"));
+        futures_util::future::try_join_all(sleep).await.unwrap();
+        // Half of them are woken while they wait for their turn.
+        let early = ids.iter().take(MANY / 2).map(|id| worker.wake(id));
+        futures_util::future::try_join_all(early).await.unwrap();
+        let sleep = ids.iter().map(|id| worker.suspend_idle(id, "no load"));
+        futures_util::future::try_join_all(sleep).await.unwrap();
+        all(&worker, "suspended").await;
+        assert_eq!(worker.info_with_usage().await.memory_used_mib, 0);
+        let wakes = ids.iter().chain(&ids).map(|id| worker.wake(id));
+        futures_util::future::try_join_all(wakes).await.unwrap();
+    });
+    let ledger = lab.world.ledger();
+    assert_eq!((ledger.running.len(), ledger.slots.len()), (MANY, MANY));
+    let resumed = |machine: &Machine| {
+        let start = machine.events.iter().find(|event| event.kind == "start").unwrap();
+        start.request.as_ref().is_some_and(|request| request.resumed == Some(true))
+    };
+    let machines = worker.machines(&MachineFilter::default());
+    assert!(machines.iter().all(resumed));
+    drop(worker);
+    assert_eq!(lab.take(), "");
+}
+
+/// How the newest start of a machine came about.
+fn origin(machine: &Machine) -> Option<String> {
+    let start = machine.events.iter().find(|event| event.kind == "start")?;
+    start.request.as_ref()?.origin.clone()
+}
+
+#[test]
+fn templates_are_made_ahead_and_where_one_was_missed() {
+    let shape = |memory_mib| Shape { vcpus: 1, memory_mib };
+    let settings = Settings { templates: vec![shape(256), shape(512)], ..Settings::default() };
+    let mut lab = Lab::new(settings);
+    let hypervisor = lab.world.hypervisor.clone();
+    hypervisor.fail_templates([Fault::Transient]);
+    let made = |lab: &Lab, shapes: &[Shape]| {
+        lab.run(async {
+            while hypervisor.templates() != shapes {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        });
+    };
+    made(&lab, &[shape(256), shape(512)]);
+    lab.script("create m1 serve --memory=300; wait m1 started");
+    let id = lab.id("m1").to_string();
+    assert_eq!(origin(&lab.worker().machine(&id).unwrap()).unwrap(), "cold");
+    made(&lab, &[shape(256), shape(300), shape(512)]);
+    lab.script("restart m1; wait m1 started");
+    let machine = lab.worker().machine(&id).unwrap();
+    assert_eq!(origin(&machine).unwrap(), "template");
+    let stages = lab.worker().subscribe().0.routes[0].stages_ms.clone();
+    let names: Vec<&str> = stages.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["image", "disk", "network", "spawn", "restore"]);
+    // A machine with words of its own for the kernel cannot use one.
+    lab.script("create m2 serve --memory=400 --args=quiet; wait m2 started");
+    let builds = |call: &String| call.starts_with("template");
+    let calls: Vec<String> = hypervisor.calls().into_iter().filter(builds).collect();
+    assert_eq!(calls.len(), 4, "{calls:?}");
+    assert_eq!(lab.take(), "");
+}
+
+/// Answers each connection with what it says, in capitals.
+#[derive(Default)]
+struct Shouting {
+    served: AtomicUsize,
+    tasks: rt::Tasks,
+}
+
+impl worker::ports::GuestApi for Shouting {
+    fn serve(
+        &self,
+        machine: model::id::MachineId,
+        app: &str,
+        mut io: Box<dyn worker::ports::AgentIo>,
+    ) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        self.served.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("{machine} {app} ");
+        self.tasks.spawn(async move {
+            let mut buffer = [0; 1024];
+            while let Ok(read @ 1..) = io.read(&mut buffer).await {
+                let text = String::from_utf8_lossy(&buffer[..read]).to_uppercase();
+                if io.write_all(format!("{prefix}{text}").as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+fn wait_for_log(lab: &mut Lab, line: &str) {
+    for _ in 0..2000 {
+        lab.script("logs m1");
+        let seen = lab.take();
+        if seen.contains(line) {
+            return;
+        }
+        assert!(seen.len() < 1 << 20, "{seen}");
+        lab.run(async { tokio::time::sleep(std::time::Duration::from_millis(1)).await });
+    }
+    lab.script("logs m1");
+    panic!("{line} was not said in {}", lab.take());
+}
+
+#[test]
+fn guests_reach_the_api_of_their_host() {
+    let mut lab = Lab::new(Settings::default());
+    lab.script("create m1 serve; wait m1 started; guest m1 api 1 hello");
+    // Without anybody to serve it, a connection is ended.
+    wait_for_log(&mut lab, "api 1 ended");
+    lab.kill();
+    let shouting = Arc::new(Shouting::default());
+    lab.world.set_guest_api(shouting.clone());
+    lab.restart();
+    lab.script("guest m1 api 2 hello");
+    wait_for_log(&mut lab, "api 2 answers 00010000000001 web HELLO");
+    lab.script("guest m1 api-end 2");
+    wait_for_log(&mut lab, "api 2 ended");
+    // What is open is cut before the guest stands still, and not for long.
+    lab.script("guest m1 api 3 hello");
+    wait_for_log(&mut lab, "api 3 answers");
+    lab.script("suspend m1; wait m1 suspended; start m1; wait m1 started; exec m1 false");
+    assert_eq!(shouting.served.load(Ordering::Relaxed), 2);
+    // Connections are bounded in number and in bytes.
+    (10..10 + 2 * wire::guest::API_CONNECTIONS).for_each(|n| {
+        lab.script(&format!("guest m1 api {n} hello"));
+    });
+    wait_for_log(&mut lab, &format!("api {} ended", 9 + 2 * wire::guest::API_CONNECTIONS));
+    assert_eq!(shouting.served.load(Ordering::Relaxed), 2 + wire::guest::API_CONNECTIONS);
+}
