@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 
-def about(report, program, args):
+def about(report, args):
     """`report` is what the daemon said when it was ready."""
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -15,7 +15,7 @@ def about(report, program, args):
         "accelerator": report.get("accelerator", "?").split()[0],
         "hypervisor": report.get("hypervisor", "?"),
         "guest kernel": report.get("kernel", "?"),
-        "updraft": revision(program),
+        "updraft": revision(args.updraft),
         "nginx": output("nginx", "-v").rpartition("/")[2],
         "skopeo, umoci": ", ".join(output(tool, "--version").split()[2] for tool in ["skopeo", "umoci"]),
         "load before": "%.1f %.1f %.1f" % os.getloadavg(),

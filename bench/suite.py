@@ -35,7 +35,7 @@ def run(program, work, args):
     result = {"failed": {}}
     say("starting updraft")
     with Daemon(program, work) as daemon:
-        result["about"] = about(daemon.report, program, args)
+        result["about"] = about(daemon.report, args)
         if "starts" in args.only:
             part(result, "starts", lambda: starts(result, daemon, work, sizes, args))
         if "requests" in args.only:
