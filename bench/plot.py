@@ -13,8 +13,8 @@ KINDS = {
     "the rest, with the app's answer": ("#c4574e", ["rest", "app", "answer"]),
 }
 SET_UP = "guest is set up"
-# Stages within others; see starts.py.
-DURING = {"guest_modules", "guest_port", "guest_orders"}
+# Stages of the guest that are within the host's `boot` or `restore`.
+DURING = {f"guest_{name}" for name in ["modules", "port", "drivers", "ready", "orders"]}
 # Sizes of machines, the smallest lightest.
 SHADES = ["#a9c8e8", "#6ea3d6", "#3f7fbf", "#235f9c", "#0f3d70"]
 

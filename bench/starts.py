@@ -9,12 +9,11 @@ from bare import Bare
 from daemon import EDGE
 from frozen import Frozen
 from measure import first_byte, pss_mib, spread
+from plot import DURING
 from share import Share
 
 # A config with it boots its own kernel: no template has this word.
 WORD = "updraft.bench=1"
-# Stages of the guest that run while the host's `boot` or `restore` does.
-DURING = {"guest_modules", "guest_port", "guest_orders"}
 # Seconds until a machine that has answered counts as idle.
 IDLE = 2
 SERVICE = {
