@@ -16,7 +16,8 @@ test: setup ## Format, lints, and all tests with real VMs
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
 
-bench: build ## Measure starts and requests beside bare QEMU
+bench: build ## Measure starts and requests beside bare QEMU, skopeo, umoci and nginx
+	cargo build --release --locked -p oci --example flatten
 	@bench/run
 
 clean: ## Remove what was built

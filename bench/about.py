@@ -6,25 +6,29 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 
-def about(report, program, repository, quick):
+def about(report, args):
     """`report` is what the daemon said when it was ready."""
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": "bench/run" + (" --quick" if quick else ""),
+        "command": " ".join(["bench/run", *args.words]),
         "machine": f"{cpu_model()}, {os.cpu_count()} CPUs, {memory_gib():.0f} GiB, Linux {platform.release()}",
         "accelerator": report.get("accelerator", "?").split()[0],
         "hypervisor": report.get("hypervisor", "?"),
         "guest kernel": report.get("kernel", "?"),
-        "updraft": revision(program, repository),
+        "updraft": revision(args.updraft),
         "nginx": output("nginx", "-v").rpartition("/")[2],
+        "skopeo, umoci": ", ".join(output(tool, "--version").split()[2] for tool in ["skopeo", "umoci"]),
         "load before": "%.1f %.1f %.1f" % os.getloadavg(),
     }
 
 
-def revision(program, repository):
+def revision(program):
     """The commit, whether the sources differ from it, and the program from them."""
-    git = lambda *words: output("git", "--no-optional-locks", "-C", str(repository), *words)
-    notes = ["sources changed"] if git("status", "--porcelain", "crates", "Cargo.toml", "Cargo.lock") else []
+    git = lambda *words: output("git", "--no-optional-locks", "-C", str(program.parent), *words)
+    repository = Path(git("rev-parse", "--show-toplevel"))
+    if not (repository / "crates").is_dir():
+        return "?"
+    notes = ["sources changed"] if git("status", "--porcelain", ":/crates", ":/Cargo.toml", ":/Cargo.lock") else []
     newest = max(path.stat().st_mtime for path in (repository / "crates").rglob("*.rs"))
     if program.stat().st_mtime < newest:
         notes.append("the program is older than the sources")

@@ -1,15 +1,14 @@
-"""The yardstick: the same app in bare QEMU, booted by a script.
+"""The yardstick B: the same app in bare QEMU, booted by a script.
 
 Kernel, drivers, root image, machine type, CPU, memory and kernel arguments
-are those of the machine it is compared with; what Updraft adds is left out
-(its init, the agent port, the jail, the API, the edge). Disk and tap are made
-before the clock starts, so the comparison favours bare QEMU.
+are those of a machine that Updraft boots; what Updraft adds is left out (its
+init, the agent port, the jail, the API, the edge, templates). Disk and tap are
+made before the clock starts, so the comparison favours bare QEMU.
 """
 import select
 import shutil
 import subprocess
 import time
-from pathlib import Path
 
 from measure import first_byte
 
@@ -41,22 +40,29 @@ def value_of(args, flag):
     return args[args.index(flag) + 1]
 
 
-class Bare:
-    """Boots the app of a running machine without Updraft."""
+def copy(source, target):
+    """Holes stay holes; where the file system can, nothing is copied at all."""
+    subprocess.run(["cp", "--sparse=always", "--reflink=auto", source, target], check=True)
 
-    def __init__(self, daemon, machine, root, work):
+
+class Bare:
+    """Boots an app without Updraft.
+
+    `like` is the command line of a machine that booted its kernel, `guest` the
+    directory of Updraft's kernel and initramfs, `scratch` the bytes of a
+    machine's writable disk.
+    """
+
+    def __init__(self, like, guest, root, scratch, work):
         self.dir = work / "bare"
         self.dir.mkdir()
-        proc = Path(f"/proc/{daemon.vm_pid(machine)}")
-        self.like = proc.joinpath("cmdline").read_text().split("\0")
-        self.qemu = self.like[0] if shutil.which(self.like[0]) else "qemu-system-x86_64"
-        guest = next((daemon.data / "guest").glob("guest-*"))
+        self.like = like
+        self.qemu = like[0] if shutil.which(like[0]) else "qemu-system-x86_64"
         self.kernel, self.root = guest / "vmlinuz", root
         self.initramfs = self._initramfs(guest / "initramfs")
         self.blank = self.dir / "blank.ext4"
-        scratch = daemon.data / "machines" / machine / "scratch.ext4"
         with self.blank.open("wb") as disk:
-            disk.truncate(scratch.stat().st_size)
+            disk.truncate(scratch)
         subprocess.run(["mkfs.ext4", "-q", "-E", "nodiscard", self.blank], check=True)
         self._network()
         self.process = None
@@ -89,20 +95,26 @@ class Bare:
         # No second is lost to an address that nobody answers for yet.
         run("neighbour", "replace", GUEST, "lladdr", MAC, "dev", TAP, "nud", "permanent")
 
+    def value(self, flag):
+        """What the machine has for a flag. How Updraft keeps a guest's memory is
+        left out of the board's options."""
+        value = value_of(self.like, flag)
+        ours = ("memory-backend=", "suppress-vmdesc=")
+        return ",".join(word for word in value.split(",") if not word.startswith(ours)) if flag == "-M" else value
+
     def shape(self):
         """What both have in common."""
-        return " ".join(f"{flag} {value_of(self.like, flag)}" for flag in SHAPE)
+        return " ".join(f"{flag} {self.value(flag)}" for flag in SHAPE)
 
-    def command(self):
-        like = lambda flag: [flag, value_of(self.like, flag)]
+    def board(self):
+        """The VM without what its guest begins with."""
         disk = lambda name, path, more: [
             "-blockdev", f"driver=file,node-name={name},filename={path},{more}",
             "-device", f"virtio-blk-device,drive={name}",
         ]
         return [
             self.qemu, "-nodefaults", "-no-user-config", "-display", "none",
-            *(word for flag in SHAPE for word in like(flag)),
-            "-kernel", self.kernel, "-initrd", self.initramfs, *like("-append"),
+            *(word for flag in SHAPE for word in [flag, self.value(flag)]),
             "-serial", "stdio", "-no-reboot",
             *disk("root", self.root, "read-only=on"),
             *disk("scratch", self.dir / "scratch.ext4", "discard=unmap,detect-zeroes=unmap"),
@@ -111,22 +123,30 @@ class Bare:
             "-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng",
         ]
 
-    def start(self):
-        """Seconds from QEMU's start to the app's first HTTP byte."""
-        copy = ["cp", "--sparse=always", "--reflink=auto", self.blank, self.dir / "scratch.ext4"]
-        subprocess.run(copy, check=True)
+    def kernel_words(self):
+        return ["-kernel", self.kernel, "-initrd", self.initramfs, "-append", self.value("-append")]
+
+    def start(self, more=(), pass_fds=()):
+        """Seconds from QEMU's start to the app's first HTTP byte, and of them those
+        until its guest's network was up. `more`: further words for QEMU."""
+        self.fresh_scratch()
         log = (self.dir / "qemu.log").open("wb")
         began = time.perf_counter()
         self.process = subprocess.Popen(
-            self.command(), bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+            [*self.board(), *self.kernel_words(), *more], bufsize=0, pass_fds=pass_fds,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
         )
         log.close()
         said = self._until_network()
+        network = time.perf_counter() - began
         while time.perf_counter() - began < DEADLINE:
             if first_byte((GUEST, 8080), "bare", timeout=5):
-                return time.perf_counter() - began
+                return time.perf_counter() - began, network
             time.sleep(0.001)
         raise RuntimeError(f"the app in bare QEMU never answered:\n{said.decode(errors='replace')}")
+
+    def fresh_scratch(self):
+        copy(self.blank, self.dir / "scratch.ext4")
 
     def _until_network(self):
         """Only then it is worth to connect: earlier packets would pile up in
@@ -142,9 +162,16 @@ class Bare:
             said += chunk
         return said
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
     def stop(self):
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-            self.process.stdout.close()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
             self.process = None

@@ -2,25 +2,33 @@
 import json
 from datetime import datetime, timezone
 
+import aims
+import plot
 from measure import table
 
-# Stages of a start that follow each other, and what happens in them.
+# Stages of a start, in their order, and what happens in them.
 STAGES = {
     "image": "root image looked up",
     "disk": "scratch disk made",
     "network": "tap, addresses, rules",
     "spawn": "QEMU in its jail",
+    "restore": "guest of the template goes on, agent port",
     "boot": "guest kernel, init, agent port",
-    "guest_drivers": "block and network drivers",
-    "guest_devices": "disks and card there",
-    "guest_network": "addresses set",
-    "guest_root": "root and scratch mounted",
-    "guest_mounts": "/proc, /sys, /dev, ...",
+    "guest_modules": "of boot: drivers of the agent port",
+    "guest_port": "of boot: the port is there",
+    "guest_drivers": "of boot: all other drivers",
+    "guest_ready": "of boot: the rest before the orders",
+    "guest_orders": "of boot or restore: until orders came",
+    "guest_identity": "clock, entropy, name",
+    "guest_disks": "disks bound",
+    "guest_layers": "root and scratch mounted",
+    "guest_root": "root entered",
     "guest_files": "hosts, resolv.conf, ...",
+    "guest_nic": "card bound",
+    "guest_network": "addresses set",
     "guest_exec": "app's process started",
+    "rest": "decision, commits, the guest's own time until the answer",
 }
-
-
 SPREAD = ["", "median", "min", "max", "n"]
 
 
@@ -28,29 +36,85 @@ def spread_row(name, one):
     return [name, one["median"], one["min"], one["max"], one["n"]]
 
 
+def spreads(title, rows, note=""):
+    return table(title, SPREAD, [spread_row(name, one) for name, one in rows], note)
+
+
 def create(made):
     rows = [
-        spread_row(f"create, root image of {made['root_mib'][name]:.1f} MiB", made["ms"][name])
+        (f"create, root image of {made['root_mib'][name]:.1f} MiB", made["ms"][name])
         for name in ["hello", "padded"]
     ]
-    rows.append(spread_row("one SQLite commit (WAL, FULL) on this disk", made["ms"]["commit"]))
-    return table("Create: the API's answer, image cached, ms", SPREAD, rows)
+    rows.append(("one SQLite commit (WAL, FULL) on this disk", made["ms"]["commit"]))
+    return spreads("Create: the API's answer, image cached, ms", rows)
 
 
 def start(found):
-    rows = [
-        spread_row("A: a request through the edge wakes it", found["a_ms"]),
-        spread_row("B: bare QEMU, full boot", found["b_ms"]),
-        spread_row("A/B, pair by pair", found["ratio"]),
-    ]
-    return table("Start of a stopped machine to the app's first HTTP byte, ms", SPREAD, rows)
+    return spreads("Start of a stopped machine to the app's first HTTP byte, ms", [
+        ("A: a request through the edge wakes it, from a template", found["a_ms"]),
+        ("the same without a template: its kernel boots", found["cold_ms"]),
+        ("B: bare QEMU, full boot", found["b_ms"]),
+        ("A/B, pair by pair", found["a_b"]),
+    ])
+
+
+def resume(found):
+    note = (
+        "R ends before the guest runs. What bare QEMU needs from there to its first answer is the guest's own time, which "
+        "emulation makes long: it translates all code anew. The last row is what Updraft adds to both."
+    )
+    return spreads("A request to a suspended machine, ms", [
+        ("W: to its first byte through the edge", found["resumed_ms"]),
+        ("R: bare QEMU's start until cont", found["r_ms"]),
+        ("(W - R)/R, pair by pair", found["above_r"]),
+        ("bare QEMU: from cont to its app's first byte", found["r_answer_ms"]),
+        ("that/R: what the ratio would be if Updraft took no time", found["bare_above_r"]),
+        ("W - R - bare QEMU's cont to first byte", found["above_bare_ms"]),
+    ], note)
+
+
+def suspend(found):
+    note = (
+        "save: from the guest standing still until it may go on or go away. S writes no memory: bare QEMU's is in its file all along. P writes all of it. "
+        "The first suspend of a start writes all that the machine has touched, a later one what it touched since it was resumed."
+    )
+    return spreads("Suspend, ms", [
+        ("save, of a machine that was resumed", found["save_ms"]),
+        ("save, the first one of a start", found["save_first_ms"]),
+        ("S: bare QEMU, stop and migrate", found["s_ms"]),
+        ("P: the same, of a guest with private memory", found["p_ms"]),
+        ("save/S, pair by pair", found["save_s"]),
+        ("save/P, pair by pair", found["save_p"]),
+        ("save/S, the first one of a start", found["save_first_s"]),
+        ("API call to state suspended", found["suspend_ms"]),
+        ("the same, the first one of a start", found["suspend_first_ms"]),
+    ], note)
+
+
+def ordered(stages):
+    """Known stages in their order, before those that are not."""
+    rank = {name: place for place, name in enumerate(STAGES)}
+    return dict(sorted(stages.items(), key=lambda item: rank.get(item[0], len(rank) - 1.5)))
 
 
 def stages(found):
-    whole, ms = found["a_ms"]["median"], found["stages_ms"]
-    meanings = {**STAGES, "rest": "decision, commits, the app's own start, answer"}
-    rows = [[f"{name}: {meaning}", ms[name], f"{100 * ms[name] / whole:.0f} %"] for name, meaning in meanings.items()]
-    return table("A by stages, medians, ms", ["", "ms", "of A"], rows)
+    columns = {"A": "a", "no template": "cold", "resumed": "resumed"}
+    shown = {title: found["stages"][key] for title, key in columns.items()}
+    names = ordered({name: None for one in shown.values() for name in one})
+    title = lambda name: f"{name}: {STAGES[name]}" if name in STAGES else name
+    rows = [[title(name), *(one.get(name) for one in shown.values())] for name in names]
+    return table("Starts by stages, medians, ms", ["", *shown], rows)
+
+
+def suspend_stages(found):
+    meanings = {
+        "prepare": "room, and what is shared copied; the guest runs",
+        "save": "devices and touched memory; the guest stands still",
+        "sync": "durable, summed up",
+    }
+    both = [found["stages"]["first"], found["stages"]["again"]]
+    rows = [[f"{name}: {meaning}", *(one.get(name) for one in both)] for name, meaning in meanings.items()]
+    return table("Suspends by stages, medians, ms", ["", "first", "again"], rows)
 
 
 def memory(found):
@@ -58,6 +122,59 @@ def memory(found):
     rows = [[name, found[key]["pss"], found[key]["private"]] for key, name in names.items()]
     title = "Memory of an idle 256 MiB machine after one request, each alone, MiB"
     return table(title, ["", "PSS", "of it private"], rows)
+
+
+def herd(found):
+    rows = [
+        (f"PSS of one of {found['n']} machines", found["pss_mib"]),
+        ("of it private", found["private_mib"]),
+        ("PSS of bare QEMU, alone, before and after", found["bare_mib"]),
+    ]
+    note = f"Mean of the machines {found['mean_mib']:.1f} MiB: {found['ratio']:.2f} of bare QEMU."
+    yield spreads(f"Memory of {found['n']} idle 256 MiB machines of one template, MiB", rows, note)
+    told = found["suspended"]
+    rows = [
+        [name, one["processes"], one["files in memory"], one.get("host")]
+        for name, one in [
+            ("before the machines", told["before"]), ("stopped", told["stopped"]),
+            ("running", told["running"]), ("suspended", told["suspended"]),
+        ]
+    ]
+    note = f"Processes of suspended machines: {len(told['processes'])}. Other work on the machine counts too, but for the last column."
+    header = ["", "processes", "files in memory", "machines, says the API"]
+    yield table(f"Memory of the host with {found['n']} machines, MiB", header, rows, note)
+    rows = []
+    for state, one in found["burst"].items():
+        ms = one["ms"]
+        rows.append([f"{one['n']} {state} machines", one["all_s"] * 1e3, ms["median"], ms["min"], ms["max"], len(one["failed"])])
+    yield table("Woken within one second, ms", ["", "all answered after", "median", "min", "max", "failed"], rows)
+
+
+def sizes(found):
+    median = lambda one, *names: [one[name]["median"] for name in names]
+    keys = ["suspend_ms", "prepare_ms", "save_ms", "sync_ms", "resume_ms"]
+    header = ["suspend", "prepare", "save", "sync", "resume"]
+    rows = [[f"{row['mib']} MiB", *median(row, "start_ms", *keys)] for row in found["rows"]]
+    note = "Start and resume: a request through the edge to its first byte. The suspend is the first one of a start."
+    yield table("Each size, medians, ms", ["", "start", *header], rows, note)
+    rows = [
+        [f"{one['touched_mib']} MiB touched of {row['mib']}", *median(one, *keys)]
+        for row in sorted(found["rows"], key=lambda row: row["mib"]) for one in row["touched"]
+    ]
+    rows.sort(key=lambda row: int(row[0].split()[0]))
+    note = "Touched: written to a file in the guest's memory since it was resumed; what else it touched comes on top."
+    yield table("By memory touched, medians, ms", ["", *header], rows, note)
+
+
+def flatten(found):
+    ms = found["ms"]
+    title = f"Image of {found['layers']} layers and {found['mib']} MiB to a root filesystem ({found['root_mib']:.0f} MiB), all warm, ms"
+    return spreads(title, [
+        ("updraft: layers to a root image", ms["updraft"]),
+        ("skopeo copy + umoci unpack", ms["both"]),
+        ("of it skopeo copy", ms["skopeo"]), ("of it umoci unpack", ms["umoci"]),
+        ("updraft/both, pair by pair", found["ratio"]),
+    ])
 
 
 def requests(found):
@@ -90,19 +207,29 @@ def tables(result):
     """All of it as Markdown."""
     about = [f"- {name}: {value}" for name, value in result["about"].items()]
     yield "### The run\n\n" + "\n".join(about) + "\n"
-    yield create(result["create"])
-    yield start(result["start"])
-    yield stages(result["start"])
-    yield memory(result["memory"])
-    yield requests(result["requests"])
-    yield against_nginx(result["requests"])
+    if "starts" not in result["failed"] and any(name in result for name in ["create", "start"]):
+        yield aims.aims(result)
+    told = [
+        ("create", [create]), ("start", [start, resume, suspend, stages, suspend_stages]), ("memory", [memory]),
+        ("herd", [herd]), ("sizes", [sizes]), ("flatten", [flatten]), ("requests", [requests, against_nginx]),
+    ]
+    for name, shows in told:
+        for show in shows if name in result else []:
+            shown = show(result[name])
+            yield from [shown] if isinstance(shown, str) else shown
+    if result["failed"]:
+        yield "### Failed\n\n" + "\n".join(f"- {name}: {why}" for name, why in result["failed"].items()) + "\n"
 
 
 def publish(result, out):
-    markdown = "\n".join(tables(result))
-    print(markdown)
     out.mkdir(parents=True, exist_ok=True)
     stem = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    # First, so that a figure that no table expects costs no run.
     (out / f"{stem}.json").write_text(json.dumps(result, indent=1))
+    markdown = "\n".join(tables(result))
+    print(markdown)
     (out / f"{stem}.md").write_text(markdown)
-    print(f"written to {out / stem}.md and .json")
+    pictures = plot.pictures(result)
+    for name, picture in pictures.items():
+        (out / f"{stem}-{name}.svg").write_text(picture)
+    print(f"written to {out / stem}: {', '.join(['.md', '.json', *(f'-{name}.svg' for name in pictures)])}")

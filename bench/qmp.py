@@ -1,0 +1,66 @@
+"""A monitor of QEMU, spoken to over a socket that was there before QEMU."""
+import array
+import json
+import os
+import socket
+
+
+class Qmp:
+    """`words` and `fds` are for the QEMU that is to be started; what is asked of
+    it before it is there waits."""
+
+    def __init__(self, path):
+        if os.path.exists(path):
+            os.unlink(path)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen(1)
+        self.fds = [self.listener.fileno()]
+        self.words = [
+            "-chardev", f"socket,id=qmp,fd={self.fds[0]},server=on,wait=off",
+            "-mon", "chardev=qmp,mode=control",
+        ]
+        self.stream = socket.socket(socket.AF_UNIX)
+        self.stream.settimeout(60)
+        self.stream.connect(str(path))
+        self.lines = self.stream.makefile("r")
+        self.events = []
+
+    def greet(self):
+        """Returns when QEMU is there."""
+        # From now on its end is QEMU's alone: if that dies, reading ends.
+        self.listener.close()
+        self._line()
+        self.ask("qmp_capabilities")
+
+    def ask(self, command, fd=None, **arguments):
+        message = (json.dumps({"execute": command, "arguments": arguments}) + "\n").encode()
+        rights = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        self.stream.sendmsg([message], rights)
+        while True:
+            said = self._line()
+            if "return" in said:
+                return said["return"]
+            if "error" in said:
+                raise RuntimeError(f"QEMU refused {command}: {said['error']['desc']}")
+            self.events.append(said)
+
+    def until_migrated(self):
+        """Until a migration, out or in, has ended."""
+        while True:
+            said = self.events.pop(0) if self.events else self._line()
+            status = said.get("event") == "MIGRATION" and said["data"]["status"]
+            if status == "failed":
+                raise RuntimeError("QEMU could not migrate")
+            if status == "completed":
+                return
+
+    def close(self):
+        for end in [self.lines, self.stream, self.listener]:
+            end.close()
+
+    def _line(self):
+        line = self.lines.readline()
+        if not line:
+            raise RuntimeError("QEMU has gone")
+        return json.loads(line)
