@@ -42,7 +42,7 @@ pub struct Ledger {
     pub running: Vec<String>,
     /// Machines of whose VM something is left.
     pub remains: Vec<String>,
-    /// Slots with a link.
+    /// Slots whose link a VM has.
     pub slots: Vec<u16>,
     /// Slots whose link rests until the machine's next start.
     pub resting: Vec<u16>,
@@ -113,11 +113,13 @@ impl World {
             ["suspend", "suspend.gone"].iter().any(|name| machine(dir).join(name).exists())
         };
         let snapshots = dirs.iter().filter(has).cloned().collect();
+        let resting = self.network.resting();
+        let slots = self.network.slots().into_iter().filter(|slot| !resting.contains(slot));
         Ledger {
             running: ids(self.hypervisor.alive()),
             remains: ids(self.hypervisor.remains()),
-            slots: self.network.slots().iter().map(|slot| slot.0).collect(),
-            resting: self.network.resting().iter().map(|slot| slot.0).collect(),
+            slots: slots.map(|slot| slot.0).collect(),
+            resting: resting.iter().map(|slot| slot.0).collect(),
             snapshots,
             dirs,
         }

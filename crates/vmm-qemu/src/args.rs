@@ -252,7 +252,7 @@ mod tests {
             -action reboot=shutdown,shutdown=pause
             -kernel /vm/vmlinuz
             -initrd /vm/initramfs
-            -append console=ttyS0 quiet panic=-1 reboot=t tsc_early_khz=2596120 updraft.x=1
+            -append console=ttyS0 quiet panic=-1 reboot=t apparmor=0 audit=0 tsc=reliable mitigations=off tsc_early_khz=2596120 updraft.x=1
             -S
             -chardev socket,id=qmp,fd=4,server=on,wait=off
             -mon chardev=qmp,mode=control
@@ -295,7 +295,7 @@ mod tests {
             -object memory-backend-file,id=ram,size=256M,mem-path=/proc/self/fd/9,share=on
             -kernel /vm/vmlinuz
             -initrd /vm/initramfs
-            -append console=ttyS0 quiet panic=-1 reboot=t tsc_early_khz=2596120 updraft.x=1
+            -append console=ttyS0 quiet panic=-1 reboot=t apparmor=0 audit=0 tsc=reliable mitigations=off tsc_early_khz=2596120 updraft.x=1
         "#]]
         .assert_eq(&only(&booted, &saved));
     }

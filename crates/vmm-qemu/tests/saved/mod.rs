@@ -187,6 +187,37 @@ async fn what_does_not_fit_is_refused_before_the_guest_runs() {
     sleeper.kill().await;
 }
 
+/// A file system of few MiB, unmounted with the value.
+struct Small(Utf8PathBuf);
+
+impl Small {
+    fn mount(at: &Utf8Path) -> Self {
+        fs::create_dir(at).unwrap();
+        let (none, size) = (rustix::mount::MountFlags::empty(), c"size=32m");
+        rustix::mount::mount("tmpfs", at.as_str(), "tmpfs", none, size).unwrap();
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        rustix::mount::unmount(self.0.as_str(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn without_room_on_the_disk_the_guest_never_stands_still() {
+    let mut sleeper = Sleeper::new();
+    let mut vm = sleeper.start().await;
+    let _small = Small::mount(&sleeper.dir);
+    assert_eq!(ask(&mut *vm.agent, "count").await, "1");
+    let problem = rt::chain(&sleeper.suspend().await.unwrap_err());
+    assert!(problem.contains("has no room"), "{problem}");
+    assert_eq!(sleeper.driver.snapshot(&sleeper.dir), None);
+    assert_eq!(ask(&mut *vm.agent, "count").await, "2", "it runs on");
+    sleeper.kill().await;
+}
+
 fn settle() -> Settle {
     Arc::new(|mut agent| {
         Box::pin(async move {

@@ -364,7 +364,7 @@ fn durations(moments: Vec<(String, f64)>) -> Vec<(String, f64)> {
     moments.into_iter().map(since).collect()
 }
 
-fn lost_words(exit: &crate::ports::VmExit) -> String {
+pub(super) fn lost_words(exit: &crate::ports::VmExit) -> String {
     let words = exit.last_words.trim();
     if words.is_empty() {
         "the VM ended without a word of its init".into()

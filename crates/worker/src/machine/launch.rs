@@ -22,6 +22,8 @@ use wire::guest::{MAX_FRAME, Phase, ToGuest};
 
 /// Reports of a guest that may wait for the machine's task.
 const REPORTS: usize = 64;
+/// What a VM that has ended has to say is known a moment after its end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A guest takes its first word at once, or is of no use.
 const FIRST_WORD: Duration = Duration::from_secs(5);
 /// A guest that is powering itself off has this long before it is killed.
@@ -126,12 +128,18 @@ pub(crate) async fn launch(
         orders.now = host.clock.now_ns();
         vm = say_first(vm, &ToGuest::Orders(Box::new(orders.clone()))).await;
     }
+    let exited = std::mem::replace(&mut vm.exited, Box::pin(std::future::pending()));
     let met = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(LaunchError::Cancelled),
         met = meet(&host, &record, vm) => met,
     };
-    let mut launched = met.map_err(|err| LaunchError::agent(&err))?;
+    let mut launched = match met {
+        Ok(launched) => Launched { exited, ..launched },
+        // Why it has gone says more than that it has.
+        Err(AgentError::Closed) => return Err(gone(exited).await),
+        Err(err) => return Err(LaunchError::agent(&err)),
+    };
     stages.done(if launched.origin == Origin::Template { "restore" } else { "boot" });
     if launched.welcome.phase == Phase::AwaitsOrders {
         orders.now = host.clock.now_ns();
@@ -141,6 +149,12 @@ pub(crate) async fn launch(
     launched.stages = stages.done;
     launched.labels = Some(image.config.labels);
     Ok(launched)
+}
+
+/// A VM ended before its guest had answered.
+async fn gone(exited: BoxFuture<'static, VmExit>) -> LaunchError {
+    let exit = tokio::time::timeout(LAST_WORDS, exited).await.unwrap_or_default();
+    LaunchError::Transient(super::change::lost_words(&exit))
 }
 
 pub(super) async fn image(

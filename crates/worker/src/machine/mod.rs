@@ -280,8 +280,13 @@ impl Task {
         };
         let due = record.restart_at.is_none_or(|at| at <= self.host.clock.now_ms());
         // A VM that was resumed maps its snapshot's memory, and writes back into it
-        // when it is suspended again: only what has no VM is in nobody's use.
-        let unused = matches!(self.vm, Now::Absent);
+        // when it is suspended again.
+        let began_anew = matches!(self.origin, Origin::Template | Origin::Cold(_));
+        let unused = match self.vm {
+            Now::Absent => true,
+            Now::Up(_) => began_anew,
+            _ => false,
+        };
         let stray = self.snapshot_left && record.snapshot.is_none() && unused;
         Have { vm, due, booted: record.boot.is_some(), stray }
     }

@@ -75,7 +75,14 @@ impl Task {
         // to be done with it. One that awaits orders has been sent them.
         match welcome.phase {
             Phase::Running(_) => self.on_report(Report::Running { stages_ms: Vec::new() }).await,
-            Phase::Exited(exit) => self.on_report(Report::Exited(exit)).await,
+            Phase::Exited(exit) => {
+                // Its orders may have come before the greeting: then it ran and has
+                // ended in the meantime, and both are told.
+                if self.record.state == State::Starting && self.origin != Origin::Found {
+                    self.on_report(Report::Running { stages_ms: Vec::new() }).await;
+                }
+                self.on_report(Report::Exited(exit)).await;
+            }
             Phase::Failed(why) => self.on_report(Report::OrdersFailed(why)).await,
             Phase::AwaitsOrders | Phase::Preparing => {}
         }

@@ -274,7 +274,9 @@ impl Lab {
         let worker = self.worker();
         for (name, id) in &self.ids {
             let machine = worker.machine(&id.to_string());
-            if machine.is_ok_and(|machine| machine.state != "suspended") {
+            // One that runs may have been resumed, and then its memory is in use.
+            let kept = ["suspended", "started"];
+            if machine.is_ok_and(|machine| !kept.contains(&machine.state.as_str())) {
                 self.wait_until_forgotten(name);
             }
         }

@@ -18,7 +18,7 @@ fn a_machine_sleeps_and_goes_on_where_it_stood() {
         &script(
             "guest m1 listen 81; listens m1 81; host; suspend m1; suspend m1; wait m1 suspended
              suspend m1; show; routes; ledger; host; start m1; wait m1 started; routes; disk m1
-             exec m1 echo hi; forgets m1; ledger; suspend m1; wait m1 suspended; start m1; wait m1 started
+             exec m1 echo hi; ledger; suspend m1; wait m1 suspended; start m1; wait m1 started
              exec m1 echo again; disk m1; logs m1; events m1",
         ),
         expect![[r#"
@@ -31,7 +31,7 @@ fn a_machine_sleeps_and_goes_on_where_it_stood() {
             m1 started [80, 81]
             m1's disk is kept
             hi Exited { code: 0, signal: 0 }
-            vms: m1; remains: -; slots: [0]; dirs: m1
+            vms: m1; remains: -; slots: [0]; dirs: m1; snapshots: m1
             m1 resumes
             again Exited { code: 0, signal: 0 }
             m1's disk is kept
@@ -217,7 +217,7 @@ fn a_start_during_a_suspend_goes_on_at_once() {
         &script(
             "hold-suspends; suspend m1; show; exec m1 echo no; start m1; wait m1 started
              exec m1 echo hi; routes; events m1 4; suspend m1; start m1; suspend m1
-             release-suspends; wait m1 suspended; start m1; wait m1 started; disk m1; forgets m1; ledger",
+             release-suspends; wait m1 suspended; start m1; wait m1 started; disk m1; ledger",
         ),
         expect![[r#"
             m1 suspending
@@ -230,7 +230,7 @@ fn a_start_during_a_suspend_goes_on_at_once() {
             start by flyd -> started
             m1 resumes
             m1's disk is kept
-            vms: m1; remains: -; slots: [0]; dirs: m1
+            vms: m1; remains: -; slots: [0]; dirs: m1; snapshots: m1
         "#]],
     );
 }
@@ -280,7 +280,7 @@ fn a_suspended_machine_outlives_daemons_and_power_cuts() {
     check(
         &script(
             "suspend m1; wait m1 suspended; kill; daemon; show; routes; power-cut; daemon; show
-             start m1; wait m1 started; exec m1 echo hi; disk m1; forgets m1; ledger; logs m1",
+             start m1; wait m1 started; exec m1 echo hi; disk m1; ledger; logs m1",
         ),
         expect![[r#"
             m1 suspended
@@ -289,7 +289,7 @@ fn a_suspended_machine_outlives_daemons_and_power_cuts() {
             m1 resumes
             hi Exited { code: 0, signal: 0 }
             m1's disk is kept
-            vms: m1; remains: -; slots: [0]; dirs: m1
+            vms: m1; remains: -; slots: [0]; dirs: m1; snapshots: m1
             [app] resumed hello
         "#]],
     );
@@ -301,7 +301,7 @@ fn a_suspend_goes_on_over_a_new_daemon() {
         &script(
             "hold-suspends; suspend m1; kill; release-suspends; daemon; wait m1 suspended; ledger
              start m1; wait m1 started; hold-suspends; suspend m1; power-cut; daemon
-             wait m1 stopped; ledger; start m1; wait m1 started; disk m1; events m1 3",
+             wait m1 stopped; forgets m1; ledger; start m1; wait m1 started; disk m1; events m1 3",
         ),
         expect![[r#"
             vms: -; remains: -; slots: []; dirs: m1; snapshots: m1
