@@ -142,7 +142,7 @@ fn dropped(cx: &Context) -> Outcome {
     ensure!(boot()? != first, "it began afresh");
     ensure!(shell(&app, &id, "cat /kept 2>/dev/null; true")?.is_empty(), "with a fresh disk");
     // Damage is found before the guest runs; then it boots, with its disk (L009).
-    shell(&app, &id, "echo kept > /kept")?;
+    shell(&app, &id, "echo kept > /kept; sync")?;
     suspend()?;
     let ram = platform.data().join("machines").join(&id).join("suspend/ram");
     sh(&format!("printf damaged | dd of={} bs=1 seek=20000000 conv=notrunc 2>&1", ram.display()))?;
@@ -181,7 +181,9 @@ fn itself(cx: &Context) -> Outcome {
     };
     let other = shell(&app, &id, &ask("00000000000000/suspend"))?;
     ensure!(other.starts_with("HTTP/1.1 40"), "{other}");
-    shell(&app, &id, &format!("({} > /answer) & sleep 0.2", ask(&format!("{id}/suspend"))))?;
+    // The exec ends with the suspend, unless it is faster.
+    let line = format!("setsid sh -c \"({}) > /answer\" &", ask(&format!("{id}/suspend")));
+    let _ = app.exec(&id, &["sh", "-c", &line]);
     app.wait(&id, "suspended")?;
     ensure!(answer(platform, "itself", "/cgi-bin/id")? == before, "it went on");
     let said = shell(
@@ -208,11 +210,10 @@ fn rounds(cx: &Context) -> Outcome {
         "dd if=/dev/urandom of=/dev/shm/a bs=1M count=8 2>/dev/null; cp /dev/shm/a /data; sync",
     )?;
     // A line each way over one connection that stays open.
-    let listen = "(mkfifo /tmp/f; while :; do nc -lk -p 9000 -e cat; done) >/dev/null 2>&1 &";
-    shell(&app, &id, &format!("setsid sh -c '{listen}'; sleep 0.5"))?;
+    shell(&app, &id, "setsid nc -ll -p 9000 -e cat >/dev/null 2>&1 &")?;
     let machine = app.get(&id, "")?;
     let address = machine["private_ipv4"].as_str().context("it has an address")?.to_owned();
-    let connection = TcpStream::connect((address.as_str(), 9000));
+    let mut connection = BufReader::new(connect(&address, 9000)?);
     let before = shell(&app, &id, sums)?;
     let boot = shell(&app, &id, "cat /proc/sys/kernel/random/boot_id")?;
     let open = || sh(&format!("ls /proc/{}/fd | wc -l", platform.pid()));
@@ -221,16 +222,11 @@ fn rounds(cx: &Context) -> Outcome {
         app.post(&id, "/suspend", json!({}))?;
         app.wait(&id, "suspended")?;
         answer(&platform, "rounds", "/")?;
-        if let Ok(stream) = &connection {
-            let mut stream = stream.try_clone()?;
-            stream.set_read_timeout(Some(std::time::Duration::from_secs(60)))?;
-            stream.write_all(format!("round {round}\n").as_bytes())?;
-            let mut line = String::new();
-            BufReader::new(stream).read_line(&mut line)?;
-            ensure!(line == format!("round {round}\n"), "{line:?} came back");
-        }
+        connection.get_ref().write_all(format!("round {round}\n").as_bytes())?;
+        let mut line = String::new();
+        connection.read_line(&mut line)?;
+        ensure!(line == format!("round {round}\n"), "{line:?} came back");
     }
-    ensure!(connection.is_ok(), "the guest has no listener: {connection:?}");
     ensure!(shell(&app, &id, sums)? == before, "memory and disk are what they were");
     ensure!(shell(&app, &id, "cat /proc/sys/kernel/random/boot_id")? == boot);
     for _ in 0..rounds {
@@ -247,6 +243,21 @@ fn rounds(cx: &Context) -> Outcome {
     let left = platform.leftovers();
     ensure!(left.is_empty(), "left behind: {left}");
     Ok(())
+}
+
+/// A connection to a guest that is about to listen.
+fn connect(address: &str, port: u16) -> Result<TcpStream> {
+    let begun = std::time::Instant::now();
+    loop {
+        match TcpStream::connect((address, port)) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(std::time::Duration::from_secs(60)))?;
+                return Ok(stream);
+            }
+            Err(err) if begun.elapsed().as_secs() > 20 => return Err(err.into()),
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(50)),
+        }
+    }
 }
 
 /// How many rounds: few in the usual run, many where somebody wants to be sure.
