@@ -16,7 +16,7 @@ mod world;
 
 pub use contract::{
     hypervisor_contract, hypervisor_snapshot_contract, hypervisor_template_contract,
-    images_contract, network_contract,
+    images_contract, network_contract, settle,
 };
 pub use crash::CrashPoints;
 pub use disks::FakeDisks;

@@ -3,12 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use camino::Utf8PathBuf;
-use std::sync::Arc;
 use testkit::{CrashPoints, FakeHypervisor, FakeImages, FakeNetwork};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wire::guest::codec::{Decoder, encode};
-use wire::guest::{ToGuest, ToHost, VERSION};
-use worker::ports::{AgentIo, BootSpec, PortError, Settle, Shape};
+use worker::ports::{BootSpec, Shape};
 
 fn dir() -> (tempfile::TempDir, Utf8PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -60,22 +56,8 @@ async fn fake_vms_pass_the_contract_of_snapshots_and_templates() {
     testkit::hypervisor_snapshot_contract(|| hypervisor.clone(), spec, &path).await;
     assert!(!hypervisor.torn());
     let shape = Shape { vcpus: 1, memory_mib: 128 };
-    let settle: Settle = Arc::new(|io| Box::pin(settle(io)));
-    testkit::hypervisor_template_contract(|| hypervisor.clone(), shape, spec, settle).await;
-}
-
-/// As a worker does it, in short.
-async fn settle(mut io: Box<dyn AgentIo>) -> Result<(), PortError> {
-    let hello = encode(&ToGuest::Hello { version: VERSION, session: 7 });
-    let failed = |err| PortError::new("speak to a guest", err);
-    io.write_all(&hello).await.map_err(failed)?;
-    io.write_all(&encode(&ToGuest::Settle)).await.map_err(failed)?;
-    let (mut decoder, mut buffer, mut settled) = (Decoder::default(), [0; 1024], false);
-    while !settled {
-        let read = io.read(&mut buffer).await.map_err(failed)?;
-        decoder.feed(&buffer[..read], |message: ToHost| settled |= message == ToHost::Settled);
-    }
-    Ok(())
+    testkit::hypervisor_template_contract(|| hypervisor.clone(), shape, spec, testkit::settle())
+        .await;
 }
 
 #[tokio::test]

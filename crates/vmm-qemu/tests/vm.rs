@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use support::{PATIENCE, World, ask, ended, ids, kill_all, signal, tell};
-use worker::ports::{Hypervisor, Nic};
+use worker::ports::{Hypervisor, Nic, Shape};
 
 #[tokio::test]
 async fn it_passes_the_contract_that_the_fake_passes() {
@@ -17,6 +17,19 @@ async fn it_passes_the_contract_that_the_fake_passes() {
     world.config.guest = support::guest_with_our_init(world.temp.path());
     testkit::hypervisor_contract(|| world.driver(), |machine, boot| world.spec(machine, boot))
         .await;
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn it_passes_the_contract_of_snapshots_and_templates() {
+    let mut world = World::new();
+    world.config.guest = support::guest_with_our_init(world.temp.path());
+    let spec = |machine, boot| world.spec(machine, boot);
+    let dir = world.config.run_dir.parent().unwrap().join("machine");
+    fs::create_dir(&dir).unwrap();
+    testkit::hypervisor_snapshot_contract(|| world.driver(), spec, &dir).await;
+    let shape = Shape { vcpus: 1, memory_mib: 128 };
+    testkit::hypervisor_template_contract(|| world.driver(), shape, spec, testkit::settle()).await;
     assert_eq!(world.remains(), Vec::<String>::new());
 }
 

@@ -1,12 +1,15 @@
 //! The contract of [`Hypervisor`] about memory that is kept: snapshots and
 //! templates.
 
-use super::hypervisor::{greet, ids};
+use super::hypervisor::{greet, greet_port, ids};
 use camino::Utf8Path;
 use model::id::{BootId, MachineId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
+use wire::guest::codec::{Decoder, encode};
+use wire::guest::{ToGuest, ToHost};
 use worker::ports::{
     BootSpec, FoundVm, Hypervisor, Origin, PortError, Settle, Shape, Snapshot, SnapshotSpec, Vm,
 };
@@ -154,6 +157,25 @@ async fn a_damaged_snapshot_is_refused<H: Hypervisor>(
     std::fs::remove_dir_all(dir).unwrap();
     refused(99, "all of it is missing").await;
     assert_eq!(driver.list().await.unwrap(), []);
+}
+
+/// Has a guest that speaks the real protocol settle, as a worker does.
+pub fn settle() -> Settle {
+    Arc::new(|mut port| {
+        Box::pin(async move {
+            let failed = |err: std::io::Error| PortError::new("speak to a guest", err);
+            greet_port(&mut *port, 7).await;
+            port.write_all(&encode(&ToGuest::Settle)).await.map_err(failed)?;
+            let (mut decoder, mut buffer, mut settled) = (Decoder::default(), [0; 1024], false);
+            while !settled {
+                let read = port.read(&mut buffer).await.map_err(failed)?;
+                assert_ne!(read, 0, "the agent port was closed");
+                let hear = |message: ToHost| settled |= message == ToHost::Settled;
+                decoder.feed(&buffer[..read], hear);
+            }
+            Ok(())
+        })
+    })
 }
 
 /// Checks the templates of a driver that has none of `shape`. `spec` makes a boot of that

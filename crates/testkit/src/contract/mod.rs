@@ -10,5 +10,5 @@ mod network;
 
 pub use hypervisor::hypervisor_contract;
 pub use images::images_contract;
-pub use memory::{hypervisor_snapshot_contract, hypervisor_template_contract};
+pub use memory::{hypervisor_snapshot_contract, hypervisor_template_contract, settle};
 pub use network::network_contract;
