@@ -39,6 +39,9 @@ impl FakeHypervisor {
             let memory = host.saved.get(&snapshot.boot).filter(|_| ram == "ram");
             return Ok((Some(memory.cloned().ok_or_else(refused)?), Origin::Snapshot));
         }
+        if let Some(why) = &spec.cold {
+            return Ok((None, Origin::Cold(why.clone())));
+        }
         let shape = Shape { vcpus: spec.vcpus, memory_mib: spec.memory_mib };
         let template = self.lock().templates.contains(&shape);
         Ok(match (template, spec.kernel_args.is_empty()) {

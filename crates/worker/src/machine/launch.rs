@@ -87,11 +87,13 @@ impl Stages {
 }
 
 /// Brings a VM up: image, disk, network, process, agent, orders. Whatever it
-/// has made when it fails is found by [`clear`].
+/// has made when it fails is found by [`clear`]. `again` says that it has failed
+/// once.
 pub(crate) async fn launch(
     host: Arc<Shared>,
     record: Record,
     boot: BootId,
+    again: bool,
     cancel: CancellationToken,
 ) -> Result<Launched, LaunchError> {
     let mut stages = Stages::begin();
@@ -119,7 +121,9 @@ pub(crate) async fn launch(
     if cancel.is_cancelled() {
         return Err(LaunchError::Cancelled);
     }
-    let spec = spec(&record, boot, image.path, scratch, nic);
+    let mut spec = spec(&record, boot, image.path, scratch, nic);
+    // Whatever it was, a boot has less that can go wrong than a template.
+    spec.cold = again.then(|| "the try before this one failed".into());
     let mut vm = host.hypervisor.boot(spec).await.map_err(|err| LaunchError::of(&err))?;
     stages.done("spawn");
     if vm.origin == Origin::Template {

@@ -51,7 +51,9 @@ impl Task {
             return self.begin_resume(boot, note);
         }
         let cancel = CancellationToken::new();
-        let launch = launch::launch(self.host.clone(), self.record.clone(), boot, cancel.clone());
+        let again = self.tries > 1;
+        let (host, record) = (self.host.clone(), self.record.clone());
+        let launch = launch::launch(host, record, boot, again, cancel.clone());
         self.effects.spawn(async move { Done::Launched(launch.await) });
         self.vm = Now::Launching(cancel);
     }

@@ -84,6 +84,9 @@ fn templates_are_made_ahead_and_where_one_was_missed() {
     let stages = lab.worker().subscribe().0.routes[0].stages_ms.clone();
     let names: Vec<&str> = stages.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["image", "disk", "network", "spawn", "restore"]);
+    // Where one try from it has failed, the next one boots.
+    lab.script("fail-boots transient; restart m1; wait m1 starting; wait m1 started");
+    assert_eq!(origin(&lab.worker().machine(&id).unwrap()).unwrap(), "cold");
     // A machine with words of its own for the kernel cannot use one.
     lab.script("create m2 serve --memory=400 --args=quiet; wait m2 started");
     let builds = |call: &String| call.starts_with("template");
