@@ -136,8 +136,11 @@ fn fifty_rounds(cx: &Context) -> Outcome {
         let start = |answers| scope.spawn(move || ask(answers));
         let clients = [start(answers.clone()), start(answers)];
         let rounds = (0..ROUNDS).try_for_each(|_| -> Result<()> {
+            // It may be up again before anybody can ask.
+            let events = app.get(&id, "/events?limit=1")?;
+            let newest = events[0]["id"].as_str().context("an event has an id")?.to_owned();
             app.post(&id, "/stop", json!({}))?;
-            app.wait(&id, "stopped")?;
+            app.get(&id, &format!("/wait?state=stopped&timeout=60&from_event_id={newest}"))?;
             // A request wakes it again: the round is over when it is answered.
             while answered.try_recv().is_ok() {}
             answered.recv().context("both clients have ended")

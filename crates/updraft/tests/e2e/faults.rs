@@ -272,10 +272,12 @@ impl Drop for Tmpfs {
 }
 
 fn full_disk(cx: &Context) -> Outcome {
-    let disk = Tmpfs::mount(cx.dir("full"), "96m")?;
+    let disk = Tmpfs::mount(cx.dir("full"), "512m")?;
     let platform = cx.own("full/daemon", &[])?;
     let app = platform.app("full")?;
     let kept = app.run("kept", json!({}))?;
+    // Made in the background, it would give room back that the test has taken.
+    crate::sleep::with_template(&platform)?;
     let filler = disk.0.join("filler");
     // It ends with an error once nothing fits any more: that is what is wanted.
     let _ = sh(&format!("cat /dev/zero > {}", filler.display()));

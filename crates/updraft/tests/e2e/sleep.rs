@@ -44,7 +44,7 @@ fn shell(app: &App<'_>, id: &str, line: &str) -> Result<String> {
 }
 
 /// Waits until machines of the usual size begin from a template.
-fn with_template(platform: &Platform) -> Outcome {
+pub(crate) fn with_template(platform: &Platform) -> Outcome {
     let begun = std::time::Instant::now();
     loop {
         let hosts = platform.ok(Method::GET, "/platform/hosts", None)?;

@@ -183,7 +183,11 @@ pub(crate) async fn wait(
     wait: &WaitFor,
 ) -> Result<WaitResult, HostError> {
     let deadline = Duration::from_millis(wait.timeout_ms);
-    let from = views.borrow().next_step.saturating_sub(1);
+    // Who names an event looks back to it; others see what is now and comes.
+    let from = match wait.from_event {
+        Some(_) => 0,
+        None => views.borrow().next_step.saturating_sub(1),
+    };
     let waited = tokio::time::timeout(deadline, async {
         loop {
             let view = views.borrow_and_update().clone();
@@ -259,6 +263,8 @@ fn is_reached(step: &Step, wait: &WaitFor, current: Option<&Record>) -> bool {
 mod tests {
     use super::*;
     use crate::record::tests::sample;
+    use model::id::EventId;
+    use wire::worker::Source;
 
     fn waiting(states: &[&str], timeout_ms: u64) -> WaitFor {
         let states = states.iter().map(|&s| s.into()).collect();
@@ -283,6 +289,23 @@ mod tests {
         }
         sender.send_replace(Arc::new(view));
         assert_eq!(waiter.await.unwrap().unwrap().state, "started");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_names_an_event_looks_back_to_it() {
+        let mut view = View::new(sample(), None, Vec::new());
+        for (state, id) in [(State::Stopped, 1), (State::Starting, 2), (State::Started, 3)] {
+            let mut record = view.record.clone();
+            record.state = state;
+            let id = EventId::new(id, 1);
+            view.record(record, vec![super::super::new_event(id, "x", state, Source::Host, 1)]);
+        }
+        let (_sender, views) = watch::channel(Arc::new(view));
+        let mut wanted = waiting(&["stopped"], 10);
+        wanted.from_event = Some(EventId::new(1, 0).to_string());
+        assert_eq!(wait(views.clone(), &wanted).await.unwrap().state, "stopped");
+        wanted.from_event = Some(EventId::new(1, 1).to_string());
+        assert!(wait(views, &wanted).await.is_err(), "it is not newer than itself");
     }
 
     #[tokio::test(start_paused = true)]
