@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
+use model::id::{BootId, MachineId};
 use testkit::{CrashPoints, FakeHypervisor, FakeImages, FakeNetwork};
 use worker::ports::{BootSpec, Shape};
 
@@ -18,19 +19,7 @@ async fn fake_vms_pass_the_contract_of_vms() {
     let hypervisor = FakeHypervisor::new(CrashPoints::default());
     let disk = path.join("disk");
     std::fs::write(&disk, "").unwrap();
-    let spec = |machine, boot| BootSpec {
-        machine,
-        boot,
-        vcpus: 1,
-        memory_mib: 128,
-        cpu_weight: 63,
-        root: disk.clone(),
-        scratch: disk.clone(),
-        nic: None,
-        kernel_args: Vec::new(),
-        snapshot: None,
-        cold: None,
-    };
+    let spec = |machine, boot| spec(&disk, machine, boot);
     testkit::hypervisor_contract(|| hypervisor.clone(), spec).await;
 }
 
@@ -40,19 +29,7 @@ async fn fake_vms_pass_the_contract_of_snapshots_and_templates() {
     let hypervisor = FakeHypervisor::new(CrashPoints::default());
     let disk = path.join("disk");
     std::fs::write(&disk, "").unwrap();
-    let spec = |machine, boot| BootSpec {
-        machine,
-        boot,
-        vcpus: 1,
-        memory_mib: 128,
-        cpu_weight: 63,
-        root: disk.clone(),
-        scratch: disk.clone(),
-        nic: None,
-        kernel_args: Vec::new(),
-        snapshot: None,
-        cold: None,
-    };
+    let spec = |machine, boot| spec(&disk, machine, boot);
     testkit::hypervisor_snapshot_contract(|| hypervisor.clone(), spec, &path).await;
     assert!(!hypervisor.torn());
     let shape = Shape { vcpus: 1, memory_mib: 128 };
@@ -72,4 +49,20 @@ async fn fake_images_pass_the_contract_of_images() {
     std::fs::write(&archive, "layers").unwrap();
     let images = FakeImages::new(&path.join("images"), CrashPoints::default());
     testkit::images_contract(&images, &archive).await;
+}
+
+fn spec(disk: &Utf8Path, machine: MachineId, boot: BootId) -> BootSpec {
+    BootSpec {
+        machine,
+        boot,
+        vcpus: 1,
+        memory_mib: 128,
+        cpu_weight: 63,
+        root: disk.into(),
+        scratch: disk.into(),
+        nic: None,
+        kernel_args: Vec::new(),
+        snapshot: None,
+        cold: None,
+    }
 }

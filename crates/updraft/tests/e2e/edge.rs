@@ -28,7 +28,8 @@ fn service(more: Value) -> Value {
     json!({"services": [service]})
 }
 
-fn body(platform: &Platform, app: &str, path: &str) -> Result<String> {
+/// The body of a request's answer through the edge, which has to be a success.
+pub(crate) fn body(platform: &Platform, app: &str, path: &str) -> Result<String> {
     let response = platform.get(app, path)?;
     let status = response.status();
     let text = response.text()?;

@@ -1,6 +1,7 @@
 //! Machines that begin from a template, are suspended, and go on.
 
 use super::Test;
+use super::edge::body as answer;
 use crate::platform::{App, Context, Outcome, Platform, sh};
 use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
@@ -27,14 +28,6 @@ fn service(more: Value) -> Value {
         service[key] = value.clone();
     }
     json!({"services": [service], "guest": {"cpus": 1, "memory_mb": 256, "cpu_kind": "shared"}})
-}
-
-fn answer(platform: &Platform, app: &str, path: &str) -> Result<String> {
-    let response = platform.get(app, path)?;
-    let status = response.status();
-    let text = response.text()?;
-    ensure!(status.is_success(), "{path}: {status} {text}\n{}", platform.log_tail());
-    Ok(text)
 }
 
 fn shell(app: &App<'_>, id: &str, line: &str) -> Result<String> {
