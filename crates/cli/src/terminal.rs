@@ -4,7 +4,7 @@ use rustix::stdio;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::io;
 use std::os::fd::BorrowedFd;
-use wire::guest::TermSize;
+use wire::exec::TermSize;
 
 /// While it lives the terminal passes every key on; its drop restores it, also
 /// when a panic unwinds.

@@ -11,7 +11,7 @@
 mod api;
 pub mod ports;
 mod reconcile;
-mod records;
+pub(crate) use store::records;
 pub mod rules;
 
 pub use api::{Api, ApiConfig, World, guest_api};

@@ -3,10 +3,10 @@
 use crate::config::NetworkConfig;
 use crate::{nft, ruleset, scratch, sysctl, tap};
 use camino::Utf8Path;
+use diagnostics::Check;
 use std::fs;
 use std::process::Stdio;
 use tokio::process::Command;
-use worker::checks::Check;
 use worker::ports::PortError;
 
 /// Below this, machines with usual scratch disks soon fail.
@@ -188,8 +188,8 @@ mod tests {
         assert_eq!(dir.read_dir_utf8().unwrap().count(), 0);
         // One that is not there yet is judged by what will hold it.
         let missing = disks(&dir.join("missing"));
-        assert_eq!(missing[1].finding, worker::checks::Finding::Good);
+        assert_eq!(missing[1].finding, diagnostics::Finding::Good);
         let impossible = disks(Utf8Path::new("/proc/missing"));
-        assert_eq!(impossible[1].finding, worker::checks::Finding::Broken);
+        assert_eq!(impossible[1].finding, diagnostics::Finding::Broken);
     }
 }

@@ -368,8 +368,8 @@ fn doctor_names_a_foreign_firewall() {
     if !can_run() {
         return;
     }
+    use diagnostics::Finding;
     use host_linux::checks::network;
-    use worker::checks::Finding;
     let host = Host::new();
     let config = host.config.clone();
     let checks = host.net(move |_| async move { network(&config).await });

@@ -1,7 +1,7 @@
 //! What images need of the host, for `doctor`.
 
+use diagnostics::Check;
 use std::process::{Command, Stdio};
-use worker::checks::Check;
 
 /// Checks that root images can be made.
 pub fn checks() -> Vec<Check> {

@@ -5,7 +5,6 @@ pub mod clock;
 pub mod errors;
 pub mod fs;
 pub mod rng;
-pub mod sqlite;
 pub mod tasks;
 
 pub use backoff::Backoff;

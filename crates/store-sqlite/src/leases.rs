@@ -2,9 +2,9 @@
 
 use crate::SqliteStore;
 use crate::rows::{self, Fault, int, nat};
-use control::ports::*;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::time::Duration;
+use store::*;
 
 /// The longest pause between two looks at the clock, which may be stepped.
 const LONGEST_NAP: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! `control::Store` on SQLite, as kine does it for k3s: one table holds every
+//! `store::Store` on SQLite, as kine does it for k3s: one table holds every
 //! write of every key that has not been compacted, a revision each.
 //!
 //! Invariants:
@@ -14,13 +14,13 @@ mod txn;
 mod watch;
 
 use async_trait::async_trait;
-use control::ports::*;
 use futures_util::stream::BoxStream;
 use rows::Fault;
-use rt::sqlite::Database;
+use sqlite::Database;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use store::*;
 use tokio::sync::{Notify, watch as channel};
 
 const MIGRATIONS: &[&str] = &["
@@ -57,11 +57,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// The file cannot be opened or is not such a store.
-    pub fn open(
-        path: &Path,
-        clock: rt::Clock,
-        tasks: &rt::Tasks,
-    ) -> Result<Self, rt::sqlite::Error> {
+    pub fn open(path: &Path, clock: rt::Clock, tasks: &rt::Tasks) -> Result<Self, sqlite::Error> {
         let store = Self {
             db: Database::open(path, MIGRATIONS)?,
             clock,

@@ -1,19 +1,19 @@
 //! Reading and writing the table of all writes.
 
 use bytes::Bytes;
-use control::ports::*;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::ops::Bound;
+use store::*;
 
 /// What can go wrong inside a transaction.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    Database(rt::sqlite::Error),
+    Database(sqlite::Error),
     Refused(StoreError),
 }
 
-impl From<rt::sqlite::Error> for Fault {
-    fn from(err: rt::sqlite::Error) -> Self {
+impl From<sqlite::Error> for Fault {
+    fn from(err: sqlite::Error) -> Self {
         Self::Database(err)
     }
 }

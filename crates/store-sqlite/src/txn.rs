@@ -1,9 +1,9 @@
 //! Compare, then.
 
 use crate::rows::{self, Fault};
-use control::ports::*;
 use rusqlite::Connection;
 use std::collections::HashSet;
+use store::*;
 
 /// Steps and comparisons of one transaction, as in etcd.
 const MOST_OPS: usize = 128;

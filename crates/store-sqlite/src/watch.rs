@@ -3,10 +3,10 @@
 
 use crate::SqliteStore;
 use crate::rows::{self, COLUMNS, Fault, int};
-use control::ports::*;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use rusqlite::{Connection, params};
 use std::collections::VecDeque;
+use store::*;
 use tokio::sync::watch as channel;
 
 /// Changes read at once; a batch is never cut, so it may be a few more.

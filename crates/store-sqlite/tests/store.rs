@@ -3,12 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test is to panic")]
 
-use control::ports::*;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use store::*;
 use store_sqlite::SqliteStore;
 
 fn open(dir: &Path, clock: &rt::Clock) -> SqliteStore {

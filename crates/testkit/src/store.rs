@@ -1,4 +1,4 @@
-//! The contract of `control::ports::Store`, as a test that every
+//! The contract of `store::Store`, as a test that every
 //! implementation passes.
 //!
 //! Leases really end here, so the store under test runs on the system's clock
@@ -7,11 +7,11 @@
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 use bytes::Bytes;
-use control::ports::*;
 use futures_util::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use store::*;
 
 /// Time after which a watch that stays silent has lost something.
 const SILENCE: Duration = Duration::from_secs(30);

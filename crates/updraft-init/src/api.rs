@@ -8,6 +8,7 @@
 use crate::mounts;
 use crate::outbox::Outbox;
 use crate::stream::{self, Got};
+use guest_protocol::{API_CONNECTIONS, API_WINDOW, ApiId, MAX_CHUNK, ToHost};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -15,7 +16,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use wire::guest::{API_CONNECTIONS, API_WINDOW, ApiId, MAX_CHUNK, ToHost};
 
 /// Bytes held for a client that does not read.
 const UNREAD: usize = 256 * 1024;

@@ -81,7 +81,7 @@ fn find_port() -> Option<String> {
     ports.flatten().find_map(|entry| {
         let name = std::fs::read_to_string(entry.path().join("name")).ok()?;
         let device = format!("/dev/{}", entry.file_name().to_str()?);
-        (name.trim_end() == wire::guest::PORT && std::path::Path::new(&device).exists())
+        (name.trim_end() == guest_protocol::PORT && std::path::Path::new(&device).exists())
             .then_some(device)
     })
 }

@@ -5,10 +5,10 @@ use crate::signals::{self, Ended};
 use crate::spawn::{self, Launch};
 use crate::stream::{self, Got, Input};
 use crate::users;
+use guest_protocol::{Exec, ExecId, Exit, MAX_CHUNK, Main, Output, TermSize, ToHost, WINDOW};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use wire::guest::{Exec, ExecId, Exit, MAX_CHUNK, Main, Output, TermSize, ToHost, WINDOW};
 
 /// Commands at a time.
 const MOST: usize = 64;

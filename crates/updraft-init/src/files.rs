@@ -1,10 +1,10 @@
 //! Files that init writes into the root file system.
 
+use guest_protocol::{GuestFile, Orders};
 use rustix::fs::{Mode, OFlags};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use wire::guest::{GuestFile, Orders};
 
 /// The directory of what makes a machine know itself.
 const ETC: &str = "etc";

@@ -1,11 +1,11 @@
 //! What helping threads have to tell the loop, and the bell that calls it.
 
 use crate::prepare::Prepared;
+use guest_protocol::Process;
 use rustix::event::EventfdFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use wire::machines::Process;
 
 /// Stack of the helping threads: they do little.
 const STACK: usize = 256 * 1024;

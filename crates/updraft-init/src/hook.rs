@@ -5,9 +5,9 @@ use crate::signals::{self, Ended};
 use crate::spawn::{self, Launch, Started};
 use crate::stream::{self, Got};
 use crate::users;
+use guest_protocol::{LogSource, Main};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use wire::guest::{LogSource, Main};
 
 /// How long it may take.
 const LONGEST: Duration = Duration::from_secs(30);

@@ -3,11 +3,11 @@
 //! The kernel lists listening sockets before all others, so a reading stops at
 //! the first that does not listen, however many connections there are.
 
+use guest_protocol::Listener;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
-use wire::guest::Listener;
 
 /// More lines of listeners than any app has.
 const MOST: u64 = 4 << 20;

@@ -12,11 +12,11 @@ use crate::outbox::Outbox;
 use crate::port::Port;
 use crate::prepare::{self, Job};
 use crate::{boot, power, signals};
+use guest_protocol::{ApiId, ExecId, Listener, LogSource, MAX_CHUNK, Main, Phase, ToHost};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
-use wire::guest::{ApiId, ExecId, Listener, LogSource, MAX_CHUNK, Main, Phase, ToHost};
 
 /// Bytes of log held before the orders say how many.
 pub(crate) const LOG_BUFFER: usize = 64 * 1024;

@@ -1,7 +1,7 @@
 //! pid 1 of every guest.
 //!
 //! The host boots a kernel with this program as `/init`, talks to it over one
-//! virtio-serial port (see `wire::guest`), and tells it once what the guest is
+//! virtio-serial port (see `guest_protocol`), and tells it once what the guest is
 //! to be. The file names say the rest:
 //!
 //! ```text

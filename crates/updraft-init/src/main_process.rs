@@ -6,9 +6,9 @@ use crate::signals::{self, Ended};
 use crate::spawn::{self, Launch};
 use crate::stream::{self, Got};
 use crate::users;
+use guest_protocol::{Exit, LogSource, Main, TermSize};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use wire::guest::{Exit, LogSource, Main, TermSize};
 
 /// How long output is awaited after the end. Every other process is killed
 /// then, so it is only the reading that takes time.

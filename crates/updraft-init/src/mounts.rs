@@ -1,11 +1,11 @@
 //! The root file system, and what a process expects to find mounted in it.
 
+use guest_protocol::Device;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use wire::guest::Device;
 
 /// The image.
 pub(crate) const LOWER: &str = "/lower";

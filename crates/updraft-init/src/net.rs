@@ -1,5 +1,6 @@
 //! Loopback and `eth0`, over netlink.
 
+use guest_protocol::Net;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
@@ -15,7 +16,6 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use wire::guest::Net;
 
 /// The interface of a guest.
 pub(crate) const INTERFACE: &str = "eth0";

@@ -7,8 +7,8 @@ use crate::main_process::MainProcess;
 use crate::prepare::{Job, Prepared};
 use crate::trace::ListenEvents;
 use crate::{clock, ps};
+use guest_protocol::{LogSource, Orders, Phase, Resume, ToGuest, ToHost, VERSION};
 use std::time::{Duration, Instant};
-use wire::guest::{LogSource, Orders, Phase, Resume, ToGuest, ToHost, VERSION};
 
 /// How long the last words may take to leave before power goes off.
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -8,8 +8,8 @@
 //!
 //! Nothing is sent without a session: state is told anew by the next welcome.
 
+use guest_protocol::{LogSource, MAX_CHUNK, ToHost, codec};
 use std::collections::VecDeque;
-use wire::guest::{LogSource, MAX_CHUNK, ToHost, codec};
 
 /// Bytes put on the wire at once; the driver takes at most this much per write.
 const BATCH: usize = 32 * 1024;
@@ -280,7 +280,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wire::guest::{Exit, Output, Phase};
+    use guest_protocol::{Exit, Output, Phase};
 
     fn welcome(session: u64) -> ToHost {
         ToHost::Welcome { version: 1, session, phase: Phase::AwaitsOrders, listening: vec![] }

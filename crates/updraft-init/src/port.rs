@@ -6,12 +6,12 @@
 //! and the loop polls that instance. The driver wakes the port's waiters on
 //! input, on room for output, and when the host comes or goes; each is one edge.
 
+use guest_protocol::{ToGuest, codec::Decoder};
 use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use wire::guest::{ToGuest, codec::Decoder};
 
 /// How long a host that has just connected may take to greet.
 const GREETING: Duration = Duration::from_millis(250);

@@ -13,11 +13,11 @@ use crate::net::{self, Netlink};
 use crate::uevent::Uevents;
 use crate::virtio::{Kind, Virtio};
 use crate::{files, mounts, swap};
+use guest_protocol::{Device, Orders};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
-use wire::guest::{Device, Orders};
 
 /// Longest wait for the devices of the orders; they are there in milliseconds.
 const DEVICES: Duration = Duration::from_secs(20);

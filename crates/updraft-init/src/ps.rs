@@ -1,17 +1,17 @@
 //! The processes of the guest (R046), from `/proc`.
 
 use crate::listen;
+use guest_protocol::{ListenSocket, Process};
 use std::collections::HashMap;
 use std::io::Read;
 use std::net::IpAddr;
-use wire::machines::{ListenSocket, Process};
 
 /// Kernel clock ticks in a second, as user space sees them on every Linux.
 const TICKS: u64 = 100;
 const PAGE: u64 = 4096;
 /// Bounds of one answer, which has to fit into one frame.
 const MOST_PROCESSES: usize = 1000;
-const MOST_BYTES: usize = wire::guest::MAX_FRAME / 2;
+const MOST_BYTES: usize = guest_protocol::MAX_FRAME / 2;
 const LONGEST_COMMAND: usize = 1024;
 const MOST_SOCKETS: usize = 64;
 /// Descriptors looked at in one process.

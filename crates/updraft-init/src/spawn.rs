@@ -3,12 +3,12 @@
 use crate::child::Child;
 use crate::stream;
 use crate::users::Identity;
+use guest_protocol::TermSize;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use wire::guest::TermSize;
 
 /// PATH of an image that sets none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,11 +1,11 @@
 //! Descriptors of children: never wait on them, and account for credit.
 
 use crate::clock::last_errno;
+use guest_protocol::{TermSize, WINDOW};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use wire::guest::{TermSize, WINDOW};
 
 /// What a read brought.
 #[derive(Debug, PartialEq, Eq)]

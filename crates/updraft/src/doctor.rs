@@ -3,8 +3,8 @@
 use crate::daemon::world_network_config;
 use crate::settings::{SettingArgs, Settings};
 use cli::CliError;
+use diagnostics::{Check, Finding};
 use std::collections::BTreeMap;
-use worker::checks::{Check, Finding};
 
 /// Prints every check with what was found, and remedies where something is to
 /// be done. Exit code 1 if machines cannot run.

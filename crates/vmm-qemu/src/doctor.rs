@@ -4,7 +4,7 @@ use crate::cgroup::Cgroups;
 use crate::config::{find_qemu, qemu_version};
 use crate::kernel;
 use camino::Utf8Path;
-use worker::checks::Check;
+use diagnostics::Check;
 
 /// Checks QEMU, the guest kernel, virtualisation, cgroups and privileges.
 /// Starts no VM and changes nothing that lasts. Whether KVM really works only

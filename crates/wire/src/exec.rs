@@ -5,13 +5,21 @@
 //! [`ExecControl`]. Server to client: a binary message is output whose first
 //! byte is [`STDOUT`] or [`STDERR`], a text is an [`ExecEnd`] and the last.
 
-use crate::guest::TermSize;
 use serde::{Deserialize, Serialize};
 
 /// First byte of a binary message that carries standard output or the terminal.
 pub const STDOUT: u8 = 1;
 /// First byte of a binary message that carries standard error.
 pub const STDERR: u8 = 2;
+
+/// Size of a terminal in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TermSize {
+    /// Rows.
+    pub rows: u16,
+    /// Columns.
+    pub cols: u16,
+}
 
 /// Client to server, as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

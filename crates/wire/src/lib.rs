@@ -3,14 +3,12 @@
 //! - [`machines`]: the public JSON of the Machines API, with its field names.
 //! - [`worker`]: what the control plane asks of a host.
 //! - [`routes`]: what a host tells the edge about its machines.
-//! - [`guest`]: host and pid 1 of a guest, over one virtio-serial port.
 //! - [`exec`]: an interactive command, over a WebSocket.
 //! - [`logs`]: one log line, as stored, streamed and shown.
 //!
 //! A type here is a promise to somebody. Fields are added, not changed.
 
 pub mod exec;
-pub mod guest;
 pub mod logs;
 pub mod machines;
 pub mod routes;

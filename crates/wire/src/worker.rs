@@ -1,6 +1,6 @@
 //! What the control plane asks of a host.
 
-use crate::guest::TermSize;
+use crate::exec::TermSize;
 use crate::machines::{ImageRef, MachineConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

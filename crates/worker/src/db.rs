@@ -3,8 +3,8 @@
 use crate::record::Record;
 use model::address::Slot;
 use model::id::MachineId;
-use rt::sqlite::{Database, Error};
 use rusqlite::{Connection, OptionalExtension, params};
+use sqlite::{Database, Error};
 use std::path::Path;
 use wire::machines::{MachineConfig, MachineEvent, MachineVersion};
 

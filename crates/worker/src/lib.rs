@@ -9,7 +9,6 @@
 
 mod agent;
 mod capacity;
-pub mod checks;
 mod db;
 mod host;
 mod logs;

@@ -1,12 +1,12 @@
 //! What the host remembers of one machine.
 
+use guest_protocol::Exit;
 use model::address::Slot;
 use model::id::{AppName, BootId, HostId, InstanceId, MachineId, MachineName, NetworkId, OrgSlug};
 use model::life::{State, Want};
 use model::restart::Policy;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use wire::guest::Exit;
 use wire::machines::{ImageRef, MachineConfig};
 use wire::worker::CreateMachine;
 

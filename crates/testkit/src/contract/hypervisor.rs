@@ -1,10 +1,10 @@
 //! The contract of [`Hypervisor`].
 
+use guest_protocol::codec::{Decoder, encode};
+use guest_protocol::{ToGuest, ToHost, VERSION};
 use model::id::{BootId, HostId, MachineId};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wire::guest::codec::{Decoder, encode};
-use wire::guest::{ToGuest, ToHost, VERSION};
 use worker::ports::{AgentIo, BootSpec, FoundVm, Hypervisor, Vm};
 
 /// A guest that has not answered by then never will.

@@ -3,13 +3,13 @@
 
 use super::hypervisor::{greet, greet_port, ids};
 use camino::Utf8Path;
+use guest_protocol::codec::{Decoder, encode};
+use guest_protocol::{ToGuest, ToHost};
 use model::id::{BootId, MachineId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
-use wire::guest::codec::{Decoder, encode};
-use wire::guest::{ToGuest, ToHost};
 use worker::ports::{
     BootSpec, FoundVm, Hypervisor, Origin, PortError, Settle, Shape, Snapshot, SnapshotSpec, Vm,
 };

@@ -1,7 +1,7 @@
 //! Commands in a fake guest: `echo`, `cat`, `false`, `spew N`, `sleep`.
 
+use guest_protocol::{ExecId, Exit, MAX_CHUNK, Output, ToGuest, ToHost, WINDOW};
 use std::collections::HashMap;
-use wire::guest::{ExecId, Exit, MAX_CHUNK, Output, ToGuest, ToHost, WINDOW};
 
 #[derive(Default)]
 pub(super) struct Execs(HashMap<ExecId, Command>);

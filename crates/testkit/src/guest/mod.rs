@@ -26,15 +26,15 @@ pub(crate) use land::Land;
 use crate::CrashPoints;
 use execs::Execs;
 use futures_util::FutureExt;
+use guest_protocol::Process;
+use guest_protocol::codec::{Decoder, encode};
+use guest_protocol::{Exit, Listener, LogSource, Orders, Phase, ToGuest, ToHost, VERSION};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
-use wire::guest::codec::{Decoder, encode};
-use wire::guest::{Exit, Listener, LogSource, Orders, Phase, ToGuest, ToHost, VERSION};
-use wire::machines::Process;
 
 /// Pid of the main process in every fake guest.
 const MAIN_PID: i32 = 42;

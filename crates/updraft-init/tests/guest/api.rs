@@ -2,7 +2,7 @@
 
 use crate::assets::assets;
 use crate::vm::{Guest, argv, orders};
-use wire::guest::*;
+use guest_protocol::*;
 
 /// What a client says, up to the end of a line or its own.
 fn client_says(guest: &mut Guest, id: ApiId) -> Vec<u8> {

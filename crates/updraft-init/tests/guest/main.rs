@@ -13,9 +13,9 @@ mod template;
 mod vm;
 
 use assets::assets;
+use guest_protocol::*;
 use std::time::Duration;
 use vm::{Guest, argv, orders};
-use wire::guest::*;
 
 /// A main process that listens, and leaves on SIGUSR1 only.
 const SERVER: &str = "trap '' TERM; trap 'exit 9' USR1; echo up; echo oops >&2; \

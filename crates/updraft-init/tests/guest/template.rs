@@ -3,9 +3,9 @@
 
 use crate::assets::{Assets, assets};
 use crate::vm::{Guest, Hardware, argv, orders};
+use guest_protocol::*;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use wire::guest::*;
 
 const MIB: u32 = 128;
 

@@ -2,6 +2,8 @@
 
 use crate::assets::Assets;
 use crate::monitor::Monitor;
+use guest_protocol::codec::{Decoder, encode};
+use guest_protocol::*;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -11,8 +13,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use wire::guest::codec::{Decoder, encode};
-use wire::guest::*;
 
 /// How long anything may take under emulation on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -6,6 +6,7 @@
 use super::lock;
 use super::outgoing::Outgoing;
 use crate::ports::GuestApi;
+use guest_protocol::{API_CONNECTIONS, API_WINDOW, ApiId, MAX_CHUNK, ToGuest};
 use model::id::MachineId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,6 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use wire::guest::{API_CONNECTIONS, API_WINDOW, ApiId, MAX_CHUNK, ToGuest};
 
 /// Bytes under way between a connection and who serves it.
 const PIPE: usize = 16 << 10;

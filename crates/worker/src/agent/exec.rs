@@ -6,16 +6,20 @@
 
 use super::lock;
 use super::outgoing::Outgoing;
+use guest_protocol::{Exec, ExecId, Exit, MAX_CHUNK, Output, ToGuest, WINDOW};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, Semaphore, mpsc};
-use wire::guest::{Exec, ExecId, Exit, MAX_CHUNK, Output, ToGuest, WINDOW};
 use wire::worker::{ExecInput, ExecOutput, ExecStart};
 
 /// Commands that may run at once in one guest.
 const MOST: usize = 64;
 const SIGKILL: i32 = 9;
+
+fn term_size(size: wire::exec::TermSize) -> guest_protocol::TermSize {
+    guest_protocol::TermSize { rows: size.rows, cols: size.cols }
+}
 
 pub(super) struct Execs {
     outgoing: Outgoing,
@@ -82,7 +86,7 @@ impl Execs {
             env: exec.env,
             user: exec.user,
             workdir: None,
-            tty: exec.tty,
+            tty: exec.tty.map(term_size),
             timeout_ms: exec.timeout_ms,
         };
         if !self.is_running(id) || self.say(&ToGuest::Exec(id, order)).await.is_err() {
@@ -139,7 +143,9 @@ impl Execs {
                     self.say(&ToGuest::ExecInput(id, bytes)).await
                 }
                 ExecInput::Data(bytes) => self.pass_bytes(id, run, &bytes).await,
-                ExecInput::Resize(size) => self.say(&ToGuest::ExecResize(id, size)).await,
+                ExecInput::Resize(size) => {
+                    self.say(&ToGuest::ExecResize(id, term_size(size))).await
+                }
                 ExecInput::Signal(signal) => self.say(&ToGuest::ExecSignal(id, signal)).await,
             };
             if said.is_err() {

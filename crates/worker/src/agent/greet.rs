@@ -2,10 +2,10 @@
 
 use super::AgentError;
 use crate::ports::AgentIo;
+use guest_protocol::codec::{Decoder, encode};
+use guest_protocol::{Listener, Phase, ToGuest, ToHost, VERSION};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use wire::guest::codec::{Decoder, encode};
-use wire::guest::{Listener, Phase, ToGuest, ToHost, VERSION};
 
 /// The greeting is said again after this long: a guest that was just resetting
 /// its port may have lost it.

@@ -19,6 +19,8 @@ use crate::ports::AgentIo;
 use api::Api;
 use exec::Execs;
 use greet::{Greeting, Reader, greet};
+use guest_protocol::codec::Decoder;
+use guest_protocol::{Exit, Listener, LogSource, Phase, ToGuest, ToHost, VERSION};
 use outgoing::Outgoing;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -28,9 +30,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wire::guest::codec::Decoder;
-use wire::guest::{Exit, Listener, LogSource, Phase, ToGuest, ToHost, VERSION};
-use wire::machines::Process;
+use wire::machines::{ListenSocket, Process};
 use wire::worker::{ExecInput, ExecOutput, ExecStart};
 
 const LIST_DEADLINE: Duration = Duration::from_secs(10);
@@ -217,7 +217,7 @@ impl Agent {
                 let asked = lock(&self.lists).remove(&number);
                 if let Some(answer) = asked {
                     // Who asked may have gone.
-                    let _ = answer.send(list);
+                    let _ = answer.send(list.into_iter().map(process).collect());
                 }
                 return;
             }
@@ -322,4 +322,21 @@ async fn read_frames(
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A process as the API shows it.
+fn process(found: guest_protocol::Process) -> Process {
+    let sockets = found.listen_sockets.into_iter();
+    Process {
+        pid: found.pid,
+        stime: found.stime,
+        rtime: found.rtime,
+        command: found.command,
+        directory: found.directory,
+        cpu: found.cpu,
+        rss: found.rss,
+        listen_sockets: sockets
+            .map(|socket| ListenSocket { proto: socket.proto, address: socket.address })
+            .collect(),
+    }
 }

@@ -3,10 +3,10 @@
 
 use super::AgentError;
 use super::greet::Writer;
+use guest_protocol::ToGuest;
+use guest_protocol::codec::encode;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
-use wire::guest::ToGuest;
-use wire::guest::codec::encode;
 
 /// Frames that may wait for the guest to read them.
 const FRAMES: usize = 256;

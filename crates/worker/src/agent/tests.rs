@@ -32,7 +32,7 @@ async fn told(mut port: tokio::io::DuplexStream, read_on: watch::Receiver<bool>)
             if let ToGuest::Hello { version, session } = message {
                 let phase = Phase::Running(1);
                 let welcome = ToHost::Welcome { version, session, phase, listening: Vec::new() };
-                port.write_all(&wire::guest::codec::encode(&welcome)).await.unwrap();
+                port.write_all(&guest_protocol::codec::encode(&welcome)).await.unwrap();
             } else {
                 told.push(message);
             }

@@ -120,7 +120,7 @@ pub enum StartError {
     },
     /// Its database cannot be opened or read.
     #[error("open the host's database")]
-    Database(#[source] rt::sqlite::Error),
+    Database(#[source] sqlite::Error),
     /// Its network or hypervisor cannot be used.
     #[error("prepare the host")]
     Port(#[source] PortError),

@@ -6,6 +6,7 @@ use crate::db::Change;
 use crate::machine::view::View;
 use crate::ports::Origin;
 use crate::record::Record;
+use guest_protocol::Exit;
 use model::id::{BootId, EventId, InstanceId};
 use model::life::{Event, State, Want};
 use model::restart::{Policy, Verdict, verdict};
@@ -13,7 +14,6 @@ use rt::clock::rfc3339;
 use rt::{Clock, Rng};
 use std::sync::Arc;
 use std::time::Duration;
-use wire::guest::Exit;
 use wire::machines::{EventDetails, ExitEvent, MachineEvent};
 use wire::worker::{HostError, Source};
 

@@ -7,10 +7,10 @@ use super::step::Asked;
 use super::suspend::DRAIN;
 use super::{Done, Now, Task};
 use crate::record::{Persist, StopOrder};
+use guest_protocol::ToGuest;
 use model::life::State;
 use std::time::Duration;
 use tokio::time::Instant;
-use wire::guest::ToGuest;
 
 /// Beyond a stop's own timeout, for the guest to report the end.
 const STOP_GRACE: Duration = Duration::from_secs(10);

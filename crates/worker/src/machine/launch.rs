@@ -8,6 +8,7 @@ use crate::ports::{BootSpec, ImageError, Link, Nic, Origin, PortError, RootImage
 use crate::record::{Persist, Record};
 use camino::Utf8PathBuf;
 use futures_util::future::BoxFuture;
+use guest_protocol::{MAX_FRAME, Phase, ToGuest};
 use model::address::Addresses;
 use model::id::BootId;
 use model::life::State;
@@ -18,7 +19,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wire::guest::{MAX_FRAME, Phase, ToGuest};
 
 /// Reports of a guest that may wait for the machine's task.
 const REPORTS: usize = 64;
@@ -110,7 +110,7 @@ pub(crate) async fn launch(
     };
     let mut orders = orders(&record, &image, around).map_err(LaunchError::Final)?;
     let message = ToGuest::Orders(Box::new(orders.clone()));
-    if wire::guest::codec::encode(&message).len() > MAX_FRAME {
+    if guest_protocol::codec::encode(&message).len() > MAX_FRAME {
         let text = format!("environment and files are larger than {MAX_FRAME} bytes in all");
         return Err(LaunchError::Final(text));
     }
@@ -259,7 +259,7 @@ async fn give_orders(
 
 /// Says something to a guest before the greeting. An error shows in the session.
 pub(super) async fn say_first(mut vm: Vm, message: &ToGuest) -> Vm {
-    let frame = wire::guest::codec::encode(message);
+    let frame = guest_protocol::codec::encode(message);
     let _ = tokio::time::timeout(FIRST_WORD, vm.agent.write_all(&frame)).await;
     vm
 }

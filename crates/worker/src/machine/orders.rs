@@ -4,9 +4,9 @@ use crate::ports::{ImageConfig, RootImage};
 use crate::record::Record;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use guest_protocol::{Device, GuestFile, Main, Net, Orders};
 use model::address::{Addresses, IPV6_BLOCK, Ipv4Pool, uncompressed};
 use std::collections::BTreeMap;
-use wire::guest::{Device, GuestFile, Main, Net, Orders};
 use wire::machines::Dns;
 
 /// What the host adds to the record and the image.

@@ -3,8 +3,8 @@
 use super::step::{self, Asked, Step};
 use super::{Now, Reply, Task, snapshot};
 use crate::record::{Record, StopOrder};
+use guest_protocol::ToGuest;
 use model::life::{Event, State, Want};
-use wire::guest::ToGuest;
 use wire::machines::{EventDetails, MachineEvent, Started};
 use wire::worker::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
 

@@ -8,11 +8,11 @@ use crate::agent::Agent;
 use crate::host::Shared;
 use crate::ports::{BootSpec, Vm};
 use crate::record::Record;
+use guest_protocol::{Phase, Resume, ToGuest};
 use model::id::BootId;
 use model::life::{Event, State};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use wire::guest::{Phase, Resume, ToGuest};
 use wire::machines::EventDetails;
 use wire::worker::Source;
 

@@ -8,10 +8,10 @@ use super::{Done, Now, Task, UpVm};
 use crate::agent::Report;
 use crate::ports::{Origin, Shape};
 use crate::record::Record;
+use guest_protocol::Phase;
 use model::life::{Event, State};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wire::guest::Phase;
 use wire::machines::MachineEvent;
 
 impl Task {

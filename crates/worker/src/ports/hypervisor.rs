@@ -204,7 +204,7 @@ pub struct Vm {
     pub pid: u32,
     /// How it came to life.
     pub origin: Origin,
-    /// The agent port, connected. See `wire::guest`.
+    /// The agent port, connected. See `guest_protocol`.
     pub agent: Box<dyn AgentIo>,
     /// Ends when the VM's process has ended or its guest has stopped for good
     /// (powered off, panicked), with what is known of why. It keeps no

@@ -6,6 +6,7 @@
 use crate::daemon::{Daemon, Settings};
 use camino::Utf8PathBuf;
 use futures_util::StreamExt;
+use guest_protocol::Exit;
 use model::id::{HostId, MachineId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -13,7 +14,6 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 use testkit::guest::Deed;
 use testkit::{Fault, World};
-use wire::guest::Exit;
 use wire::logs::LogQuery;
 use wire::machines::{
     Guest, ImageRef, Init, Machine, MachineConfig, MachineEvent, Restart, Rootfs, Service, Span,

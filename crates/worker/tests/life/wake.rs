@@ -158,9 +158,9 @@ fn guests_reach_the_api_of_their_host() {
     lab.script("suspend m1; wait m1 suspended; start m1; wait m1 started; exec m1 false");
     assert_eq!(shouting.served.load(Ordering::Relaxed), 2);
     // Connections are bounded in number and in bytes.
-    (10..10 + 2 * wire::guest::API_CONNECTIONS).for_each(|n| {
+    (10..10 + 2 * guest_protocol::API_CONNECTIONS).for_each(|n| {
         lab.script(&format!("guest m1 api {n} hello"));
     });
-    wait_for_log(&mut lab, &format!("api {} ended", 9 + 2 * wire::guest::API_CONNECTIONS));
-    assert_eq!(shouting.served.load(Ordering::Relaxed), 2 + wire::guest::API_CONNECTIONS);
+    wait_for_log(&mut lab, &format!("api {} ended", 9 + 2 * guest_protocol::API_CONNECTIONS));
+    assert_eq!(shouting.served.load(Ordering::Relaxed), 2 + guest_protocol::API_CONNECTIONS);
 }

@@ -270,6 +270,6 @@ mod tests {
         let path = dir.path().join("x.db");
         drop(Database::open(&path, &["CREATE TABLE a (n)", "CREATE TABLE b (n)"]).unwrap());
         let refused = Database::open(&path, &["CREATE TABLE a (n)"]).unwrap_err();
-        assert!(crate::chain(&refused).contains("schema 2"), "{}", crate::chain(&refused));
+        assert!(rt::chain(&refused).contains("schema 2"), "{}", rt::chain(&refused));
     }
 }

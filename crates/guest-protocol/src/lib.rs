@@ -134,7 +134,7 @@ pub enum ToHost {
     /// An exec could not be started.
     ExecFailed(ExecId, String),
     /// Answer to [`ToGuest::ListProcesses`].
-    Processes(u32, Vec<crate::machines::Process>),
+    Processes(u32, Vec<Process>),
     /// A process has connected to `/.fly/api`.
     ApiOpen(ApiId),
     /// Bytes that it sent; at most [`MAX_CHUNK`] in a message, and no more than
@@ -225,4 +225,34 @@ pub struct TermSize {
     pub rows: u16,
     /// Columns.
     pub cols: u16,
+}
+
+/// One process in the guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id in the guest.
+    pub pid: i32,
+    /// Seconds of system time.
+    pub stime: u64,
+    /// Seconds since it started.
+    pub rtime: u64,
+    /// Command line.
+    pub command: String,
+    /// Working directory.
+    pub directory: String,
+    /// Per cent of one CPU over its life.
+    pub cpu: u64,
+    /// Resident bytes.
+    pub rss: u64,
+    /// Sockets it listens on.
+    pub listen_sockets: Vec<ListenSocket>,
+}
+
+/// A listening socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenSocket {
+    /// `tcp`, `tcp6`, `udp` or `udp6`.
+    pub proto: String,
+    /// `0.0.0.0:8080` or `[::]:8080`.
+    pub address: String,
 }

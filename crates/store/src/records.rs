@@ -16,116 +16,149 @@
 //! has an owner here. The claim of a machine that its host does not know is
 //! removed by a reconciler.
 
-use crate::ports::{KeyRange, Revision, Store, StoreError};
+use crate::{KeyRange, Revision, Store, StoreError};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// An organisation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct OrgRecord {
-    pub(crate) slug: String,
-    pub(crate) name: String,
-    pub(crate) number: i32,
+pub struct OrgRecord {
+    /// Name in paths.
+    pub slug: String,
+    /// Name.
+    pub name: String,
+    /// Numeric id that clients show.
+    pub number: i32,
 }
 
 /// A 6PN network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct NetworkRecord {
-    pub(crate) number: u32,
+pub struct NetworkRecord {
+    /// Its number.
+    pub number: u32,
 }
 
 /// An app.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct AppRecord {
-    pub(crate) name: String,
-    pub(crate) number: i32,
-    pub(crate) org: String,
-    pub(crate) network: String,
-    pub(crate) network_number: u32,
-    pub(crate) created_ms: u64,
+pub struct AppRecord {
+    /// Name.
+    pub name: String,
+    /// Numeric id that clients show.
+    pub number: i32,
+    /// Slug of the org.
+    pub org: String,
+    /// Name of the network.
+    pub network: String,
+    /// Number of the network.
+    pub network_number: u32,
+    /// Milliseconds since the epoch.
+    pub created_ms: u64,
     /// It has had a machine.
-    pub(crate) deployed: bool,
+    pub deployed: bool,
     /// It is to be gone: nothing may be added, and a reconciler clears it away.
-    pub(crate) deleting: bool,
+    pub deleting: bool,
+    /// Key that the create carried.
     #[serde(default)]
-    pub(crate) idempotency_key: Option<String>,
+    pub idempotency_key: Option<String>,
 }
 
 /// Which machine has a name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct NameRecord {
-    pub(crate) id: String,
+pub struct NameRecord {
+    /// Machine id.
+    pub id: String,
 }
 
 /// Which app a machine is of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct OwnedRecord {
-    pub(crate) app: String,
-    pub(crate) name: String,
-    pub(crate) claimed_ms: u64,
+pub struct OwnedRecord {
+    /// App name.
+    pub app: String,
+    /// Name.
+    pub name: String,
+    /// When it was claimed, milliseconds since the epoch.
+    pub claimed_ms: u64,
 }
 
 /// A token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct TokenRecord {
-    pub(crate) name: String,
-    pub(crate) kind: String,
+pub struct TokenRecord {
+    /// Name.
+    pub name: String,
+    /// `admin`.
+    pub kind: String,
     /// SHA-256 in hex, again: it is compared in constant time.
-    pub(crate) sha256: String,
+    pub sha256: String,
 }
 
-pub(crate) const APPS: &str = "/apps/";
-pub(crate) const MACHINES: &str = "/machines/";
-pub(crate) const NAMES: &str = "/machine-names/";
-pub(crate) const TOKENS: &str = "/tokens/";
+/// Prefix of the keys of this kind of record.
+pub const APPS: &str = "/apps/";
+/// Prefix of the keys of this kind of record.
+pub const MACHINES: &str = "/machines/";
+/// Prefix of the keys of this kind of record.
+pub const NAMES: &str = "/machine-names/";
+/// Prefix of the keys of this kind of record.
+pub const TOKENS: &str = "/tokens/";
 
-pub(crate) fn org_key(slug: &str) -> String {
+/// Key of the record that `org_key` names.
+pub fn org_key(slug: &str) -> String {
     format!("/orgs/{slug}")
 }
 
-pub(crate) fn network_key(org: &str, name: &str) -> String {
+/// Key of the record that `network_key` names.
+pub fn network_key(org: &str, name: &str) -> String {
     format!("/networks/{org}/{name}")
 }
 
-pub(crate) fn counter_key(what: &str) -> String {
+/// Key of the record that `counter_key` names.
+pub fn counter_key(what: &str) -> String {
     format!("/counters/{what}")
 }
 
-pub(crate) fn app_key(app: &str) -> String {
+/// Key of the record that `app_key` names.
+pub fn app_key(app: &str) -> String {
     format!("{APPS}{app}")
 }
 
-pub(crate) fn idempotency_key(key: &str) -> String {
+/// Key of the record that `idempotency_key` names.
+pub fn idempotency_key(key: &str) -> String {
     format!("/idempotency/apps/{key}")
 }
 
 /// Prefix of the names of an app's machines.
-pub(crate) fn names_of(app: &str) -> String {
+pub fn names_of(app: &str) -> String {
     format!("{NAMES}{app}/")
 }
 
-pub(crate) fn name_key(app: &str, name: &str) -> String {
+/// Key of the record that `name_key` names.
+pub fn name_key(app: &str, name: &str) -> String {
     format!("{NAMES}{app}/{name}")
 }
 
-pub(crate) fn machine_key(id: &str) -> String {
+/// Key of the record that `machine_key` names.
+pub fn machine_key(id: &str) -> String {
     format!("{MACHINES}{id}")
 }
 
-pub(crate) fn token_key(sha256: &str) -> String {
+/// Key of the record that `token_key` names.
+pub fn token_key(sha256: &str) -> String {
     format!("{TOKENS}{sha256}")
 }
 
 /// A record with the revision that last wrote it.
 #[derive(Clone, Debug)]
-pub(crate) struct Stored<T> {
-    pub(crate) key: String,
-    pub(crate) revision: Revision,
-    pub(crate) record: T,
+pub struct Stored<T> {
+    /// Its key.
+    pub key: String,
+    /// Revision that last wrote it.
+    pub revision: Revision,
+    /// The record.
+    pub record: T,
 }
 
-pub(crate) fn encode<T: Serialize>(record: &T) -> Bytes {
+/// The stored form of a record.
+pub fn encode<T: Serialize>(record: &T) -> Bytes {
     serde_json::to_vec(record).expect("records are plain data").into()
 }
 
@@ -136,7 +169,11 @@ fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, StoreError>
     })
 }
 
-pub(crate) async fn get<T: DeserializeOwned>(
+/// One record, if its key exists.
+///
+/// # Errors
+/// The store's, and a record that does not parse.
+pub async fn get<T: DeserializeOwned>(
     store: &dyn Store,
     key: &str,
 ) -> Result<Option<Stored<T>>, StoreError> {
@@ -146,7 +183,11 @@ pub(crate) async fn get<T: DeserializeOwned>(
     Ok(Some(Stored { key: kv.key, revision: kv.modified, record }))
 }
 
-pub(crate) async fn list<T: DeserializeOwned>(
+/// All records below a prefix, in order of keys.
+///
+/// # Errors
+/// As [`get`].
+pub async fn list<T: DeserializeOwned>(
     store: &dyn Store,
     prefix: &str,
 ) -> Result<Vec<Stored<T>>, StoreError> {
