@@ -16,7 +16,7 @@ pub mod store;
 mod world;
 
 pub use contract::{
-    Subject, host_api_contract, hypervisor_contract, hypervisor_snapshot_contract,
+    Subject, create_machine, host_api_contract, hypervisor_contract, hypervisor_snapshot_contract,
     hypervisor_template_contract, images_contract, network_contract, settle,
 };
 pub use crash::CrashPoints;
