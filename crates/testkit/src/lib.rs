@@ -3,6 +3,8 @@
 //! The fakes are what is outside of a daemon: they live on when the daemon that
 //! uses them is dropped, as VMs, taps and files do when a process is killed.
 
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod contract;
 pub mod crash;
 mod disks;
