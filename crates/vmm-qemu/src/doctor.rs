@@ -1,8 +1,8 @@
 //! What the driver needs of the host, checked one by one, each with its remedy.
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::groups::Cgroups;
 use crate::config::{find_qemu, qemu_version};
-use crate::kernel;
+use crate::guest_image::kernel;
 use camino::Utf8Path;
 use diagnostics::Check;
 

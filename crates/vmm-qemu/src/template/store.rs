@@ -1,4 +1,4 @@
-//! Templates: guests that wait for their orders, kept to be copied.
+//! The files of templates, and those that are loaded.
 //!
 //! One per shape and [`Platform`], in a directory named after both. Its memory is
 //! loaded once into a sealed file in memory, which all its machines map and
@@ -6,7 +6,7 @@
 //! or a network was looked at.
 
 use crate::memory::{self, Digest};
-use crate::platform::{Platform, hex};
+use crate::platform::Platform;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Of memory that nobody has mapped for writing any more.
+    /// A template of memory that no process has mapped for writing any more.
     pub(crate) fn new(ram: File, state: Vec<u8>) -> io::Result<Self> {
         memory::seal(&ram)?;
         Ok(Self { ram, state })
@@ -200,8 +200,8 @@ fn store(dir: &Utf8Path, platform: &Platform, template: &Template) -> io::Result
         version: VERSION,
         platform: platform.properties().clone(),
         ram_sum: memory::digest(&template.ram)?,
-        state: hex(&template.state),
-        state_sum: hex(&Sha256::digest(&template.state)),
+        state: hex::encode(&template.state),
+        state_sum: hex::encode(Sha256::digest(&template.state)),
     };
     let text = serde_json::to_vec_pretty(&manifest)?;
     rt::fs::write_atomic(dir.join(MANIFEST).as_std_path(), &text, 0o600)
@@ -222,25 +222,19 @@ fn load(dir: &Utf8Path, platform: &Platform, shape: Shape) -> io::Result<Templat
         return Err(io::Error::other("its memory has another size"));
     }
     memory::copy(&file, &ram, &CancellationToken::new())?;
-    let state = unhex(&manifest.state).ok_or_else(|| io::Error::other("its state is no text"))?;
+    let state = hex::decode(&manifest.state).map_err(io::Error::other)?;
     // What machines will map is summed up, not what was read.
     if memory::digest(&ram)? != manifest.ram_sum
-        || hex(&Sha256::digest(&state)) != manifest.state_sum
+        || hex::encode(Sha256::digest(&state)) != manifest.state_sum
     {
         return Err(io::Error::other("its content is not what was written"));
     }
     Template::new(ram, state)
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    rest.is_empty().then(|| pairs.iter().map(|pair| digits(pair)).collect())?
-}
-
 /// Removes a directory; what cannot be removed now is tried again later.
 fn remove(path: &Utf8Path) {
-    if let Err(err) = crate::bootdir::ok_if_absent(fs::remove_dir_all(path)) {
+    if let Err(err) = crate::process::boot_dir::ok_if_absent(fs::remove_dir_all(path)) {
         tracing::warn!(%path, error = %err, "cannot remove a template");
     }
 }

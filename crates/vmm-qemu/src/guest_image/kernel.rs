@@ -7,7 +7,7 @@ use std::process::Command;
 use worker::ports::PortError;
 
 /// Modules init loads before it opens the agent port, and those after, when it
-/// has told the kernel to bind no devices until the orders come; what they
+/// has told the kernel to bind no devices until it is configured; what they
 /// depend on comes by itself. A name that the kernel has built in, or optional
 /// ones it does not have, are skipped.
 const FIRST: [&str; 4] = ["virtio_ring", "virtio", "virtio_mmio", "virtio_console"];

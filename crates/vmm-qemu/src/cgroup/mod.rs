@@ -1,0 +1,6 @@
+//! Control groups, version 1 and 2: the trees that the host has mounted, the limits
+//! of a VM, and the groups of one daemon and its VMs.
+
+pub(crate) mod groups;
+pub(crate) mod limits;
+mod trees;
