@@ -36,6 +36,12 @@ impl Platform {
         Ok(Self(properties.map(|(name, value)| (name.to_owned(), value)).into()))
     }
 
+    /// Of these properties alone.
+    #[cfg(test)]
+    pub(crate) fn of_properties<const N: usize>(properties: [(&str, &str); N]) -> Self {
+        Self(properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+    }
+
     /// The properties that are kept with a saved guest.
     pub(crate) fn properties(&self) -> &BTreeMap<String, String> {
         &self.0

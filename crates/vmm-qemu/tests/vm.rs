@@ -76,6 +76,9 @@ fn assert_jailed(world: &World, pid: u32) {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
     assert_eq!((field("Seccomp").as_str(), field("NoNewPrivs").as_str()), ("2", "1"));
+    // QEMU's filter and those of the launcher.
+    let filters: u32 = field("Seccomp_filters").parse().unwrap();
+    assert!(filters >= 4, "{filters} filters of system calls");
     for space in ["mnt", "net", "ipc", "uts", "pid"] {
         let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/{space}")).unwrap();
         assert_ne!(of(&pid.to_string()), of("self"), "{space}");
@@ -123,7 +126,14 @@ fn assert_process(pid: u32) {
     assert_eq!(names, ["1", "self", "thread-self"]);
 }
 
+/// Whichever descriptors a VM has: with fewer of them the numbers are others.
+fn assert_stdin_is_null(pid: u32) {
+    let stdin = fs::read_link(format!("/proc/{pid}/fd/0")).unwrap();
+    assert_eq!(stdin, std::path::Path::new("/dev/null"), "standard input");
+}
+
 fn assert_descriptors(pid: u32) {
+    assert_stdin_is_null(pid);
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     for entry in entries {
         let target = fs::read_link(entry.path()).unwrap().to_string_lossy().into_owned();
@@ -142,6 +152,7 @@ async fn a_vm_that_lets_go_of_its_user_id_keeps_it() {
     let driver = world.driver();
     let (hostile, next) = (ids(10), ids(11));
     let first = driver.boot(world.spec(hostile.0, hostile.1)).await.unwrap();
+    assert_stdin_is_null(first.pid);
     // As the process itself would: the lock belongs to what it has open.
     let lock = descriptor(first.pid, |target| target.contains("/uids/"));
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::Unlock).unwrap();

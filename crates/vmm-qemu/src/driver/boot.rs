@@ -2,7 +2,7 @@
 
 use crate::cgroup::limits::Limits;
 use crate::config::Accelerator;
-use crate::driver::state::{EXIT_TIMEOUT, Inner};
+use crate::driver::state::{EXIT_TIMEOUT, Inner, blocking};
 use crate::launch::command_line::TB_MIB;
 use crate::launch::{self, BootSource, Launched};
 use crate::monitor;
@@ -43,7 +43,7 @@ impl Inner {
                 let source = BootSource::Template(template);
                 match self.try_start(&dir, spec.clone(), source, Origin::Template).await {
                     Ok(vm) => return Ok(vm),
-                    Err(err) => self.invalidate_template(&spec, &err),
+                    Err(err) => self.invalidate_template(&spec, &err).await,
                 }
             }
             Err(why) => why,
@@ -72,11 +72,17 @@ impl Inner {
     }
 
     /// Discards a template that could not be restored, so that it is made again.
-    fn invalidate_template(&self, spec: &BootSpec, err: &PortError) -> String {
+    async fn invalidate_template(self: &Arc<Self>, spec: &BootSpec, err: &PortError) -> String {
         let why = format!("its template could not be restored: {}", rt::chain(err));
         tracing::warn!(machine = %spec.machine, why, "booting instead");
-        if let Ok(platform) = self.platform() {
-            self.templates.discard(&platform, shape(spec));
+        let (inner, shape) = (self.clone(), shape(spec));
+        let discard = move || {
+            let platform = inner.platform().map_err(io::Error::other)?;
+            inner.templates.discard(&platform, shape);
+            Ok(())
+        };
+        if let Err(err) = blocking(discard).await {
+            tracing::warn!(error = %rt::chain(&err), "cannot discard a template");
         }
         why
     }
@@ -115,8 +121,9 @@ impl Inner {
         }
         let restored = !matches!(source, BootSource::Kernel);
         dir.describe(&Description::of(&spec)).map_err(|err| failed("make directory", err))?;
-        let cgroups = self.cgroups.create(&dir.name(), self.limits(&spec));
-        cgroups.map_err(|err| failed("make cgroups", err))?;
+        let (cgroups, name, limits) = (self.cgroups.clone(), dir.name(), self.limits(&spec));
+        let created = blocking(move || cgroups.create(&name, limits)).await;
+        created.map_err(|err| failed("make cgroups", err))?;
         let (launched, memory) = {
             let (config, dir) = (self.config.clone(), dir.clone());
             let work = move || launch::launch(&config, &dir, &spec, &source);
@@ -148,8 +155,7 @@ impl Inner {
     /// Moves a VM's process into its cgroups.
     pub(crate) async fn join(&self, dir: &BootDir, pid: u32) -> io::Result<()> {
         let (cgroups, name) = (self.cgroups.clone(), dir.name());
-        let join = move || cgroups.join(&name, pid);
-        tokio::task::spawn_blocking(join).await.map_err(io::Error::other)?
+        blocking(move || cgroups.join(&name, pid)).await
     }
 
     /// Why a start failed: the log of the process says more than the connection

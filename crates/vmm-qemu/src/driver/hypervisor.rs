@@ -111,12 +111,12 @@ impl Hypervisor for QemuHypervisor {
     }
 
     fn has_template(&self, shape: Shape) -> bool {
-        let platform = self.inner.platform();
-        platform.is_ok_and(|platform| self.inner.templates.has(&platform, shape))
+        let platform = self.inner.known_platform();
+        platform.is_some_and(|platform| self.inner.templates.has(&platform, shape))
     }
 
     fn templates(&self) -> Vec<Shape> {
-        let platform = self.inner.platform();
+        let platform = self.inner.known_platform();
         platform.map_or(Vec::new(), |platform| self.inner.templates.all(&platform))
     }
 

@@ -8,6 +8,7 @@
 //! was killed at any point leaves nothing that the next cannot remove.
 
 mod boot;
+mod current_platform;
 mod hypervisor;
 mod state;
 mod suspend;

@@ -7,10 +7,11 @@
 
 use crate::cgroup::groups::Cgroups;
 use crate::config::{QemuConfig, qemu_version};
+use crate::driver::current_platform::CurrentPlatform;
 use crate::launch::Launched;
 use crate::monitor::qmp::Qmp;
 use crate::monitor::{self, Control, Exit, MonitorCommand, Running};
-use crate::platform::{self, Platform};
+use crate::platform::Platform;
 use crate::process::boot_dir::{self, AGENT, BootDir, QMP};
 use crate::process::log::Log;
 use crate::process::pidfd;
@@ -36,7 +37,7 @@ pub(crate) struct Inner {
     pub(crate) version: String,
     pub(crate) cgroups: Arc<Cgroups>,
     pub(crate) templates: Templates,
-    platform: Mutex<Option<(String, Arc<Platform>)>>,
+    platform: CurrentPlatform,
     pub(crate) tasks: rt::Tasks,
     known: Mutex<HashMap<BootId, Known>>,
     locks: Mutex<HashMap<BootId, Arc<tokio::sync::Mutex<()>>>>,
@@ -69,31 +70,45 @@ impl Inner {
         let templates = Templates::open(&config.template_dir);
         let templates = templates
             .map_err(|err| PortError::new(format!("open {}", config.template_dir), err))?;
-        Ok(Self {
+        let inner = Self {
             config,
             version,
             cgroups,
             templates,
-            platform: Mutex::default(),
+            platform: CurrentPlatform::default(),
             tasks: rt::Tasks::new(),
             known: Mutex::default(),
             locks: Mutex::default(),
-        })
+        };
+        // So that the first question about templates has an answer. A driver that
+        // only kills VMs has no guest image, and needs none.
+        if let Err(err) = inner.platform() {
+            tracing::debug!(error = %rt::chain(&err), "the platform is not known yet");
+        }
+        Ok(inner)
     }
 
-    /// The platform as of now: QEMU may be upgraded while the daemon runs.
+    /// The platform as of now. Blocks if QEMU has been replaced.
+    ///
+    /// # Errors
+    /// QEMU or the guest's files cannot be read.
     pub(crate) fn platform(&self) -> Result<Arc<Platform>, PortError> {
-        let mut known = locked(&self.platform);
-        let qemu = platform::identity(&self.config.qemu);
-        let qemu =
-            qemu.map_err(|err| PortError::new(format!("look at {}", self.config.qemu), err))?;
-        if let Some((_, platform)) = known.as_ref().filter(|(of, _)| *of == qemu) {
-            return Ok(platform.clone());
+        self.platform.get(&self.config, |platform| self.templates.collect(platform))
+    }
+
+    /// The platform if it is known; otherwise it will be soon. Does not block.
+    pub(crate) fn known_platform(self: &Arc<Self>) -> Option<Arc<Platform>> {
+        let known = self.platform.known(&self.config).ok()?;
+        if known.is_none() {
+            let inner = self.clone();
+            self.tasks.spawn(async move {
+                let refreshed = tokio::task::spawn_blocking(move || inner.platform()).await;
+                if let Ok(Err(err)) = refreshed {
+                    tracing::warn!(error = %rt::chain(&err), "cannot look at QEMU and its guest");
+                }
+            });
         }
-        let platform = Arc::new(Platform::of(&self.config)?);
-        self.templates.collect(&platform);
-        *known = Some((qemu, platform.clone()));
-        Ok(platform)
+        known
     }
 
     /// Connects to a running VM, found by its directory. A VM that was paused for a
@@ -217,7 +232,9 @@ impl Inner {
         self.clear_cgroup(&dir.name()).await.map_err(|err| failed("clear the cgroups", err))?;
         if dir.exists() {
             // Last: as long as it is there, the boot is listed.
-            dir.remove().map_err(|err| failed("remove the directory", err))?;
+            let dir = dir.clone();
+            let removed = blocking(move || dir.remove()).await;
+            removed.map_err(|err| failed("remove the directory", err))?;
         }
         Ok(())
     }
@@ -232,7 +249,8 @@ impl Inner {
                 pidfd::kill_and_wait(&handle, EXIT_TIMEOUT).await?;
             }
         }
-        self.cgroups.remove(name)
+        let (cgroups, name) = (self.cgroups.clone(), name.to_owned());
+        blocking(move || cgroups.remove(&name)).await
     }
 
     pub(crate) fn dir(&self, machine: MachineId, boot: BootId) -> BootDir {
@@ -256,6 +274,13 @@ impl Inner {
     fn known(&self) -> MutexGuard<'_, HashMap<BootId, Known>> {
         locked(&self.known)
     }
+}
+
+/// Runs what blocks on a thread where it may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -12,7 +12,7 @@
 //! being written, so that a later daemon, too, invalidates it before the guest runs:
 //! a snapshot of a guest that ran afterwards would undo what it wrote to its disks.
 
-use crate::driver::state::Inner;
+use crate::driver::state::{Inner, blocking};
 use crate::monitor::{Control, MonitorCommand};
 use crate::process::boot_dir::BootDir;
 use crate::snapshot::{self, Draft};
@@ -25,7 +25,7 @@ use worker::ports::{PortError, SaveTimes, SnapshotSpec};
 impl Inner {
     /// Writes a snapshot of a VM and leaves it paused; after an error it is resumed.
     pub(crate) async fn suspend(
-        &self,
+        self: &Arc<Self>,
         dir: &BootDir,
         to: SnapshotSpec,
         cancel: CancellationToken,
@@ -46,7 +46,7 @@ impl Inner {
     }
 
     async fn save(
-        &self,
+        self: &Arc<Self>,
         dir: &BootDir,
         pid: u32,
         control: &Control,
@@ -68,9 +68,12 @@ impl Inner {
         devices?;
         let written = memory?;
         let saved = Instant::now();
-        let platform = self.platform().map_err(io::Error::other)?;
-        let (boot, vm) = (dir.boot, dir.description()?);
-        blocking(move || draft.finish(&platform, boot, to.note, vm)).await?;
+        let (inner, boot, vm) = (self.clone(), dir.boot, dir.description()?);
+        let finish = move || {
+            let platform = inner.platform().map_err(io::Error::other)?;
+            draft.finish(&platform, boot, to.note, vm)
+        };
+        blocking(finish).await?;
         if cancel.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -106,12 +109,6 @@ impl Inner {
         dir.end_save().map_err(failed)?;
         control.send(MonitorCommand::Resume).await.map_err(failed)
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 fn ms(duration: Duration) -> f64 {

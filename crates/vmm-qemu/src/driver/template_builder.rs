@@ -24,7 +24,9 @@ impl Inner {
         shape: Shape,
         settle: Settle,
     ) -> Result<(), PortError> {
-        let platform = self.platform()?;
+        let inner = self.clone();
+        let platform = tokio::task::spawn_blocking(move || inner.platform()).await;
+        let platform = platform.map_err(|err| PortError::new("look at QEMU", err))??;
         if self.templates.has(&platform, shape) {
             return Ok(());
         }

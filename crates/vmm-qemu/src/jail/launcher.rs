@@ -12,6 +12,7 @@
 use crate::jail::message;
 use crate::jail::privileges;
 use crate::jail::root;
+use crate::jail::seccomp;
 use crate::jail::spec::{Attempt, Fd, Problem};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
@@ -19,7 +20,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -59,9 +60,12 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<std::convert::Infalli
         give_memory(&descriptors, id)?;
     }
     let null = fs::File::open("/dev/null").attempt("open /dev/null")?;
+    // Away from the numbers that `install` gives away: it may have got one of them.
+    let null = moved_up(&null)?;
     privileges::limit(&spec)?;
     privileges::drop_all(id, kvm_group)?;
     install(descriptors, &null)?;
+    seccomp::restrict()?;
     let err = Command::new(&spec.program).args(&spec.args).env_clear().exec();
     Err(err).attempt(format_args!("start {}", spec.program))
 }
@@ -88,11 +92,13 @@ fn placed(fds: &[OwnedFd], lock: &OwnedFd, targets: &[Fd]) -> Result<Vec<(OwnedF
         return Err(Problem(format!("{came} descriptors came instead of {wanted}")));
     }
     let pairs = fds.iter().zip(targets.iter().copied()).chain([(lock, Fd::UidLock)]);
-    let moved = pairs.map(|(fd, target)| {
-        let high = rustix::io::fcntl_dupfd_cloexec(fd, 64).attempt("move a descriptor")?;
-        Ok((high, target))
-    });
+    let moved = pairs.map(|(fd, target)| Ok((moved_up(fd)?, target)));
     moved.collect()
+}
+
+/// A duplicate with a number above those of [`Fd`].
+fn moved_up(fd: impl AsFd) -> Result<OwnedFd, Problem> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 64).attempt("move a descriptor")
 }
 
 /// QEMU opens the memory once more, by name, which takes the right to.
@@ -104,7 +110,7 @@ fn give_memory(descriptors: &[(OwnedFd, Fd)], id: u32) -> Result<(), Problem> {
 }
 
 /// Gives the descriptors their final numbers; all others close at `exec`.
-fn install(descriptors: Vec<(OwnedFd, Fd)>, null: &fs::File) -> Result<(), Problem> {
+fn install(descriptors: Vec<(OwnedFd, Fd)>, null: &OwnedFd) -> Result<(), Problem> {
     // First of all, so that what is installed below stays open.
     // SAFETY: plain system call without pointers; it only marks descriptors.
     let marked =

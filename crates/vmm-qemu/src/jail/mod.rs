@@ -6,6 +6,7 @@ mod launcher;
 mod message;
 mod privileges;
 mod root;
+mod seccomp;
 pub(crate) mod spec;
 
 pub use launcher::{SUBCOMMAND, main};
