@@ -22,6 +22,8 @@ pub struct QemuConfig {
     pub guest: GuestImage,
     /// What the probe found.
     pub accelerator: Accelerator,
+    /// Most memory of all VMs together, in MiB; no limit if absent.
+    pub vms_memory_mib: Option<u64>,
     /// How VMs are jailed.
     pub jail: JailConfig,
     /// A boot that has not got its QEMU to answer by then is killed.

@@ -55,7 +55,7 @@ fn kvm() -> Check {
 }
 
 fn cgroups() -> Check {
-    let warnings = Cgroups::detect("doctor").warnings().to_vec();
+    let warnings = Cgroups::detect("doctor", None).warnings().to_vec();
     if warnings.is_empty() {
         return Check::good("cgroups", "cpu, memory and pids limits can be set");
     }

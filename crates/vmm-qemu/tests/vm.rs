@@ -390,6 +390,59 @@ async fn a_daemon_killed_at_any_moment_leaves_nothing_unknown() {
     }
 }
 
+/// The daemon of the test below.
+#[tokio::test]
+#[ignore = "started by the test below"]
+async fn child_that_is_protected() {
+    let own = || fs::read_to_string("/proc/self/cgroup").unwrap();
+    let score = |who: &str| fs::read_to_string(format!("/proc/{who}/oom_score_adj")).unwrap();
+    let (world, before, earlier_score) = (World::given(), own(), score("self"));
+    let driver = world.driver();
+    // Containers may lack CAP_SYS_RESOURCE (24), which lowering the score takes.
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    let may_lower = u64::from_str_radix(effective.trim(), 16).unwrap() & 1 << 24 != 0;
+    let problems = driver.protect_daemon();
+    let refused = problems.iter().any(|problem| problem.contains("oom_score_adj"));
+    assert_eq!((problems.len(), refused), (usize::from(!may_lower), !may_lower), "{problems:?}");
+    let (machine, boot) = ids(31);
+    let vm = driver.boot(world.spec(machine, boot)).await.unwrap();
+    let platform = format!("/updraft-{}", world.config.instance);
+    assert!(own().lines().any(|line| line.ends_with(&format!("{platform}/daemon"))), "{}", own());
+    let of_vm = fs::read_to_string(format!("/proc/{}/cgroup", vm.pid)).unwrap();
+    let place = format!("{platform}/vms/{machine}-{boot}");
+    assert!(of_vm.lines().any(|line| line.ends_with(&place)), "{of_vm}");
+    let lowered = if may_lower { "-900" } else { earlier_score.trim() };
+    assert_eq!((score("self").trim(), score(&vm.pid.to_string()).trim()), (lowered, "300"));
+    for (group, shares, weight) in
+        [("", "8192", "800"), ("/daemon", "8192", "800"), ("/vms", "1024", "100")]
+    {
+        let set = support::cgroup_value(&format!("{platform}{group}/cpu.shares"))
+            .map(|value| (value, shares))
+            .or_else(|| {
+                let value = support::cgroup_value(&format!("{platform}{group}/cpu.weight"));
+                value.map(|value| (value, weight))
+            });
+        let (value, expected) = set.expect("a weight");
+        assert_eq!(value, expected, "{group}");
+    }
+    let limit = support::cgroup_value(&format!("{platform}/vms/memory.limit_in_bytes"))
+        .or_else(|| support::cgroup_value(&format!("{platform}/vms/memory.max")));
+    let limit = limit.expect("a limit of all VMs together");
+    assert_eq!(limit, (world.config.vms_memory_mib.unwrap() << 20).to_string());
+    kill_all(&driver).await;
+    drop(driver);
+    assert_eq!((own(), score("self")), (before, earlier_score), "it is where it was");
+}
+
+#[tokio::test]
+async fn the_daemon_has_a_group_beside_its_vms_and_outweighs_them() {
+    let world = World::new();
+    let ended = world.child("child_that_is_protected").wait().unwrap();
+    assert!(ended.success(), "see `cargo test -- --ignored child_that_is_protected`");
+    world.assert_empty().await;
+}
+
 /// A tap of our own; it goes with its descriptor.
 pub(crate) fn tap() -> OwnedFd {
     const TUNSETIFF: libc::c_ulong = 0x4004_54ca;

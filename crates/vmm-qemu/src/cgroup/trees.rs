@@ -27,6 +27,8 @@ impl Controller {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tree {
     pub(super) mount: Utf8PathBuf,
+    /// What of the hierarchy is mounted there.
+    pub(super) root: String,
     pub(super) unified: bool,
     pub(super) controllers: Vec<Controller>,
 }
@@ -36,7 +38,7 @@ pub(super) struct Tree {
 pub(super) fn trees(mountinfo: &str) -> Vec<Tree> {
     let mut missing = Controller::ALL.to_vec();
     let mut trees = Vec::new();
-    for (mount, kind, options) in mountinfo.lines().filter_map(cgroup_mount) {
+    for (root, mount, kind, options) in mountinfo.lines().filter_map(cgroup_mount) {
         let offered = match kind {
             "cgroup" => options.replace(',', " "),
             _ => fs::read_to_string(Utf8Path::new(mount).join("cgroup.controllers"))
@@ -46,20 +48,43 @@ pub(super) fn trees(mountinfo: &str) -> Vec<Tree> {
         let controllers: Vec<_> = missing.iter().copied().filter(has).collect();
         missing.retain(|c| !controllers.contains(c));
         if !controllers.is_empty() {
-            trees.push(Tree { mount: mount.into(), unified: kind == "cgroup2", controllers });
+            let root = root.to_owned();
+            trees.push(Tree { mount: mount.into(), root, unified: kind == "cgroup2", controllers });
         }
     }
     trees
 }
 
-/// Mount point, type and super options of a cgroup mount; see
+/// Root, mount point, type and super options of a cgroup mount; see
 /// proc_pid_mountinfo(5).
-fn cgroup_mount(line: &str) -> Option<(&str, &str, &str)> {
+fn cgroup_mount(line: &str) -> Option<(&str, &str, &str, &str)> {
     let (head, tail) = line.split_once(" - ")?;
-    let mount = head.split(' ').nth(4)?;
+    let mut head = head.split(' ').skip(3);
+    let (root, mount) = (head.next()?, head.next()?);
     let mut tail = tail.split(' ');
     let kind = tail.next().filter(|kind| matches!(*kind, "cgroup" | "cgroup2"))?;
-    Some((mount, kind, tail.nth(1)?))
+    Some((root, mount, kind, tail.nth(1)?))
+}
+
+impl Tree {
+    /// The group of a process in this tree, from its `/proc/<pid>/cgroup`. `None` if
+    /// it is outside of what is mounted.
+    pub(super) fn group_of(&self, proc_cgroup: &str) -> Option<Utf8PathBuf> {
+        let path = proc_cgroup.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next()?, fields.next()?);
+            let ours = match self.unified {
+                true => controllers.is_empty(),
+                false => {
+                    self.controllers.iter().any(|c| controllers.split(',').any(|n| n == c.name()))
+                }
+            };
+            ours.then_some(path)
+        })?;
+        let below = path.strip_prefix(self.root.trim_end_matches('/'))?;
+        let inside = below.is_empty() || below.starts_with('/');
+        inside.then(|| self.mount.join(below.trim_start_matches('/')))
+    }
 }
 
 #[cfg(test)]
@@ -98,5 +123,21 @@ mod tests {
         assert!(found[0].unified);
         let memory_first = V1.lines().nth(1).unwrap();
         assert_eq!(trees(&format!("{memory_first}\n{line}"))[1].controllers, [Cpu, Pids]);
+    }
+
+    #[test]
+    fn the_group_of_a_process_is_found_in_the_tree() {
+        let tree = |root: &str, unified| Tree {
+            mount: "/cg".into(),
+            root: root.into(),
+            unified,
+            controllers: vec![Cpu],
+        };
+        let text = "4:memory:/m\n3:cpu,cpuacct:/docker/7/x\n0::/system.slice/u.service\n";
+        let of = |root, unified| tree(root, unified).group_of(text).map(Utf8PathBuf::into_string);
+        assert_eq!(of("/", false).as_deref(), Some("/cg/docker/7/x"));
+        assert_eq!(of("/docker/7", false).as_deref(), Some("/cg/x"));
+        assert_eq!(of("/docker/70", false), None);
+        assert_eq!(of("/", true).as_deref(), Some("/cg/system.slice/u.service"));
     }
 }

@@ -1,13 +1,15 @@
 //! `worker::ports::Hypervisor`, on the driver's state.
 
+use crate::cgroup::daemon::DaemonGroup;
 use crate::config::{Accelerator, QemuConfig};
+use crate::driver::boot::overhead_mib;
 use crate::driver::state::Inner;
 use crate::process::pidfd;
 use crate::snapshot;
 use async_trait::async_trait;
 use camino::Utf8Path;
 use model::id::{BootId, MachineId};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 use worker::ports::{
     BootSpec, FoundVm, Hypervisor, HypervisorInfo, PortError, SaveTimes, Settle, Shape, Snapshot,
@@ -18,6 +20,7 @@ use worker::ports::{
 #[derive(Debug)]
 pub struct QemuHypervisor {
     inner: Arc<Inner>,
+    daemon: Mutex<Option<DaemonGroup>>,
 }
 
 impl QemuHypervisor {
@@ -26,7 +29,16 @@ impl QemuHypervisor {
     /// # Errors
     /// QEMU cannot be started, or the directory of the VMs cannot be made.
     pub fn open(config: QemuConfig) -> Result<Self, PortError> {
-        Ok(Self { inner: Arc::new(Inner::open(config)?) })
+        Ok(Self { inner: Arc::new(Inner::open(config)?), daemon: Mutex::default() })
+    }
+
+    /// Makes the calling process the daemon of these VMs, until the driver is
+    /// dropped: it gets a cgroup beside theirs with the larger CPU weight, and is
+    /// spared when the host runs out of memory. Returns what of that did not work.
+    pub fn protect_daemon(&self) -> Vec<String> {
+        let (group, problems) = DaemonGroup::enter(&self.inner.cgroups);
+        *self.daemon.lock().unwrap_or_else(PoisonError::into_inner) = Some(group);
+        problems
     }
 
     /// What isolates VMs less than it could on this host; empty if nothing.
@@ -124,6 +136,10 @@ impl Hypervisor for QemuHypervisor {
         let inner = self.inner.clone();
         let made = self.inner.tasks.spawn(async move { inner.make_template(shape, settle).await });
         made.await.map_err(|err| PortError::new("make a template", err))?
+    }
+
+    fn overhead_mib(&self, vcpus: u32) -> u32 {
+        overhead_mib(self.inner.config.accelerator, vcpus)
     }
 
     fn about(&self) -> HypervisorInfo {

@@ -66,7 +66,8 @@ impl Inner {
         let resolved = config.qemu.canonicalize_utf8();
         config.qemu =
             resolved.map_err(|err| PortError::new(format!("find {}", config.qemu), err))?;
-        let cgroups = Arc::new(Cgroups::detect(&config.instance));
+        let cgroups =
+            Arc::new(Cgroups::detect(&config.instance, config.vms_memory_mib.map(|mib| mib << 20)));
         let templates = Templates::open(&config.template_dir);
         let templates = templates
             .map_err(|err| PortError::new(format!("open {}", config.template_dir), err))?;

@@ -27,6 +27,10 @@ use std::process::Command;
 /// First argument of the launcher, hidden from users.
 pub const SUBCOMMAND: &str = "__jail";
 
+/// When the host runs out of memory, VMs are killed before what runs on it otherwise;
+/// see proc_pid_oom_score_adj(5).
+const VM_OOM_SCORE_ADJ: &str = "300";
+
 /// Host-wide: a VM holds a lock on the file of its user id, whichever daemon
 /// started it, so no two of a host ever share one.
 const UID_LOCKS: &str = "/run/updraft/uids";
@@ -81,6 +85,7 @@ fn register(dir: &Utf8Path, parent: &str) -> Result<(), Problem> {
     if now.to_string() != parent {
         return Err(Problem("the daemon has ended".into()));
     }
+    fs::write("/proc/self/oom_score_adj", VM_OOM_SCORE_ADJ).attempt("set the OOM score")?;
     crate::process::boot_dir::write_pid(dir).attempt("write the pid file")?;
     rustix::process::set_parent_process_death_signal(None).attempt("leave the parent")
 }
