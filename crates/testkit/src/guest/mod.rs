@@ -103,7 +103,7 @@ pub(crate) struct State {
 impl Default for State {
     fn default() -> Self {
         Self {
-            phase: Phase::AwaitsOrders,
+            phase: Phase::AwaitingConfig,
             listening: BTreeSet::new(),
             stubborn: false,
             unsent: Vec::new(),
@@ -220,7 +220,7 @@ impl Guest {
     async fn on_message(&mut self, message: ToGuest, session: &mut Option<Session>) -> Option<End> {
         match message {
             ToGuest::Hello { session: number, .. } => self.greet(number, session).await,
-            ToGuest::Orders(orders) => return self.obey(*orders, session).await,
+            ToGuest::Configure(orders) => return self.obey(*orders, session).await,
             ToGuest::Stop { signal, timeout_ms } => {
                 self.points.pass_outside("guest: asked to stop").await;
                 self.state.kill_at =
@@ -237,7 +237,7 @@ impl Guest {
                     Process { pid: MAIN_PID, command: "main".into(), ..Process::default() };
                 say(session, ToHost::Processes(number, vec![process])).await;
             }
-            ToGuest::Settle => say(session, ToHost::Settled).await,
+            ToGuest::QuiesceForTemplate => say(session, ToHost::Quiesced).await,
             ToGuest::Awake(_) => {}
             ToGuest::Resumed(resume) => {
                 let line = format!("resumed {}", resume.hook.join(" "));
@@ -276,7 +276,7 @@ impl Guest {
     }
 
     async fn obey(&mut self, orders: Orders, session: &mut Option<Session>) -> Option<End> {
-        if self.state.phase != Phase::AwaitsOrders {
+        if self.state.phase != Phase::AwaitingConfig {
             return None;
         }
         self.state.phase = Phase::Preparing;
@@ -288,7 +288,7 @@ impl Guest {
             ["never-runs", ..] => return None,
             ["orders-fail", text, ..] => {
                 self.state.phase = Phase::Failed((*text).into());
-                say(session, ToHost::OrdersFailed((*text).into())).await;
+                say(session, ToHost::ConfigFailed((*text).into())).await;
                 return None;
             }
             _ => {}

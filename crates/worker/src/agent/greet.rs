@@ -79,10 +79,10 @@ pub(crate) async fn settle(
 async fn try_settle(io: Box<dyn AgentIo>, session: u64) -> Result<(), AgentError> {
     let (mut reader, mut writer) = tokio::io::split(io);
     let greeting = greet(&mut reader, &mut writer, session, drop).await?;
-    if greeting.phase != Phase::AwaitsOrders {
+    if greeting.phase != Phase::AwaitingConfig {
         return Err(AgentError::NotFresh);
     }
-    writer.write_all(&encode(&ToGuest::Settle)).await.map_err(AgentError::Io)?;
+    writer.write_all(&encode(&ToGuest::QuiesceForTemplate)).await.map_err(AgentError::Io)?;
     let (mut decoder, mut buffer) = (greeting.decoder, vec![0; 4 << 10]);
     // It has not been asked before, so nothing early can be the answer.
     let mut settled = false;
@@ -91,7 +91,7 @@ async fn try_settle(io: Box<dyn AgentIo>, session: u64) -> Result<(), AgentError
         if read == 0 {
             return Err(AgentError::Closed);
         }
-        decoder.feed(&buffer[..read], |m: ToHost| settled |= m == ToHost::Settled);
+        decoder.feed(&buffer[..read], |m: ToHost| settled |= m == ToHost::Quiesced);
     }
     Ok(())
 }

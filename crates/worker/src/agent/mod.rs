@@ -50,7 +50,7 @@ pub(crate) enum Report {
         stages_ms: Vec<(String, f64)>,
     },
     Exited(Exit),
-    OrdersFailed(String),
+    ConfigFailed(String),
     /// The port is closed: the VM has ended or broke the protocol.
     Lost,
 }
@@ -208,7 +208,7 @@ impl Agent {
         let report = match message {
             ToHost::Running { stages_ms, .. } => Report::Running { stages_ms: sane(stages_ms) },
             ToHost::Exited(exit) => Report::Exited(exit),
-            ToHost::OrdersFailed(why) => Report::OrdersFailed(short(why)),
+            ToHost::ConfigFailed(why) => Report::ConfigFailed(short(why)),
             ToHost::Listening(listener, begun) => return note_port(ports, listener, begun),
             ToHost::Log(source, bytes) => return logs.bytes(app, machine, voice(source), &bytes),
             ToHost::LogDropped(bytes) => return logs.guest_dropped(app, machine, bytes),
@@ -226,7 +226,7 @@ impl Agent {
             ToHost::ExecExited(id, exit) => return self.execs.exited(id, exit),
             ToHost::ExecFailed(id, why) => return self.execs.failed(id, short(why)),
             // A welcome nobody waits for: an answer to a repeated greeting.
-            ToHost::Welcome { .. } | ToHost::Settled => return,
+            ToHost::Welcome { .. } | ToHost::Quiesced => return,
             ToHost::ApiOpen(id) => return self.api.open(id),
             ToHost::ApiData(id, bytes) => return self.api.data(id, bytes),
             ToHost::ApiEnd(id) => return self.api.end(id),

@@ -109,7 +109,7 @@ pub(crate) async fn launch(
         entropy: host.rng.bytes(64),
     };
     let mut orders = orders(&record, &image, around).map_err(LaunchError::Final)?;
-    let message = ToGuest::Orders(Box::new(orders.clone()));
+    let message = ToGuest::Configure(Box::new(orders.clone()));
     if guest_protocol::codec::encode(&message).len() > MAX_FRAME {
         let text = format!("environment and files are larger than {MAX_FRAME} bytes in all");
         return Err(LaunchError::Final(text));
@@ -130,7 +130,7 @@ pub(crate) async fn launch(
         // It is known to wait for them, so they need not wait for its welcome. If
         // they get lost it says that it still waits.
         orders.now = host.clock.now_ns();
-        vm = say_first(vm, &ToGuest::Orders(Box::new(orders.clone()))).await;
+        vm = say_first(vm, &ToGuest::Configure(Box::new(orders.clone()))).await;
     }
     let exited = std::mem::replace(&mut vm.exited, Box::pin(std::future::pending()));
     let met = tokio::select! {
@@ -145,9 +145,9 @@ pub(crate) async fn launch(
         Err(err) => return Err(LaunchError::agent(&err)),
     };
     stages.done(if launched.origin == Origin::Template { "restore" } else { "boot" });
-    if launched.welcome.phase == Phase::AwaitsOrders {
+    if launched.welcome.phase == Phase::AwaitingConfig {
         orders.now = host.clock.now_ns();
-        let said = launched.agent.say(&ToGuest::Orders(Box::new(orders))).await;
+        let said = launched.agent.say(&ToGuest::Configure(Box::new(orders))).await;
         said.map_err(|err| LaunchError::agent(&err))?;
     }
     launched.stages = stages.done;
@@ -226,7 +226,7 @@ pub(super) async fn adopt(
     let proceeded = host.hypervisor.proceed(record.id, boot).await;
     proceeded.map_err(|err| LaunchError::of(&err))?;
     let launched = meet(&host, &record, vm).await.map_err(|err| LaunchError::agent(&err))?;
-    if launched.welcome.phase == Phase::AwaitsOrders {
+    if launched.welcome.phase == Phase::AwaitingConfig {
         give_orders(&host, &record, &launched.agent).await?;
     }
     if record.keep_scratch && record.state != State::Starting {
@@ -253,7 +253,7 @@ async fn give_orders(
         entropy: host.rng.bytes(64),
     };
     let orders = orders(record, &image, around).map_err(LaunchError::Final)?;
-    let said = agent.say(&ToGuest::Orders(Box::new(orders))).await;
+    let said = agent.say(&ToGuest::Configure(Box::new(orders))).await;
     said.map_err(|err| LaunchError::agent(&err))
 }
 

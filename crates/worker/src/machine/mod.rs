@@ -350,12 +350,12 @@ impl Task {
                     self.commit(record, Vec::new()).await;
                 }
                 Report::Lost => saving.over = true,
-                Report::Running { .. } | Report::OrdersFailed(_) => {}
+                Report::Running { .. } | Report::ConfigFailed(_) => {}
             };
         }
         match report {
             Report::Running { stages_ms } => self.on_running(stages_ms).await,
-            Report::OrdersFailed(why) => {
+            Report::ConfigFailed(why) => {
                 self.failure = Some(why);
                 self.end_vm(End::Useless);
             }
