@@ -83,7 +83,7 @@ pub enum Event {
     /// The start cannot succeed; the VM is gone.
     Fail,
     /// Nothing of it is left on the host.
-    Removed,
+    Gone,
 }
 
 /// An event that the state does not allow.
@@ -122,8 +122,8 @@ impl State {
         use State::*;
         Ok(match (self, event) {
             // Destroying and destroyed machines accept no event but their own progress.
-            (Destroyed, E::Down { .. } | E::Removed) => Destroyed,
-            (Destroying, E::Removed) => Destroyed,
+            (Destroyed, E::Down { .. } | E::Gone) => Destroyed,
+            (Destroying, E::Gone) => Destroyed,
             (Destroying, E::Down { .. } | E::Destroy { .. } | E::Fail | E::Running) => Destroying,
             (Destroyed | Destroying, _) => return Err(Refused { from: self, event }),
 
@@ -189,7 +189,7 @@ impl State {
             (Starting | Restarting | Replacing, E::Fail) => Failed,
             (_, E::Fail) => self,
 
-            (_, E::Removed) => return Err(Refused { from: self, event }),
+            (_, E::Gone) => return Err(Refused { from: self, event }),
         })
     }
 
@@ -250,7 +250,7 @@ impl fmt::Display for Event {
             Self::SuspendAborted => "abort a suspend",
             Self::Down { .. } => "go down",
             Self::Fail => "fail to start",
-            Self::Removed => "be removed",
+            Self::Gone => "be gone",
         })
     }
 }
@@ -277,7 +277,7 @@ mod tests {
         ("down", Event::Down { again: false }),
         ("down again", Event::Down { again: true }),
         ("fail", Event::Fail),
-        ("removed", Event::Removed),
+        ("gone", Event::Gone),
     ];
 
     #[test]
@@ -298,8 +298,8 @@ mod tests {
         for state in State::ALL.into_iter().filter(|s| !s.is_settled()) {
             let down = [true, false].map(|again| state.after(Event::Down { again }));
             let leaves = |to: &Result<State, Refused>| to.is_ok_and(|to| to != state);
-            let removed = state.after(Event::Removed);
-            assert!(down.iter().any(leaves) || leaves(&removed), "{state} is a trap");
+            let gone = state.after(Event::Gone);
+            assert!(down.iter().any(leaves) || leaves(&gone), "{state} is a trap");
         }
     }
 
