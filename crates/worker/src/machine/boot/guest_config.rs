@@ -1,70 +1,70 @@
-//! What a guest is told to be and run, from its record and its image.
+//! The guest's config: what it is and runs, from the machine's record and image.
 
 use crate::ports::{ImageConfig, RootImage};
 use crate::record::Record;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use guest_protocol::{Device, GuestFile, Main, Net, Orders};
+use guest_protocol::{Device, GuestFile, Main, Net, GuestConfig};
 use model::address::{Addresses, IPV6_BLOCK, Ipv4Pool, uncompressed};
 use std::collections::BTreeMap;
 use wire::machines::Dns;
 
 /// What the host adds to the record and the image.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) region: &'a str,
-    pub(crate) addresses: Option<Addresses>,
-    pub(crate) mtu: u16,
-    /// Name servers of the host, for guests whose config names none.
-    pub(crate) nameservers: &'a [String],
-    pub(crate) now_ns: i64,
-    pub(crate) entropy: Vec<u8>,
+pub(super) struct HostFacts<'a> {
+    pub(super) region: &'a str,
+    pub(super) addresses: Option<Addresses>,
+    pub(super) mtu: u16,
+    /// Name servers for guests whose config names none.
+    pub(super) nameservers: &'a [String],
+    pub(super) now_ns: i64,
+    pub(super) entropy: Vec<u8>,
 }
 
-/// Bytes of log the guest may hold while nobody reads.
+/// Bytes of log that the guest keeps while no daemon reads them.
 const LOG_BUFFER: u32 = 256 << 10;
 
-/// The orders, or why there can be none.
-pub(crate) fn orders(
+/// The guest's config, or why it cannot be made.
+pub(super) fn guest_config(
     record: &Record,
     image: &RootImage,
-    around: Surroundings<'_>,
-) -> Result<Orders, String> {
+    facts: HostFacts<'_>,
+) -> Result<GuestConfig, String> {
     let init = record.config.init.clone().unwrap_or_default();
     let dns = record.config.dns.clone().unwrap_or_default();
     let id = record.id.to_string();
     let hostname = dns.hostname.clone().filter(|name| !name.is_empty()).unwrap_or(id);
-    Ok(Orders {
+    Ok(GuestConfig {
         machine_id: machine_id(record),
-        now: around.now_ns,
+        now: facts.now_ns,
         root: Device { path: "/dev/vda".into(), fstype: image.fstype.clone() },
         scratch: Device { path: "/dev/vdb".into(), fstype: "ext4".into() },
-        net: around.addresses.map(|addresses| net(&addresses, around.mtu)),
-        resolv_conf: resolv_conf(&dns, around.nameservers),
-        hosts: hosts(&hostname, &dns, around.addresses.as_ref()),
+        net: facts.addresses.map(|addresses| net(&addresses, facts.mtu)),
+        resolv_conf: resolv_conf(&dns, facts.nameservers),
+        hosts: hosts(&hostname, &dns, facts.addresses.as_ref()),
         files: files(record)?,
         main: Main {
             argv: argv(&init, &image.config)?,
-            env: env(record, &image.config, &around),
+            env: env(record, &image.config, &facts),
             user: image.config.user.clone(),
             workdir: image.config.workdir.clone(),
             tty: init.tty.unwrap_or(false),
         },
         swap_mib: init.swap_size_mb.unwrap_or(0),
         log_buffer: LOG_BUFFER,
-        entropy: around.entropy,
+        entropy: facts.entropy,
         hostname,
     })
 }
 
-/// The same over the machine's life, another for each machine; made like
-/// systemd does from a VM's UUID, so it is no secret.
+/// Constant over the machine's life and unique; derived from the machine's id as
+/// systemd derives it from a VM's UUID (machine-id(5)), so it is no secret.
 fn machine_id(record: &Record) -> String {
     let id = record.id.to_string();
     format!("{id}{id}{id}")[..32].to_owned()
 }
 
-/// C020: exec before entrypoint + cmd before the image; overriding the
-/// entrypoint does not drop the image's CMD.
+/// `init.exec` before `init.entrypoint` and `init.cmd` before the image; overriding
+/// the entrypoint keeps the image's CMD.
 fn argv(init: &wire::machines::Init, image: &ImageConfig) -> Result<Vec<String>, String> {
     if let Some(exec) = init.exec.as_ref().filter(|exec| !exec.is_empty()) {
         return Ok(exec.clone());
@@ -79,8 +79,9 @@ fn argv(init: &wire::machines::Init, image: &ImageConfig) -> Result<Vec<String>,
     }
 }
 
-/// E001, E003: the image's, then the config's, then the platform's.
-fn env(record: &Record, image: &ImageConfig, around: &Surroundings<'_>) -> Vec<(String, String)> {
+/// The image's environment, then the config's, then the platform's; later wins
+/// (fly.io/docs/machines/runtime-environment).
+fn env(record: &Record, image: &ImageConfig, facts: &HostFacts<'_>) -> Vec<(String, String)> {
     let mut env: BTreeMap<String, String> = image
         .env
         .iter()
@@ -95,15 +96,15 @@ fn env(record: &Record, image: &ImageConfig, around: &Surroundings<'_>) -> Vec<(
         ("FLY_APP_NAME", record.app.to_string()),
         ("FLY_MACHINE_ID", id.clone()),
         ("FLY_ALLOC_ID", id),
-        ("FLY_REGION", around.region.into()),
+        ("FLY_REGION", facts.region.into()),
         ("FLY_IMAGE_REF", record.config.image.clone()),
         ("FLY_MACHINE_VERSION", record.instance.to_string()),
         ("FLY_PROCESS_GROUP", group.into()),
         ("FLY_VM_MEMORY_MB", record.memory_mib().to_string()),
-        ("FLY_PRIVATE_IP", around.addresses.map_or(String::new(), |a| uncompressed(a.ipv6))),
+        ("FLY_PRIVATE_IP", facts.addresses.map_or(String::new(), |a| uncompressed(a.ipv6))),
     ];
     env.extend(platform.map(|(name, value)| (name.to_owned(), value)));
-    env.entry("PRIMARY_REGION".into()).or_insert_with(|| around.region.into());
+    env.entry("PRIMARY_REGION".into()).or_insert_with(|| facts.region.into());
     env.into_iter().collect()
 }
 
@@ -120,7 +121,7 @@ fn net(addresses: &Addresses, mtu: u16) -> Net {
     }
 }
 
-/// E004.
+/// `/etc/hosts` of the guest.
 fn hosts(hostname: &str, dns: &Dns, addresses: Option<&Addresses>) -> String {
     let mut text = String::from(
         "127.0.0.1 localhost localhost.localdomain\n\
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_run() {
+    fn the_command_line() {
         let image = ImageConfig {
             entrypoint: words(&["/entry"]),
             cmd: words(&["serve"]),
@@ -207,7 +208,7 @@ mod tests {
             env: words(&["A=image", "C=image=x", "FLY_APP_NAME=fake", "broken"]),
             ..ImageConfig::default()
         };
-        let around = Surroundings {
+        let facts = HostFacts {
             region: "here",
             addresses: None,
             mtu: 1500,
@@ -215,7 +216,7 @@ mod tests {
             now_ns: 0,
             entropy: Vec::new(),
         };
-        let env: BTreeMap<_, _> = env(&record, &image, &around).into_iter().collect();
+        let env: BTreeMap<_, _> = env(&record, &image, &facts).into_iter().collect();
         for (name, value) in [("A", "config"), ("B", "config"), ("C", "image=x")] {
             assert_eq!(env[name], value);
         }

@@ -1,10 +1,11 @@
-//! The calls of `control::Host`, as plain methods: this crate does not know it,
-//! the program joins them.
+//! The calls that the control plane makes on this host, as plain methods.
 
-use super::{Shared, Worker};
+use super::registry::Worker;
+use crate::context::HostContext;
 use crate::db::{AddError, Change};
-use crate::machine::view::{View, wait};
-use crate::machine::{self, Found, Handle, Reply, Request, new_event};
+use crate::machine::view::View;
+use crate::machine::wait::wait;
+use crate::machine::{AtStart, Handle, Reply, Request, new_event};
 use crate::record::Record;
 use futures_util::stream::BoxStream;
 use model::id::{EventId, InstanceId, MachineId};
@@ -16,26 +17,35 @@ use wire::machines::{Machine, MachineEvent, MachineVersion, Process, Started, Wa
 use wire::worker::*;
 
 impl Worker {
-    /// What this host is and has, without what takes a look at its VMs and disk.
+    /// What this host is and has, without what has to be read of its VMs and disk.
     pub fn info(&self) -> HostInfo {
-        let about = self.0.hypervisor.about();
+        let about = self.0.context.hypervisor.about();
         let mut machines = std::collections::BTreeMap::new();
         for handle in self.0.handles() {
             *machines.entry(handle.view().record.state.as_str().to_owned()).or_default() += 1;
         }
         HostInfo {
-            host: self.0.config.host.0,
-            region: self.0.config.region.clone(),
+            host: self.0.context.config.host.0,
+            region: self.0.context.config.region.clone(),
             accelerator: about.accelerator,
             hypervisor: about.version,
-            cpus: self.0.config.cpus,
-            memory_mib: self.0.config.memory_mib,
-            overcommit: self.0.config.overcommit,
-            memory_reserved_mib: self.0.capacity.reserved_mib(),
+            cpus: self.0.context.config.cpus,
+            memory_mib: self.0.context.config.memory_mib,
+            overcommit: self.0.context.config.overcommit,
+            memory_reserved_mib: self.0.context.capacity.reserved_mib(),
             memory_used_mib: 0,
             templates: Vec::new(),
             machines,
         }
+    }
+
+    /// What this host is and has, and what its VMs use of it.
+    pub async fn info_with_usage(&self) -> HostInfo {
+        let host = &self.0.context;
+        let memory_used_mib = self.0.usage.used_mib(host, self.0.handles()).await;
+        let shape = |shape: &crate::ports::Shape| format!("{}x{}", shape.vcpus, shape.memory_mib);
+        let templates = host.hypervisor.templates().iter().map(shape).collect();
+        HostInfo { memory_used_mib, templates, ..self.info() }
     }
 
     /// Records and reserves a machine; it is started in the background.
@@ -43,7 +53,7 @@ impl Worker {
     /// # Errors
     /// Name or id are taken, no room, or the record cannot be written.
     pub async fn create(&self, create: CreateMachine) -> Result<Machine, HostError> {
-        let host = &self.0;
+        let host = &self.0.context;
         let now = host.clock.now_ms();
         let launch = !create.skip_launch;
         let instance = InstanceId::new(now, host.rng.wide_bits() >> 49);
@@ -65,7 +75,7 @@ impl Worker {
                 let addresses = host.addresses(&record);
                 let view = View::new(record, addresses, vec![event]);
                 let machine = self.show(&view, false);
-                host.add_handle(id, machine::start(host, view, Found::Nothing));
+                self.0.run_machine(view, AtStart::NoVm);
                 Ok(machine)
             }
             Err(err) => {
@@ -80,8 +90,8 @@ impl Worker {
     }
 
     fn show(&self, view: &View, summary: bool) -> Machine {
-        let about = self.0.hypervisor.about();
-        view.machine(&self.0.config.region, &about.accelerator, summary)
+        let about = self.0.context.hypervisor.about();
+        view.machine(&self.0.context.config.region, &about.accelerator, summary)
     }
 
     pub(super) fn handle(&self, id: &str) -> Result<Handle, HostError> {
@@ -111,7 +121,7 @@ impl Worker {
         answer.await.map_err(gone)?
     }
 
-    /// One machine, also a destroyed one as long as it is remembered.
+    /// One machine, also a destroyed one while its record is kept.
     ///
     /// # Errors
     /// Nothing of that id is here.
@@ -122,12 +132,12 @@ impl Worker {
     /// Machines, oldest first.
     pub fn machines(&self, filter: &MachineFilter) -> Vec<Machine> {
         let mut views: Vec<Arc<View>> = self.0.handles().iter().map(Handle::view).collect();
-        views.retain(|view| matches(&view.record, filter, &self.0));
+        views.retain(|view| matches(&view.record, filter, &self.0.context));
         views.sort_by_key(|view| (view.record.created_ms, view.record.id));
         views.iter().map(|view| self.show(view, filter.summary)).collect()
     }
 
-    /// Records the wish to run.
+    /// Records the desired state `started`.
     ///
     /// # Errors
     /// The state does not allow it, or there is no room.
@@ -135,7 +145,7 @@ impl Worker {
         self.ask(&self.handle(id)?, |reply| Request::Start(source, reply)).await
     }
 
-    /// Records the wish to stop.
+    /// Records the desired state `stopped`.
     ///
     /// # Errors
     /// The state does not allow it.
@@ -149,7 +159,7 @@ impl Worker {
         self.ask(&self.handle(id)?, |reply| Request::Stop(stop, source, reason, reply)).await
     }
 
-    /// Records the wish to be down with its memory kept.
+    /// Records the desired state `suspended`.
     ///
     /// # Errors
     /// It is not started, or cannot be suspended.
@@ -184,7 +194,7 @@ impl Worker {
         Ok(self.show(&handle.view(), false))
     }
 
-    /// Records the wish to be gone.
+    /// Records the desired state `destroyed`.
     ///
     /// # Errors
     /// It runs and `force` is not given.
@@ -236,7 +246,7 @@ impl Worker {
     /// Nothing of that id is here, or the database cannot be read.
     pub async fn events(&self, id: &str, limit: usize) -> Result<Vec<MachineEvent>, HostError> {
         let id = self.handle(id)?.view().record.id;
-        let events = self.0.db.events(id, limit).await;
+        let events = self.0.context.db.events(id, limit).await;
         events.map_err(|err| HostError::Internal(rt::chain(&err)))
     }
 
@@ -246,7 +256,7 @@ impl Worker {
     /// Nothing of that id is here, or the database cannot be read.
     pub async fn versions(&self, id: &str) -> Result<Vec<MachineVersion>, HostError> {
         let id = self.handle(id)?.view().record.id;
-        let versions = self.0.db.versions(id).await;
+        let versions = self.0.context.db.versions(id).await;
         versions.map_err(|err| HostError::Internal(rt::chain(&err)))
     }
 
@@ -276,17 +286,17 @@ impl Worker {
         id: &str,
         exec: ExecStart,
     ) -> Result<(mpsc::Sender<ExecInput>, mpsc::Receiver<ExecOutput>), HostError> {
-        Ok(self.agent(id).await?.exec(exec, &self.0.tasks))
+        Ok(self.agent(id).await?.exec(exec, &self.0.context.tasks))
     }
 
-    /// The session with a guest that runs. One that was just resumed, or was not
-    /// suspended after all, has it in a moment.
+    /// The session with a guest that runs. After a resume or an aborted suspend it
+    /// is open within a moment.
     async fn agent(&self, id: &str) -> Result<Arc<crate::agent::Agent>, HostError> {
         let mut views = self.handle(id)?.views;
         let decided =
             |view: &Arc<View>| view.agent.is_some() || view.record.state != State::Started;
-        let limit = self.0.config.boot_deadline;
-        // Late or gone, what the view says then is told.
+        let limit = self.0.context.config.boot_deadline;
+        // If it is late or destroyed, the view says so.
         let _ = tokio::time::timeout(limit, views.wait_for(decided)).await;
         let view = views.borrow().clone();
         let state = view.record.state;
@@ -307,21 +317,21 @@ impl Worker {
                 Some(instance) => *instance == id,
                 None => record.state != State::Destroyed,
             };
-            // An app of this name may have been another's before.
+            // An earlier app may have had the same name.
             if meant && record.app.as_str() == app && record.created_ms >= query.since_ms {
                 machines.push(id);
             }
         }
-        self.0.logs.query(machines, app, query).await
+        self.0.context.logs.query(machines, app, query).await
     }
 
     /// Adds a line to a machine's log.
     pub fn log_line(&self, app: &str, machine: &str, provider: &str, line: &str) {
-        self.0.logs.line(app, machine, provider, line);
+        self.0.context.logs.line(app, machine, provider, line);
     }
 }
 
-fn matches(record: &Record, filter: &MachineFilter, host: &Shared) -> bool {
+fn matches(record: &Record, filter: &MachineFilter, host: &HostContext) -> bool {
     let labels = record.config.metadata.clone().unwrap_or_default();
     filter.app.as_ref().is_none_or(|app| *app == record.app.as_str())
         && (filter.include_deleted || record.state != State::Destroyed)

@@ -1,7 +1,6 @@
-//! The memory of a suspended machine on the disk: where it is, what belongs to
-//! it, and how it goes.
+//! The snapshot of a suspended machine: its files, and whether it may be restored.
 
-use crate::host::Shared;
+use crate::context::{HostContext, blocking, remove_dir};
 use crate::ports::PortError;
 use crate::record::Record;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -11,21 +10,22 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-/// What a resume needs to know, and what must be as it was.
+/// What is kept with a snapshot: what a restore needs, and what must not have
+/// changed since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Note {
+pub(in super::super) struct SnapshotNote {
     instance: String,
     /// Digest of the root image.
     image: String,
     /// File of the writable layer and its size.
     scratch: String,
     scratch_bytes: u64,
-    /// Ports that listened and can be reached.
-    pub(super) listening: BTreeSet<u16>,
+    /// Ports that listened and could be reached.
+    pub(in super::super) listening: BTreeSet<u16>,
 }
 
-impl Note {
-    pub(super) fn new(record: &Record, listening: BTreeSet<u16>) -> Self {
+impl SnapshotNote {
+    pub(in super::super) fn new(record: &Record, listening: BTreeSet<u16>) -> Self {
         Self {
             instance: record.instance.to_string(),
             image: record.image.digest.clone(),
@@ -35,82 +35,96 @@ impl Note {
         }
     }
 
-    pub(super) fn to_json(&self) -> String {
+    pub(in super::super) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("plain data serializes")
     }
 
-    /// Why the memory does not belong to what the machine is now, if so.
+    /// Why the snapshot does not belong to the machine as it is now, if so.
     fn mismatch(&self, record: &Record, dir: &Utf8Path) -> Option<&'static str> {
         let length = std::fs::metadata(dir.join(&self.scratch)).map(|meta| meta.len());
         let checks = [
-            (self.instance != record.instance.to_string(), "its config is another since"),
-            (self.image != record.image.digest, "its image is another since"),
-            (self.scratch != record.scratch_name(), "its disk is another since"),
+            (
+                self.instance != record.instance.to_string(),
+                "the config has changed since the snapshot was taken",
+            ),
+            (
+                self.image != record.image.digest,
+                "the image has changed since the snapshot was taken",
+            ),
+            (
+                self.scratch != record.scratch_name(),
+                "the disk has been replaced since the snapshot was taken",
+            ),
             (length.ok() != Some(self.scratch_bytes), "its disk is missing or of another size"),
         ];
         checks.into_iter().find_map(|(wrong, why)| wrong.then_some(why))
     }
 }
 
-/// The snapshot of one run in the machine's directory, or why there is none
-/// that can be gone on with. Cheap.
-pub(super) fn find(host: &Shared, record: &Record, boot: BootId) -> Result<Note, String> {
+/// The snapshot of one run in the machine's directory, or why there is none that
+/// can be restored. Cheap.
+pub(in super::super) fn find(
+    host: &HostContext,
+    record: &Record,
+    boot: BootId,
+) -> Result<SnapshotNote, String> {
     let found = host.hypervisor.snapshot(&host.snapshot_dir(record.id));
     let snapshot = found.ok_or("its snapshot is missing")?;
     if snapshot.boot != boot {
         return Err("its snapshot is of another run".into());
     }
-    let note: Note = serde_json::from_str(&snapshot.note)
+    let note: SnapshotNote = serde_json::from_str(&snapshot.note)
         .map_err(|err| format!("the note of its snapshot does not parse: {err}"))?;
     let mismatch = note.mismatch(record, &host.machine_dir(record.id));
     mismatch.map_or(Ok(note), |why| Err(why.into()))
 }
 
-impl Shared {
+impl HostContext {
     pub(crate) fn snapshot_dir(&self, id: MachineId) -> Utf8PathBuf {
         self.machine_dir(id).join("suspend")
     }
 
-    /// Whether anything of a snapshot is there, whole or not.
+    /// Whether any file of a snapshot exists, complete or not.
     pub(crate) fn has_snapshot_files(&self, id: MachineId) -> bool {
         let dir = self.snapshot_dir(id);
-        dir.exists() || gone(&dir).exists()
+        dir.exists() || removed_name(&dir).exists()
     }
 
-    /// The snapshot of this very run is there and whole.
+    /// The snapshot of this run exists and is complete.
     pub(crate) fn is_saved(&self, id: MachineId, boot: BootId) -> bool {
         let found = self.hypervisor.snapshot(&self.snapshot_dir(id));
         found.is_some_and(|snapshot| snapshot.boot == boot)
     }
 
-    /// Removes a snapshot. Once this returns none is found any more, also after a
-    /// power cut; a crash in the midst leaves it whole or not to be found.
-    pub(super) async fn drop_snapshot(self: &Arc<Self>, id: MachineId) -> Result<(), PortError> {
+    /// Removes a snapshot durably: once this returns none is found, also after a power
+    /// cut. A crash meanwhile leaves it complete or not to be found.
+    pub(in super::super) async fn remove_snapshot(
+        self: &Arc<Self>,
+        id: MachineId,
+    ) -> Result<(), PortError> {
         let dir = self.snapshot_dir(id);
         let path = dir.clone();
-        let removed = tokio::task::spawn_blocking(move || remove(&path)).await;
-        let removed = removed.unwrap_or_else(|err| Err(io::Error::other(err)));
+        let removed = blocking(move || remove(&path)).await;
         removed.map_err(|err| PortError::new(format!("remove snapshot {dir}"), err))
     }
 }
 
-fn gone(dir: &Utf8Path) -> Utf8PathBuf {
+fn removed_name(dir: &Utf8Path) -> Utf8PathBuf {
     dir.with_extension("gone")
 }
 
 fn remove(dir: &Utf8Path) -> io::Result<()> {
-    let gone = gone(dir);
-    let absent = |result: io::Result<()>| match result {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
-    // Of an earlier removal that was cut off.
-    absent(std::fs::remove_dir_all(&gone))?;
-    absent(std::fs::rename(dir, &gone))?;
+    let removed = removed_name(dir);
+    // Left by an earlier removal that was cut off.
+    remove_dir(&removed)?;
+    match std::fs::rename(dir, &removed) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+        _ => {}
+    }
     if let Some(parent) = dir.parent().filter(|parent| parent.exists()) {
         rt::fs::sync_dir(parent.as_std_path())?;
     }
-    absent(std::fs::remove_dir_all(&gone))
+    remove_dir(&removed)
 }
 
 #[cfg(test)]
@@ -124,18 +138,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap();
         let record = sample();
-        let note = Note::new(&record, [80].into());
-        let back: Note = serde_json::from_str(&note.to_json()).unwrap();
+        let note = SnapshotNote::new(&record, [80].into());
+        let back: SnapshotNote = serde_json::from_str(&note.to_json()).unwrap();
         assert_eq!(back, note);
         assert!(note.mismatch(&record, dir).unwrap().contains("disk is missing"));
         let disk = std::fs::File::create(dir.join(record.scratch_name())).unwrap();
         disk.set_len(record.scratch_bytes()).unwrap();
         assert_eq!(note.mismatch(&record, dir), None);
         let newer = Record { instance: InstanceId::new(9, 9), ..record.clone() };
-        assert_eq!(note.mismatch(&newer, dir), Some("its config is another since"));
+        assert_eq!(
+            note.mismatch(&newer, dir),
+            Some("the config has changed since the snapshot was taken")
+        );
         let mut other = record;
         other.image.digest = "sha256:other".into();
-        assert_eq!(note.mismatch(&other, dir), Some("its image is another since"));
+        assert_eq!(
+            note.mismatch(&other, dir),
+            Some("the image has changed since the snapshot was taken")
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The calls of `edge::Workers`, as plain methods.
+//! The calls that the edge makes on this host, as plain methods.
 
-use super::Worker;
+use super::registry::Worker;
 use crate::machine::Request;
-use crate::machine::view::{View, wait};
+use crate::machine::view::View;
+use crate::machine::wait::wait;
 use model::life::{State, Want};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +11,13 @@ use tokio::sync::mpsc;
 use wire::routes::{RouteChange, RouteSnapshot, WakeRefused};
 use wire::worker::{HostError, Source, Stop, WaitFor};
 
-/// A wake that has not led anywhere by then is given up; the edge's own
-/// deadline is normally shorter.
+/// A wake that takes longer has failed; the edge's own deadline is normally shorter.
 const WAKE_DEADLINE: Duration = Duration::from_secs(300);
 
 impl Worker {
     /// The routes of all machines and their changes.
     pub fn subscribe(&self) -> (RouteSnapshot, mpsc::Receiver<(u64, RouteChange)>) {
-        self.0.routes.subscribe()
+        self.0.context.routes.subscribe()
     }
 
     /// Wakes a machine for the edge: returns once it is started.
@@ -42,7 +42,7 @@ impl Worker {
             Err(HostError::NotFound(_)) => return Err(WakeRefused::Gone),
             Err(other) => return Err(WakeRefused::NotStartable(other.to_string())),
         }
-        let mut given_up = handle.views.clone();
+        let mut stopped_again = handle.views.clone();
         let down = |view: &Arc<View>| {
             let record = &view.record;
             let down = matches!(record.state, State::Stopped | State::Suspended | State::Created);
@@ -53,15 +53,15 @@ impl Worker {
             started = wait(views, &wanted) => {
                 started.map(drop).map_err(|err| WakeRefused::Failed(err.to_string()))
             }
-            // Somebody has stopped it while it came up.
-            _ = given_up.wait_for(down) => {
+            // It was stopped while it came up.
+            _ = stopped_again.wait_for(down) => {
                 Err(WakeRefused::Failed("it was stopped before it was started".into()))
             }
         }
     }
 
-    /// The edge has nothing in flight at a machine that is to be stopped. A full
-    /// inbox may swallow it: the machine's task waits for this only so long.
+    /// The edge has no request in flight at a machine that is to be stopped. A full
+    /// inbox may drop this: the machine's task waits only for a limited time.
     pub fn drained(&self, id: &str) {
         if let Ok(handle) = self.handle(id) {
             let _ = handle.requests.try_send(Request::Drained);
@@ -78,7 +78,7 @@ impl Worker {
     }
 
     /// Suspends an idle machine for the edge, or stops it where it cannot be
-    /// suspended (L016).
+    /// suspended.
     ///
     /// # Errors
     /// It is gone or cannot be suspended or stopped now.
