@@ -47,6 +47,6 @@ async fn send_config(
     let image = host.ensure_image(record).await.map_err(|err| launch::image_error(&err))?;
     let facts = launch::host_facts(host, record);
     let config = guest_config(record, &image, facts).map_err(LaunchError::Final)?;
-    let sent = agent.say(&ToGuest::Configure(Box::new(config))).await;
+    let sent = agent.send(&ToGuest::Configure(Box::new(config))).await;
     sent.map_err(|err| LaunchError::agent(&err))
 }

@@ -4,7 +4,7 @@ use crate::ports::{ImageConfig, RootImage};
 use crate::record::Record;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use guest_protocol::{Device, GuestFile, Main, Net, GuestConfig};
+use guest_protocol::{Device, GuestConfig, GuestFile, Main, Net};
 use model::address::{Addresses, IPV6_BLOCK, Ipv4Pool, uncompressed};
 use std::collections::BTreeMap;
 use wire::machines::Dns;

@@ -123,7 +123,7 @@ pub(super) async fn launch(
     timer.done(if launched.origin == Origin::Template { "restore" } else { "boot" });
     if launched.welcome.phase == Phase::AwaitingConfig {
         config.now = host.clock.now_ns();
-        let sent = launched.agent.say(&ToGuest::Configure(Box::new(config))).await;
+        let sent = launched.agent.send(&ToGuest::Configure(Box::new(config))).await;
         sent.map_err(|err| LaunchError::agent(&err))?;
     }
     launched.stages = timer.stages;

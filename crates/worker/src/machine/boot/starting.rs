@@ -89,7 +89,7 @@ impl Task {
                 self.on_report(Report::Exited(exit)).await;
             }
             Phase::Failed(why) => self.on_report(Report::ConfigFailed(why)).await,
-            Phase::AwaitingConfig | Phase::Preparing => {}
+            Phase::AwaitingConfig | Phase::Preparing | Phase::Unknown => {}
         }
     }
 
