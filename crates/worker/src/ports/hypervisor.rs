@@ -235,3 +235,14 @@ pub struct VmExit {
     /// when it ended otherwise.
     pub last_words: String,
 }
+
+impl VmExit {
+    /// Describes the end of a VM whose init has not reported an exit status.
+    pub(crate) fn without_status(&self) -> String {
+        let what = "the VM ended before its init reported an exit status";
+        match self.last_words.trim() {
+            "" => what.into(),
+            console => format!("{what}; end of its console: {console}"),
+        }
+    }
+}
