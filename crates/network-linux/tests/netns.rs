@@ -369,7 +369,7 @@ fn doctor_names_a_foreign_firewall() {
         return;
     }
     use diagnostics::Finding;
-    use host_linux::checks::network;
+    use network_linux::checks::network;
     let host = Host::new();
     let config = host.config.clone();
     let checks = host.net(move |_| async move { network(&config).await });

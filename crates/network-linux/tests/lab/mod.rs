@@ -6,9 +6,9 @@
 // Each test program uses its part.
 #![allow(dead_code)]
 
-use host_linux::{LinuxNetwork, NetworkConfig, Tag};
 use model::address::{Addresses, Ipv4Pool, Slot, plan};
 use model::id::{HostId, NetworkId};
+use network_linux::{LinuxNetwork, NetworkConfig, Tag};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};

@@ -1,4 +1,4 @@
-//! worker::Network and host checks: taps, addresses, nftables, scratch disks.
+//! worker::Network and host checks: taps, addresses, nftables.
 //!
 //! A machine's link is a tap that the host routes; there is no bridge, so a
 //! guest shares no segment with anybody:
@@ -30,11 +30,8 @@ mod netlink;
 mod network;
 mod nft;
 pub mod ruleset;
-pub mod scratch;
-mod spares;
 mod sysctl;
 mod tap;
 
 pub use config::{BadConfig, Cidr, NetworkConfig, Tag};
 pub use network::LinuxNetwork;
-pub use scratch::ScratchDisks;

@@ -1,28 +1,10 @@
-//! Scratch disks on file systems that are too small, in a mount namespace.
+//! Scratch disks on file systems that are too small, and the pool of disks.
+
+mod mount;
 
 use camino::Utf8Path;
-use host_linux::ScratchDisks;
-use rustix::thread::{UnshareFlags, unshare_unsafe};
-use std::process::Command;
-
-/// Runs `work` where a tmpfs of this size is mounted on `dir`, for it alone.
-fn with_tmpfs(dir: &Utf8Path, size: &str, work: impl FnOnce() + Send) {
-    let mount = |args: &[&str]| {
-        let done = Command::new("mount").args(args).status().expect("run mount");
-        assert!(done.success(), "mount {args:?}");
-    };
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            // SAFETY: only this thread's view of the file system changes; it
-            // ends with the thread, and the mount with it.
-            unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.expect("unshare(CLONE_NEWNS)");
-            mount(&["--make-rprivate", "/"]);
-            mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", dir.as_str()]);
-            work();
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    });
-}
+use disk_linux::ScratchDisks;
+use mount::{can_mount, with_tmpfs};
 
 fn names(dir: &Utf8Path) -> Vec<String> {
     let entries = dir.read_dir_utf8().expect("list");
@@ -31,8 +13,7 @@ fn names(dir: &Utf8Path) -> Vec<String> {
 
 #[test]
 fn a_full_disk_is_named_and_nothing_is_left() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: mount namespaces take root");
+    if !can_mount() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -68,8 +49,8 @@ fn a_full_disk_is_named_and_nothing_is_left() {
     });
 }
 
-/// Spares in a directory, as bytes.
-fn spares(dir: &Utf8Path) -> Vec<Vec<u8>> {
+/// Contents of the pooled disks in a directory.
+fn pooled(dir: &Utf8Path) -> Vec<Vec<u8>> {
     let names = names(dir).into_iter().filter(|name| name.starts_with(".spare-"));
     names.filter_map(|name| std::fs::read(dir.join(name)).ok()).collect()
 }
@@ -80,7 +61,7 @@ fn a_disk_is_ready_before_it_is_asked_for_but_only_so_many_are() {
     let dir = Utf8Path::from_path(dir.path()).unwrap();
     let templates = dir.join("t");
     std::fs::create_dir(&templates).unwrap();
-    // Of an earlier daemon: who knows whether it is whole.
+    // Left by an earlier daemon, and perhaps incomplete.
     std::fs::write(templates.join(".spare-1"), "half").unwrap();
     let disks = ScratchDisks::open(&templates).unwrap();
     assert_eq!(names(&templates), [""; 0]);
@@ -90,41 +71,40 @@ fn a_disk_is_ready_before_it_is_asked_for_but_only_so_many_are() {
     // They are made in the background, and so not at once.
     let until = |done: &dyn Fn(&[Vec<u8>]) -> bool| {
         let begun = std::time::Instant::now();
-        while !done(&spares(&templates)) {
-            assert!(begun.elapsed().as_secs() < 10, "{} spares", spares(&templates).len());
+        while !done(&pooled(&templates)) {
+            assert!(begun.elapsed().as_secs() < 10, "{} disks", pooled(&templates).len());
             std::thread::yield_now();
         }
     };
     if create("first", 16).reflinked {
-        assert!(spares(&templates).is_empty(), "a reflink is as fast");
+        assert!(pooled(&templates).is_empty(), "a reflink is as fast");
         return;
     }
     let template = std::fs::read(templates.join("template-16m.ext4")).unwrap();
     for _ in 0..4 {
-        until(&|spares| spares == [template.clone(), template.clone()]);
+        until(&|pooled| pooled == [template.clone(), template.clone()]);
         let made = create("again", 16);
         assert_eq!((made.size, made.reflinked), (16 << 20, false));
         assert!(std::fs::read(dir.join("again")).unwrap() == template);
     }
-    until(&|spares| spares.len() == 2);
-    // A spare that somebody removed is not missed.
+    until(&|pooled| pooled.len() == 2);
+    // A pooled disk that was removed meanwhile is no error.
     for name in names(&templates).iter().filter(|name| name.starts_with(".spare-")) {
         std::fs::remove_file(templates.join(name)).unwrap();
     }
     create("after", 16);
     assert!(std::fs::read(dir.join("after")).unwrap() == template);
-    // Sizes that are asked for no more have none.
+    // Sizes that are no longer used have none.
     for mib in 17..=21 {
         create("other", mib);
-        until(&|spares| spares.iter().filter(|spare| spare.len() as u64 == mib << 20).count() == 2);
+        until(&|pooled| pooled.iter().filter(|disk| disk.len() as u64 == mib << 20).count() == 2);
     }
-    until(&|spares| spares.len() == 8 && spares.iter().all(|spare| spare.len() > 17 << 20));
+    until(&|pooled| pooled.len() == 8 && pooled.iter().all(|disk| disk.len() > 17 << 20));
 }
 
 #[test]
-fn there_are_no_spares_where_they_cannot_be_used_or_space_is_short() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: mount namespaces take root");
+fn the_pool_stays_empty_where_a_rename_fails_or_space_is_short() {
+    if !can_mount() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -140,7 +120,7 @@ fn there_are_no_spares_where_they_cannot_be_used_or_space_is_short() {
                 runtime.block_on(disks.create(&disk, 0)).unwrap();
             }
         }
-        assert!(spares(&small.join("t")).is_empty(), "64 MiB are short");
-        assert!(spares(&big.join("t")).is_empty(), "a rename goes to no other file system");
+        assert!(pooled(&small.join("t")).is_empty(), "64 MiB are short");
+        assert!(pooled(&big.join("t")).is_empty(), "a rename goes to no other file system");
     });
 }

@@ -1,16 +1,12 @@
-//! What a host must have for its machines' network and disks, for `doctor`.
+//! What a host must have for its machines' network, for `doctor`.
 
 use crate::config::NetworkConfig;
-use crate::{nft, ruleset, scratch, sysctl, tap};
-use camino::Utf8Path;
+use crate::{nft, ruleset, sysctl, tap};
 use diagnostics::Check;
 use std::fs;
 use std::process::Stdio;
 use tokio::process::Command;
 use worker::ports::PortError;
-
-/// Below this, machines with usual scratch disks soon fail.
-const LOW_SPACE: u64 = 2 << 30;
 
 /// Checks what [`crate::LinuxNetwork`] needs. Changes nothing.
 pub async fn network(config: &NetworkConfig) -> Vec<Check> {
@@ -26,36 +22,6 @@ pub async fn network(config: &NetworkConfig) -> Vec<Check> {
             "nftables",
             rt::chain(&err),
             "install the package nftables, load the module nf_tables, and run as root",
-        )),
-    }
-    checks
-}
-
-/// Checks what scratch disks and images in `data_dir` need. Writes and removes
-/// two small files there.
-pub fn disks(data_dir: &Utf8Path) -> Vec<Check> {
-    let mut checks = vec![mkfs()];
-    // Before the first start the directory is not there: what will hold it counts.
-    let there = data_dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(data_dir);
-    match scratch::probe(there) {
-        Ok((free, reflinks)) => {
-            checks.push(free_space(data_dir, free));
-            checks.push(if reflinks {
-                Check::good("reflinks", format!("{data_dir} copies files without copying data"))
-            } else {
-                Check::weak(
-                    "reflinks",
-                    format!(
-                        "the file system of {data_dir} has none, so copies take space and time"
-                    ),
-                    "put the data directory on XFS or Btrfs",
-                )
-            });
-        }
-        Err(err) => checks.push(Check::broken(
-            "data directory",
-            format!("{data_dir}: {err}"),
-            "make it, writable for root",
         )),
     }
     checks
@@ -143,26 +109,6 @@ fn foreign_firewall(droppers: &[String], config: &NetworkConfig) -> Check {
     )
 }
 
-fn mkfs() -> Check {
-    let tried = std::process::Command::new("mkfs.ext4").arg("-V").stdin(Stdio::null()).output();
-    match tried {
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            Check::good("mkfs.ext4", said.lines().next().unwrap_or("there").to_owned())
-        }
-        Err(err) => Check::broken("mkfs.ext4", err.to_string(), "install the package e2fsprogs"),
-    }
-}
-
-fn free_space(data_dir: &Utf8Path, free: u64) -> Check {
-    let found = format!("{} MiB free for {data_dir}", free >> 20);
-    if free < LOW_SPACE {
-        Check::weak("free space", found, "free some space, or move the data directory")
-    } else {
-        Check::good("free space", found)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,19 +123,5 @@ mod tests {
             json!({"family": "inet", "table": "t", "name": "plain"}),
         ];
         assert_eq!(nft_droppers(&chains), ["ip filter FORWARD"]);
-    }
-
-    #[test]
-    fn the_disks_of_a_directory_that_is_and_one_that_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = Utf8Path::from_path(dir.path()).unwrap();
-        let names: Vec<_> = disks(dir).iter().map(|check| check.name).collect();
-        assert_eq!(names, ["mkfs.ext4", "free space", "reflinks"]);
-        assert_eq!(dir.read_dir_utf8().unwrap().count(), 0);
-        // One that is not there yet is judged by what will hold it.
-        let missing = disks(&dir.join("missing"));
-        assert_eq!(missing[1].finding, diagnostics::Finding::Good);
-        let impossible = disks(Utf8Path::new("/proc/missing"));
-        assert_eq!(impossible[1].finding, diagnostics::Finding::Broken);
     }
 }

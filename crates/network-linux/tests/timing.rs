@@ -1,10 +1,8 @@
 //! How long the calls of a start take. Run by hand:
-//! `cargo test -p host-linux --test timing -- --ignored --nocapture`
+//! `cargo test -p network-linux --test timing -- --ignored --nocapture`
 
 mod lab;
 
-use camino::Utf8Path;
-use host_linux::ScratchDisks;
 use lab::{Host, can_run};
 use std::time::{Duration, Instant};
 use worker::ports::Network;
@@ -59,25 +57,4 @@ fn attach() {
         tell("attach, after rest", &again);
         tell("detach", &detach);
     });
-}
-
-#[test]
-#[ignore = "measures"]
-fn scratch() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let dir = Utf8Path::from_path(dir.path()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let disks = ScratchDisks::open(&dir.join("t")).unwrap();
-    for mib in [1024, 8192] {
-        let mut times = Vec::new();
-        for round in 0..ROUNDS {
-            let path = dir.join(format!("{mib}-{round}"));
-            let begun = Instant::now();
-            runtime.block_on(disks.create(&path, mib << 20)).unwrap();
-            times.push(begun.elapsed());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        times.remove(0);
-        tell(&format!("scratch disk of {mib} MiB"), &times);
-    }
 }
