@@ -1,30 +1,80 @@
 //! What a host must have for its machines' network, for `doctor`.
 
 use crate::config::NetworkConfig;
-use crate::{nft, ruleset, sysctl, tap};
+use crate::interface::{Links, sysctl, tap};
+use crate::namespace::{Namespace, link_name, pool_conflict};
+use crate::nftables::{BaseChain, Netfilter, uplink};
 use diagnostics::Check;
 use std::fs;
 use std::process::Stdio;
 use tokio::process::Command;
 use worker::ports::PortError;
 
-/// Checks what [`crate::LinuxNetwork`] needs. Changes nothing.
+/// Checks what [`crate::LinuxNetwork`] needs, in the network namespace of the
+/// calling thread. Changes nothing.
 pub async fn network(config: &NetworkConfig) -> Vec<Check> {
     let mut checks = vec![privileges(), tun_device(), forwarding()];
-    match nft::chains("").await {
-        Ok(chains) => {
-            checks.push(Check::good("nftables", "nft works"));
+    match Netfilter::open().and_then(|netfilter| {
+        let chains = netfilter.base_chains();
+        let chains = chains.map_err(|err| PortError::new("list the chains of nftables", err))?;
+        Ok((netfilter, chains))
+    }) {
+        Ok((netfilter, chains)) => {
+            checks.push(Check::good("nftables", "the kernel has it"));
             let mut droppers = nft_droppers(&chains);
             droppers.extend(legacy_dropper().await);
             checks.push(foreign_firewall(&droppers, config));
+            checks.extend(uplink_rules(&netfilter, config));
         }
         Err(err) => checks.push(Check::broken(
             "nftables",
             rt::chain(&err),
-            "install the package nftables, load the module nf_tables, and run as root",
+            "load the kernel module nf_tables, and run as root",
         )),
     }
+    checks.push(address_pool(config));
     checks
+}
+
+/// The rules of the link of a platform that runs, if one does.
+fn uplink_rules(netfilter: &Netfilter, config: &NetworkConfig) -> Option<Check> {
+    let (name, table) = ("uplink rules", uplink::table(config.tag));
+    if !matches!(Namespace::open(&config.namespace), Ok(Some(_))) {
+        return None;
+    }
+    Some(match netfilter.rules(&table) {
+        Ok(0) => Check::weak(
+            name,
+            format!("table {table} is missing: machines cannot reach the outside"),
+            "a running daemon restores it within seconds and logs it; else run `updraft up`",
+        ),
+        Ok(rules) => Check::good(name, format!("table {table} has {rules} rules")),
+        Err(err) => Check::broken(name, format!("list {table}: {err}"), "run as root"),
+    })
+}
+
+/// Whether another network of the host has addresses of the machines' pool.
+fn address_pool(config: &NetworkConfig) -> Check {
+    let name = "address pool";
+    let found = Links::open().and_then(|links| {
+        let own = links.find(&link_name(config.tag))?.map_or(0, |link| link.index);
+        Ok(pool_conflict(config, &links.routes()?, own))
+    });
+    let (pool, length) = config.pool.cidr();
+    match found {
+        Ok(None) => Check::good(name, format!("{pool}/{length} overlaps no route of the host")),
+        Ok(Some(route)) if config.masquerade => Check::weak(
+            name,
+            format!("{pool}/{length} overlaps {}, which machines cannot reach", route.to),
+            "nothing to do if machines need not reach it; else choose another --ipv4-pool",
+        ),
+        Ok(Some(route)) => Check::broken(
+            name,
+            format!("{pool}/{length} overlaps {} of this host", route.to),
+            "choose another --ipv4-pool",
+        ),
+        Err(err) => Check::broken(name, rt::chain(&err), "run as root"),
+    }
 }
 
 fn privileges() -> Check {
@@ -63,17 +113,14 @@ fn forwarding() -> Check {
     }
 }
 
-/// Forward hooks of others that drop what nobody accepts.
-fn nft_droppers(chains: &[serde_json::Value]) -> Vec<String> {
-    let text = |chain: &serde_json::Value, key: &str| chain[key].as_str().unwrap_or("").to_owned();
-    chains
-        .iter()
-        .filter(|chain| chain["hook"] == "forward" && chain["policy"] == "drop")
-        .map(|chain| ["family", "table", "name"].map(|key| text(chain, key)).join(" "))
-        .collect()
+/// Chains that drop forwarded packets by policy.
+fn nft_droppers(chains: &[BaseChain]) -> Vec<String> {
+    let droppers = chains.iter().filter(|chain| chain.drops_forwarded);
+    droppers.map(|chain| chain.name.clone()).collect()
 }
 
-/// The old iptables is not seen by `nft`. It is only asked if it is in use.
+/// nftables does not show rules of the old iptables; its program is only run if
+/// it is in use.
 async fn legacy_dropper() -> Option<String> {
     let tables = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
     if !tables.lines().any(|table| table == "filter") {
@@ -93,35 +140,17 @@ async fn legacy_dropper() -> Option<String> {
 fn foreign_firewall(droppers: &[String], config: &NetworkConfig) -> Check {
     let name = "other firewalls";
     if droppers.is_empty() {
-        return Check::good(name, "none drops what is forwarded by policy");
+        return Check::good(name, "none drops forwarded packets by policy");
     }
-    let taps = format!("ud{}", config.tag);
+    let link = link_name(config.tag);
     Check::weak(
         name,
-        format!("dropping by policy what is forwarded: {}", droppers.join(", ")),
+        format!("these drop forwarded packets by policy: {}", droppers.join(", ")),
         format!(
-            "unless it has such rules, let our taps through: \
-             `iptables -I DOCKER-USER -i {taps}+ -j ACCEPT` and the same with `-o` (Docker), or \
-             `nft insert rule <chain> iifname \"{taps}*\" accept` and the same with `oifname`; \
-             table {} still confines the guests",
-            ruleset::table(config.tag)
+            "unless they have such rules, let the machines' link through: \
+             `iptables -I DOCKER-USER -i {link} -j ACCEPT` and the same with `-o` (Docker), or \
+             `nft insert rule <chain> iifname \"{link}\" accept` and the same with `oifname`; \
+             guests stay confined by the rules in the platform's namespace"
         ),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn only_forward_hooks_that_drop_are_named() {
-        let chains = [
-            json!({"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}),
-            json!({"family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "policy": "drop"}),
-            json!({"family": "inet", "table": "t", "name": "f", "hook": "forward", "policy": "accept"}),
-            json!({"family": "inet", "table": "t", "name": "plain"}),
-        ];
-        assert_eq!(nft_droppers(&chains), ["ip filter FORWARD"]);
-    }
 }

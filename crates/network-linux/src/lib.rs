@@ -1,37 +1,35 @@
-//! worker::Network and host checks: taps, addresses, nftables.
+//! The worker's network on Linux: taps, addresses, nftables rules, a namespace.
 //!
-//! A machine's link is a tap that the host routes; there is no bridge, so a
-//! guest shares no segment with anybody:
+//! All of a platform is in a network namespace of its own, joined to the daemon's
+//! by one link. A machine has a tap that the namespace routes; there is no
+//! bridge, so a guest shares no segment with any other:
 //!
 //! ```text
-//!  guest eth0 ---- tap ud<tag><slot> ---- host's routing ---- uplink
-//!  172.30.0.30/30       .29/30                 |               masqueraded
-//!  fdaa:…:2/112         fdaa:…:1/112           +---- other taps, 6PN only
+//!               platform's namespace                    daemon's namespace
+//!  guest eth0 ---- tap ud<tag><slot> ---- routing ---- uplink === ud<tag>-host ---- routing
+//!  172.30.0.30/30       .29/30               |         masqueraded             masqueraded
+//!  fdaa:…:2/112         fdaa:…:1/112         +---- other taps, 6PN only
 //! ```
 //!
-//! What a guest may send is decided by one nftables table of ours (see
-//! [`ruleset`]); rules of others are neither read nor touched. Everything
-//! happens in the network namespace of the calling thread.
+//! What a guest may send is decided inside the namespace, by the rules of
+//! `nftables::base`: firewall tools of the host cannot reach them. Sockets to
+//! guests are made by [`NamespaceSockets`]; all others stay in the daemon's
+//! namespace.
 //!
-//! What stays on the host after `remove_all`: `net.ipv4.ip_forward` and
-//! `net.ipv6.conf.all.forwarding` keep the value 1, since somebody else may
-//! have come to rely on them; and uplinks that learn their route from router
-//! advertisements keep `accept_ra` 2 (see [`LinuxNetwork`]).
+//! After `remove_all`, `net.ipv4.ip_forward` and `net.ipv6.conf.all.forwarding`
+//! of the host keep the value 1, since other software may rely on them by then;
+//! and uplinks that learn their route from router advertisements keep `accept_ra`
+//! 2 (see [`LinuxNetwork`]).
 
 pub mod checks;
 mod config;
-mod expr;
-mod host;
-mod kept;
-mod links;
-mod machine;
-mod netfilter;
+mod interface;
+mod namespace;
 mod netlink;
 mod network;
-mod nft;
-pub mod ruleset;
-mod sysctl;
-mod tap;
+mod nftables;
+mod taps;
 
 pub use config::{BadConfig, Cidr, NetworkConfig, Tag};
+pub use namespace::NamespaceSockets;
 pub use network::LinuxNetwork;

@@ -4,16 +4,19 @@ mod lab;
 
 use lab::{Host, can_run};
 
+const FLOWS: u32 = 4000;
+
 #[test]
 fn the_rules_of_a_machine_are_those_of_this_text() {
     if !can_run() {
         return;
     }
-    let host = Host::new();
+    let mut host = Host::new();
+    host.config.max_flows = Some(FLOWS);
     host.prepare();
     let _guest = host.boot(7, 9);
 
-    // Its tap is the second interface of the namespace, which is in the mark.
+    // Its tap is the third interface of the namespace, which is in the mark.
     let text = format!(
         r#"
         table inet updraft_{tag} {{
@@ -29,13 +32,13 @@ fn the_rules_of_a_machine_are_those_of_this_text() {
                 counter drop
             }}
             chain new_0007 {{
-                ct mark 0x75000002 accept
+                ct mark 0x75000003 accept
                 iifname "ud{tag}0007" limit rate over 1000/second burst 1000 packets counter drop
-                iifname "ud{tag}0007" ct count over 8192 counter drop
-                ct mark set 0x75000002 accept
+                iifname "ud{tag}0007" ct count over {flows} counter drop
+                ct mark set 0x75000003 accept
             }}
             chain flow_0007 {{
-                ct mark 0x75000002 accept
+                ct mark 0x75000003 accept
             }}
         }}
         add element inet updraft_{tag} pins {{ "ud{tag}0007" : jump pin_0007 }}
@@ -43,15 +46,16 @@ fn the_rules_of_a_machine_are_those_of_this_text() {
         add element inet updraft_{tag} news {{ "ud{tag}0007" : jump new_0007 }}
         add element inet updraft_{tag} flows {{ "ud{tag}0007" : jump flow_0007 }}
         "#,
-        tag = host.tag()
+        tag = host.tag(),
+        flows = FLOWS
     );
     let oracle = Host::new();
     oracle.prepare();
-    oracle.ns.sh(&format!("nft -f - <<'END'\n{text}\nEND"));
+    oracle.inside().sh(&format!("nft -f - <<'END'\n{text}\nEND"));
 
     // As the kernel has them: every expression, but the counts and the handles.
     let kernels = |host: &Host| {
-        let all = host.ns.sh("nft --debug=netlink -s list ruleset");
+        let all = host.inside().sh("nft --debug=netlink -s list ruleset");
         let plain = |line: &str| {
             let words: Vec<_> = line.split_whitespace().collect();
             match words[..] {
@@ -65,7 +69,7 @@ fn the_rules_of_a_machine_are_those_of_this_text() {
     assert_eq!(kernels(&host), kernels(&oracle));
 
     assert!(
-        kernels(&host).contains("[ connlimit count 8192 flags 1 ]"),
+        kernels(&host).contains(&format!("[ connlimit count {FLOWS} flags 1 ]")),
         "nft shows no expressions"
     );
 }

@@ -11,7 +11,7 @@ const ROUNDS: u16 = 40;
 /// Machines of a full host.
 const MACHINES: u16 = 400;
 
-fn tell(what: &str, times: &[Duration]) {
+fn report(what: &str, times: &[Duration]) {
     let mut times = times.to_vec();
     times.sort();
     let ms = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e3;
@@ -29,7 +29,7 @@ fn attach() {
     host.prepare();
     let links: Vec<_> = (0..MACHINES).map(|slot| host.link(slot, 1)).collect();
     host.net(move |net| async move {
-        let (mut first, mut rest, mut again, mut detach) = (vec![], vec![], vec![], vec![]);
+        let (mut first, mut park, mut again, mut detach) = (vec![], vec![], vec![], vec![]);
         let mut nics = Vec::new();
         for link in &links {
             let begun = Instant::now();
@@ -39,8 +39,8 @@ fn attach() {
         nics.clear();
         for link in &links {
             let begun = Instant::now();
-            net.rest(link.slot).await;
-            rest.push(begun.elapsed());
+            net.park(link.slot).await;
+            park.push(begun.elapsed());
             let begun = Instant::now();
             nics.push(net.attach(*link).await.expect("attach"));
             again.push(begun.elapsed());
@@ -51,10 +51,10 @@ fn attach() {
             detach.push(begun.elapsed());
         }
         let few = usize::from(ROUNDS);
-        tell("attach, first, few machines", &first[..few]);
-        tell("attach, first, many machines", &first[first.len() - few..]);
-        tell("rest", &rest);
-        tell("attach, after rest", &again);
-        tell("detach", &detach);
+        report("attach, first, few machines", &first[..few]);
+        report("attach, first, many machines", &first[first.len() - few..]);
+        report("park", &park);
+        report("attach, after park", &again);
+        report("detach", &detach);
     });
 }

@@ -99,7 +99,8 @@ impl Disks for FakeDisks {
     async fn low_space(&self) -> LowSpace {
         loop {
             let notified = self.low.notified();
-            if let Some(low) = self.lock().low.take() {
+            let low = self.lock().low.take();
+            if let Some(low) = low {
                 return low;
             }
             notified.await;

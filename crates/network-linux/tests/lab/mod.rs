@@ -1,15 +1,17 @@
-//! A laboratory: network namespaces for a host, its guests and the internet,
-//! and pumps that play the VMs between a tap's descriptor and a guest's card.
+//! Network namespaces for a host, its guests and the internet, and threads that
+//! act as VMs: they carry frames between a tap and a guest's interface.
 
 // Test code, though clippy cannot tell outside of `#[test]` functions.
 #![allow(clippy::unwrap_used)]
 // Each test program uses its part.
 #![allow(dead_code)]
 
+use camino::Utf8Path;
 use model::address::{Addresses, Ipv4Pool, Slot, plan};
 use model::id::{HostId, NetworkId};
 use network_linux::{LinuxNetwork, NetworkConfig, Tag};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -18,16 +20,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use worker::ports::{Link, Network, Nic};
 
-/// Says whether tests that need root can run, and if not, that they do not.
+/// Whether the test can make network namespaces. Without root it is skipped, but
+/// fails where `UPDRAFT_TEST_NO_SKIP` is set, as in CI.
 pub(crate) fn can_run() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("SKIPPED: network namespaces take root");
+        #[allow(clippy::disallowed_methods, reason = "a test has no settings")]
+        let fail = std::env::var("UPDRAFT_TEST_NO_SKIP").is_ok();
+        assert!(!fail, "SKIPPED: network namespaces need root");
+        eprintln!("SKIPPED: network namespaces need root");
     }
     root
 }
 
-/// A network namespace of its own, gone when the last handle is.
+/// A network namespace; it ends with the last handle.
 #[derive(Clone)]
 pub(crate) struct NetNs(Arc<OwnedFd>);
 
@@ -44,7 +50,12 @@ impl NetNs {
         ns
     }
 
-    /// Runs `work` on a thread inside. Threads it starts are inside, too.
+    /// The namespace that is mounted at `path`.
+    pub(crate) fn open(path: &Utf8Path) -> Self {
+        Self(Arc::new(std::fs::File::open(path).expect("open a namespace").into()))
+    }
+
+    /// Runs `work` on a thread inside. Threads that it starts are inside, too.
     pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let ns = self.0.clone();
         let thread = std::thread::spawn(move || {
@@ -74,7 +85,7 @@ impl NetNs {
         socket
     }
 
-    /// One echo request is answered. Used where it must be, so it may take long.
+    /// One echo request is answered. Only used where an answer must come.
     pub(crate) fn pings(&self, to: IpAddr) {
         let tool = if to.is_ipv4() { "ping" } else { "ping6" };
         self.sh(&format!("busybox {tool} -q -c 1 -W 10 {to}"));
@@ -88,19 +99,50 @@ impl NetNs {
     }
 }
 
-/// The host under test: a namespace, a runtime inside it, a network.
+/// The host under test: a namespace for the daemon, and the platform's network.
 pub(crate) struct Host {
     pub(crate) ns: NetNs,
     pub(crate) config: NetworkConfig,
+    /// Where the platform's namespace is mounted.
+    dir: tempfile::TempDir,
+}
+
+/// Ends the platform's namespace.
+impl Drop for Host {
+    fn drop(&mut self) {
+        let path = self.dir.path().join("platform");
+        let _ = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH);
+    }
 }
 
 impl Host {
     pub(crate) fn new() -> Self {
-        let pool = Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16).unwrap();
-        Self { ns: NetNs::new(), config: NetworkConfig::new("/test/data".into(), pool) }
+        Self::of("/test/data", NetNs::new())
     }
 
-    /// Runs `work` with a network opened freshly, as by a daemon just started.
+    /// A platform with this data directory on a host that exists. Guests may
+    /// reach the network between host and internet, as most tests need it.
+    pub(crate) fn of(data_dir: &str, ns: NetNs) -> Self {
+        let pool = Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16).unwrap();
+        let mut config = NetworkConfig::new(data_dir.into(), pool);
+        let dir = tempfile::tempdir().unwrap();
+        config.namespace = Utf8Path::from_path(dir.path()).unwrap().join("platform");
+        config.allow_egress =
+            ["203.0.113.0/24", "2001:db8::/64"].map(|c| c.parse().unwrap()).into();
+        Self { ns, config, dir }
+    }
+
+    /// The platform's namespace; there is one after `prepare`.
+    pub(crate) fn inside(&self) -> NetNs {
+        NetNs::open(&self.config.namespace)
+    }
+
+    /// Interfaces and rules on both sides, as text to compare.
+    pub(crate) fn state(&self) -> String {
+        format!("{}\n{}", self.ns.state(), self.inside().state())
+    }
+
+    /// Runs `work` with a network just opened, as by a new daemon.
     pub(crate) fn net<T, F>(&self, work: impl FnOnce(Arc<LinuxNetwork>) -> F + Send + 'static) -> T
     where
         F: Future<Output = T>,
@@ -126,7 +168,7 @@ impl Host {
         Link { slot, network, addresses }
     }
 
-    /// Attaches a machine and plays its VM.
+    /// Attaches a machine and acts as its VM.
     pub(crate) fn boot(&self, slot: u16, network: u32) -> Guest {
         let link = self.link(slot, network);
         let nic = self.net(move |net| async move { net.attach(link).await.expect("attach") });
@@ -145,7 +187,7 @@ impl Host {
     }
 }
 
-/// A VM as its network sees it: a namespace whose `eth0` is the tap's other end.
+/// A VM as its network sees it: a namespace whose `eth0` is connected to the tap.
 pub(crate) struct Guest {
     pub(crate) ns: NetNs,
     pub(crate) addresses: Addresses,
@@ -154,7 +196,7 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Plays the VM of a machine.
+    /// Acts as the VM of a machine.
     pub(crate) fn new(nic: Nic, addresses: Addresses) -> Self {
         let ns = NetNs::new();
         let card = ns.run(|| open_tap("eth0"));
@@ -169,13 +211,13 @@ impl Guest {
             addresses.ipv4, addresses.ipv6, addresses.ipv4_gateway, addresses.ipv6_gateway
         ));
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
-        let told = stop.clone();
-        let pump = std::thread::spawn(move || pump(&nic.tap, &card, &told));
+        let stopped = stop.clone();
+        let pump = std::thread::spawn(move || pump(&nic.tap, &card, &stopped));
         Self { ns, addresses, stop, pump: Some(pump) }
     }
 
-    /// Another address of the guest, as an attacker would take it.
-    pub(crate) fn takes(&self, address: &str) {
+    /// Adds an address that the guest was not given.
+    pub(crate) fn add_address(&self, address: &str) {
         let nodad = if address.contains(':') { "nodad" } else { "" };
         self.ns.sh(&format!("ip addr add {address} dev eth0 {nodad}"));
     }
@@ -232,7 +274,6 @@ fn open_tap(name: &str) -> OwnedFd {
 /// The internet: a namespace behind the host's `uplink`.
 pub(crate) fn internet(host: &Host) -> NetNs {
     let ns = NetNs::new();
-    // A veth is born in one namespace with its peer in another.
     let pid_path = format!("/proc/{}/fd/{}", std::process::id(), ns.0.as_raw_fd());
     host.ns.sh(&format!(
         "ip link add uplink type veth peer name wan
@@ -250,9 +291,27 @@ pub(crate) fn internet(host: &Host) -> NetNs {
     ns
 }
 
-/// Receives one datagram: what it says, and from whom.
+/// Receives one datagram: its text and its sender.
 pub(crate) fn recv(socket: &UdpSocket) -> (String, SocketAddr) {
     let mut buffer = [0; 64];
     let (length, from) = socket.recv_from(&mut buffer).expect("a datagram");
     (String::from_utf8_lossy(&buffer[..length]).into_owned(), from)
+}
+
+/// Frames in the queue of a tap that contain these bytes.
+pub(crate) fn frames_with(tap: &OwnedFd, bytes: &[u8]) -> usize {
+    let before = fcntl_getfl(tap).unwrap();
+    fcntl_setfl(tap, before | OFlags::NONBLOCK).unwrap();
+    let mut frame = [0; 2048];
+    let mut found = 0;
+    while let Ok(length) = rustix::io::read(tap, &mut frame) {
+        found += usize::from(frame[..length].windows(bytes.len()).any(|part| part == bytes));
+    }
+    fcntl_setfl(tap, before).unwrap();
+    found
+}
+
+/// Index of the tap of a slot: it differs for a tap that was created anew.
+pub(crate) fn tap_index(ns: &NetNs, slot: u16) -> String {
+    ns.sh(&format!("ip -o link | grep {slot:04x}: | cut -d: -f1"))
 }

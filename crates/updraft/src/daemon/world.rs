@@ -81,6 +81,8 @@ pub(crate) fn network_config(settings: &Settings) -> NetworkConfig {
     NetworkConfig {
         masquerade: settings.masquerade,
         block_egress: settings.block_egress.clone(),
+        allow_egress: settings.allow_egress.clone(),
+        nameservers: nameservers(settings).iter().filter_map(|ip| ip.parse().ok()).collect(),
         mtu: u32::from(settings.mtu),
         ..NetworkConfig::new(&settings.data_dir, settings.ipv4_pool)
     }
@@ -108,14 +110,19 @@ pub(super) fn host_config(settings: &Settings) -> HostConfig {
         mtu: settings.mtu,
         memory_mib: settings.memory_mib,
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
-        nameservers: match settings.nameservers.is_empty() {
-            true => host_nameservers(),
-            false => settings.nameservers.clone(),
-        },
+        nameservers: nameservers(settings),
         boot_deadline: settings.boot_deadline,
         image_deadline: settings.image_deadline,
         overcommit: settings.overcommit,
         templates: settings.templates.clone(),
+    }
+}
+
+/// The name servers that guests are told, and may reach.
+fn nameservers(settings: &Settings) -> Vec<String> {
+    match settings.nameservers.is_empty() {
+        true => host_nameservers(),
+        false => settings.nameservers.clone(),
     }
 }
 

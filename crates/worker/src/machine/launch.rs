@@ -338,7 +338,7 @@ async fn try_clear(host: &Shared, record: &Record, rests: bool) -> Result<(), Po
     }
     match record.slot {
         Some(slot) if rests => {
-            host.network.rest(slot).await;
+            host.network.park(slot).await;
             Ok(())
         }
         Some(slot) => host.network.detach(slot).await,

@@ -6,13 +6,13 @@ use worker::ports::PortError;
 
 const ROOT: &str = "/proc/sys/net";
 
-/// What a tap has that differs from the kernel's defaults, or must not follow
-/// a default that somebody changed.
+/// Settings of a tap that differ from the kernel's defaults, or must not follow
+/// a changed default.
 const TAP: &[(&str, &str, &str)] = &[
     ("ipv4", "forwarding", "1"),
-    // The pins in nftables say the same more strictly; this holds without them.
+    // The pins in nftables are stricter; this holds without them.
     ("ipv4", "rp_filter", "1"),
-    // ARP only for the gateway's address: a guest learns no other one.
+    // ARP only for the gateway's address.
     ("ipv4", "arp_ignore", "1"),
     ("ipv4", "proxy_arp", "0"),
     ("ipv4", "accept_redirects", "0"),
@@ -20,7 +20,7 @@ const TAP: &[(&str, &str, &str)] = &[
     ("ipv4", "accept_source_route", "0"),
     ("ipv4", "route_localnet", "0"),
     ("ipv6", "disable_ipv6", "0"),
-    // No address of the kernel's choice; `links` gives a link-local one.
+    // No link-local address of the kernel's choice; `links` sets one.
     ("ipv6", "addr_gen_mode", "1"),
     ("ipv6", "accept_dad", "0"),
     ("ipv6", "dad_transmits", "0"),
@@ -31,34 +31,65 @@ const TAP: &[(&str, &str, &str)] = &[
     ("ipv6", "forwarding", "1"),
 ];
 
-/// Readies a new tap, before it is up.
-pub(crate) fn prepare_tap(tap: &str) -> Result<(), PortError> {
+/// Configures a new tap, before it is up.
+pub(crate) fn configure_tap(tap: &str) -> Result<(), PortError> {
     for (family, key, value) in TAP {
         set(&format!("{family}/conf/{tap}/{key}"), value)?;
     }
     Ok(())
 }
 
-/// Turns on forwarding.
+/// Settings of both ends of the uplink: no address or route but those that are
+/// set by hand.
+const UPLINK: &[(&str, &str, &str)] = &[
+    ("ipv4", "rp_filter", "1"),
+    ("ipv4", "accept_redirects", "0"),
+    ("ipv4", "send_redirects", "0"),
+    ("ipv4", "route_localnet", "0"),
+    ("ipv6", "disable_ipv6", "0"),
+    ("ipv6", "addr_gen_mode", "1"),
+    ("ipv6", "accept_dad", "0"),
+    ("ipv6", "dad_transmits", "0"),
+    ("ipv6", "accept_ra", "0"),
+    ("ipv6", "autoconf", "0"),
+    ("ipv6", "accept_redirects", "0"),
+];
+
+/// Configures an end of the uplink, before it is up.
+pub(crate) fn configure_uplink(interface: &str) -> Result<(), PortError> {
+    for (family, key, value) in UPLINK {
+        set(&format!("{family}/conf/{interface}/{key}"), value)?;
+    }
+    Ok(())
+}
+
+/// Turns on forwarding in the platform's own namespace.
+pub(crate) fn enable_forwarding_inside() -> Result<(), PortError> {
+    set("ipv4/ip_forward", "1")?;
+    set("ipv6/conf/all/forwarding", "1")?;
+    Ok(())
+}
+
+/// Turns on forwarding in the host's namespace.
 pub(crate) fn enable_forwarding() -> Result<(), PortError> {
-    // Only when off: writing it resets other settings to those of a router.
-    share("ipv4/ip_forward", "1")?;
+    // Only if it is off: a write resets other settings to those of a router.
+    set_on_host("ipv4/ip_forward", "1")?;
     if get("ipv6/conf/all/forwarding")? == "1" {
         return Ok(());
     }
-    // A router ignores router advertisements unless it is told 2: a host that
-    // has its default route from them would lose it.
+    // A router ignores router advertisements unless `accept_ra` is 2: a host
+    // would lose a default route that it has from them.
     for interface in interfaces()? {
         let key = format!("ipv6/conf/{interface}/accept_ra");
         if get(&key).is_ok_and(|value| value == "1") {
-            share(&key, "2")?;
+            set_on_host(&key, "2")?;
         }
     }
-    share("ipv6/conf/all/forwarding", "1")
+    set_on_host("ipv6/conf/all/forwarding", "1")
 }
 
-/// Sets a value that the whole host feels, and says so.
-fn share(key: &str, value: &str) -> Result<(), PortError> {
+/// Sets a value that affects the whole host, and logs it.
+fn set_on_host(key: &str, value: &str) -> Result<(), PortError> {
     if set(key, value)? {
         tracing::info!(key, value, "kernel setting of the host changed");
     }
@@ -80,8 +111,8 @@ pub(crate) fn get(key: &str) -> Result<String, PortError> {
     Ok(text.trim().to_owned())
 }
 
-/// Sets a value unless it is set: `/proc/sys` may be read-only and right. Says
-/// whether it changed.
+/// Sets a value unless it is set: `/proc/sys` may be read-only and right.
+/// Returns whether it changed.
 fn set(key: &str, value: &str) -> Result<bool, PortError> {
     let before = get(key)?;
     if before == value {
@@ -103,4 +134,10 @@ fn interfaces() -> Result<Vec<String>, PortError> {
     // `default` too: an uplink that appears later (hotplug) keeps its route.
     names.retain(|name| name != "all");
     Ok(names)
+}
+
+/// Entries that the connection table may have. The kernel has one limit for all
+/// namespaces, each of which has a table of its own.
+pub(crate) fn conntrack_max() -> Option<u32> {
+    get("netfilter/nf_conntrack_max").ok()?.parse().ok()
 }

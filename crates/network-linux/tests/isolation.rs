@@ -1,6 +1,6 @@
-//! The network under test in network namespaces, against what guests may and
-//! may not do. That a packet is dropped is seen from a later one on the same
-//! path arriving first; nothing waits for silence.
+//! What guests may and may not reach, with a real network in namespaces. A packet
+//! counts as dropped when a later one on the same path arrives first; no test
+//! waits for silence.
 
 mod lab;
 
@@ -29,15 +29,15 @@ fn host_and_guest_reach_each_other_and_a_connection_survives_another_prepare() {
     let guest = host.boot(7, 1);
     guest.ns.pings(guest.addresses.ipv4_gateway.into());
     guest.ns.pings(guest.addresses.ipv6_gateway.into());
-    host.ns.pings(guest.addresses.ipv4.into());
-    host.ns.pings(guest.addresses.ipv6.into());
+    host.inside().pings(guest.addresses.ipv4.into());
+    host.inside().pings(guest.addresses.ipv6.into());
 
     let listener = guest.ns.run(|| TcpListener::bind("[::]:0").unwrap());
     let port = listener.local_addr().unwrap().port();
     for address in
         [SocketAddr::from((guest.addresses.ipv4, port)), (guest.addresses.ipv6, port).into()]
     {
-        let mut near = host.ns.run(move || TcpStream::connect(address).unwrap());
+        let mut near = host.inside().run(move || TcpStream::connect(address).unwrap());
         let (mut far, _) = listener.accept().unwrap();
         let link = host.link(7, 1);
         host.prepare();
@@ -72,7 +72,7 @@ fn spoofed_sources_are_dropped() {
         ("2001:db8::1", format!("[{}]", guest.addresses.ipv6), "2001:db8::77".to_owned()),
     ] {
         let v6 = forged.contains(':');
-        guest.takes(&format!("{forged}/{}", if v6 { 128 } else { 32 }));
+        guest.add_address(&format!("{forged}/{}", if v6 { 128 } else { 32 }));
         let sink = internet.udp(if v6 { "[::]:0" } else { "0.0.0.0:0" });
         let to = SocketAddr::new(world.parse().unwrap(), sink.local_addr().unwrap().port());
         let bind = if v6 { format!("[{forged}]:0") } else { format!("{forged}:0") };
@@ -93,7 +93,7 @@ fn machines_reach_each_other_over_6pn_of_one_network_alone() {
     a.ns.pings(b.addresses.ipv6.into());
     b.ns.pings(a.addresses.ipv6.into());
 
-    // One sink per machine hears both families, the host's word comes last.
+    // One socket per machine receives both families; the last datagram is ours.
     for (from, to) in [(&other, &a), (&a, &other)] {
         let sink = to.ns.udp("[::]:0");
         let port = sink.local_addr().unwrap().port();
@@ -102,14 +102,14 @@ fn machines_reach_each_other_over_6pn_of_one_network_alone() {
         let sender4 = from.ns.udp("0.0.0.0:0");
         sender4.send_to(b"ipv4", (to.addresses.ipv4, port)).unwrap();
         from.ns.pings(from.addresses.ipv4_gateway.into());
-        host.ns.udp("0.0.0.0:0").send_to(b"host", (to.addresses.ipv4, port)).unwrap();
+        host.inside().udp("0.0.0.0:0").send_to(b"host", (to.addresses.ipv4, port)).unwrap();
         assert_eq!(recv(&sink).0, "host");
     }
 
     // In one network, IPv4 is closed all the same, and 6PN open for the one
     // address that the machine was given.
     let extra = std::net::Ipv6Addr::from_bits(b.addresses.ipv6.to_bits() + 3);
-    b.takes(&format!("{extra}/128"));
+    b.add_address(&format!("{extra}/128"));
     let sink = b.ns.udp("[::]:0");
     let port = sink.local_addr().unwrap().port();
     a.ns.udp("0.0.0.0:0").send_to(b"ipv4", (b.addresses.ipv4, port)).unwrap();
@@ -129,11 +129,21 @@ fn a_guest_reaches_nothing_of_the_host_but_a_ping_of_its_gateway() {
     host.prepare();
     let guest = host.boot(0, 1);
     let neighbour = host.boot(1, 1);
-    let udp = host.ns.udp("[::]:0");
+    // Servers in both namespaces, on the same port.
+    let [outside, inside] = [host.ns.clone(), host.inside()];
+    let udp = outside.udp("[::]:0");
     let port = udp.local_addr().unwrap().port();
-    let tcp = host.ns.run(move || TcpListener::bind(("::", port)).unwrap());
-    tcp.set_nonblocking(true).unwrap();
-    let targets: [std::net::IpAddr; 6] = [
+    let udp = [udp, inside.udp(&format!("[::]:{port}"))];
+    let tcp =
+        [&outside, &inside].map(|ns| ns.run(move || TcpListener::bind(("::", port)).unwrap()));
+    let link = host.ns.sh(&format!(
+        "ip -o addr show dev ud{}-host | awk '{{print $4}}' | cut -d/ -f1",
+        host.tag()
+    ));
+    let [link4, link6] = <[&str; 2]>::try_from(link.lines().collect::<Vec<_>>()).unwrap();
+    let targets: [std::net::IpAddr; 8] = [
+        link4.parse().unwrap(),
+        link6.parse().unwrap(),
         guest.addresses.ipv4_gateway.into(),
         guest.addresses.ipv6_gateway.into(),
         neighbour.addresses.ipv4_gateway.into(),
@@ -157,12 +167,22 @@ fn a_guest_reaches_nothing_of_the_host_but_a_ping_of_its_gateway() {
     // Same path, later: when this is answered, the knocks have been judged.
     guest.ns.pings(guest.addresses.ipv4_gateway.into());
     guest.ns.pings(guest.addresses.ipv6_gateway.into());
-    udp.set_nonblocking(true).unwrap();
-    assert_eq!(udp.recv_from(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
-    assert_eq!(tcp.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
-    // The rules counted them all, two for each target.
-    let counters = host.ns.sh(&format!("nft list chain inet updraft_{} input", host.tag()));
-    assert!(counters.contains("counter packets 12 "), "{counters}");
+    for (udp, tcp) in udp.iter().zip(&tcp) {
+        udp.set_nonblocking(true).unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        assert_eq!(udp.recv_from(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(tcp.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+    // The rules counted them all, two for each target: four gateways are in the
+    // namespace, four addresses are the host's.
+    let dropped = |chain: &str| -> u32 {
+        let list = format!("nft -j list chain inet updraft_{} {chain}", host.tag());
+        let rules: serde_json::Value = serde_json::from_str(&inside.sh(&list)).unwrap();
+        let rules = rules["nftables"].as_array().unwrap();
+        let exprs = rules.iter().filter_map(|rule| rule["rule"]["expr"].as_array()).flatten();
+        exprs.filter_map(|expr| expr["counter"]["packets"].as_u64()).sum::<u64>() as u32
+    };
+    assert_eq!((dropped("input"), dropped("host_addresses")), (8, 8));
 }
 
 #[test]
@@ -202,7 +222,7 @@ fn a_guest_cannot_fill_the_connection_table_of_the_host() {
         return;
     }
     let mut host = Host::new();
-    host.config.max_flows = 4;
+    host.config.max_flows = Some(4);
     let internet = internet(&host);
     host.prepare();
     let (greedy, neighbour) = (host.boot(0, 1), host.boot(1, 1));
@@ -222,10 +242,10 @@ fn a_guest_cannot_fill_the_connection_table_of_the_host() {
     heard.dedup();
     assert_eq!(heard, ["flow 0", "flow 1", "flow 2", "flow 3", "more", "neighbour"]);
     let chain = format!("nft list chain inet updraft_{} new_0000", host.tag());
-    assert!(host.ns.sh(&chain).contains("ct count over 4 counter packets 2 "));
+    assert!(host.inside().sh(&chain).contains("ct count over 4 counter packets 2 "));
     // What the host begins is not the guest's.
     let inside = greedy.ns.udp("0.0.0.0:5000");
-    host.ns.udp("0.0.0.0:0").send_to(b"host", (greedy.addresses.ipv4, 5000)).unwrap();
+    host.inside().udp("0.0.0.0:0").send_to(b"host", (greedy.addresses.ipv4, 5000)).unwrap();
     assert_eq!(recv(&inside).0, "host");
 }
 
@@ -246,7 +266,7 @@ fn the_world_reaches_no_guest_uninvited() {
     internet.udp("0.0.0.0:0").send_to(b"world", (guest.addresses.ipv4, port)).unwrap();
     internet.udp("[::]:0").send_to(b"world", (guest.addresses.ipv6, port)).unwrap();
     internet.pings("203.0.113.2".parse().unwrap());
-    host.ns.udp("0.0.0.0:0").send_to(b"host", (guest.addresses.ipv4, port)).unwrap();
+    host.inside().udp("0.0.0.0:0").send_to(b"host", (guest.addresses.ipv4, port)).unwrap();
     assert_eq!(recv(&sink).0, "host");
 }
 
@@ -264,7 +284,7 @@ fn a_slot_given_to_another_machine_inherits_no_flow() {
     let (_, back) = recv(&world);
     let listener = first.ns.run(|| TcpListener::bind("0.0.0.0:80").unwrap());
     let address = SocketAddr::from((first.addresses.ipv4, 80));
-    let mut near = host.ns.run(move || TcpStream::connect(address).unwrap());
+    let mut near = host.inside().run(move || TcpStream::connect(address).unwrap());
     let _far = listener.accept().unwrap();
     drop(first);
     host.net(|net| async move { net.detach(Slot(0)).await.unwrap() });
@@ -273,7 +293,10 @@ fn a_slot_given_to_another_machine_inherits_no_flow() {
     let sink = second.ns.udp("0.0.0.0:5000");
     world.send_to(b"for the first", back).unwrap();
     internet.pings("203.0.113.2".parse().unwrap());
-    host.ns.udp("0.0.0.0:0").send_to(b"for the second", (second.addresses.ipv4, 5000)).unwrap();
+    host.inside()
+        .udp("0.0.0.0:0")
+        .send_to(b"for the second", (second.addresses.ipv4, 5000))
+        .unwrap();
     assert_eq!(recv(&sink).0, "for the second");
     // The host's connection to the first ends as soon as it is used.
     let _ = near.write_all(b"secret");
@@ -290,7 +313,7 @@ fn attach_replaces_and_detach_of_nothing_is_fine() {
     host.net(|net| async move { net.detach(Slot(3)).await.unwrap() });
     host.net(|net| async move { net.remove_all().await.unwrap() });
     host.prepare();
-    let empty = host.ns.state();
+    let empty = host.state();
     host.net(|net| async move { net.detach(Slot(3)).await.unwrap() });
     let first = host.boot(3, 1);
     assert_eq!(host.slots(), [3]);
@@ -301,11 +324,12 @@ fn attach_replaces_and_detach_of_nothing_is_fine() {
     drop(first);
     second.ns.pings(second.addresses.ipv4_gateway.into());
     // A part of the rules is missing: the rest goes all the same.
-    host.ns.sh(&format!("nft delete element inet updraft_{0} flows {{ ud{0}0003 }}", host.tag()));
+    host.inside()
+        .sh(&format!("nft delete element inet updraft_{0} flows {{ ud{0}0003 }}", host.tag()));
     host.net(|net| async move { net.detach(Slot(3)).await.unwrap() });
     host.net(|net| async move { net.detach(Slot(3)).await.unwrap() });
     assert_eq!(host.slots(), [] as [u16; 0]);
-    assert_eq!(host.ns.state(), empty);
+    assert_eq!(host.state(), empty);
 }
 
 #[test]
@@ -318,19 +342,19 @@ fn a_crash_leaves_nothing_that_is_not_listed_and_removed() {
     host.ns.sh("nft add table inet foreign; nft add chain inet foreign c '{ type filter hook forward priority 0; policy drop; }'");
     let before = host.ns.state();
     host.prepare();
-    // Slot 4 has a VM that runs on, slot 5 died with the daemon, slot 6 lost
-    // its rules, as after somebody's `nft flush ruleset`.
+    // Slot 4 has a VM that runs on, the VM of slot 5 ended with the daemon, and
+    // the VM of slot 6 lost its rules.
     let held = host.boot(4, 1);
     drop(host.boot(5, 1));
     let bare = host.boot(6, 1);
-    host.ns.sh(&format!("nft delete table inet updraft_{}", host.tag()));
+    host.inside().sh("nft flush ruleset");
     assert_eq!(host.slots(), [4, 6]);
     host.prepare();
     let (link, gone) = (host.link(6, 1), host.link(5, 1));
     host.net(move |net| async move {
         net.adopt(link).await.unwrap();
         let refused = net.adopt(gone).await.unwrap_err().to_string();
-        assert!(refused.contains("no VM holds it"), "{refused}");
+        assert!(refused.contains("no VM has it open"), "{refused}");
     });
     bare.ns.pings(bare.addresses.ipv4_gateway.into());
     drop(host.boot(8, 1));
@@ -350,7 +374,7 @@ fn many_machines_come_and_go_at_once() {
     }
     let host = Host::new();
     host.prepare();
-    let before = host.ns.state();
+    let before = host.state();
     let links: Vec<_> = (0..24).map(|slot| host.link(slot, 1)).collect();
     host.net(move |net| async move {
         let nics = futures_util::future::join_all(links.iter().map(|link| net.attach(*link))).await;
@@ -360,7 +384,7 @@ fn many_machines_come_and_go_at_once() {
         done.await.into_iter().for_each(|done| done.expect("detach"));
         drop(nics);
     });
-    assert_eq!(host.ns.state(), before);
+    assert_eq!(host.state(), before);
 }
 
 #[test]

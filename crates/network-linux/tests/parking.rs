@@ -1,12 +1,11 @@
-//! Taps between two runs of a machine: what the next run finds, and what it
-//! must not find.
+//! Parked taps: what the next run of a machine finds, and what it must not find.
 
 // Test code, though clippy cannot tell outside of `#[test]` functions.
 #![allow(clippy::unwrap_used)]
 
 mod lab;
 
-use lab::{Guest, Host, NetNs, can_run, internet, recv};
+use lab::{Guest, Host, can_run, frames_with, internet, recv, tap_index};
 use model::address::Slot;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::io::ErrorKind;
@@ -14,43 +13,25 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use worker::ports::Network;
 
-/// Index of the tap of a slot: it tells one made anew.
-fn index(ns: &NetNs, slot: u16) -> String {
-    ns.sh(&format!("ip -o link | grep {slot:04x}: | cut -d: -f1"))
-}
-
-/// Frames that wait in a tap and hold these bytes.
-fn frames_with(tap: &OwnedFd, bytes: &[u8]) -> usize {
-    let before = fcntl_getfl(tap).unwrap();
-    fcntl_setfl(tap, before | OFlags::NONBLOCK).unwrap();
-    let mut frame = [0; 2048];
-    let mut found = 0;
-    while let Ok(length) = rustix::io::read(tap, &mut frame) {
-        found += usize::from(frame[..length].windows(bytes.len()).any(|part| part == bytes));
-    }
-    fcntl_setfl(tap, before).unwrap();
-    found
-}
-
-/// Does to a tap what a VM's process can do with the descriptor alone.
+/// Changes everything about a tap that a VM's process can with the descriptor.
 fn spoil(tap: &OwnedFd) {
-    let tell = |request: libc::Ioctl, argument: libc::c_ulong| {
+    let set = |request: libc::Ioctl, argument: libc::c_ulong| {
         // SAFETY: these requests take a number, or a pointer to what is read.
         let answer = unsafe { libc::ioctl(tap.as_raw_fd(), request, argument) };
         assert_eq!(answer, 0, "{request:x}: {}", std::io::Error::last_os_error());
     };
     let pointer = |value: &i32| std::ptr::from_ref(value) as libc::c_ulong;
-    tell(libc::TUNSETVNETHDRSZ, pointer(&12));
-    tell(libc::TUNSETSNDBUF, pointer(&1));
-    tell(libc::TUNSETOFFLOAD, (libc::TUN_F_CSUM | libc::TUN_F_TSO4).into());
-    tell(libc::TUNSETPERSIST, 1);
-    tell(libc::TUNSETCARRIER, pointer(&0));
+    set(libc::TUNSETVNETHDRSZ, pointer(&12));
+    set(libc::TUNSETSNDBUF, pointer(&1));
+    set(libc::TUNSETOFFLOAD, (libc::TUN_F_CSUM | libc::TUN_F_TSO4).into());
+    set(libc::TUNSETPERSIST, 1);
+    set(libc::TUNSETCARRIER, pointer(&0));
     // SAFETY: `ifreq` is plain old data.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    tell(libc::SIOCGIFHWADDR, std::ptr::from_mut(&mut request) as libc::c_ulong);
+    set(libc::SIOCGIFHWADDR, std::ptr::from_mut(&mut request) as libc::c_ulong);
     // SAFETY: the kernel has filled it in.
     unsafe { request.ifr_ifru.ifru_hwaddr.sa_data[5] ^= 1 };
-    tell(libc::SIOCSIFHWADDR, std::ptr::from_mut(&mut request) as libc::c_ulong);
+    set(libc::SIOCSIFHWADDR, std::ptr::from_mut(&mut request) as libc::c_ulong);
     fcntl_setfl(tap, OFlags::NONBLOCK).unwrap();
 }
 
@@ -61,24 +42,24 @@ fn the_next_run_finds_its_link_as_new() {
     }
     let host = Host::new();
     host.prepare();
-    let (link, ns) = (host.link(7, 1), host.ns.clone());
+    let (link, ns) = (host.link(7, 1), host.inside());
     host.net(move |net| async move {
         let nic = net.attach(link).await.unwrap();
         let spare = nic.tap.try_clone().unwrap();
         let guest = Guest::new(nic, link.addresses);
         ns.pings(link.addresses.ipv4.into());
         let state = || ns.sh("ip -o link; ip -o addr | grep -v dynamic; nft -s list ruleset");
-        let (before, tap) = (state(), index(&ns, 7));
+        let (before, tap) = (state(), tap_index(&ns, 7));
 
-        // Its VM ends. What is sent to it before anybody knows waits in the tap.
+        // Its VM ends. What is sent before the worker knows stays in the queue.
         drop(guest);
         let sender = ns.udp("0.0.0.0:0");
         sender.send_to(b"stale", (link.addresses.ipv4, 9)).unwrap();
         spoil(&spare);
         drop(spare);
-        net.rest(link.slot).await;
+        net.park(link.slot).await;
 
-        // The host is told at once, and nothing piles up.
+        // The sender gets an error at once, and the queue stays empty.
         let refused = sender.send_to(b"stale", (link.addresses.ipv4, 9)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
         let address = SocketAddr::from((link.addresses.ipv4, 80));
@@ -86,7 +67,7 @@ fn the_next_run_finds_its_link_as_new() {
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 
         let nic = net.attach(link).await.unwrap();
-        assert_eq!(index(&ns, 7), tap);
+        assert_eq!(tap_index(&ns, 7), tap);
         assert_eq!(fcntl_getfl(&nic.tap).unwrap() & OFlags::NONBLOCK, OFlags::empty());
         assert_eq!(frames_with(&nic.tap, b"stale"), 0);
         assert_eq!(state(), before);
@@ -107,10 +88,10 @@ fn flows_of_one_run_are_not_those_of_the_next() {
         return;
     }
     let mut host = Host::new();
-    host.config.max_flows = 4;
+    host.config.max_flows = Some(4);
     let internet = internet(&host);
     host.prepare();
-    let (link, ns) = (host.link(0, 1), host.ns.clone());
+    let (link, ns) = (host.link(0, 1), host.inside());
     host.net(move |net| async move {
         let sink = internet.udp("0.0.0.0:4000");
         let world = ("203.0.113.1", 4000);
@@ -124,7 +105,7 @@ fn flows_of_one_run_are_not_those_of_the_next() {
                 back.push(recv(&sink).1);
             }
             drop(guest);
-            net.rest(link.slot).await;
+            net.park(link.slot).await;
         }
         let guest = Guest::new(net.attach(link).await.unwrap(), link.addresses);
         let inside: Vec<_> =
@@ -139,12 +120,12 @@ fn flows_of_one_run_are_not_those_of_the_next() {
 }
 
 #[test]
-fn only_so_many_rest_and_the_longest_resting_go_first() {
+fn only_so_many_are_parked_and_the_longest_parked_are_removed_first() {
     if !can_run() {
         return;
     }
     let mut host = Host::new();
-    host.config.max_resting = 2;
+    host.config.max_parked = 2;
     host.prepare();
     let links: Vec<_> = (0..4).map(|slot| host.link(slot, 1)).collect();
     host.net(move |net| async move {
@@ -152,17 +133,17 @@ fn only_so_many_rest_and_the_longest_resting_go_first() {
             drop(net.attach(*link).await.unwrap());
         }
         for link in &links[..2] {
-            net.rest(link.slot).await;
+            net.park(link.slot).await;
         }
-        // One that was used again has not rested for long.
+        // One that was used again was not parked for long.
         let held = net.attach(links[0]).await.unwrap();
-        net.rest(links[2].slot).await;
+        net.park(links[2].slot).await;
         assert_eq!(net.list().await.unwrap().len(), 4);
         drop(held);
-        net.rest(links[0].slot).await;
+        net.park(links[0].slot).await;
         assert_eq!(net.list().await.unwrap(), [0, 2, 3].map(Slot));
         net.detach(links[2].slot).await.unwrap();
-        net.rest(links[3].slot).await;
+        net.park(links[3].slot).await;
         assert_eq!(net.list().await.unwrap(), [0, 3].map(Slot));
         for link in &links {
             drop(net.attach(*link).await.unwrap());
@@ -174,13 +155,13 @@ fn only_so_many_rest_and_the_longest_resting_go_first() {
 }
 
 #[test]
-fn what_somebody_removed_meanwhile_is_made_anew() {
+fn what_was_removed_meanwhile_is_created_anew() {
     if !can_run() {
         return;
     }
     let host = Host::new();
     host.prepare();
-    let (link, ns, tag) = (host.link(3, 1), host.ns.clone(), host.tag());
+    let (link, ns, tag) = (host.link(3, 1), host.inside(), host.tag());
     host.net(move |net| async move {
         drop(net.attach(link).await.unwrap());
         for harm in [
@@ -188,15 +169,15 @@ fn what_somebody_removed_meanwhile_is_made_anew() {
             "ip link del ud$tag0003; ip tuntap add ud$tag0003 mode tap",
             "nft delete table inet updraft_$tag",
         ] {
-            let before = index(&ns, 3);
-            net.rest(link.slot).await;
+            let before = tap_index(&ns, 3);
+            net.park(link.slot).await;
             ns.sh(&harm.replace("$tag", &tag.to_string()));
             net.prepare().await.unwrap();
             let guest = Guest::new(net.attach(link).await.unwrap(), link.addresses);
-            assert_ne!(index(&ns, 3), before, "{harm}");
+            assert_ne!(tap_index(&ns, 3), before, "{harm}");
             guest.ns.pings(link.addresses.ipv4_gateway.into());
             let forged = "172.30.0.99";
-            guest.takes(&format!("{forged}/32"));
+            guest.add_address(&format!("{forged}/32"));
             let sink = ns.udp("0.0.0.0:0");
             let to = (link.addresses.ipv4_gateway, sink.local_addr().unwrap().port());
             guest.ns.udp(&format!("{forged}:0")).send_to(b"forged", to).unwrap();
@@ -208,26 +189,26 @@ fn what_somebody_removed_meanwhile_is_made_anew() {
 }
 
 #[test]
-fn a_crash_leaves_no_tap_that_rests_and_no_rule_that_is_not_removed() {
+fn a_crash_leaves_no_parked_tap_and_no_rule_that_is_not_removed() {
     if !can_run() {
         return;
     }
     let host = Host::new();
     host.prepare();
-    let before = host.ns.state();
+    let before = host.state();
     let links = [host.link(1, 1), host.link(2, 1), host.link(3, 1)];
     // The VM in slot 3 outlives the daemon. Slot 2 is attached again though
-    // nobody has detached it: its rules say that it rests.
+    // it was never detached: its rules say that it is parked.
     let guest = host.net(move |net| async move {
         for link in &links[..2] {
             drop(net.attach(*link).await.unwrap());
-            net.rest(link.slot).await;
+            net.park(link.slot).await;
         }
         Guest::new(net.attach(links[2]).await.unwrap(), links[2].addresses)
     });
-    assert!(!host.ns.state().contains("0001@") && !host.ns.sh("ip -o link").contains("0001"));
+    assert!(!host.inside().sh("ip -o link").contains("0001"));
     assert_eq!(host.slots(), [1, 2, 3]);
-    let ns = host.ns.clone();
+    let ns = host.inside();
     host.net(move |net| async move {
         net.prepare().await.unwrap();
         net.adopt(links[2]).await.unwrap();
@@ -238,22 +219,22 @@ fn a_crash_leaves_no_tap_that_rests_and_no_rule_that_is_not_removed() {
         ns.pings(links[1].addresses.ipv4.into());
         drop(again);
         net.detach(links[1].slot).await.unwrap();
-        // Nobody but the VM keeps an adopted tap: there is nothing to rest.
+        // Only the VM has an adopted tap open: there is nothing to park.
         drop(guest);
-        net.rest(links[2].slot).await;
+        net.park(links[2].slot).await;
         assert_eq!(net.list().await.unwrap(), []);
     });
-    assert_eq!(host.ns.state(), before);
+    assert_eq!(host.state(), before);
 }
 
 #[test]
-fn a_machine_that_rests_hears_nothing_of_its_network() {
+fn a_parked_machine_receives_nothing_of_its_network() {
     if !can_run() {
         return;
     }
     let host = Host::new();
     host.prepare();
-    let (link, other, ns) = (host.link(0, 1), host.link(1, 1), host.ns.clone());
+    let (link, other, ns) = (host.link(0, 1), host.link(1, 1), host.inside());
     host.net(move |net| async move {
         let neighbour = Guest::new(net.attach(other).await.unwrap(), other.addresses);
         let nic = net.attach(link).await.unwrap();
@@ -262,7 +243,7 @@ fn a_machine_that_rests_hears_nothing_of_its_network() {
         neighbour.ns.pings(link.addresses.ipv6.into());
         let listener = guest.ns.run(|| TcpListener::bind("[::]:80").unwrap());
         drop(guest);
-        net.rest(link.slot).await;
+        net.park(link.slot).await;
         let sender = neighbour.ns.udp("[::]:0");
         sender.send_to(b"knock", (link.addresses.ipv6, 80)).unwrap();
         neighbour.ns.pings(other.addresses.ipv6_gateway.into());
