@@ -1,4 +1,4 @@
-//! What an update changes, as lines (K020).
+//! What an update changes, as lines.
 
 use serde::Serialize;
 

@@ -13,10 +13,13 @@
 //! ```
 
 mod commands;
+mod complete;
 pub mod config;
 mod context;
 mod diff;
+mod entry;
 mod error;
+mod flyctl;
 mod machine_flags;
 mod names;
 mod parse;
@@ -32,6 +35,7 @@ mod wait;
 
 pub use commands::Command;
 pub use context::{CliEnv, GlobalArgs};
+pub use entry::{Parsed, Text, parse};
 pub use error::{CliError, Exit};
 pub use reference::markdown;
 pub use ui::{Terminal, Ui};
@@ -40,7 +44,7 @@ use clap::{CommandFactory, Parser};
 
 /// The commands of this crate alone, without those of the daemon.
 #[derive(Debug, Parser)]
-#[command(name = "updraft", version, disable_help_subcommand = true)]
+#[command(name = "updraft", version)]
 #[command(about = "Launch apps as fast VMs on your own hosts")]
 pub struct Cli {
     /// What every command takes.

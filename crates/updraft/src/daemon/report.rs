@@ -16,16 +16,16 @@ pub(super) fn ready(settings: &Settings, running: &Running) -> String {
     };
     line("api", &format!("http://{}", running.api));
     for edge in &running.edge {
-        let domain = settings.domains.first().map_or("localhost", String::as_str);
+        let domain = settings.edge.domains.first().map_or("localhost", String::as_str);
         line("edge", &format!("http://{edge} (apps at http://<app>.{domain}:{})", edge.port()));
     }
     let reason = running.reason.lines().next().unwrap_or_default();
     line("accelerator", &format!("{} ({reason})", running.accelerator));
     line("hypervisor", &running.hypervisor);
     line("kernel", &running.kernel);
-    line("memory", &format!("{} MiB for machines", settings.memory_mib));
+    line("memory", &format!("{} MiB for machines", settings.memory.machines_mib));
     line("data", settings.data_dir.as_str());
-    line("token", settings.admin_token_file.as_str());
+    line("token", settings.admin.token_file.as_str());
     if let Some(path) = &running.cli_config {
         line("cli config", path);
     }
@@ -59,7 +59,7 @@ pub(super) fn write_cli_config(
     api: SocketAddr,
     token: &str,
 ) -> Option<String> {
-    if !settings.write_cli_config {
+    if !settings.admin.write_cli_config {
         return None;
     }
     let path = config::path(vars)?;

@@ -2,6 +2,7 @@
 
 pub(super) mod create;
 mod destroy;
+pub(super) mod json;
 mod list;
 
 use crate::context::Context;
