@@ -3,7 +3,7 @@
 //! Asked while somebody presses Tab, so with little patience, and silent: a
 //! platform that does not answer has nothing to complete.
 
-use crate::config::{self, AccessFlags, ConfigFile};
+use crate::config::{self, AccessFlags};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use client::{Client, ListMachines};
 use std::collections::BTreeMap;
@@ -84,7 +84,7 @@ fn candidates(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let file = config::path(&vars).and_then(|path| config::read(&path).ok().flatten());
-    let file = file.unwrap_or_else(ConfigFile::default);
+    let file = file.unwrap_or_default();
     let access = config::access(AccessFlags::default(), &vars, &file);
     let Ok(client) = Client::new(&access.api, access.token.as_deref()) else { return Vec::new() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -2,7 +2,7 @@
 //! version, a usage error, or a word about a command that only flyctl has.
 
 use crate::error::{CliError, Exit};
-use crate::flyctl;
+use crate::flyctl::commands as flyctl;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! The page `docs/cli.md`, made from the help texts.
 
 use crate::error::Exit;
-use crate::unsupported;
+use crate::flyctl::flags as unsupported;
 use clap::Command;
 
 /// The whole reference of a command and its subcommands, as Markdown.

@@ -2,8 +2,8 @@
 
 use crate::context::{AppArgs, Context};
 use crate::error::{CliError, ErrorContext, Exit, Result};
+use crate::machines::pick;
 use crate::parse::{moment, shown};
-use crate::pick;
 use clap::Args;
 use client::{Client, Lines};
 use rt::Backoff;

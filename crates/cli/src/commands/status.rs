@@ -3,8 +3,8 @@
 use super::apps::json::AppJson;
 use crate::context::{AppArgs, Context};
 use crate::error::{ErrorContext, Result};
-use crate::pick::{GROUP, label};
-use crate::table::{Fit, table, vertical};
+use crate::machines::pick::{GROUP, label};
+use crate::ui::table::{Fit, table, vertical};
 use clap::Args;
 use client::{Client, ListMachines};
 use serde::Serialize;

@@ -1,9 +1,9 @@
 //! `updraft apps create`
 
 use super::json::AppJson;
+use super::names;
 use crate::context::Context;
 use crate::error::{CliError, ErrorContext, Result};
-use crate::names;
 use clap::Args;
 use client::Client;
 use wire::machines::{App, CreateApp};

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::{ErrorContext, Result};
-use crate::pick::Tally;
+use crate::machines::pick::Tally;
 use clap::Args;
 
 /// Destroy apps with all their machines

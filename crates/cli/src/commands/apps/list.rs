@@ -3,7 +3,7 @@
 use super::json::AppJson;
 use crate::context::Context;
 use crate::error::{ErrorContext, Result};
-use crate::table::table;
+use crate::ui::table::table;
 use clap::Args;
 
 /// List apps

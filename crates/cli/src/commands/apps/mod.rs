@@ -4,6 +4,7 @@ pub(super) mod create;
 mod destroy;
 pub(super) mod json;
 mod list;
+mod names;
 
 use crate::context::Context;
 use crate::error::Result;

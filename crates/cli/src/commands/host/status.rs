@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::{ErrorContext, Result};
-use crate::table::vertical;
+use crate::ui::table::vertical;
 use clap::Args;
 use wire::worker::HostInfo;
 

@@ -5,7 +5,7 @@ use super::tarball::{self, Source};
 use crate::context::Context;
 use crate::error::{CliError, ErrorContext, Result, from_client};
 use crate::parse::human_bytes;
-use crate::progress::Steps;
+use crate::ui::progress::Steps;
 use clap::Args;
 use std::path::PathBuf;
 use wire::machines::ImageProgress;

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::error::{ErrorContext, Result};
 use crate::parse::human_bytes;
-use crate::table::table;
+use crate::ui::table::table;
 use clap::Args;
 
 /// List images

@@ -3,7 +3,7 @@
 use crate::complete;
 use crate::context::Context;
 use crate::error::{ErrorContext, Result};
-use crate::pick::Tally;
+use crate::machines::pick::Tally;
 use clap::Args;
 
 /// Remove images

@@ -3,7 +3,7 @@
 use super::ManyArgs;
 use crate::context::Context;
 use crate::error::{ErrorContext, Result};
-use crate::pick::Tally;
+use crate::machines::pick::Tally;
 use clap::Args;
 
 #[derive(Clone, Debug, Args)]

@@ -3,7 +3,7 @@
 use super::ManyArgs;
 use crate::context::Context;
 use crate::error::{ErrorContext, Exit, Result};
-use crate::pick::Tally;
+use crate::machines::pick::Tally;
 use clap::Args;
 use client::{Client, Destroy, ListMachines};
 use wire::machines::Machine;

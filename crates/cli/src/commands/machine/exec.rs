@@ -1,13 +1,13 @@
 //! `updraft machine exec`
 
 use super::MachineRef;
+use super::config_flags::words as split;
 use crate::complete;
 use crate::context::{AppArgs, Context};
 use crate::error::{CliError, ErrorContext, Exit, Result};
-use crate::machine_flags::words as split;
-use crate::pick;
+use crate::machines::pick;
+use crate::session::terminal;
 use crate::session::{Attach, attach, exit_code};
-use crate::terminal;
 use clap::Args;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

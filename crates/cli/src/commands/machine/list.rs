@@ -2,9 +2,9 @@
 
 use crate::context::{AppArgs, Context};
 use crate::error::{ErrorContext, Result};
+use crate::machines::pick::{GROUP, label};
 use crate::parse::size_name;
-use crate::pick::{GROUP, label};
-use crate::table::table;
+use crate::ui::table::table;
 use clap::Args;
 use client::ListMachines;
 use wire::machines::{ImageRef, Machine};

@@ -1,5 +1,6 @@
 //! `updraft machine`
 
+mod config_flags;
 mod cordon;
 mod destroy;
 mod exec;
@@ -19,7 +20,7 @@ mod wait;
 use crate::complete;
 use crate::context::{AppArgs, Context};
 use crate::error::Result;
-use crate::pick;
+use crate::machines::pick;
 use clap::{Args, Subcommand};
 use client::Client;
 

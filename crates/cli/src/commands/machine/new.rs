@@ -1,11 +1,11 @@
 //! What `machine run`, `machine create` and the shell of `machine run --shell`
 //! share: the arguments of a new machine, its app and its config.
 
+use super::config_flags::ConfigArgs;
 use crate::commands::apps::create::make;
 use crate::complete;
 use crate::context::{AppArgs, Context};
 use crate::error::{CliError, ErrorContext, Exit, Result};
-use crate::machine_flags::ConfigArgs;
 use clap::Args;
 use client::Client;
 use wire::machines::{App, Init, MachineConfig, Restart};

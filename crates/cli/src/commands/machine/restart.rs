@@ -3,8 +3,8 @@
 use super::ManyArgs;
 use crate::context::Context;
 use crate::error::{ErrorContext, Result};
-use crate::pick::Tally;
-use crate::wait::{DEFAULT, until};
+use crate::machines::pick::Tally;
+use crate::machines::wait::{DEFAULT, until};
 use clap::Args;
 use client::{Client, RestartMachine, WaitQuery};
 use std::time::Duration;

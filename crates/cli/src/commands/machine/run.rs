@@ -3,8 +3,8 @@
 use super::new::{NewArgs, app, config};
 use crate::context::Context;
 use crate::error::{CliError, ErrorContext, Result};
+use crate::machines::wait::first_start;
 use crate::parse::{duration, human_bytes};
-use crate::wait::first_start;
 use clap::Args;
 use client::Client;
 use std::time::Duration;

@@ -4,15 +4,15 @@
 //! of the shell, after an error, after Ctrl-C, SIGTERM or a lost terminal.
 
 use super::MachineRef;
+use super::config_flags::words;
 use super::new::{app, config};
 use super::run::RunArgs;
 use crate::commands::apps::create::make;
 use crate::context::Context;
 use crate::error::{CliError, ErrorContext, Result};
-use crate::machine_flags::words;
+use crate::machines::wait::until;
+use crate::session::terminal;
 use crate::session::{Attach, NOT_RUN, attach};
-use crate::terminal;
-use crate::wait::until;
 use client::{Client, Destroy, WaitQuery};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wire::machines::{Init, LaunchMachine, MachineConfig, Restart};

@@ -4,9 +4,9 @@ use super::OneArgs;
 use super::list::{image, passing};
 use crate::context::Context;
 use crate::error::{CliError, ErrorContext, Result};
+use crate::machines::pick::{GROUP, label};
 use crate::parse::moment;
-use crate::pick::{GROUP, label};
-use crate::table::{Fit, table, vertical};
+use crate::ui::table::{Fit, table, vertical};
 use clap::Args;
 use wire::machines::{Machine, MachineEvent};
 

@@ -3,9 +3,9 @@
 use super::ManyArgs;
 use crate::context::Context;
 use crate::error::{CliError, ErrorContext, Exit, Result};
+use crate::machines::pick::Tally;
+use crate::machines::wait::until;
 use crate::parse::duration;
-use crate::pick::Tally;
-use crate::wait::until;
 use clap::Args;
 use client::{Client, WaitQuery};
 use std::time::Duration;

@@ -1,11 +1,11 @@
 //! `updraft machine update`
 
 use super::OneArgs;
+use super::config_flags::{ConfigArgs, words};
 use crate::context::Context;
-use crate::diff;
 use crate::error::{ErrorContext, Exit, Result};
-use crate::machine_flags::{ConfigArgs, words};
-use crate::wait::until;
+use crate::machines::wait::until;
+use crate::ui::diff;
 use clap::Args;
 use client::WaitQuery;
 use std::time::Duration;

@@ -3,8 +3,8 @@
 use super::OneArgs;
 use crate::context::Context;
 use crate::error::Result;
+use crate::machines::wait::until;
 use crate::parse::duration;
-use crate::wait::until;
 use clap::Args;
 use client::WaitQuery;
 use std::time::Duration;

@@ -1,12 +1,16 @@
 //! What a person or a script sees: data on stdout, everything else on stderr.
 
+pub(crate) mod diff;
+pub(crate) mod progress;
+pub(crate) mod table;
+
 use crate::error::{CliError, Exit, Result};
-use crate::table::Fit;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, BufRead, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use table::Fit;
 
 /// Which of the three standard streams are terminals, and what they can show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +81,7 @@ impl Ui {
             stdout: io::stdout().is_terminal(),
             stderr: io::stderr().is_terminal(),
             color: !no_color,
-            columns: io::stdout().is_terminal().then(|| crate::terminal::size().cols),
+            columns: io::stdout().is_terminal().then(|| crate::session::terminal::size().cols),
         };
         let input = Box::new(io::BufReader::new(io::stdin()));
         let own = Self::new(Box::new(io::stdout()), Box::new(io::stderr()), input, term);

@@ -1,10 +1,12 @@
 //! A command in a machine, attached to this terminal or these pipes.
 
+pub(crate) mod terminal;
+
 use crate::error::{CliError, ErrorContext, Result};
-use crate::terminal::{self, Raw};
 use crate::ui::Ui;
 use client::{ExecSink, ExecStream};
 use std::io::{self, BufRead};
+use terminal::Raw;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use wire::worker::{ExecInput, ExecOutput};

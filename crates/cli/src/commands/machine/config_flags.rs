@@ -1,8 +1,8 @@
 //! Flags that make up a machine's config, shared by run, create and update.
 
 use crate::error::{CliError, Result};
+use crate::flyctl::flags::Unsupported;
 use crate::parse::{self, PortChange};
-use crate::unsupported::Unsupported;
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::Path;
