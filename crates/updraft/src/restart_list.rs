@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(list.read().unwrap(), []);
         let one = Running { app: "web".into(), machine: "1".into() };
         let two = Running { app: "web".into(), machine: "2".into() };
-        list.write(&[one.clone()]).unwrap();
+        list.write(std::slice::from_ref(&one)).unwrap();
         // The second `down` sees only what the first had not stopped yet.
         list.write(&[two.clone(), one.clone()]).unwrap();
         assert_eq!(list.read().unwrap(), [one, two]);

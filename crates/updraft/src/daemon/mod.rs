@@ -124,6 +124,7 @@ async fn start(
     let world = world::make(settings, &clock, guest_api.clone()).await.map_err(|err| {
         failed("prepare the host", &err).hint("`updraft doctor` checks it and names each remedy.")
     })?;
+    tracing::info!(accelerator = ?world.probed.accelerator, reason = world.probed.reason, "probed");
     let token = token::read_or_make(&settings.admin.token_file, &world.ports.rng)?;
     let mut registry = Registry::default();
     let (rng, about) = (world.ports.rng.clone(), world.ports.hypervisor.about());
@@ -154,7 +155,8 @@ async fn start(
     control.run();
     guest_api.open(control::guest_api::GuestApi::new(&control));
     collect_images(&worker, tasks);
-    serve::serve(listener, control.router(), registry, tasks);
+    let metrics = serve::Metrics::new(registry, &settings.metrics, &token);
+    serve::serve(listener, control.router(), metrics, tasks);
     let cli_config = report::write_cli_config(settings, vars, api, &token);
     Ok(Running {
         api,

@@ -122,9 +122,15 @@ pub(crate) struct MemorySettings {
 }
 
 /// `[disk]`: what of the host's disk machines may have.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DiskSettings {
     pub(crate) overcommit: f64,
+}
+
+impl Default for DiskSettings {
+    fn default() -> Self {
+        Self { overcommit: 4.0 }
+    }
 }
 
 /// `[vm]`: how VMs are run.
@@ -208,6 +214,22 @@ impl Settings {
     /// The file in which a running daemon leaves the address of its API.
     pub(crate) fn api_address_file(&self) -> Utf8PathBuf {
         self.data_dir.join("api-address")
+    }
+
+    /// What is set and not acted on by this version, for the report at the start:
+    /// nothing is taken without a word.
+    pub(crate) fn not_acted_on(&self) -> Vec<&'static str> {
+        let all = [Role::Control, Role::Worker, Role::Edge];
+        let set = [
+            (self.roles != all, "roles: this process does everything"),
+            (!self.host.region_aliases.is_empty(), "host.region_aliases"),
+            (self.listen.host_api.is_some(), "listen.host_api"),
+            (!self.peers.is_empty(), "peers"),
+            (self.tls.is_some(), "tls"),
+            (self.disk != DiskSettings::default(), "disk.overcommit"),
+            (!self.network.allow_egress.is_empty(), "egress.allow"),
+        ];
+        set.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect()
     }
 
     fn parse(from: &Layers) -> Result<Self, Vec<String>> {

@@ -28,6 +28,7 @@ fn the_defaults_are_valid() {
     assert!(settings.memory.machines_mib > 0);
     assert_eq!(settings.vm.templates, [worker::ports::Shape { vcpus: 1, memory_mib: 256 }]);
     assert!(!settings.host.name.is_empty() && settings.tls.is_none());
+    assert_eq!(settings.not_acted_on(), [""; 0]);
 }
 
 #[test]
@@ -86,6 +87,7 @@ fn a_whole_file_with_sections() {
         "#,
     )
     .unwrap();
+    assert_eq!(settings.not_acted_on().len(), 7, "{:?}", settings.not_acted_on());
     assert_eq!(settings.roles, [Role::Control, Role::Edge]);
     assert_eq!((settings.host.name.as_str(), settings.host.number), ("alpha", HostId(7)));
     let aliases: Vec<_> = settings.host.region_aliases.iter().map(RegionCode::as_str).collect();
@@ -255,4 +257,39 @@ fn names_and_keys_are_each_one_setting_s() {
     // `roles`, `qemu` and the like may have one name for both.
     let same = SETTINGS.iter().filter(|s| s.key == s.name).count();
     assert_eq!(names.len() + same, all);
+}
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operate.md");
+const BEGIN: &str =
+    "<!-- settings: `UPDATE_DOCS=1 cargo test -p updraft settings` writes this -->\n";
+const END: &str = "<!-- end of settings -->\n";
+
+fn table_of_settings() -> String {
+    let mut text = String::from("| key | flag | default | what it is |\n|---|---|---|---|\n");
+    for setting in SETTINGS {
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!("`{default}`"),
+        };
+        // The default of one that is found out at start is in its text.
+        let help = setting.help.replace('|', "\\|").replace('<', "&lt;");
+        text.push_str(&format!(
+            "| `{}` | `--{}` | {default} | {help} |\n",
+            setting.key, setting.name
+        ));
+    }
+    text
+}
+
+#[test]
+fn the_page_lists_every_setting_and_no_other() {
+    let page = std::fs::read_to_string(PAGE).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (table, after) = rest.split_once(END).unwrap();
+    let wanted = table_of_settings();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(PAGE, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
+        return;
+    }
+    assert_eq!(table, wanted, "run UPDATE_DOCS=1 cargo test -p updraft settings");
 }
