@@ -10,7 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// Where the daemon listens unless told otherwise.
+/// Default address of the API.
 pub const DEFAULT_API: &str = "http://127.0.0.1:4280";
 
 /// Content of `config.toml`.

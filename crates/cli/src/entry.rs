@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn help_is_data_and_no_failure() {
-        for (args, said) in [
+        for (args, expected) in [
             (&[][..], "Usage: updraft"),
             (&["help"], "Usage: updraft"),
             (&["help", "machine", "run"], "Usage: updraft machine run"),
@@ -99,14 +99,14 @@ mod tests {
             (&["--version"], "updraft "),
         ] {
             let (text, stdout, code) = text(args);
-            assert!(text.contains(said), "{args:?}: {text}");
+            assert!(text.contains(expected), "{args:?}: {text}");
             assert_eq!((stdout, code), (true, 0), "{args:?}");
         }
     }
 
     #[test]
     fn commands_of_flyctl_are_known_by_name() {
-        for (args, said) in [
+        for (args, expected) in [
             (&["deploy"][..], "`updraft deploy` is not there yet"),
             (&["secrets", "set", "A=b"], "`updraft secrets` is not there yet"),
             (&["machine", "clone", "123"], "`updraft machine clone` is not there yet"),
@@ -115,7 +115,7 @@ mod tests {
             (&["ssh", "console"], "machine exec --tty"),
         ] {
             let (text, stdout, code) = text(args);
-            assert!(text.contains(said) && text.contains("docs/"), "{args:?}: {text}");
+            assert!(text.contains(expected) && text.contains("docs/"), "{args:?}: {text}");
             assert_eq!((stdout, code), (false, 2), "{args:?}");
             assert!(!text.contains("tip:"), "no wrong guess: {text}");
         }

@@ -2,7 +2,7 @@
 //!
 //! A command parses nothing itself and knows no URL: `clap` gives it its
 //! arguments, `client` makes its calls. Data goes to stdout, everything else to
-//! stderr. Environment, streams, clock and chance come in by [`CliEnv`], so a
+//! stderr. Environment, streams, clock and randomness come in by [`CliEnv`], so a
 //! test is a whole command with captured output.
 //!
 //! The binary flattens [`Command`] into its own commands:

@@ -9,9 +9,8 @@ pub fn markdown(root: &Command) -> String {
     let mut root = root.clone().term_width(100);
     root.build();
     let mut out = String::from(
-        "# Command line\n\nThis page is made from `--help`. `UPDATE_DOCS=1 cargo test -p cli` \
-         writes it anew. The commands of the daemon (`up`, `down`, `doctor`) are described in \
-         [operate.md](operate.md).\n\n\
+        "# Command line\n\nThis page is made from `--help`. `UPDATE_DOCS=1 cargo test -p updraft \
+         reference_page` writes it anew. How to run the daemon is in [operate.md](operate.md).\n\n\
          Data goes to stdout, everything else to stderr. `--json` prints the types of the API; \
          apps have flyctl's field names. Tables fit the terminal; elsewhere lines are as long as \
          they need to be. A response header `updraft-warning` is shown as a line `Warning: …`.\n\n\

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::machines::ErrorBody;
 
-/// What a client noticed that is no result of a call.
+/// An event of a client beside the results of its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice<'a> {
     /// The server has accepted something that it does not act on, or that may
@@ -27,7 +27,7 @@ pub enum Notice<'a> {
     },
 }
 
-/// Is told what a client notices, as it happens.
+/// Called with each notice of a client, as it happens.
 pub type Observer = Arc<dyn Fn(Notice<'_>) + Send + Sync>;
 
 /// A client of one API. Cheap to clone; clones share their connections.
@@ -75,7 +75,7 @@ impl Client {
         Ok(Self { http, base: url, token: token.map(str::to_owned), observer: None })
     }
 
-    /// Has `observer` told of warnings and of each call.
+    /// Calls `observer` for each answer and each warning.
     #[must_use]
     pub fn with_observer(mut self, observer: Observer) -> Self {
         self.observer = Some(observer);

@@ -19,7 +19,7 @@ use vmm_qemu::{GuestImage, QemuHypervisor};
 use wire::machines::StopMachine;
 use worker::ports::{Hypervisor, Network, PortError};
 
-/// A daemon that was told to stop finishes its requests first.
+/// Longest wait for the daemon to finish its requests and end.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Machines that are brought down at a time.
 const AT_ONCE: usize = 16;
@@ -80,7 +80,7 @@ pub(crate) async fn down(
     Ok(0)
 }
 
-/// Brings the machines down through the API. What fails is told and left to be
+/// Brings the machines down through the API. Failures are printed, and what is left is
 /// killed: `down` has to end with nothing running.
 async fn stop_machines(settings: &Settings, args: &DownArgs) {
     let stopped = async {

@@ -98,3 +98,27 @@ async fn run(parsed: Updraft) -> u8 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+
+    #[test]
+    fn the_reference_page_is_what_help_says() {
+        let page = cli::markdown(&Updraft::command());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(PAGE, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(PAGE).unwrap();
+        let differs = written.lines().zip(page.lines()).find(|(old, new)| old != new);
+        let same = written == page;
+        assert!(same, "run UPDATE_DOCS=1 cargo test -p updraft reference_page; {differs:?}");
+    }
+
+    #[test]
+    fn the_parser_is_consistent() {
+        Updraft::command().debug_assert();
+    }
+}

@@ -46,8 +46,7 @@ impl RestartList {
     }
 
     /// Starts what is in the list and removes it. A machine that cannot be
-    /// started is logged: to keep it would start it at some later `up`, when
-    /// nobody expects it any more.
+    /// started is logged and dropped: a later `up` must not start it by surprise.
     pub(crate) async fn start_all(&self, client: &Client) {
         let running = self.read().unwrap_or_else(|err| {
             tracing::warn!(path = %self.path, error = %err, "cannot read which machines ran");

@@ -22,13 +22,11 @@ fn pages() -> Vec<(String, String)> {
     named.map(|name| (read(&name), name)).map(|(text, name)| (name, text)).collect()
 }
 
-/// Commands by their headings in docs/cli.md, which is made from the parser, and
-/// those of the daemon.
+/// Commands by their headings in docs/cli.md, which is made from the parser.
 fn commands() -> BTreeSet<String> {
     let page = read("docs/cli.md");
     let headings = page.lines().filter_map(|line| line.strip_prefix("## updraft "));
-    let daemon = ["up", "down", "doctor", "help"];
-    headings.map(str::to_owned).chain(daemon.map(str::to_owned)).collect()
+    headings.map(str::to_owned).chain(["help".to_owned()]).collect()
 }
 
 /// Other names of commands, as docs/cli.md shows them.

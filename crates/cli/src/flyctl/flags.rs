@@ -1,5 +1,5 @@
-//! Flags of `flyctl` that have no effect here yet. They are refused by name,
-//! with the reason, so that nobody believes that they did something.
+//! Flags of `flyctl` that have no effect here yet. Each is refused by name with
+//! the reason: a flag that is accepted must have an effect.
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};

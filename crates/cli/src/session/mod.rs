@@ -52,7 +52,7 @@ pub(crate) async fn attach(ui: &mut Ui, stream: ExecStream, how: Attach) -> Resu
         tokio::select! {
             biased;
             // Output first: its end makes input moot.
-            said = output.next() => match said.context(|| "read the command's output".into()) {
+            message = output.next() => match message.context(|| "read the command's output".into()) {
                 Ok(ExecOutput::Stdout(data)) => ui.bytes(&data)?,
                 Ok(ExecOutput::Stderr(data)) => ui.error_bytes(&data),
                 Ok(ExecOutput::Exited { code, signal }) => break Ok(exit_code(code, signal)),

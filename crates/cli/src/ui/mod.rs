@@ -44,7 +44,7 @@ pub struct Ui {
 pub(crate) struct Notes(Arc<Mutex<Box<dyn Write + Send>>>);
 
 impl Notes {
-    /// One line. That nobody can read it stops no command.
+    /// One line. A failed write is ignored: it must not stop a command.
     pub(crate) fn line(&self, text: &str) {
         self.bytes(format!("{text}\n").as_bytes());
     }
@@ -123,7 +123,7 @@ impl Ui {
         self.data(&text)
     }
 
-    /// A line about what happens. That nobody can read it stops no command.
+    /// A line about what happens. A failed write is ignored: it must not stop a command.
     pub(crate) fn status(&mut self, text: &str) {
         self.notes.line(text);
     }

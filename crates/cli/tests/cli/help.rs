@@ -1,18 +1,7 @@
 //! The reference page and the command lines that are refused.
 
 use crate::fake::{ID, Setup, cli, cli_with, run};
-use expect_test::{expect, expect_file};
-
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
-
-#[test]
-fn the_reference_page_is_what_help_says() {
-    let page = cli::markdown(&cli::command());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(PAGE, &page).unwrap();
-    }
-    expect_file![PAGE].assert_eq(&page);
-}
+use expect_test::expect;
 
 #[test]
 fn the_parser_is_consistent() {

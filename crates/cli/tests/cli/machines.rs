@@ -197,7 +197,7 @@ async fn run_and_create() {
 #[tokio::test]
 async fn flags_after_the_command_belong_to_it() {
     let ran = cli(&["m", "run", "web:1", "sleep", "1", "-a", "web"]).await;
-    assert!(ran.code == 2 && ran.err.contains("Hint: -a stands after"), "{}", ran.show());
+    assert!(ran.code == 2 && ran.err.contains("Hint: -a comes after"), "{}", ran.show());
 }
 
 #[tokio::test]

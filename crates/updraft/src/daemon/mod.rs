@@ -75,8 +75,8 @@ pub(crate) async fn up(
         ended = tasks.shutdown(GRACE) => if !ended {
             tracing::warn!("some work did not end within {GRACE:?} and is cut off");
         },
-        // A second Ctrl-C: whoever sends it does not want to wait.
-        () = stop.next() => tracing::warn!("told to stop again; requests in flight are cut off"),
+        // A second signal, such as Ctrl-C again, ends the wait.
+        () = stop.next() => tracing::warn!("second signal: requests in flight are cut off"),
     }
     Ok(0)
 }

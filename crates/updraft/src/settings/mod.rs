@@ -169,7 +169,7 @@ pub(crate) struct LogSettings {
     pub(crate) json: bool,
 }
 
-/// Everything the daemon is told.
+/// All settings of the daemon.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) data_dir: Utf8PathBuf,
@@ -216,8 +216,7 @@ impl Settings {
         self.data_dir.join("api-address")
     }
 
-    /// What is set and not acted on by this version, for the report at the start:
-    /// nothing is taken without a word.
+    /// What is set but not acted on by this version. The report at the start lists it.
     pub(crate) fn not_acted_on(&self) -> Vec<&'static str> {
         let all = [Role::Control, Role::Worker, Role::Edge];
         let set = [

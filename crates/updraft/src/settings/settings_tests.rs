@@ -208,7 +208,7 @@ fn all_complaints_come_at_once() {
 
 #[test]
 fn unknown_keys_of_the_file_are_named_with_what_was_meant() {
-    for (text, said) in [
+    for (text, expected) in [
         ("regoin = \"x\"", "there is no setting \"regoin\"; did you mean host.region?"),
         ("[listen]\nappi = \"x\"", "\"listen.appi\"; did you mean listen.api?"),
         ("[nowhere]\nzzz = 1", "there is no setting \"nowhere\"; `updraft up --help` lists"),
@@ -216,7 +216,7 @@ fn unknown_keys_of_the_file_are_named_with_what_was_meant() {
         ("[listen.api]\nx = 1", "listen.api has to be a text"),
     ] {
         let refused = load_file(text).unwrap_err();
-        assert!(refused.contains(said), "{said} in {refused}");
+        assert!(refused.contains(expected), "{expected} in {refused}");
     }
 }
 

@@ -72,18 +72,18 @@ pub(super) async fn run(args: ExecArgs, cx: &mut Context<'_>) -> Result<u8> {
     let begun = Instant::now();
     let (command, timeout) = (Some(words), args.timeout);
     let ask = ExecMachine { command, timeout, ..ExecMachine::default() };
-    let said = client.exec_machine(&app, &id, &ask).await;
-    let said = said.context(|| format!("run the command in machine {id}"))?;
+    let result = client.exec_machine(&app, &id, &ask).await;
+    let result = result.context(|| format!("run the command in machine {id}"))?;
     if args.json {
-        cx.ui().json(&said)?;
+        cx.ui().json(&result)?;
     } else {
-        cx.ui().bytes(said.stdout.as_bytes())?;
-        cx.ui().error_bytes(said.stderr.as_bytes());
-        if said.truncated {
+        cx.ui().bytes(result.stdout.as_bytes())?;
+        cx.ui().error_bytes(result.stderr.as_bytes());
+        if result.truncated {
             cx.ui().status("Output beyond 1 MiB was dropped; with --interactive all is shown.");
         }
     }
-    finished(&args, begun, exit_code(said.exit_code, said.exit_signal))
+    finished(&args, begun, exit_code(result.exit_code, result.exit_signal))
 }
 
 /// The command's exit code, unless its time was over: then it was killed, which

@@ -86,7 +86,9 @@ async fn launch(
     skip_launch: bool,
 ) -> Result<(Client, App, Machine)> {
     let name = cx.app(&args.app).map_err(|err| match args.words.iter().find(|w| is_app(w)) {
-        Some(word) => err.hint(format!("{word} stands after the command, so it belongs to it.")),
+        Some(word) => err.hint(format!(
+            "{word} comes after the command, so it is part of the command. Put it before."
+        )),
         None => err,
     })?;
     let config = config(args, cx)?;
