@@ -45,7 +45,7 @@ pub enum Error {
     Api {
         /// HTTP status code.
         status: u16,
-        /// What the server said.
+        /// Error body of the answer.
         body: ErrorBody,
         /// `fly-request-id` of the answer.
         request_id: Option<String>,

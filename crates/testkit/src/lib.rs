@@ -14,6 +14,7 @@ mod hypervisor;
 mod images;
 mod network;
 #[cfg(feature = "store")]
+pub mod skip;
 pub mod store;
 mod world;
 

@@ -3,15 +3,18 @@
 mod daemon;
 mod doctor;
 mod down;
+mod error;
+mod restart_list;
 mod settings;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use cli::Parsed;
 use settings::SettingArgs;
 use std::process::ExitCode;
 
 /// Launch apps as fast VMs on your own hosts
 #[derive(Debug, Parser)]
-#[command(name = "updraft", version, disable_help_subcommand = true)]
+#[command(name = "updraft", version)]
 struct Updraft {
     #[command(flatten)]
     global: cli::GlobalArgs,
@@ -29,8 +32,9 @@ enum Top {
     Up(SettingArgs),
     /// Stop the platform on this machine and all its VMs
     ///
-    /// What should run is remembered: the next `updraft up` starts it again.
-    Down(SettingArgs),
+    /// Machines get their signal and their time to end, or are suspended; which
+    /// ones ran is remembered, and the next `updraft up` starts them again.
+    Down(down::DownArgs),
     /// Check whether this machine can run the platform, and name each remedy
     Doctor(SettingArgs),
     #[command(flatten)]
@@ -45,10 +49,16 @@ fn main() -> ExitCode {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         vmm_qemu::jail::main(args);
     }
-    // Usage errors end the process here with exit code 2.
-    let matches = Updraft::command().get_matches();
-    let parsed = match Updraft::from_arg_matches(&matches) {
+    clap_complete::CompleteEnv::with_factory(Updraft::command).complete();
+    let parsed = match cli::parse(Updraft::command(), std::env::args_os()) {
+        Parsed::Matches(matches) => {
+            Updraft::from_arg_matches(&matches).map_err(|err| err.format(&mut Updraft::command()))
+        }
+        Parsed::Text(text) => return text.show(),
+    };
+    let parsed = match parsed {
         Ok(parsed) => parsed,
+        // Usage errors end the process here with exit code 2.
         Err(err) => err.exit(),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -84,7 +94,31 @@ async fn run(parsed: Updraft) -> u8 {
         Ok(code) => code,
         Err(err) => {
             eprint!("{}", err.render());
-            err.kind.code()
+            err.exit_code()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+
+    #[test]
+    fn the_reference_page_is_what_help_says() {
+        let page = cli::markdown(&Updraft::command());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(PAGE, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(PAGE).unwrap();
+        let differs = written.lines().zip(page.lines()).find(|(old, new)| old != new);
+        let same = written == page;
+        assert!(same, "run UPDATE_DOCS=1 cargo test -p updraft reference_page; {differs:?}");
+    }
+
+    #[test]
+    fn the_parser_is_consistent() {
+        Updraft::command().debug_assert();
     }
 }

@@ -10,8 +10,9 @@ mod world;
 
 pub(crate) use world::{network_config as world_network_config, qemu_config as world_qemu_config};
 
+use crate::error::DaemonError;
+use crate::restart_list::RestartList;
 use crate::settings::{SettingArgs, Settings};
-use cli::CliError;
 use control::World as Platform;
 use control::{Api, ApiConfig};
 use edge::{Edge, EdgeConfig, Listener};
@@ -36,7 +37,7 @@ const COLLECT_EVERY: Duration = Duration::from_secs(3600);
 pub(crate) async fn up(
     args: &SettingArgs,
     vars: &BTreeMap<String, String>,
-) -> Result<u8, CliError> {
+) -> Result<u8, DaemonError> {
     let mut settings = Settings::load(args, vars)?;
     start_logging(&settings)?;
     // Data of machines and tokens are nobody else's business.
@@ -57,21 +58,44 @@ pub(crate) async fn up(
             return Err(err);
         }
     };
+    rt::fs::write_atomic(
+        settings.api_address_file().as_std_path(),
+        running.api.to_string().as_bytes(),
+        0o600,
+    )
+    .map_err(|err| failed("write down the API's address", &err))?;
     report::show(&report::ready(&settings, &running));
     notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(api = %running.api, "ready");
+    start_again(&settings, &running, &tasks);
     stop.next().await;
     tracing::info!("stopping; the machines go on running");
     notify(&[sd_notify::NotifyState::Stopping]);
-    if !tasks.shutdown(GRACE).await {
-        tracing::warn!("some work did not end within {GRACE:?} and is cut off");
+    tokio::select! {
+        ended = tasks.shutdown(GRACE) => if !ended {
+            tracing::warn!("some work did not end within {GRACE:?} and is cut off");
+        },
+        // A second signal, such as Ctrl-C again, ends the wait.
+        () = stop.next() => tracing::warn!("second signal: requests in flight are cut off"),
     }
     Ok(0)
+}
+
+/// Starts what ran when `updraft down` stopped it, beside everything else.
+fn start_again(settings: &Settings, running: &Running, tasks: &Tasks) {
+    let list = RestartList::at(&settings.data_dir);
+    match client::Client::new(&format!("http://{}", running.api), Some(&running.token)) {
+        Ok(client) => {
+            tasks.spawn_until_stop(async move { list.start_all(&client).await });
+        }
+        Err(err) => tracing::warn!(error = %err, "cannot start again what ran before"),
+    }
 }
 
 /// What runs, for the report.
 struct Running {
     api: std::net::SocketAddr,
+    token: String,
     edge: Vec<std::net::SocketAddr>,
     accelerator: String,
     reason: String,
@@ -86,19 +110,22 @@ async fn start(
     settings: &Settings,
     vars: &BTreeMap<String, String>,
     tasks: &Tasks,
-) -> Result<Running, CliError> {
+) -> Result<Running, DaemonError> {
     let clock = Clock::system();
     // Bound first: a port that is taken is found out before anything is made.
-    let listener = TcpListener::bind(settings.api).await.map_err(|err| {
+    let listener = TcpListener::bind(settings.listen.api).await.map_err(|err| {
         let hint = "Another program may have the port; give another with --api.";
-        CliError::failed(format!("Cannot listen on {}", settings.api)).because_of(&err).hint(hint)
+        DaemonError::failed(format!("Cannot listen on {}", settings.listen.api))
+            .because_of(&err)
+            .hint(hint)
     })?;
     let api = listener.local_addr().map_err(|err| failed("listen", &err))?;
     let guest_api = Arc::new(LateGuestApi::default());
     let world = world::make(settings, &clock, guest_api.clone()).await.map_err(|err| {
         failed("prepare the host", &err).hint("`updraft doctor` checks it and names each remedy.")
     })?;
-    let token = token::read_or_make(&settings.admin_token_file, &world.ports.rng)?;
+    tracing::info!(accelerator = ?world.probed.accelerator, reason = world.probed.reason, "probed");
+    let token = token::read_or_make(&settings.admin.token_file, &world.ports.rng)?;
     let mut registry = Registry::default();
     let (rng, about) = (world.ports.rng.clone(), world.ports.hypervisor.about());
     let worker =
@@ -118,7 +145,7 @@ async fn start(
         .map_err(|err| failed("open the global store", &err))?;
     let platform = Platform {
         store: Arc::new(store),
-        hosts: Arc::new(LocalHosts::new(settings.host_id, worker.clone())),
+        hosts: Arc::new(LocalHosts::new(settings.host.number, worker.clone())),
         clock,
         rng,
         tasks: tasks.child(),
@@ -128,10 +155,12 @@ async fn start(
     control.run();
     guest_api.open(control::guest_api::GuestApi::new(&control));
     collect_images(&worker, tasks);
-    serve::serve(listener, control.router(), registry, tasks);
+    let metrics = serve::Metrics::new(registry, &settings.metrics, &token);
+    serve::serve(listener, control.router(), metrics, tasks);
     let cli_config = report::write_cli_config(settings, vars, api, &token);
     Ok(Running {
         api,
+        token,
         edge: edge.local_addrs().to_vec(),
         accelerator: about.accelerator,
         reason: world.probed.reason,
@@ -145,7 +174,7 @@ async fn start(
 
 fn api_config(settings: &Settings, edge: &Edge) -> ApiConfig {
     ApiConfig {
-        domain: settings.domains.first().cloned().unwrap_or_else(|| "localhost".into()),
+        domain: settings.edge.domains.first().cloned().unwrap_or_else(|| "localhost".into()),
         edge_port: edge.local_addrs().first().map(std::net::SocketAddr::port),
         ..ApiConfig::default()
     }
@@ -154,11 +183,11 @@ fn api_config(settings: &Settings, edge: &Edge) -> ApiConfig {
 fn edge_config(settings: &Settings) -> EdgeConfig {
     let listener = |&addr| Listener { addr, port_as: None };
     EdgeConfig {
-        listeners: settings.edge.iter().map(listener).collect(),
-        domains: settings.domains.clone(),
-        region: settings.region.to_string(),
-        autostop_interval: settings.autostop_interval,
-        wake_timeout: settings.wake_timeout,
+        listeners: settings.listen.edge.iter().map(listener).collect(),
+        domains: settings.edge.domains.clone(),
+        region: settings.host.region.to_string(),
+        autostop_interval: settings.edge.autostop_interval,
+        wake_timeout: settings.edge.wake_timeout,
         ..EdgeConfig::default()
     }
 }
@@ -179,11 +208,11 @@ fn collect_images(worker: &Worker, tasks: &Tasks) {
     });
 }
 
-/// SIGTERM and SIGINT; only the first counts.
+/// SIGTERM and SIGINT.
 struct StopSignals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
 
 impl StopSignals {
-    fn new() -> Result<Self, CliError> {
+    fn new() -> Result<Self, DaemonError> {
         let listen = |kind| signal(kind).map_err(|err| failed("listen for signals", &err));
         Ok(Self(listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?))
     }
@@ -196,26 +225,26 @@ impl StopSignals {
     }
 }
 
-fn start_logging(settings: &Settings) -> Result<(), CliError> {
+fn start_logging(settings: &Settings) -> Result<(), DaemonError> {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_new(&settings.log).map_err(|err| {
-        CliError::usage("Cannot use this log filter").because_of(&err).hint("Try --log=info.")
+    let filter = EnvFilter::try_new(&settings.log.filter).map_err(|err| {
+        DaemonError::usage("Cannot use this log filter").because_of(&err).hint("Try --log=info.")
     })?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match settings.log_json {
+    match settings.log.json {
         true => builder.json().init(),
         false => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
     }
     Ok(())
 }
 
-fn in_use(settings: &Settings, err: &LockError) -> CliError {
+fn in_use(settings: &Settings, err: &LockError) -> DaemonError {
     let hint = "Stop it with `updraft down`, or give another directory with --data-dir.";
-    CliError::failed(format!("Cannot use {}", settings.data_dir)).because_of(err).hint(hint)
+    DaemonError::failed(format!("Cannot use {}", settings.data_dir)).because_of(err).hint(hint)
 }
 
-fn failed(what: &str, err: &(dyn std::error::Error + 'static)) -> CliError {
-    CliError::failed(format!("Cannot {what}")).because_of(err)
+fn failed(what: &str, err: &(dyn std::error::Error + 'static)) -> DaemonError {
+    DaemonError::failed(format!("Cannot {what}")).because_of(err)
 }
 
 /// Tells systemd; without it nothing happens.

@@ -16,16 +16,16 @@ pub(super) fn ready(settings: &Settings, running: &Running) -> String {
     };
     line("api", &format!("http://{}", running.api));
     for edge in &running.edge {
-        let domain = settings.domains.first().map_or("localhost", String::as_str);
+        let domain = settings.edge.domains.first().map_or("localhost", String::as_str);
         line("edge", &format!("http://{edge} (apps at http://<app>.{domain}:{})", edge.port()));
     }
-    let reason = running.reason.lines().next().unwrap_or_default();
-    line("accelerator", &format!("{} ({reason})", running.accelerator));
+    line("host", &format!("{} (number {})", settings.host.name, settings.host.number.0));
+    line("accelerator", &format!("{} ({})", running.accelerator, short(&running.reason)));
     line("hypervisor", &running.hypervisor);
     line("kernel", &running.kernel);
-    line("memory", &format!("{} MiB for machines", settings.memory_mib));
+    line("memory", &format!("{} MiB for machines", settings.memory.machines_mib));
     line("data", settings.data_dir.as_str());
-    line("token", settings.admin_token_file.as_str());
+    line("token", settings.admin.token_file.as_str());
     if let Some(path) = &running.cli_config {
         line("cli config", path);
     }
@@ -34,10 +34,19 @@ pub(super) fn ready(settings: &Settings, running: &Running) -> String {
     if !machines.is_empty() {
         line("machines", &machines.join(", "));
     }
+    for setting in settings.not_acted_on() {
+        line("note", &format!("this version does not act on the setting {setting}"));
+    }
     for weakness in &running.weaknesses {
         line("note", weakness);
     }
     text
+}
+
+/// The first part of a chain of causes; the whole of it is in the log.
+fn short(reason: &str) -> &str {
+    let line = reason.lines().next().unwrap_or_default();
+    line.split(": ").next().unwrap_or(line)
 }
 
 /// Prints the report. A reader that has gone (`updraft up | head`) is no reason
@@ -59,7 +68,7 @@ pub(super) fn write_cli_config(
     api: SocketAddr,
     token: &str,
 ) -> Option<String> {
-    if !settings.write_cli_config {
+    if !settings.admin.write_cli_config {
         return None;
     }
     let path = config::path(vars)?;
@@ -86,5 +95,18 @@ pub(super) fn write_cli_config(
             tracing::warn!(error = rt::chain(&err), "cannot write the command line's config");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_for_the_accelerator_is_short() {
+        let long = "a guest does not start with kvm: connect to QEMU: kvm_intel: MSR 0x48 fails\nx";
+        assert_eq!(short(long), "a guest does not start with kvm");
+        assert_eq!(short("a guest booted with KVM"), "a guest booted with KVM");
+        assert_eq!(short(""), "");
     }
 }

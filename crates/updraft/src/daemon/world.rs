@@ -39,8 +39,10 @@ pub(super) async fn make(
     let kernel = kernel::find()?;
     let guest = initramfs::prepare(&cache, &kernel, INIT)?;
     let mut config = qemu_config(settings, guest)?;
-    let probed = match settings.accelerator {
-        WantedAccelerator::Auto => probe(&config, &kernel, &cache, settings.probe_deadline).await?,
+    let probed = match settings.vm.accelerator {
+        WantedAccelerator::Auto => {
+            probe(&config, &kernel, &cache, settings.vm.probe_deadline).await?
+        }
         WantedAccelerator::Only(accelerator) => {
             Probed { accelerator, reason: "the settings say so".into() }
         }
@@ -70,10 +72,10 @@ pub(crate) fn qemu_config(settings: &Settings, guest: GuestImage) -> Result<Qemu
         run_dir: settings.data_dir.join("vms"),
         template_dir: settings.data_dir.join("templates"),
         instance: network_linux::Tag::for_data_dir(&settings.data_dir).to_string(),
-        qemu: vmm_qemu::config::find_qemu(settings.qemu.as_deref())?,
+        qemu: vmm_qemu::config::find_qemu(settings.vm.qemu.as_deref())?,
         guest,
         accelerator: Accelerator::Tcg,
-        vms_memory_mib: Some(settings.memory_mib),
+        vms_memory_mib: Some(settings.memory.machines_mib),
         jail: JailConfig::new(OWN_PROGRAM),
         start_deadline: QemuConfig::START_DEADLINE,
     })
@@ -81,55 +83,55 @@ pub(crate) fn qemu_config(settings: &Settings, guest: GuestImage) -> Result<Qemu
 
 pub(crate) fn network_config(settings: &Settings) -> NetworkConfig {
     NetworkConfig {
-        masquerade: settings.masquerade,
-        block_egress: settings.block_egress.clone(),
-        allow_egress: settings.allow_egress.clone(),
+        masquerade: settings.network.masquerade,
+        block_egress: settings.network.block_egress.clone(),
+        allow_egress: settings.network.allow_egress.clone(),
         nameservers: nameservers(settings).iter().filter_map(|ip| ip.parse().ok()).collect(),
-        mtu: u32::from(settings.mtu),
-        ..NetworkConfig::new(&settings.data_dir, settings.ipv4_pool)
+        mtu: u32::from(settings.network.mtu),
+        ..NetworkConfig::new(&settings.data_dir, settings.network.ipv4_pool)
     }
 }
 
 fn image_config(settings: &Settings, accelerator: Accelerator) -> Result<OciConfig, PortError> {
-    let credentials = match &settings.registry_auth_file {
+    let credentials = match &settings.images.registry_auth_file {
         Some(path) => Credentials::from_auth_file(path)?,
         None => Credentials::default(),
     };
     Ok(OciConfig {
         credentials,
-        compression: settings.image_compression,
+        compression: settings.images.compression,
         // The levels of the CPU models that `vmm-qemu` gives to guests.
         guest_cpu: match accelerator {
             Accelerator::Kvm => CpuLevel::of_this_host(),
             Accelerator::Tcg => CpuLevel::V2,
         },
-        pull_deadline: settings.image_deadline,
+        pull_deadline: settings.images.pull_deadline,
         ..OciConfig::new(settings.data_dir.join("images"))
     })
 }
 
 pub(super) fn host_config(settings: &Settings) -> HostConfig {
     HostConfig {
-        host: settings.host_id,
-        region: settings.region.to_string(),
+        host: settings.host.number,
+        region: settings.host.region.to_string(),
         data_dir: settings.data_dir.clone(),
-        pool: settings.ipv4_pool,
-        mtu: settings.mtu,
-        memory_mib: settings.memory_mib,
+        pool: settings.network.ipv4_pool,
+        mtu: settings.network.mtu,
+        memory_mib: settings.memory.machines_mib,
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
         nameservers: nameservers(settings),
-        boot_deadline: settings.boot_deadline,
-        image_deadline: settings.image_deadline,
-        overcommit: settings.overcommit,
-        templates: settings.templates.clone(),
+        boot_deadline: settings.vm.boot_deadline,
+        image_deadline: settings.images.pull_deadline,
+        overcommit: settings.memory.overcommit,
+        templates: settings.vm.templates.clone(),
     }
 }
 
 /// The name servers that guests are told, and may reach.
 fn nameservers(settings: &Settings) -> Vec<String> {
-    match settings.nameservers.is_empty() {
+    match settings.network.nameservers.is_empty() {
         true => host_nameservers(),
-        false => settings.nameservers.clone(),
+        false => settings.network.nameservers.clone(),
     }
 }
 

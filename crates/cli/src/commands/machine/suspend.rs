@@ -2,10 +2,10 @@
 
 use super::ManyArgs;
 use crate::context::Context;
-use crate::error::{CliError, Doing, Exit, Result};
+use crate::error::{CliError, ErrorContext, Exit, Result};
+use crate::machines::pick::Tally;
+use crate::machines::wait::until;
 use crate::parse::duration;
-use crate::pick::Tally;
-use crate::wait::until;
 use clap::Args;
 use client::{Client, WaitQuery};
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) async fn run(args: SuspendArgs, cx: &mut Context<'_>) -> Result<()> {
     let mut tally = Tally::default();
     for id in &ids {
         let asked = client.suspend_machine(&app, id).await;
-        let mut outcome = asked.doing(|| format!("suspend machine {id}"));
+        let mut outcome = asked.context(|| format!("suspend machine {id}"));
         if outcome.is_ok() {
             cx.ui().status(&format!("Suspending machine {id}"));
         }

@@ -1,5 +1,5 @@
-//! Flags of `flyctl` that have no effect here yet. They are refused by name,
-//! with the reason, so that nobody believes that they did something.
+//! Flags of `flyctl` that have no effect here yet. Each is refused by name with
+//! the reason: a flag that is accepted must have an effect.
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
@@ -17,6 +17,8 @@ pub(crate) const FLAGS: &[(&str, Option<char>, &str)] = &[
     ("host-dedication-id", None, "hosts are not dedicated yet"),
     ("id", None, "the platform chooses ids"),
     ("mount-point", None, VOLUMES),
+    ("schedule", None, "schedules are not run yet"),
+    ("skip-dns-registration", None, "there are no .internal names yet"),
     ("standby-for", None, "there are no standby machines yet"),
     ("use-zstd", None, BUILD),
     ("vm-gpu-kind", None, GPUS),

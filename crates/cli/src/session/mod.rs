@@ -1,10 +1,12 @@
 //! A command in a machine, attached to this terminal or these pipes.
 
-use crate::error::{CliError, Doing, Result};
-use crate::terminal::{self, Raw};
+pub(crate) mod terminal;
+
+use crate::error::{CliError, ErrorContext, Result};
 use crate::ui::Ui;
 use client::{ExecSink, ExecStream};
 use std::io::{self, BufRead};
+use terminal::Raw;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use wire::worker::{ExecInput, ExecOutput};
@@ -27,14 +29,15 @@ pub(crate) const NOT_RUN: &str = "Cannot run the command in the machine";
 /// Runs until the command has ended; its exit code.
 pub(crate) async fn attach(ui: &mut Ui, stream: ExecStream, how: Attach) -> Result<u8> {
     let (keys, typed) = mpsc::channel(QUEUE);
-    let on = |kind| signal(kind).doing(|| "listen for signals".to_owned());
+    let on = |kind| signal(kind).context(|| "listen for signals".to_owned());
     let listen = Listen {
         resize: on(SignalKind::window_change())?,
         interrupt: on(SignalKind::interrupt())?,
         tty: how.tty,
     };
     let (mut term, mut hangup) = (on(SignalKind::terminate())?, on(SignalKind::hangup())?);
-    let raw = if how.tty { Some(Raw::stdin().doing(|| "use the terminal".into())?) } else { None };
+    let raw =
+        if how.tty { Some(Raw::stdin().context(|| "use the terminal".into())?) } else { None };
     if let Some(input) = ui.take_input().filter(|_| how.input) {
         // Not a task: a read of a terminal cannot be cancelled, and the process
         // must be able to end while it waits.
@@ -49,7 +52,7 @@ pub(crate) async fn attach(ui: &mut Ui, stream: ExecStream, how: Attach) -> Resu
         tokio::select! {
             biased;
             // Output first: its end makes input moot.
-            said = output.next() => match said.doing(|| "read the command's output".into()) {
+            message = output.next() => match message.context(|| "read the command's output".into()) {
                 Ok(ExecOutput::Stdout(data)) => ui.bytes(&data)?,
                 Ok(ExecOutput::Stderr(data)) => ui.error_bytes(&data),
                 Ok(ExecOutput::Exited { code, signal }) => break Ok(exit_code(code, signal)),

@@ -1,10 +1,16 @@
 //! What a person or a script sees: data on stdout, everything else on stderr.
 
+pub(crate) mod diff;
+pub(crate) mod progress;
+pub(crate) mod table;
+
 use crate::error::{CliError, Exit, Result};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, BufRead, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use table::Fit;
 
 /// Which of the three standard streams are terminals, and what they can show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,15 +23,36 @@ pub struct Terminal {
     pub stderr: bool,
     /// Colours are wanted (`NO_COLOR` is not set).
     pub color: bool,
+    /// Width of the terminal on stdout; absent if there is none, and lines may
+    /// be as long as they are.
+    pub columns: Option<u16>,
 }
 
 /// Input and output of a command.
 pub struct Ui {
     out: Box<dyn Write + Send>,
-    err: Box<dyn Write + Send>,
+    notes: Notes,
     input: Option<Box<dyn BufRead + Send>>,
+    /// The streams are those of the process, so its terminal can be drawn on.
+    own_terminal: bool,
     /// What they are connected to.
     pub term: Terminal,
+}
+
+/// Stderr: lines about what happens. Clones write to the same stream.
+#[derive(Clone)]
+pub(crate) struct Notes(Arc<Mutex<Box<dyn Write + Send>>>);
+
+impl Notes {
+    /// One line. A failed write is ignored: it must not stop a command.
+    pub(crate) fn line(&self, text: &str) {
+        self.bytes(format!("{text}\n").as_bytes());
+    }
+
+    fn bytes(&self, bytes: &[u8]) {
+        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = stream.write_all(bytes).and_then(|()| stream.flush());
+    }
 }
 
 impl std::fmt::Debug for Ui {
@@ -42,7 +69,8 @@ impl Ui {
         input: Box<dyn BufRead + Send>,
         term: Terminal,
     ) -> Self {
-        Self { out, err, input: Some(input), term }
+        let notes = Notes(Arc::new(Mutex::new(err)));
+        Self { out, notes, input: Some(input), own_terminal: false, term }
     }
 
     /// The standard streams of this process.
@@ -53,9 +81,21 @@ impl Ui {
             stdout: io::stdout().is_terminal(),
             stderr: io::stderr().is_terminal(),
             color: !no_color,
+            columns: io::stdout().is_terminal().then(|| crate::session::terminal::size().cols),
         };
         let input = Box::new(io::BufReader::new(io::stdin()));
-        Self::new(Box::new(io::stdout()), Box::new(io::stderr()), input, term)
+        let own = Self::new(Box::new(io::stdout()), Box::new(io::stderr()), input, term);
+        Self { own_terminal: true, ..own }
+    }
+
+    /// Lists can be drawn and keys be read: this is the terminal of a person.
+    pub(crate) fn is_own_terminal(&self) -> bool {
+        self.own_terminal && self.term.stdin && self.term.stderr
+    }
+
+    /// A handle for lines that come while a command works.
+    pub(crate) fn notes(&self) -> Notes {
+        self.notes.clone()
     }
 
     /// One line, or a block that ends in a newline, of data.
@@ -83,14 +123,14 @@ impl Ui {
         self.data(&text)
     }
 
-    /// A line about what happens. That nobody can read it stops no command.
+    /// A line about what happens. A failed write is ignored: it must not stop a command.
     pub(crate) fn status(&mut self, text: &str) {
-        let _ = writeln!(self.err, "{text}").and_then(|()| self.err.flush());
+        self.notes.line(text);
     }
 
     /// Bytes to stderr, as they are.
     pub(crate) fn error_bytes(&mut self, bytes: &[u8]) {
-        let _ = self.err.write_all(bytes).and_then(|()| self.err.flush());
+        self.notes.bytes(bytes);
     }
 
     /// Shows why a command failed and says the exit code.
@@ -133,6 +173,11 @@ impl Ui {
     /// Hands over the input, for a command in a machine.
     pub(crate) fn take_input(&mut self) -> Option<Box<dyn BufRead + Send>> {
         self.input.take()
+    }
+
+    /// Room for a table on stdout.
+    pub(crate) fn fit<'a>(&self, dispensable: &'a [&'a str]) -> Fit<'a> {
+        Fit { columns: self.term.columns, dispensable }
     }
 
     /// A spinner while something takes long; nothing unless on a terminal.

@@ -1,13 +1,13 @@
-//! Machines that a command is about: named, or chosen from a list (K006).
+//! Machines that a command is about: named, or chosen from a list.
 
 use crate::context::Context;
-use crate::error::{CliError, Doing, Exit, Result};
+use crate::error::{CliError, ErrorContext, Exit, Result};
 use client::{Client, ListMachines};
 use wire::machines::Machine;
 
 /// Whether several can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
+pub(crate) enum Choice {
     One,
     Many,
 }
@@ -19,7 +19,10 @@ pub(crate) async fn one(
     app: &str,
     id: Option<String>,
 ) -> Result<String> {
-    let mut ids = machines(cx, client, (app, How::One), id.into_iter().collect()).await?;
+    if let Some(id) = id {
+        return Ok(id);
+    }
+    let mut ids = choose(cx, client, app, Choice::One).await?;
     ids.pop().ok_or_else(|| CliError::usage("No machine was chosen"))
 }
 
@@ -27,12 +30,23 @@ pub(crate) async fn one(
 pub(crate) async fn machines(
     cx: &mut Context<'_>,
     client: &Client,
-    (app, how): (&str, How),
+    app: &str,
     ids: Vec<String>,
 ) -> Result<Vec<String>> {
     if !ids.is_empty() {
         return Ok(ids);
     }
+    choose(cx, client, app, Choice::Many).await
+}
+
+/// Has machines chosen from a list of the app's: with the arrow keys on a
+/// terminal, by their numbers where only lines can be read.
+async fn choose(
+    cx: &mut Context<'_>,
+    client: &Client,
+    app: &str,
+    choice: Choice,
+) -> Result<Vec<String>> {
     let list_hint = format!("`updraft machine list -a {app}` shows the machines.");
     if !cx.ui().term.stdin {
         let error = CliError::usage("No machine is named");
@@ -41,20 +55,39 @@ pub(crate) async fn machines(
             .hint(list_hint));
     }
     let all = client.machines(app, &ListMachines::default()).await;
-    let all = all.doing(|| format!("list the machines of app {app}"))?;
+    let all = all.context(|| format!("list the machines of app {app}"))?;
     if all.is_empty() {
         let error = CliError::new(Exit::NotFound, format!("App {app} has no machines"));
         return Err(error.hint(format!("`updraft machine run IMAGE -a {app}` makes one.")));
     }
+    if cx.ui().is_own_terminal() {
+        return by_keys(&all, choice);
+    }
     for (at, machine) in all.iter().enumerate() {
         cx.ui().status(&format!("{:>3}) {}", at + 1, line(machine)));
     }
-    let question = match how {
-        How::One => "Machine (number): ",
-        How::Many => "Machines (numbers, separated by blanks): ",
+    let question = match choice {
+        Choice::One => "Machine (number): ",
+        Choice::Many => "Machines (numbers, separated by blanks): ",
     };
     let answer = cx.ui().ask(question)?;
-    choose(&all, how, &answer).map_err(|why| CliError::usage("No machine was chosen").because(why))
+    let chosen = by_numbers(&all, choice, &answer);
+    chosen.map_err(|why| CliError::usage("No machine was chosen").because(why))
+}
+
+fn by_keys(all: &[Machine], choice: Choice) -> Result<Vec<String>> {
+    let lines: Vec<String> = all.iter().map(line).collect();
+    let chosen = match choice {
+        Choice::One => inquire::Select::new("Machine", lines).raw_prompt().map(|one| vec![one]),
+        Choice::Many => inquire::MultiSelect::new("Machines", lines).raw_prompt(),
+    };
+    let chosen = chosen.map_err(|err| CliError::usage("No machine was chosen").because_of(&err))?;
+    if chosen.is_empty() {
+        return Err(
+            CliError::usage("No machine was chosen").hint("Mark machines with the space bar.")
+        );
+    }
+    Ok(chosen.into_iter().filter_map(|option| Some(all.get(option.index)?.id.clone())).collect())
 }
 
 /// `<id> <name> (<state>, region <r>, process group '<g>')`.
@@ -75,7 +108,7 @@ pub(crate) fn label(machine: &Machine, key: &str) -> String {
     labels.and_then(|labels| labels.get(key)).cloned().unwrap_or_default()
 }
 
-fn choose(all: &[Machine], how: How, answer: &str) -> Result<Vec<String>, String> {
+fn by_numbers(all: &[Machine], choice: Choice, answer: &str) -> Result<Vec<String>, String> {
     let numbers = answer.split([' ', ',']).filter(|word| !word.is_empty());
     let ids: Result<Vec<String>, String> = numbers
         .map(|word| {
@@ -86,7 +119,7 @@ fn choose(all: &[Machine], how: How, answer: &str) -> Result<Vec<String>, String
         .collect();
     match ids? {
         ids if ids.is_empty() => Err("The answer is empty".to_owned()),
-        ids if how == How::One && ids.len() > 1 => Err("Only one can be chosen".to_owned()),
+        ids if choice == Choice::One && ids.len() > 1 => Err("Only one can be chosen".to_owned()),
         ids => Ok(ids),
     }
 }

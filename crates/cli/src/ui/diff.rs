@@ -1,10 +1,10 @@
-//! What an update changes, as lines (K020).
+//! What an update changes, as lines.
 
 use serde::Serialize;
 
 /// Lines of context around a change.
 const CONTEXT: usize = 3;
-/// Configs are small; beyond this many lines a diff helps nobody.
+/// Configs are small; a longer diff is not shown line by line.
 const LINES: usize = 5000;
 
 /// The difference of two values as indented JSON; `None` if there is none.

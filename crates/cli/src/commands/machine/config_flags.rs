@@ -1,12 +1,12 @@
 //! Flags that make up a machine's config, shared by run, create and update.
 
 use crate::error::{CliError, Result};
+use crate::flyctl::flags::Unsupported;
 use crate::parse::{self, PortChange};
-use crate::unsupported::Unsupported;
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::Path;
-use wire::machines::{Autostop, Dns, File, Guest, Init, MachineConfig, Restart, Rootfs, Service};
+use wire::machines::{Autostop, File, Guest, Init, MachineConfig, Restart, Rootfs, Service};
 
 /// What the machine is to run and how.
 #[derive(Clone, Debug, Default, Args)]
@@ -16,8 +16,9 @@ pub(crate) struct ConfigArgs {
     env: Vec<(String, String)>,
     /// Port that the edge routes: PORT[:MACHINE_PORT][/PROTOCOL[:HANDLER...]]; may be repeated
     ///
-    /// `-p 80:8080/tcp:http` routes HTTP on port 80 to port 8080 of the machine, `-p
-    /// 443:8080/tcp:tls:http` the same with TLS, `-p 80/tcp:-` removes port 80.
+    /// `-p 80:8080/tcp:http` routes HTTP on port 80 to port 8080 of the machine; `-p
+    /// 80/tcp:-` removes port 80. Only ports with the handler http are served yet:
+    /// without TLS, raw TCP or UDP.
     #[arg(short, long, value_name = "PORT", value_parser = parse::parse_port)]
     port: Vec<PortChange>,
     /// Label, KEY=value; may be repeated
@@ -47,14 +48,8 @@ pub(crate) struct ConfigArgs {
     /// What the edge does with the idle machine: off, stop or suspend [default: off]
     #[arg(long, value_name = "ACTION", num_args = 0..=1, require_equals = true, default_missing_value = "stop", value_parser = autostop)]
     autostop: Option<Autostop>,
-    /// Run the machine on a schedule
-    #[arg(long, value_name = "WHEN", value_parser = ["hourly", "daily", "weekly", "monthly"])]
-    schedule: Option<String>,
-    /// Do not list the machine in .internal names
-    #[arg(long)]
-    skip_dns_registration: bool,
-    /// Size of the writable root in GB
-    #[arg(long, value_name = "GB")]
+    /// Size of the writable root in GB or with a unit, such as 10GB
+    #[arg(long, value_name = "SIZE", value_parser = parse::whole_gib)]
     rootfs_size: Option<u32>,
     /// When the writable root is kept
     #[arg(long, value_name = "WHEN", value_parser = ["never", "restart", "always"])]
@@ -108,12 +103,6 @@ impl ConfigArgs {
         self.apply_services(config);
         if let Some(policy) = self.restart {
             config.restart.get_or_insert_with(Restart::default).policy = Some(policy.to_owned());
-        }
-        if self.schedule.is_some() {
-            config.schedule.clone_from(&self.schedule);
-        }
-        if self.skip_dns_registration {
-            config.dns.get_or_insert_with(Dns::default).skip_registration = Some(true);
         }
         if self.rootfs_size.is_some() || self.rootfs_persist.is_some() {
             let rootfs = config.rootfs.get_or_insert_with(Rootfs::default);
@@ -192,8 +181,11 @@ impl ConfigArgs {
 
 /// A command in one string as a list of words; empty means none.
 pub(crate) fn words(flag: &str, text: &str) -> Result<Option<Vec<String>>> {
-    let words = parse::split(text);
-    let words = words.map_err(|why| CliError::usage(format!("Cannot use {flag}")).because(why))?;
+    let words = shell_words::split(text);
+    let words = words.map_err(|err| {
+        let error = CliError::usage(format!("Cannot use {flag} {text:?}")).because_of(&err);
+        error.hint("Close the quotes; a backslash protects the character after it.")
+    })?;
     Ok(Some(words).filter(|words| !words.is_empty()))
 }
 
@@ -203,7 +195,7 @@ fn merge(into: &mut Option<BTreeMap<String, String>>, pairs: &[(String, String)]
     }
 }
 
-/// The API's word for a policy; the spellings of all three worlds are known (X007).
+/// The API's word for a policy; the spellings of all three worlds are known.
 fn restart_policy(text: &str) -> Result<&'static str, String> {
     match text {
         "no" | "never" => Ok("no"),
@@ -268,7 +260,7 @@ mod tests {
                 r#"{"image":"x","services":[{"protocol":"tcp","internal_port":8080,"ports":[{"port":80,"handlers":["http"]}],"autostart":false,"autostop":true}]}"#,
             ),
             (
-                &["--rootfs-size", "2", "--rootfs-persist", "always"],
+                &["--rootfs-size", "2gb", "--rootfs-persist", "always"],
                 r#"{"image":"x","rootfs":{"persist":"always","size_gb":2}}"#,
             ),
             (
@@ -289,7 +281,30 @@ mod tests {
     }
 
     #[test]
+    fn commands_are_split_as_a_shell_does() {
+        for (text, argv) in [
+            ("", None),
+            ("  ls  -l ", Some(vec!["ls", "-l"])),
+            ("sh -c 'echo $HOME; x'", Some(vec!["sh", "-c", "echo $HOME; x"])),
+            (r#"a "b \"c\" \n" d\ e"#, Some(vec!["a", r#"b "c" \n"#, "d e"])),
+            ("a'b'\"c\"", Some(vec!["abc"])),
+            ("''", Some(vec![""])),
+        ] {
+            let got = words("--command", text).unwrap();
+            let got = got.as_ref().map(|v| v.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(got, argv, "{text}");
+        }
+        for open in ["'x", "\"x"] {
+            assert_eq!(words("--command", open).unwrap_err().kind, crate::Exit::Usage, "{open}");
+        }
+    }
+
+    #[test]
     fn what_has_no_effect_is_refused() {
+        for flag in ["--schedule=daily", "--skip-dns-registration"] {
+            let refused = Flags::try_parse_from(["x", flag]).unwrap_err().to_string();
+            assert!(refused.contains("is not supported"), "{flag}: {refused}");
+        }
         let refused = Flags::try_parse_from(["x", "-v", "data:/data"]).unwrap_err().to_string();
         assert!(
             refused.contains("--volume is not supported: there are no volumes yet"),
