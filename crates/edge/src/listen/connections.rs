@@ -266,7 +266,7 @@ mod tests {
         drop((busy, open));
         assert!(all.take(ip("192.0.2.6")).is_ok());
         drop(places);
-        assert_eq!(all.lock().by_source.len(), 1, "counts go with the places");
+        assert_eq!(all.lock().by_source.len(), 2, "counts go with the places");
     }
 
     #[tokio::test]
