@@ -177,7 +177,9 @@ async fn hold(
     let _waiting = Waiting(app);
     let held_since = Instant::now();
     attempt.held_since.get_or_insert(held_since);
-    attempt.kept = None;
+    if let Some(kept) = attempt.kept.take() {
+        kept.release_silently();
+    }
     let mut stopping = std::pin::pin!(core.shared.tasks.stopping());
     loop {
         let changed = app.changed.notified();

@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     last_connected_epoch: AtomicU64,
     /// How often it has been asked to stop, by any party.
     stop_count: AtomicU64,
+    /// Version of its newest route.
+    pub(crate) route_version: AtomicU64,
     /// Autostop acts the moment it is idle.
     pub(crate) stop_when_idle: AtomicBool,
     /// Held while the host is asked to stop or start it, so that a wake is
@@ -67,7 +69,16 @@ struct Times {
     idle_since: Instant,
     /// Autostop leaves it alone until then.
     no_stop_before: Option<Instant>,
-    wake: Option<(Instant, u64, PendingWake)>,
+    wake: Option<Wake>,
+}
+
+/// The newest wake of a machine.
+#[derive(Debug)]
+struct Wake {
+    began: Instant,
+    pending: PendingWake,
+    /// The version of the route when it was done.
+    done_at: u64,
 }
 
 impl Machine {
@@ -88,6 +99,7 @@ impl Machine {
             reuse_epoch: AtomicU64::new(0),
             last_connected_epoch: AtomicU64::new(0),
             stop_count: AtomicU64::new(0),
+            route_version: AtomicU64::new(0),
             stop_when_idle: AtomicBool::new(false),
             lifecycle_lock: tokio::sync::Mutex::new(()),
             connect_lock: tokio::sync::Mutex::new(()),
@@ -245,12 +257,20 @@ impl Machine {
         start: impl FnOnce() -> PendingWake,
     ) -> PendingWake {
         let mut times = self.times();
-        if let Some(wake) = current(&times.wake, version) {
-            return wake;
+        if let Some(pending) = current(&times.wake, version) {
+            return pending;
         }
-        let wake = start();
-        times.wake = Some((Instant::now(), version, wake.clone()));
-        wake
+        let pending = start();
+        let began = Instant::now();
+        times.wake = Some(Wake { began, pending: pending.clone(), done_at: 0 });
+        pending
+    }
+
+    /// The wake under way has been answered by the host; its result follows.
+    pub(crate) fn record_wake_done(&self) {
+        if let Some(wake) = &mut self.times().wake {
+            wake.done_at = self.route_version.load(SeqCst);
+        }
     }
 
     pub(crate) fn is_waking(&self, version: u64) -> bool {
@@ -264,18 +284,18 @@ impl Machine {
 }
 
 /// A wake in progress, or one that succeeded recently: the table may trail the
-/// host's answer a little, and must not cause a second wake. A route that is
-/// newer than the begin of the wake does not trail.
-fn current(wake: &Option<(Instant, u64, PendingWake)>, version: u64) -> Option<PendingWake> {
+/// host's answer a little, and must not cause a second wake. A route that is newer
+/// than the host's answer does not trail.
+fn current(wake: &Option<Wake>, version: u64) -> Option<PendingWake> {
     // Counted from the begin; after this a host that never showed it is asked again.
     const TABLE_LAG: Duration = Duration::from_secs(30);
-    let (since, begun_at, wake) = wake.as_ref()?;
-    let is_current = match &*wake.borrow() {
-        None => wake.has_changed().is_ok(),
-        Some(Ok(())) => *begun_at == version && since.elapsed() < TABLE_LAG,
+    let wake = wake.as_ref()?;
+    let is_current = match &*wake.pending.borrow() {
+        None => wake.pending.has_changed().is_ok(),
+        Some(Ok(())) => version <= wake.done_at && wake.began.elapsed() < TABLE_LAG,
         Some(Err(_)) => false,
     };
-    is_current.then(|| wake.clone())
+    is_current.then(|| wake.pending.clone())
 }
 
 #[cfg(test)]
@@ -302,6 +322,8 @@ mod tests {
         let (tx, rx) = watch::channel(None);
         m.wake_or_join(1, || rx);
         m.wake_or_join(2, || unreachable!("one is under way"));
+        m.route_version.store(1, SeqCst);
+        m.record_wake_done();
         tx.send(Some(Ok(()))).unwrap();
         assert!(m.is_waking(1), "the table does not show it yet");
         assert!(!m.is_waking(2), "the route is newer");

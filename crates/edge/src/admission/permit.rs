@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 pub struct Permit {
     pub(crate) machine: Arc<Machine>,
     load: Arc<AtomicU32>,
+    /// Held requests are not told when it ends.
+    silent: bool,
 }
 
 impl Permit {
@@ -28,9 +30,16 @@ impl Permit {
             return Err(Refusal::AtLimit);
         }
         let before = machine.in_flight_and_draining.fetch_add(1, SeqCst);
-        let permit = Self { machine: machine.clone(), load: load.clone() };
+        let permit = Self { machine: machine.clone(), load: load.clone(), silent: false };
         // Dropping it gives both places back.
         if before & DRAINING == 0 { Ok(permit) } else { Err(Refusal::RecentlyStopped) }
+    }
+
+    /// Gives the place back of a request that could not connect yet, and will take
+    /// it again after a pause. Requests that are held would try at once if they
+    /// were told, and wake each other without end.
+    pub(crate) fn release_silently(mut self) {
+        self.silent = true;
     }
 }
 
@@ -47,7 +56,7 @@ impl Drop for Permit {
         }
         // A held request counts itself before it looks at the load, so either
         // it sees the free place or is seen here.
-        if machine.app.waiting.load(SeqCst) > 0 {
+        if !self.silent && machine.app.waiting.load(SeqCst) > 0 {
             machine.app.changed.notify_one();
         }
     }

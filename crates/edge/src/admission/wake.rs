@@ -45,6 +45,7 @@ async fn run_wake(shared: Arc<Shared>, machine: Arc<Machine>, done: Done) {
     if let Err(why) = &answer {
         tracing::info!(machine = %machine.id, app = &*machine.app.name, ?why, "wake refused");
     }
+    machine.record_wake_done();
     done.send_replace(Some(answer));
     machine.app.changed.notify_waiters();
 }

@@ -289,6 +289,7 @@ fn build_row(route: Route, app: &Arc<AppShared>, host: &Arc<EdgeHost>, old: Opti
     let stop_when_idle = route.services.iter().any(|s| s.autostop_after_seconds == Some(0));
     machine.stop_when_idle.store(stop_when_idle, SeqCst);
     let version = old.map_or(0, |old| old.version + 1);
+    machine.route_version.store(version, SeqCst);
     Row { route, machine, version, loads, came_up, stages_ms }
 }
 

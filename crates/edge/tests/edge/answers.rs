@@ -175,7 +175,7 @@ async fn a_change_of_protocol_is_only_to_the_one_that_was_offered() {
         ("websocket, h2c", "h2c", 502),
         ("h2c, x", "h2c", 502),
         ("h2c,", "h2c", 502),
-        ("x", "x, h2c", 502),
+        ("x", "x,h2c", 502),
     ] {
         let mut client = world.client().await;
         let response = client.send(ask(offered, named)).await;

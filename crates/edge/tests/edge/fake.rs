@@ -196,10 +196,6 @@ impl Host {
         self.until(|s| s.logs.iter().any(|line| line.contains(text))).await;
     }
 
-    pub(crate) async fn until_suspended(&self, machine: &str) {
-        self.until(|s| s.routes[&id(machine)].suspended).await;
-    }
-
     /// Waits until the edge has acknowledged all changes.
     pub(crate) async fn until_acknowledged(&self) {
         within(async {
