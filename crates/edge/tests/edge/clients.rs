@@ -49,7 +49,7 @@ async fn an_http2_connection_without_requests_is_closed() {
         hyper::Request::get(uri).body(empty()).unwrap()
     };
     let slow = h2.send_request(get("/gate"));
-    let slow = tokio::spawn(slow);
+    let slow = tasks.spawn(slow);
     app.until(|app| app.inside.load(SeqCst) == 1).await;
     tokio::time::sleep(Duration::from_secs(50)).await;
     assert!(h2.ready().await.is_ok(), "a request is open");
