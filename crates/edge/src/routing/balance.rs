@@ -1,28 +1,28 @@
 //! Which machine takes a request: pure.
 //!
-//! Order of preference (P022, P023): this region before others, below the soft
-//! limit before at or over it, lower load before higher, then chance. A machine
-//! at its hard limit is never chosen. Of those that sleep, one of this region is
-//! woken before others (P038), a suspended one before one that must boot.
+//! Order of preference (fly.io/docs/reference/load-balancing): this region before
+//! others, below the soft limit before at or over it, lower load before higher, then
+//! chance. A machine at its hard limit is never chosen. Of those that sleep, one of
+//! this region is woken before others, a suspended one before one that must boot.
 
 /// What a machine can do for a request right now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ready {
+pub(crate) enum Availability {
     /// Runs and listens.
-    Up,
+    Ready,
     /// Is on its way up, or runs and does not listen yet.
-    Coming,
+    Starting,
     /// Would have to be woken.
     Asleep,
     /// Takes nothing and cannot be woken, or has failed this request before.
-    Away,
+    Unavailable,
 }
 
 /// One machine as a candidate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {
     /// What it can do.
-    pub ready: Ready,
+    pub availability: Availability,
     /// Requests or connections in flight on its service.
     pub load: u32,
     /// From here on others are preferred.
@@ -51,13 +51,13 @@ pub(crate) enum Decision {
     /// Wake this machine, hold the request.
     Wake(usize),
     /// Hold it: machines are on their way up.
-    WaitComing,
+    WaitForStart,
     /// Hold it: all machines are at their hard limit.
-    WaitCapacity,
+    WaitForCapacity,
     /// Nothing runs, and what sleeps must not be woken.
-    MayNotWake,
+    AutostartDisabled,
     /// There is no machine for it.
-    Nobody,
+    NoMachine,
 }
 
 /// Decides among `candidates`; `start` is any number and breaks ties, `waiting`
@@ -75,26 +75,26 @@ pub(crate) fn decide(
         // Each request begins elsewhere, so equals share the load.
         let index = (start % count + step) % count;
         let c = candidate(index);
-        match c.ready {
-            Ready::Up if c.load >= c.hard => full = true,
-            Ready::Up => {
+        match c.availability {
+            Availability::Ready if c.load >= c.hard => full = true,
+            Availability::Ready => {
                 let key = (c.remote, c.load >= c.soft, c.load);
                 if best.is_none_or(|(_, least)| key < least) {
                     best = Some((index, key));
                 }
             }
-            Ready::Coming => {
+            Availability::Starting => {
                 coming = true;
                 coming_room += c.soft.clamp(1, c.hard.max(1)) as usize;
             }
-            Ready::Asleep if c.autostart => {
+            Availability::Asleep if c.autostart => {
                 let key = (c.remote, !c.suspended);
                 if sleeper.is_none_or(|(_, least)| key < least) {
                     sleeper = Some((index, key));
                 }
             }
-            Ready::Asleep => forbidden = true,
-            Ready::Away => {}
+            Availability::Asleep => forbidden = true,
+            Availability::Unavailable => {}
         }
     }
     match (best, sleeper) {
@@ -104,10 +104,10 @@ pub(crate) fn decide(
         (Some((to, _)), _) => Decision::Forward { to, wake: None },
         // More wait than those on their way up will take.
         (None, Some((wake, _))) if !coming || waiting > coming_room => Decision::Wake(wake),
-        (None, _) if coming => Decision::WaitComing,
-        (None, _) if full => Decision::WaitCapacity,
-        (None, _) if forbidden => Decision::MayNotWake,
-        (None, _) => Decision::Nobody,
+        (None, _) if coming => Decision::WaitForStart,
+        (None, _) if full => Decision::WaitForCapacity,
+        (None, _) if forbidden => Decision::AutostartDisabled,
+        (None, _) => Decision::NoMachine,
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
     fn parse(word: &str) -> Candidate {
         let (remote, word) = word.strip_prefix("far ").map_or((false, word), |w| (true, w));
         let mut c = Candidate {
-            ready: Ready::Away,
+            availability: Availability::Unavailable,
             load: 0,
             soft: 20,
             hard: u32::MAX,
@@ -132,15 +132,15 @@ mod tests {
         match word.split_once(' ').unwrap_or((word, "")) {
             ("up", numbers) => {
                 let mut numbers = numbers.split('/').map(|n| n.parse().unwrap());
-                c.ready = Ready::Up;
+                c.availability = Availability::Ready;
                 c.load = numbers.next().unwrap();
                 c.soft = numbers.next().unwrap_or(20);
                 c.hard = numbers.next().unwrap_or(u32::MAX);
             }
-            ("coming", _) => c.ready = Ready::Coming,
-            ("asleep", _) => c.ready = Ready::Asleep,
-            ("suspended", _) => (c.ready, c.suspended) = (Ready::Asleep, true),
-            ("fixed", _) => (c.ready, c.autostart) = (Ready::Asleep, false),
+            ("coming", _) => c.availability = Availability::Starting,
+            ("asleep", _) => c.availability = Availability::Asleep,
+            ("suspended", _) => (c.availability, c.suspended) = (Availability::Asleep, true),
+            ("fixed", _) => (c.availability, c.autostart) = (Availability::Asleep, false),
             _ => {}
         }
         c
@@ -180,20 +180,20 @@ mod tests {
         check("far asleep, far suspended", 1, Wake(1));
         check("asleep, far suspended, suspended", 1, Wake(2));
         check("up 20/20, asleep, suspended", 1, Forward { to: 0, wake: Some(2) });
-        check("coming, asleep", 20, WaitComing);
+        check("coming, asleep", 20, WaitForStart);
         check("coming, asleep", 21, Wake(1));
-        check("coming", 100, WaitComing);
+        check("coming", 100, WaitForStart);
         check("up 25/20/25, asleep", 1, Wake(1));
-        check("up 25/20/25, coming", 1, WaitComing);
+        check("up 25/20/25, coming", 1, WaitForStart);
     }
 
     #[test]
     fn there_may_be_nobody() {
-        check("up 25/20/25", 1, WaitCapacity);
-        check("up 25/20/25, fixed", 1, WaitCapacity);
-        check("fixed, away", 1, MayNotWake);
-        check("away", 1, Nobody);
-        check("", 1, Nobody);
+        check("up 25/20/25", 1, WaitForCapacity);
+        check("up 25/20/25, fixed", 1, WaitForCapacity);
+        check("fixed, away", 1, AutostartDisabled);
+        check("away", 1, NoMachine);
+        check("", 1, NoMachine);
     }
 
     #[test]

@@ -16,20 +16,20 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Moments in the life of one request.
 #[derive(Debug)]
-pub(crate) struct Marks {
+pub(crate) struct Timestamps {
     pub(crate) began: Instant,
     decided: Option<Instant>,
     placed: Option<Instant>,
     connected: Option<Instant>,
 }
 
-impl Marks {
+impl Timestamps {
     pub(crate) fn new() -> Self {
         Self { began: Instant::now(), decided: None, placed: None, connected: None }
     }
 
     /// It now waits for a machine to come up, perhaps once more.
-    pub(crate) fn waits(&mut self) {
+    pub(crate) fn record_wait(&mut self) {
         self.decided.get_or_insert_with(Instant::now);
         self.placed = None;
     }
@@ -39,9 +39,9 @@ impl Marks {
         self.decided
     }
 
-    /// It has a place. Says whether it waited for a wake, and this is its first
+    /// It has a place. Returns whether it waited for a wake, and this is its first
     /// place after that.
-    pub(crate) fn placed(&mut self) -> bool {
+    pub(crate) fn record_placed(&mut self) -> bool {
         let is_first = self.decided.is_some() && self.placed.is_none();
         if is_first {
             self.placed = Some(Instant::now());
@@ -49,8 +49,8 @@ impl Marks {
         is_first
     }
 
-    /// It has a connection. Says how long it has been under way, if it waited.
-    pub(crate) fn connected(&mut self) -> Option<Duration> {
+    /// It has a connection. Returns how long it has been under way, if it waited.
+    pub(crate) fn record_connected(&mut self) -> Option<Duration> {
         self.decided?;
         self.connected = Some(Instant::now());
         Some(self.began.elapsed())
@@ -58,7 +58,7 @@ impl Marks {
 
     /// Adds a header line that says where the time went until now; an app's own
     /// line stays. `host` are the stages of a start that it waited for.
-    pub(crate) fn tell(&self, headers: &mut HeaderMap, host: &str) {
+    pub(crate) fn write_header(&self, headers: &mut HeaderMap, host: &str) {
         let (Some(decided), Some(placed), Some(connected)) =
             (self.decided, self.placed, self.connected)
         else {
@@ -112,19 +112,19 @@ mod tests {
             [("image", 1.25), ("to guest,\n\"é\"", 30.0), ("bad", f64::NAN), ("worse", -1.0)];
         let host = host_stages(&stages.map(|(name, ms)| (name.to_owned(), ms)));
         let pass = |ms| tokio::time::sleep(Duration::from_millis(ms));
-        let mut marks = Marks::new();
+        let mut timestamps = Timestamps::new();
         pass(1).await;
-        marks.waits();
+        timestamps.record_wait();
         pass(50).await;
-        assert!(marks.placed());
+        assert!(timestamps.record_placed());
         pass(2).await;
-        assert!(!marks.placed(), "refused, and placed again");
+        assert!(!timestamps.record_placed(), "refused, and placed again");
         pass(4).await;
-        assert_eq!(marks.connected(), Some(Duration::from_millis(57)));
+        assert_eq!(timestamps.record_connected(), Some(Duration::from_millis(57)));
         pass(10).await;
         let mut headers = HeaderMap::new();
         headers.insert(SERVER_TIMING, HeaderValue::from_static("db;dur=7"));
-        marks.tell(&mut headers, &host);
+        timestamps.write_header(&mut headers, &host);
         assert_eq!(
             show(&headers),
             [
@@ -136,10 +136,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_did_not_wait_tells_nothing() {
-        let (mut marks, mut headers) = (Marks::new(), HeaderMap::new());
-        assert!(!marks.placed() && marks.connected().is_none());
-        marks.tell(&mut headers, "");
+    async fn a_request_that_did_not_wait_gets_no_header() {
+        let (mut timestamps, mut headers) = (Timestamps::new(), HeaderMap::new());
+        assert!(!timestamps.record_placed() && timestamps.record_connected().is_none());
+        timestamps.write_header(&mut headers, "");
         assert!(headers.is_empty());
     }
 }

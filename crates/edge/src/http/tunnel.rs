@@ -1,6 +1,7 @@
 //! Upgraded connections (WebSocket and others): bytes both ways.
 
-use crate::machine::Ticket;
+use crate::admission::permit::Permit;
+use crate::listen::connections::OpenRequest;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,11 +12,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 const BUFFER: usize = 64 << 10;
 
 /// Carries bytes until both sides have ended, or neither has sent any for
-/// `idle`. Its ticket makes it count as load of the machine meanwhile.
-pub(crate) async fn run(client: OnUpgrade, app: OnUpgrade, idle: Duration, ticket: Ticket) {
+/// `idle`. What it holds makes it count as load of the machine, and as use of the
+/// client's connection, meanwhile.
+pub(crate) async fn run(
+    client: OnUpgrade,
+    app: OnUpgrade,
+    idle: Duration,
+    (permit, _open): (Permit, OpenRequest),
+) {
     match tokio::try_join!(client, app) {
         Ok((client, app)) => carry(client, app, idle).await,
-        Err(err) => tracing::debug!(machine = ticket.machine.id, %err, "upgrade failed"),
+        Err(err) => tracing::debug!(machine = %permit.machine.id, %err, "upgrade failed"),
     }
 }
 
