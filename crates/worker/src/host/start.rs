@@ -4,7 +4,7 @@ use super::recovery;
 use super::registry::{Host, Worker};
 use super::start_error::StartError;
 use crate::capacity::Capacity;
-use crate::context::{HostConfig, HostContext, Ports};
+use crate::context::{BlockedSlots, HostConfig, HostContext, Ports};
 use crate::db::HostDb;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
@@ -49,6 +49,7 @@ impl Worker {
             templates: TemplateQueue::default(),
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
             metrics: Metrics::new(registry),
+            blocked_slots: BlockedSlots::default(),
             routes: RouteHub::default(),
             config,
             hypervisor: ports.hypervisor,
