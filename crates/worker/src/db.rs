@@ -3,6 +3,7 @@
 use crate::record::Record;
 use model::address::Slot;
 use model::id::MachineId;
+use rt::FailureHandler;
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite::{Database, Error};
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,8 +100,8 @@ pub(crate) struct UnreadableRow {
 pub(crate) struct HostDb(Database);
 
 impl HostDb {
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        Database::open(path, MIGRATIONS).map(Self)
+    pub(crate) fn open(path: &Path, failures: FailureHandler) -> Result<Self, Error> {
+        Database::open_with(path, MIGRATIONS, failures).map(Self)
     }
 
     /// All machines, oldest first. Rows whose record does not parse are listed apart:
@@ -328,7 +329,8 @@ mod tests {
 
     fn open() -> (HostDb, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        (HostDb::open(&dir.path().join("host.db")).unwrap(), dir)
+        let db = HostDb::open(&dir.path().join("host.db"), FailureHandler::abort());
+        (db.unwrap(), dir)
     }
 
     async fn add(db: &HostDb, n: u64, now_ms: u64, slots: u32) -> Result<Record, AddError> {

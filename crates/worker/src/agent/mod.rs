@@ -14,7 +14,7 @@ mod tests;
 pub(crate) use api::ApiFor;
 pub(crate) use greet::settle;
 
-use crate::logs::{LogStore, Voice};
+use crate::logs::{LogStore, LogStream};
 use crate::ports::AgentIo;
 use api::Api;
 use exec::Execs;
@@ -275,11 +275,11 @@ fn short_phase(phase: Phase) -> Phase {
     }
 }
 
-fn voice(source: LogSource) -> Voice {
+fn voice(source: LogSource) -> LogStream {
     match source {
-        LogSource::Stdout => Voice::Stdout,
-        LogSource::Stderr => Voice::Stderr,
-        LogSource::Init => Voice::Init,
+        LogSource::Stdout => LogStream::Stdout,
+        LogSource::Stderr => LogStream::Stderr,
+        LogSource::Init => LogStream::Init,
     }
 }
 

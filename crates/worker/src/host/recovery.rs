@@ -26,8 +26,7 @@ const CLEAR_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn recover(host: &Arc<Host>) -> Result<(), StartError> {
     let context = &host.context;
-    let removed = context.db.forget(KEPT_DESTROYED).await.map_err(StartError::Database)?;
-    removed.iter().for_each(|id| context.logs.remove(id));
+    context.db.forget(KEPT_DESTROYED).await.map_err(StartError::Database)?;
     let Machines { records, unreadable } =
         context.db.machines().await.map_err(StartError::Database)?;
     for row in &unreadable {
@@ -41,6 +40,10 @@ pub(super) async fn recover(host: &Arc<Host>) -> Result<(), StartError> {
     let alive = remove_unowned_vms(context, &records, &unreadable).await?;
     remove_unowned_links(context, &records, &unreadable, &alive).await?;
     remove_unowned_dirs(context, &records, &unreadable).await;
+    let known = records.iter().map(|r| r.id.to_string());
+    let known = known.chain(unreadable.iter().map(|row| row.id.clone())).collect();
+    let apps = records.iter().map(|r| r.app.to_string());
+    context.logs.retain(known, apps.chain(unreadable.iter().map(|row| row.app.clone())).collect());
     host.set_unreadable(unreadable);
     let mut recovering = Vec::new();
     for record in records {

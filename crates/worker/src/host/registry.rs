@@ -74,6 +74,7 @@ impl Host {
     /// A machine is destroyed. It can still be shown until its record is removed.
     async fn retire_machine(&self, id: MachineId) {
         self.context.routes.publish(id, None);
+        self.context.logs.trim(&id.to_string());
         let removed = match self.context.db.forget(KEPT_DESTROYED).await {
             Ok(removed) => removed,
             Err(err) => {

@@ -40,10 +40,12 @@ impl Worker {
         let machines = config.data_dir.join("machines");
         std::fs::create_dir_all(&machines).map_err(failed(&machines))?;
         let dir = config.data_dir.join("logs");
-        let logs = LogStore::open(dir.clone(), config.region.clone(), ports.clock.clone());
+        let (region, clock) = (config.region.clone(), ports.clock.clone());
+        let logs = LogStore::open(dir.clone(), region, clock, tasks.failure_handler());
         let logs = Arc::new(logs.map_err(failed(&dir))?);
         let path = config.data_dir.join("host.db");
-        let db = HostDb::open(path.as_std_path()).map_err(StartError::Database)?;
+        let db = HostDb::open(path.as_std_path(), tasks.failure_handler())
+            .map_err(StartError::Database)?;
         let context = Arc::new(HostContext {
             capacity: Capacity::new(promised(&config)),
             templates: TemplateQueue::default(),
