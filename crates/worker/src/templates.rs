@@ -98,7 +98,7 @@ fn settle(host: &HostContext) -> Settle {
     Arc::new(move |port: Box<dyn AgentIo>| {
         let session = rng.bits();
         let settled = async move {
-            let settled = agent::settle(port, session, deadline).await;
+            let settled = agent::quiesce_for_template(port, session, deadline).await;
             settled.map_err(|err| PortError::new("prepare a guest for its template", err))
         };
         settled.boxed()

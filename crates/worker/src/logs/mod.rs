@@ -7,15 +7,17 @@
 //! numbered; the numbers of dropped lines are left out, so a reader sees gaps.
 
 mod budget;
+mod guest;
 mod lines;
 mod live;
 mod segments;
 mod writer;
 
-pub(crate) use writer::LogStream;
+pub(crate) use guest::{GuestLog, LogStream};
 
 use camino::Utf8PathBuf;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use guest::Numbered;
 use live::Live;
 use rt::failure::panic_message;
 use rt::{Clock, FailureHandler};
@@ -78,16 +80,29 @@ impl LogStore {
 
     /// Output of a machine's guest.
     pub(crate) fn bytes(&self, app: &str, machine: &str, stream: LogStream, bytes: &[u8]) {
-        let queued = self.queued(machine);
+        self.send_bytes(of_machine(app, machine), stream, bytes, None);
+    }
+
+    /// Output of a guest that numbers its bytes: what has been stored before is left
+    /// out. `acknowledge` gets the offset before which everything of this stream is
+    /// stored, after it has been written: the guest may forget it.
+    pub(crate) fn append_guest(
+        &self,
+        log: &GuestLog<'_>,
+        acknowledge: impl FnOnce(u64) + Send + 'static,
+    ) {
+        let numbered =
+            Numbered { boot: log.boot, offset: log.offset, acknowledge: Box::new(acknowledge) };
+        self.send_bytes(of_machine(log.app, log.machine), log.stream, log.data, Some(numbered));
+    }
+
+    fn send_bytes(&self, id: LogId, stream: LogStream, bytes: &[u8], numbered: Option<Numbered>) {
+        let queued = self.queued(&id.log);
         let length = bytes.len();
         let before = queued.bytes.fetch_add(length, Ordering::Relaxed);
-        let job = Job::Bytes {
-            id: of_machine(app, machine),
-            stream,
-            bytes: bytes.to_vec(),
-            at_ns: self.clock.now_ns(),
-            queued: queued.clone(),
-        };
+        let (bytes, at_ns) = (bytes.to_vec(), self.clock.now_ns());
+        let job = Job::Bytes { id, stream, bytes, at_ns, numbered, queued: queued.clone() };
+        // Dropped data is not acknowledged: a guest that numbers it sends it again.
         if before + length > QUEUED || !self.try_send(job) {
             queued.bytes.fetch_sub(length, Ordering::Relaxed);
             queued.dropped_bytes.fetch_add(length as u64, Ordering::Relaxed);
@@ -457,6 +472,27 @@ mod tests {
         assert_eq!(*lines.last().unwrap(), format!("{:0100}", 1999));
         store.retain(BTreeSet::new(), BTreeSet::new());
         assert!(all(&store, LogQuery::default()).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn numbered_output_is_stored_once_also_over_a_restart() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
+        let boot = Some(model::id::BootId::new(1, 1));
+        let append = |store: &LogStore, offset, data: &'static [u8]| {
+            let (app, machine, stream) = ("web", "m1", LogStream::Stdout);
+            let (acknowledge, acknowledged) = tokio::sync::oneshot::channel();
+            let log = GuestLog { app, machine, boot, stream, offset, data };
+            store.append_guest(&log, |stored| acknowledge.send(stored).unwrap());
+            acknowledged
+        };
+        let first = store(&dir, &clock);
+        assert_eq!(append(&first, 0, b"one\ntw").await, Ok(4));
+        assert_eq!(append(&first, 4, b"two\n").await, Ok(8));
+        // Both lines are written; that the second is was never acknowledged.
+        drop(first);
+        let second = store(&dir, &clock);
+        assert_eq!(append(&second, 4, b"two\nthree\n").await, Ok(14));
+        assert_eq!(all(&second, LogQuery::default()).await, ["one", "two", "three"]);
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! Two files per log: the one being written and the one before it.
 
-use super::SEGMENT;
+use super::guest::Positions;
+use super::{LogStream, SEGMENT};
 use camino::{Utf8Path, Utf8PathBuf};
+use model::id::BootId;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use wire::logs::LogEntry;
@@ -46,9 +48,41 @@ impl Segments {
         remove_file(&self.previous)
     }
 
-    /// Offset of the newest line that is stored.
-    pub(super) fn last_offset(&self) -> Option<u64> {
-        [&self.current, &self.previous].into_iter().find_map(|path| last_offset(path).ok()?)
+    /// The number of the next line, and how far the output of the last boot has come.
+    pub(super) fn resume(&self) -> (u64, Positions) {
+        let tails = [&self.previous, &self.current].map(|path| tail(path, 256 << 10));
+        let lines = tails.into_iter().flatten();
+        let (mut next, mut positions) = (1, Positions::default());
+        for text in lines.map(|tail| String::from_utf8_lossy(&tail).into_owned()) {
+            for stored in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+                let Stored { offset, guest } = stored;
+                next = next.max(offset + 1);
+                if let Some((boot, stream, end)) = guest {
+                    let Some(stream) = LogStream::ALL.get(stream) else { continue };
+                    let position = positions.of(Some(boot), *stream);
+                    (position.taken, position.stored) = (end, end);
+                }
+            }
+        }
+        (next, positions)
+    }
+}
+
+/// What a stored line says beside its entry.
+#[derive(serde::Deserialize)]
+struct Stored {
+    offset: u64,
+    /// Boot, stream and offset of the line's end in the output of a guest.
+    #[serde(default)]
+    guest: Option<(BootId, usize, u64)>,
+}
+
+/// Adds to the last line of `lines` where it ends in the output of its guest.
+pub(super) fn note_end(lines: &mut Vec<u8>, boot: BootId, stream: usize, end: u64) {
+    if lines.ends_with(b"}\n") {
+        lines.truncate(lines.len() - 2);
+        let note = format!(",\"guest\":[\"{boot}\",{stream},{end}]}}\n");
+        lines.extend_from_slice(note.as_bytes());
     }
 }
 
@@ -92,11 +126,4 @@ fn tail(path: &Utf8Path, bytes: u64) -> io::Result<Vec<u8>> {
         tail.drain(..first);
     }
     Ok(tail)
-}
-
-fn last_offset(path: &Utf8Path) -> io::Result<Option<u64>> {
-    let tail = tail(path, 256 << 10)?;
-    let text = String::from_utf8_lossy(&tail);
-    let entry = text.lines().rev().find_map(|line| serde_json::from_str::<LogEntry>(line).ok());
-    Ok(entry.map(|entry| entry.offset))
 }

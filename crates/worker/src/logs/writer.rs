@@ -2,10 +2,12 @@
 //! lines holds up no async thread.
 
 use super::budget::{Budget, RATE};
+use super::guest::{Acknowledge, LogStream, Numbered, Positions};
 use super::lines::Splitter;
 use super::live::Live;
 use super::segments::{self, Segments};
 use camino::{Utf8Path, Utf8PathBuf};
+use model::id::BootId;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,14 +18,6 @@ use wire::logs::LogEntry;
 const BATCH: usize = 256;
 /// What is kept of the log of a destroyed machine.
 const KEPT_OF_DESTROYED: u64 = 64 << 10;
-
-/// A stream of a guest.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum LogStream {
-    Stdout,
-    Stderr,
-    Init,
-}
 
 /// What is queued of one log, and what was dropped because too much was.
 #[derive(Debug, Default)]
@@ -49,6 +43,8 @@ pub(super) enum Job {
         stream: LogStream,
         bytes: Vec<u8>,
         at_ns: i64,
+        /// From a guest that numbers its output.
+        numbered: Option<Numbered>,
         queued: Arc<Queued>,
     },
     Line {
@@ -92,8 +88,11 @@ struct Log {
     dropped_lines: u64,
     /// Bytes dropped in the guest or in the queue.
     dropped_bytes: u64,
+    positions: Positions,
     /// Lines that are not written yet.
     unwritten: Vec<u8>,
+    /// What is acknowledged once they are.
+    unacknowledged: Vec<(Acknowledge, u64)>,
 }
 
 /// State of the thread.
@@ -125,13 +124,16 @@ impl Writer {
 
     fn handle(&mut self, job: Job, flushed: &mut Vec<SyncSender<()>>) {
         match job {
-            Job::Bytes { id, stream, bytes, at_ns, queued } => {
+            Job::Bytes { id, stream, bytes, at_ns, numbered, queued } => {
                 queued.bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
                 let dropped = queued.dropped_bytes.swap(0, Ordering::Relaxed);
                 let context = (&self.region, &*self.live);
                 let log = open(&mut self.logs, &self.dir, id);
                 log.dropped_bytes = log.dropped_bytes.saturating_add(dropped);
-                log.bytes(stream, &bytes, at_ns, context);
+                match numbered {
+                    Some(numbered) => log.numbered(stream, &bytes, numbered, at_ns, context),
+                    None => log.bytes(stream, &bytes, None, at_ns, context),
+                }
             }
             Job::Line { id, provider, level, message, at_ns } => {
                 let context = (&self.region, &*self.live);
@@ -169,6 +171,11 @@ impl Writer {
             log.unwritten.clear();
             log.unwritten.shrink_to(64 << 10);
         }
+        for log in self.logs.values_mut() {
+            for (acknowledge, stored) in log.unacknowledged.drain(..) {
+                acknowledge(stored);
+            }
+        }
     }
 
     fn retain(&mut self, logs: &BTreeSet<String>) {
@@ -191,7 +198,7 @@ fn failed(log: &str, result: std::io::Result<()>) {
 fn open<'a>(logs: &'a mut HashMap<String, Log>, dir: &Utf8Path, id: LogId) -> &'a mut Log {
     logs.entry(id.log.clone()).or_insert_with(|| {
         let segments = Segments::new(dir, &id.log);
-        let next = segments.last_offset().map_or(1, |last| last + 1);
+        let (next, positions) = segments.resume();
         Log {
             id,
             segments,
@@ -200,7 +207,9 @@ fn open<'a>(logs: &'a mut HashMap<String, Log>, dir: &Utf8Path, id: LogId) -> &'
             budget: Budget::default(),
             dropped_lines: 0,
             dropped_bytes: 0,
+            positions,
             unwritten: Vec::new(),
+            unacknowledged: Vec::new(),
         }
     })
 }
@@ -209,7 +218,32 @@ fn open<'a>(logs: &'a mut HashMap<String, Log>, dir: &Utf8Path, id: LogId) -> &'
 type Context<'a> = (&'a String, &'a Live);
 
 impl Log {
-    fn bytes(&mut self, stream: LogStream, mut bytes: &[u8], at_ns: i64, context: Context<'_>) {
+    /// Output that is numbered: what was taken before is left out.
+    fn numbered(
+        &mut self,
+        stream: LogStream,
+        bytes: &[u8],
+        numbered: Numbered,
+        at_ns: i64,
+        context: Context<'_>,
+    ) {
+        let Numbered { boot, offset, acknowledge } = numbered;
+        let position = self.positions.of(boot, stream);
+        let new = position.advance(offset, bytes);
+        let (taken, stored) = (position.taken, position.stored);
+        self.bytes(stream, new, boot.map(|boot| (boot, taken)), at_ns, context);
+        self.unacknowledged.push((acknowledge, stored));
+    }
+
+    /// `end` is the boot and the offset of the end of `bytes`, if they are numbered.
+    fn bytes(
+        &mut self,
+        stream: LogStream,
+        mut bytes: &[u8],
+        end: Option<(BootId, u64)>,
+        at_ns: i64,
+        context: Context<'_>,
+    ) {
         self.budget.refill(u64::try_from(at_ns / 1_000_000).unwrap_or(0));
         loop {
             if self.budget.is_empty() {
@@ -218,11 +252,19 @@ impl Log {
                 return;
             }
             let Some(line) = self.splitters[stream as usize].next(&mut bytes) else { return };
-            self.guest_line(stream, line, at_ns, context);
+            let end = end.map(|(boot, end)| (boot, end - bytes.len() as u64));
+            self.guest_line(stream, line, end, at_ns, context);
         }
     }
 
-    fn guest_line(&mut self, stream: LogStream, line: String, at_ns: i64, context: Context<'_>) {
+    fn guest_line(
+        &mut self,
+        stream: LogStream,
+        line: String,
+        end: Option<(BootId, u64)>,
+        at_ns: i64,
+        context: Context<'_>,
+    ) {
         if !self.budget.take(&line) {
             return self.drop_lines(1);
         }
@@ -232,6 +274,9 @@ impl Log {
             LogStream::Init => "machine",
         };
         self.add(provider, "info", line, at_ns, context);
+        if let Some((boot, end)) = end {
+            segments::note_end(&mut self.unwritten, boot, stream as usize, end);
+        }
     }
 
     /// Dropped lines keep their numbers, so that a reader sees the gap.
@@ -241,9 +286,9 @@ impl Log {
     }
 
     fn end_of_streams(&mut self, at_ns: i64, context: Context<'_>) {
-        for stream in [LogStream::Stdout, LogStream::Stderr, LogStream::Init] {
+        for stream in LogStream::ALL {
             if let Some(line) = self.splitters[stream as usize].rest() {
-                self.guest_line(stream, line, at_ns, context);
+                self.guest_line(stream, line, None, at_ns, context);
             }
         }
         self.report_drops(at_ns, context);

@@ -291,12 +291,12 @@ impl Task {
                     self.commit(record, Vec::new()).await;
                 }
                 Report::Lost => saving.session_ended = true,
-                Report::Running { .. } | Report::OrdersFailed(_) => {}
+                Report::Running { .. } | Report::ConfigFailed(_) => {}
             };
         }
         match report {
             Report::Running { stages_ms } => self.on_running(stages_ms).await,
-            Report::OrdersFailed(why) => self.on_config_refused(why),
+            Report::ConfigFailed(why) => self.on_config_refused(why),
             Report::Exited(exit) => {
                 let mut record = self.record.clone();
                 record.exit = Some(exit);

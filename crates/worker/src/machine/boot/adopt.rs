@@ -111,7 +111,7 @@ async fn try_adopt(
         // The port of a VM that has ended is closed; `hypervisor.adopt` then tells.
         Err(err) => return Err(Failure::Retry(rt::chain(&err))),
     };
-    if launched.welcome.phase == Phase::AwaitsOrders {
+    if launched.welcome.phase == Phase::AwaitingConfig {
         send_config(host, record, &launched.agent).await?;
     }
     if record.keep_scratch && record.state != State::Starting {
@@ -130,6 +130,6 @@ async fn send_config(
     let image = host.ensure_image(record).await.map_err(|err| launch::image_error(&err))?;
     let facts = launch::host_facts(host, record);
     let config = guest_config(record, &image, facts).map_err(LaunchError::Final)?;
-    let sent = agent.say(&ToGuest::Orders(Box::new(config))).await;
+    let sent = agent.send(&ToGuest::Configure(Box::new(config))).await;
     sent.map_err(|err| LaunchError::agent(&err))
 }

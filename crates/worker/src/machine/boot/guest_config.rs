@@ -4,7 +4,7 @@ use crate::ports::{ImageConfig, RootImage};
 use crate::record::Record;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use guest_protocol::{Device, GuestFile, Main, Net, Orders};
+use guest_protocol::{Device, GuestConfig, GuestFile, Main, Net};
 use model::address::{Addresses, IPV6_BLOCK, Ipv4Pool, uncompressed};
 use std::collections::BTreeMap;
 use wire::machines::Dns;
@@ -28,12 +28,12 @@ pub(super) fn guest_config(
     record: &Record,
     image: &RootImage,
     facts: HostFacts<'_>,
-) -> Result<Orders, String> {
+) -> Result<GuestConfig, String> {
     let init = record.config.init.clone().unwrap_or_default();
     let dns = record.config.dns.clone().unwrap_or_default();
     let id = record.id.to_string();
     let hostname = dns.hostname.clone().filter(|name| !name.is_empty()).unwrap_or(id);
-    Ok(Orders {
+    Ok(GuestConfig {
         machine_id: machine_id(record),
         now: facts.now_ns,
         root: Device { path: "/dev/vda".into(), fstype: image.fstype.clone() },

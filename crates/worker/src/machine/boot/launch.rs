@@ -85,7 +85,7 @@ pub(super) async fn launch(
     timer.done("image");
     let facts = host_facts(&host, &record);
     let mut config = guest_config(&record, &image, facts).map_err(LaunchError::Final)?;
-    let message = ToGuest::Orders(Box::new(config.clone()));
+    let message = ToGuest::Configure(Box::new(config.clone()));
     if guest_protocol::codec::encode(&message).len() > MAX_FRAME {
         let text = format!("environment and files are larger than {MAX_FRAME} bytes in all");
         return Err(LaunchError::Final(text));
@@ -106,7 +106,7 @@ pub(super) async fn launch(
         // A template waits for its config, so the config need not wait for the
         // welcome. If it gets lost the welcome says that the guest still waits.
         config.now = host.clock.now_ns();
-        vm = session::send_early(vm, &ToGuest::Orders(Box::new(config.clone()))).await;
+        vm = session::send_early(vm, &ToGuest::Configure(Box::new(config.clone()))).await;
     }
     let exited = std::mem::replace(&mut vm.exited, Box::pin(std::future::pending()));
     let opened = tokio::select! {
@@ -121,9 +121,9 @@ pub(super) async fn launch(
         Err(err) => return Err(LaunchError::agent(&err)),
     };
     timer.done(if launched.origin == Origin::Template { "restore" } else { "boot" });
-    if launched.welcome.phase == Phase::AwaitsOrders {
+    if launched.welcome.phase == Phase::AwaitingConfig {
         config.now = host.clock.now_ns();
-        let sent = launched.agent.say(&ToGuest::Orders(Box::new(config))).await;
+        let sent = launched.agent.send(&ToGuest::Configure(Box::new(config))).await;
         sent.map_err(|err| LaunchError::agent(&err))?;
     }
     launched.stages = timer.stages;

@@ -43,6 +43,7 @@ pub(super) async fn open(
     let listen = Listen {
         app: record.app.to_string(),
         machine: record.id.to_string(),
+        boot: record.boot,
         logs: host.logs.clone(),
         reports: reports_in,
         ports: ports_in,
@@ -73,5 +74,5 @@ pub(super) async fn notify_resumed(
     let (now, entropy) = (host.clock.now_ns(), host.rng.bytes(64));
     let resume = Resume { now, entropy, hook: hook.unwrap_or_default() };
     // A guest that has ended meanwhile is reported as lost.
-    let _ = agent.say(&ToGuest::Resumed(resume)).await;
+    let _ = agent.send(&ToGuest::Resumed(resume)).await;
 }

@@ -91,8 +91,8 @@ impl Task {
                 }
                 self.on_report(Report::Exited(exit)).await;
             }
-            Phase::Failed(why) => self.on_report(Report::OrdersFailed(why)).await,
-            Phase::AwaitsOrders | Phase::Preparing => {}
+            Phase::Failed(why) => self.on_report(Report::ConfigFailed(why)).await,
+            Phase::AwaitingConfig | Phase::Preparing | Phase::Unknown => {}
         }
     }
 

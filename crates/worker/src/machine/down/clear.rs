@@ -52,7 +52,7 @@ pub(super) async fn clear(host: Arc<HostContext>, record: Record, vm: Teardown) 
     let mut exit = VmExit::default();
     if let Some(agent) = &vm.agent {
         // It may have ended meanwhile; the kill below makes sure.
-        let _ = tokio::time::timeout(POWER_OFF, agent.say(&ToGuest::PowerOff)).await;
+        let _ = tokio::time::timeout(POWER_OFF, agent.send(&ToGuest::PowerOff)).await;
     }
     if let Some(exited) = vm.exited {
         let limit = if vm.agent.is_some() { POWER_OFF } else { CONSOLE_TAIL_TIMEOUT };

@@ -105,7 +105,7 @@ impl Task {
         let agent = up.agent.clone();
         self.effects.spawn(async move {
             // A guest that does not read is ended by the deadline of its state.
-            let _ = tokio::time::timeout(STOP_GRACE, agent.say(&message)).await;
+            let _ = tokio::time::timeout(STOP_GRACE, agent.send(&message)).await;
             Done::Sent
         });
     }

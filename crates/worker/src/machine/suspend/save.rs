@@ -31,7 +31,7 @@ pub(super) async fn save(
     // A machine that waits for its turn keeps running.
     let turn = cancel.run_until_cancelled(host.snapshot_writers.clone().acquire_owned()).await;
     let _turn = turn.ok_or_else(|| aborted(true))?.map_err(|err| failed(err.to_string()))?;
-    let quiesced = cancel.run_until_cancelled(agent.hush()).await;
+    let quiesced = cancel.run_until_cancelled(agent.quiesce()).await;
     quiesced.ok_or_else(|| aborted(false))?.map_err(|err| failed(rt::chain(&err)))?;
     let note = SnapshotNote::new(&record, ports.borrow().clone()).to_json();
     let to = SnapshotSpec { dir: host.snapshot_dir(record.id), note };
