@@ -3,7 +3,7 @@
 use super::greet::Reader;
 use super::intake::Intake;
 use super::{Agent, Listen, Report, claims, lock};
-use crate::logs::{GuestLog, Voice};
+use crate::logs::{GuestLog, LogStream};
 use guest_protocol::codec::Decoder;
 use guest_protocol::{LogSource, ToGuest, ToHost};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub(super) async fn run(
 /// happened while no daemon ran.
 pub(super) fn keep_log(message: ToHost, listen: &Listen) {
     match message {
-        ToHost::Log { source, offset, data } => drop(listen.store(source, offset, &data)),
+        ToHost::Log { source, offset, data } => listen.store(source, offset, &data, drop),
         ToHost::LogDropped(bytes) => {
             listen.logs.guest_dropped(&listen.app, &listen.machine, bytes);
         }
@@ -58,16 +58,22 @@ pub(super) fn keep_log(message: ToHost, listen: &Listen) {
 }
 
 impl Listen {
-    /// Stores log data. Returns the offset up to which init may forget it, from a
-    /// guest that numbers its log.
-    fn store(&self, source: LogSource, offset: Option<u64>, data: &[u8]) -> Option<u64> {
-        let voice = voice(source);
+    /// Stores log data. `acknowledge` gets the offset up to which init may forget it,
+    /// from a guest that numbers its log, once the data is written.
+    fn store(
+        &self,
+        source: LogSource,
+        offset: Option<u64>,
+        data: &[u8],
+        acknowledge: impl FnOnce(u64) + Send + 'static,
+    ) {
+        let stream = log_stream(source);
         let Some(offset) = offset else {
-            self.logs.bytes(&self.app, &self.machine, voice, data);
-            return None;
+            return self.logs.bytes(&self.app, &self.machine, stream, data);
         };
         let (app, machine, boot) = (&self.app, &self.machine, self.boot);
-        Some(self.logs.append_guest(&GuestLog { app, machine, boot, voice, offset, data }))
+        let log = GuestLog { app, machine, boot, stream, offset, data };
+        self.logs.append_guest(&log, acknowledge);
     }
 }
 
@@ -87,10 +93,11 @@ impl Agent {
                 claims::record_port(&listen.ports, listener, began);
             }
             ToHost::Log { source, offset, data } => {
-                if let Some(stored) = listen.store(source, offset, &data) {
-                    // A guest that does not read sends it again in the next session.
-                    self.outgoing.try_send(&ToGuest::LogReceived(source, stored));
-                }
+                let outgoing = self.outgoing.clone();
+                // A guest that does not read sends it again in the next session.
+                listen.store(source, offset, &data, move |stored| {
+                    outgoing.try_send(&ToGuest::LogReceived(source, stored));
+                });
             }
             ToHost::LogDropped(bytes) => {
                 listen.logs.guest_dropped(&listen.app, &listen.machine, bytes);
@@ -130,10 +137,10 @@ impl Agent {
     }
 }
 
-fn voice(source: LogSource) -> Voice {
+fn log_stream(source: LogSource) -> LogStream {
     match source {
-        LogSource::Stdout => Voice::Stdout,
-        LogSource::Stderr => Voice::Stderr,
-        LogSource::Init => Voice::Init,
+        LogSource::Stdout => LogStream::Stdout,
+        LogSource::Stderr => LogStream::Stderr,
+        LogSource::Init => LogStream::Init,
     }
 }
