@@ -1,8 +1,20 @@
-//! Every address a machine has, from its network, its host and its slot.
+//! Every address a machine has.
 //!
-//! A slot is a small number, unique among the machines of one host; the host
-//! hands it out when the machine is created and takes it back when the machine
-//! is forgotten. Addresses are therefore the same over stops and starts.
+//! The 6PN address follows from the machine's network and its *number*, which
+//! the store gives to it for life: it stays the same over stops, starts and
+//! moves to other hosts. The private IPv4 address follows from the machine's
+//! *slot*, a small number that its host gives to it and takes back some time
+//! after it is destroyed; it is the host's private matter.
+//!
+//! # The layout of a 6PN address
+//!
+//! ```text
+//! fdaa (16) : network (32) : machine, high half (32) : machine, low half (32) : free (16)
+//! ```
+//!
+//! as Fly documents it (<https://fly.io/docs/networking/private-networking/>),
+//! except that the bits that name a host there are the high half of the
+//! machine's number here: an address must not change when a machine moves.
 
 use crate::id::{HostId, NetworkId};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -58,31 +70,76 @@ impl Ipv4Pool {
 /// Prefix length of a machine's 6PN block.
 pub const IPV6_BLOCK: u8 = 112;
 
-/// The addresses of the machine in `slot`, or `None` if the pool ends before it.
-pub fn plan(pool: Ipv4Pool, network: NetworkId, host: HostId, slot: Slot) -> Option<Addresses> {
-    let number = u32::from(slot.0);
-    if number >= pool.machines() {
-        return None;
+/// Number of a machine in its platform, 64 bits, given by the store for life.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct MachineNumber(pub u64);
+
+impl MachineNumber {
+    /// Numbers below belong to machines that were made when addresses still
+    /// held the number of their host (16 bits) and their slot there.
+    pub const FIRST_ALLOCATED: u64 = 1 << 48;
+
+    /// The `n`th number that the store gives away; `None` once all are used.
+    pub fn allocated(n: u64) -> Option<Self> {
+        Self::FIRST_ALLOCATED.checked_add(n).map(Self)
     }
-    let block = pool.base.to_bits() + number * 4;
-    // N001: fdaa(16) : network(32) : host(32) : machine(32) : free(16).
-    let ipv6 = |last: u128| {
+
+    /// The number of a machine that was made by `host` in `slot` before numbers
+    /// came from the store. Its addresses stay what they were.
+    pub fn of_slot(host: HostId, slot: Slot) -> Self {
+        Self((u64::from(host.0) << 32) | (u64::from(slot.0) + 1))
+    }
+
+    /// Locally administered unicast address of its network card, the same for
+    /// life: a suspended guest finds the card that it knew.
+    pub fn mac(self) -> [u8; 6] {
+        let [_, _, h0, h1, n0, n1, n2, n3] = self.0.to_be_bytes();
+        if self.0 < Self::FIRST_ALLOCATED {
+            let [s0, s1] = (self.0 as u16).wrapping_sub(1).to_be_bytes();
+            return [0x02, 0x75, h0, h1, s0, s1];
+        }
+        [0x02, 0x76, n0, n1, n2, n3]
+    }
+
+    /// Its block of the network: `last` is 1 for the host's end, 2 for the guest.
+    fn ipv6(self, network: NetworkId, last: u16) -> Ipv6Addr {
         let bits = (0xfdaa_u128 << 112)
             | (u128::from(network.0) << 80)
-            | (u128::from(host.0) << 48)
-            | (u128::from(number + 1) << 16)
-            | last;
+            | (u128::from(self.0) << 16)
+            | u128::from(last);
         Ipv6Addr::from_bits(bits)
-    };
-    let [h0, h1] = host.0.to_be_bytes();
-    let [s0, s1] = slot.0.to_be_bytes();
+    }
+}
+
+/// The addresses of machine `number` of `network` in `slot` of its host, or
+/// `None` if the pool ends before it.
+pub fn of_machine(
+    pool: Ipv4Pool,
+    slot: Slot,
+    network: NetworkId,
+    number: MachineNumber,
+) -> Option<Addresses> {
+    let offset = u32::from(slot.0);
+    if offset >= pool.machines() {
+        return None;
+    }
+    let block = pool.base.to_bits() + offset * 4;
     Some(Addresses {
         ipv4: Ipv4Addr::from_bits(block + 2),
         ipv4_gateway: Ipv4Addr::from_bits(block + 1),
-        ipv6: ipv6(2),
-        ipv6_gateway: ipv6(1),
-        mac: [0x02, 0x75, h0, h1, s0, s1],
+        ipv6: number.ipv6(network, 2),
+        ipv6_gateway: number.ipv6(network, 1),
+        mac: number.mac(),
     })
+}
+
+/// The addresses of the machine in `slot`, or `None` if the pool ends before it.
+#[doc(hidden)]
+pub fn plan(pool: Ipv4Pool, network: NetworkId, host: HostId, slot: Slot) -> Option<Addresses> {
+    of_machine(pool, slot, network, MachineNumber::of_slot(host, slot))
 }
 
 /// The address in full, eight groups: clients split it on `:` and want eight.
@@ -105,6 +162,19 @@ mod tests {
         assert_eq!(last.ipv4.to_string(), "172.30.255.254");
         assert_eq!(plan(pool, NetworkId(7), HostId(1), Slot(16384)), None);
         assert_ne!(first.mac, last.mac);
+    }
+
+    #[test]
+    fn numbers_of_the_store_never_meet_those_of_slots() {
+        let last_of_slots = MachineNumber::of_slot(HostId(u16::MAX), Slot(u16::MAX));
+        let first = MachineNumber::allocated(0).unwrap();
+        assert!(last_of_slots < first, "{last_of_slots:?} {first:?}");
+        assert_ne!(last_of_slots.mac()[..2], first.mac()[..2]);
+        let pool = Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16).unwrap();
+        let at = |n| of_machine(pool, Slot(3), NetworkId(7), MachineNumber::allocated(n).unwrap());
+        assert_eq!(uncompressed(at(5).unwrap().ipv6), "fdaa:0:7:1:0:0:5:2");
+        assert_ne!(at(5).unwrap().ipv6, at(6).unwrap().ipv6);
+        assert_eq!(MachineNumber::allocated(u64::MAX), None);
     }
 
     #[test]

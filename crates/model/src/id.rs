@@ -17,18 +17,75 @@ fn bad(what: &'static str, text: &str, rule: &'static str) -> BadId {
     BadId { what, text: text.chars().take(80).collect(), rule }
 }
 
-/// Number of a host in its platform; 0 is the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct HostId(pub u16);
+/// Serializes an id as the text of its `Display`, and parses it back.
+macro_rules! as_text {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
 
-/// Number of a 6PN network in its platform; never used again for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct NetworkId(pub u32);
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
 
-/// One machine as its owner sees it: it keeps this id across every boot.
+macro_rules! number_id {
+    ($name:ident, $number:ty, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(
+            Clone,
+            Copy,
+            Debug,
+            Default,
+            PartialEq,
+            Eq,
+            PartialOrd,
+            Ord,
+            Hash,
+            serde::Serialize,
+            serde::Deserialize,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub $number);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+number_id!(HostId, u16, "Number of a host in its platform; 0 is the first.");
+number_id!(
+    NetworkId,
+    u32,
+    "Number of a 6PN network in its platform; never used again for another."
+);
+number_id!(
+    AppId,
+    u32,
+    "One app for its whole life. Its name may be used again once it is gone; its id never is."
+);
+number_id!(OrgId, u32, "One organization for its whole life, whatever its slug.");
+number_id!(
+    Epoch,
+    u64,
+    "How often the ownership of a machine has been decided. It grows by one each time its owner \
+     changes; a host refuses calls that carry an older epoch than the one it knows."
+);
+
+/// One machine as its owner sees it: it keeps this id across every boot and
+/// every change of its host.
 ///
-/// 56 bits, written as 14 lower-case hex digits. The top 16 are the number of
-/// the host that made it, so any API node can route a call to its owner.
+/// 56 random bits, written as 14 lower-case hex digits. The id says nothing
+/// about the host; the machine's record in the store names its owner.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MachineId(u64);
 
@@ -36,14 +93,21 @@ impl MachineId {
     const RANDOM_BITS: u32 = 40;
 
     /// A new id on `host`; the low 40 bits of `random` make it unique.
+    #[doc(hidden)]
     pub fn new(host: HostId, random: u64) -> Self {
         let low = random & ((1 << Self::RANDOM_BITS) - 1);
         Self((u64::from(host.0) << Self::RANDOM_BITS) | low)
     }
 
     /// The host that made it.
+    #[doc(hidden)]
     pub fn host(self) -> HostId {
         HostId((self.0 >> Self::RANDOM_BITS) as u16)
+    }
+
+    /// An id of the low 56 bits of `random`.
+    pub fn from_random(random: u64) -> Self {
+        Self(random & ((1 << 56) - 1))
     }
 }
 
@@ -71,6 +135,8 @@ impl FromStr for MachineId {
         number.map(Self).map_err(|_| bad("machine id", text, "14 lower-case hex digits"))
     }
 }
+
+as_text!(MachineId);
 
 macro_rules! ulid_id {
     ($name:ident, $what:literal, $doc:literal) => {
@@ -110,6 +176,8 @@ macro_rules! ulid_id {
                 id.map(Self).map_err(|_| bad($what, text, "a ULID of 26 characters"))
             }
         }
+
+        as_text!($name);
     };
 }
 
@@ -153,6 +221,8 @@ macro_rules! name_type {
                 }
             }
         }
+
+        as_text!($name);
     };
 }
 

@@ -1,10 +1,11 @@
-//! The rules, pure: no async, no I/O, no clock, no randomness, no serde.
+//! The rules, pure: no async, no I/O, no clock, no randomness. Ids are written as
+//! text, so that records and messages can hold them; nothing else is serialized.
 //!
 //! - [`id`]: names and numbers of things, each its own type.
 //! - [`life`]: the life of a machine as one table.
 //! - [`restart`]: when an ended process is started again, and after how long.
 //! - [`autostop`]: which idle machine the edge stops.
-//! - [`address`]: every address a machine has, from two numbers.
+//! - [`address`]: every address a machine has, from its numbers.
 //! - [`size`]: guest presets and what sizes are allowed.
 //! - [`name`]: generated machine names.
 //! - [`signal`]: Linux signals by name and number.

@@ -1,0 +1,223 @@
+//! The life of machines.
+
+use crate::{CallContext, HostError};
+use async_trait::async_trait;
+use model::address::MachineNumber;
+use model::id::{AppId, AppName, Epoch, EventId, InstanceId, MachineId, MachineName, NetworkId};
+use model::id::{OrgId, OrgSlug};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use wire::machines::{
+    ImageRef, Machine, MachineConfig, MachineEvent, MachineVersion, Process, Started, WaitResult,
+};
+
+/// The life of machines on one host.
+#[async_trait]
+pub trait Machines: Send + Sync {
+    /// Records and reserves a machine; it is started in the background. The
+    /// host owns it from then on, at `create.epoch`.
+    ///
+    /// A machine of that id and epoch that is here already is the answer, if it
+    /// was created with the same content; else [`HostError::Conflict`].
+    async fn create(
+        &self,
+        context: CallContext,
+        create: CreateMachine,
+    ) -> Result<Machine, HostError>;
+
+    /// Replaces the config by a new instance.
+    async fn update(
+        &self,
+        context: CallContext,
+        update: UpdateMachine,
+    ) -> Result<Machine, HostError>;
+
+    /// One machine, also a destroyed one as long as it is remembered.
+    async fn machine(&self, context: CallContext, id: MachineId) -> Result<Machine, HostError>;
+
+    /// Machines, oldest first.
+    async fn machines(
+        &self,
+        context: CallContext,
+        filter: MachineFilter,
+    ) -> Result<Vec<Machine>, HostError>;
+
+    /// Wants the machine to run; one that is suspended is resumed.
+    async fn start(&self, context: CallContext, id: MachineId) -> Result<Started, HostError>;
+
+    /// Wants the machine to be stopped; one that is suspended loses its memory.
+    async fn stop(&self, context: CallContext, id: MachineId, stop: Stop) -> Result<(), HostError>;
+
+    /// Wants the machine to be suspended: down, with its memory kept. Only of
+    /// a machine that runs ([`HostError::Conflict`]).
+    async fn suspend(&self, context: CallContext, id: MachineId) -> Result<(), HostError>;
+
+    /// Stops and starts it on this host; with `force` also one that is not started.
+    async fn restart(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        stop: Stop,
+        force: bool,
+    ) -> Result<(), HostError>;
+
+    /// Sends a signal, by Linux number, to the main process.
+    async fn signal(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        signal: i32,
+    ) -> Result<(), HostError>;
+
+    /// Wants the machine to be destroyed; a running one only with `force`.
+    async fn destroy(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        force: bool,
+    ) -> Result<(), HostError>;
+
+    /// Takes a machine out of routing, or back in.
+    async fn cordon(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        cordoned: bool,
+    ) -> Result<(), HostError>;
+
+    /// Changes labels, without a new version. With `version` only if that is
+    /// the current instance ([`HostError::VersionMismatch`]).
+    async fn change_metadata(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        change: ChangeMetadata,
+        version: Option<InstanceId>,
+    ) -> Result<(), HostError>;
+
+    /// Newest events first, at most `limit`.
+    async fn events(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        limit: usize,
+    ) -> Result<Vec<MachineEvent>, HostError>;
+
+    /// All versions that are kept, newest first.
+    async fn versions(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<Vec<MachineVersion>, HostError>;
+
+    /// Returns once the machine is in one of the states, or
+    /// [`HostError::DeadlineExceeded`]. Pushed, not polled.
+    async fn wait(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        wait: WaitFor,
+    ) -> Result<WaitResult, HostError>;
+
+    /// Processes in the guest.
+    async fn processes(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<Vec<Process>, HostError>;
+}
+
+/// A create whose names and config have been validated and claimed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CreateMachine {
+    /// Id, chosen by the control plane.
+    pub id: MachineId,
+    /// Ownership of this host, as written in the machine's record.
+    pub epoch: Epoch,
+    /// Number that its 6PN address follows from.
+    pub number: MachineNumber,
+    /// App.
+    pub app: AppId,
+    /// Name of the app, for logs, routes and the guest's environment.
+    pub app_name: AppName,
+    /// Organization.
+    pub org: OrgId,
+    /// Slug of the organization, for the guest's environment.
+    pub org_slug: OrgSlug,
+    /// 6PN network.
+    pub network: NetworkId,
+    /// Machine name.
+    pub name: MachineName,
+    /// Validated, `guest` filled in.
+    pub config: MachineConfig,
+    /// What `config.image` resolved to on this host.
+    pub image: ImageRef,
+    /// Prepare it, and leave it down.
+    pub skip_launch: bool,
+    /// Create cordoned.
+    pub cordoned: bool,
+}
+
+/// An update: a new instance replaces the current one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpdateMachine {
+    /// Machine id.
+    pub id: MachineId,
+    /// Validated, `guest` filled in.
+    pub config: MachineConfig,
+    /// What `config.image` resolved to on this host.
+    pub image: ImageRef,
+    /// Do not start it if it is not running.
+    pub skip_launch: bool,
+    /// Refuse unless this is the current instance.
+    pub current_version: Option<InstanceId>,
+}
+
+/// Which machines of a host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachineFilter {
+    /// Only of this app.
+    pub app: Option<AppId>,
+    /// Also destroyed ones, as long as they are remembered.
+    pub include_deleted: bool,
+    /// Only in one of these states; empty means any.
+    pub states: Vec<String>,
+    /// Only in this region.
+    pub region: Option<String>,
+    /// Only with all of these labels.
+    pub metadata: BTreeMap<String, String>,
+    /// Without config and events.
+    pub summary: bool,
+}
+
+/// What to wait for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WaitFor {
+    /// Any of these states or `settled`; validated.
+    pub states: Vec<String>,
+    /// Of this instance; `None` means the current one.
+    pub version: Option<InstanceId>,
+    /// Only count what is newer than this event.
+    pub from_event: Option<EventId>,
+    /// Milliseconds; the call's deadline ends the wait, too.
+    pub timeout_ms: u64,
+}
+
+/// A stop.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Linux number; `None` means the config's, else the image's, else SIGINT.
+    pub signal: Option<i32>,
+    /// Milliseconds until SIGKILL; `None` means the config's.
+    pub timeout_ms: Option<u64>,
+}
+
+/// A change of labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeMetadata {
+    /// Set (`Some`) or delete (`None`) these keys.
+    Merge(BTreeMap<String, Option<String>>),
+    /// Replace all.
+    Replace(BTreeMap<String, String>),
+}
