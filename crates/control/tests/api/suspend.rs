@@ -4,7 +4,7 @@ use crate::world::{TestWorld, at, error, world};
 use model::life::Event;
 use reqwest::Method;
 use serde_json::{Value, json};
-use wire::worker::Source;
+use host_api::Source;
 
 /// A suspended machine of the app `web`.
 async fn suspended(w: &TestWorld) -> Value {

@@ -1,20 +1,22 @@
 //! Apps.
 
+use model::id::{AppId, AppName, NetworkId};
 use serde::{Deserialize, Serialize};
 
 /// An app.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AppRecord {
     /// Name.
-    pub name: String,
-    /// Numeric id that clients display.
-    pub number: i32,
-    /// Slug of the org.
+    pub name: AppName,
+    /// Id; also the number that clients display.
+    #[serde(rename = "number")]
+    pub id: AppId,
+    /// Slug of the organization.
     pub org: String,
     /// Name of the network.
     pub network: String,
     /// Number of the network.
-    pub network_number: u32,
+    pub network_number: NetworkId,
     /// Milliseconds since the epoch.
     pub created_ms: u64,
     /// A host has taken a machine of it at least once.
@@ -25,7 +27,7 @@ pub struct AppRecord {
     /// Idempotency key of its create.
     #[serde(default)]
     pub idempotency_key: Option<String>,
-    /// Role given at its create, such as `postgres_cluster`; empty for plain apps.
+    /// Role given at its create; empty for plain apps.
     #[serde(default)]
     pub role: String,
 }
