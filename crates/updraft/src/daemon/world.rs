@@ -4,7 +4,7 @@ use crate::settings::{Settings, WantedAccelerator};
 use async_trait::async_trait;
 use camino::Utf8Path;
 use host_linux::{LinuxNetwork, NetworkConfig, ScratchDisks};
-use oci::{Credentials, OciConfig, OciImages};
+use oci::{CpuLevel, Credentials, OciConfig, OciImages};
 use rt::{Clock, Rng};
 use std::sync::Arc;
 use vmm_qemu::kernel::{self, Kernel};
@@ -47,8 +47,9 @@ pub(super) async fn make(
     };
     config.accelerator = probed.accelerator;
     let hypervisor = QemuHypervisor::open(config)?;
-    let weaknesses = hypervisor.isolation_report();
-    let images = OciImages::open(image_config(settings)?, clock.clone())?;
+    let mut weaknesses = hypervisor.isolation_report();
+    weaknesses.extend(hypervisor.protect_daemon());
+    let images = OciImages::open(image_config(settings, probed.accelerator)?, clock.clone())?;
     let disks = ScratchDisks::open(&settings.data_dir.join("scratch"))?;
     let ports = Ports {
         hypervisor: Arc::new(hypervisor),
@@ -71,6 +72,7 @@ pub(crate) fn qemu_config(settings: &Settings, guest: GuestImage) -> Result<Qemu
         qemu: vmm_qemu::config::find_qemu(settings.qemu.as_deref())?,
         guest,
         accelerator: Accelerator::Tcg,
+        vms_memory_mib: Some(settings.memory_mib),
         jail: JailConfig::new(OWN_PROGRAM),
         start_deadline: QemuConfig::START_DEADLINE,
     })
@@ -85,7 +87,7 @@ pub(crate) fn network_config(settings: &Settings) -> NetworkConfig {
     }
 }
 
-fn image_config(settings: &Settings) -> Result<OciConfig, PortError> {
+fn image_config(settings: &Settings, accelerator: Accelerator) -> Result<OciConfig, PortError> {
     let credentials = match &settings.registry_auth_file {
         Some(path) => Credentials::from_auth_file(path)?,
         None => Credentials::default(),
@@ -93,6 +95,11 @@ fn image_config(settings: &Settings) -> Result<OciConfig, PortError> {
     Ok(OciConfig {
         credentials,
         compression: settings.image_compression,
+        // The levels of the CPU models that `vmm-qemu` gives to guests.
+        guest_cpu: match accelerator {
+            Accelerator::Kvm => CpuLevel::of_this_host(),
+            Accelerator::Tcg => CpuLevel::V2,
+        },
         pull_deadline: settings.image_deadline,
         ..OciConfig::new(settings.data_dir.join("images"))
     })
