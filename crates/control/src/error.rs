@@ -114,8 +114,7 @@ impl Error {
 
     /// Others keep writing to the same record.
     pub(crate) fn contention(what: &str) -> Self {
-        Self::new(Kind::Conflict, format!("{what} is being changed by others"))
-            .hint("try again")
+        Self::new(Kind::Conflict, format!("{what} is being changed by others")).hint("try again")
     }
 
     #[must_use]

@@ -115,7 +115,9 @@ pub fn check(start: &ExecStart) -> Result<(), Error> {
     let env = start.env.iter().map(|(name, value)| name.len() + value.len() + 2);
     let size = start.argv.iter().map(|word| word.len() + 1).chain(env).sum::<usize>();
     if size > MAX_ARGUMENTS {
-        let rule = format!("arguments and environment have {size} bytes, at most {MAX_ARGUMENTS} are allowed");
+        let rule = format!(
+            "arguments and environment have {size} bytes, at most {MAX_ARGUMENTS} are allowed"
+        );
         return Err(Error::invalid("command", rule).hint("send large data as input"));
     }
     Ok(())

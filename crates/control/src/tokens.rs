@@ -22,13 +22,11 @@ pub async fn install_admin_token(
 ) -> Result<(), StoreError> {
     let sha256 = hash(token);
     let key = records::token_key(&sha256);
-    let known: Vec<Stored<TokenRecord>> =
-        records::list(platform.store(), records::TOKENS).await?;
+    let known: Vec<Stored<TokenRecord>> = records::list(platform.store(), records::TOKENS).await?;
     // A token without a node is of a time when there could be one node only.
     let of_node = |token: &TokenRecord| token.node.is_none_or(|of| of == node);
     let former = known.iter().filter(|t| t.record.kind == ADMIN && of_node(&t.record));
-    let mut then: Vec<Op> =
-        former.filter(|t| t.key != key).map(|t| Op::delete(&t.key)).collect();
+    let mut then: Vec<Op> = former.filter(|t| t.key != key).map(|t| Op::delete(&t.key)).collect();
     let installed = known.iter().find(|t| t.key == key);
     if installed.is_none_or(|token| token.record.node.is_none()) {
         let record =

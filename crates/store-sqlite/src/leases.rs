@@ -51,7 +51,8 @@ pub(crate) async fn revoke(store: &SqliteStore, lease: LeaseId) -> Result<(), St
 /// Refuses a lease that has ended, also if its keys have not been deleted yet.
 pub(crate) fn check(conn: &Connection, lease: LeaseId, now_ms: u64) -> Result<(), Fault> {
     let sql = "SELECT 1 FROM lease WHERE id = ?1 AND ends_ms > ?2";
-    let found = conn.query_row(sql, params![int(lease.get()), int(now_ms)], |_| Ok(())).optional()?;
+    let found =
+        conn.query_row(sql, params![int(lease.get()), int(now_ms)], |_| Ok(())).optional()?;
     found.ok_or(Fault::Refused(StoreError::NoLease(lease)))
 }
 
@@ -81,7 +82,8 @@ pub(crate) async fn expire(store: &SqliteStore) -> Result<(), StoreError> {
             let mut query = conn.prepare("SELECT id FROM lease WHERE ends_ms <= ?1 ORDER BY id")?;
             let ended = query.query_map([int(now_ms)], |row| nat(row, 0))?;
             let mut revision = 0;
-            for lease in ended.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(LeaseId::new) {
+            for lease in ended.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(LeaseId::new)
+            {
                 revision = end(conn, lease)?;
             }
             Ok(((), revision))

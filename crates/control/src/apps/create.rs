@@ -47,9 +47,8 @@ pub async fn create(platform: &Platform, ask: CreateApp) -> Result<CreatedApp, E
 }
 
 async fn parse(platform: &Platform, ask: CreateApp) -> Result<Request, Error> {
-    let invalid = |field: &'static str| {
-        move |err: model::id::BadId| Error::invalid(field, err.to_string())
-    };
+    let invalid =
+        |field: &'static str| move |err: model::id::BadId| Error::invalid(field, err.to_string());
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let name = ask.app_name.parse().map_err(invalid("app_name"))?;
     let org = given(ask.org_slug).unwrap_or_else(|| orgs::DEFAULT_ORG.into());
@@ -63,7 +62,8 @@ async fn parse(platform: &Platform, ask: CreateApp) -> Result<Request, Error> {
         return Err(Error::invalid("network", "must begin with a letter"));
     }
     let key = given(ask.idempotency_key);
-    let is_bad = |key: &String| key.len() > MAX_IDEMPOTENCY_KEY || key.chars().any(char::is_control);
+    let is_bad =
+        |key: &String| key.len() > MAX_IDEMPOTENCY_KEY || key.chars().any(char::is_control);
     if key.as_ref().is_some_and(is_bad) {
         let rule = "at most 256 bytes, no control characters";
         return Err(Error::invalid("idempotency_key", rule));
@@ -98,8 +98,12 @@ async fn earlier(platform: &Platform, request: &Request) -> Result<Option<AppRec
         }
         (Some(app), Some(made)) if made.record == *name => Ok(Some(app.record)),
         (_, Some(made)) if made.record != *name => {
-            let why = format!("was used to create the app {:?}", shortened(made.record.as_str(), 80));
-            Err(Error { field: Some("idempotency_key".into()), ..Error::new(Kind::Unsupported, why) })
+            let why =
+                format!("was used to create the app {:?}", shortened(made.record.as_str(), 80));
+            Err(Error {
+                field: Some("idempotency_key".into()),
+                ..Error::new(Kind::Unsupported, why)
+            })
         }
         (Some(_), _) => Err(Error::name_taken("")),
         (None, _) => Ok(None),

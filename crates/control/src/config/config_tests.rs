@@ -146,10 +146,7 @@ fn configs_that_are_refused() {
             json!({ "mounts": [{ "volume": "a", "path": "/a" }, { "volume": "b", "path": "/b" }] }),
             "config.mounts: a machine can have one volume\nconfig.mounts: volumes are not supported yet",
         ),
-        (
-            json!({ "services": [{}] }),
-            "config.services[0].internal_port: is required",
-        ),
+        (json!({ "services": [{}] }), "config.services[0].internal_port: is required"),
         (
             service(json!({ "protocol": "sctp" })),
             "config.services[0].protocol: must be one of tcp, udp, not \"sctp\"",
@@ -354,7 +351,9 @@ fn each_part_that_is_not_acted_on_is_warned_of() {
         (json!({}), ""),
         (http(json!({})), ""),
         (
-            http(json!({ "http_options": { "idle_timeout": 5, "response": { "pristine": true } } })),
+            http(
+                json!({ "http_options": { "idle_timeout": 5, "response": { "pristine": true } } }),
+            ),
             "",
         ),
         (json!({ "env": { "FLY_PROCESS_GROUP": "app", "FLY_API_TOKEN": "x" } }), ""),

@@ -53,10 +53,8 @@ fn check_port(errors: &mut ValidationErrors, at: &str, port: &Port) {
     for handler in handlers {
         let known = ["http", "tls", "pg_tls", "proxy_proto", "tcp", ""];
         if !known.contains(&handler.as_str()) {
-            let why = format!(
-                "must be of http, tls, pg_tls and proxy_proto, not {}",
-                quote(handler)
-            );
+            let why =
+                format!("must be of http, tls, pg_tls and proxy_proto, not {}", quote(handler));
             errors.add(format!("{at}.handlers"), why);
         }
     }

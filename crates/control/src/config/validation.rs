@@ -82,10 +82,9 @@ pub(super) fn into_result(errors: Vec<ValidationError>) -> Result<(), Error> {
     let kind = if unsupported { Kind::Unsupported } else { Kind::Invalid };
     match errors.as_slice() {
         [] => Ok(()),
-        [one] => Err(Error {
-            field: Some(one.field.clone()),
-            ..Error::new(kind, one.rule.clone())
-        }),
+        [one] => {
+            Err(Error { field: Some(one.field.clone()), ..Error::new(kind, one.rule.clone()) })
+        }
         many => {
             let lines: Vec<String> = many.iter().map(ToString::to_string).collect();
             Err(Error::new(kind, lines.join("; ")))

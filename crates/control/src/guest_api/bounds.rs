@@ -45,7 +45,8 @@ pub(super) async fn enforce(
     next: Next,
 ) -> Response {
     if request.headers().contains_key(header::UPGRADE) {
-        return Error::not_implemented("a WebSocket over the socket of a machine is").into_response();
+        return Error::not_implemented("a WebSocket over the socket of a machine is")
+            .into_response();
     }
     // An open connection holds up the suspend of its own machine.
     let ends = request.uri().path().ends_with("/suspend");
@@ -56,9 +57,7 @@ pub(super) async fn enforce(
         match Limited::new(body, limits.body).collect().await {
             Ok(body) => next.run(Request::from_parts(parts, Body::from(body.to_bytes()))).await,
             Err(err) if err.is::<LengthLimitError>() => too_large(limits.body).into_response(),
-            Err(err) => {
-                Error::new(Kind::Invalid, format!("read the body: {err}")).into_response()
-            }
+            Err(err) => Error::new(Kind::Invalid, format!("read the body: {err}")).into_response(),
         }
     };
     let mut response = timeout(limit, answer).await.unwrap_or_else(|_| {

@@ -19,7 +19,12 @@ impl IntoResponse for Error {
 }
 
 /// An error as JSON.
-pub(super) fn body(code: StatusCode, status: &str, error: String, hint: Option<String>) -> Response {
+pub(super) fn body(
+    code: StatusCode,
+    status: &str,
+    error: String,
+    hint: Option<String>,
+) -> Response {
     (code, Json(ErrorBody { error, status: status.into(), hint })).into_response()
 }
 

@@ -49,7 +49,10 @@ pub struct HttpApi {
 impl std::fmt::Debug for HttpApi {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("HttpApi");
-        shown.field("platform", &self.platform).field("config", &self.config).finish_non_exhaustive()
+        shown
+            .field("platform", &self.platform)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 

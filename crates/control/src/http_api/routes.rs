@@ -3,12 +3,12 @@
 use super::endpoints::{apps, exec, images, lifecycle, logs, machines, metadata, platform};
 use super::{HttpApi, auth, observe, unbuilt};
 use crate::Error;
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::uri::{PathAndQuery, Uri};
 use axum::http::Method;
+use axum::http::uri::{PathAndQuery, Uri};
 use axum::middleware::{from_fn_with_state, map_request};
 use axum::routing::{delete, get, post};
-use axum::Router;
 
 impl HttpApi {
     /// All routes. Every path of it needs a token, also those that do not exist.

@@ -157,8 +157,7 @@ pub(crate) async fn mark_created(
 ) -> Result<bool, Error> {
     let key = records::machine_key(id);
     for _ in 0..MAX_TRIES {
-        let stored: Option<Stored<MachineRecord>> =
-            records::get(platform.store(), &key).await?;
+        let stored: Option<Stored<MachineRecord>> = records::get(platform.store(), &key).await?;
         let Some(Stored { revision, mut record, .. }) = stored else { return Ok(false) };
         let instance: Option<InstanceId> = machine.instance_id.parse().ok();
         let same = record.created && record.instance == instance;

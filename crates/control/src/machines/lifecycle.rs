@@ -12,7 +12,9 @@ use wire::machines::Started;
 /// There is no such machine, or its state does not allow it.
 pub async fn start(platform: &Platform, app: &str, machine: &str) -> Result<Started, Error> {
     let found = resolve::machine(platform, app, machine).await?;
-    found.call(platform, CHANGE_TIMEOUT, async |host, context, id| host.start(context, id).await).await
+    found
+        .call(platform, CHANGE_TIMEOUT, async |host, context, id| host.start(context, id).await)
+        .await
 }
 
 /// Wants the machine to be stopped.

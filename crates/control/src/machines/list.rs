@@ -66,7 +66,8 @@ pub(crate) async fn list_app(
     filter: ListFilter,
 ) -> Result<Listed, Error> {
     let ListFilter { include_deleted, states, region, metadata, summary } = filter;
-    let filter = MachineFilter { app: Some(app), include_deleted, states, region, metadata, summary };
+    let filter =
+        MachineFilter { app: Some(app), include_deleted, states, region, metadata, summary };
     let ask = |host: Arc<dyn Host>| {
         let (filter, context) = (filter.clone(), platform.context(READ_TIMEOUT));
         async move { host.machines(context, filter).await }

@@ -18,9 +18,8 @@ const GUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// There is no such machine.
 pub async fn get(platform: &Platform, app: &str, machine: &str) -> Result<Machine, Error> {
     let found = resolve::machine(platform, app, machine).await?;
-    let asked = found.call(platform, READ_TIMEOUT, async |host, context, id| {
-        host.machine(context, id).await
-    });
+    let asked = found
+        .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await);
     match asked.await {
         Err(err) if matches!(err.kind, Kind::Unavailable | Kind::Timeout) => {
             tracing::warn!(machine = %found.id, error = %err, "read a machine");

@@ -25,10 +25,8 @@ pub async fn update(
     let config = checked_config(launch.config.take())?;
     let version = launch.current_version.as_deref().filter(|version| !version.is_empty());
     let current_version = version.map(str::parse).transpose();
-    let current_version =
-        current_version.map_err(|err: model::id::BadId| {
-            Error::invalid("current_version", err.to_string())
-        })?;
+    let current_version = current_version
+        .map_err(|err: model::id::BadId| Error::invalid("current_version", err.to_string()))?;
     let own = platform.clone();
     let updated = platform.run_detached(async move {
         let host = hosts::get(&own, found.record.owner)?;
@@ -74,7 +72,8 @@ pub(super) fn checked_config(config: Option<MachineConfig>) -> Result<MachineCon
 pub(super) fn refuse_leases(launch: &LaunchMachine) -> Result<(), Error> {
     match launch.lease_ttl {
         Some(ttl) if ttl > 0 => {
-            Err(Error::unsupported("lease_ttl", "leases are not supported yet").hint("leave it out"))
+            Err(Error::unsupported("lease_ttl", "leases are not supported yet")
+                .hint("leave it out"))
         }
         _ => Ok(()),
     }

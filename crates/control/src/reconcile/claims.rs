@@ -95,7 +95,8 @@ async fn states_by_host(platform: &Platform) -> StatesByHost {
         let (filter, context) = (filter.clone(), platform.context(READ_TIMEOUT));
         async move { host.machines(context, filter).await }
     };
-    let entry = |machine: Machine| (machine.id, (State::parse(&machine.state), machine.instance_id));
+    let entry =
+        |machine: Machine| (machine.id, (State::parse(&machine.state), machine.instance_id));
     let answers = ask_all(platform, ask).await.answered.into_iter();
     answers.map(|(host, machines)| (host, machines.into_iter().map(entry).collect())).collect()
 }

@@ -39,10 +39,7 @@ pub(super) trait Reconciler: Send + Sync + 'static {
     const PREFIX: &'static str;
 
     /// All items that there may be something to do for.
-    fn list(
-        &self,
-        platform: &Platform,
-    ) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
+    fn list(&self, platform: &Platform) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
 
     /// The item that a change of a record concerns, and when to look at it.
     fn changed(&self, change: &Change) -> Option<(String, Duration)>;
@@ -126,7 +123,8 @@ fn begin<'a, R: Reconciler>(
             state.in_flight = true;
             let item = item.clone();
             in_flight.push(Box::pin(async move {
-                let work = tokio::time::timeout(ITEM_TIMEOUT, reconciler.reconcile(platform, &item));
+                let work =
+                    tokio::time::timeout(ITEM_TIMEOUT, reconciler.reconcile(platform, &item));
                 let late = || Error::internal(format!("it took longer than {ITEM_TIMEOUT:?}"));
                 let outcome = work.await.unwrap_or_else(|_| Err(late()));
                 (item, outcome)

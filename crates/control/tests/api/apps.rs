@@ -1,9 +1,9 @@
 //! Apps: the shapes, the names, the idempotency, the deletion.
 
 use crate::world::{at, error, world};
+use host_api::HostError;
 use reqwest::Method;
 use serde_json::{Value, json};
-use host_api::HostError;
 
 #[tokio::test]
 async fn an_app_from_its_creation_to_its_end() {

@@ -163,7 +163,8 @@ async fn a_machine_changes_its_own_labels_without_a_token() {
     let (id, other) = (machine(&w, "a").await, machine(&w, "b").await);
     let set = async |machine: &str| {
         let mut guest = connect(&w, &id);
-        let (line, body) = (format!("/v1/apps/web/machines/{machine}/metadata/role"), r#"{"value":"primary"}"#);
+        let (line, body) =
+            (format!("/v1/apps/web/machines/{machine}/metadata/role"), r#"{"value":"primary"}"#);
         let text = format!(
             "POST {line} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()

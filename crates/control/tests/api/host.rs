@@ -142,9 +142,7 @@ impl FakeHost {
         }
         let known = id.and_then(|id| lock(&self.machines).get(&id.to_string()).map(|k| k.epoch));
         match (context.epoch, known) {
-            (Some(sent), Some(known)) if sent < known => {
-                Err(HostError::StaleEpoch { sent, known })
-            }
+            (Some(sent), Some(known)) if sent < known => Err(HostError::StaleEpoch { sent, known }),
             _ => Ok(()),
         }
     }
@@ -319,11 +317,7 @@ impl Images for FakeHost {
 
 #[async_trait]
 impl Machines for FakeHost {
-    async fn create(
-        &self,
-        context: CallContext,
-        ask: CreateMachine,
-    ) -> Result<Machine, HostError> {
+    async fn create(&self, context: CallContext, ask: CreateMachine) -> Result<Machine, HostError> {
         self.enter(&context, Some(ask.id)).await?;
         let refused = lock(&self.refuse).take();
         refused.map_or(Ok(()), Err)?;
@@ -375,11 +369,7 @@ impl Machines for FakeHost {
         Ok(machine)
     }
 
-    async fn update(
-        &self,
-        context: CallContext,
-        ask: UpdateMachine,
-    ) -> Result<Machine, HostError> {
+    async fn update(&self, context: CallContext, ask: UpdateMachine) -> Result<Machine, HostError> {
         self.enter(&context, Some(ask.id)).await?;
         let (version, id) = (self.ulid(), ask.id.to_string());
         self.change(&id, |kept| {
@@ -679,11 +669,7 @@ impl Load for FakeHost {
 
 #[async_trait]
 impl Connections for FakeHost {
-    async fn connect(
-        &self,
-        _: CallContext,
-        _: Upstream,
-    ) -> std::io::Result<Box<dyn GuestStream>> {
+    async fn connect(&self, _: CallContext, _: Upstream) -> std::io::Result<Box<dyn GuestStream>> {
         Err(std::io::ErrorKind::ConnectionRefused.into())
     }
 

@@ -88,7 +88,8 @@ async fn one_item_that_fails_does_not_hold_up_the_others() {
     w.post("/v1/apps/first/machines", ask).await;
     for app in ["first", "second"] {
         *w.host.stuck.lock().unwrap() = Some(HostError::Internal("stuck".into()));
-        *w.other.as_ref().unwrap().stuck.lock().unwrap() = Some(HostError::Internal("stuck".into()));
+        *w.other.as_ref().unwrap().stuck.lock().unwrap() =
+            Some(HostError::Internal("stuck".into()));
         assert_eq!(w.delete(&format!("/v1/apps/{app}")).await.0, 202);
     }
     w.reconcile().await;

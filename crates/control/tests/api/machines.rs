@@ -1,10 +1,10 @@
 //! Machines: create, read, change, life, labels, waits.
 
 use crate::world::{at, error, world};
+use host_api::{HostError, Stop};
 use model::life::Event;
 use reqwest::Method;
 use serde_json::{Value, json};
-use host_api::{HostError, Stop};
 
 #[tokio::test]
 async fn a_created_machine_has_the_shape_that_clients_need() {
@@ -109,7 +109,9 @@ async fn images_that_cannot_be_had() {
         assert_eq!(error(&unknown), (400, "config.image: resolve \"nginx\": none"));
     }
     // One that cannot be asked may be there later.
-    for away in [HostError::DeadlineExceeded("no answer".into()), HostError::Internal("no answer".into())] {
+    for away in
+        [HostError::DeadlineExceeded("no answer".into()), HostError::Internal("no answer".into())]
+    {
         *w.host.registry.lock().unwrap() = Some(away);
         let away = create("nginx").await;
         assert_eq!(error(&away), (502, "config.image: resolve \"nginx\": no answer"));

@@ -46,9 +46,8 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     let clock = rt::Clock::manual(1_700_000_000_000_000_000);
     let store = SqliteStore::open(&dir.path().join("global.db"), clock.clone(), &tasks).unwrap();
     let hosts: Vec<_> = (0..count).map(|n| Arc::new(FakeHost::new(HostId(n)))).collect();
-    let known = |(n, host): (usize, &Arc<FakeHost>)| {
-        KnownHost { id: HostId(n as u16), host: host.clone() }
-    };
+    let known =
+        |(n, host): (usize, &Arc<FakeHost>)| KnownHost { id: HostId(n as u16), host: host.clone() };
     let fixed = Arc::new(FixedHosts::new(hosts.iter().enumerate().map(known).collect()));
     let world = World {
         store: Arc::new(store),

@@ -109,7 +109,9 @@ mod tests {
     #[test]
     fn durations_in_json() {
         let read = |json: &str| serde_json::from_str::<Span>(json);
-        for (json, secs) in [("\"10s\"", 10), ("5000000000", 5), ("{\"time.Duration\":7000000000}", 7)] {
+        for (json, secs) in
+            [("\"10s\"", 10), ("5000000000", 5), ("{\"time.Duration\":7000000000}", 7)]
+        {
             let span = read(json).unwrap();
             assert_eq!(span.get(), Some(Duration::from_secs(secs)), "{json}");
             assert_eq!(serde_json::to_string(&span).unwrap(), json, "returned as it was written");

@@ -283,7 +283,9 @@ mod tests {
     async fn input_waits_for_a_slow_command_and_none_is_lost() {
         let (input, mut commands) = mpsc::channel(1);
         let total = 300 * 32 * 1024;
-        let from = stream::iter((0..300).map(|_| Ok::<_, Infallible>(Message::Binary(vec![b'x'; 32 * 1024].into()))));
+        let from = stream::iter(
+            (0..300).map(|_| Ok::<_, Infallible>(Message::Binary(vec![b'x'; 32 * 1024].into()))),
+        );
         let mut from = Box::pin(from.chain(stream::pending()));
         let client = Liveness::new();
         let read = async {

@@ -10,9 +10,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use wire::machines::{Done, Image, ImageProgress};
 
-pub(in crate::http_api) async fn list(
-    Acting(platform): Acting,
-) -> Result<Json<Vec<Image>>, Error> {
+pub(in crate::http_api) async fn list(Acting(platform): Acting) -> Result<Json<Vec<Image>>, Error> {
     images::list(&platform).await.map(Json)
 }
 

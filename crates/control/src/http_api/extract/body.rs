@@ -23,7 +23,8 @@ impl<T: DeserializeOwned> FromRequest<HttpApi> for JsonBody<T> {
     async fn from_request(request: Request, api: &HttpApi) -> Result<Self, Error> {
         let limit = api.config.body_timeout;
         let read = timeout(limit, read(request.into_body(), api.config.body_limit)).await;
-        let late = || Error::new(Kind::Timeout, format!("the body did not arrive within {limit:?}"));
+        let late =
+            || Error::new(Kind::Timeout, format!("the body did not arrive within {limit:?}"));
         parse(&read.unwrap_or_else(|_| Err(late()))?).map(Self)
     }
 }
