@@ -2,6 +2,7 @@
 
 mod data_dir;
 mod join;
+mod local_host;
 pub(crate) mod lock;
 mod report;
 mod serve;
@@ -13,16 +14,20 @@ pub(crate) use world::{network_config as world_network_config, qemu_config as wo
 use crate::error::DaemonError;
 use crate::restart_list::RestartList;
 use crate::settings::{SettingArgs, Settings};
-use control::World as Platform;
-use control::{Api, ApiConfig};
+use control::guest_api::GuestApi;
+use control::http_api::{HttpApi, HttpConfig};
+use control::{Config, Platform, World};
 use edge::{Edge, EdgeConfig, Listener};
-use join::{LateGuestApi, LocalHosts, LocalWorkers};
+use host_api::{FixedHosts, KnownHost};
+use join::{LateGuestApi, LocalWorkers};
+use local_host::LocalHost;
 use lock::{DataDirLock, LockError};
 use prometheus_client::registry::Registry;
 use rt::{Clock, Tasks};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use store::Store;
 use store_sqlite::SqliteStore;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -143,17 +148,25 @@ async fn start(
     let path = settings.data_dir.join("global.db");
     let store = SqliteStore::open(path.as_std_path(), clock.clone(), &tasks.child())
         .map_err(|err| failed("open the global store", &err))?;
-    let platform = Platform {
-        store: Arc::new(store),
-        hosts: Arc::new(LocalHosts::new(settings.host.number, worker.clone())),
-        clock,
-        rng,
-        tasks: tasks.child(),
-    };
-    let control = Api::new(api_config(settings, &edge), platform, &mut registry);
-    control.ensure_defaults(&token).await.map_err(|err| failed("set up the platform", &err))?;
-    control.run();
-    guest_api.open(control::guest_api::GuestApi::new(&control));
+    let store: Arc<dyn Store> = Arc::new(store);
+    store::records::migrate(&*store)
+        .await
+        .map_err(|err| failed("migrate the global store", &err))?;
+    let host =
+        LocalHost { worker: worker.clone(), store: store.clone(), region_aliases: settings.host.region_aliases.iter().map(ToString::to_string).collect() };
+    let known = KnownHost { id: settings.host.number, host: Arc::new(host) };
+    let hosts = Arc::new(FixedHosts::new(vec![known]));
+    let given = World { store, hosts, clock, rng, tasks: tasks.child() };
+    let platform = Platform::new(control_config(settings, &edge), given);
+    control::orgs::ensure_default(&platform)
+        .await
+        .map_err(|err| failed("set up the platform", &err))?;
+    control::tokens::install_admin_token(&platform, settings.host.number, &token)
+        .await
+        .map_err(|err| failed("install the admin token", &err))?;
+    control::reconcile::start(&platform);
+    let control = HttpApi::new(platform, HttpConfig::default(), &mut registry);
+    guest_api.open(GuestApi::new(&control));
     collect_images(&worker, tasks);
     let metrics = serve::Metrics::new(registry, &settings.metrics, &token);
     serve::serve(listener, control.router(), metrics, tasks);
@@ -172,11 +185,10 @@ async fn start(
     })
 }
 
-fn api_config(settings: &Settings, edge: &Edge) -> ApiConfig {
-    ApiConfig {
+fn control_config(settings: &Settings, edge: &Edge) -> Config {
+    Config {
         domain: settings.edge.domains.first().cloned().unwrap_or_else(|| "localhost".into()),
         edge_port: edge.local_addrs().first().map(std::net::SocketAddr::port),
-        ..ApiConfig::default()
     }
 }
 
