@@ -1,5 +1,6 @@
 //! The one binary: daemon and command line.
 
+mod certificates;
 mod daemon;
 mod doctor;
 mod down;
@@ -24,7 +25,7 @@ struct Updraft {
 
 #[derive(Debug, Subcommand)]
 enum Top {
-    /// Start the platform on this machine: API, worker and edge in one process
+    /// Start the platform on this machine: API, worker and edge, or some of them
     ///
     /// Runs until SIGTERM or SIGINT. The machines go on running after that, and
     /// the next `updraft up` with the same data directory takes them over;
@@ -37,6 +38,7 @@ enum Top {
     Down(down::DownArgs),
     /// Check whether this machine can run the platform, and name each remedy
     Doctor(SettingArgs),
+    Certificates(certificates::CertificatesArgs),
     #[command(flatten)]
     Cli(cli::Command),
 }
@@ -79,6 +81,7 @@ async fn run(parsed: Updraft) -> u8 {
         Top::Up(args) => daemon::up(&args, &vars).await,
         Top::Down(args) => down::down(&args, &vars).await,
         Top::Doctor(args) => doctor::doctor(&args, &vars).await,
+        Top::Certificates(args) => certificates::run(&args),
         Top::Cli(command) => {
             let no_color = vars.get("NO_COLOR").is_some_and(|value| !value.is_empty());
             let mut env = cli::CliEnv {

@@ -1,11 +1,13 @@
-//! `updraft up`: all services in one process.
+//! `updraft up`: the services of this process, until it is told to stop.
 
 mod data_dir;
-mod join;
-mod local_host;
+mod directory;
 pub(crate) mod lock;
+mod owners;
+mod peers;
 mod report;
 mod serve;
+mod services;
 mod token;
 mod world;
 
@@ -14,30 +16,15 @@ pub(crate) use world::{network_config as world_network_config, qemu_config as wo
 use crate::error::DaemonError;
 use crate::restart_list::RestartList;
 use crate::settings::{SettingArgs, Settings};
-use control::guest_api::GuestApi;
-use control::http_api::{HttpApi, HttpConfig};
-use control::{Config, Platform, World};
-use edge::{Edge, EdgeConfig, Listener};
-use host_api::{FixedHosts, KnownHost};
-use join::{LateGuestApi, LocalWorkers};
-use local_host::LocalHost;
 use lock::{DataDirLock, LockError};
-use prometheus_client::registry::Registry;
-use rt::{Clock, Tasks};
+use rt::{Health, Tasks};
+use services::{Api, Running};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
-use store_sqlite::SqliteStore;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use worker::Worker;
 
 /// Requests that are under way when the daemon is told to stop have this long.
 const GRACE: Duration = Duration::from_secs(15);
-/// How often image data that nobody needs is looked for.
-const COLLECT_EVERY: Duration = Duration::from_secs(3600);
-
 /// Starts everything, says so, and runs until told to stop. The VMs stay.
 pub(crate) async fn up(
     args: &SettingArgs,
@@ -50,10 +37,13 @@ pub(crate) async fn up(
     data_dir::prepare(&settings.data_dir)?;
     settings.resolve_data_dir();
     let _lock = DataDirLock::take(&settings.data_dir).map_err(|err| in_use(&settings, &err))?;
-    let tasks = Tasks::new();
+    raise_open_files();
+    let (tasks, health) = (Tasks::new(), Health::new());
+    rt::health::watch_runtime(&tasks, health.clone(), rt::health::WatchdogLimits::default())
+        .map_err(|err| failed("start the watchdog", &err))?;
     let mut stop = StopSignals::new()?;
     let running = tokio::select! {
-        started = start(&settings, vars, &tasks) => started,
+        started = services::start(&settings, vars, &tasks, &health) => started,
         () = stop.next() => return Ok(0),
     };
     let running = match running {
@@ -63,16 +53,13 @@ pub(crate) async fn up(
             return Err(err);
         }
     };
-    rt::fs::write_atomic(
-        settings.api_address_file().as_std_path(),
-        running.api.to_string().as_bytes(),
-        0o600,
-    )
-    .map_err(|err| failed("write down the API's address", &err))?;
     report::show(&report::ready(&settings, &running));
     notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(api = %running.api, "ready");
-    start_again(&settings, &running, &tasks);
+    tracing::info!("ready");
+    if let Some(api) = &running.api {
+        leave_address(&settings, api)?;
+        start_again(&settings, api, &tasks);
+    }
     stop.next().await;
     tracing::info!("stopping; the machines go on running");
     notify(&[sd_notify::NotifyState::Stopping]);
@@ -86,10 +73,18 @@ pub(crate) async fn up(
     Ok(0)
 }
 
+/// Leaves the API's address where `updraft down` finds it.
+fn leave_address(settings: &Settings, api: &Api) -> Result<(), DaemonError> {
+    let path = settings.api_address_file();
+    let written =
+        rt::fs::write_atomic(path.as_std_path(), api.address.to_string().as_bytes(), 0o600);
+    written.map_err(|err| failed("save the API's address", &err))
+}
+
 /// Starts what ran when `updraft down` stopped it, beside everything else.
-fn start_again(settings: &Settings, running: &Running, tasks: &Tasks) {
+fn start_again(settings: &Settings, api: &Api, tasks: &Tasks) {
     let list = RestartList::at(&settings.data_dir);
-    match client::Client::new(&format!("http://{}", running.api), Some(&running.token)) {
+    match client::Client::new(&format!("http://{}", api.address), Some(&api.token)) {
         Ok(client) => {
             tasks.spawn_until_stop(async move { list.start_all(&client).await });
         }
@@ -97,127 +92,15 @@ fn start_again(settings: &Settings, running: &Running, tasks: &Tasks) {
     }
 }
 
-/// What runs, for the report.
-struct Running {
-    api: std::net::SocketAddr,
-    token: String,
-    edge: Vec<std::net::SocketAddr>,
-    accelerator: String,
-    reason: String,
-    hypervisor: String,
-    kernel: String,
-    weaknesses: Vec<String>,
-    machines: BTreeMap<String, u64>,
-    cli_config: Option<String>,
-}
-
-async fn start(
-    settings: &Settings,
-    vars: &BTreeMap<String, String>,
-    tasks: &Tasks,
-) -> Result<Running, DaemonError> {
-    let clock = Clock::system();
-    // Bound first: a port that is taken is found out before anything is made.
-    let listener = TcpListener::bind(settings.listen.api).await.map_err(|err| {
-        let hint = "Another program may have the port; give another with --api.";
-        DaemonError::failed(format!("Cannot listen on {}", settings.listen.api))
-            .because_of(&err)
-            .hint(hint)
-    })?;
-    let api = listener.local_addr().map_err(|err| failed("listen", &err))?;
-    let guest_api = Arc::new(LateGuestApi::default());
-    let world = world::make(settings, &clock, guest_api.clone()).await.map_err(|err| {
-        failed("prepare the host", &err).hint("`updraft doctor` checks it and names each remedy.")
-    })?;
-    tracing::info!(accelerator = ?world.probed.accelerator, reason = world.probed.reason, "probed");
-    let token = token::read_or_make(&settings.admin.token_file, &world.ports.rng)?;
-    let mut registry = Registry::default();
-    let (rng, about) = (world.ports.rng.clone(), world.ports.hypervisor.about());
-    let worker =
-        Worker::start(world::host_config(settings), world.ports, tasks.child(), &mut registry)
-            .await
-            .map_err(|err| failed("start the host", &err))?;
-    let edge = Edge::start(
-        edge_config(settings),
-        Arc::new(LocalWorkers(worker.clone())),
-        tasks.child(),
-        &mut registry,
-    )
-    .await
-    .map_err(|err| failed("start the edge", &err).hint("Give another address with --edge."))?;
-    let path = settings.data_dir.join("global.db");
-    let store = SqliteStore::open(path.as_std_path(), clock.clone(), &tasks.child())
-        .map_err(|err| failed("open the global store", &err))?;
-    let store: Arc<dyn Store> = Arc::new(store);
-    store::records::migrate(&*store)
-        .await
-        .map_err(|err| failed("migrate the global store", &err))?;
-    let host =
-        LocalHost { worker: worker.clone(), store: store.clone(), region_aliases: settings.host.region_aliases.iter().map(ToString::to_string).collect() };
-    let known = KnownHost { id: settings.host.number, host: Arc::new(host) };
-    let hosts = Arc::new(FixedHosts::new(vec![known]));
-    let given = World { store, hosts, clock, rng, tasks: tasks.child() };
-    let platform = Platform::new(control_config(settings, &edge), given);
-    control::orgs::ensure_default(&platform)
-        .await
-        .map_err(|err| failed("set up the platform", &err))?;
-    control::tokens::install_admin_token(&platform, settings.host.number, &token)
-        .await
-        .map_err(|err| failed("install the admin token", &err))?;
-    control::reconcile::start(&platform);
-    let control = HttpApi::new(platform, HttpConfig::default(), &mut registry);
-    guest_api.open(GuestApi::new(&control));
-    collect_images(&worker, tasks);
-    let metrics = serve::Metrics::new(registry, &settings.metrics, &token);
-    serve::serve(listener, control.router(), metrics, tasks);
-    let cli_config = report::write_cli_config(settings, vars, api, &token);
-    Ok(Running {
-        api,
-        token,
-        edge: edge.local_addrs().to_vec(),
-        accelerator: about.accelerator,
-        reason: world.probed.reason,
-        hypervisor: about.version,
-        kernel: world.kernel.release.clone(),
-        weaknesses: world.weaknesses,
-        machines: worker.info().machines,
-        cli_config,
-    })
-}
-
-fn control_config(settings: &Settings, edge: &Edge) -> Config {
-    Config {
-        domain: settings.edge.domains.first().cloned().unwrap_or_else(|| "localhost".into()),
-        edge_port: edge.local_addrs().first().map(std::net::SocketAddr::port),
+/// Connections, VMs and databases all need file descriptors: takes as many as
+/// the host lets this process have.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(err) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(error = %err, "cannot raise the limit of open files");
     }
-}
-
-fn edge_config(settings: &Settings) -> EdgeConfig {
-    let listener = |&addr| Listener { addr, port_as: None };
-    EdgeConfig {
-        listeners: settings.listen.edge.iter().map(listener).collect(),
-        domains: settings.edge.domains.clone(),
-        region: settings.host.region.to_string(),
-        autostop_interval: settings.edge.autostop_interval,
-        wake_timeout: settings.edge.wake_timeout,
-        ..EdgeConfig::default()
-    }
-}
-
-/// Removes image data that nobody needs, now and then.
-fn collect_images(worker: &Worker, tasks: &Tasks) {
-    let worker = worker.clone();
-    tasks.spawn_until_stop(async move {
-        let mut every = tokio::time::interval(COLLECT_EVERY);
-        loop {
-            every.tick().await;
-            match worker.collect_images().await {
-                Ok(0) => {}
-                Ok(bytes) => tracing::info!(bytes, "removed image data that nobody needed"),
-                Err(err) => tracing::warn!(error = %err, "cannot collect image data"),
-            }
-        }
-    });
 }
 
 /// SIGTERM and SIGINT.

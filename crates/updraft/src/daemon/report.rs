@@ -14,31 +14,42 @@ pub(super) fn ready(settings: &Settings, running: &Running) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "  {name:<12} {value}");
     };
-    line("api", &format!("http://{}", running.api));
+    if let Some(api) = &running.api {
+        line("api", &format!("http://{}", api.address));
+    }
     for edge in &running.edge {
         let domain = settings.edge.domains.first().map_or("localhost", String::as_str);
         line("edge", &format!("http://{edge} (apps at http://<app>.{domain}:{})", edge.port()));
     }
     line("host", &format!("{} (number {})", settings.host.name, settings.host.number.0));
-    line("accelerator", &format!("{} ({})", running.accelerator, short(&running.reason)));
-    line("hypervisor", &running.hypervisor);
-    line("kernel", &running.kernel);
-    line("memory", &format!("{} MiB for machines", settings.memory.machines_mib));
+    if let Some(host) = &running.host {
+        let about = &host.about;
+        if let Some(address) = host.host_api {
+            line("host api", &address.to_string());
+        }
+        line("accelerator", &format!("{} ({})", about.accelerator, short(&about.reason)));
+        line("hypervisor", &about.hypervisor);
+        line("kernel", &about.kernel);
+        line("memory", &format!("{} MiB for machines", settings.memory.machines_mib));
+        let machines: Vec<String> =
+            host.machines.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        if !machines.is_empty() {
+            line("machines", &machines.join(", "));
+        }
+    }
+    for peer in &settings.peers {
+        line("peer", &format!("{} (number {}) at {}", peer.name, peer.number.0, peer.address));
+    }
     line("data", settings.data_dir.as_str());
-    line("token", settings.admin.token_file.as_str());
-    if let Some(path) = &running.cli_config {
+    if let Some(path) = running.api.as_ref().and_then(|api| api.cli_config.as_ref()) {
         line("cli config", path);
     }
-    let machines: Vec<String> =
-        running.machines.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    if !machines.is_empty() {
-        line("machines", &machines.join(", "));
-    }
-    for setting in settings.not_acted_on() {
-        line("note", &format!("this version does not act on the setting {setting}"));
-    }
-    for weakness in &running.weaknesses {
+    for weakness in running.host.iter().flat_map(|host| &host.about.weaknesses) {
         line("note", weakness);
+    }
+    // The last line: whoever waits for readiness reads up to it.
+    if running.api.is_some() {
+        line("token", settings.admin.token_file.as_str());
     }
     text
 }

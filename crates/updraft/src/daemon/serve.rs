@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use rt::Tasks;
+use rt::{Health, Tasks};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,13 +34,30 @@ struct Limits {
 const LIMITS: Limits = Limits { connections: 1024, head: Duration::from_secs(10) };
 
 /// Serves until the tasks stop. The first answer is given when everything is
-/// ready, so `/healthz` needs no state of its own.
-pub(super) fn serve(listener: TcpListener, api: Router, metrics: Metrics, tasks: &Tasks) {
+/// ready; from then on `/healthz` tells what does not work.
+pub(super) fn serve(
+    listener: TcpListener,
+    api: Router,
+    metrics: Metrics,
+    health: Health,
+    tasks: &Tasks,
+) {
     let metrics = Arc::new(metrics);
     let router = api
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(async move || healthz(&health)))
         .route("/metrics", get(async move |headers: HeaderMap| metrics.answer(&headers)));
     accept(listener, router, LIMITS, tasks);
+}
+
+/// 200 `ok`, or 503 with a line for each part that has a problem.
+fn healthz(health: &Health) -> Response {
+    let problems = health.problems();
+    if problems.is_empty() {
+        return "ok\n".into_response();
+    }
+    let lines: String =
+        problems.iter().map(|(part, problem)| format!("{part}: {problem}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }
 
 fn accept(listener: TcpListener, router: Router, limits: Limits, tasks: &Tasks) {

@@ -1,16 +1,20 @@
 //! The outer worlds of a host, made from the settings.
 
 use crate::settings::{Settings, WantedAccelerator};
+use async_trait::async_trait;
 use camino::Utf8Path;
 use disk_linux::{LinuxDisks, ScratchDisks, Space, SpaceConfig};
-use network_linux::{LinuxNetwork, NetworkConfig};
+use host_api::GuestStream;
+use network_linux::{LinuxNetwork, NamespaceSockets, NetworkConfig};
 use oci::{CpuLevel, Credentials, OciConfig, OciImages};
 use rt::{Clock, Rng};
+use std::io;
+use std::net::SocketAddrV4;
 use std::sync::Arc;
-use vmm_qemu::kernel::{self, Kernel};
+use vmm_qemu::kernel;
 use vmm_qemu::probe::{Probed, probe};
 use vmm_qemu::{Accelerator, GuestImage, JailConfig, QemuConfig, QemuHypervisor, initramfs};
-use worker::ports::{GuestApi, PortError};
+use worker::ports::{GuestConnector, Hypervisor, PortError};
 use worker::{HostConfig, Ports};
 
 /// pid 1 of every guest, carried along.
@@ -18,22 +22,21 @@ const INIT: &[u8] = include_bytes!(env!("UPDRAFT_INIT"));
 /// Not its path: that may have become another version's while this one runs.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// The outer worlds, and what was found out about them.
-pub(super) struct World {
-    pub(super) ports: Ports,
-    pub(super) kernel: Kernel,
-    pub(super) probed: Probed,
+/// What was found out about the host.
+pub(super) struct About {
+    pub(super) accelerator: String,
+    /// Why that accelerator.
+    pub(super) reason: String,
+    pub(super) hypervisor: String,
+    /// Release of the guests' kernel.
+    pub(super) kernel: String,
     /// What isolates VMs less than it could on this host.
     pub(super) weaknesses: Vec<String>,
 }
 
-/// Makes everything: finds QEMU and a kernel, prepares the guest image, probes
+/// Makes the adapters: finds QEMU and a kernel, prepares the guest image, probes
 /// the accelerator, opens network, images and disks.
-pub(super) async fn make(
-    settings: &Settings,
-    clock: &Clock,
-    guest_api: Arc<dyn GuestApi>,
-) -> Result<World, PortError> {
+pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<(Ports, About), PortError> {
     let cache = settings.data_dir.join("guest");
     make_dir(&cache)?;
     let kernel = kernel::find()?;
@@ -53,17 +56,45 @@ pub(super) async fn make(
     weaknesses.extend(hypervisor.protect_daemon());
     let images = OciImages::open(image_config(settings, probed.accelerator)?, clock.clone())?;
     let scratch = ScratchDisks::open(&settings.data_dir.join("scratch"))?;
-    let space = Space::open(SpaceConfig::new(settings.data_dir.clone()))?;
+    let space = Space::open(SpaceConfig {
+        // At least once: a factor below 1 is refused by the settings.
+        overcommit: settings.disk.overcommit.round() as u32,
+        ..SpaceConfig::new(settings.data_dir.clone())
+    })?;
+    let network = LinuxNetwork::open(network_config(settings))?;
+    let connector = NamespaceConnector(network.sockets());
+    let found = hypervisor.about();
+    let about = About {
+        accelerator: found.accelerator,
+        reason: probed.reason,
+        hypervisor: found.version,
+        kernel: kernel.release,
+        weaknesses,
+    };
     let ports = Ports {
         hypervisor: Arc::new(hypervisor),
-        network: Arc::new(LinuxNetwork::open(network_config(settings))?),
+        network: Arc::new(network),
         images: Arc::new(images),
         disks: Arc::new(LinuxDisks::new(scratch, space)),
-        guest_api: Some(guest_api),
+        guest_api: None,
+        connector: Arc::new(connector),
+        owners: None,
         clock: clock.clone(),
         rng: Rng::from_os(),
     };
-    Ok(World { ports, kernel, probed, weaknesses })
+    Ok((ports, about))
+}
+
+/// Connects to guests from inside the platform's network namespace.
+struct NamespaceConnector(NamespaceSockets);
+
+#[async_trait]
+impl GuestConnector for NamespaceConnector {
+    async fn connect(&self, to: SocketAddrV4) -> io::Result<Box<dyn GuestStream>> {
+        let stream = self.0.connect(to).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
 }
 
 /// Settings of the QEMU driver; the accelerator is still to be found out.
@@ -113,7 +144,9 @@ fn image_config(settings: &Settings, accelerator: Accelerator) -> Result<OciConf
 pub(super) fn host_config(settings: &Settings) -> HostConfig {
     HostConfig {
         host: settings.host.number,
+        name: settings.host.name.clone(),
         region: settings.host.region.to_string(),
+        region_aliases: settings.host.region_aliases.iter().map(ToString::to_string).collect(),
         data_dir: settings.data_dir.clone(),
         pool: settings.network.ipv4_pool,
         mtu: settings.network.mtu,

@@ -78,7 +78,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("tls.ca", "tls-ca", "FILE", "", "Certificate authority of the platform's hosts, PEM"),
     row("tls.cert", "tls-cert", "FILE", "", "Certificate of this host, PEM"),
     row("tls.key", "tls-key", "FILE", "", "Private key of this host, PEM"),
-    row("peers", "peer", "NAME=ADDR,…", "", "Other hosts of the platform and the addresses of their host API"),
+    row("peers", "peer", "NUMBER:NAME=ADDR,…", "", "Other hosts of the platform: number, name and address of their host API"),
 
     row("admin.token_file", "admin-token-file", "FILE", "", "File that holds the admin token; made if absent [default: <data-dir>/admin-token]"),
     row("admin.write_cli_config", "write-cli-config", "BOOL", "true", "Write ~/.updraft/config.toml for the command line, if there is none"),
@@ -87,7 +87,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("memory.machines_mib", "memory-mib", "MIB", "", "Memory for machines in all [default: that of the host, less memory.host_reserve_mib]"),
     row("memory.host_reserve_mib", "memory-host-reserve-mib", "MIB", "512", "Memory that is left to the host if memory.machines_mib is not set"),
     row("memory.overcommit", "overcommit", "FACTOR", "1", "How many times its memory for machines the host promises; see `updraft host status`"),
-    row("disk.overcommit", "disk-overcommit", "FACTOR", "4", "How many times its free disk space the host promises to machines' disks"),
+    row("disk.overcommit", "disk-overcommit", "FACTOR", "20", "How many times its free disk space the host promises to machines' disks"),
     row("vm.templates", "template", "CPUSxMIB,…", "1x256", "Sizes of machines that get a template ahead of time; others get theirs after a first boot"),
     row("vm.accelerator", "accelerator", "WORD", "auto", "kvm, tcg, or auto: found out by booting a guest"),
     row("vm.probe_deadline", "probe-deadline", "TIME", "10s", "How long the guest of that probe may take"),

@@ -217,10 +217,11 @@ fn plain(value: &toml::Value) -> Option<String> {
             let items: Option<Vec<String>> = items.iter().map(plain).collect();
             Some(items?.join(","))
         }
-        // A peer: `[[peers]]` with name and address.
-        toml::Value::Table(table) if table.len() == 2 => {
+        // A peer: `[[peers]]` with number, name and address.
+        toml::Value::Table(table) if table.len() == 3 => {
             let field = |name: &str| table.get(name)?.as_str();
-            Some(format!("{}={}", field("name")?, field("address")?))
+            let number = table.get("number")?.as_integer()?;
+            Some(format!("{number}:{}={}", field("name")?, field("address")?))
         }
         _ => None,
     }

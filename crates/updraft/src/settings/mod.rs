@@ -30,20 +30,13 @@ pub(crate) enum WantedAccelerator {
     Only(vmm_qemu::Accelerator),
 }
 
-/// What a process of the platform does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Role {
-    /// Serves the API and owns the global store.
-    Control,
-    /// Runs machines on this host.
-    Worker,
-    /// Routes requests to machines.
-    Edge,
-}
+pub(crate) use host_remote::Role;
 
 /// Another host of the platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
+    /// Its `host.number`.
+    pub(crate) number: HostId,
     /// Its `host.name`.
     pub(crate) name: String,
     /// Its `listen.host_api`.
@@ -129,7 +122,7 @@ pub(crate) struct DiskSettings {
 
 impl Default for DiskSettings {
     fn default() -> Self {
-        Self { overcommit: 4.0 }
+        Self { overcommit: 20.0 }
     }
 }
 
@@ -214,20 +207,6 @@ impl Settings {
     /// The file in which a running daemon leaves the address of its API.
     pub(crate) fn api_address_file(&self) -> Utf8PathBuf {
         self.data_dir.join("api-address")
-    }
-
-    /// What is set but not acted on by this version. The report at the start lists it.
-    pub(crate) fn not_acted_on(&self) -> Vec<&'static str> {
-        let all = [Role::Control, Role::Worker, Role::Edge];
-        let set = [
-            (self.roles != all, "roles: this process does everything"),
-            (!self.host.region_aliases.is_empty(), "host.region_aliases"),
-            (self.listen.host_api.is_some(), "listen.host_api"),
-            (!self.peers.is_empty(), "peers"),
-            (self.tls.is_some(), "tls"),
-            (self.disk != DiskSettings::default(), "disk.overcommit"),
-        ];
-        set.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect()
     }
 
     fn parse(from: &Layers) -> Result<Self, Vec<String>> {

@@ -40,12 +40,7 @@ pub(super) fn optional_address(text: &str) -> Result<Option<SocketAddr>, String>
 }
 
 pub(super) fn role(text: &str) -> Result<Role, String> {
-    match text {
-        "control" => Ok(Role::Control),
-        "worker" => Ok(Role::Worker),
-        "edge" => Ok(Role::Edge),
-        _ => Err("it has to be control, worker or edge".into()),
-    }
+    text.parse().map_err(|_| "a role is control, worker or edge".to_owned())
 }
 
 pub(super) fn region(text: &str) -> Result<RegionCode, String> {
@@ -77,13 +72,15 @@ fn own_name() -> String {
     if label.is_empty() { "host".to_owned() } else { label.to_owned() }
 }
 
-/// `name=address:port`.
+/// `number:name=address:port`.
 pub(super) fn peer(text: &str) -> Result<Peer, String> {
-    let rule = "it has to be NAME=ADDRESS:PORT, such as b=10.0.0.2:4281";
-    let (name, at) = text.split_once('=').ok_or(rule)?;
+    let rule = "it has to be NUMBER:NAME=ADDRESS:PORT, such as 2:b=10.0.0.2:4281";
+    let (who, at) = text.split_once('=').ok_or(rule)?;
+    let (number, name) = who.split_once(':').ok_or(rule)?;
+    let number = number.parse().map(HostId).map_err(|_| rule)?;
     let name = Some(name).filter(|name| !name.is_empty()).ok_or(rule)?;
     let name = host_name(name).map_err(|_| rule)?;
-    Ok(Peer { name, address: address(at).map_err(|_| rule)? })
+    Ok(Peer { number, name, address: address(at).map_err(|_| rule)? })
 }
 
 pub(super) fn metrics_access(text: &str) -> Result<MetricsAccess, String> {
