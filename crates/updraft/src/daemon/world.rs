@@ -8,7 +8,7 @@ use oci::{Credentials, OciConfig, OciImages};
 use rt::{Clock, Rng};
 use std::sync::Arc;
 use vmm_qemu::kernel::{self, Kernel};
-use vmm_qemu::probe::{Probed, probe};
+use vmm_qemu::probe::{Probed, forced, probe};
 use vmm_qemu::{Accelerator, GuestImage, JailConfig, QemuConfig, QemuHypervisor, initramfs};
 use worker::ports::{Disks, GuestApi, PortError};
 use worker::{HostConfig, Ports};
@@ -42,10 +42,10 @@ pub(super) async fn make(
     let probed = match settings.accelerator {
         WantedAccelerator::Auto => probe(&config, &kernel, &cache, settings.probe_deadline).await?,
         WantedAccelerator::Only(accelerator) => {
-            Probed { accelerator, reason: "the settings say so".into() }
+            forced(accelerator, &config, &kernel, &cache, settings.probe_deadline).await?
         }
     };
-    config.accelerator = probed.accelerator;
+    probed.apply_to(&mut config);
     let hypervisor = QemuHypervisor::open(config)?;
     let mut weaknesses = hypervisor.isolation_report();
     weaknesses.extend(hypervisor.protect_daemon());
@@ -72,6 +72,7 @@ pub(crate) fn qemu_config(settings: &Settings, guest: GuestImage) -> Result<Qemu
         qemu: vmm_qemu::config::find_qemu(settings.qemu.as_deref())?,
         guest,
         accelerator: Accelerator::Tcg,
+        cpu_model: vmm_qemu::CpuModel::default(),
         vms_memory_mib: Some(settings.memory_mib),
         jail: JailConfig::new(OWN_PROGRAM),
         start_deadline: QemuConfig::START_DEADLINE,
