@@ -1,4 +1,4 @@
-//! The driver with real QEMU, a real kernel and a guest that obeys.
+//! The driver with real QEMU, a real kernel and a guest that takes commands.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -116,7 +116,7 @@ fn assert_root(world: &World, pid: u32) {
     assert_eq!(names("vm"), ["initramfs", "vmlinuz"]);
     let inside = format!("/proc/{pid}/root{}", world.config.run_dir);
     assert!(!fs::exists(inside).unwrap(), "no machine's files, not even its own");
-    // A write as root from outside fails for the mount, whoever asks.
+    // A write as root from outside fails for the mount, also for root.
     for path in ["x", "usr/x", "dev/x", "vm/vmlinuz"] {
         let refused = fs::OpenOptions::new()
             .append(true)
@@ -302,7 +302,7 @@ async fn a_qemu_that_is_none_is_refused_or_reported() {
 }
 
 #[tokio::test]
-async fn a_boot_nobody_waits_for_is_whole_or_killed() {
+async fn a_boot_whose_caller_stops_waiting_is_complete_or_killed() {
     let world = World::new();
     let driver = world.driver();
     let (machine, boot) = ids(8);

@@ -1,5 +1,5 @@
-//! A driver in a directory of its own, and a guest of busybox that obeys lines
-//! of text over the agent port.
+//! A driver in a directory of its own, and a guest of busybox that takes commands
+//! as lines of text over the agent port.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use model::id::{BootId, HostId, MachineId};
@@ -26,7 +26,7 @@ done </modules/order
 drivers() {
   while read -r m; do [ "$m" = -- ] || /bin/busybox insmod /modules/$m 2>/dev/null; done </modules/order
 }
-# Opened once: what the host said before is lost when a port is closed.
+# Opened once: what the host sent before is lost when a port is closed.
 until command exec 3<>/dev/vport0p1; do /bin/busybox usleep 5000; done
 while :; do
   # Reads end at once while no host is there.
