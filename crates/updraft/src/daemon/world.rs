@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use vmm_qemu::kernel;
-use vmm_qemu::probe::{Probed, probe};
+use vmm_qemu::probe::{forced, probe};
 use vmm_qemu::{Accelerator, GuestImage, JailConfig, QemuConfig, QemuHypervisor, initramfs};
 use worker::ports::{GuestConnector, Hypervisor, PortError};
 use worker::{HostConfig, Ports};
@@ -47,10 +47,10 @@ pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<(Ports, A
             probe(&config, &kernel, &cache, settings.vm.probe_deadline).await?
         }
         WantedAccelerator::Only(accelerator) => {
-            Probed { accelerator, reason: "the settings say so".into() }
+            forced(accelerator, &config, &kernel, &cache, settings.vm.probe_deadline).await?
         }
     };
-    config.accelerator = probed.accelerator;
+    probed.apply_to(&mut config);
     let hypervisor = QemuHypervisor::open(config)?;
     let mut weaknesses = hypervisor.isolation_report();
     weaknesses.extend(hypervisor.protect_daemon());
@@ -106,6 +106,7 @@ pub(crate) fn qemu_config(settings: &Settings, guest: GuestImage) -> Result<Qemu
         qemu: vmm_qemu::config::find_qemu(settings.vm.qemu.as_deref())?,
         guest,
         accelerator: Accelerator::Tcg,
+        cpu_model: vmm_qemu::CpuModel::default(),
         vms_memory_mib: Some(settings.memory.machines_mib),
         jail: JailConfig::new(OWN_PROGRAM),
         start_deadline: QemuConfig::START_DEADLINE,
