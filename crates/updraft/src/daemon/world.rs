@@ -47,7 +47,8 @@ pub(super) async fn make(
     };
     config.accelerator = probed.accelerator;
     let hypervisor = QemuHypervisor::open(config)?;
-    let weaknesses = hypervisor.isolation_report();
+    let mut weaknesses = hypervisor.isolation_report();
+    weaknesses.extend(hypervisor.protect_daemon());
     let images = OciImages::open(image_config(settings)?, clock.clone())?;
     let disks = ScratchDisks::open(&settings.data_dir.join("scratch"))?;
     let ports = Ports {
@@ -71,6 +72,7 @@ pub(crate) fn qemu_config(settings: &Settings, guest: GuestImage) -> Result<Qemu
         qemu: vmm_qemu::config::find_qemu(settings.qemu.as_deref())?,
         guest,
         accelerator: Accelerator::Tcg,
+        vms_memory_mib: Some(settings.memory_mib),
         jail: JailConfig::new(OWN_PROGRAM),
         start_deadline: QemuConfig::START_DEADLINE,
     })

@@ -74,6 +74,12 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// in it.
     async fn make_template(&self, shape: Shape, settle: Settle) -> Result<(), PortError>;
 
+    /// MiB that a VM with so many vCPUs may use beside its guest's memory.
+    fn overhead_mib(&self, vcpus: u32) -> u32 {
+        let _ = vcpus;
+        0
+    }
+
     /// What isolates the guests: `kvm` or `tcg`, and the driver's version.
     fn about(&self) -> HypervisorInfo;
 }

@@ -1,11 +1,11 @@
 //! The directory of one boot: `<run_dir>/<machine>/<boot>/`.
 //!
 //! Only root can enter it, the VM's own user cannot: what is in it can be
-//! believed. `pid` says which process it is, written by the launcher before it
+//! trusted. `pid` says which process it is, written by the launcher before it
 //! does anything else; `agent.sock` and `qmp.sock` are made by the daemon and
 //! handed to QEMU already listening.
 
-use crate::process::Identity;
+use crate::process::pidfd::Identity;
 use camino::{Utf8Path, Utf8PathBuf};
 use model::id::{BootId, MachineId};
 use rustix::fs::{Mode, OFlags};
@@ -49,7 +49,7 @@ impl Description {
     }
 }
 
-/// Where things of one boot are.
+/// The paths of one boot.
 #[derive(Clone, Debug)]
 pub(crate) struct BootDir {
     pub(crate) machine: MachineId,
@@ -83,7 +83,7 @@ impl BootDir {
         self.path.exists()
     }
 
-    /// Notes what the VM is, for a daemon that comes later.
+    /// Records what the VM is, for a later daemon.
     pub(crate) fn describe(&self, vm: &Description) -> io::Result<()> {
         fs::write(self.path.join(ABOUT), serde_json::to_vec(vm)?)
     }
@@ -93,22 +93,22 @@ impl BootDir {
         Ok(serde_json::from_slice(&fs::read(self.path.join(ABOUT))?)?)
     }
 
-    /// Notes that the guest has not run yet and must not be taken for one that did.
-    pub(crate) fn begin_wait(&self) -> io::Result<()> {
+    /// Marks the guest as one that has not run since it was restored.
+    pub(crate) fn mark_unstarted(&self) -> io::Result<()> {
         fs::write(self.path.join(WAITS), "")
     }
 
-    /// The guest is about to run. To be called before it does.
-    pub(crate) fn end_wait(&self) -> io::Result<()> {
+    /// Removes the mark of [`Self::mark_unstarted`]. Call it before the guest runs.
+    pub(crate) fn clear_unstarted(&self) -> io::Result<()> {
         ok_if_absent(fs::remove_file(self.path.join(WAITS)))
     }
 
-    pub(crate) fn waits(&self) -> bool {
+    pub(crate) fn is_unstarted(&self) -> bool {
         self.path.join(WAITS).exists()
     }
 
-    /// Notes where a snapshot is being made: whoever lets the guest go on has to
-    /// make that void before.
+    /// Records where a snapshot is being written: it has to be invalidated before
+    /// the guest is resumed.
     pub(crate) fn begin_save(&self, snapshot: &Utf8Path) -> io::Result<()> {
         let temp = self.path.join(".saving.tmp");
         fs::write(&temp, snapshot.as_str())?;

@@ -1,6 +1,11 @@
-//! Last words: text from a guest or a process that may hold anything.
+//! The end of a console or log: text from a guest or a process that may hold
+//! anything.
 
-/// Most bytes of last words (`worker::ports::VmExit`).
+/// Bytes of guest console kept in memory by QEMU, whatever the guest prints; a
+/// power of two.
+pub(crate) const CONSOLE_BYTES: u32 = 64 * 1024;
+
+/// Most bytes of the console tail (`worker::ports::VmExit`).
 const MOST: usize = 4096;
 
 /// The end of `text` as plain lines: no control characters, at most 4 KiB,

@@ -7,8 +7,8 @@
 
 use crate::config::{Accelerator, QemuConfig, qemu_version};
 use crate::driver::QemuHypervisor;
-use crate::initramfs;
-use crate::kernel::Kernel;
+use crate::guest_image::initramfs;
+use crate::guest_image::kernel::Kernel;
 use camino::Utf8Path;
 use model::id::{BootId, HostId, MachineId};
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,7 @@ pub async fn probe(
         Err(why) => Probed { accelerator: Accelerator::Tcg, reason: why },
     };
     let text = serde_json::to_vec_pretty(&Remembered { key, probed: probed.clone() });
-    let text = text.map_err(|err| PortError::new("write down the accelerator", err))?;
+    let text = text.map_err(|err| PortError::new("encode the result of the probe", err))?;
     rt::fs::write_atomic(file.as_std_path(), &text, 0o644)
         .map_err(|err| PortError::new(format!("write {file}"), err))?;
     Ok(probed)

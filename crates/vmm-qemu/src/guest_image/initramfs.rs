@@ -3,7 +3,7 @@
 //! Not compressed: unpacking costs an emulated guest more than reading does.
 
 use crate::config::GuestImage;
-use crate::kernel::{Kernel, Module};
+use crate::guest_image::kernel::{Kernel, Module};
 use camino::Utf8Path;
 use cpio::newc::{Builder, trailer};
 use sha2::{Digest, Sha256};
@@ -48,7 +48,7 @@ fn key(kernel: &Kernel, init: &[u8]) -> Result<String, PortError> {
     let mut hash = Sha256::new();
     hash.update(format!("{} {} {built:?} {}\n", kernel.vmlinuz, found.len(), kernel.release));
     hash.update(init);
-    Ok(hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(&hash.finalize()[..12]))
 }
 
 fn store(dir: &Utf8Path, image: &GuestImage, vmlinuz: &[u8], initramfs: &[u8]) -> io::Result<()> {

@@ -1,13 +1,13 @@
 //! The distribution's guest kernel and its modules.
 
+use crate::guest_image::decompress::decompress;
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::process::Command;
 use worker::ports::PortError;
 
 /// Modules init loads before it opens the agent port, and those after, when it
-/// has told the kernel to bind no devices until the orders come; what they
+/// has told the kernel to bind no devices until it is configured; what they
 /// depend on comes by itself. A name that the kernel has built in, or optional
 /// ones it does not have, are skipped.
 const FIRST: [&str; 4] = ["virtio_ring", "virtio", "virtio_mmio", "virtio_console"];
@@ -99,26 +99,15 @@ impl Kernel {
         })
     }
 
-    /// The content of a module, uncompressed.
+    /// The content of a module, decompressed.
     ///
     /// # Errors
-    /// It cannot be read or uncompressed.
+    /// It cannot be read or decompressed.
     pub fn read(&self, module: &Module) -> Result<Vec<u8>, PortError> {
         let path = self.modules.join(&module.path);
-        let tool = match path.extension() {
-            Some("xz") => "xz",
-            Some("zst") => "zstd",
-            Some("gz") => "gzip",
-            _ => return fs::read(&path).map_err(|err| PortError::new(format!("read {path}"), err)),
-        };
-        let output = Command::new(tool).args(["-dc", path.as_str()]).output();
-        let output =
-            output.map_err(|err| PortError::new(format!("uncompress {path} with {tool}"), err))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(PortError::new(format!("uncompress {path} with {tool}"), said));
-        }
-        Ok(output.stdout)
+        let bytes = fs::read(&path).map_err(|err| PortError::new(format!("read {path}"), err))?;
+        decompress(path.extension(), &bytes)
+            .map_err(|err| PortError::new(format!("decompress {path}"), err))
     }
 
     fn list(&self, name: &str) -> Result<String, PortError> {

@@ -1,30 +1,28 @@
 //! The daemon's side of a start: makes what the launcher will hold and starts it.
 
-use crate::args::{self, Begin, Machine};
-use crate::bootdir::{AGENT, BootDir, QMP};
 use crate::config::{Accelerator, QemuConfig};
-use crate::jail::{self, Fd};
+use crate::jail::spec::Fd;
+use crate::jail::{self, spec};
+use crate::launch::command_line::{self, Machine, StartFrom};
 use crate::memory;
-use crate::process;
+use crate::process::boot_dir::{AGENT, BootDir, QMP};
+use crate::process::log::{LOG_BYTES, Log};
+use crate::process::pidfd;
 use crate::snapshot::Opened;
-use crate::template::Template;
+use crate::template::store::Template;
 use camino::Utf8Path;
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::thread::UnshareFlags;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use worker::ports::{BootSpec, PortError};
 
-/// Bytes of messages of the VM's process that are kept.
-const LOG_BYTES: u64 = 64 * 1024;
-
-/// A process that is on its way to be QEMU.
+/// A launcher process that will become QEMU.
 #[derive(Debug)]
 pub(crate) struct Launched {
     pub(crate) pid: u32,
@@ -32,82 +30,46 @@ pub(crate) struct Launched {
     pub(crate) log: Log,
 }
 
-/// What a VM's process says on standard output and error: a file in memory that
-/// cannot grow, so no flood fills the host's disk, and a daemon that comes later
-/// reaches it through the process.
+/// What a VM starts from.
 #[derive(Debug)]
-pub(crate) struct Log(File);
-
-impl Log {
-    fn new() -> io::Result<Self> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = File::from(rustix::fs::memfd_create("vm-log", flags)?);
-        file.set_len(LOG_BYTES)?;
-        let seals = SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&file, seals)?;
-        Ok(Self(file))
-    }
-
-    /// That of a running process.
-    pub(crate) fn of(pid: u32) -> io::Result<Self> {
-        // The process may have been taken over and put anything there: opening
-        // must not wait, and only a file can be read at an offset.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = rustix::fs::open(format!("/proc/{pid}/fd/2"), flags, Mode::empty())?;
-        let file = File::from(file);
-        let regular = file.metadata()?.is_file();
-        regular.then_some(Self(file)).ok_or_else(|| io::Error::other("the log is no file any more"))
-    }
-
-    /// What has been said.
-    pub(crate) fn text(&self) -> String {
-        let mut bytes = vec![0; LOG_BYTES as usize];
-        let read = self.0.read_at(&mut bytes, 0).unwrap_or(0);
-        let said = bytes[..read].split(|b| *b == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(said).into_owned()
-    }
-}
-
-/// What a VM begins with.
-#[derive(Debug)]
-pub(crate) enum Source {
-    /// The kernel, in fresh memory.
+pub(crate) enum BootSource {
+    /// The kernel boots, in fresh memory.
     Kernel,
-    /// A template that others begin from as well.
+    /// A template, shared with other VMs.
     Template(Arc<Template>),
-    /// Its own snapshot; it is to stand still once it is loaded.
+    /// Its own snapshot; the VM is paused once it is loaded.
     Snapshot(Opened),
 }
 
-/// The files of a [`Source`], and how they are used.
-struct Begun {
-    begin: Begin,
+/// The files of a [`BootSource`], and how they are used.
+struct StartFiles {
+    start: StartFrom,
     ram: File,
     state: Option<File>,
     own_memory: bool,
 }
 
-impl Source {
-    fn begin(&self, spec: &BootSpec) -> io::Result<Begun> {
+impl BootSource {
+    fn files(&self, spec: &BootSpec) -> io::Result<StartFiles> {
         Ok(match self {
             Self::Kernel => {
                 let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-                let (args, tsc_khz) = (spec.kernel_args.clone(), args::tsc_khz(&cpuinfo));
-                Begun {
-                    begin: Begin::Kernel { args, tsc_khz },
+                let (args, tsc_khz) = (spec.kernel_args.clone(), command_line::tsc_khz(&cpuinfo));
+                StartFiles {
+                    start: StartFrom::Kernel { args, tsc_khz },
                     ram: memory::fresh(spec.memory_mib)?,
                     state: None,
                     own_memory: true,
                 }
             }
-            Self::Template(template) => Begun {
-                begin: Begin::Saved,
+            Self::Template(template) => StartFiles {
+                start: StartFrom::Saved,
                 ram: template.ram()?,
                 state: Some(template.state()?),
                 own_memory: false,
             },
-            Self::Snapshot(Opened { ram, state }) => Begun {
-                begin: Begin::Saved,
+            Self::Snapshot(Opened { ram, state }) => StartFiles {
+                start: StartFrom::Saved,
                 ram: ram.try_clone()?,
                 state: Some(state.try_clone()?),
                 own_memory: true,
@@ -122,26 +84,26 @@ pub(crate) fn launch(
     config: &QemuConfig,
     dir: &BootDir,
     spec: &BootSpec,
-    source: &Source,
+    source: &BootSource,
 ) -> Result<(Launched, File), PortError> {
     let failed =
         |what: &str, err: io::Error| PortError::new(format!("{what} of {}", dir.name()), err);
-    let Begun { begin, ram, state, own_memory } =
-        source.begin(spec).map_err(|err| failed("make the memory", err))?;
+    let StartFiles { start, ram, state, own_memory } =
+        source.files(spec).map_err(|err| failed("make the memory", err))?;
     let root = open(&spec.root, OFlags::RDONLY)?;
     let scratch = open(&spec.scratch, OFlags::RDWR)?;
     let file_size =
         rustix::fs::fstat(&scratch).map_err(|err| failed("measure scratch disk", err.into()))?;
     let agent = dir.listen(AGENT).map_err(|err| failed("make agent socket", err))?;
     let qmp = dir.listen(QMP).map_err(|err| failed("make monitor socket", err))?;
-    let boots = matches!(begin, Begin::Kernel { .. });
+    let boots = matches!(start, StartFrom::Kernel { .. });
     let machine = Machine {
         name: dir.name(),
         accelerator: config.accelerator,
         vcpus: spec.vcpus,
         memory_mib: spec.memory_mib,
         mac: spec.nic.as_ref().map(|nic| nic.mac),
-        begin,
+        start,
     };
     let optional = [
         state.as_ref().map(|state| (Fd::State, state.as_fd())),
@@ -157,12 +119,12 @@ pub(crate) fn launch(
     let (numbers, fds): (Vec<_>, Vec<_>) =
         always.into_iter().chain(optional.into_iter().flatten()).unzip();
     let kernel = [
-        (config.guest.vmlinuz.clone(), jail::VMLINUZ.into()),
-        (config.guest.initramfs.clone(), jail::INITRAMFS.into()),
+        (config.guest.vmlinuz.clone(), spec::VMLINUZ.into()),
+        (config.guest.initramfs.clone(), spec::INITRAMFS.into()),
     ];
-    let message = jail::Spec {
+    let message = spec::Spec {
         program: config.qemu.clone(),
-        args: args::qemu(&machine)?,
+        args: command_line::qemu(&machine)?,
         // A guest that was restored has its kernel in memory.
         files: if boots { kernel.into() } else { Vec::new() },
         kvm: config.accelerator == Accelerator::Kvm,
@@ -174,7 +136,7 @@ pub(crate) fn launch(
         fds: numbers,
         own_memory,
     };
-    let launched = start(config, dir, &message, &fds)
+    let launched = spawn_launcher(config, dir, &message, &fds)
         .map_err(|err| failed(&format!("start launcher {}", config.jail.launcher), err))?;
     Ok((launched, ram))
 }
@@ -184,10 +146,10 @@ pub(crate) fn threads(vcpus: u32) -> u32 {
     vcpus + 72
 }
 
-fn start(
+fn spawn_launcher(
     config: &QemuConfig,
     dir: &BootDir,
-    message: &jail::Spec,
+    message: &spec::Spec,
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<Launched> {
     let log = Log::new()?;
@@ -206,13 +168,13 @@ fn start(
         .arg(std::process::id().to_string())
         .env_clear()
         .stdin(Stdio::from(theirs))
-        .stdout(Stdio::from(log.0.try_clone()?))
-        .stderr(Stdio::from(log.0.try_clone()?));
+        .stdout(log.stdio()?)
+        .stderr(log.stdio()?);
     set_socket_timeout(&ours, Timeout::Recv, Some(config.start_deadline))?;
     let child = spawn_apart(command, &ours)?;
     // Our child stays at least a zombie until it is reaped by handle, so the
     // number is still its own.
-    let handle = process::open(child)?;
+    let handle = pidfd::open(child)?;
     Ok(Launched { pid: child, handle, log })
 }
 
@@ -247,21 +209,4 @@ fn spawn_apart(mut command: Command, ours: &OwnedFd) -> io::Result<u32> {
 fn open(path: &Utf8Path, how: OFlags) -> Result<OwnedFd, PortError> {
     rustix::fs::open(path.as_std_path(), how | OFlags::CLOEXEC, Mode::empty())
         .map_err(|err| PortError::new(format!("open disk {path}"), io::Error::from(err)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    #[test]
-    fn a_log_keeps_the_beginning_and_never_grows() {
-        let log = Log::new().unwrap();
-        let mut writer = log.0.try_clone().unwrap();
-        writer.write_all(b"first\n").unwrap();
-        assert_eq!(log.text(), "first\n");
-        assert!(writer.write_all(&vec![b'x'; LOG_BYTES as usize]).is_err());
-        assert_eq!(log.0.metadata().unwrap().len(), LOG_BYTES);
-        assert!(log.text().starts_with("first\nxxx"));
-    }
 }

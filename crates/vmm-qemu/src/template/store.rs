@@ -1,4 +1,4 @@
-//! Templates: guests that wait for their orders, kept to be copied.
+//! The files of templates, and those that are loaded.
 //!
 //! One per shape and [`Platform`], in a directory named after both. Its memory is
 //! loaded once into a sealed file in memory, which all its machines map and
@@ -6,7 +6,7 @@
 //! or a network was looked at.
 
 use crate::memory::{self, Digest};
-use crate::platform::{Platform, hex};
+use crate::platform::Platform;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Of memory that nobody has mapped for writing any more.
+    /// A template of memory that no process has mapped for writing any more.
     pub(crate) fn new(ram: File, state: Vec<u8>) -> io::Result<Self> {
         memory::seal(&ram)?;
         Ok(Self { ram, state })
@@ -67,8 +67,14 @@ impl Template {
 #[derive(Debug)]
 pub(crate) struct Templates {
     dir: Utf8PathBuf,
-    loaded: Mutex<BTreeMap<(String, Shape), Arc<Template>>>,
+    /// Held for an instant only: [`Self::has`] is asked on async threads.
+    loaded: Mutex<BTreeMap<Key, Arc<Template>>>,
+    /// A lock per template, held while its files are read or replaced.
+    files: Mutex<BTreeMap<Key, Arc<Mutex<()>>>>,
 }
+
+/// Name of a platform, and shape.
+type Key = (String, Shape);
 
 impl Templates {
     /// Templates are kept in `dir`; what was being made is removed.
@@ -83,12 +89,13 @@ impl Templates {
                 remove(entry.path());
             }
         }
-        Ok(Self { dir: dir.to_owned(), loaded: Mutex::default() })
+        Ok(Self { dir: dir.to_owned(), loaded: Mutex::default(), files: Mutex::default() })
     }
 
-    /// Whether there is a template, loaded or on disk.
+    /// Whether there is a template, loaded or on disk. Does not wait for one that is
+    /// being loaded.
     pub(crate) fn has(&self, platform: &Platform, shape: Shape) -> bool {
-        self.lock().contains_key(&(platform.name(), shape))
+        locked(&self.loaded).contains_key(&(platform.name(), shape))
             || self.path(platform, shape).join(MANIFEST).exists()
     }
 
@@ -110,9 +117,13 @@ impl Templates {
     /// damaged is removed. Blocks.
     pub(crate) fn get(&self, platform: &Platform, shape: Shape) -> Option<Arc<Template>> {
         let key = (platform.name(), shape);
-        // Held while it loads: who comes second waits for the first.
-        let mut loaded = self.lock();
-        if let Some(template) = loaded.get(&key) {
+        if let Some(template) = locked(&self.loaded).get(&key) {
+            return Some(template.clone());
+        }
+        // A second caller waits for the first, and finds what it has loaded.
+        let files = self.files_lock(&key);
+        let _files = locked(&files);
+        if let Some(template) = locked(&self.loaded).get(&key) {
             return Some(template.clone());
         }
         let path = self.path(platform, shape);
@@ -122,7 +133,7 @@ impl Templates {
         match load(&path, platform, shape) {
             Ok(template) => {
                 let template = Arc::new(template);
-                loaded.insert(key, template.clone());
+                locked(&self.loaded).insert(key, template.clone());
                 Some(template)
             }
             Err(err) => {
@@ -148,30 +159,38 @@ impl Templates {
         let draft = self.dir.join(format!("{DRAFT}{}", path.file_name().unwrap_or_default()));
         remove(&draft);
         fs::DirBuilder::new().mode(0o700).create(&draft)?;
+        let key = (platform.name(), shape);
+        let files = self.files_lock(&key);
         let stored = store(&draft, platform, &template).and_then(|()| {
+            let _files = locked(&files);
             remove(&path);
             fs::rename(&draft, &path)?;
-            rt::fs::sync_dir(self.dir.as_std_path())
+            rt::fs::sync_dir(self.dir.as_std_path())?;
+            locked(&self.loaded).insert(key, template);
+            Ok(())
         });
         if stored.is_err() {
             remove(&draft);
         }
         stored?;
         self.collect(platform);
-        self.lock().insert((platform.name(), shape), template);
         Ok(())
     }
 
-    /// A template that machines could not begin from is no use.
+    /// Removes a template that could not be restored. Blocks.
     pub(crate) fn discard(&self, platform: &Platform, shape: Shape) {
-        self.lock().remove(&(platform.name(), shape));
+        let key = (platform.name(), shape);
+        let files = self.files_lock(&key);
+        let _files = locked(&files);
+        locked(&self.loaded).remove(&key);
         remove(&self.path(platform, shape));
     }
 
     /// Removes what no machine can begin from: templates of other platforms.
     pub(crate) fn collect(&self, platform: &Platform) {
         let name = platform.name();
-        self.lock().retain(|(of, _), _| *of == name);
+        locked(&self.loaded).retain(|(of, _), _| *of == name);
+        locked(&self.files).retain(|(of, _), _| *of == name);
         for entry in self.dir.read_dir_utf8().into_iter().flatten().flatten() {
             let template = entry.path().join(MANIFEST).exists();
             if template && !entry.file_name().starts_with(&name) {
@@ -185,9 +204,13 @@ impl Templates {
         self.dir.join(format!("{}-{vcpus}x{memory_mib}", platform.name()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, Shape), Arc<Template>>> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    fn files_lock(&self, key: &Key) -> Arc<Mutex<()>> {
+        locked(&self.files).entry(key.clone()).or_default().clone()
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn store(dir: &Utf8Path, platform: &Platform, template: &Template) -> io::Result<()> {
@@ -200,8 +223,8 @@ fn store(dir: &Utf8Path, platform: &Platform, template: &Template) -> io::Result
         version: VERSION,
         platform: platform.properties().clone(),
         ram_sum: memory::digest(&template.ram)?,
-        state: hex(&template.state),
-        state_sum: hex(&Sha256::digest(&template.state)),
+        state: hex::encode(&template.state),
+        state_sum: hex::encode(Sha256::digest(&template.state)),
     };
     let text = serde_json::to_vec_pretty(&manifest)?;
     rt::fs::write_atomic(dir.join(MANIFEST).as_std_path(), &text, 0o600)
@@ -222,25 +245,54 @@ fn load(dir: &Utf8Path, platform: &Platform, shape: Shape) -> io::Result<Templat
         return Err(io::Error::other("its memory has another size"));
     }
     memory::copy(&file, &ram, &CancellationToken::new())?;
-    let state = unhex(&manifest.state).ok_or_else(|| io::Error::other("its state is no text"))?;
+    let state = hex::decode(&manifest.state).map_err(io::Error::other)?;
     // What machines will map is summed up, not what was read.
     if memory::digest(&ram)? != manifest.ram_sum
-        || hex(&Sha256::digest(&state)) != manifest.state_sum
+        || hex::encode(Sha256::digest(&state)) != manifest.state_sum
     {
         return Err(io::Error::other("its content is not what was written"));
     }
     Template::new(ram, state)
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    rest.is_empty().then(|| pairs.iter().map(|pair| digits(pair)).collect())?
-}
-
 /// Removes a directory; what cannot be removed now is tried again later.
 fn remove(path: &Utf8Path) {
-    if let Err(err) = crate::bootdir::ok_if_absent(fs::remove_dir_all(path)) {
+    if let Err(err) = crate::process::boot_dir::ok_if_absent(fs::remove_dir_all(path)) {
         tracing::warn!(%path, error = %err, "cannot remove a template");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[test]
+    fn a_template_that_is_being_loaded_does_not_block_the_question_whether_there_is_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let templates = Templates::open(Utf8Path::from_path(temp.path()).unwrap()).unwrap();
+        let platform = Platform::of_properties([("QEMU", "7.2.22")]);
+        let shape = Shape { vcpus: 1, memory_mib: 128 };
+        let path = templates.path(&platform, shape);
+        fs::create_dir(&path).unwrap();
+        // Opening it for reading blocks until there is a writer, as a slow disk would.
+        let manifest = path.join(MANIFEST);
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, manifest.as_str(), kind, 0o600.into(), 0).unwrap();
+        std::thread::scope(|scope| {
+            let loading = scope.spawn(|| templates.get(&platform, shape));
+            // Opens once the loader has opened the other side.
+            let mut writer = File::options().write(true).open(&manifest).unwrap();
+            let (sender, answer) = mpsc::channel();
+            let (templates, platform) = (&templates, &platform);
+            scope.spawn(move || sender.send(templates.has(platform, shape)));
+            let answer = answer.recv_timeout(Duration::from_secs(10));
+            writer.write_all(b"not a manifest").unwrap();
+            drop(writer);
+            assert_eq!(answer, Ok(true), "answered while the template was being loaded");
+            assert!(loading.join().unwrap().is_none());
+        });
+        assert!(!templates.has(&platform, shape), "the damaged template was removed");
     }
 }

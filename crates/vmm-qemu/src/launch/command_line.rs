@@ -1,12 +1,9 @@
 //! The command line of QEMU and of the guest's kernel. Pure.
 
 use crate::config::Accelerator;
-use crate::jail::{Fd, INITRAMFS, VMLINUZ};
+use crate::jail::spec::{Fd, INITRAMFS, VMLINUZ};
+use crate::monitor::console::CONSOLE_BYTES;
 use worker::ports::PortError;
-
-/// Bytes of guest console kept in memory by QEMU, whatever the guest prints; a
-/// power of two.
-pub(crate) const CONSOLE_BYTES: u32 = 64 * 1024;
 
 /// Translated code that emulation keeps. QEMU's own default is a gigabyte.
 pub(crate) const TB_MIB: u32 = 64;
@@ -25,12 +22,12 @@ pub(crate) struct Machine {
     /// The card is always there, so that machines with and without a network
     /// are alike; without an address it leads nowhere.
     pub(crate) mac: Option<[u8; 6]>,
-    pub(crate) begin: Begin,
+    pub(crate) start: StartFrom,
 }
 
-/// How the guest comes to life.
+/// How the guest starts.
 #[derive(Clone, Debug)]
-pub(crate) enum Begin {
+pub(crate) enum StartFrom {
     /// The kernel boots, in memory of the VM's own.
     Kernel {
         /// Words added to its command line.
@@ -61,7 +58,7 @@ pub(crate) fn qemu(machine: &Machine) -> Result<Vec<String>, PortError> {
         Accelerator::Kvm => "kvm".to_owned(),
         Accelerator::Tcg => format!("tcg,thread=multi,tb-size={TB_MIB}"),
     };
-    let saved = matches!(machine.begin, Begin::Saved);
+    let saved = matches!(machine.start, StartFrom::Saved);
     let mut args = Args::default();
     args.flag("-nodefaults").flag("-no-user-config");
     args.pair("-name", format!("updraft-{}", machine.name));
@@ -77,9 +74,9 @@ pub(crate) fn qemu(machine: &Machine) -> Result<Vec<String>, PortError> {
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     );
-    // A guest that is over stays, halted, until the daemon has read its last words.
+    // A guest that has ended stays, halted, until the daemon has read its console.
     args.pair("-action", "reboot=shutdown,shutdown=pause");
-    args.begin(machine)?;
+    args.start_from(machine)?;
     args.pair("-chardev", format!("socket,id=qmp,fd={},server=on,wait=off", Fd::Qmp as i32));
     args.pair("-mon", "chardev=qmp,mode=control");
     args.pair("-chardev", format!("ringbuf,id=console,size={CONSOLE_BYTES}"));
@@ -103,7 +100,7 @@ pub(crate) fn qemu(machine: &Machine) -> Result<Vec<String>, PortError> {
     Ok(args.0)
 }
 
-/// What every guest's kernel is told; a template is made with the same words.
+/// Kernel parameters of every guest; a template is made with the same ones.
 pub(crate) fn kernel_words(accelerator: Accelerator) -> Vec<&'static str> {
     // `panic=-1`: a panic ends the VM at once instead of looping for ever, and
     // by triple fault: the kernel's other ways were seen to hang after a panic.
@@ -172,27 +169,27 @@ impl Args {
         self.pair("-device", value)
     }
 
-    /// The guest's memory, in a file that the VM was handed. `own`: nobody else
-    /// has it, so it is written to.
+    /// The guest's memory, in a file that the VM was handed. `own`: no other VM
+    /// has it, so it is mapped shared.
     fn memory(&mut self, mib: u32, own: bool) {
         let (share, fd) = (if own { "on" } else { "off" }, Fd::Ram as i32);
         let file = format!("memory-backend-file,id=ram,size={mib}M,mem-path=/proc/self/fd/{fd}");
         self.pair("-object", format!("{file},share={share}"));
     }
 
-    fn begin(&mut self, machine: &Machine) -> Result<(), PortError> {
-        match &machine.begin {
-            Begin::Kernel { args, tsc_khz } => {
+    fn start_from(&mut self, machine: &Machine) -> Result<(), PortError> {
+        match &machine.start {
+            StartFrom::Kernel { args, tsc_khz } => {
                 self.pair("-kernel", VMLINUZ).pair("-initrd", INITRAMFS);
                 self.pair("-append", cmdline(machine.accelerator, args, *tsc_khz)?);
             }
-            Begin::Saved => {
+            StartFrom::Saved => {
                 self.pair("-incoming", format!("fd:{}", Fd::State as i32));
                 self.pair("-global", "migration.send-configuration=off");
                 self.pair("-global", "migration.x-events=on");
             }
         }
-        // The guest runs when it is told to, and not before its VM is locked in.
+        // Started paused: the guest runs only after its VM is in the jail and in its cgroups.
         self.flag("-S");
         Ok(())
     }
@@ -221,7 +218,7 @@ mod tests {
             vcpus: 2,
             memory_mib: 256,
             mac: Some([2, 0, 0, 0, 0, 0xa1]),
-            begin: Begin::Kernel { args: vec!["updraft.x=1".into()], tsc_khz: Some(2_596_120) },
+            start: StartFrom::Kernel { args: vec!["updraft.x=1".into()], tsc_khz: Some(2_596_120) },
         }
     }
 
@@ -276,7 +273,7 @@ mod tests {
     #[test]
     fn a_saved_guest_finds_the_same_devices_and_no_kernel() {
         let booted = lines(&qemu(&machine()).unwrap());
-        let saved = Machine { begin: Begin::Saved, ..machine() };
+        let saved = Machine { start: StartFrom::Saved, ..machine() };
         let saved = lines(&qemu(&saved).unwrap());
         let only = |of: &str, not: &str| {
             let lines = of.lines().filter(|line| !not.lines().any(|other| other == *line));
@@ -311,8 +308,8 @@ mod tests {
     #[test]
     fn kernel_arguments_that_are_refused() {
         for bad in ["", "a b", "a\tb", "a\"b", "ä", "a\0", &"x".repeat(2048)] {
-            let begin = Begin::Kernel { args: vec![bad.into()], tsc_khz: None };
-            assert!(qemu(&Machine { begin, ..machine() }).is_err(), "{bad:?}");
+            let start = StartFrom::Kernel { args: vec![bad.into()], tsc_khz: None };
+            assert!(qemu(&Machine { start, ..machine() }).is_err(), "{bad:?}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! Processes that may not be our children, known by number and start time.
+//! Processes that may not be our children, identified by pid and start time, and
+//! handles (pidfds) on them.
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::fs;
@@ -104,7 +105,7 @@ pub(crate) fn kill(handle: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Waits until a process has ended, whoever its parent is.
+/// Waits until a process has ended; it need not be a child.
 pub(crate) async fn ended(handle: OwnedFd) -> io::Result<()> {
     // SAFETY: an `OwnedFd` names one open descriptor, always the same, until it
     // is dropped together with the registration.

@@ -1,9 +1,9 @@
-//! Making a template: boot, settle, freeze, try out, keep.
+//! Making a template: boot, quiesce, capture, verify, keep.
 
-use crate::driver::Inner;
-use crate::launch::Source;
-use crate::monitor::Wish;
-use crate::template::Template;
+use crate::driver::state::Inner;
+use crate::launch::BootSource;
+use crate::monitor::MonitorCommand;
+use crate::template::store::Template;
 use camino::Utf8PathBuf;
 use model::id::{BootId, HostId, MachineId};
 use std::fs::File;
@@ -12,78 +12,87 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use worker::ports::{BootSpec, PortError, Settle, Shape};
 
-/// Bytes of the disk that a guest of a template must not look at.
+/// Bytes of the disk that the guest of a template has but must not read.
 const BLANK: u64 = 1 << 20;
-/// Builds yield to machines, in thousandths of a core.
+/// CPU weight of template builds, below that of machines, in thousandths of a core.
 const WEIGHT: u32 = 100;
 
 impl Inner {
     /// Makes and keeps a template, unless there is one.
-    pub(crate) async fn build(
+    pub(crate) async fn make_template(
         self: &Arc<Self>,
         shape: Shape,
         settle: Settle,
     ) -> Result<(), PortError> {
-        let platform = self.platform()?;
+        let inner = self.clone();
+        let platform = tokio::task::spawn_blocking(move || inner.platform()).await;
+        let platform = platform.map_err(|err| PortError::new("look at QEMU", err))??;
         if self.templates.has(&platform, shape) {
             return Ok(());
         }
-        let template = Arc::new(self.freeze(shape, &settle).await?);
-        self.try_out(shape, template.clone(), &settle).await?;
+        let template = Arc::new(self.capture(shape, &settle).await?);
+        self.verify_template(shape, template.clone(), &settle).await?;
         let inner = self.clone();
         let keep = move || inner.templates.keep(&platform, shape, template);
         let kept = tokio::task::spawn_blocking(keep).await.map_err(io::Error::other);
         kept.and_then(|kept| kept).map_err(|err| failed("keep", shape, err))
     }
 
-    /// Boots a guest, and takes its memory once nothing is under way in it.
-    async fn freeze(&self, shape: Shape, settle: &Settle) -> Result<Template, PortError> {
-        let spec = Arc::new(self.builder(shape, 0)?);
+    /// Boots a guest, and takes its memory once it is quiescent.
+    async fn capture(&self, shape: Shape, settle: &Settle) -> Result<Template, PortError> {
+        let spec = Arc::new(self.builder_spec(shape, 0)?);
         let dir = self.dir(spec.machine, spec.boot);
         self.clear(&dir).await?;
-        let frozen = async {
-            let (vm, memory) = self.start(&dir, spec, Source::Kernel).await?;
+        let captured = async {
+            let (vm, memory) = self.start(&dir, spec, BootSource::Kernel).await?;
             settle(vm.agent).await?;
             let control = self.control(&dir)?;
-            let not = |err| failed("freeze", shape, err);
-            control.ask(Wish::Pause).await.map_err(not)?;
+            let capture_failed = |err| failed("capture", shape, err);
+            control.send(MonitorCommand::Pause).await.map_err(capture_failed)?;
             let path = dir.path.join("state");
             let mut options = File::options();
             let state = options.write(true).create_new(true).mode(0o600).open(&path);
-            control.ask(Wish::SaveDevices(state.map_err(not)?)).await.map_err(not)?;
+            control
+                .send(MonitorCommand::SaveDevices(state.map_err(capture_failed)?))
+                .await
+                .map_err(capture_failed)?;
             let mut state = Vec::new();
-            File::open(&path).and_then(|mut file| file.read_to_end(&mut state)).map_err(not)?;
+            File::open(&path)
+                .and_then(|mut file| file.read_to_end(&mut state))
+                .map_err(capture_failed)?;
             Ok((memory, state))
         };
-        let frozen = frozen.await;
-        // Also before the memory is sealed: nobody may have it mapped then.
+        let captured = captured.await;
+        // Also before the memory is sealed: no process may have it mapped then.
         self.clear(&dir).await?;
-        let (memory, state) = frozen?;
+        let (memory, state) = captured?;
         Template::new(memory, state).map_err(|err| failed("seal", shape, err))
     }
 
-    /// A guest that begins from the template has to be as good as new.
-    async fn try_out(
+    /// Starts a guest from the template and checks that it answers.
+    async fn verify_template(
         &self,
         shape: Shape,
         template: Arc<Template>,
         settle: &Settle,
     ) -> Result<(), PortError> {
-        let spec = Arc::new(self.builder(shape, 1)?);
+        let spec = Arc::new(self.builder_spec(shape, 1)?);
         let dir = self.dir(spec.machine, spec.boot);
         self.clear(&dir).await?;
         let tried = async {
-            let (vm, _) = self.start(&dir, spec, Source::Template(template)).await?;
+            let (vm, _) = self.start(&dir, spec, BootSource::Template(template)).await?;
             settle(vm.agent).await
         };
         let tried = tried.await;
         self.clear(&dir).await?;
-        tried.map_err(|err| PortError::new(format!("try out a template of {}", words(shape)), err))
+        tried.map_err(|err| {
+            PortError::new(format!("verify a template of {}", shape_text(shape)), err)
+        })
     }
 
-    /// A VM that is no machine's: the id is of no host. Always the same ones: what
-    /// a killed daemon left is removed by the next.
-    fn builder(&self, shape: Shape, attempt: u64) -> Result<BootSpec, PortError> {
+    /// The spec of a VM that belongs to no machine: its id is of no host. The ids are
+    /// always the same: what a killed daemon left is removed by the next.
+    fn builder_spec(&self, shape: Shape, attempt: u64) -> Result<BootSpec, PortError> {
         let blank = self.blank_disk().map_err(|err| failed("make", shape, err))?;
         Ok(BootSpec {
             machine: MachineId::new(HostId(0), 1),
@@ -110,10 +119,10 @@ impl Inner {
     }
 }
 
-fn words(shape: Shape) -> String {
+fn shape_text(shape: Shape) -> String {
     format!("{} vCPUs and {} MiB", shape.vcpus, shape.memory_mib)
 }
 
 fn failed(what: &str, shape: Shape, err: io::Error) -> PortError {
-    PortError::new(format!("{what} a template of {}", words(shape)), err)
+    PortError::new(format!("{what} a template of {}", shape_text(shape)), err)
 }

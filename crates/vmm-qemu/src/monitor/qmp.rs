@@ -1,8 +1,8 @@
 //! QEMU's monitor protocol: one JSON object per line, requests answered in
 //! order, events in between.
 //!
-//! The other side may have been taken over by its guest: lines are bounded,
-//! and nothing it says is believed beyond its own VM.
+//! QEMU may be controlled by its guest: lines are bounded,
+//! and its messages concern its own VM only.
 
 use futures_util::{SinkExt, StreamExt};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -18,7 +18,7 @@ use tokio_util::codec::{Framed, LinesCodec};
 
 /// Longest line: a console of 64 KiB with every byte escaped fits.
 const LINE_MAX: usize = 1024 * 1024;
-/// Most events kept while a request is answered; older ones are dropped.
+/// Most events kept while a command is answered; then the oldest is dropped.
 const EVENTS_MAX: usize = 64;
 
 /// A connection to the monitor of one QEMU.
@@ -28,7 +28,7 @@ pub(crate) struct Qmp {
     events: VecDeque<Event>,
 }
 
-/// Something QEMU tells unasked.
+/// An asynchronous event of QEMU.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Event {
     pub(crate) event: String,
@@ -45,7 +45,7 @@ enum Message {
         value: Value,
     },
     Error {
-        error: Complaint,
+        error: QmpError,
     },
     Greeting {
         #[serde(rename = "QMP")]
@@ -54,15 +54,15 @@ enum Message {
 }
 
 #[derive(Debug, Deserialize)]
-struct Complaint {
+struct QmpError {
     desc: String,
 }
 
 impl Qmp {
-    /// Waits for the greeting and begins to talk.
+    /// Waits for the greeting and negotiates capabilities.
     ///
     /// # Errors
-    /// The other side has gone or does not speak QMP.
+    /// The connection is closed, or the peer does not speak QMP.
     pub(crate) async fn open(stream: UnixStream) -> io::Result<Self> {
         let lines = Framed::new(stream, LinesCodec::new_with_max_length(LINE_MAX));
         let mut qmp = Self { lines, events: VecDeque::new() };
@@ -74,10 +74,10 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Asks and waits for the answer.
+    /// Sends a command and waits for the answer.
     ///
     /// # Errors
-    /// QEMU refuses, or has gone.
+    /// QEMU refuses, or the connection is closed.
     pub(crate) async fn execute(&mut self, command: &str, arguments: Value) -> io::Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments }).to_string();
         self.lines.send(request).await.map_err(io::Error::other)?;
@@ -87,7 +87,7 @@ impl Qmp {
     /// Like [`Qmp::execute`], with a descriptor that the command is about.
     ///
     /// # Errors
-    /// QEMU refuses, or has gone.
+    /// QEMU refuses, or the connection is closed.
     pub(crate) async fn execute_with(
         &mut self,
         command: &str,
@@ -112,7 +112,9 @@ impl Qmp {
                     return Err(io::Error::other(format!("{command}: {}", error.desc)));
                 }
                 Message::Event(event) => {
-                    self.events.truncate(EVENTS_MAX - 1);
+                    if self.events.len() == EVENTS_MAX {
+                        self.events.pop_front();
+                    }
                     self.events.push_back(event);
                 }
                 Message::Greeting { .. } => {}
@@ -123,7 +125,7 @@ impl Qmp {
     /// The next event. Cancel safe.
     ///
     /// # Errors
-    /// The other side has gone.
+    /// The connection is closed.
     pub(crate) async fn event(&mut self) -> io::Result<Event> {
         if let Some(event) = self.events.pop_front() {
             return Ok(event);
@@ -135,8 +137,8 @@ impl Qmp {
         }
     }
 
-    /// Events that came and were not taken yet.
-    pub(crate) fn told(&self) -> impl Iterator<Item = &Event> {
+    /// Events that were received and not taken yet.
+    pub(crate) fn pending_events(&self) -> impl Iterator<Item = &Event> {
         self.events.iter()
     }
 
@@ -199,6 +201,22 @@ mod tests {
             peer(b, &script)
         );
         assert_eq!(result.unwrap().data["reason"], "guest-shutdown");
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_events_drops_the_oldest_not_the_shutdown() {
+        let (a, b) = UnixStream::pair().unwrap();
+        let event = |n: usize| format!(r#"{{"event": "RTC_CHANGE", "data": {{"n": {n}}}}}"#);
+        let mut script = vec![r#"{"QMP": {}}"#.to_owned(), "read".into()];
+        script.extend((0..2 * EVENTS_MAX).map(event));
+        script.push(r#"{"event": "SHUTDOWN", "data": {"reason": "guest-shutdown"}}"#.into());
+        script.push(r#"{"return": {}}"#.into());
+        let script: Vec<&str> = script.iter().map(String::as_str).collect();
+        let (opened, ()) = tokio::join!(Qmp::open(a), peer(b, &script));
+        let kept: Vec<Event> = opened.unwrap().events.into();
+        assert_eq!(kept.len(), EVENTS_MAX);
+        assert_eq!(kept[0].data["n"], EVENTS_MAX + 1, "the oldest were dropped");
+        assert_eq!(kept[EVENTS_MAX - 1].event, "SHUTDOWN");
     }
 
     #[tokio::test]

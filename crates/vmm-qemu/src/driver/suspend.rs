@@ -1,20 +1,20 @@
-//! Writing a VM down and letting one go on.
+//! Suspending and resuming VMs.
 //!
 //! ```text
-//!  guest runs │ draft: room, and a copy of what it shares with others
-//!  ───────────┼─ pause ───────────────────────────────────────────────
-//!  stands     │ devices (QEMU) and touched pages (we), at the same time
-//!  still      │ sync, checksum, manifest: from here on it is a snapshot
+//!  guest runs │ draft: space on the disk, and a copy of the pages shared with others
+//!  ───────────┼─ pause ─────────────────────────────────────────────────────────────
+//!  paused     │ devices (QEMU) and private pages (the driver), at the same time
+//!             │ sync, checksum, manifest: from here on it is a snapshot
 //! ```
 //!
-//! It can be given up anywhere: nothing that the guest sees has changed, so it
-//! goes on. A note in the boot's directory says where a snapshot is being made,
-//! so that also a later daemon makes it void before the guest goes on: a snapshot
-//! of a guest that ran afterwards would undo what it wrote to its disks.
+//! A suspend can be cancelled anywhere: nothing that the guest sees has changed, so
+//! the VM is resumed. A file in the boot's directory records where a snapshot is
+//! being written, so that a later daemon, too, invalidates it before the guest runs:
+//! a snapshot of a guest that ran afterwards would undo what it wrote to its disks.
 
-use crate::bootdir::BootDir;
-use crate::driver::Inner;
-use crate::monitor::{Control, Wish};
+use crate::driver::state::{Inner, blocking};
+use crate::monitor::{Control, MonitorCommand};
+use crate::process::boot_dir::BootDir;
 use crate::snapshot::{self, Draft};
 use std::io;
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use worker::ports::{PortError, SaveTimes, SnapshotSpec};
 
 impl Inner {
-    /// Writes a VM down and leaves it standing still; after an error it goes on.
+    /// Writes a snapshot of a VM and leaves it paused; after an error it is resumed.
     pub(crate) async fn suspend(
-        &self,
+        self: &Arc<Self>,
         dir: &BootDir,
         to: SnapshotSpec,
         cancel: CancellationToken,
@@ -37,16 +37,16 @@ impl Inner {
         dir.begin_save(&to.dir).map_err(failed)?;
         let saved = self.save(dir, pid, &control, to, &cancel).await;
         if saved.is_err() {
-            // What it returns counts less than why it was given up.
-            if let Err(err) = self.go_on(dir, &control).await {
-                tracing::error!(vm = dir.name(), error = %rt::chain(&err), "a VM stands still");
+            // The error of the suspend is what the caller gets.
+            if let Err(err) = self.abandon_snapshot(dir, &control).await {
+                tracing::error!(vm = dir.name(), error = %rt::chain(&err), "a VM stays paused");
             }
         }
         saved.map_err(failed)
     }
 
     async fn save(
-        &self,
+        self: &Arc<Self>,
         dir: &BootDir,
         pid: u32,
         control: &Control,
@@ -59,18 +59,21 @@ impl Inner {
         let draft = Arc::new(draft);
         let state = draft.state_file()?;
         let prepared = Instant::now();
-        control.ask(Wish::Pause).await?;
+        control.send(MonitorCommand::Pause).await?;
         let (memory, token) = (draft.clone(), cancel.clone());
         let (devices, memory) = tokio::join!(
-            control.ask(Wish::SaveDevices(state)),
+            control.send(MonitorCommand::SaveDevices(state)),
             blocking(move || memory.write_memory(&token))
         );
         devices?;
         let written = memory?;
         let saved = Instant::now();
-        let platform = self.platform().map_err(io::Error::other)?;
-        let (boot, vm) = (dir.boot, dir.description()?);
-        blocking(move || draft.finish(&platform, boot, to.note, vm)).await?;
+        let (inner, boot, vm) = (self.clone(), dir.boot, dir.description()?);
+        let finish = move || {
+            let platform = inner.platform().map_err(io::Error::other)?;
+            draft.finish(&platform, boot, to.note, vm)
+        };
+        blocking(finish).await?;
         if cancel.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -82,32 +85,30 @@ impl Inner {
         })
     }
 
-    /// Lets a guest run that stands still, for whichever reason.
-    pub(crate) async fn proceed(&self, dir: &BootDir) -> Result<(), PortError> {
+    /// Resumes a paused VM.
+    pub(crate) async fn resume(&self, dir: &BootDir) -> Result<(), PortError> {
         let failed = |err: io::Error| PortError::new(format!("run VM {}", dir.name()), err);
         let control = self.control(dir)?;
         // Before it runs: one that may have run must never be taken for one that
         // has not, or what it wrote would be undone.
-        dir.end_wait().map_err(failed)?;
-        self.go_on(dir, &control).await?;
-        control.ask(Wish::Proceed).await.map_err(failed)
+        dir.clear_unstarted().map_err(failed)?;
+        self.abandon_snapshot(dir, &control).await?;
+        control.send(MonitorCommand::Resume).await.map_err(failed)
     }
 
-    /// Gives up a snapshot of this VM, if one is being made or was made, and
-    /// lets it go on. Nothing to do otherwise.
-    pub(crate) async fn go_on(&self, dir: &BootDir, control: &Control) -> Result<(), PortError> {
+    /// Invalidates the snapshot of this VM, if one is being written or was written,
+    /// and resumes the VM. Does nothing otherwise.
+    pub(crate) async fn abandon_snapshot(
+        &self,
+        dir: &BootDir,
+        control: &Control,
+    ) -> Result<(), PortError> {
         let Some(snapshot) = dir.saving() else { return Ok(()) };
         let failed = |err: io::Error| PortError::new(format!("run VM {}", dir.name()), err);
         blocking(move || snapshot::invalidate(&snapshot)).await.map_err(failed)?;
         dir.end_save().map_err(failed)?;
-        control.ask(Wish::Proceed).await.map_err(failed)
+        control.send(MonitorCommand::Resume).await.map_err(failed)
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 fn ms(duration: Duration) -> f64 {

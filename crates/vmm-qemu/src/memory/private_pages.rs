@@ -1,9 +1,9 @@
 //! The pages of a guest that live in its VM's process alone.
 //!
 //! A VM that maps a memory file privately writes to copies of its pages. The
-//! kernel tells which those are in `/proc/<pid>/pagemap`: pages that are there
+//! kernel lists them in `/proc/<pid>/pagemap`: pages that are there
 //! and belong to no file. They are read through `/proc/<pid>/mem`, while the VM
-//! stands still. See proc_pid_pagemap(5) and Documentation/admin-guide/mm/pagemap.rst.
+//! is paused. See proc_pid_pagemap(5) and Documentation/admin-guide/mm/pagemap.rst.
 
 use super::sparse::{CHUNK, PAGE};
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ const ENTRIES: usize = 64 * 1024;
 
 /// A process's mapping of its guest's memory.
 #[derive(Debug)]
-pub(crate) struct Touched {
+pub(crate) struct PrivatePages {
     memory: File,
     pagemap: File,
     mapped: Vec<Mapped>,
@@ -36,7 +36,7 @@ struct Mapped {
     offset: u64,
 }
 
-impl Touched {
+impl PrivatePages {
     /// Looks for the mapping of `file` in process `pid`.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl Touched {
     }
 
     /// Writes the process's own pages to their places in `target`. Returns the
-    /// bytes written. The VM must stand still.
+    /// bytes written. The VM must be paused.
     ///
     /// # Errors
     /// Those of both sides; `Interrupted` if `cancel` was called.
@@ -125,7 +125,7 @@ impl Touched {
 
 /// The mappings of the file with this inode in a text of `/proc/<pid>/maps`, and
 /// whether writes to them go to the file. The device is not compared: some file
-/// systems tell another one here than elsewhere.
+/// systems report another one here than in stat(2).
 fn mapped(maps: &str, inode: u64) -> (Vec<Mapped>, bool) {
     let mut shared = false;
     let parse = |line: &str| {
@@ -170,7 +170,7 @@ mod tests {
     /// Maps a file of 64 pages, writes to two pages through the mapping, reads
     /// another, and looks at itself.
     fn written(flags: MapFlags) -> (File, File, Vec<u8>) {
-        let file = super::super::fresh(1).unwrap();
+        let file = crate::memory::ram_file::fresh(1).unwrap();
         file.set_len(PAGES * PAGE).unwrap();
         file.write_all_at(b"template", 0).unwrap();
         file.write_all_at(b"template", 9 * PAGE).unwrap();
@@ -187,10 +187,10 @@ mod tests {
         }
         let target = tempfile::tempfile().unwrap();
         target.set_len(PAGES * PAGE).unwrap();
-        let touched = Touched::find(std::process::id(), &file).unwrap();
-        let bytes = touched.bytes().unwrap();
-        let wrote = touched.write_to(&target, &CancellationToken::new()).unwrap();
-        assert_eq!((bytes, touched.is_shared()), (wrote, flags.contains(MapFlags::SHARED)));
+        let private_pages = PrivatePages::find(std::process::id(), &file).unwrap();
+        let bytes = private_pages.bytes().unwrap();
+        let wrote = private_pages.write_to(&target, &CancellationToken::new()).unwrap();
+        assert_eq!((bytes, private_pages.is_shared()), (wrote, flags.contains(MapFlags::SHARED)));
         // SAFETY: nothing refers to the mapping any more.
         unsafe { munmap(map, len) }.unwrap();
         let mut found = vec![0; len];
