@@ -10,8 +10,8 @@ pub mod guest;
 mod hypervisor;
 mod images;
 mod network;
-#[cfg(feature = "store")]
 pub mod skip;
+#[cfg(feature = "store")]
 pub mod store;
 mod world;
 
