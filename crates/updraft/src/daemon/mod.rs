@@ -30,6 +30,8 @@ use worker::Worker;
 
 /// Requests that are under way when the daemon is told to stop have this long.
 const GRACE: Duration = Duration::from_secs(15);
+/// Longest wait for the lock of a daemon that was killed.
+const DYING: Duration = Duration::from_secs(10);
 /// How often image data that nobody needs is looked for.
 const COLLECT_EVERY: Duration = Duration::from_secs(3600);
 
@@ -44,7 +46,8 @@ pub(crate) async fn up(
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     data_dir::prepare(&settings.data_dir)?;
     settings.resolve_data_dir();
-    let _lock = DataDirLock::take(&settings.data_dir).map_err(|err| in_use(&settings, &err))?;
+    let lock = DataDirLock::take_after(&settings.data_dir, DYING);
+    let _lock = lock.await.map_err(|err| in_use(&settings, &err))?;
     let tasks = Tasks::new();
     let mut stop = StopSignals::new()?;
     let running = tokio::select! {
