@@ -18,7 +18,7 @@ pub struct CliEnv {
     pub vars: BTreeMap<String, String>,
     /// Working directory, where `fly.toml` is looked for.
     pub cwd: PathBuf,
-    /// For names that are made up.
+    /// For generated names.
     pub rng: rt::Rng,
     /// Input and output.
     pub ui: Ui,

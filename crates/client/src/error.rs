@@ -51,7 +51,7 @@ pub enum Error {
         request_id: Option<String>,
     },
     /// The answer is not what this program understands.
-    #[error("{call}: the answer is not understood")]
+    #[error("{call}: the answer is not of the expected form")]
     Answer {
         /// Method and path.
         call: String,

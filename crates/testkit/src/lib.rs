@@ -13,8 +13,8 @@ mod host;
 mod hypervisor;
 mod images;
 mod network;
-#[cfg(feature = "store")]
 pub mod skip;
+#[cfg(feature = "store")]
 pub mod store;
 mod world;
 

@@ -43,6 +43,9 @@ enum Top {
     Cli(cli::Command),
 }
 
+/// Longest wait for blocking work that is still under way at the end.
+const LAST_WORK: std::time::Duration = std::time::Duration::from_secs(5);
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == vmm_qemu::jail::SUBCOMMAND) {
@@ -70,7 +73,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    ExitCode::from(runtime.block_on(run(parsed)))
+    let code = runtime.block_on(run(parsed));
+    // A thread that waits for a lock must not keep the process.
+    runtime.shutdown_timeout(LAST_WORK);
+    ExitCode::from(code)
 }
 
 async fn run(parsed: Updraft) -> u8 {
@@ -118,6 +124,26 @@ mod tests {
         let differs = written.lines().zip(page.lines()).find(|(old, new)| old != new);
         let same = written == page;
         assert!(same, "run UPDATE_DOCS=1 cargo test -p updraft reference_page; {differs:?}");
+    }
+
+    #[test]
+    fn the_shipped_unit_runs_commands_that_exist_and_needs_no_file() {
+        let unit = include_str!("../../../packaging/updraft.service");
+        let value = |key: &'static str| unit.lines().filter_map(move |line| line.strip_prefix(key));
+        let start = value("ExecStart=").next().unwrap();
+        let mut commands = start.split("exec /usr/local/bin/updraft ").skip(1);
+        for command in commands.by_ref() {
+            let words = command.split(';').next().unwrap().split_whitespace();
+            let words = std::iter::once("updraft").chain(words);
+            assert!(Updraft::command().try_get_matches_from(words).is_ok(), "{command}");
+        }
+        assert!(start.contains("if [ -e /etc/updraft.toml ]"), "the file is optional: {start}");
+        assert!(value("EnvironmentFile=").all(|file| file.starts_with('-')), "optional too");
+        // `updraft down` ends the daemon with 0, wrong settings with 2.
+        assert_eq!(value("Restart=").collect::<Vec<_>>(), ["on-failure"]);
+        assert_eq!(value("RestartPreventExitStatus=").collect::<Vec<_>>(), ["2"]);
+        assert_eq!(value("KillMode=").collect::<Vec<_>>(), ["process"]);
+        assert!(value("Environment=").any(|set| set.starts_with("HOME=")), "for the CLI's config");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use wire::logs::{LogEntry, LogQuery};
 
 /// Show what an app's machines write
 ///
-/// Begins with the newest lines and goes on with new ones as they come, until it
+/// Shows the newest lines, then new ones as they are written, until it
 /// is interrupted. If the connection is lost, it is made again.
 #[derive(Clone, Debug, Args)]
 pub struct LogsArgs {

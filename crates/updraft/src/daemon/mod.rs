@@ -25,6 +25,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Requests that are under way when the daemon is told to stop have this long.
 const GRACE: Duration = Duration::from_secs(15);
+/// Longest wait for the lock of a daemon that was killed.
+const DYING: Duration = Duration::from_secs(10);
+
 /// Starts everything, says so, and runs until told to stop. The VMs stay.
 pub(crate) async fn up(
     args: &SettingArgs,
@@ -36,7 +39,8 @@ pub(crate) async fn up(
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     data_dir::prepare(&settings.data_dir)?;
     settings.resolve_data_dir();
-    let _lock = DataDirLock::take(&settings.data_dir).map_err(|err| in_use(&settings, &err))?;
+    let lock = DataDirLock::take_after(&settings.data_dir, DYING);
+    let _lock = lock.await.map_err(|err| in_use(&settings, &err))?;
     raise_open_files();
     let (tasks, health) = (Tasks::new(), Health::new());
     rt::health::watch_runtime(&tasks, health.clone(), rt::health::WatchdogLimits::default())

@@ -16,7 +16,7 @@ pub struct CreateArgs {
     /// Name of the app, as a flag
     #[arg(long = "name", value_name = "NAME", conflicts_with = "name")]
     name_flag: Option<String>,
-    /// Make a name up
+    /// Generate a name
     #[arg(long, conflicts_with_all = ["name", "name_flag"])]
     generate_name: bool,
     /// Organisation that owns it
@@ -71,7 +71,7 @@ pub(super) async fn run(args: CreateArgs, cx: &mut Context<'_>) -> Result<()> {
     cx.ui().data(&format!("New app created: {name}"))
 }
 
-/// Makes an app in passing, for a command that needs it.
+/// Creates an app for a command that needs one.
 pub(in crate::commands) async fn make(
     client: &Client,
     name: &str,

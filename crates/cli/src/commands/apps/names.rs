@@ -1,4 +1,4 @@
-//! Names made up for apps: `adjective-noun-1234`.
+//! Generated names of apps: `adjective-noun-1234`.
 
 const FIRST: &[&str] = &[
     "amber", "autumn", "blue", "bold", "brave", "calm", "clear", "cool", "crimson", "dawn", "fair",

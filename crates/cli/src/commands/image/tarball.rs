@@ -15,7 +15,7 @@ const PIECE: usize = 256 * 1024;
 /// Pieces that wait for the network.
 const QUEUE: usize = 4;
 
-/// How the reading goes on its own thread.
+/// Outcome of the reading, which happens on a thread of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
     path: PathBuf,

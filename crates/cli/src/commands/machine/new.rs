@@ -21,7 +21,7 @@ pub(crate) struct NewArgs {
     pub(super) words: Vec<String>,
     #[command(flatten)]
     pub(super) app: AppArgs,
-    /// Name of the machine; made up if absent
+    /// Name of the machine; generated if absent
     #[arg(short, long)]
     pub(super) name: Option<String>,
     /// Region, or several in order of preference

@@ -12,7 +12,7 @@ use wire::machines::{App, LaunchMachine, Machine, Service};
 
 /// Run an image as a new machine
 ///
-/// Words after IMAGE replace the image's command; flags stand before them. Waits
+/// Words after IMAGE replace the image's command; flags come before them. Waits
 /// until the machine runs. With --shell it is a temporary machine with a shell in
 /// this terminal, and gone when the shell ends.
 #[derive(Clone, Debug, Args)]
@@ -120,7 +120,7 @@ async fn show_new_machine(
     machine: &Machine,
     done: &str,
 ) -> Result<()> {
-    // Nice to know, not needed: a failure to find out is no failure.
+    // Only informative, so a failure is ignored.
     let images = client.images().await.unwrap_or_default();
     if let Some(image) = images.iter().find(|image| image.digest == machine.image_ref.digest) {
         cx.ui().status(&format!("Image size: {}", human_bytes(image.size)));
@@ -157,7 +157,7 @@ fn serves_http(service: &Service) -> bool {
     handlers.flatten().any(|handler| handler == "http")
 }
 
-/// It was to run, and does not.
+/// The error for a machine that was not started.
 pub(super) fn not_started(app: &str, id: &str) -> CliError {
     let error = CliError::failed(format!("Machine {id} could not be started"));
     error.hint(format!("`updraft machine status {id} -a {app}` shows why."))

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Start machines
 ///
-/// A suspended machine goes on where it stood.
+/// A suspended machine is resumed with its memory.
 #[derive(Clone, Debug, Args)]
 pub struct StartArgs {
     #[command(flatten)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Suspend machines: down, with their memory kept
 ///
 /// A suspended machine takes neither CPU nor memory of the host. A start, or a
-/// request through the edge, lets it go on where it stood; a stop drops its
+/// request through the edge, resumes it; a stop drops its
 /// memory, so that the next start boots it anew.
 #[derive(Clone, Debug, Args)]
 pub struct SuspendArgs {

@@ -74,9 +74,9 @@ pub(super) async fn run(mut args: UpdateArgs, cx: &mut Context<'_>) -> Result<()
     let after = client.update_machine(&app, &id, &ask).await;
     drop(spinner);
     let after = after.context(|| format!("update machine {id}")).map_err(|err| match err.kind {
-        Exit::Conflict if err.hints.is_empty() => {
-            err.hint("Look at it again and repeat the update.")
-        }
+        Exit::Conflict if err.hints.is_empty() => err.hint(format!(
+            "`updraft machine status {id} -a {app}` shows it; then repeat the update."
+        )),
         _ => err,
     })?;
     if !args.skip_start && !args.detach {
