@@ -3,6 +3,8 @@
 //! The fakes are what is outside of a daemon: they live on when the daemon that
 //! uses them is dropped, as VMs, taps and files do when a process is killed.
 
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod contract;
 pub mod crash;
 mod disks;
@@ -16,7 +18,7 @@ pub mod store;
 mod world;
 
 pub use contract::{
-    Subject, host_api_contract, hypervisor_contract, hypervisor_snapshot_contract,
+    Subject, create_machine, host_api_contract, hypervisor_contract, hypervisor_snapshot_contract,
     hypervisor_template_contract, images_contract, network_contract, settle,
 };
 pub use crash::CrashPoints;

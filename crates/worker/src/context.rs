@@ -12,11 +12,12 @@ use crate::record::Record;
 use crate::routes::RouteHub;
 use crate::templates::TemplateQueue;
 use camino::{Utf8Path, Utf8PathBuf};
-use model::address::{self, Addresses, Ipv4Pool};
+use model::address::{self, Addresses, Ipv4Pool, Slot};
 use model::id::{HostId, MachineId};
 use rt::{Clock, Rng, Tasks};
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -86,8 +87,32 @@ pub(crate) struct HostContext {
     pub(crate) capacity: Capacity,
     pub(crate) metrics: Metrics,
     pub(crate) templates: TemplateQueue,
+    pub(crate) blocked_slots: BlockedSlots,
     /// Snapshots that are written at a time.
     pub(crate) snapshot_writers: Arc<Semaphore>,
+}
+
+/// Slots whose link an earlier daemon left and that cannot be removed yet: no machine
+/// gets them.
+#[derive(Debug, Default)]
+pub(crate) struct BlockedSlots(Mutex<BTreeSet<Slot>>);
+
+impl BlockedSlots {
+    pub(crate) fn block(&self, slot: Slot) {
+        self.lock().insert(slot);
+    }
+
+    pub(crate) fn unblock(&self, slot: Slot) {
+        self.lock().remove(&slot);
+    }
+
+    pub(crate) fn list(&self) -> BTreeSet<Slot> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Slot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl HostContext {

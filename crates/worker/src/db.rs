@@ -3,12 +3,16 @@
 use crate::record::Record;
 use model::address::Slot;
 use model::id::MachineId;
+use rt::FailureHandler;
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite::{Database, Error};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 use wire::machines::{MachineConfig, MachineEvent, MachineVersion};
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE machines (
         id     TEXT PRIMARY KEY,
         app    TEXT NOT NULL,
@@ -31,9 +35,21 @@ const MIGRATIONS: &[&str] = &["
         config  TEXT NOT NULL,
         PRIMARY KEY (machine, version)
     ) STRICT;
-"];
+",
+    "
+    -- Addresses follow from the slot: it rests after its machine is destroyed.
+    CREATE TABLE released_slots (
+        slot        INTEGER PRIMARY KEY,
+        released_ms INTEGER NOT NULL
+    ) STRICT;
+",
+];
 
-/// Events and versions kept per machine; older ones are forgotten.
+/// A released slot is not used again for this long: edges, name servers and peers may
+/// still hold connections to its addresses.
+const SLOT_QUARANTINE: Duration = Duration::from_secs(600);
+
+/// Events and versions kept per machine; older ones are removed.
 const KEPT_EVENTS: u32 = 200;
 const KEPT_VERSIONS: u32 = 50;
 
@@ -44,7 +60,11 @@ pub(crate) enum AddError {
     NameTaken,
     #[error("a machine of that id exists")]
     IdTaken,
-    #[error("this host has no free address")]
+    #[error(
+        "this host has no free private address; those of destroyed machines can be used again \
+         after {} minutes",
+        SLOT_QUARANTINE.as_secs() / 60
+    )]
     NoSlot,
     #[error(transparent)]
     Database(#[from] Error),
@@ -58,38 +78,78 @@ pub(crate) struct Change {
     pub(crate) new_version: bool,
 }
 
+/// The machines of the database.
+#[derive(Debug, Default)]
+pub(crate) struct Machines {
+    pub(crate) records: Vec<Record>,
+    pub(crate) unreadable: Vec<UnreadableRow>,
+}
+
+/// A row whose record does not parse, with what its columns say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnreadableRow {
+    pub(crate) id: String,
+    pub(crate) app: String,
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) slot: Option<Slot>,
+    pub(crate) error: String,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct HostDb(Database);
 
 impl HostDb {
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        Database::open(path, MIGRATIONS).map(Self)
+    pub(crate) fn open(path: &Path, failures: FailureHandler) -> Result<Self, Error> {
+        Database::open_with(path, MIGRATIONS, failures).map(Self)
     }
 
-    /// All machines, oldest first. A record that does not parse stops the host:
-    /// to go on without it would orphan its VM.
-    pub(crate) async fn machines(&self) -> Result<Vec<Record>, Error> {
+    /// All machines, oldest first. Rows whose record does not parse are listed apart:
+    /// their VMs must not be removed.
+    pub(crate) async fn machines(&self) -> Result<Machines, Error> {
         let rows = self.0.read(|conn| {
-            let mut query = conn.prepare("SELECT record FROM machines ORDER BY rowid")?;
-            let rows = query.query_map([], |row| row.get::<_, String>(0))?;
+            let sql = "SELECT record, id, app, name, state, slot FROM machines ORDER BY rowid";
+            let mut query = conn.prepare(sql)?;
+            let rows = query.query_map([], |row| {
+                let aside = UnreadableRow {
+                    id: row.get(1)?,
+                    app: row.get(2)?,
+                    name: row.get(3)?,
+                    state: row.get(4)?,
+                    slot: row.get::<_, Option<u16>>(5)?.map(Slot),
+                    error: String::new(),
+                };
+                Ok((row.get::<_, String>(0)?, aside))
+            })?;
             rows.collect::<Result<Vec<_>, _>>().map_err(Error::from)
         });
-        let parse = |text: &String| Record::from_json(text).map_err(corrupt);
-        rows.await?.iter().map(parse).collect()
+        let mut machines = Machines::default();
+        for (text, aside) in rows.await? {
+            match Record::from_json(&text) {
+                Ok(record) => machines.records.push(record),
+                Err(error) => machines.unreadable.push(UnreadableRow { error, ..aside }),
+            }
+        }
+        Ok(machines)
     }
 
-    /// Adds a machine in the lowest free slot below `slots`.
+    /// Adds a machine in a free slot below `slots` that is not `blocked`.
     pub(crate) async fn add(
         &self,
         make: impl FnOnce(Slot) -> Record + Send + 'static,
         slots: u32,
+        blocked: BTreeSet<Slot>,
         change: Change,
     ) -> Result<Record, AddError> {
         self.0
             .write(move |conn| {
-                let slot = free_slot(conn, slots)?.ok_or(AddError::NoSlot)?;
-                let record = make(slot);
+                let mut record = make(Slot(0));
                 check_free(conn, &record)?;
+                let slot = free_slot(conn, slots, &blocked, record.created_ms)?;
+                let slot = slot.ok_or(AddError::NoSlot)?;
+                record.slot = Some(slot);
+                conn.execute("DELETE FROM released_slots WHERE slot = ?1", [slot.0])
+                    .map_err(Error::from)?;
                 let sql = "INSERT INTO machines (id, app, name, state, slot, record)
                            VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
                 conn.execute(sql, columns(&record)).map_err(Error::from)?;
@@ -102,6 +162,11 @@ impl HostDb {
     pub(crate) async fn save(&self, record: Record, change: Change) -> Result<(), Error> {
         self.0
             .write(move |conn| {
+                if record.slot.is_none() {
+                    let sql = "INSERT OR REPLACE INTO released_slots
+                               SELECT slot, ?2 FROM machines WHERE id = ?1 AND slot NOT NULL";
+                    conn.execute(sql, params![record.id.to_string(), record.updated_ms as i64])?;
+                }
                 let sql = "UPDATE machines SET app = ?2, name = ?3, state = ?4, slot = ?5,
                            record = ?6 WHERE id = ?1";
                 conn.execute(sql, columns(&record))?;
@@ -110,7 +175,7 @@ impl HostDb {
             .await
     }
 
-    /// Forgets destroyed machines: all but the newest `keep`.
+    /// Removes records of destroyed machines: all but the newest `keep`.
     pub(crate) async fn forget(&self, keep: u32) -> Result<Vec<String>, Error> {
         self.0
             .write(move |conn| {
@@ -143,7 +208,7 @@ impl HostDb {
             let rows = query.query_map(args, |row| row.get::<_, String>(0))?;
             rows.collect::<Result<Vec<_>, _>>().map_err(Error::from)
         });
-        // Events are told, not acted on: one that does not parse is left out.
+        // Events are only shown: one that does not parse is left out.
         let parse = |text: &String| {
             let parsed = serde_json::from_str(text);
             parsed
@@ -190,18 +255,30 @@ fn columns(record: &Record) -> [Box<dyn rusqlite::ToSql>; 6] {
     ]
 }
 
-fn free_slot(conn: &Connection, slots: u32) -> Result<Option<Slot>, Error> {
-    let mut query = conn.prepare("SELECT slot FROM machines WHERE slot NOT NULL ORDER BY slot")?;
-    let taken = query.query_map([], |row| row.get::<_, u32>(0))?;
-    let mut free = 0;
-    for slot in taken {
-        if slot? != free {
-            break;
-        }
-        free += 1;
+/// The lowest slot that was never used, else the one that was released first, if its
+/// quarantine is over.
+fn free_slot(
+    conn: &Connection,
+    slots: u32,
+    blocked: &BTreeSet<Slot>,
+    now_ms: u64,
+) -> Result<Option<Slot>, Error> {
+    let mut query = conn.prepare("SELECT slot FROM machines WHERE slot NOT NULL")?;
+    let held = query.query_map([], |row| row.get::<_, u16>(0).map(Slot))?;
+    let mut unusable = held.collect::<Result<BTreeSet<Slot>, _>>()?;
+    unusable.extend(blocked);
+    let mut query = conn.prepare("SELECT slot, released_ms FROM released_slots")?;
+    let released = query.query_map([], |row| Ok((Slot(row.get(0)?), row.get::<_, i64>(1)?)))?;
+    let released = released.collect::<Result<BTreeMap<Slot, i64>, _>>()?;
+    let all = (0..slots.min(u32::from(u16::MAX))).map(|slot| Slot(slot as u16));
+    let unused = all.clone().find(|slot| !unusable.contains(slot) && !released.contains_key(slot));
+    if unused.is_some() {
+        return Ok(unused);
     }
-    let fits = free < slots.min(u32::from(u16::MAX));
-    Ok(fits.then_some(Slot(free as u16)))
+    let until = now_ms as i64 - SLOT_QUARANTINE.as_millis() as i64;
+    let rested = all.filter(|slot| !unusable.contains(slot));
+    let rested = rested.filter_map(|slot| Some((*released.get(&slot)?, slot)));
+    Ok(rested.filter(|(at, _)| *at <= until).min().map(|(_, slot)| slot))
 }
 
 fn check_free(conn: &Connection, record: &Record) -> Result<(), AddError> {
@@ -242,4 +319,53 @@ fn note(conn: &Connection, record: &Record, change: &Change) -> Result<(), Error
         conn.execute(sql, params![machine, KEPT_VERSIONS])?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::sample;
+    use model::id::MachineId;
+
+    fn open() -> (HostDb, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let db = HostDb::open(&dir.path().join("host.db"), FailureHandler::abort());
+        (db.unwrap(), dir)
+    }
+
+    async fn add(db: &HostDb, n: u64, now_ms: u64, slots: u32) -> Result<Record, AddError> {
+        let record = Record {
+            id: MachineId::from_random(n),
+            name: format!("m-{n}").parse().unwrap(),
+            created_ms: now_ms,
+            ..sample()
+        };
+        let make = move |slot| Record { slot: Some(slot), ..record };
+        db.add(make, slots, BTreeSet::from([Slot(1)]), Change::default()).await
+    }
+
+    async fn destroy(db: &HostDb, record: &Record, now_ms: u64) {
+        let mut record = Record { slot: None, updated_ms: now_ms, ..record.clone() };
+        record.state = model::life::State::Destroyed;
+        db.save(record, Change::default()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_slot_rests_before_it_is_used_again() {
+        let (db, _dir) = open();
+        let slots = 4;
+        let mut records = Vec::new();
+        for n in 1..=3 {
+            records.push(add(&db, n, 0, slots).await.unwrap());
+        }
+        let given: Vec<_> = records.iter().map(|record| record.slot.unwrap().0).collect();
+        assert_eq!(given, [0, 2, 3], "a blocked slot is left out");
+        assert!(matches!(add(&db, 4, 0, slots).await, Err(AddError::NoSlot)));
+        destroy(&db, &records[2], 1_000).await;
+        destroy(&db, &records[0], 2_000).await;
+        assert!(matches!(add(&db, 4, 600_999, slots).await, Err(AddError::NoSlot)));
+        assert_eq!(add(&db, 4, 601_000, slots).await.unwrap().slot, Some(Slot(3)));
+        assert!(matches!(add(&db, 5, 601_000, slots).await, Err(AddError::NoSlot)));
+        assert_eq!(add(&db, 5, 700_000, slots).await.unwrap().slot, Some(Slot(0)), "the rest");
+    }
 }

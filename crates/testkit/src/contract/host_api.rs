@@ -83,6 +83,15 @@ async fn state(host: &dyn Host, id: MachineId, states: &[&str]) -> String {
     host.wait(context(), id, wait).await.expect("the state is reached").state
 }
 
+/// Creates machine `n` of `app` on a host that has none of that number, and
+/// waits until it is started.
+///
+/// # Panics
+/// The host refuses it.
+pub async fn create_machine(host: &dyn Host, n: u64) -> MachineId {
+    started(host, n).await
+}
+
 async fn started(host: &dyn Host, n: u64) -> MachineId {
     let create = create(host, n).await;
     let id = create.id;

@@ -9,7 +9,7 @@ mod images;
 mod memory;
 mod network;
 
-pub use host_api::{Subject, host_api_contract};
+pub use host_api::{Subject, create_machine, host_api_contract};
 pub use hypervisor::hypervisor_contract;
 pub use images::images_contract;
 pub use memory::{hypervisor_snapshot_contract, hypervisor_template_contract, settle};

@@ -1,7 +1,7 @@
 //! Where the reports of a guest go: to its machine's task and its machine's log.
 
 use super::api::ApiFor;
-use crate::logs::{GuestLog, LogStore, Voice};
+use crate::logs::{GuestLog, LogStore, LogStream};
 use guest_protocol::{Exit, LogSource, ToHost};
 use model::id::BootId;
 use std::collections::BTreeSet;
@@ -39,23 +39,29 @@ pub(crate) struct Listen {
 }
 
 impl Listen {
-    /// Stores log data. Returns the offset up to which init may forget it, from a
-    /// guest that numbers its log.
-    pub(super) fn store(&self, source: LogSource, offset: Option<u64>, data: &[u8]) -> Option<u64> {
-        let voice = voice(source);
+    /// Stores log data. `acknowledge` gets the offset up to which init may forget it,
+    /// from a guest that numbers its log, once the data is written.
+    pub(super) fn store(
+        &self,
+        source: LogSource,
+        offset: Option<u64>,
+        data: &[u8],
+        acknowledge: impl FnOnce(u64) + Send + 'static,
+    ) {
+        let stream = log_stream(source);
         let Some(offset) = offset else {
-            self.logs.bytes(&self.app, &self.machine, voice, data);
-            return None;
+            return self.logs.bytes(&self.app, &self.machine, stream, data);
         };
         let (app, machine, boot) = (&self.app, &self.machine, self.boot);
-        Some(self.logs.append_guest(&GuestLog { app, machine, boot, voice, offset, data }))
+        let log = GuestLog { app, machine, boot, stream, offset, data };
+        self.logs.append_guest(&log, acknowledge);
     }
 
     /// Stores log data that arrives before the welcome. It belongs to no session, but
     /// it tells what happened while no daemon ran.
     pub(super) fn keep_log(&self, message: ToHost) {
         match message {
-            ToHost::Log { source, offset, data } => drop(self.store(source, offset, &data)),
+            ToHost::Log { source, offset, data } => self.store(source, offset, &data, drop),
             ToHost::LogDropped(bytes) => {
                 self.logs.guest_dropped(&self.app, &self.machine, bytes);
             }
@@ -64,10 +70,10 @@ impl Listen {
     }
 }
 
-fn voice(source: LogSource) -> Voice {
+fn log_stream(source: LogSource) -> LogStream {
     match source {
-        LogSource::Stdout => Voice::Stdout,
-        LogSource::Stderr => Voice::Stderr,
-        LogSource::Init => Voice::Init,
+        LogSource::Stdout => LogStream::Stdout,
+        LogSource::Stderr => LogStream::Stderr,
+        LogSource::Init => LogStream::Init,
     }
 }

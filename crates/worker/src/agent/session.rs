@@ -189,10 +189,11 @@ impl Agent {
                 claims::record_port(&listen.ports, listener, began);
             }
             ToHost::Log { source, offset, data } => {
-                if let Some(stored) = listen.store(source, offset, &data) {
-                    // A guest that does not read sends it again in the next session.
-                    self.outgoing.try_send(&ToGuest::LogReceived(source, stored));
-                }
+                let outgoing = self.outgoing.clone();
+                // A guest that does not read sends it again in the next session.
+                listen.store(source, offset, &data, move |stored| {
+                    outgoing.try_send(&ToGuest::LogReceived(source, stored));
+                });
             }
             ToHost::LogDropped(bytes) => {
                 listen.logs.guest_dropped(&listen.app, &listen.machine, bytes);

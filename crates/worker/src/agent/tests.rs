@@ -35,7 +35,8 @@ async fn record(mut port: DuplexStream, read_on: watch::Receiver<bool>) -> Vec<T
 
 fn listen(logs: &std::path::Path) -> (Listen, mpsc::Receiver<Report>) {
     let dir = camino::Utf8Path::from_path(logs).unwrap().to_owned();
-    let logs = LogStore::open(dir, "here".into(), rt::Clock::system()).unwrap();
+    let logs = LogStore::open(dir, "here".into(), rt::Clock::system(), rt::FailureHandler::abort())
+        .unwrap();
     let (reports, reported) = mpsc::channel(8);
     let listen = Listen {
         app: "web".into(),

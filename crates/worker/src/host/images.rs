@@ -1,7 +1,7 @@
 //! Images as the host's callers see them.
 
 use super::registry::{Host, Worker};
-use crate::ports::{ImageError, ImageSummary, Progress};
+use crate::ports::{ImageArchive, ImageError, ImageSummary, Progress};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use model::life::State;
@@ -40,7 +40,7 @@ impl Worker {
             repository: resolved.repository,
             tag: resolved.tag,
             digest: resolved.digest,
-            labels: BTreeMap::new(),
+            labels: resolved.labels,
         })
     }
 
@@ -118,7 +118,8 @@ impl Worker {
         });
         let outcome = match spooled {
             Ok(()) => {
-                let imported = self.0.context.images.import(&spool, name.as_deref(), report).await;
+                let archive = ImageArchive { path: &spool, name: name.as_deref(), file_name: None };
+                let imported = self.0.context.images.import(archive, report).await;
                 imported.map_err(|err| host_error(&err))
             }
             Err(err) => Err(HostError::Internal(format!("receive image into {spool}: {err}"))),
@@ -161,6 +162,7 @@ fn host_error(err: &ImageError) -> HostError {
     let text = rt::chain(err);
     match err {
         ImageError::BadReference { .. } | ImageError::Refused { .. } => HostError::Invalid(text),
+        ImageError::InUse { .. } => HostError::Conflict(text),
         ImageError::NotFound { .. } => HostError::NotFound(text),
         ImageError::Failed(_) => HostError::Internal(text),
     }

@@ -2,7 +2,7 @@
 
 use super::registry::Worker;
 use crate::context::HostContext;
-use crate::db::{AddError, Change};
+use crate::db::{AddError, Change, UnreadableRow};
 use crate::machine::view::View;
 use crate::machine::wait::wait;
 use crate::machine::{AtStart, Handle, Reply, Request, new_event};
@@ -13,7 +13,9 @@ use model::life::State;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use wire::logs::{LogEntry, LogQuery};
-use wire::machines::{Machine, MachineEvent, MachineVersion, Process, Started, WaitResult};
+use wire::machines::{
+    ImageRef, Machine, MachineEvent, MachineVersion, Process, Started, WaitResult,
+};
 use wire::worker::*;
 
 impl Worker {
@@ -70,7 +72,7 @@ impl Worker {
         let change = Change { events: vec![event.clone()], new_version: true };
         let slots = host.config.pool.machines();
         let place = move |slot| Record { slot: Some(slot), ..record };
-        match host.db.add(place, slots, change).await {
+        match host.db.add(place, slots, host.blocked_slots.list(), change).await {
             Ok(record) => {
                 let addresses = host.addresses(&record);
                 let view = View::new(record, addresses, vec![event]);
@@ -87,6 +89,35 @@ impl Worker {
                 })
             }
         }
+    }
+
+    /// Machines whose record cannot be read: what the columns of their row say.
+    fn unreadable_machines(&self, filter: &MachineFilter) -> impl Iterator<Item = Machine> {
+        let any = filter.states.is_empty() && filter.metadata.is_empty();
+        let rows = self.0.unreadable().iter().filter(move |_| any);
+        let of_app = |row: &&UnreadableRow| filter.app.as_ref().is_none_or(|app| *app == row.app);
+        rows.filter(of_app).map(|row| Machine {
+            id: row.id.clone(),
+            name: row.name.clone(),
+            state: row.state.clone(),
+            region: self.0.context.config.region.clone(),
+            image_ref: ImageRef::default(),
+            instance_id: String::new(),
+            version: String::new(),
+            private_ip: String::new(),
+            created_at: String::new(),
+            updated_at: String::new(),
+            config: None,
+            incomplete_config: None,
+            events: Vec::new(),
+            checks: Vec::new(),
+            nonce: None,
+            host_status: "unknown".into(),
+            host_features: Vec::new(),
+            cordoned: false,
+            isolation: None,
+            private_ipv4: None,
+        })
     }
 
     fn show(&self, view: &View, summary: bool) -> Machine {
@@ -134,7 +165,8 @@ impl Worker {
         let mut views: Vec<Arc<View>> = self.0.handles().iter().map(Handle::view).collect();
         views.retain(|view| matches(&view.record, filter, &self.0.context));
         views.sort_by_key(|view| (view.record.created_ms, view.record.id));
-        views.iter().map(|view| self.show(view, filter.summary)).collect()
+        let shown = views.iter().map(|view| self.show(view, filter.summary));
+        shown.chain(self.unreadable_machines(filter)).collect()
     }
 
     /// Records the desired state `started`.
@@ -293,14 +325,22 @@ impl Worker {
     /// is open within a moment.
     async fn agent(&self, id: &str) -> Result<Arc<crate::agent::Agent>, HostError> {
         let mut views = self.handle(id)?.views;
-        let decided =
-            |view: &Arc<View>| view.agent.is_some() || view.record.state != State::Started;
+        let decided = |view: &Arc<View>| {
+            view.agent.is_some()
+                || view.unreachable.is_some()
+                || view.record.state != State::Started
+        };
         let limit = self.0.context.config.boot_deadline;
         // If it is late or destroyed, the view says so.
         let _ = tokio::time::timeout(limit, views.wait_for(decided)).await;
         let view = views.borrow().clone();
         let state = view.record.state;
         let running = matches!(state, State::Started | State::Stopping);
+        if let Some(why) = view.unreachable.as_ref().filter(|_| running) {
+            return Err(HostError::Conflict(format!(
+                "machine is {state}, but {why}; restart it to get a guest of this version"
+            )));
+        }
         view.agent.clone().filter(|_| running).ok_or_else(|| {
             HostError::Conflict(format!("machine is {state}: it has to be started for this"))
         })

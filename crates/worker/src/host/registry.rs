@@ -2,11 +2,12 @@
 
 use super::usage::Usage;
 use crate::context::HostContext;
+use crate::db::UnreadableRow;
 use crate::machine::view::View;
 use crate::machine::{self, AtStart, Handle, TaskEnd};
 use model::id::MachineId;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// Destroyed machines whose record is kept.
 pub(super) const KEPT_DESTROYED: u32 = 1000;
@@ -19,11 +20,18 @@ pub(super) struct Host {
     pub(super) context: Arc<HostContext>,
     pub(super) usage: Usage,
     machines: RwLock<BTreeMap<MachineId, Handle>>,
+    /// Machines whose record cannot be read; set once, at the start.
+    unreadable: OnceLock<Vec<UnreadableRow>>,
 }
 
 impl Host {
     pub(super) fn new(context: Arc<HostContext>) -> Self {
-        Self { context, usage: Usage::default(), machines: RwLock::default() }
+        Self {
+            context,
+            usage: Usage::default(),
+            machines: RwLock::default(),
+            unreadable: OnceLock::new(),
+        }
     }
 
     /// Starts the task of a machine; when it ends the machine is retired.
@@ -53,9 +61,20 @@ impl Host {
         machines.values().cloned().collect()
     }
 
+    pub(super) fn set_unreadable(&self, rows: Vec<UnreadableRow>) {
+        // It is set once.
+        let _ = self.unreadable.set(rows);
+    }
+
+    /// Machines whose record cannot be read.
+    pub(super) fn unreadable(&self) -> &[UnreadableRow] {
+        self.unreadable.get().map_or(&[], Vec::as_slice)
+    }
+
     /// A machine is destroyed. It can still be shown until its record is removed.
     async fn retire_machine(&self, id: MachineId) {
         self.context.routes.publish(id, None);
+        self.context.logs.trim(&id.to_string());
         let removed = match self.context.db.forget(KEPT_DESTROYED).await {
             Ok(removed) => removed,
             Err(err) => {

@@ -4,7 +4,7 @@ use super::recovery;
 use super::registry::{Host, Worker};
 use super::start_error::StartError;
 use crate::capacity::Capacity;
-use crate::context::{HostConfig, HostContext, Ports};
+use crate::context::{BlockedSlots, HostConfig, HostContext, Ports};
 use crate::db::HostDb;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
@@ -40,15 +40,18 @@ impl Worker {
         let machines = config.data_dir.join("machines");
         std::fs::create_dir_all(&machines).map_err(failed(&machines))?;
         let dir = config.data_dir.join("logs");
-        let logs = LogStore::open(dir.clone(), config.region.clone(), ports.clock.clone());
+        let (region, clock) = (config.region.clone(), ports.clock.clone());
+        let logs = LogStore::open(dir.clone(), region, clock, tasks.failure_handler());
         let logs = Arc::new(logs.map_err(failed(&dir))?);
         let path = config.data_dir.join("host.db");
-        let db = HostDb::open(path.as_std_path()).map_err(StartError::Database)?;
+        let db = HostDb::open(path.as_std_path(), tasks.failure_handler())
+            .map_err(StartError::Database)?;
         let context = Arc::new(HostContext {
             capacity: Capacity::new(promised(&config)),
             templates: TemplateQueue::default(),
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
             metrics: Metrics::new(registry),
+            blocked_slots: BlockedSlots::default(),
             routes: RouteHub::default(),
             config,
             hypervisor: ports.hypervisor,

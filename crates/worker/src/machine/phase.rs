@@ -28,6 +28,8 @@ pub(super) enum VmPhase {
     Launching(CancellationToken),
     /// It runs and there is a session with its guest.
     Up(Box<UpVm>),
+    /// It runs, but there is no session with its guest.
+    Unreachable(BoxFuture<'static, VmExit>),
     /// Its snapshot is being written.
     Saving(Box<Saving>),
     /// It is paused and its snapshot is complete; with its session, if there was one.
@@ -53,6 +55,11 @@ impl VmPhase {
         let up = match self {
             Self::Up(up) => &mut **up,
             Self::Saving(saving) if !saving.session_ended => &mut saving.up,
+            Self::Unreachable(exited) => {
+                let exit = exited.as_mut().await;
+                *exited = Box::pin(std::future::ready(exit));
+                return VmMessage::Report(Report::Lost);
+            }
             _ => return std::future::pending().await,
         };
         let ports_changed = async {

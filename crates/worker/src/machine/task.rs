@@ -4,7 +4,7 @@
 //! is shown, and after each asks [`step::next`] what to do. Slow work (launch,
 //! save, removal) runs beside it; at most one of each at a time.
 
-use super::boot::adopt;
+use super::boot::adopt::{self, Adopted};
 use super::boot::launch::{LaunchError, Launched};
 use super::boot::restore::{RestoreError, RestoredVm};
 use super::down::clear::{Teardown, VmEnd};
@@ -74,6 +74,7 @@ pub(crate) fn new(
 /// What slow work ends with.
 pub(super) enum Done {
     Launched(Result<Launched, LaunchError>),
+    Adopted(Result<Adopted, LaunchError>),
     Restored(Result<RestoredVm, RestoreError>),
     Saved(Result<SaveTimes, SaveError>),
     Cleared(VmExit),
@@ -163,10 +164,13 @@ impl Task {
             AtStart::Leftover => self.vm = VmPhase::Leftover(Teardown::unknown()),
             AtStart::Saved => self.vm = VmPhase::Saved(None),
             AtStart::Running(boot) => {
-                let adopt = adopt::adopt(self.host.clone(), self.record.clone(), boot);
-                self.effects.spawn(async move { Done::Launched(adopt.await) });
-                // Never cancelled: a VM that is to stop gets a stop request, no kill.
-                self.vm = VmPhase::Launching(CancellationToken::new());
+                // Cancelled only between two attempts: a VM that is to stop and can be
+                // reached gets a stop request, no kill.
+                let cancel = CancellationToken::new();
+                let (host, record) = (self.host.clone(), self.record.clone());
+                let adopt = adopt::adopt(host, record, boot, cancel.clone());
+                self.effects.spawn(async move { Done::Adopted(adopt.await) });
+                self.vm = VmPhase::Launching(cancel);
             }
         }
         self.set_restart_timer();
@@ -217,6 +221,7 @@ impl Task {
             VmPhase::BootChosen(_) => Vm::BootChosen,
             VmPhase::Launching(_) => Vm::Launching,
             VmPhase::Up(up) => Vm::Up { running: up.running, requested: up.requested },
+            VmPhase::Unreachable(_) => Vm::Unreachable,
             VmPhase::Saving(saving) => Vm::Saving { cancelled: saving.cancel.is_cancelled() },
             VmPhase::Saved(_) => Vm::Saved,
             VmPhase::Leftover(_) => Vm::Leftover,
@@ -246,6 +251,8 @@ impl Task {
             Done::Sent => {}
             Done::Launched(Ok(launched)) => self.on_launched(launched).await,
             Done::Launched(Err(err)) => self.on_launch_failed(err),
+            Done::Adopted(Ok(adopted)) => self.on_adopted(adopted).await,
+            Done::Adopted(Err(err)) => self.on_launch_failed(err),
             Done::Restored(restored) => self.on_restored(restored).await,
             Done::Saved(saved) => self.on_saved(saved).await,
             Done::Cleared(exit) => {

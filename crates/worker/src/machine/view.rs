@@ -33,6 +33,8 @@ pub(crate) struct View {
     pub(crate) stages: Vec<(String, f64)>,
     /// The session with the guest, if there is one.
     pub(crate) agent: Option<Arc<Agent>>,
+    /// Why the guest of a VM that runs cannot be spoken to, if so.
+    pub(crate) unreachable: Option<String>,
 }
 
 /// One durable change.
@@ -60,6 +62,7 @@ impl View {
             listening: BTreeSet::new(),
             stages: Vec::new(),
             agent: None,
+            unreachable: None,
         };
         view.record(record, Vec::new());
         view

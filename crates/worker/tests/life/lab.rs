@@ -99,7 +99,13 @@ impl Lab {
         self.daemon = Some(Daemon::start(&self.world, &self.settings));
     }
 
-    /// Nobody may speak to a guest that stands still.
+    /// Changes the database of a daemon that does not run.
+    pub(crate) fn sql(&self, sql: &str) {
+        let path = self.world.data_dir().join("host.db");
+        rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+    }
+
+    /// Nothing may be sent to a guest that is paused.
     fn check_untorn(&self) {
         assert!(!self.world.hypervisor.torn(), "a guest that stood still was spoken to");
     }

@@ -23,11 +23,17 @@ impl Task {
     /// The VM is of no more use. Its guest flushes its disks only if they outlive
     /// the VM; otherwise a kill is as good and faster.
     pub(in super::super) fn end_vm(&mut self, end: VmEnd) {
-        if !matches!(self.vm, VmPhase::Up(_)) {
+        let up = match std::mem::replace(&mut self.vm, VmPhase::NONE) {
+            VmPhase::Up(up) => up,
+            VmPhase::Unreachable(exited) => {
+                let exited = Some(exited);
+                self.vm =
+                    VmPhase::Leftover(Teardown { exited, keep_link: true, ..Teardown::unknown() });
+                return self.show(|view| (view.listening.clear(), view.unreachable = None).1);
+            }
             // How it ends has been decided already.
-            return;
-        }
-        let VmPhase::Up(up) = std::mem::replace(&mut self.vm, VmPhase::NONE) else { return };
+            other => return self.vm = other,
+        };
         self.timer = None;
         let persists = self.record.persist() != Persist::Never;
         let wrote = end == VmEnd::ProcessExited || (end == VmEnd::Unwanted && up.running);

@@ -99,13 +99,14 @@ impl Task {
     pub(in super::super) fn continue_vm(&mut self, agent: Option<Arc<Agent>>) {
         // Execs wait for the new session.
         self.show(|view| view.agent = None);
-        let continued = save::discard_and_resume(self.host.clone(), self.record.clone(), agent);
-        self.effects.spawn(async move { Done::Launched(continued.await) });
-        // As with any VM that is taken over, this is never cancelled.
-        self.vm = VmPhase::Launching(CancellationToken::new());
+        let cancel = CancellationToken::new();
+        let (host, record) = (self.host.clone(), self.record.clone());
+        let continued = save::discard_and_resume(host, record, agent, cancel.clone());
+        self.effects.spawn(async move { Done::Adopted(continued.await) });
+        self.vm = VmPhase::Launching(cancel);
     }
 
-    async fn record_suspend_failed(&mut self, why: String) {
+    pub(in super::super) async fn record_suspend_failed(&mut self, why: String) {
         self.host.metrics.suspend_failures.inc();
         tracing::warn!(machine = %self.record.id, error = why, "cannot suspend a machine");
         if self.record.state != State::Suspending || self.record.exit.is_some() {
