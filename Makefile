@@ -1,6 +1,6 @@
 # The commands of a newcomer. Each does its own set-up; see README.md.
 
-.PHONY: setup demo test bench build clean
+.PHONY: setup demo test test-upgrade bench build clean
 
 setup: ## Install the distribution packages that are missing
 	@scripts/setup
@@ -15,6 +15,9 @@ test: setup ## Format, lints, and all tests with real VMs
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
+
+test-upgrade: setup ## Take over machines that an earlier version started (needs the git history)
+	@scripts/test-upgrade
 
 bench: build ## Measure starts and requests beside bare QEMU, skopeo, umoci and nginx
 	cargo build --release --locked -p oci --example flatten

@@ -9,7 +9,9 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=UPDRAFT_INIT_BIN");
-    for path in ["../updraft-init/src", "../updraft-init/Cargo.toml", "../wire/src", "build.rs"] {
+    for path in
+        ["../updraft-init/src", "../updraft-init/Cargo.toml", "../guest-protocol/src", "build.rs"]
+    {
         println!("cargo:rerun-if-changed={path}");
     }
     // A packager may bring a binary of their own.

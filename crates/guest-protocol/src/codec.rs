@@ -1,126 +1,216 @@
-//! Frames of the guest protocol: zero byte, COBS(postcard + CRC-32), zero byte.
+//! Messages as frames, in the present version of the protocol and in those
+//! before it that are still spoken.
+//!
+//! A payload shows its version by its first byte: a message of version 2 is
+//! postcard and begins with the number of its variant, below 32; one of
+//! version 3 is CBOR and begins with an array. Two messages of the host are sent
+//! before the version is known and keep the form of version 2 for ever:
+//! [`ToGuest::Hello`] (with the lowest version behind it, where version 2 does
+//! not look) and [`ToGuest::Awake`].
+//!
+//! A message that is whole (its checksum is right) and not understood is one of
+//! a later version: it is counted and ignored.
 
-use super::MAX_FRAME;
-use serde::{Serialize, de::DeserializeOwned};
+use crate::frame::{Deframer, seal};
+use crate::{HIGHEST, Phase, ToGuest, ToHost, v2};
+use minicbor::{Decode, Encode};
 
-const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
+/// Numbers of variants in version 2.
+const V2_HELLO: u8 = 0;
+const V2_WELCOME: u8 = 0;
+const V2_AWAKE: u8 = 13;
+/// Payloads that begin below this are of version 2.
+const V2_VARIANTS: u8 = 32;
 
-/// One message as bytes for the port.
-///
-/// # Panics
-/// Never for the types of this module: they all serialize.
-pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
-    let mut plain = postcard::to_stdvec(message).expect("guest messages serialize");
-    let sum = CRC.checksum(&plain).to_le_bytes();
-    plain.extend_from_slice(&sum);
-    let mut out = vec![0u8; cobs::max_encoding_length(plain.len()) + 2];
-    let len = cobs::encode(&plain, &mut out[1..]);
-    // out[0] is the opening zero; the byte behind the data is the closing one.
-    out.truncate(len + 2);
-    out[len + 1] = 0;
-    out
+/// A message that can be sent and received.
+pub trait Message: Sized {
+    /// The payload in the present version.
+    fn payload(&self) -> Vec<u8>;
+    /// Reads a payload; `None` if it is not understood.
+    fn parse(payload: &[u8]) -> Option<Self>;
 }
 
-/// Cuts a stream of bytes into messages. Never holds more than a frame.
+/// One message as a frame of the present version.
+pub fn encode<M: Message>(message: &M) -> Vec<u8> {
+    seal(message.payload())
+}
+
+/// One message as a frame of `version`; `None` if that version is not spoken
+/// here or has no such message.
+pub fn encode_in(version: u16, message: &ToGuest) -> Option<Vec<u8>> {
+    match version {
+        HIGHEST => Some(encode(message)),
+        v2::VERSION => Some(v2::encode(&v2::ToGuest::from_present(message.clone())?)),
+        _ => None,
+    }
+}
+
+/// Cuts a stream of bytes into messages. Never holds more than one frame.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    frame: Vec<u8>,
-    /// The frame at hand is too long; skip to the next zero byte.
-    oversized: bool,
-    /// Frames that were too long or damaged.
-    pub dropped: u64,
+    deframer: Deframer,
+    /// Messages that were whole and not understood.
+    pub unknown: u64,
 }
 
 impl Decoder {
-    /// Takes bytes as they come and gives each whole message to `each`.
-    pub fn feed<M: DeserializeOwned>(&mut self, mut bytes: &[u8], mut each: impl FnMut(M)) {
-        while let Some(end) = bytes.iter().position(|&b| b == 0) {
-            self.extend(&bytes[..end]);
-            bytes = &bytes[end + 1..];
-            if let Some(message) = self.finish() {
-                each(message);
-            }
-        }
-        self.extend(bytes);
+    /// Takes bytes as they arrive and passes each message to `each`.
+    pub fn feed<M: Message>(&mut self, bytes: &[u8], mut each: impl FnMut(M)) {
+        let unknown = &mut self.unknown;
+        self.deframer.feed(bytes, |payload| match M::parse(payload) {
+            Some(message) => each(message),
+            None => *unknown += 1,
+        });
     }
 
-    fn extend(&mut self, bytes: &[u8]) {
-        if self.frame.len() + bytes.len() > cobs::max_encoding_length(MAX_FRAME + 4) {
-            self.oversized = true;
-            self.frame.clear();
-        }
-        if !self.oversized {
-            self.frame.extend_from_slice(bytes);
-        }
-    }
-
-    fn finish<M: DeserializeOwned>(&mut self) -> Option<M> {
-        let message = match (self.oversized, self.frame.is_empty()) {
-            (false, true) => return None,
-            (true, _) => None,
-            (false, false) => open(&mut self.frame),
-        };
-        self.frame.clear();
-        self.oversized = false;
-        self.dropped += u64::from(message.is_none());
-        message
+    /// Frames that were too long or damaged.
+    pub fn dropped(&self) -> u64 {
+        self.deframer.dropped
     }
 }
 
-fn open<M: DeserializeOwned>(frame: &mut [u8]) -> Option<M> {
-    let len = cobs::decode_in_place(frame).ok()?;
-    let (plain, sum) = frame[..len].split_last_chunk::<4>()?;
-    if CRC.checksum(plain).to_le_bytes() != *sum {
-        return None;
+impl Message for ToGuest {
+    fn payload(&self) -> Vec<u8> {
+        match self {
+            Self::Hello { version, session, lowest } => {
+                postcard(&(V2_HELLO, version, session, lowest))
+            }
+            Self::Awake(now) => postcard(&(V2_AWAKE, now)),
+            other => cbor(other),
+        }
     }
-    postcard::from_bytes(plain).ok()
+
+    fn parse(payload: &[u8]) -> Option<Self> {
+        match *payload.first()? {
+            V2_HELLO => {
+                let ((_, version, session), rest) =
+                    postcard::take_from_bytes::<(u8, u16, u64)>(payload).ok()?;
+                // A host of version 2 names no lowest version.
+                let lowest = postcard::from_bytes(rest).unwrap_or(version);
+                Some(Self::Hello { version, session, lowest })
+            }
+            V2_AWAKE => postcard::from_bytes::<(u8, i64)>(payload).ok().map(|m| Self::Awake(m.1)),
+            // The host speaks a version that the greeting agreed on.
+            first if first < V2_VARIANTS => None,
+            _ => minicbor::decode(payload).ok(),
+        }
+    }
+}
+
+impl Message for ToHost {
+    fn payload(&self) -> Vec<u8> {
+        cbor(self)
+    }
+
+    fn parse(payload: &[u8]) -> Option<Self> {
+        let message = match *payload.first()? {
+            ..V2_VARIANTS => v2::decode::<v2::ToHost>(payload).map(Into::into),
+            _ => minicbor::decode(payload).ok(),
+        };
+        // A welcome of a version that has changed in other ways still says which
+        // version that is.
+        match message {
+            Some(Self::Welcome { version: v2::VERSION..=HIGHEST, .. }) => message,
+            None | Some(Self::Welcome { .. }) => foreign_welcome(payload),
+            other => other,
+        }
+    }
+}
+
+/// What every welcome begins with.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WelcomeHead {
+    #[n(0)]
+    version: u16,
+    #[n(1)]
+    session: u64,
+}
+
+fn foreign_welcome(payload: &[u8]) -> Option<ToHost> {
+    let (version, session) = match *payload.first()? {
+        V2_WELCOME => {
+            let (_, version, session) = postcard::from_bytes::<(u8, u16, u64)>(payload).ok()?;
+            (version, session)
+        }
+        first if first < V2_VARIANTS => return None,
+        _ => {
+            let mut decoder = minicbor::Decoder::new(payload);
+            let welcome = decoder.array().ok()? == Some(2) && decoder.u32().ok()? == 0;
+            let head: WelcomeHead = welcome.then(|| decoder.decode().ok()).flatten()?;
+            (head.version, head.session)
+        }
+    };
+    Some(ToHost::Welcome { version, session, phase: Phase::Unknown, listening: Vec::new() })
+}
+
+fn cbor<M: Encode<()>>(message: &M) -> Vec<u8> {
+    minicbor::to_vec(message).expect("a Vec takes all that is written to it")
+}
+
+fn postcard<M: serde::Serialize>(message: &M) -> Vec<u8> {
+    postcard::to_stdvec(message).expect("plain numbers serialize")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::*;
     use super::*;
+    use crate::{Exit, LogSource};
 
-    fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Vec<ToHost> {
-        let mut out = Vec::new();
-        decoder.feed(bytes, |m| out.push(m));
-        out
+    fn decode<M: Message>(frame: &[u8]) -> (Vec<M>, u64) {
+        let (mut decoder, mut out) = (Decoder::default(), Vec::new());
+        decoder.feed(frame, |m| out.push(m));
+        assert_eq!(decoder.dropped(), 0);
+        (out, decoder.unknown)
     }
 
     #[test]
-    fn messages_survive_any_cut_of_the_stream() {
-        let messages = [
-            ToHost::Log(LogSource::Stdout, vec![0, 1, 0, 255, 0]),
-            ToHost::Running { pid: 7, stages_ms: vec![("root".into(), 1.5)] },
-            ToHost::Exited(Exit { code: 137, signal: 9, oom: true }),
-        ];
-        let stream: Vec<u8> = messages.iter().flat_map(encode).collect();
-        for step in [1, 2, 3, 7, stream.len()] {
-            let mut decoder = Decoder::default();
-            let got: Vec<_> = stream.chunks(step).flat_map(|c| decode(&mut decoder, c)).collect();
-            assert_eq!(got, messages);
-            assert_eq!(decoder.dropped, 0);
-        }
+    fn a_message_of_a_later_version_is_ignored_and_the_next_one_is_read() {
+        // [200, {0: 1}]: a variant that does not exist.
+        let mut stream = seal(vec![0x82, 0x18, 200, 0xa1, 0, 1]);
+        stream.extend(encode(&ToHost::LogDropped(3)));
+        assert_eq!(decode::<ToHost>(&stream), (vec![ToHost::LogDropped(3)], 1));
+        assert_eq!(decode::<ToGuest>(&seal(vec![0x82, 0x18, 200, 0xa0])), (vec![], 1));
+        assert_eq!(decode::<ToGuest>(&seal(vec![])), (vec![], 1));
     }
 
     #[test]
-    fn a_reader_that_joins_in_the_middle_finds_the_next_message() {
-        let one = encode(&ToHost::LogDropped(1));
-        let two = encode(&ToHost::LogDropped(2));
-        let mut stream = one[one.len() / 2..].to_vec();
-        stream.extend(&two);
-        let mut decoder = Decoder::default();
-        assert_eq!(decode(&mut decoder, &stream), [ToHost::LogDropped(2)]);
+    fn a_field_of_a_later_version_is_ignored() {
+        // Exited({0: {0: code, 1: signal, 2: oom}}) with a field 9 in both maps.
+        let mut e = minicbor::Encoder::new(Vec::new());
+        e.array(2).unwrap().u32(4).unwrap().map(2).unwrap();
+        e.u32(0).unwrap().map(4).unwrap();
+        e.u32(0).unwrap().i32(3).unwrap().u32(1).unwrap().i32(0).unwrap();
+        e.u32(2).unwrap().bool(false).unwrap().u32(9).unwrap().str("later").unwrap();
+        e.u32(9).unwrap().array(1).unwrap().null().unwrap();
+        let want = ToHost::Exited(Exit { code: 3, signal: 0, oom: false });
+        assert_eq!(decode::<ToHost>(&seal(e.into_writer())), (vec![want], 0));
     }
 
     #[test]
-    fn damaged_and_endless_frames_are_dropped_and_counted() {
-        let mut bad = encode(&ToHost::LogDropped(7));
-        bad[3] ^= 0x55;
-        let mut decoder = Decoder::default();
-        assert!(decode(&mut decoder, &bad).is_empty());
-        assert!(decode(&mut decoder, &vec![1; 3 * MAX_FRAME]).is_empty());
-        assert_eq!(decode(&mut decoder, &encode(&ToHost::LogDropped(3))), [ToHost::LogDropped(3)]);
-        assert_eq!(decoder.dropped, 2);
+    fn a_welcome_of_any_version_tells_its_version() {
+        let unknown = |version| ToHost::Welcome {
+            version,
+            session: 7,
+            phase: Phase::Unknown,
+            listening: vec![],
+        };
+        // [0, {0: 9, 1: 7, 2: "elsewhere"}]
+        let later = [&[0x82, 0, 0xa3, 0, 9, 1, 7, 2, 0x69][..], b"elsewhere"].concat();
+        assert_eq!(decode::<ToHost>(&seal(later)), (vec![unknown(9)], 0));
+        assert_eq!(decode::<ToHost>(&seal(vec![0, 1, 7, 0xff])), (vec![unknown(1)], 0));
+    }
+
+    #[test]
+    fn a_hello_of_version_2_is_one_that_speaks_nothing_else() {
+        let hello = ToGuest::Hello { version: 2, session: 7, lowest: 2 };
+        assert_eq!(decode::<ToGuest>(&seal(vec![0, 2, 7])), (vec![hello], 0));
+    }
+
+    #[test]
+    fn a_version_2_guest_is_sent_what_it_knows_only() {
+        assert!(encode_in(2, &ToGuest::PowerOff).is_some());
+        assert_eq!(encode_in(2, &ToGuest::LogReceived(LogSource::Stdout, 7)), None);
+        assert_eq!(encode_in(4, &ToGuest::PowerOff), None);
     }
 }

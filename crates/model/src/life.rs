@@ -1,7 +1,7 @@
-//! The life of a machine as one table (L003–L013).
+//! The life of a machine as one table.
 //!
-//! A state says what the machine does; a [`Want`] says what its owner last asked
-//! for. Both are durable. The table is total: every pair of state and event
+//! A state says what the machine does; [`Want`] is the desired state that its owner
+//! last asked for. Both are durable. The table is total: every pair of state and event
 //! either leads to a state or is refused, and a test prints it whole.
 
 use std::fmt;
@@ -17,9 +17,9 @@ pub enum State {
     Started,
     /// On its way down because somebody asked.
     Stopping,
-    /// Its memory is being written down; its VM stands still or soon will.
+    /// A snapshot is being taken; the VM is paused or about to be.
     Suspending,
-    /// Down, with its memory on disk: a start goes on where it stood (L014).
+    /// Down, with a snapshot of its memory on disk: a start resumes it.
     Suspended,
     /// Down; holds neither CPU nor memory.
     Stopped,
@@ -27,42 +27,42 @@ pub enum State {
     Restarting,
     /// Its VM goes down so that a new instance can take its place.
     Replacing,
-    /// It could not be started; somebody has to look.
+    /// It could not be started; its owner has to act.
     Failed,
-    /// On its way to be gone.
+    /// Its VM, disk and network are being removed.
     Destroying,
-    /// Gone; only the memory of it is left.
+    /// Destroyed. Its record is kept for a while so that clients can still query it.
     Destroyed,
 }
 
-/// What the owner last asked for.
+/// The desired state: what the owner last asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
     /// Run, and be started again by policy.
     Run,
-    /// Be down until asked otherwise: stronger than any restart policy (D2).
+    /// Be down until asked otherwise: it overrides any restart policy.
     Stop,
-    /// Be gone.
+    /// Be destroyed.
     Destroy,
 }
 
 /// Something that happens to a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Somebody asks it to run.
+    /// A request to run.
     Start,
-    /// Somebody asks it to be down.
+    /// A request to be down.
     Stop,
-    /// Somebody asks it to be down with its memory kept.
+    /// A request to be down with its memory kept.
     Suspend,
-    /// Somebody asks it to go down and up.
+    /// A request to go down and up.
     Restart,
     /// A new instance takes over; `launch` says whether it is to run.
     Update {
         /// Run it, also if it was down.
         launch: bool,
     },
-    /// Somebody asks it to be gone; `force` says even if it runs.
+    /// A request to be destroyed; `force` says even if it runs.
     Destroy {
         /// Even if it runs.
         force: bool,
@@ -71,13 +71,13 @@ pub enum Event {
     Launch,
     /// The main process runs.
     Running,
-    /// Its memory is on disk and its VM is gone.
+    /// Its snapshot is complete and its VM is gone.
     Saved,
-    /// It is not suspended after all: its VM goes on.
-    Continued,
+    /// The suspend was aborted: its VM keeps running.
+    SuspendAborted,
     /// The VM is gone; `again` says that it is to be started again.
     Down {
-        /// By policy or wish.
+        /// By policy or request.
         again: bool,
     },
     /// The start cannot succeed; the VM is gone.
@@ -121,24 +121,24 @@ impl State {
         use Event as E;
         use State::*;
         Ok(match (self, event) {
-            // What is gone or going only goes on going.
+            // Destroying and destroyed machines accept no event but their own progress.
             (Destroyed, E::Down { .. } | E::Gone) => Destroyed,
             (Destroying, E::Gone) => Destroyed,
             (Destroying, E::Down { .. } | E::Destroy { .. } | E::Fail | E::Running) => Destroying,
             (Destroyed | Destroying, _) => return Err(Refused { from: self, event }),
 
             (Created | Suspended | Stopped | Failed, E::Start | E::Restart) => Starting,
-            // It goes on as soon as its task sees the wish.
+            // It is resumed as soon as its task sees the request.
             (Suspending, E::Start) => Suspending,
             (Suspending, E::Restart) => Restarting,
             (Starting | Started | Restarting | Replacing, E::Start) => self,
-            // It is started again once it is down: the wish is recorded.
+            // It is started again once it is down: the desired state is recorded.
             (Stopping, E::Start | E::Restart) => Stopping,
 
             (Starting | Started | Replacing, E::Stop) => Stopping,
             (Restarting | Suspending, E::Stop) => Stopping,
             (Stopping, E::Stop) => Stopping,
-            // What its memory held is dropped (L017).
+            // Its snapshot is dropped.
             (Failed | Suspended, E::Stop) => Stopped,
             (Created | Stopped, E::Stop) => self,
 
@@ -155,7 +155,7 @@ impl State {
             (Starting | Started | Suspending | Restarting | Replacing, E::Update { .. }) => {
                 Replacing
             }
-            // The wish to stop stands behind it; `launch` turns it.
+            // The desired state stays `stopped`; a launch changes it to `started`.
             (Stopping, E::Update { launch: true }) => Replacing,
             (Stopping, E::Update { launch: false }) => Stopping,
 
@@ -163,8 +163,8 @@ impl State {
             (_, E::Destroy { force: true }) => Destroying,
             (_, E::Destroy { force: false }) => return Err(Refused { from: self, event }),
 
-            // A machine that is down and wanted to run: made so, or started
-            // again while it went down.
+            // A machine that is down and is to run: newly created, or started again
+            // while it went down.
             (Created | Suspended | Stopped | Restarting | Replacing | Starting, E::Launch) => {
                 Starting
             }
@@ -175,12 +175,12 @@ impl State {
 
             (Suspending, E::Saved) => Suspended,
             (_, E::Saved) => return Err(Refused { from: self, event }),
-            (Suspending, E::Continued) => Started,
-            (_, E::Continued) => self,
+            (Suspending, E::SuspendAborted) => Started,
+            (_, E::SuspendAborted) => self,
 
             (Starting | Started | Suspending, E::Down { again: true }) => Restarting,
             (Starting | Started | Suspending, E::Down { again: false }) => Stopped,
-            // Also if it is to run again: who waits for the stop sees it.
+            // Also if it is to run again: a wait for the stop sees it.
             (Stopping, E::Down { .. }) => Stopped,
             (Restarting | Replacing, E::Down { again: true }) => self,
             (Restarting | Replacing, E::Down { again: false }) => Stopped,
@@ -199,7 +199,7 @@ impl State {
         matches!(self, Created | Started | Suspended | Stopped | Failed | Destroyed)
     }
 
-    /// It may have a VM, and memory is set aside for it.
+    /// It may have a VM, and memory is reserved for it.
     pub fn holds_memory(self) -> bool {
         use State::*;
         matches!(self, Starting | Started | Stopping | Suspending | Restarting | Replacing)
@@ -247,7 +247,7 @@ impl fmt::Display for Event {
             Self::Launch => "be launched",
             Self::Running => "report that it runs",
             Self::Saved => "be suspended",
-            Self::Continued => "go on",
+            Self::SuspendAborted => "abort a suspend",
             Self::Down { .. } => "go down",
             Self::Fail => "fail to start",
             Self::Gone => "be gone",
@@ -273,7 +273,7 @@ mod tests {
         ("launch", Event::Launch),
         ("running", Event::Running),
         ("saved", Event::Saved),
-        ("continued", Event::Continued),
+        ("aborted", Event::SuspendAborted),
         ("down", Event::Down { again: false }),
         ("down again", Event::Down { again: true }),
         ("fail", Event::Fail),

@@ -1,10 +1,10 @@
-//! When an ended process is started again, and after how long (L022–L026).
+//! When an ended process is started again, and after how long.
 
 use std::time::Duration;
 
-/// Failures older than this do not count (L022).
+/// Failures older than this do not count.
 pub const WINDOW: Duration = Duration::from_secs(5 * 60);
-/// `max_retries` where the config names none (C043).
+/// `max_retries` where the config names none.
 pub const DEFAULT_RETRIES: u32 = 10;
 /// Longest pause before a restart.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);

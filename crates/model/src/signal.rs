@@ -1,5 +1,10 @@
 //! Linux signals by name and number.
 
+/// Ends a process at once.
+pub const SIGKILL: i32 = 9;
+/// What a terminal sends on Ctrl-C; the platform's default stop signal.
+pub const SIGINT: i32 = 2;
+
 const SIGNALS: &[(&str, i32)] = &[
     ("HUP", 1),
     ("INT", 2),

@@ -1,4 +1,5 @@
-//! Guest presets and what sizes are allowed (Z001, Z002, C011, C012).
+//! Guest presets and allowed sizes (fly.io/docs/about/pricing, "Started Fly
+//! Machines").
 
 use std::fmt;
 
@@ -46,7 +47,7 @@ impl CpuKind {
         };
         match self {
             Self::Shared => per_cpu(256, 2048, 256),
-            // The stricter of the two documented steps (X014).
+            // The stricter of the two documented steps.
             Self::Performance => per_cpu(2048, 8192, 2048),
         }
     }

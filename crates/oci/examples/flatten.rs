@@ -1,8 +1,8 @@
-//! Imports an image archive into a fresh store and says how long it took:
+//! Imports an image archive into a new store and prints how long it took:
 //! `flatten ARCHIVE STORE`. For measuring; see `bench/`.
 
 use std::sync::Arc;
-use worker::ports::Images;
+use worker::ports::{ImageArchive, Images};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,7 +13,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let images = oci::OciImages::open(oci::OciConfig::new(store), rt::Clock::system())?;
     let begun = tokio::time::Instant::now();
     let quiet = Arc::new(|_: &str, _, _| {});
-    let summary = images.import(archive.as_str().into(), Some("bench:1"), quiet).await?;
+    let archive =
+        ImageArchive { path: archive.as_str().into(), name: Some("bench:1"), file_name: None };
+    let summary = images.import(archive, quiet).await?;
     println!("{} ms, {} bytes, {}", begun.elapsed().as_millis(), summary.size, summary.digest);
     Ok(())
 }

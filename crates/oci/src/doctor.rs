@@ -1,9 +1,9 @@
-//! What images need of the host, for `doctor`.
+//! Checks of what images need on the host, for `updraft doctor`.
 
 use diagnostics::Check;
 use std::process::{Command, Stdio};
 
-/// Checks that root images can be made.
+/// Checks that root images can be written.
 pub fn checks() -> Vec<Check> {
     let asked = Command::new("sqfstar").arg("-version").stderr(Stdio::null()).output();
     let found = asked.map(|output| {

@@ -2,45 +2,37 @@
 //! filesystem image.
 //!
 //! ```text
-//!  registry ──┐                     spool files        one sorted tar
-//!             ├─ blobs ─ spool ─────────────── tree ───────────────── sqfstar ─ roots/<hex>.squashfs
-//!  archive  ──┘  (digest, diff_id, limits)    (merge)  (pack)                   images/<hex>.json
+//!  registry ──┐                unpacked layers     one sorted tar
+//!             ├─ blobs ─ unpack ─────────────── tree ───────────────── sqfstar ─ roots/<hex>.squashfs
+//!  archive  ──┘  (digest, diff_id, limits)     (merge)  (pack)                   images/<hex>.json
 //! ```
 //!
-//! No layer is ever extracted into a file system: a layer is decompressed once
-//! into a spool file while its digests are verified, its headers are indexed,
-//! the layers are merged in memory ([`tree`]), and the result is streamed as
-//! one tar of our own making into `sqfstar`. What an image says about paths,
-//! links and devices therefore never meets a system call of this host.
+//! No layer is ever extracted into a file system. A layer is decompressed once
+//! into an unnamed file while its digests are verified, its headers are indexed,
+//! the layers are merged in memory, and the result is streamed as one normalized
+//! tar into `sqfstar`. So no path, link or device of an image ever reaches a
+//! system call of this host.
 //!
-//! Invariant: an image exists when and only when its record in `images/`
-//! exists; the record is written, durably, after everything it speaks of.
+//! Invariant: an image exists if and only if its record in `images/` exists. The
+//! record is written durably after all files that it refers to.
 
-mod blob;
+mod archive;
 mod config;
-mod digest;
+mod content;
 mod doctor;
-mod fault;
+mod error;
 mod flatten;
-mod flight;
-mod hold;
-mod http;
 mod images;
-mod import;
-mod index;
+mod jobs;
+mod layer;
 mod manifest;
-mod metadata;
-mod pack;
-mod pull;
 mod reference;
 mod registry;
-mod rootdir;
-mod source;
-mod spool;
 mod store;
-mod tree;
-mod work;
 
-pub use config::{Compression, Credentials, Limits, Login, OciConfig};
+pub use config::cpu_level::CpuLevel;
+pub use config::credentials::{Credentials, Login};
+pub use config::limits::Limits;
+pub use config::settings::{Compression, OciConfig};
 pub use doctor::checks;
-pub use images::OciImages;
+pub use images::port::OciImages;

@@ -1,17 +1,17 @@
-//! Image names as people write them.
+//! Image references as users write them.
 
-use crate::digest::Digest;
-use oci_client::Reference;
+use crate::content::digest::Digest;
+use oci_spec::distribution::Reference;
 use worker::ports::ImageError;
 
 const MAX_LEN: usize = 1024;
 
-/// What a caller asks for.
+/// A parsed reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// `sha256:…` alone: an image of this host.
+pub(crate) enum Requested {
+    /// A digest alone, `sha256:…`: an image of this host.
     Digest(Digest),
-    /// A name in some registry, or one given at an import.
+    /// The name of an image in a registry, or from an import.
     Name(ImageName),
 }
 
@@ -19,8 +19,8 @@ pub(crate) enum Asked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ImageName(Reference);
 
-impl Asked {
-    /// Parses what was asked for.
+impl Requested {
+    /// Parses a digest or a name.
     pub(crate) fn parse(text: &str) -> Result<Self, ImageError> {
         match Digest::parse(text) {
             Some(digest) => Ok(Self::Digest(digest)),
@@ -54,7 +54,7 @@ impl ImageName {
         Ok(Self(found))
     }
 
-    /// The same for the same image, however it was written.
+    /// The full name, which is the same for all ways to write it.
     pub(crate) fn canonical(&self) -> String {
         let (registry, repository) = (self.0.registry(), self.0.repository());
         match (self.0.digest(), self.0.tag()) {
@@ -63,12 +63,12 @@ impl ImageName {
         }
     }
 
-    /// The registry as it is named.
+    /// The registry's host, as names have it.
     pub(crate) fn registry(&self) -> &str {
         self.0.registry()
     }
 
-    /// The host that is asked; for Docker Hub its API's (R037).
+    /// The host to send requests to, which for Docker Hub is another than in names.
     pub(crate) fn host(&self) -> &str {
         match self.0.registry() {
             "docker.io" => "registry-1.docker.io",
@@ -81,7 +81,7 @@ impl ImageName {
         self.0.repository()
     }
 
-    /// The path for an image that is ours: with the host unless it was left out.
+    /// The repository of an imported image: with its host, unless that is Docker Hub.
     pub(crate) fn local_repository(&self) -> String {
         let path = self.0.repository();
         match self.0.registry() {
@@ -100,7 +100,7 @@ impl ImageName {
         Digest::parse(self.0.digest()?)
     }
 
-    /// Whether the registry is on this machine, where plain HTTP is fine.
+    /// Whether the registry is on this host, where it is asked over plain HTTP.
     pub(crate) fn is_loopback(&self) -> bool {
         let registry = self.0.registry();
         let host = match registry.strip_prefix('[') {
@@ -111,13 +111,14 @@ impl ImageName {
     }
 }
 
-/// Whether a host, without port, is this machine.
+/// Whether a host, without port, is a loopback address or `localhost`.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// `[::1]:5000` and the rest of the name; the library doesn't know such hosts.
+/// Splits a name with an IPv6 address as its host, such as `[::1]:5000/app`. The
+/// grammar of references, and the library, do not know such hosts.
 fn v6_host(text: &str) -> Option<(&str, &str)> {
     let (host, rest) = text.split_once('/')?;
     let (address, port) = host.strip_prefix('[')?.split_once(']')?;
@@ -164,9 +165,9 @@ mod tests {
             "nginx@sha256:abc",
             "http://x/y",
         ] {
-            let line = match Asked::parse(text) {
-                Ok(Asked::Digest(digest)) => format!("digest {}", digest.short()),
-                Ok(Asked::Name(name)) => format!(
+            let line = match Requested::parse(text) {
+                Ok(Requested::Digest(digest)) => format!("digest {}", digest.short()),
+                Ok(Requested::Name(name)) => format!(
                     "{} at {}{}, ours would be {}",
                     name.canonical().replace(&hex, "f…"),
                     name.host(),

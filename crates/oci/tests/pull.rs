@@ -204,6 +204,7 @@ fn partial(world: &World, image: &Image, layer: &str) -> camino::Utf8PathBuf {
 async fn pulled(world: &World, registry: &Registry, image: &Image) {
     let found = world.images.resolve(&registry.app()).await.unwrap();
     assert_eq!(found.digest, image.digest());
+    assert_eq!(found.labels, BTreeMap::from([("k".into(), "v".into())]));
     assert_eq!((found.registry, found.repository), (registry.host.clone(), "app".into()));
     assert_eq!(found.tag, "1");
     let root = world.images.ensure(&registry.app(), &image.digest(), quiet()).await.unwrap();
@@ -266,9 +267,9 @@ async fn a_download_goes_on_after_a_crash_and_damaged_remains_do_no_harm() {
         let asked = registry.asked();
         let ranged = format!("blobs bytes={size}-");
         assert!(asked.contains(&ranged), "{asked:?}");
-        // Config and the small layer besides.
+        // Beside them the config, for labels and for the pull, and the small layer.
         let blobs = asked.iter().filter(|line| line.starts_with("blobs")).count();
-        assert_eq!(blobs, requests + 2, "{asked:?}");
+        assert_eq!(blobs, requests + 3, "{asked:?}");
     }
 }
 
@@ -287,7 +288,7 @@ async fn wrong_digests_are_refused_and_leave_nothing() {
     let same_length = vec![0; image.blobs[&layer].len()];
     let longer = [&image.blobs[&layer][..], b"!"].concat();
     let other_config = vec![b' '; image.blobs[&config].len()];
-    let mut said = String::new();
+    let mut problems = String::new();
     for (digest, bytes) in [
         (&layer, same_length),
         (&layer, longer),
@@ -301,7 +302,7 @@ async fn wrong_digests_are_refused_and_leave_nothing() {
             world.images.ensure(&registry.app(), &image.digest(), quiet()).await.unwrap_err();
         assert!(matches!(error, ImageError::Refused { .. }), "{error:?}");
         let text = rt::chain(&error).replace(&registry.host, "HOST");
-        said += &format!("{text}\n");
+        problems += &format!("{text}\n");
         assert!(!world.files("partial").iter().any(|file| file.starts_with(digest)));
         assert!(world.images.list().await.unwrap().is_empty());
     }
@@ -310,7 +311,7 @@ async fn wrong_digests_are_refused_and_leave_nothing() {
         image HOST/app:1 is refused: blob sha256:5f9379c54be76f8d37d8327d34a372815a6db43e132feb29d87ae3417d814a48 is longer than the 1582058 bytes promised
         image HOST/app:1 is refused: digest of the config is sha256:a0db5f1a664c58b276ecf68d60dab5cffd2f56b1f7614827f1b2f363dd70d28f, not sha256:2e7478b3eefa8b99200e6a559ecd00cbfbe1942f8502a1f7dee12a75e4eb6468 as promised
         image HOST/app:1 is refused: digest of the manifest is sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a, not sha256:0eeddc664eff7c9cd5b17cfeb0bd80aadeb1d34b56f2f88d8cce1eb130581430 as promised
-    "#]].assert_eq(&said);
+    "#]].assert_eq(&problems);
 }
 
 #[tokio::test]
@@ -318,15 +319,15 @@ async fn what_is_not_there_is_not_found() {
     let registry = Registry::new(&image()).await;
     let world = World::with(|config| config.attempts = 1);
     let none = format!("sha256:{}", "0".repeat(64));
-    let mut said = String::new();
+    let mut problems = String::new();
     for name in ["app:2", "none:1", &format!("app@{none}")] {
         let reference = format!("{}/{name}", registry.host);
         let error = world.images.resolve(&reference).await.unwrap_err();
         assert!(matches!(error, ImageError::NotFound { .. }), "{error:?}");
-        said += &format!("{}\n", error.to_string().replace(&registry.host, "HOST"));
+        problems += &format!("{}\n", error.to_string().replace(&registry.host, "HOST"));
     }
     for reference in [none.as_str(), "Not A Name"] {
-        said += &format!("{}\n", world.images.resolve(reference).await.unwrap_err());
+        problems += &format!("{}\n", world.images.resolve(reference).await.unwrap_err());
     }
     expect![[r#"
         image "HOST/app:2" was not found: no such image
@@ -334,7 +335,7 @@ async fn what_is_not_there_is_not_found() {
         image "HOST/app@sha256:0000000000000000000000000000000000000000000000000000000000000000" was not found: no such image
         image "sha256:0000000000000000000000000000000000000000000000000000000000000000" was not found: no image of this digest is on this host
         image reference "Not A Name" is not valid: invalid reference format
-    "#]].assert_eq(&said);
+    "#]].assert_eq(&problems);
 }
 
 #[tokio::test]
@@ -359,7 +360,7 @@ async fn an_imported_name_asks_no_registry() {
     let registry = Registry::new(&image).await;
     let world = World::new();
     let path = world.layout("l", &image.layout(None));
-    world.images.import(&path, Some(&registry.app()), quiet()).await.unwrap();
+    world.import(&path, Some(&registry.app())).await.unwrap();
     assert_eq!(world.images.resolve(&registry.app()).await.unwrap().registry, "local");
     assert!(registry.asked().is_empty());
 }
@@ -395,7 +396,7 @@ async fn many_callers_share_one_pull_and_each_sees_progress() {
 async fn endless_answers_are_cut_at_their_limits() {
     let image = image();
     let registry = Registry::new(&image).await;
-    let mut said = String::new();
+    let mut problems = String::new();
     for what in ["manifests", "blobs", "token", "error"] {
         registry.set(|shelf| {
             shelf.auth = if what == "token" { Auth::Token } else { Auth::None };
@@ -404,7 +405,7 @@ async fn endless_answers_are_cut_at_their_limits() {
         let world = World::new();
         let (name, digest) = (registry.app(), image.digest());
         let error = world.images.ensure(&name, &digest, quiet()).await.unwrap_err();
-        said += &format!("{}\n", rt::chain(&error).replace(&registry.host, "HOST"));
+        problems += &format!("{}\n", rt::chain(&error).replace(&registry.host, "HOST"));
     }
     expect![[r#"
         image HOST/app:1 is refused: its manifest exceeds the limit of 4194304 bytes
@@ -412,7 +413,7 @@ async fn endless_answers_are_cut_at_their_limits() {
         image HOST/app:1 is refused: the token exceeds the limit of 262144 bytes
         fetch the manifest of HOST/app:1: the registry answers 400 Bad Request
     "#]]
-    .assert_eq(&said);
+    .assert_eq(&problems);
 }
 
 #[tokio::test]
@@ -456,4 +457,71 @@ async fn images_that_share_layers_come_at_once() {
         assert_eq!(cat(&root.path, "plain"), "as it is");
     }
     assert!(world.files("partial").is_empty(), "{:?}", world.files("partial"));
+}
+
+#[tokio::test]
+async fn from_an_index_the_best_image_for_the_guest_is_pulled() {
+    let mut all = Image::default();
+    let mut listed = vec![];
+    // A bill of materials without a platform; a variant that guests do not run.
+    let bill = all.add(br#"{"schemaVersion":2,"artifactType":"application/spdx+json"}"#);
+    listed.push(serde_json::json!({"digest": format!("sha256:{bill}"), "size": 1}));
+    let mut expected = String::new();
+    for variant in ["v4", "v2", "v1"] {
+        let tar = tar(&[("variant", variant.as_bytes())]);
+        let image = Image::new(&[(gzip(&tar), tar)]);
+        all.blobs.extend(image.blobs.clone());
+        let platform =
+            serde_json::json!({"os": "linux", "architecture": "amd64", "variant": variant});
+        listed.push(serde_json::json!({"digest": image.digest(), "size": 1, "platform": platform}));
+        if variant == "v2" {
+            expected = image.digest();
+        }
+    }
+    let index = |listed: &[serde_json::Value]| {
+        serde_json::json!({"schemaVersion": 2, "manifests": listed}).to_string()
+    };
+    all.manifest = all.add(index(&listed).as_bytes());
+    let registry = Registry::new(&all).await;
+    let world = World::with(|config| config.guest_cpu = oci::CpuLevel::V2);
+    let found = world.images.resolve(&registry.app()).await.unwrap();
+    assert_eq!(found.digest, expected);
+    let root = world.images.ensure(&registry.app(), &expected, quiet()).await.unwrap();
+    assert_eq!(cat(&root.path, "variant"), "v2");
+
+    // Artifacts first, the image after them; then artifacts only.
+    for (listed, expected) in [
+        (vec![listed[0].clone(), serde_json::json!({"digest": expected, "size": 1})], Ok(expected)),
+        (vec![listed[0].clone()], Err("application/spdx+json")),
+    ] {
+        let manifest = all.add(index(&listed).as_bytes());
+        registry.set(|shelf| {
+            shelf.blobs.extend(all.blobs.clone());
+            shelf.tags.insert("1".into(), manifest);
+        });
+        let world = World::new();
+        match (world.images.resolve(&registry.app()).await, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found.digest, expected),
+            (Err(error), Err(artifact)) => assert_eq!(
+                error.to_string(),
+                format!(
+                    "image {} is refused: it holds no image, only artifacts: {artifact}",
+                    registry.app()
+                )
+            ),
+            (outcome, expected) => panic!("{outcome:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pull_without_room_is_refused_before_layers_are_fetched() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    let world = World::with(|config| config.disk_reserve_bytes = 1 << 60);
+    let error = world.images.ensure(&registry.app(), &image.digest(), quiet()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("pull an image: the disk of the image store has "), "{text}");
+    assert_eq!(registry.asked(), ["manifests", "blobs"], "the manifest and the config only");
+    assert!(world.files("partial").is_empty());
 }

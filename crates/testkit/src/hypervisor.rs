@@ -3,7 +3,7 @@
 mod snapshots;
 
 use crate::CrashPoints;
-use crate::guest::{Control, Deed, End, Guest, Land, State};
+use crate::guest::{Control, End, Guest, GuestAction, GuestRuntime, State};
 use async_trait::async_trait;
 use camino::Utf8Path;
 use model::id::{BootId, MachineId};
@@ -39,7 +39,7 @@ pub struct FakeHypervisor(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    land: Land,
+    runtime: GuestRuntime,
     points: CrashPoints,
     host: Mutex<Host>,
     /// Saves wait while this is false.
@@ -67,7 +67,7 @@ struct Host {
 struct FakeVm {
     pid: u32,
     ports: mpsc::UnboundedSender<DuplexStream>,
-    deeds: mpsc::UnboundedSender<Deed>,
+    actions: mpsc::UnboundedSender<GuestAction>,
     controls: mpsc::UnboundedSender<Control>,
     /// Its guest has run at all.
     ran: bool,
@@ -79,7 +79,7 @@ impl FakeHypervisor {
     /// A host without VMs, whose calls pass `points`.
     pub fn new(points: CrashPoints) -> Self {
         Self(Arc::new(Inner {
-            land: Land::new(),
+            runtime: GuestRuntime::new(),
             points,
             host: Mutex::default(),
             open: watch::Sender::new(true),
@@ -133,10 +133,10 @@ impl FakeHypervisor {
     }
 
     /// Makes the guest of a machine do something. False if it has none.
-    pub fn guest(&self, machine: MachineId, deed: Deed) -> bool {
+    pub fn guest(&self, machine: MachineId, action: GuestAction) -> bool {
         let host = self.lock();
         let vm = host.vms.iter().find(|((of, _), vm)| *of == machine && vm.alive());
-        vm.is_some_and(|(_, vm)| vm.deeds.send(deed).is_ok())
+        vm.is_some_and(|(_, vm)| vm.actions.send(action).is_ok())
     }
 
     /// VMs that run.
@@ -171,7 +171,7 @@ impl FakeHypervisor {
 
     /// Runs `watch` in the thread of the guests, whose time nobody pauses.
     pub fn outside(&self, watch: impl Future<Output = ()> + Send + 'static) {
-        self.0.land.spawn(watch);
+        self.0.runtime.spawn(watch);
     }
 
     fn lock(&self) -> MutexGuard<'_, Host> {
@@ -185,7 +185,7 @@ impl FakeHypervisor {
     /// A new VM; with `memory` from a snapshot, standing still.
     fn start(&self, silent: bool, memory: Option<State>) -> FakeVm {
         let (ports, connections) = mpsc::unbounded_channel();
-        let (deeds, doings) = mpsc::unbounded_channel();
+        let (actions, doings) = mpsc::unbounded_channel();
         let (controls, orders) = mpsc::unbounded_channel();
         let (ended, exit) = watch::channel(None);
         let kill = CancellationToken::new();
@@ -193,15 +193,15 @@ impl FakeHypervisor {
         let guest = Guest {
             silent,
             connections,
-            deeds: doings,
+            actions: doings,
             controls: orders,
             points: self.0.points.clone(),
-            still: !ran,
+            paused: !ran,
             state: memory.unwrap_or_default(),
             torn: self.0.torn.clone(),
         };
         let killed = kill.clone();
-        self.0.land.spawn(async move {
+        self.0.runtime.spawn(async move {
             let exit = tokio::select! {
                 biased;
                 () = killed.cancelled() => VmExit { signal: SIGKILL, ..VmExit::default() },
@@ -215,7 +215,7 @@ impl FakeHypervisor {
         });
         let mut host = self.lock();
         host.last_pid += 1;
-        FakeVm { pid: host.last_pid, ports, deeds, controls, ran, kill, exit }
+        FakeVm { pid: host.last_pid, ports, actions, controls, ran, kill, exit }
     }
 
     fn control(&self, machine: MachineId, boot: BootId, control: Control) -> Result<(), PortError> {
@@ -326,7 +326,7 @@ impl Hypervisor for FakeHypervisor {
 
     async fn proceed(&self, machine: MachineId, boot: BootId) -> Result<(), PortError> {
         self.0.points.pass("vm: before proceed").await;
-        self.control(machine, boot, Control::Go)?;
+        self.control(machine, boot, Control::Resume)?;
         if let Some(vm) = self.lock().vms.get_mut(&(machine, boot)) {
             vm.ran = true;
         }

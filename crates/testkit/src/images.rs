@@ -1,4 +1,4 @@
-//! Images that are names with a config; their root images are tiny files.
+//! A fake of the image port: an image is a name with a config, its root image a small file.
 
 use crate::CrashPoints;
 use async_trait::async_trait;
@@ -8,10 +8,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use worker::ports::{
-    ImageConfig, ImageError, ImageSummary, Images, PortError, Progress, Resolved, RootImage,
+    ImageArchive, ImageConfig, ImageError, ImageSummary, Images, PortError, Progress, Resolved,
+    RootImage,
 };
 
-/// A registry and a host's store of root images in one.
+/// A registry and the image store of a host in one.
 #[derive(Clone, Debug)]
 pub struct FakeImages(Arc<Inner>);
 
@@ -20,17 +21,17 @@ struct Inner {
     dir: Utf8PathBuf,
     points: CrashPoints,
     store: Mutex<Store>,
-    /// Pulls wait while this is false.
+    /// Pulls wait while this is `false`.
     open: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Store {
-    /// What the registry has: reference to content.
+    /// The registry: content by reference.
     registry: BTreeMap<String, Content>,
-    /// What was imported: reference to content.
+    /// Imported images: content by reference.
     imported: BTreeMap<String, Content>,
-    /// Digests that are being pulled by somebody.
+    /// Locks of the running pulls by digest.
     pulls: BTreeMap<String, Arc<tokio::sync::Mutex<()>>>,
     pulled: u64,
     arrivals: u64,
@@ -40,7 +41,7 @@ struct Store {
 struct Content {
     digest: String,
     config: ImageConfig,
-    /// Order of arrival.
+    /// The position in the order of imports.
     at: u64,
 }
 
@@ -59,23 +60,23 @@ impl FakeImages {
         }))
     }
 
-    /// The registry has an image of that name from now on.
+    /// Adds an image to the registry.
     pub fn publish(&self, reference: &str, config: ImageConfig) {
         let content = Content { digest: digest(reference), config, at: 0 };
         self.lock().registry.insert(reference.into(), content);
     }
 
-    /// Pulls hang from now on.
+    /// Makes pulls wait until [`Self::release_pulls`].
     pub fn hold_pulls(&self) {
         self.0.open.send_replace(false);
     }
 
-    /// Pulls go on.
+    /// Lets pulls continue.
     pub fn release_pulls(&self) {
         self.0.open.send_replace(true);
     }
 
-    /// Pulls that were done.
+    /// The number of completed pulls.
     pub fn pulled(&self) -> u64 {
         self.lock().pulled
     }
@@ -141,6 +142,7 @@ impl Images for FakeImages {
             repository: repository.into(),
             tag: tag.into(),
             digest: content.digest,
+            labels: content.config.labels,
         })
     }
 
@@ -166,15 +168,15 @@ impl Images for FakeImages {
 
     async fn import(
         &self,
-        path: &Utf8Path,
-        name: Option<&str>,
+        archive: ImageArchive<'_>,
         progress: Progress,
     ) -> Result<ImageSummary, ImageError> {
-        let read = std::fs::read(path);
-        let bytes = read.map_err(|err| PortError::new(format!("read archive {path}"), err))?;
+        let ImageArchive { path, name, file_name } = archive;
+        let attempted = || format!("open image archive {}", file_name.unwrap_or("archive"));
+        let bytes = std::fs::read(path).map_err(|err| PortError::new(attempted(), err))?;
         let digest = digest(&bytes);
         self.write_root(&digest)?;
-        let name = name.map_or_else(|| digest.clone(), str::to_owned);
+        let name = name.or(file_name).map_or_else(|| digest.clone(), str::to_owned);
         let mut store = self.lock();
         store.arrivals += 1;
         let at = store.arrivals;
@@ -208,6 +210,10 @@ impl Images for FakeImages {
     }
 
     async fn remove(&self, reference: &str, keep: &BTreeSet<String>) -> Result<bool, ImageError> {
+        if keep.contains(reference) {
+            let problem = "machines use it".into();
+            return Err(ImageError::InUse { reference: reference.into(), problem });
+        }
         let there = {
             let mut store = self.lock();
             let before = store.imported.len();

@@ -3,10 +3,13 @@
 //! The fakes are what is outside of a daemon: they live on when the daemon that
 //! uses them is dropped, as VMs, taps and files do when a process is killed.
 
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod contract;
 pub mod crash;
 mod disks;
 pub mod guest;
+mod host;
 mod hypervisor;
 mod images;
 mod network;
@@ -15,11 +18,12 @@ pub mod store;
 mod world;
 
 pub use contract::{
-    hypervisor_contract, hypervisor_snapshot_contract, hypervisor_template_contract,
-    images_contract, network_contract, settle,
+    Subject, create_machine, host_api_contract, hypervisor_contract, hypervisor_snapshot_contract,
+    hypervisor_template_contract, images_contract, network_contract, settle,
 };
 pub use crash::CrashPoints;
 pub use disks::FakeDisks;
+pub use host::FakeHost;
 pub use hypervisor::{FakeHypervisor, Fault};
 pub use images::FakeImages;
 pub use network::FakeNetwork;

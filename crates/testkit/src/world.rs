@@ -113,13 +113,13 @@ impl World {
             ["suspend", "suspend.gone"].iter().any(|name| machine(dir).join(name).exists())
         };
         let snapshots = dirs.iter().filter(has).cloned().collect();
-        let resting = self.network.resting();
-        let slots = self.network.slots().into_iter().filter(|slot| !resting.contains(slot));
+        let parked = self.network.parked();
+        let slots = self.network.slots().into_iter().filter(|slot| !parked.contains(slot));
         Ledger {
             running: ids(self.hypervisor.alive()),
             remains: ids(self.hypervisor.remains()),
             slots: slots.map(|slot| slot.0).collect(),
-            resting: resting.iter().map(|slot| slot.0).collect(),
+            resting: parked.iter().map(|slot| slot.0).collect(),
             snapshots,
             dirs,
         }

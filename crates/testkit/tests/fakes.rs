@@ -14,6 +14,13 @@ fn dir() -> (tempfile::TempDir, Utf8PathBuf) {
 }
 
 #[tokio::test]
+async fn the_fake_host_passes_the_contract_of_hosts() {
+    let host = testkit::FakeHost::new(model::id::HostId(3), "local");
+    let tar = vec![0; 1024];
+    testkit::host_api_contract(testkit::Subject { host: std::sync::Arc::new(host), tar }).await;
+}
+
+#[tokio::test]
 async fn fake_vms_pass_the_contract_of_vms() {
     let (_dir, path) = dir();
     let hypervisor = FakeHypervisor::new(CrashPoints::default());

@@ -1,73 +1,51 @@
 //! pid 1 of every guest.
 //!
 //! The host boots a kernel with this program as `/init`, talks to it over one
-//! virtio-serial port (see `guest_protocol`), and tells it once what the guest is
-//! to be. The file names say the rest:
+//! virtio-serial port (see `guest_protocol`), and sends it the guest's
+//! configuration once:
 //!
 //! ```text
-//!  boot ──► port opens, all made ready ──► looper (one thread, one poll) ──► power off
-//!                                            │  orders: a thread runs prepare (mounts,
-//!                                            │  files, net), then the loop spawns main;
-//!                                            │  execs, logs, listeners, reaping
+//!  boot::startup ──► agent::event_loop (one thread, one poll) ──► system::power
+//!  modules, mounts,    │ Configure: a thread runs boot::prepare (mounts, files,
+//!  agent port          │ network), then the event loop starts the main process;
+//!                      │ execs, logs, listeners, reaping
 //! ```
 //!
-//! A template is frozen when the loop has said that it is settled, so each
-//! machine goes on from there: see `prepare`.
+//! A template is made of a guest that has answered `QuiesceForTemplate`: each
+//! machine of the template continues from there (see `boot::prepare`).
 //!
 //! Invariants: nothing here panics on what an app or the host does (the kernel
-//! panics with us); every queue is bounded; children are started and reaped by
-//! the loop's thread only, so a pid it holds is never somebody else's.
+//! panics when pid 1 ends); every queue is bounded; children are started and
+//! reaped by the event loop's thread only, so a pid that it holds is never reused.
 
 #![cfg_attr(not(test), no_main)]
 
-mod api;
+mod agent;
 mod boot;
-mod child;
-mod clock;
-mod exec;
-mod files;
-mod herald;
-mod hook;
-mod listen;
-mod looper;
-mod main_process;
-mod modules;
-mod mounts;
-mod net;
-mod obey;
-mod outbox;
-mod port;
-mod power;
-mod prepare;
-mod ps;
-mod signals;
-mod spawn;
-mod stream;
-mod swap;
-mod trace;
-mod uevent;
-mod users;
-mod virtio;
+mod process;
+mod system;
 
+use agent::event_loop::EventLoop;
 use std::os::raw::{c_char, c_int};
+use system::{kernel_log, power};
 
-/// The entry, without std's runtime around it: that one opens `/dev/null` for a
-/// closed standard stream and aborts if it cannot, and before `/dev` is mounted
-/// it could not. An abort of pid 1 is a kernel panic.
+/// The entry point, without std's runtime around it: the runtime opens `/dev/null`
+/// for a closed standard stream and aborts if it cannot, and before `/dev` is
+/// mounted it could not. An abort of pid 1 is a kernel panic.
 // SAFETY: the C library calls `main` once, and this program defines it once.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 #[cfg_attr(test, allow(dead_code))]
 extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
-    // Someone who tries the binary on a host must not find it remounting /dev.
+    // A user who tries the binary on a host must not find it remounting /dev.
     if std::process::id() != 1 {
         eprintln!("updraft-init is pid 1 of an Updraft guest and does nothing elsewhere");
         return 2;
     }
-    signals::prepare();
-    match boot::boot() {
-        Ok(booted) => looper::Looper::new(booted).run(),
+    process::signals::block_all();
+    match boot::startup::boot() {
+        Ok(booted) => EventLoop::new(booted).run(),
         Err(error) => {
-            boot::kernel_message(&format!("{error}"));
+            kernel_log::write(&format!("{error}"));
             power::off(None)
         }
     }

@@ -14,8 +14,8 @@ pub(crate) async fn doctor(
 ) -> Result<u8, CliError> {
     let settings = Settings::load(args, vars)?;
     let mut checks = vmm_qemu::doctor_checks(settings.qemu.as_deref());
-    checks.extend(host_linux::checks::network(&world_network_config(&settings)).await);
-    checks.extend(host_linux::checks::disks(&settings.data_dir));
+    checks.extend(network_linux::checks::network(&world_network_config(&settings)).await);
+    checks.extend(disk_linux::checks::disks(&settings.data_dir));
     checks.extend(oci::checks());
     print!("{}", render(&checks));
     let broken = checks.iter().filter(|check| check.finding == Finding::Broken).count();

@@ -4,7 +4,7 @@ use crate::daemon::lock::{DataDirLock, LockError};
 use crate::daemon::{world_network_config, world_qemu_config};
 use crate::settings::{SettingArgs, Settings};
 use cli::CliError;
-use host_linux::LinuxNetwork;
+use network_linux::LinuxNetwork;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use vmm_qemu::{GuestImage, QemuHypervisor};

@@ -1,4 +1,4 @@
-//! What the driver is told once, and finding QEMU.
+//! Configuration of the driver, and finding QEMU.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 use worker::ports::PortError;
 
-/// Everything the driver is told.
+/// Configuration of the driver.
 #[derive(Clone, Debug)]
 pub struct QemuConfig {
     /// Directory of the VMs, such as `<data>/vms`; made if absent, mode 0700.
@@ -20,9 +20,11 @@ pub struct QemuConfig {
     pub qemu: Utf8PathBuf,
     /// Kernel and initramfs of every guest.
     pub guest: GuestImage,
-    /// From [`crate::probe::probe`].
+    /// What the probe found.
     pub accelerator: Accelerator,
-    /// How VMs are locked in.
+    /// Most memory of all VMs together, in MiB; no limit if absent.
+    pub vms_memory_mib: Option<u64>,
+    /// How VMs are jailed.
     pub jail: JailConfig,
     /// A boot that has not got its QEMU to answer by then is killed.
     pub start_deadline: Duration,
@@ -34,7 +36,7 @@ impl QemuConfig {
     pub const START_DEADLINE: Duration = Duration::from_secs(20);
 }
 
-/// How VMs are locked in.
+/// How VMs are jailed.
 #[derive(Clone, Debug)]
 pub struct JailConfig {
     /// A program that calls [`crate::jail::main`] when its first argument is
@@ -88,7 +90,7 @@ impl Accelerator {
 /// places.
 ///
 /// # Errors
-/// There is none.
+/// No QEMU was found.
 pub fn find_qemu(given: Option<&Utf8Path>) -> Result<Utf8PathBuf, PortError> {
     if let Some(path) = given {
         return is_program(path).then(|| path.to_owned()).ok_or_else(|| {
@@ -119,8 +121,9 @@ pub fn qemu_version(qemu: &Utf8Path) -> Result<String, PortError> {
     let attempted = || format!("ask {qemu} for its version");
     let output = Command::new(qemu).arg("--version").output();
     let output = output.map_err(|err| PortError::new(attempted(), err))?;
-    parse_version(&String::from_utf8_lossy(&output.stdout))
-        .ok_or_else(|| PortError::plain(format!("{qemu} does not say that it is QEMU")))
+    parse_version(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| {
+        PortError::plain(format!("{qemu} is not QEMU: `--version` prints something else"))
+    })
 }
 
 fn parse_version(text: &str) -> Option<String> {

@@ -1,8 +1,8 @@
 //! What the driver needs of the host, checked one by one, each with its remedy.
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::groups::Cgroups;
 use crate::config::{find_qemu, qemu_version};
-use crate::kernel;
+use crate::guest_image::kernel;
 use camino::Utf8Path;
 use diagnostics::Check;
 
@@ -55,7 +55,7 @@ fn kvm() -> Check {
 }
 
 fn cgroups() -> Check {
-    let warnings = Cgroups::detect("doctor").warnings().to_vec();
+    let warnings = Cgroups::detect("doctor", None).warnings().to_vec();
     if warnings.is_empty() {
         return Check::good("cgroups", "cpu, memory and pids limits can be set");
     }

@@ -9,37 +9,30 @@
 //!
 //! A VM outlives the daemon: nothing of it hangs on a pipe or a parent. What
 //! there is of a boot is found by its directory and its cgroups, and its process
-//! is recognised by number, start time and command line before it is touched.
+//! is recognised by number, start time and command line before it is private_pages.
 //!
-//! A VM begins in one of three ways (`launch::Source`): its kernel boots; it is a
-//! copy of a `template` that was booted once; or it goes on from its own
+//! A VM begins in one of three ways (`launch::BootSource`): its kernel boots; it is a
+//! copy of a `template` that was booted once; or it is restored from its own
 //! `snapshot`. In the latter two memory is a file that is mapped privately, and
 //! the state of the devices is loaded by QEMU's `-incoming`.
 
-pub mod cgroup;
 pub mod config;
 pub mod doctor;
 pub mod driver;
-pub mod initramfs;
+pub mod guest_image;
 pub mod jail;
-pub mod kernel;
 pub mod probe;
 
-mod args;
-mod begin;
-mod bootdir;
-mod build;
+mod cgroup;
 mod launch;
 mod memory;
 mod monitor;
 mod platform;
 mod process;
-mod qmp;
 mod snapshot;
-mod suspend;
 mod template;
-mod words;
 
 pub use config::{Accelerator, GuestImage, JailConfig, QemuConfig};
 pub use doctor::doctor_checks;
 pub use driver::QemuHypervisor;
+pub use guest_image::{initramfs, kernel};

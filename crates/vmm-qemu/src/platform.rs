@@ -1,7 +1,7 @@
-//! What a saved guest depends on: it can only go on where all of it is the same.
+//! What a saved guest depends on: it can only be restored where all of it is the same.
 
-use crate::args::{self, LAYOUT};
 use crate::config::{Accelerator, QemuConfig, qemu_version};
+use crate::launch::command_line::{self, LAYOUT};
 use camino::Utf8Path;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -29,14 +29,20 @@ impl Platform {
             ("QEMU", format!("{} ({qemu})", qemu_version(&config.qemu)?)),
             ("accelerator", config.accelerator.as_str().into()),
             ("processor", processor(config.accelerator)),
-            ("kernel command line", args::kernel_words(config.accelerator).join(" ")),
+            ("kernel command line", command_line::kernel_words(config.accelerator).join(" ")),
             ("guest kernel", of_file(&config.guest.vmlinuz)?),
             ("guest init", of_file(&config.guest.initramfs)?),
         ];
         Ok(Self(properties.map(|(name, value)| (name.to_owned(), value)).into()))
     }
 
-    /// What is written down with a saved guest.
+    /// Of these properties alone.
+    #[cfg(test)]
+    pub(crate) fn of_properties<const N: usize>(properties: [(&str, &str); N]) -> Self {
+        Self(properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+    }
+
+    /// The properties that are kept with a saved guest.
     pub(crate) fn properties(&self) -> &BTreeMap<String, String> {
         &self.0
     }
@@ -47,10 +53,10 @@ impl Platform {
         for (name, value) in &self.0 {
             sum.update(format!("{name}={value}\n"));
         }
-        hex(&sum.finalize()[..8])
+        hex::encode(&sum.finalize()[..8])
     }
 
-    /// The first property in which `saved` differs, in words.
+    /// The first property in which `saved` differs, as text.
     pub(crate) fn differs(&self, saved: &BTreeMap<String, String>) -> Option<String> {
         let names = self.0.keys().chain(saved.keys());
         let other = names.into_iter().find(|name| self.0.get(*name) != saved.get(*name))?;
@@ -70,7 +76,7 @@ pub(crate) fn identity(path: &Utf8Path) -> io::Result<String> {
 /// What guests see of the processor; with KVM that is the host's own.
 fn processor(accelerator: Accelerator) -> String {
     let model = match accelerator {
-        Accelerator::Tcg => return args::cpu(accelerator).into(),
+        Accelerator::Tcg => return command_line::cpu(accelerator).into(),
         Accelerator::Kvm => fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
     };
     // Model and microcode: either changes what a guest may use.
@@ -79,17 +85,13 @@ fn processor(accelerator: Accelerator) -> String {
     };
     let first = model.lines().take_while(|line| !line.is_empty()).filter(named);
     let text = first.collect::<Vec<_>>().join("\n");
-    format!("{} {}", args::cpu(accelerator), hex(&Sha256::digest(text)[..8]))
+    format!("{} {}", command_line::cpu(accelerator), hex::encode(&Sha256::digest(text)[..8]))
 }
 
 fn sum(path: &Utf8Path) -> io::Result<String> {
     let mut sum = Sha256::new();
     io::copy(&mut fs::File::open(path)?, &mut sum)?;
-    Ok(hex(&sum.finalize()[..8]))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(hex::encode(&sum.finalize()[..8]))
 }
 
 #[cfg(test)]

@@ -76,6 +76,9 @@ fn assert_jailed(world: &World, pid: u32) {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
     assert_eq!((field("Seccomp").as_str(), field("NoNewPrivs").as_str()), ("2", "1"));
+    // QEMU's filter and those of the launcher.
+    let filters: u32 = field("Seccomp_filters").parse().unwrap();
+    assert!(filters >= 4, "{filters} filters of system calls");
     for space in ["mnt", "net", "ipc", "uts", "pid"] {
         let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/{space}")).unwrap();
         assert_ne!(of(&pid.to_string()), of("self"), "{space}");
@@ -123,7 +126,14 @@ fn assert_process(pid: u32) {
     assert_eq!(names, ["1", "self", "thread-self"]);
 }
 
+/// Whichever descriptors a VM has: with fewer of them the numbers are others.
+fn assert_stdin_is_null(pid: u32) {
+    let stdin = fs::read_link(format!("/proc/{pid}/fd/0")).unwrap();
+    assert_eq!(stdin, std::path::Path::new("/dev/null"), "standard input");
+}
+
 fn assert_descriptors(pid: u32) {
+    assert_stdin_is_null(pid);
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     for entry in entries {
         let target = fs::read_link(entry.path()).unwrap().to_string_lossy().into_owned();
@@ -142,6 +152,7 @@ async fn a_vm_that_lets_go_of_its_user_id_keeps_it() {
     let driver = world.driver();
     let (hostile, next) = (ids(10), ids(11));
     let first = driver.boot(world.spec(hostile.0, hostile.1)).await.unwrap();
+    assert_stdin_is_null(first.pid);
     // As the process itself would: the lock belongs to what it has open.
     let lock = descriptor(first.pid, |target| target.contains("/uids/"));
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::Unlock).unwrap();
@@ -269,7 +280,7 @@ async fn a_qemu_that_is_none_is_refused_or_reported() {
     let mut world = World::new();
     world.config.qemu = "/bin/true".into();
     let refused = vmm_qemu::QemuHypervisor::open(world.config.clone()).unwrap_err();
-    assert!(refused.to_string().contains("does not say that it is QEMU"), "{refused}");
+    assert!(refused.to_string().contains("is not QEMU"), "{refused}");
     let script = world.temp.path().join("qemu");
     // Calls itself QEMU and then fails, from outside /usr.
     fs::write(&script, "#!/bin/sh\n[ $1 = --version ] && echo QEMU emulator version 1.2\necho no luck >&2\nexit 3\n").unwrap();
@@ -377,6 +388,59 @@ async fn a_daemon_killed_at_any_moment_leaves_nothing_unknown() {
         kill_all(&driver).await;
         world.assert_empty().await;
     }
+}
+
+/// The daemon of the test below.
+#[tokio::test]
+#[ignore = "started by the test below"]
+async fn child_that_is_protected() {
+    let own = || fs::read_to_string("/proc/self/cgroup").unwrap();
+    let score = |who: &str| fs::read_to_string(format!("/proc/{who}/oom_score_adj")).unwrap();
+    let (world, before, earlier_score) = (World::given(), own(), score("self"));
+    let driver = world.driver();
+    // Containers may lack CAP_SYS_RESOURCE (24), which lowering the score takes.
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    let may_lower = u64::from_str_radix(effective.trim(), 16).unwrap() & 1 << 24 != 0;
+    let problems = driver.protect_daemon();
+    let refused = problems.iter().any(|problem| problem.contains("oom_score_adj"));
+    assert_eq!((problems.len(), refused), (usize::from(!may_lower), !may_lower), "{problems:?}");
+    let (machine, boot) = ids(31);
+    let vm = driver.boot(world.spec(machine, boot)).await.unwrap();
+    let platform = format!("/updraft-{}", world.config.instance);
+    assert!(own().lines().any(|line| line.ends_with(&format!("{platform}/daemon"))), "{}", own());
+    let of_vm = fs::read_to_string(format!("/proc/{}/cgroup", vm.pid)).unwrap();
+    let place = format!("{platform}/vms/{machine}-{boot}");
+    assert!(of_vm.lines().any(|line| line.ends_with(&place)), "{of_vm}");
+    let lowered = if may_lower { "-900" } else { earlier_score.trim() };
+    assert_eq!((score("self").trim(), score(&vm.pid.to_string()).trim()), (lowered, "300"));
+    for (group, shares, weight) in
+        [("", "8192", "800"), ("/daemon", "8192", "800"), ("/vms", "1024", "100")]
+    {
+        let set = support::cgroup_value(&format!("{platform}{group}/cpu.shares"))
+            .map(|value| (value, shares))
+            .or_else(|| {
+                let value = support::cgroup_value(&format!("{platform}{group}/cpu.weight"));
+                value.map(|value| (value, weight))
+            });
+        let (value, expected) = set.expect("a weight");
+        assert_eq!(value, expected, "{group}");
+    }
+    let limit = support::cgroup_value(&format!("{platform}/vms/memory.limit_in_bytes"))
+        .or_else(|| support::cgroup_value(&format!("{platform}/vms/memory.max")));
+    let limit = limit.expect("a limit of all VMs together");
+    assert_eq!(limit, (world.config.vms_memory_mib.unwrap() << 20).to_string());
+    kill_all(&driver).await;
+    drop(driver);
+    assert_eq!((own(), score("self")), (before, earlier_score), "it is where it was");
+}
+
+#[tokio::test]
+async fn the_daemon_has_a_group_beside_its_vms_and_outweighs_them() {
+    let world = World::new();
+    let ended = world.child("child_that_is_protected").wait().unwrap();
+    assert!(ended.success(), "see `cargo test -- --ignored child_that_is_protected`");
+    world.assert_empty().await;
 }
 
 /// A tap of our own; it goes with its descriptor.

@@ -1,10 +1,10 @@
-//! Memory set aside for machines that run or are about to.
+//! Memory reserved for machines that run or are about to.
 
 use model::id::MachineId;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What this host has to give. A stopped machine holds nothing (L013).
+/// The memory of this host. A stopped machine holds none.
 #[derive(Debug)]
 pub(crate) struct Capacity {
     total_mib: u64,
@@ -28,7 +28,7 @@ impl Capacity {
         Self { total_mib, held: Mutex::default() }
     }
 
-    /// Sets memory aside; a machine that holds some already changes its share.
+    /// Reserves memory; a machine that already holds some changes its share.
     pub(crate) fn reserve(&self, machine: MachineId, mib: u32) -> Result<(), NoRoom> {
         let mut held = self.lock();
         let others: u64 = sum(&held) - held.get(&machine).copied().map_or(0, u64::from);
@@ -40,7 +40,7 @@ impl Capacity {
         Ok(())
     }
 
-    /// Sets memory aside for a VM that runs already, whatever there is.
+    /// Reserves memory for a VM that already runs, whatever is free.
     pub(crate) fn take(&self, machine: MachineId, mib: u32) {
         self.lock().insert(machine, mib);
     }

@@ -1,14 +1,15 @@
-//! One host: one task per machine; owns the ports Hypervisor, Network, Images
-//! and Disks.
+//! One host and its machines: one task per machine; owns the ports Hypervisor,
+//! Network, Images and Disks.
 //!
-//! The host owns its machines: `host.db` is the truth about them, and they
-//! keep running, restarting and being woken while everything else is down. A
-//! request records what is wanted and is answered; the machine's task compares
-//! wanted with actual and acts (`machine::step`). The same path serves the
-//! happy case, a retry and the recovery after `kill -9`.
+//! `host.db` is the truth about what the machines of this host do; they keep running,
+//! restarting and waking while everything else is down. A request records the desired
+//! state and is answered; the machine's task compares it with the actual state and
+//! acts (`machine::step`). The same path serves the normal case, a retry and the
+//! recovery after `kill -9`.
 
 mod agent;
 mod capacity;
+mod context;
 mod db;
 mod host;
 mod logs;
@@ -19,4 +20,5 @@ mod record;
 mod routes;
 mod templates;
 
-pub use host::{HostConfig, Ports, StartError, Worker};
+pub use context::{HostConfig, Ports};
+pub use host::{StartError, Worker};

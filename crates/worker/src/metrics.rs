@@ -1,4 +1,4 @@
-//! What this host counts.
+//! Metrics of this host.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -26,7 +26,7 @@ pub(crate) struct ResultLabel {
 
 type StageFamily = Family<StageLabel, Histogram, fn() -> Histogram>;
 
-/// What this host counts.
+/// Metrics of this host.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     start_seconds: StageFamily,
@@ -56,9 +56,9 @@ impl Metrics {
         registry.register("updraft_boot_retries", help, metrics.boot_retries.clone());
         let help = "Time of a machine's suspend, by stage";
         registry.register("updraft_suspend_seconds", help, metrics.suspend_seconds.clone());
-        let help = "Suspends that failed; the machine went on or was stopped";
+        let help = "Suspends that failed; the machine kept running or was stopped";
         registry.register("updraft_suspend_failures", help, metrics.suspend_failures.clone());
-        let help = "Snapshots that could not be gone on with; the machine was booted";
+        let help = "Snapshots that could not be restored; the machine was booted";
         registry.register("updraft_resume_failures", help, metrics.resume_failures.clone());
         let help = "Starts by how they came about";
         registry.register("updraft_starts", help, metrics.starts.clone());

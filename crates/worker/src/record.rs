@@ -1,17 +1,18 @@
-//! What the host remembers of one machine.
+//! The durable record of one machine.
 
 use guest_protocol::Exit;
 use model::address::Slot;
 use model::id::{AppName, BootId, HostId, InstanceId, MachineId, MachineName, NetworkId, OrgSlug};
 use model::life::{State, Want};
 use model::restart::Policy;
+use model::signal::SIGINT;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use wire::machines::{ImageRef, MachineConfig};
 use wire::worker::CreateMachine;
 
-/// One machine, as `host.db` holds it. Every change of it is durable before
-/// anybody is told.
+/// One machine, as `host.db` stores it. Every change of it is durable before it is
+/// shown.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Record {
     pub(crate) id: MachineId,
@@ -19,7 +20,7 @@ pub(crate) struct Record {
     pub(crate) org: OrgSlug,
     pub(crate) network: NetworkId,
     pub(crate) name: MachineName,
-    /// `None` once it is destroyed: the slot is another's then.
+    /// `None` once it is destroyed: another machine may get the slot.
     pub(crate) slot: Option<Slot>,
     pub(crate) state: State,
     pub(crate) want: Want,
@@ -27,24 +28,23 @@ pub(crate) struct Record {
     pub(crate) config: MachineConfig,
     pub(crate) image: ImageRef,
     pub(crate) cordoned: bool,
-    /// The boot whose VM may exist. Recorded before the VM is made and
-    /// forgotten after it is gone, so that no VM is without an owner.
+    /// The boot whose VM may exist. Recorded before the VM is made and removed
+    /// after the VM is gone, so that every VM has an owner.
     pub(crate) boot: Option<BootId>,
     /// How the main process of `boot` ended; its VM is being taken down.
     pub(crate) exit: Option<Exit>,
     /// A stop that is under way.
-    pub(crate) stop: Option<StopOrder>,
-    /// Moments of restarts by policy, milliseconds since the epoch.
+    pub(crate) stop: Option<StopRequest>,
+    /// Times of restarts by policy, milliseconds since the epoch.
     pub(crate) restarts: Vec<u64>,
     /// When the next start is due, milliseconds since the epoch.
     pub(crate) restart_at: Option<u64>,
     /// Why the last start failed or the policy gave up.
     pub(crate) failure: Option<String>,
-    /// The run whose memory is on disk, for the next start to go on with.
+    /// The run whose snapshot the next start restores.
     pub(crate) snapshot: Option<BootId>,
-    /// The writable layer is that of a process that was suspended and whose
-    /// memory may be lost: the next boot keeps it (L009). Forgotten once the
-    /// process is known to run.
+    /// The writable layer belongs to a process that was suspended and whose memory
+    /// may be lost: the next boot keeps it. Reset once the process is known to run.
     pub(crate) keep_scratch: bool,
     pub(crate) created_ms: u64,
     pub(crate) updated_ms: u64,
@@ -52,14 +52,14 @@ pub(crate) struct Record {
 
 /// How a main process is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StopOrder {
+pub(crate) struct StopRequest {
     /// Linux number.
     pub(crate) signal: i32,
     /// Milliseconds until SIGKILL.
     pub(crate) timeout_ms: u64,
 }
 
-/// Whether the writable layer outlives a boot (C017, C019).
+/// Whether the writable layer outlives a boot (`rootfs.persist` of the config).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Persist {
     Never,
@@ -70,7 +70,6 @@ pub(crate) enum Persist {
 const DEFAULT_SCRATCH_GB: u64 = 8;
 const DEFAULT_STOP: Duration = Duration::from_secs(5);
 const LONGEST_STOP: Duration = Duration::from_secs(300);
-const SIGINT: i32 = 2;
 
 impl Record {
     pub(crate) fn new(
@@ -118,8 +117,8 @@ impl Record {
         self.config.guest.as_ref().and_then(|g| g.memory_mb).unwrap_or(256)
     }
 
-    /// Thousandths of a core under contention: the platform's baseline of
-    /// 1/16 per shared vCPU, a whole core per performance vCPU (Z004).
+    /// Thousandths of a core under contention: 1/16 per shared vCPU, a whole core per
+    /// performance vCPU (fly.io/docs/machines/cpu-performance).
     pub(crate) fn cpu_weight(&self) -> u32 {
         let kind = self.config.guest.as_ref().and_then(|g| g.cpu_kind.as_deref());
         let each = if kind == Some("performance") { 1000 } else { 63 };
@@ -130,11 +129,11 @@ impl Record {
         let restart = self.config.restart.as_ref();
         let word = restart.and_then(|r| r.policy.as_deref());
         let parsed = Policy::parse(word, restart.and_then(|r| r.max_retries));
-        // A spelling this version does not know was refused at the door.
+        // The API refuses an unknown policy.
         parsed.unwrap_or(Policy::No)
     }
 
-    /// Why it cannot be suspended, if so (L015). There is no limit of memory.
+    /// Why it cannot be suspended, if so. There is no memory limit.
     pub(crate) fn unsuspendable(&self) -> Option<&'static str> {
         let swap = self.config.init.as_ref().and_then(|init| init.swap_size_mb);
         if swap.unwrap_or(0) > 0 {
@@ -144,8 +143,8 @@ impl Record {
         scheduled.then_some("it runs on a schedule")
     }
 
-    /// Its memory and the layer that belongs to it are of no more use (L017).
-    pub(crate) fn drop_memory(&mut self) {
+    /// Its snapshot and the writable layer that belongs to it are no longer used.
+    pub(crate) fn drop_snapshot(&mut self) {
         (self.snapshot, self.keep_scratch) = (None, false);
     }
 
@@ -163,8 +162,8 @@ impl Record {
         }
     }
 
-    /// File of the writable layer. What it is kept for is in its name: a layer
-    /// of another instance or policy is never found again.
+    /// File of the writable layer. Its name says what it is kept for, so that a layer
+    /// of another instance or policy is never used.
     pub(crate) fn scratch_name(&self) -> String {
         match self.persist() {
             Persist::Never => "scratch.ext4".into(),
@@ -179,20 +178,20 @@ impl Record {
         gb << 30
     }
 
-    /// The stop of the config, with the image's signal as its default (L011).
-    pub(crate) fn stop_order(&self, signal: Option<i32>, timeout_ms: Option<u64>) -> StopOrder {
+    /// The stop of the request, with the config's signal and timeout as defaults.
+    pub(crate) fn stop_request(&self, signal: Option<i32>, timeout_ms: Option<u64>) -> StopRequest {
         let config = self.config.stop_config.as_ref();
         let named = config.and_then(|c| c.signal.as_deref()).and_then(model::signal::number);
         let timeout = config.and_then(|c| c.timeout.as_ref()).and_then(|span| span.get());
         let timeout = timeout_ms.map_or(timeout.unwrap_or(DEFAULT_STOP), Duration::from_millis);
-        StopOrder {
+        StopRequest {
             signal: signal.or(named).unwrap_or(SIGINT),
             timeout_ms: timeout.min(LONGEST_STOP).as_millis() as u64,
         }
     }
 }
 
-/// The stored form: plain text for ids, so that `model` needs no serde.
+/// The stored form: ids as text, so that `model` needs no serde.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     id: String,
@@ -209,7 +208,7 @@ struct Stored {
     cordoned: bool,
     boot: Option<String>,
     exit: Option<Exit>,
-    stop: Option<StopOrder>,
+    stop: Option<StopRequest>,
     restarts: Vec<u64>,
     restart_at: Option<u64>,
     failure: Option<String>,
@@ -325,15 +324,15 @@ pub(crate) mod tests {
     #[test]
     fn stops_are_bounded() {
         let mut record = sample();
-        let order = |r: &Record, s, t| r.stop_order(s, t);
-        assert_eq!(order(&record, None, None), StopOrder { signal: 2, timeout_ms: 5000 });
+        let order = |r: &Record, s, t| r.stop_request(s, t);
+        assert_eq!(order(&record, None, None), StopRequest { signal: 2, timeout_ms: 5000 });
         record.config.stop_config = Some(StopConfig {
             signal: Some("SIGTERM".into()),
             timeout: Some(Span::Text("10m".into())),
             ..StopConfig::default()
         });
-        assert_eq!(order(&record, None, None), StopOrder { signal: 15, timeout_ms: 300_000 });
-        assert_eq!(order(&record, Some(9), Some(0)), StopOrder { signal: 9, timeout_ms: 0 });
+        assert_eq!(order(&record, None, None), StopRequest { signal: 15, timeout_ms: 300_000 });
+        assert_eq!(order(&record, Some(9), Some(0)), StopRequest { signal: 9, timeout_ms: 0 });
     }
 
     #[test]

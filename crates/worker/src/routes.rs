@@ -24,7 +24,7 @@ struct Table {
 }
 
 impl RouteHub {
-    /// Takes over a machine's route; `None` if it is gone.
+    /// Publishes a machine's route; `None` removes it.
     pub(crate) fn publish(&self, machine: MachineId, route: Option<Route>) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if table.routes.get(&machine) == route.as_ref() {
@@ -45,7 +45,7 @@ impl RouteHub {
         table.subscribers.retain(|edge| edge.try_send(numbered.clone()).is_ok());
     }
 
-    /// Somebody routes to this host's machines.
+    /// An edge routes to this host's machines.
     pub(crate) fn has_subscribers(&self) -> bool {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         table.subscribers.iter().any(|edge| !edge.is_closed())

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
-use worker::ports::Progress;
+use worker::ports::{ImageArchive, ImageError, ImageSummary, Images as _, Progress};
 
 pub(crate) fn sha(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -150,6 +150,16 @@ impl World {
         let clock = rt::Clock::manual(7_000_000);
         let images = OciImages::open(config, clock.clone()).unwrap();
         Self { dir, images, clock }
+    }
+
+    /// Imports an archive of the file name that `path` ends with.
+    pub(crate) async fn import(
+        &self,
+        path: &Utf8Path,
+        name: Option<&str>,
+    ) -> Result<ImageSummary, ImageError> {
+        let archive = ImageArchive { path, name, file_name: path.file_name() };
+        self.images.import(archive, quiet()).await
     }
 
     pub(crate) fn path(&self, name: &str) -> Utf8PathBuf {

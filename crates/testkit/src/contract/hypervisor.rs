@@ -1,7 +1,7 @@
 //! The contract of [`Hypervisor`].
 
 use guest_protocol::codec::{Decoder, encode};
-use guest_protocol::{ToGuest, ToHost, VERSION};
+use guest_protocol::{HIGHEST, LOWEST, ToGuest, ToHost};
 use model::id::{BootId, HostId, MachineId};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,7 +37,7 @@ pub(super) async fn greet(vm: &mut Vm, session: u64) {
 }
 
 pub(super) async fn greet_port(port: &mut dyn AgentIo, session: u64) {
-    let hello = encode(&ToGuest::Hello { version: VERSION, session });
+    let hello = encode(&ToGuest::Hello { version: HIGHEST, session, lowest: LOWEST });
     let mut again = tokio::time::interval(Duration::from_secs(1));
     let (mut decoder, mut buffer) = (Decoder::default(), vec![0; 4096]);
     loop {

@@ -165,12 +165,12 @@ pub fn settle() -> Settle {
         Box::pin(async move {
             let failed = |err: std::io::Error| PortError::new("speak to a guest", err);
             greet_port(&mut *port, 7).await;
-            port.write_all(&encode(&ToGuest::Settle)).await.map_err(failed)?;
+            port.write_all(&encode(&ToGuest::QuiesceForTemplate)).await.map_err(failed)?;
             let (mut decoder, mut buffer, mut settled) = (Decoder::default(), [0; 1024], false);
             while !settled {
                 let read = port.read(&mut buffer).await.map_err(failed)?;
                 assert_ne!(read, 0, "the agent port was closed");
-                let hear = |message: ToHost| settled |= message == ToHost::Settled;
+                let hear = |message: ToHost| settled |= message == ToHost::Quiesced;
                 decoder.feed(&buffer[..read], hear);
             }
             Ok(())

@@ -1,13 +1,15 @@
-//! The contracts of the worker's ports, as tests that every implementation
-//! passes.
+//! The contracts of the worker's ports and of the API of a host, as tests that
+//! every implementation passes.
 
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
+mod host_api;
 mod hypervisor;
 mod images;
 mod memory;
 mod network;
 
+pub use host_api::{Subject, create_machine, host_api_contract};
 pub use hypervisor::hypervisor_contract;
 pub use images::images_contract;
 pub use memory::{hypervisor_snapshot_contract, hypervisor_template_contract, settle};

@@ -1,6 +1,6 @@
 //! Commands in a fake guest: `echo`, `cat`, `false`, `spew N`, `sleep`.
 
-use guest_protocol::{ExecId, Exit, MAX_CHUNK, Output, ToGuest, ToHost, WINDOW};
+use guest_protocol::{ExecErrorKind, ExecId, Exit, MAX_CHUNK, Output, ToGuest, ToHost, WINDOW};
 use std::collections::HashMap;
 
 #[derive(Default)]
@@ -11,14 +11,14 @@ struct Command {
     cat: bool,
     /// Output not yet sent.
     pending: Vec<u8>,
-    /// Bytes the host has room for.
+    /// Bytes that the host has room for.
     credit: usize,
-    /// How it ends once its output is out.
+    /// How it ends once its output is sent.
     end: Option<Exit>,
 }
 
 impl Execs {
-    /// What the guest answers.
+    /// Acts on a message; returns the answers.
     pub(super) fn on_message(&mut self, message: ToGuest) -> Vec<ToHost> {
         match message {
             ToGuest::Exec(id, exec) => {
@@ -27,7 +27,7 @@ impl Execs {
                     Some(command) => drop(self.0.insert(id, command)),
                     None => {
                         let why = format!("{}: not found", words.first().unwrap_or(&""));
-                        return vec![ToHost::ExecFailed(id, why)];
+                        return vec![ToHost::ExecFailed(id, why, Some(ExecErrorKind::NotFound))];
                     }
                 }
                 self.flush(id, Vec::new())

@@ -1,34 +1,34 @@
 //! A guest that speaks the real protocol and whose main process is a script.
 //!
-//! It lives in a thread of its own, so it goes on while no daemon runs: it
-//! keeps its phase, its ports and its log for the next session.
+//! It runs on a thread of its own, also while no daemon runs: it keeps its phase, its
+//! ports and its log for the next session.
 //!
-//! What it does is the first word of the main process's arguments:
+//! The first word of the main process's arguments says what it does:
 //!
-//! | words | what it does |
+//! | arguments | behaviour |
 //! |---|---|
 //! | `serve 80 81` | runs, listens on the ports, ends with 0 at any signal |
 //! | `exit 3` | runs and ends with 3 |
-//! | `oom` | runs and is killed for want of memory |
+//! | `oom` | runs and is killed by the OOM killer |
 //! | `stubborn` | runs and ignores every signal but SIGKILL |
 //! | `crash-vm` | its VM dies before anything runs |
-//! | `orders-fail TEXT` | cannot carry out its orders |
-//! | `never-runs` | takes its orders and says nothing more |
-//! | `flood 100` | like `serve`, and writes so many lines |
+//! | `orders-fail TEXT` | cannot apply its configuration |
+//! | `never-runs` | takes its configuration and reports nothing more |
+//! | `flood 100` | like `serve`, and writes this many lines |
 //!
-//! A guest whose kernel is told `silent` never answers at all.
+//! A guest with the kernel argument `silent` never answers.
 
 mod execs;
-mod land;
+mod runtime;
 
-pub(crate) use land::Land;
+pub(crate) use runtime::GuestRuntime;
 
 use crate::CrashPoints;
 use execs::Execs;
 use futures_util::FutureExt;
 use guest_protocol::Process;
 use guest_protocol::codec::{Decoder, encode};
-use guest_protocol::{Exit, Listener, LogSource, Orders, Phase, ToGuest, ToHost, VERSION};
+use guest_protocol::{Exit, GuestConfig, HIGHEST, Listener, LogSource, Phase, ToGuest, ToHost};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,9 +40,9 @@ use tokio::sync::{mpsc, oneshot};
 const MAIN_PID: i32 = 42;
 const SIGKILL: i32 = 9;
 
-/// Something a test makes a guest do.
+/// An action that a test makes a guest do.
 #[derive(Clone, Debug)]
-pub enum Deed {
+pub enum GuestAction {
     /// The main process ends.
     Exit(Exit),
     /// It begins to listen.
@@ -51,20 +51,20 @@ pub enum Deed {
     Unlisten(u16),
     /// It writes a line.
     Log(String),
-    /// A process connects to `/.fly/api` and says this.
+    /// A process connects to `/.fly/api` and sends this.
     Api(u32, String),
     /// It closes that connection.
     ApiEnd(u32),
-    /// The VM's process ends without a word.
+    /// The VM's process ends without a report of the guest.
     CrashVm,
 }
 
-/// What its hypervisor does with a guest.
+/// What the hypervisor does with a guest.
 pub(crate) enum Control {
-    /// It stands still; what it is in that moment is told.
-    Still(oneshot::Sender<State>),
-    /// It goes on.
-    Go,
+    /// Pauses it, and sends its state in that moment.
+    Pause(oneshot::Sender<State>),
+    /// Resumes it.
+    Resume,
 }
 
 /// How a guest ended by itself.
@@ -77,25 +77,27 @@ pub(crate) enum End {
 pub(crate) struct Guest {
     pub(crate) silent: bool,
     pub(crate) connections: mpsc::UnboundedReceiver<DuplexStream>,
-    pub(crate) deeds: mpsc::UnboundedReceiver<Deed>,
+    pub(crate) actions: mpsc::UnboundedReceiver<GuestAction>,
     pub(crate) controls: mpsc::UnboundedReceiver<Control>,
     pub(crate) points: CrashPoints,
     pub(crate) state: State,
-    /// It stands still.
-    pub(crate) still: bool,
-    /// Set if something was said to it while it stood still: a real port would
-    /// have torn the snapshot by that.
+    /// It is paused.
+    pub(crate) paused: bool,
+    /// Set if something was sent to it while it was paused: with a real port the
+    /// snapshot would have been inconsistent.
     pub(crate) torn: Arc<AtomicBool>,
 }
 
-/// What outlives a session.
+/// The state that outlives a session.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     phase: Phase,
     listening: BTreeSet<Listener>,
     stubborn: bool,
-    /// Log lines written while nobody listened.
+    /// Log lines written while there was no session.
     unsent: Vec<ToHost>,
+    /// Bytes of the log so far.
+    logged: u64,
     /// When SIGKILL follows.
     kill_at: Option<tokio::time::Instant>,
 }
@@ -103,16 +105,17 @@ pub(crate) struct State {
 impl Default for State {
     fn default() -> Self {
         Self {
-            phase: Phase::AwaitsOrders,
+            phase: Phase::AwaitingConfig,
             listening: BTreeSet::new(),
             stubborn: false,
             unsent: Vec::new(),
+            logged: 0,
             kill_at: None,
         }
     }
 }
 
-/// One session, from the greeting on.
+/// One session, from the connection on.
 struct Session {
     port: DuplexStream,
     decoder: Decoder,
@@ -126,8 +129,8 @@ impl Guest {
         let mut session: Option<Session> = None;
         let mut buffer = vec![0; 64 << 10];
         loop {
-            if self.still {
-                self.stand(&mut session, &mut buffer).await;
+            if self.paused {
+                self.wait_paused(&mut session, &mut buffer).await;
             }
             let kill_at = self.state.kill_at;
             tokio::select! {
@@ -136,7 +139,7 @@ impl Guest {
                     if let Some(end) = self.read_rest(&mut session, &mut buffer).await {
                         return end;
                     }
-                    self.obey_host(control);
+                    self.on_control(control);
                 }
                 Some(port) = self.connections.recv() => {
                     let decoder = Decoder::default();
@@ -147,8 +150,8 @@ impl Guest {
                         return end;
                     }
                 }
-                Some(deed) = self.deeds.recv() => {
-                    if let Some(end) = self.on_deed(deed, &mut session).await {
+                Some(action) = self.actions.recv() => {
+                    if let Some(end) = self.on_action(action, &mut session).await {
                         return end;
                     }
                 }
@@ -159,8 +162,8 @@ impl Guest {
         }
     }
 
-    /// Takes what was written to it before it stands still; only what is written
-    /// later is lost.
+    /// Reads what was written to it before it is paused; only what is written later
+    /// is lost.
     async fn read_rest(&mut self, session: &mut Option<Session>, buffer: &mut [u8]) -> Option<End> {
         while let Some(read) = read(session, buffer).now_or_never() {
             if let Some(end) = self.on_bytes(session, &buffer[..read]).await {
@@ -170,28 +173,28 @@ impl Guest {
         None
     }
 
-    fn obey_host(&mut self, control: Control) {
-        self.still = matches!(control, Control::Still(_));
-        if let Control::Still(state) = control {
-            // Who asked may have been killed.
+    fn on_control(&mut self, control: Control) {
+        self.paused = matches!(control, Control::Pause(_));
+        if let Control::Pause(state) = control {
+            // The caller may have been killed.
             let _ = state.send(self.state.clone());
         }
     }
 
-    /// Stands still until told to go on; does nothing but notice what is said to it.
-    async fn stand(&mut self, session: &mut Option<Session>, buffer: &mut [u8]) {
-        while self.still {
+    /// Stays paused until it is resumed; only notices what is sent to it.
+    async fn wait_paused(&mut self, session: &mut Option<Session>, buffer: &mut [u8]) {
+        while self.paused {
             tokio::select! {
                 biased;
                 control = self.controls.recv() => match control {
-                    Some(control) => self.obey_host(control),
+                    Some(control) => self.on_control(control),
                     None => std::future::pending().await,
                 },
                 read = read(session, buffer) => {
                     if read > 0 {
                         self.torn.store(true, Ordering::Relaxed);
                     }
-                    // Its session is over whatever it was.
+                    // Its session is over in any case.
                     *session = None;
                 }
             }
@@ -220,7 +223,7 @@ impl Guest {
     async fn on_message(&mut self, message: ToGuest, session: &mut Option<Session>) -> Option<End> {
         match message {
             ToGuest::Hello { session: number, .. } => self.greet(number, session).await,
-            ToGuest::Orders(orders) => return self.obey(*orders, session).await,
+            ToGuest::Configure(config) => return self.configure(*config, session).await,
             ToGuest::Stop { signal, timeout_ms } => {
                 self.points.pass_outside("guest: asked to stop").await;
                 self.state.kill_at =
@@ -235,10 +238,10 @@ impl Guest {
             ToGuest::ListProcesses(number) => {
                 let process =
                     Process { pid: MAIN_PID, command: "main".into(), ..Process::default() };
-                say(session, ToHost::Processes(number, vec![process])).await;
+                send(session, ToHost::Processes(number, vec![process])).await;
             }
-            ToGuest::Settle => say(session, ToHost::Settled).await,
-            ToGuest::Awake(_) => {}
+            ToGuest::QuiesceForTemplate => send(session, ToHost::Quiesced).await,
+            ToGuest::Awake(_) | ToGuest::LogReceived(..) => {}
             ToGuest::Resumed(resume) => {
                 let line = format!("resumed {}", resume.hook.join(" "));
                 self.log(line.trim(), session).await;
@@ -251,7 +254,7 @@ impl Guest {
             exec => {
                 let Some(current) = session else { return None };
                 for answer in current.execs.on_message(exec) {
-                    say(session, answer).await;
+                    send(session, answer).await;
                 }
             }
         }
@@ -264,38 +267,42 @@ impl Guest {
         }
         self.points.pass_outside("guest: before welcome").await;
         let welcome = ToHost::Welcome {
-            version: VERSION,
+            version: HIGHEST,
             session: number,
             phase: self.state.phase.clone(),
             listening: self.state.listening.iter().copied().collect(),
         };
-        say(session, welcome).await;
+        send(session, welcome).await;
         for line in std::mem::take(&mut self.state.unsent) {
-            say(session, line).await;
+            send(session, line).await;
         }
     }
 
-    async fn obey(&mut self, orders: Orders, session: &mut Option<Session>) -> Option<End> {
-        if self.state.phase != Phase::AwaitsOrders {
+    async fn configure(
+        &mut self,
+        config: GuestConfig,
+        session: &mut Option<Session>,
+    ) -> Option<End> {
+        if self.state.phase != Phase::AwaitingConfig {
             return None;
         }
         self.state.phase = Phase::Preparing;
         self.points.pass_outside("guest: has its orders").await;
-        let argv = orders.main.argv;
+        let argv = config.main.argv;
         let words: Vec<&str> = argv.iter().map(String::as_str).collect();
         match words.as_slice() {
             ["crash-vm", ..] => return Some(End::Crashed),
             ["never-runs", ..] => return None,
             ["orders-fail", text, ..] => {
                 self.state.phase = Phase::Failed((*text).into());
-                say(session, ToHost::OrdersFailed((*text).into())).await;
+                send(session, ToHost::ConfigFailed((*text).into())).await;
                 return None;
             }
             _ => {}
         }
         self.state.phase = Phase::Running(MAIN_PID);
         self.points.pass_outside("guest: main process runs").await;
-        say(session, ToHost::Running { pid: MAIN_PID, stages_ms: vec![("main".into(), 1.0)] })
+        send(session, ToHost::Running { pid: MAIN_PID, stages_ms: vec![("main".into(), 1.0)] })
             .await;
         self.run_main(&words, session).await;
         None
@@ -327,18 +334,22 @@ impl Guest {
         }
     }
 
-    async fn on_deed(&mut self, deed: Deed, session: &mut Option<Session>) -> Option<End> {
-        match deed {
-            Deed::Exit(exit) => self.end_main(exit, session).await,
-            Deed::Listen(port) => self.listen(port, true, session).await,
-            Deed::Unlisten(port) => self.listen(port, false, session).await,
-            Deed::Log(line) => self.log(&line, session).await,
-            Deed::Api(id, text) => {
-                say(session, ToHost::ApiOpen(id)).await;
-                say(session, ToHost::ApiData(id, text.into_bytes())).await;
+    async fn on_action(
+        &mut self,
+        action: GuestAction,
+        session: &mut Option<Session>,
+    ) -> Option<End> {
+        match action {
+            GuestAction::Exit(exit) => self.end_main(exit, session).await,
+            GuestAction::Listen(port) => self.listen(port, true, session).await,
+            GuestAction::Unlisten(port) => self.listen(port, false, session).await,
+            GuestAction::Log(line) => self.log(&line, session).await,
+            GuestAction::Api(id, text) => {
+                send(session, ToHost::ApiOpen(id)).await;
+                send(session, ToHost::ApiData(id, text.into_bytes())).await;
             }
-            Deed::ApiEnd(id) => say(session, ToHost::ApiEnd(id)).await,
-            Deed::CrashVm => return Some(End::Crashed),
+            GuestAction::ApiEnd(id) => send(session, ToHost::ApiEnd(id)).await,
+            GuestAction::CrashVm => return Some(End::Crashed),
         }
         None
     }
@@ -350,14 +361,17 @@ impl Guest {
             false => self.state.listening.remove(&listener),
         };
         if changed {
-            say(session, ToHost::Listening(listener, begun)).await;
+            send(session, ToHost::Listening(listener, begun)).await;
         }
     }
 
     async fn log(&mut self, line: &str, session: &mut Option<Session>) {
-        let message = ToHost::Log(LogSource::Stdout, format!("{line}\n").into_bytes());
+        let data = format!("{line}\n").into_bytes();
+        let offset = Some(self.state.logged);
+        self.state.logged += data.len() as u64;
+        let message = ToHost::Log { source: LogSource::Stdout, offset, data };
         match session {
-            Some(current) if current.greeted => say(session, message).await,
+            Some(current) if current.greeted => send(session, message).await,
             _ => self.state.unsent.push(message),
         }
     }
@@ -379,12 +393,12 @@ impl Guest {
         self.state.phase = Phase::Exited(exit);
         self.state.listening.clear();
         self.points.pass_outside("guest: main process ended").await;
-        say(session, ToHost::Exited(exit)).await;
+        send(session, ToHost::Exited(exit)).await;
     }
 }
 
-/// Says something if a session is open; what is missed is in the next welcome.
-async fn say(session: &mut Option<Session>, message: ToHost) {
+/// Sends a message if a session is open; the next welcome tells what was missed.
+async fn send(session: &mut Option<Session>, message: ToHost) {
     let Some(current) = session.as_mut().filter(|session| session.greeted) else { return };
     if current.port.write_all(&encode(&message)).await.is_err() {
         *session = None;

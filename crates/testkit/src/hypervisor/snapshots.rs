@@ -69,7 +69,7 @@ impl FakeHypervisor {
         // What was there is of no use from the first byte on.
         let _ = std::fs::remove_file(manifest(&to.dir));
         let (told, state) = oneshot::channel();
-        self.control(machine, boot, Control::Still(told))?;
+        self.control(machine, boot, Control::Pause(told))?;
         points.pass("vm: stands still").await;
         let state = state.await.map_err(|_| PortError::plain("the VM has ended"))?;
         let fault = self.lock().suspend_faults.pop_front();
@@ -79,7 +79,7 @@ impl FakeHypervisor {
             None => std::fs::write(to.dir.join("ram"), "ram").map_err(failed),
         };
         if let Err(err) = written {
-            self.control(machine, boot, Control::Go)?;
+            self.control(machine, boot, Control::Resume)?;
             // There is no snapshot after an error.
             let _ = std::fs::remove_dir_all(&to.dir);
             return Err(err);

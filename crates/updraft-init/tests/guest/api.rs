@@ -1,7 +1,7 @@
 //! `/.fly/api`: an app of a real guest asks its host.
 
 use crate::assets::assets;
-use crate::vm::{Guest, argv, orders};
+use crate::vm::{Guest, argv, config};
 use guest_protocol::*;
 
 /// What a client says, up to the end of a line or its own.
@@ -22,7 +22,7 @@ fn client_says(guest: &mut Guest, id: ApiId) -> Vec<u8> {
 fn an_app_asks_its_host() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 96);
-    let mut asking = orders("sleep 100000");
+    let mut asking = config("sleep 100000");
     asking.main.user = "app".into();
     guest.run(asking);
     let opened = |m: &ToHost| if let ToHost::ApiOpen(id) = m { Some(*id) } else { None };
@@ -45,34 +45,34 @@ fn an_app_asks_its_host() {
         String::from_utf8(out).unwrap()
     };
     // A request, its answer, and the end by the host.
-    guest.tell(&ToGuest::Exec(1, exec("echo what | client /.fly/api")));
+    guest.send(&ToGuest::Exec(1, exec("echo what | client /.fly/api")));
     let id = guest.until(opened);
     assert_eq!(client_says(&mut guest, id), b"what\n");
-    guest.tell(&ToGuest::ApiData(id, b"that\n".to_vec()));
-    guest.tell(&ToGuest::ApiData(99, b"to nobody".to_vec()));
-    guest.tell(&ToGuest::ApiEnd(id));
+    guest.send(&ToGuest::ApiData(id, b"that\n".to_vec()));
+    guest.send(&ToGuest::ApiData(99, b"to nobody".to_vec()));
+    guest.send(&ToGuest::ApiEnd(id));
     assert_eq!(output(&mut guest, 1), "that\n", "though the client had said all it would");
     // One that goes away by itself.
-    guest.tell(&ToGuest::Exec(5, exec("client /.fly/api & sleep 0.5; kill $!")));
+    guest.send(&ToGuest::Exec(5, exec("client /.fly/api & sleep 0.5; kill $!")));
     let id = guest.until(opened);
     guest.until(ended(id));
     // Another begins, and its session ends.
-    guest.tell(&ToGuest::Exec(2, exec("client /.fly/api; echo over > /tmp/over")));
+    guest.send(&ToGuest::Exec(2, exec("client /.fly/api; echo over > /tmp/over")));
     let second = guest.until(opened);
     assert_ne!(second, id);
     guest.reconnect();
-    guest.tell(&ToGuest::ApiData(second, b"late".to_vec()));
+    guest.send(&ToGuest::ApiData(second, b"late".to_vec()));
     // One that says too much, and one that does not read.
-    guest.tell(&ToGuest::Exec(3, exec("client /.fly/api < /dev/zero; echo shut")));
+    guest.send(&ToGuest::Exec(3, exec("client /.fly/api < /dev/zero; echo shut")));
     let id = guest.until(opened);
     assert!(client_says(&mut guest, id).len() <= API_WINDOW);
-    guest.tell(&ToGuest::Exec(
+    guest.send(&ToGuest::Exec(
         4,
         exec("mkfifo /tmp/f; client /.fly/api < /tmp/f | sleep 1000 & exec 3>/tmp/f; sleep 1000"),
     ));
     let id = guest.until(opened);
     for _ in 0..40 {
-        guest.tell(&ToGuest::ApiData(id, vec![b'x'; MAX_CHUNK]));
+        guest.send(&ToGuest::ApiData(id, vec![b'x'; MAX_CHUNK]));
     }
     guest.until(ended(id));
     guest.power_off();

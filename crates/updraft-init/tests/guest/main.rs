@@ -15,7 +15,7 @@ mod vm;
 use assets::assets;
 use guest_protocol::*;
 use std::time::Duration;
-use vm::{Guest, argv, orders};
+use vm::{Guest, argv, config};
 
 /// A main process that listens, and leaves on SIGUSR1 only.
 const SERVER: &str = "trap '' TERM; trap 'exit 9' USR1; echo up; echo oops >&2; \
@@ -32,7 +32,7 @@ fn listens(port: u16) -> impl FnMut(&ToHost) -> Option<bool> {
 fn a_machine_is_what_its_orders_say() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 128);
-    let mut wanted = orders(SERVER);
+    let mut wanted = config(SERVER);
     wanted.main.env = vec![("GREETING".into(), "hi".into())];
     wanted.main.workdir = "/data/work".into();
     wanted.swap_mib = 16;
@@ -102,7 +102,7 @@ fn a_machine_is_what_its_orders_say() {
     // Orphans do not stay as zombies.
     assert_eq!(sh("(sleep 0.1 &) ; sleep 0.5; ps -o stat | grep -c Z"), (1, "0\n".into()));
 
-    guest.tell(&ToGuest::ListProcesses(77));
+    guest.send(&ToGuest::ListProcesses(77));
     let list = guest.until(|m| match m {
         ToHost::Processes(77, list) => Some(list.clone()),
         _ => None,
@@ -111,7 +111,7 @@ fn a_machine_is_what_its_orders_say() {
     assert!(httpd.listen_sockets.iter().any(|s| s.address == "[::]:8080"), "{httpd:?}");
     assert!(httpd.rss > 0 && list.iter().all(|p| p.pid != 1), "{list:?}");
 
-    guest.tell(&ToGuest::Awake(1_900_000_000_000_000_000));
+    guest.send(&ToGuest::Awake(1_900_000_000_000_000_000));
     assert_eq!(guest.shell(100, "test $(date +%s) -ge 1900000000"), ok(""));
 
     // What ends listening is told too.
@@ -120,7 +120,7 @@ fn a_machine_is_what_its_orders_say() {
     guest.until(|m| matches!(m, ToHost::Listening(l, false) if l.port == 8080).then_some(()));
 
     // The stop signal is ignored, so it is SIGKILL that ends it.
-    guest.tell(&ToGuest::Stop { signal: 15, timeout_ms: 300 });
+    guest.send(&ToGuest::Stop { signal: 15, timeout_ms: 300 });
     assert_eq!(guest.exited(), Exit { code: 137, signal: 9, oom: false });
     for line in [
         "Starting init (commit: ",
@@ -138,7 +138,7 @@ fn a_machine_is_what_its_orders_say() {
 fn commands_run_beside_the_main_process() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 128);
-    guest.run(orders(SERVER));
+    guest.run(config(SERVER));
     let exec = |words: &[&str]| Exec { argv: argv(words), ..Exec::default() };
 
     // More than the windows of both directions, through a process that echoes.
@@ -181,7 +181,7 @@ fn commands_run_beside_the_main_process() {
     // A terminal, its size, and a new size.
     let tty = Some(TermSize { rows: 33, cols: 77 });
     let script = "tty; stty size; read -r line; stty size; echo got $line $TERM";
-    guest.tell(&ToGuest::Exec(9, Exec { tty, ..exec(&["sh", "-c", script]) }));
+    guest.send(&ToGuest::Exec(9, Exec { tty, ..exec(&["sh", "-c", script]) }));
     let mut screen = String::new();
     let mut resized = false;
     let code = loop {
@@ -191,8 +191,8 @@ fn commands_run_beside_the_main_process() {
             _ => {}
         }
         if screen.contains("33 77") && !std::mem::replace(&mut resized, true) {
-            guest.tell(&ToGuest::ExecResize(9, TermSize { rows: 5, cols: 6 }));
-            guest.tell(&ToGuest::ExecInput(9, b"word\n".to_vec()));
+            guest.send(&ToGuest::ExecResize(9, TermSize { rows: 5, cols: 6 }));
+            guest.send(&ToGuest::ExecInput(9, b"word\n".to_vec()));
         }
     };
     assert_eq!(code, 0);
@@ -200,15 +200,15 @@ fn commands_run_beside_the_main_process() {
     assert!(screen.contains("5 6\r\n") && screen.contains("got word xterm\r\n"), "{screen}");
 
     // Signals go to the command's group, and to the main process alone.
-    guest.tell(&ToGuest::Exec(10, exec(&["sh", "-c", "echo on; sleep 100; sleep 100"])));
+    guest.send(&ToGuest::Exec(10, exec(&["sh", "-c", "echo on; sleep 100; sleep 100"])));
     guest.until(|m| matches!(m, ToHost::ExecOutput(10, ..)).then_some(()));
-    guest.tell(&ToGuest::ExecSignal(10, 15));
+    guest.send(&ToGuest::ExecSignal(10, 15));
     let exit = guest.until(|m| match m {
         ToHost::ExecExited(10, exit) => Some(*exit),
         _ => None,
     });
     assert_eq!((exit.code, exit.signal), (143, 15));
-    guest.tell(&ToGuest::Signal(10));
+    guest.send(&ToGuest::Signal(10));
     assert_eq!(guest.exited(), Exit { code: 9, signal: 0, oom: false });
     assert!(guest.log.ends_with("Main child exited normally with code: 9\n"), "{}", guest.log);
     assert_eq!(guest.exec(11, exec(&["true"]), b"").2, "the main process does not run");
@@ -219,13 +219,13 @@ fn commands_run_beside_the_main_process() {
 fn a_session_ends_and_another_begins_in_the_midst_of_everything() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 128);
-    let mut flood = orders("httpd -p 80 -h /; exec yes line");
+    let mut flood = config("httpd -p 80 -h /; exec yes line");
     flood.log_buffer = 64 * 1024;
     guest.run(flood);
     assert!(guest.until(listens(80)));
     // A command that has used its window up; nobody reads on.
     let zeros = Exec { argv: argv(&["cat", "/dev/zero"]), ..Exec::default() };
-    guest.tell(&ToGuest::Exec(1, zeros));
+    guest.send(&ToGuest::Exec(1, zeros));
     let mut got = 0;
     guest.until(|m| {
         got += if let ToHost::ExecOutput(1, _, bytes) = m { bytes.len() } else { 0 };
@@ -256,7 +256,7 @@ fn a_session_ends_and_another_begins_in_the_midst_of_everything() {
         guest.shell(2, "true");
     }
     assert!(std::mem::take(&mut guest.log).contains("line\nline\n"));
-    guest.tell(&ToGuest::Stop { signal: 15, timeout_ms: 20_000 });
+    guest.send(&ToGuest::Stop { signal: 15, timeout_ms: 20_000 });
     assert_eq!(guest.exited(), Exit { code: 143, signal: 15, oom: false });
     let (phase, listening) = guest.reconnect();
     assert_eq!(phase, Phase::Exited(Exit { code: 143, signal: 15, oom: false }));
@@ -270,7 +270,7 @@ fn a_session_ends_and_another_begins_in_the_midst_of_everything() {
 fn a_host_is_welcomed_at_once_whatever_the_guest_noticed() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 96);
-    guest.run(orders("exec yes line"));
+    guest.run(config("exec yes line"));
     for round in 0..6 {
         let mut monitor = guest.monitor();
         monitor.run("stop", "{}");
@@ -293,36 +293,42 @@ fn a_host_is_welcomed_at_once_whatever_the_guest_noticed() {
 #[test]
 fn orders_that_cannot_be_carried_out_say_why() {
     let Some(assets) = assets() else { return };
-    let failing: [(&str, Orders); 5] = [
+    let failing: [(&str, GuestConfig); 5] = [
         (
             "entrypoint `nope` not found in PATH",
-            Orders { main: Main { argv: argv(&["nope", "-x"]), ..Main::default() }, ..orders("") },
+            GuestConfig {
+                main: Main { argv: argv(&["nope", "-x"]), ..Main::default() },
+                ..config("")
+            },
         ),
         (
             "entrypoint `/etc/plain` is not executable",
-            Orders { main: Main { argv: argv(&["/etc/plain"]), ..Main::default() }, ..orders("") },
+            GuestConfig {
+                main: Main { argv: argv(&["/etc/plain"]), ..Main::default() },
+                ..config("")
+            },
         ),
-        ("empty entrypoint", Orders { main: Main::default(), ..orders("") }),
+        ("empty entrypoint", GuestConfig { main: Main::default(), ..config("") }),
         (
             "user `ghost` not found in /etc/passwd",
-            Orders {
+            GuestConfig {
                 main: Main { user: "ghost".into(), argv: argv(&["true"]), ..Main::default() },
-                ..orders("")
+                ..config("")
             },
         ),
         (
             "cannot mount /dev/vda (ext4) at /lower: Invalid argument (os error 22)",
-            Orders {
+            GuestConfig {
                 root: Device { path: "/dev/vda".into(), fstype: "ext4".into() },
-                ..orders("true")
+                ..config("true")
             },
         ),
     ];
-    for (want, orders) in failing {
+    for (want, config) in failing {
         let mut guest = Guest::boot(assets, 96);
-        guest.tell(&ToGuest::Orders(Box::new(orders)));
+        guest.send(&ToGuest::Configure(Box::new(config)));
         let error = guest.until(|m| match m {
-            ToHost::OrdersFailed(error) => Some(error.clone()),
+            ToHost::ConfigFailed(error) => Some(error.clone()),
             _ => None,
         });
         assert_eq!(error, want);
@@ -335,7 +341,7 @@ fn orders_that_cannot_be_carried_out_say_why() {
 fn a_main_process_killed_for_want_of_memory_is_reported_so() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 96);
-    let mut greedy = orders("");
+    let mut greedy = config("");
     greedy.main = Main {
         argv: argv(&[
             "awk",
@@ -352,7 +358,7 @@ fn a_main_process_killed_for_want_of_memory_is_reported_so() {
     while !guest.log.contains("big") {
         guest.shell(1, "true");
     }
-    guest.tell(&ToGuest::Exec(
+    guest.send(&ToGuest::Exec(
         2,
         Exec { argv: argv(&["sh", "-c", "echo f > /proc/sysrq-trigger"]), ..Exec::default() },
     ));
@@ -365,7 +371,7 @@ fn a_main_process_killed_for_want_of_memory_is_reported_so() {
 fn init_rests_while_nobody_is_connected() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 96);
-    guest.run(orders("exec sleep 100000"));
+    guest.run(config("exec sleep 100000"));
     // Ticks of CPU that init has used, and of time that has gone by.
     let line = "cut -d' ' -f14,15 /proc/1/stat; cut -d' ' -f1 /proc/uptime";
     let ticks = |guest: &mut Guest| {

@@ -2,7 +2,7 @@
 //! what they must not.
 
 use crate::assets::{Assets, assets};
-use crate::vm::{Guest, Hardware, argv, orders};
+use crate::vm::{Guest, Hardware, argv, config};
 use guest_protocol::*;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -26,9 +26,9 @@ impl Frozen {
         std::fs::write(&root, [0; 4096]).unwrap();
         let hardware = Hardware { root: &root, scratch_mib: 8, mac: "02:ff:ff:ff:ff:ff" };
         let mut guest = Guest::start(assets, &hardware, &memory(&ram, true));
-        assert_eq!(guest.greet(), (Phase::AwaitsOrders, vec![]));
-        guest.tell(&ToGuest::Settle);
-        guest.until(|m| (*m == ToHost::Settled).then_some(()));
+        assert_eq!(guest.greet(), (Phase::AwaitingConfig, vec![]));
+        guest.send(&ToGuest::QuiesceForTemplate);
+        guest.until(|m| (*m == ToHost::Quiesced).then_some(()));
         guest.monitor().save(&state);
         let kib = std::process::Command::new("du").args(["-k", ram.to_str().unwrap()]).output();
         println!("memory of the template, KiB: {}", String::from_utf8_lossy(&kib.unwrap().stdout));
@@ -48,7 +48,7 @@ impl Frozen {
         monitor.run("cont", "{}");
         let began = std::time::Instant::now();
         let welcome = if late { guest.connect() } else { guest.greet() };
-        assert_eq!(welcome, (Phase::AwaitsOrders, vec![]));
+        assert_eq!(welcome, (Phase::AwaitingConfig, vec![]));
         println!("welcome {:?} after cont (late: {late})", began.elapsed());
         guest
     }
@@ -61,16 +61,16 @@ fn memory(ram: &Path, share: bool) -> Vec<String> {
     ["-m".to_owned(), MIB.to_string(), "-object".to_owned(), object].into()
 }
 
-/// Orders for the machine of a number.
-fn machine(number: u8) -> Orders {
-    let mut orders = orders("httpd -p 80 -h /; exec sleep 100000");
-    orders.hostname = format!("machine{number}");
-    orders.machine_id = format!("{number:032x}");
-    orders.entropy = vec![number; 64];
-    if let Some(net) = &mut orders.net {
+/// GuestConfig for the machine of a number.
+fn machine(number: u8) -> GuestConfig {
+    let mut config = config("httpd -p 80 -h /; exec sleep 100000");
+    config.hostname = format!("machine{number}");
+    config.machine_id = format!("{number:032x}");
+    config.entropy = vec![number; 64];
+    if let Some(net) = &mut config.net {
         net.mac = [2, 0, 0, 0, 0, number];
     }
-    orders
+    config
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn machines_of_one_template_have_nothing_secret_in_common() {
         let began = std::time::Instant::now();
         let cpu = guest.cpu_ms();
         let stages = guest.run(machine(number));
-        println!("CPU: {} ms before orders, {} ms until it runs", cpu, guest.cpu_ms() - cpu);
+        println!("CPU: {} ms before config, {} ms until it runs", cpu, guest.cpu_ms() - cpu);
         println!("runs after {:?}; stages: {stages:?}", began.elapsed());
         guest.until(|m| matches!(m, ToHost::Listening(l, true) if l.port == 80).then_some(()));
         let mut own = |line: &str| {
@@ -108,7 +108,7 @@ fn machines_of_one_template_have_nothing_secret_in_common() {
         let bound = "ls /sys/bus/virtio/drivers/virtio_rng | grep -c virtio; \
                      cat /sys/class/misc/hw_random/rng_current";
         assert!(guest.shell(3, bound).1.starts_with("1\nvirtio_rng"), "the rest is bound too");
-        guest.tell(&ToGuest::Stop { signal: 9, timeout_ms: 0 });
+        guest.send(&ToGuest::Stop { signal: 9, timeout_ms: 0 });
         guest.exited();
         guest.power_off();
     }
@@ -121,12 +121,12 @@ fn a_machine_goes_on_after_it_was_suspended() {
     let (ram, state) = (dir.path().join("ram"), dir.path().join("state"));
     let mut guest = Guest::start(assets, &Hardware::real(assets), &memory(&ram, true));
     guest.greet();
-    let mut orders = machine(1);
-    orders.main.user = "app".into();
-    orders.main.env = vec![("WHO".into(), "me".into())];
-    orders.main.workdir = "/tmp".into();
-    orders.main.argv = argv(&["sh", "-c", "httpd -p 8080 -h /; while :; do echo line; done"]);
-    guest.run(orders);
+    let mut config = machine(1);
+    config.main.user = "app".into();
+    config.main.env = vec![("WHO".into(), "me".into())];
+    config.main.workdir = "/tmp".into();
+    config.main.argv = argv(&["sh", "-c", "httpd -p 8080 -h /; while :; do echo line; done"]);
+    guest.run(config);
     guest.until(|m| matches!(m, ToHost::Listening(l, true) if l.port == 8080).then_some(()));
     // In the midst of a flood, and of a frame.
     guest.monitor().save(&state);
@@ -142,7 +142,7 @@ fn a_machine_goes_on_after_it_was_suspended() {
     assert!(matches!(phase, Phase::Running(_)), "{phase:?}");
     assert_eq!(listening, [Listener { port: 8080, reachable: true }]);
     let hook = "me=$(id -un); echo hook of $me in $PWD, $WHO $(date +%Y); exit 3";
-    guest.tell(&ToGuest::Resumed(Resume {
+    guest.send(&ToGuest::Resumed(Resume {
         now: 2_000_000_000_000_000_000,
         entropy: vec![9; 64],
         hook: argv(&["sh", "-c", hook]),
@@ -157,7 +157,7 @@ fn a_machine_goes_on_after_it_was_suspended() {
     ] {
         assert!(guest.log.contains(words), "{words}");
     }
-    guest.tell(&ToGuest::Stop { signal: 9, timeout_ms: 0 });
+    guest.send(&ToGuest::Stop { signal: 9, timeout_ms: 0 });
     guest.exited();
     guest.power_off();
 }

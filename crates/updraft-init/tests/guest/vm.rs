@@ -58,11 +58,11 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Boots one; it is greeted and waits for orders.
+    /// Boots one; it is greeted and waits for config.
     pub(crate) fn boot(assets: &Assets, memory_mib: u32) -> Self {
         let args = ["-m".to_owned(), memory_mib.to_string()];
         let mut guest = Self::start(assets, &Hardware::real(assets), &args);
-        assert_eq!(guest.greet(), (Phase::AwaitsOrders, vec![]));
+        assert_eq!(guest.greet(), (Phase::AwaitingConfig, vec![]));
         guest
     }
 
@@ -209,20 +209,20 @@ impl Guest {
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         self.session += 1;
         let want = self.session;
-        self.tell(&ToGuest::Hello { version: VERSION, session: want });
+        self.send(&ToGuest::Hello { version: HIGHEST, session: want, lowest: LOWEST });
         loop {
             // What comes before the welcome belongs to nobody.
             if let ToHost::Welcome { version, session, phase, listening } = self.next_raw()
                 && session == want
             {
-                assert_eq!(version, VERSION);
+                assert_eq!(version, HIGHEST);
                 return (phase, listening);
             }
         }
     }
 
     /// Sends a message.
-    pub(crate) fn tell(&mut self, message: &ToGuest) {
+    pub(crate) fn send(&mut self, message: &ToGuest) {
         self.stream.write_all(&encode(message)).unwrap();
     }
 
@@ -252,8 +252,10 @@ impl Guest {
     pub(crate) fn next(&mut self) -> ToHost {
         loop {
             match self.next_raw() {
-                ToHost::Log(source, bytes) => {
-                    let text = String::from_utf8_lossy(&bytes);
+                ToHost::Log { source, offset, data } => {
+                    let end = offset.expect("version 3 numbers its bytes") + data.len() as u64;
+                    self.send(&ToGuest::LogReceived(source, end));
+                    let text = String::from_utf8_lossy(&data);
                     self.log.push_str(if source == LogSource::Stderr { "!" } else { "" });
                     self.log.push_str(&text);
                 }
@@ -277,12 +279,12 @@ impl Guest {
         }
     }
 
-    /// Gives orders and waits for the main process to run.
-    pub(crate) fn run(&mut self, orders: Orders) -> Vec<(String, f64)> {
-        self.tell(&ToGuest::Orders(Box::new(orders)));
+    /// Gives config and waits for the main process to run.
+    pub(crate) fn run(&mut self, config: GuestConfig) -> Vec<(String, f64)> {
+        self.send(&ToGuest::Configure(Box::new(config)));
         self.until(|m| match m {
             ToHost::Running { stages_ms, .. } => Some(Ok(stages_ms.clone())),
-            ToHost::OrdersFailed(error) => Some(Err(error.clone())),
+            ToHost::ConfigFailed(error) => Some(Err(error.clone())),
             _ => None,
         })
         .unwrap_or_else(|error| self.give_up(&error))
@@ -290,7 +292,7 @@ impl Guest {
 
     /// Runs a command to its end: exit, output, standard error.
     pub(crate) fn exec(&mut self, id: ExecId, exec: Exec, input: &[u8]) -> (Exit, Vec<u8>, String) {
-        self.tell(&ToGuest::Exec(id, exec));
+        self.send(&ToGuest::Exec(id, exec));
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut left = input;
         let mut credit = WINDOW as usize;
@@ -298,25 +300,25 @@ impl Guest {
         loop {
             while credit > 0 && !left.is_empty() {
                 let n = left.len().min(credit).min(MAX_CHUNK);
-                self.tell(&ToGuest::ExecInput(id, left[..n].to_vec()));
+                self.send(&ToGuest::ExecInput(id, left[..n].to_vec()));
                 left = &left[n..];
                 credit -= n;
             }
             if left.is_empty() && !std::mem::replace(&mut ended, true) {
-                self.tell(&ToGuest::ExecInput(id, Vec::new()));
+                self.send(&ToGuest::ExecInput(id, Vec::new()));
             }
             match self.next() {
                 ToHost::ExecOutput(of, stream, bytes) if of == id => {
                     let to = if stream == Output::Stderr { &mut err } else { &mut out };
                     to.extend_from_slice(&bytes);
                     let taken = u32::try_from(bytes.len()).unwrap();
-                    self.tell(&ToGuest::ExecCredit(id, taken));
+                    self.send(&ToGuest::ExecCredit(id, taken));
                 }
                 ToHost::ExecCredit(of, more) if of == id => credit += more as usize,
                 ToHost::ExecExited(of, exit) if of == id => {
                     return (exit, out, String::from_utf8(err).unwrap());
                 }
-                ToHost::ExecFailed(of, error) if of == id => {
+                ToHost::ExecFailed(of, error, _) if of == id => {
                     return (Exit { code: -1, ..Exit::default() }, vec![], error);
                 }
                 other => self.aside.push_back(other),
@@ -337,9 +339,9 @@ impl Guest {
         self.until(|m| if let ToHost::Exited(exit) = m { Some(*exit) } else { None })
     }
 
-    /// Orders power off and waits for QEMU to end by itself.
+    /// GuestConfig power off and waits for QEMU to end by itself.
     pub(crate) fn power_off(mut self) {
-        self.tell(&ToGuest::PowerOff);
+        self.send(&ToGuest::PowerOff);
         // The port closes when QEMU does.
         let mut rest = Vec::new();
         let _ = self.stream.read_to_end(&mut rest);
@@ -366,9 +368,9 @@ pub(crate) fn argv(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-/// Orders to run a shell line.
-pub(crate) fn orders(line: &str) -> Orders {
-    Orders {
+/// GuestConfig to run a shell line.
+pub(crate) fn config(line: &str) -> GuestConfig {
+    GuestConfig {
         machine_id: "0123456789abcdef0123456789abcdef".into(),
         hostname: "3d8d413b29d089".into(),
         now: 1_800_000_000_000_000_000,

@@ -1,16 +1,16 @@
 //! The outer worlds of a host, made from the settings.
 
 use crate::settings::{Settings, WantedAccelerator};
-use async_trait::async_trait;
 use camino::Utf8Path;
-use host_linux::{LinuxNetwork, NetworkConfig, ScratchDisks};
-use oci::{Credentials, OciConfig, OciImages};
+use disk_linux::{LinuxDisks, ScratchDisks, Space, SpaceConfig};
+use network_linux::{LinuxNetwork, NetworkConfig};
+use oci::{CpuLevel, Credentials, OciConfig, OciImages};
 use rt::{Clock, Rng};
 use std::sync::Arc;
 use vmm_qemu::kernel::{self, Kernel};
 use vmm_qemu::probe::{Probed, probe};
 use vmm_qemu::{Accelerator, GuestImage, JailConfig, QemuConfig, QemuHypervisor, initramfs};
-use worker::ports::{Disks, GuestApi, PortError};
+use worker::ports::{GuestApi, PortError};
 use worker::{HostConfig, Ports};
 
 /// pid 1 of every guest, carried along.
@@ -47,14 +47,16 @@ pub(super) async fn make(
     };
     config.accelerator = probed.accelerator;
     let hypervisor = QemuHypervisor::open(config)?;
-    let weaknesses = hypervisor.isolation_report();
-    let images = OciImages::open(image_config(settings)?, clock.clone())?;
-    let disks = ScratchDisks::open(&settings.data_dir.join("scratch"))?;
+    let mut weaknesses = hypervisor.isolation_report();
+    weaknesses.extend(hypervisor.protect_daemon());
+    let images = OciImages::open(image_config(settings, probed.accelerator)?, clock.clone())?;
+    let scratch = ScratchDisks::open(&settings.data_dir.join("scratch"))?;
+    let space = Space::open(SpaceConfig::new(settings.data_dir.clone()))?;
     let ports = Ports {
         hypervisor: Arc::new(hypervisor),
         network: Arc::new(LinuxNetwork::open(network_config(settings))?),
         images: Arc::new(images),
-        disks: Arc::new(Scratch(disks)),
+        disks: Arc::new(LinuxDisks::new(scratch, space)),
         guest_api: Some(guest_api),
         clock: clock.clone(),
         rng: Rng::from_os(),
@@ -67,10 +69,11 @@ pub(crate) fn qemu_config(settings: &Settings, guest: GuestImage) -> Result<Qemu
     Ok(QemuConfig {
         run_dir: settings.data_dir.join("vms"),
         template_dir: settings.data_dir.join("templates"),
-        instance: host_linux::Tag::for_data_dir(&settings.data_dir).to_string(),
+        instance: network_linux::Tag::for_data_dir(&settings.data_dir).to_string(),
         qemu: vmm_qemu::config::find_qemu(settings.qemu.as_deref())?,
         guest,
         accelerator: Accelerator::Tcg,
+        vms_memory_mib: Some(settings.memory_mib),
         jail: JailConfig::new(OWN_PROGRAM),
         start_deadline: QemuConfig::START_DEADLINE,
     })
@@ -80,12 +83,14 @@ pub(crate) fn network_config(settings: &Settings) -> NetworkConfig {
     NetworkConfig {
         masquerade: settings.masquerade,
         block_egress: settings.block_egress.clone(),
+        allow_egress: settings.allow_egress.clone(),
+        nameservers: nameservers(settings).iter().filter_map(|ip| ip.parse().ok()).collect(),
         mtu: u32::from(settings.mtu),
         ..NetworkConfig::new(&settings.data_dir, settings.ipv4_pool)
     }
 }
 
-fn image_config(settings: &Settings) -> Result<OciConfig, PortError> {
+fn image_config(settings: &Settings, accelerator: Accelerator) -> Result<OciConfig, PortError> {
     let credentials = match &settings.registry_auth_file {
         Some(path) => Credentials::from_auth_file(path)?,
         None => Credentials::default(),
@@ -93,6 +98,11 @@ fn image_config(settings: &Settings) -> Result<OciConfig, PortError> {
     Ok(OciConfig {
         credentials,
         compression: settings.image_compression,
+        // The levels of the CPU models that `vmm-qemu` gives to guests.
+        guest_cpu: match accelerator {
+            Accelerator::Kvm => CpuLevel::of_this_host(),
+            Accelerator::Tcg => CpuLevel::V2,
+        },
         pull_deadline: settings.image_deadline,
         ..OciConfig::new(settings.data_dir.join("images"))
     })
@@ -107,14 +117,19 @@ pub(super) fn host_config(settings: &Settings) -> HostConfig {
         mtu: settings.mtu,
         memory_mib: settings.memory_mib,
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
-        nameservers: match settings.nameservers.is_empty() {
-            true => host_nameservers(),
-            false => settings.nameservers.clone(),
-        },
+        nameservers: nameservers(settings),
         boot_deadline: settings.boot_deadline,
         image_deadline: settings.image_deadline,
         overcommit: settings.overcommit,
         templates: settings.templates.clone(),
+    }
+}
+
+/// The name servers that guests are told, and may reach.
+fn nameservers(settings: &Settings) -> Vec<String> {
+    match settings.nameservers.is_empty() {
+        true => host_nameservers(),
+        false => settings.nameservers.clone(),
     }
 }
 
@@ -137,14 +152,4 @@ pub(super) fn make_dir(path: &Utf8Path) -> Result<(), PortError> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|err| PortError::new(format!("make directory {path}"), err))
-}
-
-/// `worker::Disks` on the scratch disks of `host-linux`.
-struct Scratch(ScratchDisks);
-
-#[async_trait]
-impl Disks for Scratch {
-    async fn create(&self, path: &Utf8Path, bytes: u64) -> Result<(), PortError> {
-        self.0.create(path, bytes).await.map(drop)
-    }
 }

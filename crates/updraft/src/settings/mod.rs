@@ -42,7 +42,8 @@ pub(crate) struct Settings {
     pub(crate) ipv4_pool: Ipv4Pool,
     pub(crate) mtu: u16,
     pub(crate) masquerade: bool,
-    pub(crate) block_egress: Vec<host_linux::Cidr>,
+    pub(crate) block_egress: Vec<network_linux::Cidr>,
+    pub(crate) allow_egress: Vec<network_linux::Cidr>,
     pub(crate) nameservers: Vec<String>,
     pub(crate) accelerator: WantedAccelerator,
     pub(crate) probe_deadline: Duration,
@@ -106,7 +107,10 @@ impl Settings {
             mtu: texts.parse("mtu", p, parse::mtu),
             masquerade: texts.parse("masquerade", p, parse::flag),
             block_egress: texts.parse_list("block-egress", p, |text| {
-                text.parse().map_err(|err: host_linux::BadConfig| err.to_string())
+                text.parse().map_err(|err: network_linux::BadConfig| err.to_string())
+            }),
+            allow_egress: texts.parse_list("allow-egress", p, |text| {
+                text.parse().map_err(|err: network_linux::BadConfig| err.to_string())
             }),
             nameservers: texts.parse_list("nameserver", p, parse::nameserver),
             accelerator: texts.parse("accelerator", p, parse::accelerator),

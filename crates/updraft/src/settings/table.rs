@@ -74,6 +74,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("masquerade", "BOOL", "true", "Hide machines behind the host's addresses on their way out"),
     row("block-egress", "CIDR,…", "", "Destinations that machines must not reach"),
     row(
+        "allow-egress",
+        "CIDR,…",
+        "",
+        "Private destinations that machines may reach; others are closed to them",
+    ),
+    row(
         "nameserver",
         "ADDR,…",
         "",

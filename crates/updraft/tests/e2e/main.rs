@@ -14,6 +14,7 @@ mod images;
 mod network;
 mod platform;
 mod sleep;
+mod upgrade;
 
 use libtest_mimic::{Arguments, Trial};
 use platform::{Context, Outcome};
@@ -45,7 +46,9 @@ fn main() -> ExitCode {
 }
 
 fn trials(context: Option<&Arc<Context>>) -> Vec<Trial> {
-    let groups: [(&str, &[(&str, Test)]); 8] = [
+    let upgrade: &[(&str, Test)] =
+        if upgrade::old_program().is_some() { upgrade::TESTS } else { &[] };
+    let groups: [(&str, &[(&str, Test)]); 9] = [
         ("api", api::TESTS),
         ("cli", cli::TESTS),
         ("crash", crash::TESTS),
@@ -54,6 +57,7 @@ fn trials(context: Option<&Arc<Context>>) -> Vec<Trial> {
         ("guest", guest::TESTS),
         ("network", network::TESTS),
         ("sleep", sleep::TESTS),
+        ("upgrade", upgrade),
     ];
     let all = groups.into_iter().flat_map(|(group, tests)| tests.iter().map(move |t| (group, t)));
     all.map(|(group, &(name, test))| {

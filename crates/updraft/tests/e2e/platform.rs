@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use reqwest::blocking::{Client, Response};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +16,7 @@ pub(crate) type Outcome = Result<()>;
 
 /// The program under test: the one just built, or an installed one that the
 /// variable names.
-fn updraft() -> std::ffi::OsString {
+fn updraft() -> OsString {
     std::env::var_os("UPDRAFT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_updraft").into())
 }
 
@@ -69,12 +70,17 @@ impl Context {
 
     /// A daemon of a test's own, with the image; it ends with the value.
     pub(crate) fn own(&self, name: &str, args: &[&str]) -> Result<Platform> {
+        self.own_with(name, args, &updraft())
+    }
+
+    /// The same, of another program than the one under test.
+    pub(crate) fn own_with(&self, name: &str, args: &[&str], program: &OsStr) -> Result<Platform> {
         // All daemons are in one network namespace: each has its own addresses.
         let number = self.daemons.fetch_add(1, Ordering::Relaxed) + 1;
         let (pool, host) = (format!("10.{}.0.0/16", 64 + number), number.to_string());
         let mut own = vec!["--ipv4-pool", &pool, "--host-id", &host];
         own.extend(args);
-        let platform = Platform::start(&self.dir.path().join(name), &own)?;
+        let platform = Platform::start(&self.dir.path().join(name), &own, program)?;
         platform.cli(&[
             "image",
             "import",
@@ -106,6 +112,7 @@ impl Context {
 /// A daemon with its own data directory.
 pub(crate) struct Platform {
     dir: PathBuf,
+    program: Mutex<OsString>,
     args: Vec<String>,
     daemon: Mutex<Option<Running>>,
     http: Client,
@@ -119,11 +126,12 @@ struct Running {
 
 impl Platform {
     /// Starts a daemon on free ports; returns once it says that it is ready.
-    pub(crate) fn start(dir: &Path, args: &[&str]) -> Result<Self> {
+    pub(crate) fn start(dir: &Path, args: &[&str], program: &OsStr) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         let http = Client::builder().timeout(GUARD).pool_max_idle_per_host(0).build()?;
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        let platform = Self { dir: dir.into(), args, daemon: Mutex::new(None), http };
+        let program = Mutex::new(program.to_owned());
+        let platform = Self { dir: dir.into(), program, args, daemon: Mutex::new(None), http };
         platform.up()?;
         Ok(platform)
     }
@@ -132,8 +140,16 @@ impl Platform {
         self.dir.join("data")
     }
 
+    /// The next start is of the program under test.
+    pub(crate) fn switch_to_new(&self) -> Result<()> {
+        ensure!(self.daemon().is_none(), "the daemon still runs");
+        *self.program.lock().unwrap_or_else(PoisonError::into_inner) = updraft();
+        Ok(())
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new(updraft());
+        let program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut command = Command::new(&*program);
         command.env("UPDRAFT_CONFIG_DIR", self.dir.join("config"));
         command.env("UPDRAFT_DATA_DIR", self.data()).env("NO_COLOR", "1");
         command
@@ -299,7 +315,7 @@ impl Platform {
             "ps -eo pid,stat,args | grep '[q]emu-system' | grep -v ' Z' | grep -F '{data}' || true"
         );
         let path = camino::Utf8PathBuf::try_from(self.data()).expect("a path of ours is UTF-8");
-        let tag = host_linux::Tag::for_data_dir(&path.canonicalize_utf8().unwrap_or(path));
+        let tag = network_linux::Tag::for_data_dir(&path.canonicalize_utf8().unwrap_or(path));
         let taps = format!("ip -o link | grep ': ud{tag}' || true");
         for line in [processes, taps] {
             left.push_str(&sh(&line).unwrap_or_else(|err| format!("{err:#}")));

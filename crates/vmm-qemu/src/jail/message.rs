@@ -1,13 +1,13 @@
 //! One message from the daemon to the launcher: JSON and descriptors.
 
-use super::Spec;
+use crate::jail::spec::Spec;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Longest message: paths and arguments of one VM are far below.
 const MAX_BYTES: usize = 64 * 1024;
@@ -28,7 +28,14 @@ pub(crate) fn send(socket: impl AsFd, spec: &Spec, fds: &[BorrowedFd<'_>]) -> io
 
 /// Reads the message from standard input.
 pub(super) fn receive() -> io::Result<(Spec, Vec<OwnedFd>)> {
-    receive_from(super::take_stdin())
+    receive_from(take_stdin())
+}
+
+/// Standard input, owned.
+fn take_stdin() -> OwnedFd {
+    // SAFETY: the launcher has one thread and nothing else uses standard input;
+    // `/dev/null` is put there before QEMU starts.
+    unsafe { OwnedFd::from_raw_fd(0) }
 }
 
 fn receive_from(socket: OwnedFd) -> io::Result<(Spec, Vec<OwnedFd>)> {
@@ -68,7 +75,7 @@ mod tests {
             uid_count: 2,
             file_size: 3,
             threads: 4,
-            fds: vec![super::super::Fd::Agent, super::super::Fd::Qmp],
+            fds: vec![crate::jail::spec::Fd::Agent, crate::jail::spec::Fd::Qmp],
             own_memory: false,
         };
         send(&a, &spec, &[a.as_fd(), b.as_fd()]).unwrap();

@@ -1,6 +1,6 @@
-//! Giving up what a VM must not have.
+//! Dropping user, groups, capabilities and resources that a VM must not have.
 
-use super::{Attempt, Problem, Spec};
+use crate::jail::spec::{Attempt, Problem, Spec};
 use camino::Utf8Path;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
@@ -14,8 +14,7 @@ use std::path::Path;
 /// Takes a user id that no other VM of this host has, and the lock that keeps
 /// it: it is free again when the last process that holds the lock has ended.
 ///
-/// The lock settles it among launchers. It does not bind a QEMU that was taken
-/// over, which holds it and can let go of it while it runs on: so an id that
+/// The lock decides among launchers. It does not bind a compromised QEMU, which holds it and can let go of it while it runs on: so an id that
 /// a process has is not taken either.
 pub(super) fn take_uid(locks: &Utf8Path, base: u32, count: u32) -> Result<(u32, OwnedFd), Problem> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(locks);
@@ -26,7 +25,7 @@ pub(super) fn take_uid(locks: &Utf8Path, base: u32, count: u32) -> Result<(u32, 
         let file = rustix::fs::open(path.as_std_path(), flags, Mode::RUSR);
         let file = file.attempt(format_args!("open {path}"))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            // Looked at only now: nobody else begins to use it any more.
+            // Looked at only now: no other launcher starts to use it any more.
             Ok(()) if !is_used(id).attempt("look at the host's processes")? => {
                 return Ok((id, file));
             }

@@ -1,7 +1,7 @@
-//! The VM's private view of the host: system libraries, its kernel, and nothing
-//! of anybody's data.
+//! The VM's private file tree: system libraries, its kernel, and no data of the host
+//! or of any machine.
 
-use super::{Attempt, Problem, Spec};
+use crate::jail::spec::{Attempt, Problem, Spec};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;

@@ -1,61 +1,22 @@
 //! The memory of guests, as files.
 //!
 //! ```text
-//!  a guest that booted   its own file in memory, shared with nobody, written to
-//!  one of a template     the template's file in memory, sealed; pages are copied on write
-//!  one that was resumed  the file of its snapshot on disk; pages are copied on write
+//!  a guest that booted           its own memfd, shared with no other VM, mapped shared
+//!  a guest from a template       the template's sealed memfd, mapped privately (copy on write)
+//!  a guest from a snapshot       the snapshot's file on disk, mapped privately (copy on write)
 //! ```
 //!
-//! So what a restored guest has written lives in its process alone, and a file
-//! that is mapped this way may be shared ([`sealed`](seal)) or kept for later.
+//! What a restored guest writes therefore lives in its process alone, and a file
+//! that is mapped privately may be shared (sealed) or kept for later.
+//!
+//! Here: making and sealing such files, copying and checksumming sparse ones, and
+//! reading the private pages of a VM's process. What the files are for is decided
+//! in `snapshot` and `template`.
 
+mod private_pages;
+mod ram_file;
 mod sparse;
-mod touched;
 
+pub(crate) use private_pages::PrivatePages;
+pub(crate) use ram_file::{fresh, seal};
 pub(crate) use sparse::{Digest, copy, digest};
-pub(crate) use touched::Touched;
-
-use rustix::fs::{MemfdFlags, Mode, SealFlags};
-use std::fs::File;
-use std::io;
-
-/// A fresh file in memory of `mib` MiB, all holes.
-pub(crate) fn fresh(mib: u32) -> io::Result<File> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = File::from(rustix::fs::memfd_create("guest-memory", flags)?);
-    rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
-    file.set_len(u64::from(mib) << 20)?;
-    Ok(file)
-}
-
-/// Makes a file in memory what nobody can change any more, and anybody who is
-/// handed it can map: QEMU opens memory for writing even if it will not write.
-///
-/// # Errors
-/// A process still has it mapped for writing.
-pub(crate) fn seal(file: &File) -> io::Result<()> {
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(file, seals)?;
-    rustix::fs::fchmod(file, Mode::from_raw_mode(0o666))?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::FileExt;
-
-    #[test]
-    fn sealed_memory_cannot_be_changed_by_anybody() {
-        let file = fresh(1).unwrap();
-        file.write_all_at(b"template", 0).unwrap();
-        seal(&file).unwrap();
-        assert!(file.write_all_at(b"tenant", 0).is_err());
-        assert!(file.set_len(0).is_err());
-        let hole = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
-        assert!(rustix::fs::fallocate(&file, hole, 0, 4096).is_err());
-        let mut back = [0; 8];
-        file.read_exact_at(&mut back, 0).unwrap();
-        assert_eq!(&back, b"template");
-    }
-}

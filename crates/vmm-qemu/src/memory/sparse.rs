@@ -53,7 +53,7 @@ pub(crate) fn digest(file: &File) -> io::Result<Digest> {
         }
         Ok(())
     })?;
-    Ok(crate::platform::hex(&sum.finalize()))
+    Ok(hex::encode(sum.finalize()))
 }
 
 /// Gives each piece of what is not a hole, beginning at a page.

@@ -178,7 +178,7 @@ async fn what_does_not_fit_is_refused_before_the_guest_runs() {
     sleeper.refused("QEMU was 0.").await;
     fs::write(&manifest, &whole[..whole.len() / 2]).unwrap();
     assert_eq!(sleeper.driver.snapshot(&dir), None);
-    sleeper.refused("go on from the snapshot").await;
+    sleeper.refused("resume from the snapshot").await;
     fs::write(&manifest, &whole).unwrap();
 
     // And with everything put back it goes on.

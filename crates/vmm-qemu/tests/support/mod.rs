@@ -88,11 +88,10 @@ impl World {
     /// A process that runs one ignored test in this world.
     pub(crate) fn child(&self, test: &str) -> std::process::Child {
         std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--ignored", "--quiet"])
+            .args(["--exact", test, "--ignored", "--quiet", "--nocapture"])
             .env(GIVEN_DIR, self.temp.path())
             .env(GIVEN_INSTANCE, &self.config.instance)
             .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap()
     }
@@ -127,6 +126,7 @@ impl World {
             qemu: vmm_qemu::config::find_qemu(None).unwrap(),
             guest,
             accelerator: Accelerator::Tcg,
+            vms_memory_mib: Some(8 << 10),
             jail: JailConfig::new(env!("CARGO_BIN_EXE_vmm-qemu-launcher")),
             start_deadline: PATIENCE,
         };
@@ -201,6 +201,16 @@ impl Drop for World {
             }
         }
     }
+}
+
+/// The value of a file below whichever cgroup tree has it.
+pub(crate) fn cgroup_value(path: &str) -> Option<String> {
+    let trees = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let mut trees = trees.map(|tree| tree.path()).chain(["/sys/fs/cgroup".into()]);
+    trees.find_map(|tree| {
+        let value = std::fs::read_to_string(format!("{}{path}", tree.display())).ok()?;
+        Some(value.trim().to_owned())
+    })
 }
 
 pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {

@@ -1,7 +1,7 @@
 //! Connections of a guest's processes to its `/.fly/api`, as streams of bytes.
 //!
-//! Invariant: a guest has at most [`API_CONNECTIONS`] of them, and each brings at most
-//! [`API_WINDOW`] bytes in all, so the reader never waits for whoever serves them.
+//! Invariant: a guest has at most [`API_CONNECTIONS`] of them, and each sends at most
+//! [`API_WINDOW`] bytes in all, so the reader never waits for the handler.
 
 use super::lock;
 use super::outgoing::Outgoing;
@@ -15,10 +15,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Bytes under way between a connection and who serves it.
+/// Bytes under way between a connection and its handler.
 const PIPE: usize = 16 << 10;
 
-/// Whose connections they are, and who serves them.
+/// The machine that the connections belong to, and their handler.
 #[derive(Clone)]
 pub(crate) struct ApiFor {
     pub(crate) machine: MachineId,
@@ -32,14 +32,16 @@ pub(super) struct Api {
     outgoing: Outgoing,
     tasks: rt::Tasks,
     open: Mutex<HashMap<ApiId, Open>>,
-    /// How many are open.
+    /// How many connections are open.
     count: watch::Sender<usize>,
-    /// None is accepted any more; those that are open are cut.
-    closed: [CancellationToken; 2],
+    /// No connection is accepted any more.
+    refusing: CancellationToken,
+    /// Open connections are cut.
+    cut: CancellationToken,
 }
 
 struct Open {
-    /// Dropped once the guest has closed it.
+    /// `None` once the guest has closed it.
     bytes: Option<mpsc::UnboundedSender<Vec<u8>>>,
     left: usize,
 }
@@ -47,15 +49,16 @@ struct Open {
 impl Api {
     pub(super) fn new(whose: ApiFor, outgoing: Outgoing, tasks: rt::Tasks) -> Arc<Self> {
         let (open, count) = (Mutex::default(), watch::Sender::new(0));
-        Arc::new(Self { whose, outgoing, tasks, open, count, closed: Default::default() })
+        let (refusing, cut) = Default::default();
+        Arc::new(Self { whose, outgoing, tasks, open, count, refusing, cut })
     }
 
     pub(super) fn open(self: &Arc<Self>, id: ApiId) {
         let mut open = lock(&self.open);
         let taken = open.contains_key(&id);
-        let full = open.len() >= API_CONNECTIONS || self.closed[0].is_cancelled();
+        let full = open.len() >= API_CONNECTIONS || self.refusing.is_cancelled();
         let Some(handler) = self.whose.handler.as_ref().filter(|_| !full && !taken) else {
-            return self.outgoing.try_say(&ToGuest::ApiEnd(id));
+            return self.outgoing.try_send(&ToGuest::ApiEnd(id));
         };
         let (bytes, arrivals) = mpsc::unbounded_channel();
         open.insert(id, Open { bytes: Some(bytes), left: API_WINDOW });
@@ -73,22 +76,22 @@ impl Api {
         match entry.left.checked_sub(bytes.len()) {
             Some(left) => {
                 entry.left = left;
-                // Who serves it may have ended it meanwhile.
+                // The handler may have ended meanwhile.
                 entry.bytes.as_ref().map(|sender| sender.send(bytes).ok());
             }
-            // It brought more than it may: it is ended from here.
+            // It sent more than it may: it is closed.
             None => entry.bytes = None,
         }
     }
 
-    /// The guest has closed it.
+    /// The guest has closed a connection.
     pub(super) fn end(&self, id: ApiId) {
         if let Some(open) = lock(&self.open).get_mut(&id) {
             open.bytes = None;
         }
     }
 
-    /// Carries bytes both ways until who serves it is done.
+    /// Forwards bytes both ways until the handler is done.
     async fn serve(
         self: Arc<Self>,
         id: ApiId,
@@ -103,10 +106,10 @@ impl Api {
         tokio::select! {
             () = self.pass_answers(id, reader) => {}
             () = pass => {}
-            () = self.closed[1].cancelled() => {}
+            () = self.cut.cancelled() => {}
         }
-        // The guest may have gone; then it needs no word of it.
-        let _ = self.outgoing.say(&ToGuest::ApiEnd(id)).await;
+        // The guest may have ended, and then does not need it.
+        let _ = self.outgoing.send(&ToGuest::ApiEnd(id)).await;
         let mut open = lock(&self.open);
         open.remove(&id);
         self.count.send_replace(open.len());
@@ -116,24 +119,26 @@ impl Api {
         let mut buffer = vec![0; MAX_CHUNK];
         while let Ok(read @ 1..) = reader.read(&mut buffer).await {
             let answer = ToGuest::ApiData(id, buffer[..read].to_vec());
-            if self.outgoing.say(&answer).await.is_err() {
+            if self.outgoing.send(&answer).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Accepts no more, and gives those that are open so long to end.
-    pub(super) async fn finish(&self, patience: Duration) {
-        self.closed[0].cancel();
+    /// Accepts no more connections; waits until the open ones end, and cuts them after
+    /// `timeout`.
+    pub(super) async fn finish(&self, timeout: Duration) {
+        self.refusing.cancel();
         let mut count = self.count.subscribe();
-        // The sender lives as long as `self`; whoever is late is cut.
-        let _ = tokio::time::timeout(patience, count.wait_for(|count| *count == 0)).await;
-        self.closed[1].cancel();
+        // The sender lives as long as `self`; connections that are late are cut.
+        let _ = tokio::time::timeout(timeout, count.wait_for(|count| *count == 0)).await;
+        self.cut.cancel();
     }
 
     /// The session is over.
     pub(super) fn close(&self) {
-        self.closed.iter().for_each(CancellationToken::cancel);
+        self.refusing.cancel();
+        self.cut.cancel();
     }
 }
 
@@ -146,6 +151,6 @@ async fn pass_requests(
             return;
         }
     }
-    // Who serves it reads to the end and then closes it.
+    // The handler reads to the end and then closes it.
     let _ = writer.shutdown().await;
 }

@@ -1,20 +1,24 @@
 //! Commands that run in a guest, with credit in both directions.
 //!
-//! Invariant: a command has at most [`WINDOW`] bytes of output here; the guest
-//! gets credit for what the client has taken. A guest that sends more than its
-//! credit loses that command, and nobody else notices.
+//! Invariant: a command has at most [`WINDOW`] bytes of output here; the guest gets
+//! credit for what the client has taken. A guest that sends more than its credit
+//! loses that command, without effect on others.
 
-use super::lock;
 use super::outgoing::Outgoing;
-use guest_protocol::{Exec, ExecId, Exit, MAX_CHUNK, Output, ToGuest, WINDOW};
+use super::{AgentError, lock};
+use guest_protocol::{Exec, ExecId, Exit, MAX_CHUNK, MAX_FRAME, Output, ToGuest, WINDOW};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::Instant;
 use wire::worker::{ExecInput, ExecOutput, ExecStart};
 
 /// Commands that may run at once in one guest.
-const MOST: usize = 64;
+const MAX_RUNNING: usize = 64;
+/// How much later than its timeout a guest may report the end of a command.
+const TIMEOUT_GRACE: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
 
 fn term_size(size: wire::exec::TermSize) -> guest_protocol::TermSize {
@@ -29,7 +33,7 @@ pub(super) struct Execs {
 
 struct Running {
     buffer: Mutex<Buffer>,
-    /// Something was put into the buffer.
+    /// The buffer has changed.
     filled: Notify,
     /// Bytes of input that the guest has room for.
     room: Semaphore,
@@ -63,8 +67,10 @@ impl Execs {
             room: Semaphore::new(WINDOW as usize),
         });
         let mut running = lock(&self.running);
-        if running.len() >= MOST {
-            run.end(ExecOutput::Failed(format!("{MOST} commands run in this machine already")));
+        if running.len() >= MAX_RUNNING {
+            run.end(ExecOutput::Failed(format!(
+                "{MAX_RUNNING} commands run in this machine already"
+            )));
         } else {
             running.insert(id, run.clone());
         }
@@ -81,7 +87,11 @@ impl Execs {
         inputs: mpsc::Receiver<ExecInput>,
         outputs: mpsc::Sender<ExecOutput>,
     ) {
-        let order = Exec {
+        // The guest keeps the timeout; this is for one that does not.
+        let timeout = exec.timeout_ms.map(Duration::from_millis);
+        let deadline =
+            timeout.and_then(|timeout| Instant::now().checked_add(timeout + TIMEOUT_GRACE));
+        let request = Exec {
             argv: exec.argv,
             env: exec.env,
             user: exec.user,
@@ -89,25 +99,35 @@ impl Execs {
             tty: exec.tty.map(term_size),
             timeout_ms: exec.timeout_ms,
         };
-        if !self.is_running(id) || self.say(&ToGuest::Exec(id, order)).await.is_err() {
-            run.end(ExecOutput::Failed("the machine has stopped".into()));
+        if self.is_running(id)
+            && let Err(err) = self.outgoing.send(&ToGuest::Exec(id, request)).await
+        {
+            lock(&self.running).remove(&id);
+            run.end(ExecOutput::Failed(refusal(&err)));
         }
         let pass = async {
             self.pass_input(id, &run, inputs).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = self.pass_output(id, &run, &outputs) => {}
+            () = self.pass_output(id, &run, &outputs, deadline) => {}
             () = pass => {}
         }
         if lock(&self.running).remove(&id).is_some() {
-            // The client went away first.
-            let _ = self.say(&ToGuest::ExecSignal(id, SIGKILL)).await;
+            // The client has left, or the guest is late.
+            let _ = self.outgoing.send(&ToGuest::ExecSignal(id, SIGKILL)).await;
         }
     }
 
-    /// Ends with the command or with its client.
-    async fn pass_output(&self, id: ExecId, run: &Running, outputs: &mpsc::Sender<ExecOutput>) {
+    /// Returns when the command has ended, its client has left, or the guest has not
+    /// reported the end by the deadline.
+    async fn pass_output(
+        &self,
+        id: ExecId,
+        run: &Running,
+        outputs: &mpsc::Sender<ExecOutput>,
+        deadline: Option<Instant>,
+    ) {
         loop {
             let (piece, end) = run.take();
             if let Some((stream, bytes)) = piece {
@@ -119,10 +139,10 @@ impl Execs {
                 if outputs.send(output).await.is_err() {
                     return;
                 }
-                // The guest may have gone; the rest of the buffer is still good.
-                let _ = self.say(&ToGuest::ExecCredit(id, taken)).await;
+                // The guest may have ended; the rest of the buffer is still good.
+                let _ = self.outgoing.send(&ToGuest::ExecCredit(id, taken)).await;
             } else if let Some(end) = end {
-                // The client may have gone.
+                // The client may have left.
                 let _ = outputs.send(end).await;
                 lock(&self.running).remove(&id);
                 return;
@@ -130,25 +150,30 @@ impl Execs {
                 tokio::select! {
                     () = run.filled.notified() => {}
                     () = outputs.closed() => return,
+                    () = sleep_until(deadline) => {
+                        let text = "the guest did not end the command at its timeout";
+                        let _ = outputs.send(ExecOutput::Failed(text.into())).await;
+                        return;
+                    }
                 }
             }
         }
     }
 
-    /// Ends with the input; the command goes on.
+    /// Returns at the end of input; the command runs on.
     async fn pass_input(&self, id: ExecId, run: &Running, mut inputs: mpsc::Receiver<ExecInput>) {
         while let Some(input) = inputs.recv().await {
-            let said = match input {
+            let sent = match input {
                 ExecInput::Data(bytes) if bytes.is_empty() => {
-                    self.say(&ToGuest::ExecInput(id, bytes)).await
+                    self.send(&ToGuest::ExecInput(id, bytes)).await
                 }
                 ExecInput::Data(bytes) => self.pass_bytes(id, run, &bytes).await,
                 ExecInput::Resize(size) => {
-                    self.say(&ToGuest::ExecResize(id, term_size(size))).await
+                    self.send(&ToGuest::ExecResize(id, term_size(size))).await
                 }
-                ExecInput::Signal(signal) => self.say(&ToGuest::ExecSignal(id, signal)).await,
+                ExecInput::Signal(signal) => self.send(&ToGuest::ExecSignal(id, signal)).await,
             };
-            if said.is_err() {
+            if sent.is_err() {
                 return;
             }
         }
@@ -158,13 +183,13 @@ impl Execs {
         for chunk in bytes.chunks(MAX_CHUNK) {
             let room = run.room.acquire_many(chunk.len() as u32).await.map_err(drop)?;
             room.forget();
-            self.say(&ToGuest::ExecInput(id, chunk.to_vec())).await?;
+            self.send(&ToGuest::ExecInput(id, chunk.to_vec())).await?;
         }
         Ok(())
     }
 
-    async fn say(&self, message: &ToGuest) -> Result<(), ()> {
-        self.outgoing.say(message).await.map_err(drop)
+    async fn send(&self, message: &ToGuest) -> Result<(), ()> {
+        self.outgoing.send(message).await.map_err(drop)
     }
 
     fn is_running(&self, id: ExecId) -> bool {
@@ -175,18 +200,21 @@ impl Execs {
         lock(&self.running).get(&id).cloned()
     }
 
-    pub(super) fn output(&self, id: ExecId, stream: Output, bytes: Vec<u8>) {
-        let Some(run) = self.get(id) else { return };
-        if !run.put(stream, bytes) {
+    /// Takes output; false if there was no credit for it.
+    pub(super) fn output(&self, id: ExecId, stream: Output, bytes: Vec<u8>) -> bool {
+        let Some(run) = self.get(id) else { return false };
+        let taken = run.put(stream, bytes);
+        if !taken {
             lock(&self.running).remove(&id);
             run.end(ExecOutput::Failed("the guest sent more output than it had credit for".into()));
         }
+        taken
     }
 
     pub(super) fn credit(&self, id: ExecId, bytes: u32) {
         let Some(run) = self.get(id) else { return };
-        // A guest that gives more credit than it ever took only hurts itself,
-        // but the number must stay within what a semaphore can count.
+        // A guest that gives more credit than it has taken hurts only itself, but
+        // the number must stay within the range of a semaphore.
         let missing = (WINDOW as usize).saturating_sub(run.room.available_permits());
         run.room.add_permits(missing.min(bytes as usize));
     }
@@ -203,7 +231,7 @@ impl Execs {
         }
     }
 
-    /// The guest is gone.
+    /// Ends all commands.
     pub(super) fn end(&self, why: &str) {
         for (_, run) in lock(&self.running).drain() {
             run.end(ExecOutput::Failed(why.into()));
@@ -211,9 +239,28 @@ impl Execs {
     }
 }
 
+/// Why a command could not be sent to the guest.
+fn refusal(err: &AgentError) -> String {
+    match err {
+        AgentError::TooLarge(bytes) => format!(
+            "arguments and environment take {bytes} bytes, the most is {MAX_FRAME}: \
+             pass them as input or in a file"
+        ),
+        AgentError::Version(_) => format!("{err}: restart the machine to run commands in it"),
+        _ => "the machine has stopped".into(),
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Buffer {
-    /// Pieces that may wait: two streams that take turns byte by byte lose their
-    /// order beyond this, not their bytes.
+    /// Pieces that may wait: two streams that alternate byte by byte lose their order
+    /// beyond this, not their bytes.
     const PIECES: usize = 1024;
 
     fn join(&mut self, stream: Output, bytes: Vec<u8>) {

@@ -2,40 +2,42 @@
 
 use super::AgentError;
 use crate::ports::AgentIo;
-use guest_protocol::codec::{Decoder, encode};
-use guest_protocol::{Listener, Phase, ToGuest, ToHost, VERSION};
+use guest_protocol::codec::{Decoder, encode, encode_in};
+use guest_protocol::{HIGHEST, LOWEST, Listener, Phase, ToGuest, ToHost};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
-/// The greeting is said again after this long: a guest that was just resetting
-/// its port may have lost it.
-const GREET_EVERY: Duration = Duration::from_secs(2);
+/// The hello is sent again after this long: a guest that was just resetting its
+/// port may have lost it.
+const HELLO_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(super) type Reader = ReadHalf<Box<dyn AgentIo>>;
 pub(super) type Writer = WriteHalf<Box<dyn AgentIo>>;
 
-/// What the guest answered.
+/// The guest's answer to the hello.
 pub(super) struct Greeting {
+    /// The version that both speak in this session.
+    pub(super) version: u16,
     pub(super) phase: Phase,
     pub(super) listening: Vec<Listener>,
-    /// In the midst of the frame after the last of `early`.
+    /// In the middle of the frame after the last of `early`.
     pub(super) decoder: Decoder,
-    /// What it said right after its welcome.
+    /// Messages that followed the welcome in the same read.
     pub(super) early: Vec<ToHost>,
 }
 
-/// Greets until the guest answers this greeting. Frames of before belong to no
-/// session and are given to `before`.
+/// Sends hello until the guest answers this session. Messages before the welcome
+/// belong to no session and are passed to `before`.
 pub(super) async fn greet(
     reader: &mut Reader,
     writer: &mut Writer,
     session: u64,
     mut before: impl FnMut(ToHost),
 ) -> Result<Greeting, AgentError> {
-    let hello = encode(&ToGuest::Hello { version: VERSION, session });
+    let hello = encode(&ToGuest::Hello { version: HIGHEST, session, lowest: LOWEST });
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; 64 << 10];
-    let mut again = tokio::time::interval(GREET_EVERY);
+    let mut again = tokio::time::interval(HELLO_INTERVAL);
     loop {
         let read = tokio::select! {
             read = reader.read(&mut buffer) => read.map_err(AgentError::Io)?,
@@ -58,40 +60,43 @@ pub(super) async fn greet(
         let welcome = messages.pop();
         messages.into_iter().for_each(&mut before);
         if let Some(ToHost::Welcome { version, phase, listening, .. }) = welcome {
-            return match version == VERSION {
-                true => Ok(Greeting { phase, listening, decoder, early }),
-                false => Err(AgentError::Version(version)),
+            return match version {
+                LOWEST..=HIGHEST => Ok(Greeting { version, phase, listening, decoder, early }),
+                _ => Err(AgentError::Version(version)),
             };
         }
     }
 }
 
-/// Has a guest that awaits its orders get ready to be made a template of.
-pub(crate) async fn settle(
+/// Makes a guest that has not been configured finish its work under way, so that a
+/// template can be made of it.
+pub(crate) async fn quiesce_for_template(
     io: Box<dyn AgentIo>,
     session: u64,
     deadline: Duration,
 ) -> Result<(), AgentError> {
-    let timeout = tokio::time::timeout(deadline, try_settle(io, session)).await;
+    let timeout = tokio::time::timeout(deadline, try_quiesce(io, session)).await;
     timeout.unwrap_or(Err(AgentError::Deadline(deadline)))
 }
 
-async fn try_settle(io: Box<dyn AgentIo>, session: u64) -> Result<(), AgentError> {
+async fn try_quiesce(io: Box<dyn AgentIo>, session: u64) -> Result<(), AgentError> {
     let (mut reader, mut writer) = tokio::io::split(io);
     let greeting = greet(&mut reader, &mut writer, session, drop).await?;
-    if greeting.phase != Phase::AwaitsOrders {
+    let request = encode_in(greeting.version, &ToGuest::QuiesceForTemplate);
+    let request = request.ok_or(AgentError::Version(greeting.version))?;
+    if greeting.phase != Phase::AwaitingConfig {
         return Err(AgentError::NotFresh);
     }
-    writer.write_all(&encode(&ToGuest::Settle)).await.map_err(AgentError::Io)?;
+    writer.write_all(&request).await.map_err(AgentError::Io)?;
     let (mut decoder, mut buffer) = (greeting.decoder, vec![0; 4 << 10]);
-    // It has not been asked before, so nothing early can be the answer.
-    let mut settled = false;
-    while !settled {
+    // It was not asked before, so none of the early messages is the answer.
+    let mut quiesced = false;
+    while !quiesced {
         let read = reader.read(&mut buffer).await.map_err(AgentError::Io)?;
         if read == 0 {
             return Err(AgentError::Closed);
         }
-        decoder.feed(&buffer[..read], |m: ToHost| settled |= m == ToHost::Settled);
+        decoder.feed(&buffer[..read], |m: ToHost| quiesced |= m == ToHost::Quiesced);
     }
     Ok(())
 }

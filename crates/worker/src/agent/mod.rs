@@ -1,86 +1,95 @@
 //! The host's side of the guest protocol: one session with one guest.
 //!
-//! The reader never waits for a client: output of execs goes into buffers that
-//! credit bounds, reports go to the machine's task, logs are dropped rather
-//! than waited for. Everything a guest sends is hostile.
+//! The reader never waits for a client: output of execs goes into buffers that credit
+//! bounds, reports go to the machine's task, logs are stored or dropped. Everything
+//! that a guest sends is hostile: `claims` says what is believed of it, `intake` how
+//! fast it is read.
 
 mod api;
+mod claims;
 mod exec;
 mod greet;
+mod intake;
 mod outgoing;
+mod reader;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use api::ApiFor;
-pub(crate) use greet::settle;
+pub(crate) use greet::quiesce_for_template;
 
-use crate::logs::{LogStore, Voice};
+use crate::logs::LogStore;
 use crate::ports::AgentIo;
 use api::Api;
 use exec::Execs;
-use greet::{Greeting, Reader, greet};
-use guest_protocol::codec::Decoder;
-use guest_protocol::{Exit, Listener, LogSource, Phase, ToGuest, ToHost, VERSION};
+use greet::{Greeting, greet};
+use guest_protocol::{Exit, HIGHEST, LOWEST, MAX_FRAME, Phase, ToGuest};
+use model::id::BootId;
 use outgoing::Outgoing;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wire::machines::{ListenSocket, Process};
+use wire::machines::Process;
 use wire::worker::{ExecInput, ExecOutput, ExecStart};
 
-const LIST_DEADLINE: Duration = Duration::from_secs(10);
-/// Before a suspend: for answers that are under way, and for the guest to read
-/// what was said.
-const LAST_ANSWERS: Duration = Duration::from_millis(200);
-const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Processes in one list and ports that listen; a guest may lie about both.
-const MOST_PROCESSES: usize = 4096;
-const MOST_PORTS: usize = 1024;
+/// Time for a guest to list its processes.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Before a suspend: time for answers of the API that are under way, and for the
+/// guest to read what was sent.
+const API_TIMEOUT: Duration = Duration::from_millis(200);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a guest says about its main process; each at most once a session, so
-/// that no guest can keep its machine's task from everything else.
+/// What a guest reports about its main process; each at most once a session, so
+/// that no guest can keep its machine's task busy.
 #[derive(Debug)]
 pub(crate) enum Report {
     Running {
         stages_ms: Vec<(String, f64)>,
     },
     Exited(Exit),
-    OrdersFailed(String),
-    /// The port is closed: the VM has ended or broke the protocol.
+    ConfigFailed(String),
+    /// The port is closed: the VM has ended.
     Lost,
 }
 
 /// Ports that listen and can be reached from the host.
 pub(crate) type Ports = BTreeSet<u16>;
 
-/// Why there is no session.
+/// Why there is no session, or why a message was not sent in it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
+    /// Transient: the guest is slow, or has not come so far.
     #[error("guest did not answer within {0:?}")]
     Deadline(Duration),
-    #[error("guest speaks protocol {0}, this host {VERSION}")]
+    /// Permanent, and no fault of the VM: it runs an init of another release. It is
+    /// kept and managed through the hypervisor.
+    #[error("guest speaks version {0} of the agent protocol, this host {LOWEST} to {HIGHEST}")]
     Version(u16),
     #[error("agent port failed")]
     Io(#[source] std::io::Error),
     #[error("guest closed its agent port")]
     Closed,
-    #[error("guest has its orders already")]
+    #[error("guest has been configured already")]
     NotFresh,
+    /// The message is not sent; the session goes on.
+    #[error("message of {0} bytes is larger than {MAX_FRAME}")]
+    TooLarge(usize),
 }
 
-/// Whose guest it is and where its words go.
+/// The machine that a guest belongs to, and where its reports go.
 #[derive(Clone)]
 pub(crate) struct Listen {
     pub(crate) app: String,
     pub(crate) machine: String,
+    /// Its log is numbered from the start of this boot.
+    pub(crate) boot: Option<BootId>,
     pub(crate) logs: Arc<LogStore>,
     pub(crate) reports: mpsc::Sender<Report>,
-    /// Only the newest state counts, however often it changes.
+    /// Holds the newest state, however often it changes.
     pub(crate) ports: watch::Sender<Ports>,
     pub(crate) api: ApiFor,
 }
@@ -92,21 +101,26 @@ pub(crate) struct Agent {
     api: Arc<Api>,
     lists: Mutex<HashMap<u32, oneshot::Sender<Vec<Process>>>>,
     next_list: AtomicU32,
-    /// It has said that its main process runs; that it has ended or cannot run.
-    said: [AtomicBool; 2],
+    /// It has reported that its main process runs.
+    reported_running: AtomicBool,
+    /// It has reported that its main process has ended or cannot run.
+    reported_end: AtomicBool,
     closed: CancellationToken,
     /// Reader and writer, which hold the port.
     halves: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What the guest answered to the greeting.
+/// The guest's answer to the hello.
 #[derive(Debug)]
 pub(crate) struct Welcome {
     pub(crate) phase: Phase,
 }
 
 impl Agent {
-    /// Greets the guest and goes on listening to it in tasks of `tasks`.
+    /// Greets the guest and reads what it sends in tasks of `tasks`.
+    ///
+    /// [`AgentError::Version`] says that there can be no session, as long as the VM
+    /// runs; after any other error another attempt may succeed.
     pub(crate) async fn connect(
         io: Box<dyn AgentIo>,
         session: u64,
@@ -115,57 +129,60 @@ impl Agent {
         tasks: &rt::Tasks,
     ) -> Result<(Arc<Self>, Welcome), AgentError> {
         let (mut reader, mut writer) = tokio::io::split(io);
-        let greeted = greet(&mut reader, &mut writer, session, |m| keep_log(m, &listen));
-        let timeout = tokio::time::timeout(deadline, greeted).await;
-        let Greeting { phase, listening, decoder, early } =
+        let greeting = greet(&mut reader, &mut writer, session, |m| reader::keep_log(m, &listen));
+        let timeout = tokio::time::timeout(deadline, greeting).await;
+        let Greeting { version, phase, listening, decoder, early } =
             timeout.map_err(|_| AgentError::Deadline(deadline))??;
-        listening.into_iter().for_each(|listener| note_port(&listen.ports, listener, true));
-        let (outgoing, frames) = outgoing::queue();
+        listening
+            .into_iter()
+            .for_each(|listener| claims::record_port(&listen.ports, listener, true));
+        let (outgoing, frames) = outgoing::queue(version);
         let agent = Arc::new(Self {
             outgoing: outgoing.clone(),
             api: Api::new(listen.api.clone(), outgoing.clone(), tasks.clone()),
             execs: Arc::new(Execs::new(outgoing)),
             lists: Mutex::default(),
             next_list: AtomicU32::new(1),
-            said: Default::default(),
+            reported_running: AtomicBool::new(false),
+            reported_end: AtomicBool::new(false),
             closed: CancellationToken::new(),
             halves: Mutex::default(),
         });
         let write = agent.closed.clone().run_until_cancelled_owned(frames.write_to(writer));
-        let read = read_frames(agent.clone(), reader, decoder, early, listen);
+        let read = reader::run(agent.clone(), reader, decoder, early, listen);
         let read = agent.closed.clone().run_until_cancelled_owned(read);
         let halves = [
             tasks.spawn_until_stop(async { write.await.unwrap_or_default() }),
             tasks.spawn_until_stop(async { read.await.unwrap_or_default() }),
         ];
         lock(&agent.halves).extend(halves);
-        Ok((agent, Welcome { phase: short_phase(phase) }))
+        Ok((agent, Welcome { phase: claims::phase(phase) }))
     }
 
-    /// Says something to the guest. Waits while the guest does not read.
-    pub(crate) async fn say(&self, message: &ToGuest) -> Result<(), AgentError> {
-        self.outgoing.say(message).await
+    /// Sends a message to the guest. Waits while the guest does not read.
+    pub(crate) async fn send(&self, message: &ToGuest) -> Result<(), AgentError> {
+        self.outgoing.send(message).await
     }
 
-    /// Gets ready for the guest to stand still: commands end, answers of its API that
-    /// are under way are finished, what was said is written, and nothing more can
-    /// be said. What the guest says is read on.
-    pub(crate) async fn hush(&self) -> Result<(), AgentError> {
+    /// Prepares for the guest to be paused: commands end, answers of its API that are
+    /// under way are finished, what was sent is written, and nothing more can be
+    /// sent. What the guest sends is still read.
+    pub(crate) async fn quiesce(&self) -> Result<(), AgentError> {
         self.execs.end("the machine is being suspended");
-        self.api.finish(LAST_ANSWERS).await;
-        // Bytes that a guest reads halfway would be lost with its port.
-        let finished = tokio::time::timeout(LAST_WORDS, self.outgoing.finish()).await;
-        finished.map_err(|_| AgentError::Deadline(LAST_WORDS))?
+        self.api.finish(API_TIMEOUT).await;
+        // Bytes that the guest has not read would be lost with its port.
+        let finished = tokio::time::timeout(FLUSH_TIMEOUT, self.outgoing.finish()).await;
+        finished.map_err(|_| AgentError::Deadline(FLUSH_TIMEOUT))?
     }
 
-    /// Ends the session; returns once its port is closed, so that another can
+    /// Ends the session; returns once its port is closed, so that another one can
     /// begin.
     pub(crate) async fn close(&self) {
         self.closed.cancel();
-        self.end("the session with the machine is begun anew");
+        self.end("the session with the machine is restarted");
         let halves = std::mem::take(&mut *lock(&self.halves));
         for half in halves {
-            // One that broke holds nothing either.
+            // A task that has failed holds the port no more.
             let _ = half.await;
         }
     }
@@ -181,17 +198,17 @@ impl Agent {
         let (answer, answered) = oneshot::channel();
         {
             let mut lists = lock(&self.lists);
-            // Callers that went away have left their entries behind.
+            // Callers that have left did not remove their entries.
             lists.retain(|_, waiting| !waiting.is_closed());
             lists.insert(number, answer);
         }
         let list = async {
-            self.say(&ToGuest::ListProcesses(number)).await?;
+            self.send(&ToGuest::ListProcesses(number)).await?;
             answered.await.map_err(|_| AgentError::Closed)
         };
-        let outcome = tokio::time::timeout(LIST_DEADLINE, list).await;
+        let outcome = tokio::time::timeout(LIST_TIMEOUT, list).await;
         lock(&self.lists).remove(&number);
-        outcome.map_err(|_| AgentError::Deadline(LIST_DEADLINE))?
+        outcome.map_err(|_| AgentError::Deadline(LIST_TIMEOUT))?
     }
 
     /// Runs a command in the guest.
@@ -202,141 +219,8 @@ impl Agent {
     ) -> (mpsc::Sender<ExecInput>, mpsc::Receiver<ExecOutput>) {
         self.execs.clone().start(exec, tasks)
     }
-
-    async fn handle(&self, message: ToHost, listen: &Listen) {
-        let Listen { app, machine, logs, reports, ports, .. } = listen;
-        let report = match message {
-            ToHost::Running { stages_ms, .. } => Report::Running { stages_ms: sane(stages_ms) },
-            ToHost::Exited(exit) => Report::Exited(exit),
-            ToHost::OrdersFailed(why) => Report::OrdersFailed(short(why)),
-            ToHost::Listening(listener, begun) => return note_port(ports, listener, begun),
-            ToHost::Log(source, bytes) => return logs.bytes(app, machine, voice(source), &bytes),
-            ToHost::LogDropped(bytes) => return logs.guest_dropped(app, machine, bytes),
-            ToHost::Processes(number, mut list) => {
-                list.truncate(MOST_PROCESSES);
-                let asked = lock(&self.lists).remove(&number);
-                if let Some(answer) = asked {
-                    // Who asked may have gone.
-                    let _ = answer.send(list.into_iter().map(process).collect());
-                }
-                return;
-            }
-            ToHost::ExecOutput(id, stream, bytes) => return self.execs.output(id, stream, bytes),
-            ToHost::ExecCredit(id, bytes) => return self.execs.credit(id, bytes),
-            ToHost::ExecExited(id, exit) => return self.execs.exited(id, exit),
-            ToHost::ExecFailed(id, why) => return self.execs.failed(id, short(why)),
-            // A welcome nobody waits for: an answer to a repeated greeting.
-            ToHost::Welcome { .. } | ToHost::Settled => return,
-            ToHost::ApiOpen(id) => return self.api.open(id),
-            ToHost::ApiData(id, bytes) => return self.api.data(id, bytes),
-            ToHost::ApiEnd(id) => return self.api.end(id),
-        };
-        let end = usize::from(!matches!(report, Report::Running { .. }));
-        if !self.said[end].swap(true, Ordering::Relaxed) {
-            // The machine's task is gone only when the host stops.
-            let _ = reports.send(report).await;
-        }
-    }
-}
-
-fn note_port(ports: &watch::Sender<Ports>, listener: Listener, begun: bool) {
-    ports.send_if_modified(|ports| match begun && listener.reachable {
-        true => ports.len() < MOST_PORTS && ports.insert(listener.port),
-        false => !begun && listener.reachable && ports.remove(&listener.port),
-    });
-}
-
-/// Stages that a guest may tell of: their names become labels of metrics.
-const STAGES: [&str; 16] = [
-    "modules", "port", "drivers", "ready", "orders", "identity", "disks", "layers", "root",
-    "files", "nic", "network", "swap", "user", "mounts", "exec",
-];
-/// No stage of a start is longer; what JSON cannot write is not shorter either.
-const LONGEST_STAGE_MS: f64 = 3_600_000.0;
-
-/// What is believable of a guest's stages.
-fn sane(mut stages: Vec<(String, f64)>) -> Vec<(String, f64)> {
-    stages.truncate(STAGES.len());
-    let known = |name: &str| STAGES.contains(&name);
-    stages.retain(|(name, ms)| known(name) && (0.0..LONGEST_STAGE_MS).contains(ms));
-    stages
-}
-
-/// Words of a guest are shown, so they are kept short.
-fn short(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(2000));
-    text
-}
-
-fn short_phase(phase: Phase) -> Phase {
-    match phase {
-        Phase::Failed(why) => Phase::Failed(short(why)),
-        other => other,
-    }
-}
-
-fn voice(source: LogSource) -> Voice {
-    match source {
-        LogSource::Stdout => Voice::Stdout,
-        LogSource::Stderr => Voice::Stderr,
-        LogSource::Init => Voice::Init,
-    }
-}
-
-/// Frames of before the welcome belong to no session, but log lines among them
-/// are whole and say what happened while nobody listened.
-fn keep_log(message: ToHost, listen: &Listen) {
-    let Listen { app, machine, logs, .. } = listen;
-    match message {
-        ToHost::Log(source, bytes) => logs.bytes(app, machine, voice(source), &bytes),
-        ToHost::LogDropped(bytes) => logs.guest_dropped(app, machine, bytes),
-        _ => {}
-    }
-}
-
-async fn read_frames(
-    agent: Arc<Agent>,
-    mut reader: Reader,
-    mut decoder: Decoder,
-    early: Vec<ToHost>,
-    listen: Listen,
-) {
-    for message in early {
-        agent.handle(message, &listen).await;
-    }
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(read) = reader.read(&mut buffer).await {
-        if read == 0 {
-            break;
-        }
-        let mut messages = Vec::new();
-        decoder.feed(&buffer[..read], |message: ToHost| messages.push(message));
-        for message in messages {
-            agent.handle(message, &listen).await;
-        }
-    }
-    agent.end("the machine has stopped");
-    // The machine's task is gone only when the host stops.
-    let _ = listen.reports.send(Report::Lost).await;
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A process as the API shows it.
-fn process(found: guest_protocol::Process) -> Process {
-    let sockets = found.listen_sockets.into_iter();
-    Process {
-        pid: found.pid,
-        stime: found.stime,
-        rtime: found.rtime,
-        command: found.command,
-        directory: found.directory,
-        cpu: found.cpu,
-        rss: found.rss,
-        listen_sockets: sockets
-            .map(|socket| ListenSocket { proto: socket.proto, address: socket.address })
-            .collect(),
-    }
 }

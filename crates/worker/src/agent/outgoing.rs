@@ -1,10 +1,9 @@
-//! What is said to a guest: one queue, which can be closed with its last byte
-//! written.
+//! Messages to a guest: one queue, which can be closed with its last byte written.
 
 use super::AgentError;
 use super::greet::Writer;
-use guest_protocol::ToGuest;
-use guest_protocol::codec::encode;
+use guest_protocol::codec::encode_in;
+use guest_protocol::{MAX_FRAME, ToGuest};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,40 +12,56 @@ const FRAMES: usize = 256;
 
 enum Item {
     Frame(Vec<u8>),
-    /// Nothing is written after this one; says when all before it was.
+    /// Nothing is written after this one; notifies when all before it was.
     Last(oneshot::Sender<()>),
 }
 
 /// The queue. Clones are one queue.
 #[derive(Clone)]
-pub(super) struct Outgoing(mpsc::Sender<Item>);
+pub(super) struct Outgoing {
+    queue: mpsc::Sender<Item>,
+    /// The version of the session.
+    version: u16,
+}
 
-/// Its other end.
+/// The other end of the queue.
 pub(super) struct Frames(mpsc::Receiver<Item>);
 
-pub(super) fn queue() -> (Outgoing, Frames) {
+/// A queue for a session of `version`.
+pub(super) fn queue(version: u16) -> (Outgoing, Frames) {
     let (sender, receiver) = mpsc::channel(FRAMES);
-    (Outgoing(sender), Frames(receiver))
+    (Outgoing { queue: sender, version }, Frames(receiver))
 }
 
 impl Outgoing {
-    /// Waits while the guest does not read.
-    pub(super) async fn say(&self, message: &ToGuest) -> Result<(), AgentError> {
-        let frame = Item::Frame(encode(message));
-        self.0.send(frame).await.map_err(|_| AgentError::Closed)
+    /// Sends a message. Waits while the guest does not read.
+    pub(super) async fn send(&self, message: &ToGuest) -> Result<(), AgentError> {
+        let frame = Item::Frame(self.frame(message)?);
+        self.queue.send(frame).await.map_err(|_| AgentError::Closed)
     }
 
-    /// Says it only if there is room.
-    pub(super) fn try_say(&self, message: &ToGuest) {
+    /// Sends a message if there is room.
+    pub(super) fn try_send(&self, message: &ToGuest) {
         // A guest that does not read misses it.
-        let _ = self.0.try_send(Item::Frame(encode(message)));
+        if let Ok(frame) = self.frame(message) {
+            let _ = self.queue.try_send(Item::Frame(frame));
+        }
     }
 
-    /// Returns once everything that was said is written; nothing can be said from
+    fn frame(&self, message: &ToGuest) -> Result<Vec<u8>, AgentError> {
+        let frame = encode_in(self.version, message).ok_or(AgentError::Version(self.version))?;
+        // A guest drops a frame that is too long, and would never answer.
+        match frame.len() {
+            ..=MAX_FRAME => Ok(frame),
+            bytes => Err(AgentError::TooLarge(bytes)),
+        }
+    }
+
+    /// Returns once everything that was sent is written; nothing can be sent from
     /// then on.
     pub(super) async fn finish(&self) -> Result<(), AgentError> {
         let (written, done) = oneshot::channel();
-        self.0.send(Item::Last(written)).await.map_err(|_| AgentError::Closed)?;
+        self.queue.send(Item::Last(written)).await.map_err(|_| AgentError::Closed)?;
         done.await.map_err(|_| AgentError::Closed)
     }
 }
@@ -63,10 +78,10 @@ impl Frames {
                 }
                 Item::Last(written) => {
                     let flushed = writer.flush().await;
-                    // Closed first: who waits must find that nothing can follow.
+                    // Closed first: the caller must find that nothing can follow.
                     drop(self);
                     if flushed.is_ok() {
-                        // Who waited may have given up.
+                        // The caller may have given up.
                         let _ = written.send(());
                     }
                     return;

@@ -1,45 +1,29 @@
-//! What is believed of a guest.
+//! Sessions with scripted guests.
 
 use super::*;
+use guest_protocol::codec::{Decoder, encode};
+use guest_protocol::{LogSource, ToHost, v2};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-#[test]
-fn only_believable_stages_are_taken() {
-    let told = [("port", 1.0), ("evil", 1.0), ("exec", f64::NAN), ("root", f64::INFINITY)];
-    let told: Vec<_> = told.map(|(name, ms)| (name.to_owned(), ms)).into();
-    assert_eq!(sane(told), [("port".to_owned(), 1.0)]);
-    assert!(sane(vec![("port".into(), 1.0); 1000]).len() <= STAGES.len());
-}
-
-#[test]
-fn ports_are_bounded_and_only_reachable_ones_count() {
-    let (ports, _) = watch::channel(Ports::new());
-    for port in 1..=u16::MAX {
-        note_port(&ports, Listener { port, reachable: port % 2 == 0 }, true);
-    }
-    assert_eq!(ports.borrow().len(), MOST_PORTS);
-    assert!(ports.borrow().iter().all(|port| port % 2 == 0));
-}
-
-/// A guest of one session: it answers the greeting, and gives what it was told.
-async fn told(mut port: tokio::io::DuplexStream, read_on: watch::Receiver<bool>) -> Vec<ToGuest> {
-    use tokio::io::AsyncWriteExt;
-    let (mut decoder, mut buffer, mut told) = (Decoder::default(), vec![0; 1024], Vec::new());
+/// A guest of one session: it answers the hello, and returns what it was sent.
+async fn record(mut port: DuplexStream, read_on: watch::Receiver<bool>) -> Vec<ToGuest> {
+    let (mut decoder, mut buffer, mut sent) = (Decoder::default(), vec![0; 1024], Vec::new());
     let mut read_on = read_on;
     while let Ok(read @ 1..) = port.read(&mut buffer).await {
         let mut messages = Vec::new();
         decoder.feed(&buffer[..read], |message: ToGuest| messages.push(message));
         for message in messages {
-            if let ToGuest::Hello { version, session } = message {
+            if let ToGuest::Hello { version, session, .. } = message {
                 let phase = Phase::Running(1);
                 let welcome = ToHost::Welcome { version, session, phase, listening: Vec::new() };
-                port.write_all(&guest_protocol::codec::encode(&welcome)).await.unwrap();
+                port.write_all(&encode(&welcome)).await.unwrap();
             } else {
-                told.push(message);
+                sent.push(message);
             }
         }
         read_on.wait_for(|on| *on).await.unwrap();
     }
-    told
+    sent
 }
 
 fn listen(logs: &std::path::Path) -> (Listen, mpsc::Receiver<Report>) {
@@ -49,6 +33,7 @@ fn listen(logs: &std::path::Path) -> (Listen, mpsc::Receiver<Report>) {
     let listen = Listen {
         app: "web".into(),
         machine: "m".into(),
+        boot: None,
         logs: Arc::new(logs),
         reports,
         ports: watch::channel(Ports::new()).0,
@@ -62,49 +47,222 @@ fn listen(logs: &std::path::Path) -> (Listen, mpsc::Receiver<Report>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hush_writes_what_was_said_and_lets_nothing_follow() {
+async fn quiescing_writes_what_was_sent_and_lets_nothing_follow() {
     let dir = tempfile::tempdir().unwrap();
     let ((listen, mut reports), tasks) = (listen(dir.path()), rt::Tasks::new());
     let (ours, theirs) = tokio::io::duplex(64);
     let (on, read_on) = watch::channel(true);
-    let guest = tasks.spawn(told(theirs, read_on));
+    let guest = tasks.spawn(record(theirs, read_on));
     let deadline = Duration::from_secs(5);
     let connected = Agent::connect(Box::new(ours), 7, listen, deadline, &tasks).await;
     let (agent, _) = connected.unwrap();
     let (_input, mut output) =
         agent.exec(ExecStart { argv: vec!["top".into()], ..ExecStart::default() }, &tasks);
     for n in 0..20 {
-        agent.say(&ToGuest::Signal(n)).await.unwrap();
+        agent.send(&ToGuest::Signal(n)).await.unwrap();
     }
-    agent.hush().await.unwrap();
-    assert!(agent.say(&ToGuest::PowerOff).await.is_err());
+    agent.quiesce().await.unwrap();
+    assert!(agent.send(&ToGuest::PowerOff).await.is_err());
     let end = output.recv().await.unwrap();
     assert_eq!(end, ExecOutput::Failed("the machine is being suspended".into()));
     agent.close().await;
-    let told = guest.await.unwrap();
-    let signals = told.iter().filter(|message| matches!(message, ToGuest::Signal(_)));
+    let sent = guest.await.unwrap();
+    let signals = sent.iter().filter(|message| matches!(message, ToGuest::Signal(_)));
     assert_eq!(signals.count(), 20);
-    assert!(!told.contains(&ToGuest::PowerOff));
-    assert!(reports.recv().await.is_none(), "a session that was closed says nothing more");
+    assert!(!sent.contains(&ToGuest::PowerOff));
+    assert!(reports.recv().await.is_none(), "a closed session reports nothing");
     drop(on);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guest_that_does_not_read_keeps_nobody_from_ending_the_session() {
+async fn a_guest_that_does_not_read_cannot_keep_the_session_open() {
     let dir = tempfile::tempdir().unwrap();
     let ((listen, _reports), tasks) = (listen(dir.path()), rt::Tasks::new());
     let (ours, theirs) = tokio::io::duplex(64);
     let (on, read_on) = watch::channel(true);
-    let guest = tasks.spawn(told(theirs, read_on));
+    let guest = tasks.spawn(record(theirs, read_on));
     let deadline = Duration::from_secs(5);
     let connected = Agent::connect(Box::new(ours), 7, listen, deadline, &tasks).await;
     let (agent, _) = connected.unwrap();
     on.send_replace(false);
     for n in 0..100 {
-        agent.say(&ToGuest::Signal(n)).await.unwrap();
+        agent.send(&ToGuest::Signal(n)).await.unwrap();
     }
-    assert!(matches!(agent.hush().await, Err(AgentError::Deadline(_))));
+    assert!(matches!(agent.quiesce().await, Err(AgentError::Deadline(_))));
     agent.close().await;
     on.send_replace(true);
     guest.await.unwrap();
+}
+
+/// A guest whose messages a test writes.
+struct Scripted {
+    port: DuplexStream,
+    decoder: guest_protocol::frame::Deframer,
+}
+
+impl Scripted {
+    /// The next payloads of the host.
+    async fn payloads(&mut self) -> Vec<Vec<u8>> {
+        let (mut buffer, mut payloads) = (vec![0; 1 << 20], Vec::new());
+        while payloads.is_empty() {
+            let read = self.port.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "the host has closed the session");
+            self.decoder.feed(&buffer[..read], |payload| payloads.push(payload.to_vec()));
+        }
+        payloads
+    }
+
+    /// The next message of a host that speaks the present version.
+    async fn next(&mut self) -> ToGuest {
+        use guest_protocol::codec::Message;
+        let mut payloads = self.payloads().await;
+        assert_eq!(payloads.len(), 1);
+        ToGuest::parse(&payloads.remove(0)).unwrap()
+    }
+
+    async fn session(&mut self) -> u64 {
+        match self.next().await {
+            ToGuest::Hello { session, version: HIGHEST, lowest: LOWEST } => session,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn write(&mut self, frame: Vec<u8>) {
+        self.port.write_all(&frame).await.unwrap();
+    }
+}
+
+type Connected = Result<(Arc<Agent>, Welcome), AgentError>;
+
+/// A host that connects, and the guest that it connects to.
+fn connect(
+    dir: &tempfile::TempDir,
+    tasks: &rt::Tasks,
+) -> (JoinHandle<Connected>, Scripted, mpsc::Receiver<Report>, Arc<LogStore>) {
+    let (listen, reports) = listen(dir.path());
+    let (ours, port) = tokio::io::duplex(4 << 20);
+    let (logs, spawned) = (listen.logs.clone(), tasks.clone());
+    let connected = tasks.spawn(async move {
+        Agent::connect(Box::new(ours), 7, listen, Duration::from_secs(5), &spawned).await
+    });
+    (connected, Scripted { port, decoder: Default::default() }, reports, logs)
+}
+
+async fn lines(logs: &LogStore) -> Vec<String> {
+    use futures_util::StreamExt;
+    let query = wire::logs::LogQuery::default();
+    let lines = logs.query(vec!["m".into()], "web", &query).await;
+    lines.map(|entry| entry.message).collect().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_of_version_2_is_served_with_what_it_knows() {
+    let (dir, tasks) = (tempfile::tempdir().unwrap(), rt::Tasks::new());
+    let (connected, mut guest, mut reports, logs) = connect(&dir, &tasks);
+    let hello: v2::ToGuest = v2::decode(&guest.payloads().await[0]).unwrap();
+    let v2::ToGuest::Hello { session, .. } = hello else { panic!("{hello:?}") };
+    let (phase, listening) = (v2::Phase::Running(42), vec![]);
+    guest.write(v2::encode(&v2::ToHost::Welcome { version: 2, session, phase, listening })).await;
+    let (agent, welcome) = connected.await.unwrap().unwrap();
+    assert_eq!(welcome.phase, Phase::Running(42));
+
+    guest.write(v2::encode(&v2::ToHost::Log(v2::LogSource::Stdout, b"old\n".to_vec()))).await;
+    let start = ExecStart { argv: vec!["id".into()], ..ExecStart::default() };
+    let (_input, mut output) = agent.exec(start, &tasks);
+    // Nothing is sent that it would not understand, such as an acknowledgement.
+    let exec: v2::ToGuest = v2::decode(&guest.payloads().await[0]).unwrap();
+    let v2::ToGuest::Exec(id, exec) = exec else { panic!("{exec:?}") };
+    assert_eq!(exec.argv, ["id"]);
+    let exit = v2::Exit { code: 3, signal: 0, oom: false };
+    guest.write(v2::encode(&v2::ToHost::ExecExited(id, exit))).await;
+    assert_eq!(output.recv().await, Some(ExecOutput::Exited { code: 3, signal: 0 }));
+    guest.write(v2::encode(&v2::ToHost::Exited(exit))).await;
+    assert!(matches!(reports.recv().await, Some(Report::Exited(Exit { code: 3, .. }))));
+    assert_eq!(lines(&logs).await, ["old"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_of_an_unknown_version_is_told_apart_from_a_slow_one() {
+    let (dir, tasks) = (tempfile::tempdir().unwrap(), rt::Tasks::new());
+    let (connected, mut guest, ..) = connect(&dir, &tasks);
+    let session = guest.session().await;
+    let (phase, listening) = (Phase::Preparing, vec![]);
+    guest.write(encode(&ToHost::Welcome { version: 4, session, phase, listening })).await;
+    assert!(matches!(connected.await.unwrap(), Err(AgentError::Version(4))));
+
+    let (connected, _guest, ..) = connect(&dir, &tasks);
+    assert!(matches!(connected.await.unwrap(), Err(AgentError::Deadline(_))));
+}
+
+async fn welcomed(connected: JoinHandle<Connected>, guest: &mut Scripted) -> Arc<Agent> {
+    let session = guest.session().await;
+    let (version, phase, listening) = (HIGHEST, Phase::Running(1), vec![]);
+    guest.write(encode(&ToHost::Welcome { version, session, phase, listening })).await;
+    connected.await.unwrap().unwrap().0
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_does_not_fit_into_a_message_is_refused() {
+    let (dir, tasks) = (tempfile::tempdir().unwrap(), rt::Tasks::new());
+    let (connected, mut guest, ..) = connect(&dir, &tasks);
+    let agent = welcomed(connected, &mut guest).await;
+    let argv = vec!["echo".into(), "x".repeat(600 << 10)];
+    let (_input, mut output) = agent.exec(ExecStart { argv, ..ExecStart::default() }, &tasks);
+    let Some(ExecOutput::Failed(why)) = output.recv().await else { panic!("it was run") };
+    assert!(why.contains("the most is 262144"), "{why}");
+    // The session goes on.
+    agent.send(&ToGuest::Signal(1)).await.unwrap();
+    assert_eq!(guest.next().await, ToGuest::Signal(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_the_guest_does_not_end_ends_after_its_timeout() {
+    let (dir, tasks) = (tempfile::tempdir().unwrap(), rt::Tasks::new());
+    let (connected, mut guest, ..) = connect(&dir, &tasks);
+    let agent = welcomed(connected, &mut guest).await;
+    let began = tokio::time::Instant::now();
+    let start =
+        ExecStart { argv: vec!["sleep".into()], timeout_ms: Some(5000), ..ExecStart::default() };
+    let (_input, mut output) = agent.exec(start, &tasks);
+    assert!(matches!(guest.next().await, ToGuest::Exec(1, _)));
+    let end = ExecOutput::Failed("the guest did not end the command at its timeout".into());
+    assert_eq!(output.recv().await, Some(end));
+    assert_eq!(began.elapsed().as_secs(), 15);
+    assert_eq!(guest.next().await, ToGuest::ExecSignal(1, 9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn log_data_that_is_sent_again_is_stored_once_and_acknowledged_by_line() {
+    let (dir, tasks) = (tempfile::tempdir().unwrap(), rt::Tasks::new());
+    let (connected, mut guest, _reports, logs) = connect(&dir, &tasks);
+    let agent = welcomed(connected, &mut guest).await;
+    let source = LogSource::Stdout;
+    let log = |offset, data: &[u8]| {
+        encode(&ToHost::Log { source, offset: Some(offset), data: data.to_vec() })
+    };
+    guest.write(log(0, b"one\ntw")).await;
+    assert_eq!(guest.next().await, ToGuest::LogReceived(source, 4));
+    guest.write(log(4, b"two\n")).await;
+    assert_eq!(guest.next().await, ToGuest::LogReceived(source, 8));
+    guest.write(log(0, b"one\ntwo\nthree\n")).await;
+    assert_eq!(guest.next().await, ToGuest::LogReceived(source, 14));
+    assert_eq!(lines(&logs).await, ["one", "two", "three"]);
+    agent.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_floods_is_not_read_for_a_while() {
+    let (dir, tasks) = (tempfile::tempdir().unwrap(), rt::Tasks::new());
+    let (connected, mut guest, mut reports, _logs) = connect(&dir, &tasks);
+    let agent = welcomed(connected, &mut guest).await;
+    let began = tokio::time::Instant::now();
+    let frame = encode(&ToHost::LogDropped(1));
+    for _ in 0..10_000 {
+        guest.write(frame.clone()).await;
+    }
+    guest.write(encode(&ToHost::Exited(Exit::default()))).await;
+    assert!(matches!(reports.recv().await, Some(Report::Exited(_))));
+    // 4000 at once, then 2000 per second.
+    assert_eq!(began.elapsed().as_secs(), 2, "{:?}", began.elapsed());
+    agent.close().await;
 }

@@ -1,8 +1,7 @@
 //! Images as the host's callers see them.
 
-use super::{Shared, Worker};
-use crate::ports::{ImageError, ImageSummary, PortError, Progress, RootImage};
-use crate::record::Record;
+use super::registry::{Host, Worker};
+use crate::ports::{ImageArchive, ImageError, ImageSummary, Progress};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use model::life::State;
@@ -14,17 +13,7 @@ use tokio::sync::mpsc;
 use wire::machines::{ErrorBody, Image, ImageProgress, ImageRef};
 use wire::worker::HostError;
 
-impl Shared {
-    pub(crate) async fn ensure_image(&self, record: &Record) -> Result<RootImage, ImageError> {
-        let silent: Progress = Arc::new(|_, _, _| {});
-        let ensure = self.images.ensure(&record.config.image, &record.image.digest, silent);
-        let limit = self.config.image_deadline;
-        tokio::time::timeout(limit, ensure).await.unwrap_or_else(|_| {
-            let text = format!("image {} was not there within {limit:?}", record.config.image);
-            Err(PortError::plain(text).transient().into())
-        })
-    }
-
+impl Host {
     /// Digests that machines need, with the number of machines.
     fn images_in_use(&self) -> BTreeMap<String, u64> {
         let mut used = BTreeMap::new();
@@ -44,13 +33,14 @@ impl Worker {
     /// # Errors
     /// No such image, no answer of its registry, or no reference.
     pub async fn resolve_image(&self, reference: &str) -> Result<ImageRef, HostError> {
-        let resolved = self.0.images.resolve(reference).await.map_err(|err| host_error(&err))?;
+        let resolved =
+            self.0.context.images.resolve(reference).await.map_err(|err| host_error(&err))?;
         Ok(ImageRef {
             registry: resolved.registry,
             repository: resolved.repository,
             tag: resolved.tag,
             digest: resolved.digest,
-            labels: BTreeMap::new(),
+            labels: resolved.labels,
         })
     }
 
@@ -60,7 +50,7 @@ impl Worker {
     /// The image store cannot be read.
     pub async fn images(&self) -> Result<Vec<Image>, HostError> {
         let used = self.0.images_in_use();
-        let list = self.0.images.list().await.map_err(|err| host_error(&err))?;
+        let list = self.0.context.images.list().await.map_err(|err| host_error(&err))?;
         Ok(list.into_iter().map(|summary| image(summary, &used)).collect())
     }
 
@@ -70,7 +60,7 @@ impl Worker {
     /// The image store cannot be changed.
     pub async fn remove_image(&self, reference: &str) -> Result<bool, HostError> {
         let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
-        self.0.images.remove(reference, &used).await.map_err(|err| host_error(&err))
+        self.0.context.images.remove(reference, &used).await.map_err(|err| host_error(&err))
     }
 
     /// Removes image data that nobody needs; returns the bytes freed.
@@ -79,7 +69,7 @@ impl Worker {
     /// The image store cannot be changed.
     pub async fn collect_images(&self) -> Result<u64, HostError> {
         let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
-        self.0.images.collect(&used).await.map_err(|err| host_error(&err))
+        self.0.context.images.collect(&used).await.map_err(|err| host_error(&err))
     }
 
     /// Imports an image from a tar; the stream ends with `Done` or `Failed`.
@@ -93,7 +83,7 @@ impl Worker {
     ) -> Result<BoxStream<'static, ImageProgress>, HostError> {
         let (sender, receiver) = mpsc::channel(64);
         let worker = self.clone();
-        self.0.tasks.spawn_until_stop(async move {
+        self.0.context.tasks.spawn_until_stop(async move {
             let last = match worker.import(name, tar, sender.clone()).await {
                 Ok(image) => ImageProgress::Done { image },
                 Err(err) => ImageProgress::Failed {
@@ -119,8 +109,8 @@ impl Worker {
         tar: Box<dyn AsyncRead + Send + Unpin>,
         progress: mpsc::Sender<ImageProgress>,
     ) -> Result<Image, HostError> {
-        let dir = self.0.config.data_dir.join("uploads");
-        let spool = dir.join(format!("{:016x}.tar", self.0.rng.bits()));
+        let dir = self.0.context.config.data_dir.join("uploads");
+        let spool = dir.join(format!("{:016x}.tar", self.0.context.rng.bits()));
         let spooled = spool_upload(&spool, tar).await;
         let report: Progress = Arc::new(move |name: &str, done, total| {
             // A slow client misses steps, not the result.
@@ -128,12 +118,13 @@ impl Worker {
         });
         let outcome = match spooled {
             Ok(()) => {
-                let imported = self.0.images.import(&spool, name.as_deref(), report).await;
+                let archive = ImageArchive { path: &spool, name: name.as_deref(), file_name: None };
+                let imported = self.0.context.images.import(archive, report).await;
                 imported.map_err(|err| host_error(&err))
             }
             Err(err) => Err(HostError::Internal(format!("receive image into {spool}: {err}"))),
         };
-        // Remains of an interrupted upload are removed at the next start.
+        // What an interrupted upload leaves is removed at the next start.
         let _ = tokio::fs::remove_file(&spool).await;
         outcome.map(|summary| image(summary, &self.0.images_in_use()))
     }
@@ -171,6 +162,7 @@ fn host_error(err: &ImageError) -> HostError {
     let text = rt::chain(err);
     match err {
         ImageError::BadReference { .. } | ImageError::Refused { .. } => HostError::Invalid(text),
+        ImageError::InUse { .. } => HostError::Conflict(text),
         ImageError::NotFound { .. } => HostError::NotFound(text),
         ImageError::Failed(_) => HostError::Internal(text),
     }

@@ -5,8 +5,11 @@
 //! is dropped and counted in a line of the log itself. Lines of a machine are
 //! numbered; the numbers of dropped lines are left out, so a reader sees gaps.
 
+mod guest;
 mod lines;
 mod segments;
+
+pub(crate) use guest::GuestLog;
 
 use lines::Splitter;
 use segments::Segments;
@@ -40,6 +43,8 @@ pub(crate) struct LogStore {
     machines: Mutex<HashMap<String, Arc<Mutex<MachineLog>>>>,
     /// Followers of each app that has any: one app's flood is not another's gap.
     live: Mutex<HashMap<String, broadcast::Sender<Arc<LogEntry>>>>,
+    /// How far the logs of guests have come, by machine.
+    positions: Mutex<HashMap<String, guest::Positions>>,
     /// Queries that read files at once.
     reading: Arc<Semaphore>,
 }
@@ -65,9 +70,9 @@ pub(crate) enum Voice {
 impl LogStore {
     pub(crate) fn open(dir: Utf8PathBuf, region: String, clock: Clock) -> std::io::Result<Self> {
         std::fs::create_dir_all(&dir)?;
-        let (machines, live) = Default::default();
+        let (machines, live, positions) = Default::default();
         let reading = Arc::new(Semaphore::new(READERS));
-        Ok(Self { dir, region, clock, machines, live, reading })
+        Ok(Self { dir, region, clock, machines, live, positions, reading })
     }
 
     /// Bytes of the guest, cut into lines here.
@@ -209,6 +214,7 @@ impl LogStore {
     /// Removes the log of a machine that is forgotten.
     pub(crate) fn remove(&self, machine: &str) {
         self.lock().remove(machine);
+        lock(&self.positions).remove(machine);
         segments::remove(&self.dir, machine);
     }
 

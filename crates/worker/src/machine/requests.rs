@@ -1,40 +1,29 @@
-//! What others ask of a machine. Each answer means that the wish is durable.
+//! Requests to a machine. Each answer means that the desired state is durable.
 
-use super::step::{self, Asked, Step};
-use super::{Now, Reply, Task, snapshot};
-use crate::record::{Record, StopOrder};
+use super::events::with_reason;
+use super::handle::Request;
+use super::phase::VmPhase;
+use super::step::{self, RequestedAction, Step};
+use super::suspend::snapshot;
+use super::task::Task;
+use crate::record::{Record, StopRequest};
 use guest_protocol::ToGuest;
 use model::life::{Event, State, Want};
-use wire::machines::{EventDetails, MachineEvent, Started};
+use wire::machines::{MachineEvent, Started};
 use wire::worker::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
-
-/// A request and whom to answer.
-pub(crate) enum Request {
-    Start(Source, Reply<Started>),
-    Stop(Stop, Source, Option<String>, Reply<()>),
-    Suspend(Source, Option<String>, Reply<()>),
-    Restart(Stop, bool, Reply<()>),
-    Update(Box<UpdateMachine>, Reply<()>),
-    Destroy(bool, Reply<()>),
-    Cordon(bool, Reply<()>),
-    Metadata(ChangeMetadata, Option<String>, Reply<()>),
-    Signal(i32, Reply<()>),
-    /// The edge has nothing in flight at it any more.
-    Drained,
-}
 
 type Answer<T> = Result<T, HostError>;
 
 impl Task {
     pub(super) async fn on_request(&mut self, request: Request) {
-        // Who asked may have gone: the change is made all the same.
+        // The caller may have gone: the change is made all the same.
         match request {
             Request::Start(source, reply) => drop(reply.send(self.start(source).await)),
             Request::Stop(stop, source, reason, reply) => {
                 drop(reply.send(self.stop(stop, source, reason).await));
             }
             Request::Suspend(source, reason, reply) => {
-                drop(reply.send(self.suspend(source, reason).await));
+                drop(reply.send(self.request_suspend(source, reason).await));
             }
             Request::Restart(stop, force, reply) => {
                 drop(reply.send(self.restart(stop, force).await));
@@ -73,9 +62,9 @@ impl Task {
         record.want = Want::Stop;
         record.restart_at = None;
         if record.state != self.record.state {
-            record.drop_memory();
+            record.drop_snapshot();
         }
-        let order = record.stop_order(stop.signal, stop.timeout_ms);
+        let order = record.stop_request(stop.signal, stop.timeout_ms);
         let again = was.0 == State::Stopping && self.record.stop != Some(order);
         if record.state == State::Stopping {
             record.stop = Some(order);
@@ -84,35 +73,34 @@ impl Task {
             return Ok(());
         }
         let mut event = self.ids.event("stop", record.state, source);
-        event.request =
-            reason.map(|reason| EventDetails { reason: Some(reason), ..EventDetails::default() });
+        event.request = reason.map(with_reason);
         self.try_commit(record, vec![event], false).await?;
         if again {
-            // A second, perhaps harsher stop takes the place of the first.
-            self.forget_asked();
+            // A second, perhaps harsher stop replaces the first.
+            self.repeat_stop();
         }
         Ok(())
     }
 
     async fn restart(&mut self, stop: Stop, force: bool) -> Answer<()> {
         let mut record = self.after(Event::Restart)?;
-        let kill = StopOrder { signal: 9, timeout_ms: 0 };
-        let order = record.stop_order(stop.signal, stop.timeout_ms);
+        let kill = StopRequest { signal: 9, timeout_ms: 0 };
+        let order = record.stop_request(stop.signal, stop.timeout_ms);
         let order = if force { kill } else { order };
         let down_first = record.state != State::Starting;
         let again = down_first && self.record.stop.is_some_and(|earlier| earlier != order);
         record.stop = down_first.then_some(order);
         record.restart_at = None;
-        record.drop_memory();
+        record.drop_snapshot();
         let event = self.ids.event("restart", record.state, Source::User);
         self.run_with(record, vec![event], false).await?;
         if again {
-            self.forget_asked();
+            self.repeat_stop();
         }
         Ok(())
     }
 
-    /// L008: the new instance takes the place of the old one, whose VM goes down.
+    /// The new instance replaces the old one, whose VM goes down.
     async fn update(&mut self, update: UpdateMachine) -> Answer<()> {
         let current = self.record.instance.to_string();
         if update.current_version.as_ref().is_some_and(|expected| *expected != current) {
@@ -128,7 +116,7 @@ impl Task {
         record.restarts.clear();
         record.restart_at = None;
         record.failure = None;
-        record.drop_memory();
+        record.drop_snapshot();
         let event = self.ids.event("update", record.state, Source::User);
         if launch {
             return self.run_with(record, vec![event], true).await;
@@ -181,8 +169,8 @@ impl Task {
 
     fn signal(&mut self, signal: i32) -> Answer<()> {
         match &self.vm {
-            Now::Up(up) if up.running => {
-                self.say(ToGuest::Signal(signal));
+            VmPhase::Up(up) if up.running => {
+                self.send(ToGuest::Signal(signal));
                 Ok(())
             }
             _ => Err(HostError::Conflict(format!(
@@ -205,8 +193,8 @@ impl Task {
         self.record.snapshot.is_some_and(find)
     }
 
-    /// Commits a wish to run, with memory set aside for it. If a boot is what
-    /// follows, it is chosen in the same commit: somebody waits for it.
+    /// Commits the desired state `started` with memory reserved for it. If a boot is
+    /// what follows, it is chosen in the same commit, which saves one.
     async fn run_with(
         &mut self,
         mut record: Record,
@@ -220,8 +208,8 @@ impl Task {
         let (id, memory) = (record.id, record.memory_mib().max(held));
         let room = self.host.capacity.reserve(id, memory);
         room.map_err(|err| HostError::NoCapacity(err.to_string()))?;
-        let launches = matches!(self.vm, Now::Absent)
-            && step::next(record.state, record.want, self.have(&record)) == Step::Launch;
+        let launches = matches!(self.vm, VmPhase::Absent(_))
+            && step::next(record.state, record.want, self.observe(&record)) == Step::Launch;
         let chosen = launches.then(|| self.choose_boot(&mut record));
         let chosen = chosen.map(|(note, more)| {
             events.extend(more);
@@ -230,10 +218,10 @@ impl Task {
         let committed = self.try_commit(record, events, new_version).await;
         if committed.is_ok() {
             if let Some(note) = chosen {
-                self.vm = Now::Chosen(note);
+                self.vm = VmPhase::BootChosen(note);
             }
-            // Why an earlier start failed says nothing about this one.
-            self.failure = None;
+            // The failure of an earlier start does not apply to this one.
+            self.start.failure = None;
         }
         if committed.is_err() {
             match self.record.state.holds_memory() || self.record.boot.is_some() {
@@ -244,9 +232,10 @@ impl Task {
         committed
     }
 
-    fn forget_asked(&mut self) {
-        if let Now::Up(up) = &mut self.vm {
-            up.asked = Asked::Nothing;
+    /// The stop request is sent to the guest again.
+    fn repeat_stop(&mut self) {
+        if let VmPhase::Up(up) = &mut self.vm {
+            up.requested = RequestedAction::None;
         }
     }
 }

@@ -1,153 +1,158 @@
-//! What to do next for a machine: a pure decision from what is wanted and what
-//! is there. Carried out by the machine's task, again after every change; the
-//! happy case, a retry and the recovery after a crash are one path.
+//! What to do next for a machine: a pure decision from its state, its desired state
+//! and what exists of its VM. The machine's task carries it out, again after every
+//! change; the normal case, a retry and the recovery after a crash are one path.
 
 use model::life::{State, Want};
 
-/// What is there of a machine's VM.
+/// What exists of a machine's VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Vm {
-    /// Nothing, and nothing is left of an earlier one.
+    /// Nothing, and nothing is left of an earlier VM.
     Absent,
     /// Nothing yet: the record names a boot that has not begun.
-    Chosen,
-    /// It is being made, or taken over.
+    BootChosen,
+    /// It is being made, restored or taken over.
     Launching,
-    /// It runs and can be spoken to.
+    /// It runs and there is a session with its guest.
     Up {
         /// Its main process runs.
         running: bool,
-        /// What has been begun with it.
-        asked: Asked,
+        /// What it has been asked to do.
+        requested: RequestedAction,
     },
-    /// It is being written down.
+    /// Its snapshot is being written.
     Saving {
-        /// That has been given up.
+        /// The suspend has been cancelled.
         cancelled: bool,
     },
-    /// It has been written down and stands still.
+    /// It is paused and its snapshot is complete.
     Saved,
     /// It has ended or is not to be used; something of it may be left.
-    Remains,
+    Leftover,
     /// What is left of it is being removed.
     Clearing,
 }
 
-/// What has been begun with a VM that is up.
+/// What a VM that is up has been asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum RequestedAction {
     /// Nothing.
-    Nothing,
-    /// Its end: it drains, or its main process has been asked to stop.
+    None,
+    /// To stop: it drains, or its main process has got the signal.
     Stop,
-    /// Its suspend: it drains.
+    /// To be suspended: it drains.
     Suspend,
 }
 
-/// What is there of a machine.
+/// What exists of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Have {
+pub(crate) struct Observed {
     pub(crate) vm: Vm,
     /// A pause before a restart is over.
     pub(crate) due: bool,
     /// The record names a boot whose end has not been recorded.
     pub(crate) booted: bool,
-    /// A snapshot that the record does not name may be there.
-    pub(crate) stray: bool,
+    /// A snapshot that the record does not name may exist.
+    pub(crate) orphaned_snapshot: bool,
 }
 
 /// The next thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Nothing until something happens.
-    Rest,
-    /// Remove a snapshot that nobody will go on with.
-    DropSnapshot,
-    /// Begin a boot, or a resume if there is something to go on with.
+    Idle,
+    /// Remove a snapshot that will not be restored.
+    RemoveSnapshot,
+    /// Begin a boot, or a restore if there is a snapshot.
     Launch,
-    /// Give up the launch that is under way.
+    /// Cancel the launch that is under way.
     CancelLaunch,
     /// Ask the main process to end.
-    AskToStop,
-    /// Drain the VM and write it down.
+    RequestStop,
+    /// Drain the VM and write its snapshot.
     Suspend,
-    /// Give up the suspend that is under way.
+    /// Cancel the suspend that is under way.
     CancelSuspend,
-    /// Let a VM go on that was written down, without what was written.
-    GoOn,
-    /// It runs and is to run: record that it was not suspended.
-    RecordContinued,
+    /// Resume a paused VM and remove its snapshot.
+    ContinueVm,
+    /// It runs and is to run: record that the suspend was aborted.
+    RecordSuspendAborted,
     /// Remove what is left of the VM; ends it if it runs.
     Clear,
     /// The VM is gone: record it and decide what follows.
     RecordDown,
-    /// Nothing is left: record that the machine is gone.
-    RecordGone,
+    /// Nothing is left: record that the machine is destroyed.
+    RecordDestroyed,
 }
 
 /// What to do next.
-pub(crate) fn next(state: State, want: Want, have: Have) -> Step {
+pub(crate) fn next(state: State, want: Want, observed: Observed) -> Step {
     use State::*;
-    let Have { vm, due, booted, stray } = have;
+    let Observed { vm, due, booted, orphaned_snapshot } = observed;
     match (state, vm) {
-        // While it is suspending the snapshot has an owner.
-        (state, vm) if stray && state != Suspending && !is_saving(vm) => Step::DropSnapshot,
+        // While the machine is suspending, the snapshot is in use.
+        (state, vm) if orphaned_snapshot && state != Suspending && !is_saving(vm) => {
+            Step::RemoveSnapshot
+        }
 
-        (_, Vm::Clearing) => Step::Rest,
-        (_, Vm::Remains) => Step::Clear,
-        (_, Vm::Saving { cancelled: true }) => Step::Rest,
+        (_, Vm::Clearing) => Step::Idle,
+        (_, Vm::Leftover) => Step::Clear,
+        (_, Vm::Saving { cancelled: true }) => Step::Idle,
 
         (Destroying, Vm::Launching) => Step::CancelLaunch,
         (Destroying, Vm::Saving { .. }) => Step::CancelSuspend,
-        (Destroying, Vm::Chosen | Vm::Up { .. } | Vm::Saved) => Step::Clear,
-        (Destroying, Vm::Absent) => Step::RecordGone,
+        (Destroying, Vm::BootChosen | Vm::Up { .. } | Vm::Saved) => Step::Clear,
+        (Destroying, Vm::Absent) => Step::RecordDestroyed,
 
-        (Suspending, Vm::Launching) => Step::Rest,
-        (Suspending, Vm::Up { .. }) if want == Want::Run => Step::RecordContinued,
-        (Suspending, Vm::Up { asked: Asked::Suspend, .. } | Vm::Up { running: false, .. }) => {
-            Step::Rest
-        }
+        (Suspending, Vm::Launching) => Step::Idle,
+        (Suspending, Vm::Up { .. }) if want == Want::Run => Step::RecordSuspendAborted,
+        (
+            Suspending,
+            Vm::Up { requested: RequestedAction::Suspend, .. } | Vm::Up { running: false, .. },
+        ) => Step::Idle,
         (Suspending, Vm::Up { .. }) => Step::Suspend,
-        (Suspending, Vm::Saving { .. }) if want != Want::Run => Step::Rest,
-        // Also what a daemon finds that was killed before it could record it.
+        (Suspending, Vm::Saving { .. }) if want != Want::Run => Step::Idle,
+        // Also if the daemon was killed before it could record the suspend.
         (Suspending, Vm::Saved) if want != Want::Run => Step::Clear,
         (_, Vm::Saving { .. }) => Step::CancelSuspend,
 
-        // Whatever it was before: the boot that the record names is over.
+        // Whatever the state: the boot that the record names is over.
         (Starting | Started | Stopping | Suspending | Restarting | Replacing, Vm::Absent)
             if booted =>
         {
             Step::RecordDown
         }
-        (Starting, Vm::Absent | Vm::Chosen) => Step::Launch,
+        (Starting, Vm::Absent | Vm::BootChosen) => Step::Launch,
         (Restarting | Replacing, Vm::Absent) if want != Want::Run => Step::RecordDown,
         (Restarting | Replacing, Vm::Absent) if due => Step::Launch,
-        (Restarting | Replacing, Vm::Absent) => Step::Rest,
+        (Restarting | Replacing, Vm::Absent) => Step::Idle,
         (Started | Stopping | Suspending, Vm::Absent) => Step::RecordDown,
 
-        // It is to run, or to be asked to end while it does.
+        // It is to run, or to get a stop request, for which it has to run.
         (Starting | Started | Stopping | Suspending | Restarting | Replacing, Vm::Saved) => {
-            Step::GoOn
+            Step::ContinueVm
         }
-        (_, Vm::Chosen) => Step::Clear,
+        (_, Vm::BootChosen) => Step::Clear,
 
         (Stopping | Restarting | Replacing, Vm::Launching) => Step::CancelLaunch,
         (Stopping | Restarting | Replacing, Vm::Up { running: false, .. }) => Step::Clear,
-        (Stopping | Restarting | Replacing, Vm::Up { asked: Asked::Stop, .. }) => Step::Rest,
-        (Stopping | Restarting | Replacing, Vm::Up { .. }) => Step::AskToStop,
-        (Starting | Started, _) => Step::Rest,
+        (Stopping | Restarting | Replacing, Vm::Up { requested: RequestedAction::Stop, .. }) => {
+            Step::Idle
+        }
+        (Stopping | Restarting | Replacing, Vm::Up { .. }) => Step::RequestStop,
+        (Starting | Started, _) => Step::Idle,
 
-        // A VM that nobody wants.
+        // A VM that is not wanted.
         (Created | Suspended | Stopped | Failed | Destroyed, Vm::Launching) => Step::CancelLaunch,
         (Created | Suspended | Stopped | Failed | Destroyed, Vm::Up { .. } | Vm::Saved) => {
             Step::Clear
         }
         (Created | Suspended | Stopped, Vm::Absent) if want == Want::Run => Step::Launch,
-        (Created | Suspended | Stopped | Failed | Destroyed, Vm::Absent) => Step::Rest,
+        (Created | Suspended | Stopped | Failed | Destroyed, Vm::Absent) => Step::Idle,
     }
 }
 
-/// What is being written, or was, is still to be decided about.
+/// The snapshot is being written or complete, and not yet recorded.
 fn is_saving(vm: Vm) -> bool {
     matches!(vm, Vm::Saving { .. } | Vm::Saved)
 }
@@ -156,10 +161,10 @@ fn is_saving(vm: Vm) -> bool {
 mod tests {
     use super::*;
 
-    const UP: Vm = Vm::Up { running: true, asked: Asked::Nothing };
+    const UP: Vm = Vm::Up { running: true, requested: RequestedAction::None };
 
-    fn have(vm: Vm, booted: bool) -> Have {
-        Have { vm, due: true, booted, stray: false }
+    fn have(vm: Vm, booted: bool) -> Observed {
+        Observed { vm, due: true, booted, orphaned_snapshot: false }
     }
 
     #[test]
@@ -168,16 +173,16 @@ mod tests {
         // but for the pause before a restart, which a timer ends.
         for state in State::ALL.into_iter().filter(|state| !state.is_settled()) {
             for (want, booted) in [(Want::Run, false), (Want::Stop, false), (Want::Run, true)] {
-                assert_ne!(next(state, want, have(Vm::Absent, booted)), Step::Rest, "{state}");
+                assert_ne!(next(state, want, have(Vm::Absent, booted)), Step::Idle, "{state}");
             }
-            for vm in [Vm::Remains, Vm::Saved, Vm::Chosen] {
-                assert_ne!(next(state, Want::Run, have(vm, true)), Step::Rest, "{state} {vm:?}");
+            for vm in [Vm::Leftover, Vm::Saved, Vm::BootChosen] {
+                assert_ne!(next(state, Want::Run, have(vm, true)), Step::Idle, "{state} {vm:?}");
             }
         }
     }
 
     #[test]
-    fn a_vm_that_nobody_wants_is_removed() {
+    fn a_vm_that_is_not_wanted_is_removed() {
         for state in [State::Created, State::Stopped, State::Failed, State::Destroying] {
             for vm in [UP, Vm::Saved] {
                 assert_eq!(next(state, Want::Stop, have(vm, true)), Step::Clear, "{state}");
@@ -186,68 +191,80 @@ mod tests {
     }
 
     #[test]
-    fn the_way_of_a_stop() {
+    fn steps_of_a_stop() {
         let step = |vm| next(State::Stopping, Want::Stop, have(vm, true));
         assert_eq!(step(Vm::Launching), Step::CancelLaunch);
-        assert_eq!(step(Vm::Up { running: false, asked: Asked::Nothing }), Step::Clear);
-        assert_eq!(step(UP), Step::AskToStop);
-        assert_eq!(step(Vm::Up { running: true, asked: Asked::Suspend }), Step::AskToStop);
-        assert_eq!(step(Vm::Up { running: true, asked: Asked::Stop }), Step::Rest);
+        assert_eq!(step(Vm::Up { running: false, requested: RequestedAction::None }), Step::Clear);
+        assert_eq!(step(UP), Step::RequestStop);
+        assert_eq!(
+            step(Vm::Up { running: true, requested: RequestedAction::Suspend }),
+            Step::RequestStop
+        );
+        assert_eq!(step(Vm::Up { running: true, requested: RequestedAction::Stop }), Step::Idle);
         assert_eq!(step(Vm::Saving { cancelled: false }), Step::CancelSuspend);
-        assert_eq!(step(Vm::Saving { cancelled: true }), Step::Rest);
-        assert_eq!(step(Vm::Saved), Step::GoOn);
-        assert_eq!(step(Vm::Remains), Step::Clear);
+        assert_eq!(step(Vm::Saving { cancelled: true }), Step::Idle);
+        assert_eq!(step(Vm::Saved), Step::ContinueVm);
+        assert_eq!(step(Vm::Leftover), Step::Clear);
         assert_eq!(step(Vm::Absent), Step::RecordDown);
     }
 
     #[test]
-    fn the_way_of_a_suspend_and_of_a_start_in_its_midst() {
+    fn steps_of_a_suspend_and_of_a_start_during_it() {
         let vms = [
             Vm::Launching,
             UP,
-            Vm::Up { running: true, asked: Asked::Suspend },
+            Vm::Up { running: true, requested: RequestedAction::Suspend },
             Vm::Saving { cancelled: false },
             Vm::Saving { cancelled: true },
             Vm::Saved,
             Vm::Clearing,
             Vm::Absent,
         ];
-        let way = |want| vms.map(|vm| next(State::Suspending, want, have(vm, true)));
+        let steps = |want| vms.map(|vm| next(State::Suspending, want, have(vm, true)));
         use Step::*;
-        assert_eq!(way(Want::Stop), [Rest, Suspend, Rest, Rest, Rest, Clear, Rest, RecordDown]);
+        assert_eq!(steps(Want::Stop), [Idle, Suspend, Idle, Idle, Idle, Clear, Idle, RecordDown]);
         assert_eq!(
-            way(Want::Run),
-            [Rest, RecordContinued, RecordContinued, CancelSuspend, Rest, GoOn, Rest, RecordDown]
+            steps(Want::Run),
+            [
+                Idle,
+                RecordSuspendAborted,
+                RecordSuspendAborted,
+                CancelSuspend,
+                Idle,
+                ContinueVm,
+                Idle,
+                RecordDown
+            ]
         );
-        // Being cleared already it ends suspended; then the wish is seen.
+        // A VM that is already being removed ends suspended; then it is started.
         assert_eq!(next(State::Suspended, Want::Run, have(Vm::Absent, false)), Launch);
-        assert_eq!(next(State::Suspended, Want::Stop, have(Vm::Absent, false)), Rest);
+        assert_eq!(next(State::Suspended, Want::Stop, have(Vm::Absent, false)), Idle);
     }
 
     #[test]
-    fn a_snapshot_without_owner_goes_but_not_while_it_is_written() {
-        let stray = |vm| Have { stray: true, ..have(vm, true) };
+    fn an_orphaned_snapshot_is_removed_but_not_while_it_is_written() {
+        let orphaned = |vm| Observed { orphaned_snapshot: true, ..have(vm, true) };
         for state in State::ALL.into_iter().filter(|&state| state != State::Suspending) {
-            for vm in [UP, Vm::Absent, Vm::Launching, Vm::Remains, Vm::Clearing] {
-                assert_eq!(next(state, Want::Run, stray(vm)), Step::DropSnapshot, "{state}");
+            for vm in [UP, Vm::Absent, Vm::Launching, Vm::Leftover, Vm::Clearing] {
+                assert_eq!(next(state, Want::Run, orphaned(vm)), Step::RemoveSnapshot, "{state}");
             }
             for vm in [Vm::Saved, Vm::Saving { cancelled: false }] {
-                assert_ne!(next(state, Want::Run, stray(vm)), Step::DropSnapshot, "{state}");
+                assert_ne!(next(state, Want::Run, orphaned(vm)), Step::RemoveSnapshot, "{state}");
             }
         }
-        assert_eq!(next(State::Suspending, Want::Stop, stray(Vm::Absent)), Step::RecordDown);
+        assert_eq!(next(State::Suspending, Want::Stop, orphaned(Vm::Absent)), Step::RecordDown);
     }
 
     #[test]
     fn a_boot_that_was_chosen_begins() {
-        assert_eq!(next(State::Starting, Want::Run, have(Vm::Chosen, true)), Step::Launch);
+        assert_eq!(next(State::Starting, Want::Run, have(Vm::BootChosen, true)), Step::Launch);
     }
 
     #[test]
     fn a_restart_waits_for_its_pause_and_yields_to_a_stop() {
         let step =
-            |want, due| next(State::Restarting, want, Have { due, ..have(Vm::Absent, false) });
-        assert_eq!(step(Want::Run, false), Step::Rest);
+            |want, due| next(State::Restarting, want, Observed { due, ..have(Vm::Absent, false) });
+        assert_eq!(step(Want::Run, false), Step::Idle);
         assert_eq!(step(Want::Run, true), Step::Launch);
         assert_eq!(step(Want::Stop, false), Step::RecordDown);
     }

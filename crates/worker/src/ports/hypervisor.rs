@@ -74,6 +74,12 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// in it.
     async fn make_template(&self, shape: Shape, settle: Settle) -> Result<(), PortError>;
 
+    /// MiB that a VM with so many vCPUs may use beside its guest's memory.
+    fn overhead_mib(&self, vcpus: u32) -> u32 {
+        let _ = vcpus;
+        0
+    }
+
     /// What isolates the guests: `kvm` or `tcg`, and the driver's version.
     fn about(&self) -> HypervisorInfo;
 }
@@ -228,4 +234,15 @@ pub struct VmExit {
     /// Last lines of the guest's console and of the VM process, at most 4 KiB,
     /// when it ended otherwise.
     pub last_words: String,
+}
+
+impl VmExit {
+    /// Describes the end of a VM whose init has not reported an exit status.
+    pub(crate) fn without_status(&self) -> String {
+        let what = "the VM ended before its init reported an exit status";
+        match self.last_words.trim() {
+            "" => what.into(),
+            console => format!("{what}; end of its console: {console}"),
+        }
+    }
 }

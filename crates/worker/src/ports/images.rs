@@ -12,7 +12,9 @@ use std::sync::Arc;
 /// - `resolve` of a name that was imported needs no network;
 /// - `ensure` twice at once does the work once; a crash in the middle leaves
 ///   nothing that a later `ensure` takes for whole;
-/// - `collect` removes no image whose digest is in `keep`.
+/// - `collect` removes no image whose digest is in `keep`;
+/// - `remove` of a digest in `keep` changes nothing and fails with
+///   [`ImageError::InUse`]; `remove` of a name leaves the image to `keep`.
 #[async_trait]
 pub trait Images: Send + Sync + 'static {
     /// What a reference stands for: an imported or pulled image of that name,
@@ -28,12 +30,11 @@ pub trait Images: Send + Sync + 'static {
         progress: Progress,
     ) -> Result<RootImage, ImageError>;
 
-    /// Imports an OCI layout directory, or a tar (plain or gzip) of an OCI layout or of docker save.
-    /// `name` overrides the names found inside.
+    /// Imports the images of an archive. Returns the first image, its new names
+    /// before older ones. No error contains the archive's path.
     async fn import(
         &self,
-        path: &Utf8Path,
-        name: Option<&str>,
+        archive: ImageArchive<'_>,
         progress: Progress,
     ) -> Result<ImageSummary, ImageError>;
 
@@ -47,6 +48,19 @@ pub trait Images: Send + Sync + 'static {
     /// Removes data that neither a name nor `keep` (digests) needs, and remains
     /// of interrupted work. Returns the bytes freed.
     async fn collect(&self, keep: &BTreeSet<String>) -> Result<u64, ImageError>;
+}
+
+/// An archive to import: an OCI layout directory, or a tar (plain, gzip or
+/// zstd) of an OCI layout or of `docker save`.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageArchive<'a> {
+    /// Where the archive is on this host.
+    pub path: &'a Utf8Path,
+    /// A name for the image, instead of the archive's names.
+    pub name: Option<&'a str>,
+    /// The archive's file name where it comes from, without directories. It
+    /// names an image that has no name otherwise, and the archive in errors.
+    pub file_name: Option<&'a str>,
 }
 
 /// Told of bytes done: name of the step, bytes so far, bytes in all (0 if unknown).
@@ -70,6 +84,14 @@ pub enum ImageError {
         reference: String,
         /// What the registry said, beginning with ": ", or empty.
         detail: String,
+    },
+    /// The image cannot be removed.
+    #[error("image {reference:?} is in use: {problem}")]
+    InUse {
+        /// As given.
+        reference: String,
+        /// What uses it.
+        problem: String,
     },
     /// The content is damaged or hostile: a digest does not match, an entry
     /// leaves the root, a limit is exceeded, a file does not parse.
@@ -96,6 +118,8 @@ pub struct Resolved {
     pub tag: String,
     /// `sha256:…` of the manifest for this platform.
     pub digest: String,
+    /// LABEL of the image's config.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A root image on this host.

@@ -82,7 +82,7 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_durable() {
     };
     let shown = label(&worker);
     // What has happened is recorded once there is room, however long it takes.
-    lab.world.hypervisor.guest(id, testkit::guest::Deed::Exit(Default::default()));
+    lab.world.hypervisor.guest(id, testkit::guest::GuestAction::Exit(Default::default()));
     assert!(lab.wait("m1", "stopped", 300).is_err(), "an end that is not durable is not told");
     std::fs::remove_file(&filler).unwrap();
     lab.wait("m1", "stopped", 3_600_000).unwrap();

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
-use testkit::guest::Deed;
+use testkit::guest::GuestAction;
 use testkit::{Fault, World};
 use wire::logs::LogQuery;
 use wire::machines::{
@@ -196,8 +196,11 @@ impl Lab {
             ["listens", name, port] => self.wait_for_port(name, port.parse().unwrap()),
             ["exits", name, count] => self.wait_for_exits(name, count.parse().unwrap()),
             ["tick", span] => self.tick(Span::Text(span.into()).get().unwrap()),
-            ["guest", name, ref deed @ ..] => {
-                assert!(self.world.hypervisor.guest(self.id(name), parse_deed(deed)), "no guest");
+            ["guest", name, ref action @ ..] => {
+                assert!(
+                    self.world.hypervisor.guest(self.id(name), parse_action(action)),
+                    "no guest"
+                );
             }
             ["fail-boots", ref faults @ ..] => {
                 let fault = |word: &&str| match *word {
@@ -636,15 +639,17 @@ fn config(words: &[&str]) -> MachineConfig {
     }
 }
 
-fn parse_deed(words: &[&str]) -> Deed {
+fn parse_action(words: &[&str]) -> GuestAction {
     match *words {
-        ["exit", code] => Deed::Exit(Exit { code: code.parse().unwrap(), ..Exit::default() }),
-        ["listen", port] => Deed::Listen(port.parse().unwrap()),
-        ["unlisten", port] => Deed::Unlisten(port.parse().unwrap()),
-        ["log", ref text @ ..] => Deed::Log(text.join(" ")),
-        ["api", id, ref text @ ..] => Deed::Api(id.parse().unwrap(), text.join(" ")),
-        ["api-end", id] => Deed::ApiEnd(id.parse().unwrap()),
-        ["crash"] => Deed::CrashVm,
-        _ => panic!("no such deed: {words:?}"),
+        ["exit", code] => {
+            GuestAction::Exit(Exit { code: code.parse().unwrap(), ..Exit::default() })
+        }
+        ["listen", port] => GuestAction::Listen(port.parse().unwrap()),
+        ["unlisten", port] => GuestAction::Unlisten(port.parse().unwrap()),
+        ["log", ref text @ ..] => GuestAction::Log(text.join(" ")),
+        ["api", id, ref text @ ..] => GuestAction::Api(id.parse().unwrap(), text.join(" ")),
+        ["api-end", id] => GuestAction::ApiEnd(id.parse().unwrap()),
+        ["crash"] => GuestAction::CrashVm,
+        _ => panic!("no such action: {words:?}"),
     }
 }

@@ -327,7 +327,7 @@ fn a_stop_while_starting_gives_the_start_up() {
         expect![[r#"
             m1 stopped
             vms: -; remains: -; slots: []; dirs: -
-            exit by flyd -> stopped code=137 guest_signal=9 requested (the VM ended without a word of its init)
+            exit by flyd -> stopped code=137 guest_signal=9 requested (the VM ended before its init reported an exit status)
             stop by user -> stopping
             launch by user -> created
             m1 stopped
@@ -396,7 +396,7 @@ fn boots_that_fail_are_tried_again_if_that_may_help() {
          fail-boots transient transient transient; create m2 serve; wait m2 failed; events m2 1
          fail-boots final; create m3 serve; wait m3 failed; events m3 1; ledger",
         expect![[r#"
-            launch_failed by flyd -> failed (the VM ended without a word of its init; its last words: it crashed)
+            launch_failed by flyd -> failed (the VM ended before its init reported an exit status; end of its console: it crashed)
             m4 failed
             m1 started
             launch_failed by flyd -> failed (no KVM just now)
@@ -428,7 +428,7 @@ fn a_vm_that_dies_is_an_exit() {
          show; ledger",
         expect![[r#"
             start by flyd -> started
-            exit by flyd -> restarting code=137 guest_signal=9 restarting (the VM ended without a word of its init; its last words: it crashed)
+            exit by flyd -> restarting code=137 guest_signal=9 restarting (the VM ended before its init reported an exit status; end of its console: it crashed)
             start by flyd -> started
             m1 started
             m2 stopped
@@ -595,9 +595,9 @@ fn after_a_power_cut_what_should_run_runs() {
             m4 started
             vms: m1 m4; remains: -; slots: [0, 3]; dirs: m1 m2 m3 m4
             start by flyd -> started
-            exit by flyd -> restarting code=137 guest_signal=9 restarting (the VM ended without a word of its init)
+            exit by flyd -> restarting code=137 guest_signal=9 restarting (the VM ended before its init reported an exit status)
             start by flyd -> started
-            exit by flyd -> stopped code=137 guest_signal=9 (the VM ended without a word of its init)
+            exit by flyd -> stopped code=137 guest_signal=9 (the VM ended before its init reported an exit status)
         "#]],
     );
 }
@@ -617,13 +617,13 @@ fn a_power_cut_loses_no_wish() {
         (
             format!("{runs}; restart m1; {cut} started; show; events m1"),
             expect![[r#"
-            m1 started
-            start by flyd -> started
-            exit by flyd -> restarting code=137 guest_signal=9 requested restarting (the VM ended without a word of its init)
-            restart by user -> restarting
-            start by flyd -> started
-            launch by user -> created
-        "#]],
+                m1 started
+                start by flyd -> started
+                exit by flyd -> restarting code=137 guest_signal=9 requested restarting (the VM ended before its init reported an exit status)
+                restart by user -> restarting
+                start by flyd -> started
+                launch by user -> created
+            "#]],
         ),
         (
             format!("{runs}; update m1 serve --policy=no; {cut} started; show"),
@@ -640,9 +640,9 @@ fn a_power_cut_loses_no_wish() {
         (
             format!("{runs}; stop m1; {cut} stopped; show; events m1 1"),
             expect![[r#"
-            m1 stopped
-            exit by flyd -> stopped code=137 guest_signal=9 requested (the VM ended without a word of its init)
-        "#]],
+                m1 stopped
+                exit by flyd -> stopped code=137 guest_signal=9 requested (the VM ended before its init reported an exit status)
+            "#]],
         ),
         (
             format!("{runs}; destroy m1 --force; {cut} destroyed; show; ledger"),

@@ -200,12 +200,12 @@ fn a_suspend_that_fails_leaves_it_running() {
             hi Exited { code: 0, signal: 0 }
             m1 started [80]
             vms: m1; remains: -; slots: [0]; dirs: m1
-            suspend_failed by flyd -> started (cannot be suspended: no space left on device; it goes on)
+            suspend_failed by flyd -> started (cannot be suspended: no space left on device; it keeps running)
             suspend by user -> suspending
             exit by flyd -> stopped code=0 requested
             suspend_failed by flyd -> stopping (cannot be suspended: no space left on device; stopping instead)
             suspend by proxy -> suspending (no load)
-            suspend_failed by flyd -> started (cannot be suspended: no space left on device; it goes on)
+            suspend_failed by flyd -> started (cannot be suspended: no space left on device; it keeps running)
             vms: -; remains: -; slots: []; dirs: m1
         "#]],
     );
@@ -224,7 +224,7 @@ fn a_start_during_a_suspend_goes_on_at_once() {
             exec m1 echo no: machine is suspending: it has to be started for this
             hi Exited { code: 0, signal: 0 }
             m1 started [80]
-            start by flyd -> started (it goes on: the suspend was given up)
+            start by flyd -> started (the suspend was aborted; the machine keeps running)
             start by user -> suspending
             suspend by user -> suspending
             start by flyd -> started
@@ -310,7 +310,7 @@ fn a_suspend_goes_on_over_a_new_daemon() {
             m1's disk is kept
             start by flyd -> started
             start by user -> starting
-            exit by flyd -> stopped code=137 guest_signal=9 requested (the VM ended without a word of its init)
+            exit by flyd -> stopped code=137 guest_signal=9 requested (the VM ended before its init reported an exit status)
         "#]],
     );
 }
@@ -376,7 +376,7 @@ fn what_the_edge_has_in_flight_is_waited_for() {
         exit by flyd -> stopped code=0 requested
         stop by user -> stopping
         suspend by user -> suspending
-        start by flyd -> started (it goes on: the suspend was given up)
+        start by flyd -> started (the suspend was aborted; the machine keeps running)
     "#]]
     .assert_eq(&lab.take());
     drop(edge);

@@ -1,0 +1,212 @@
+//! A host in another process, behind the traits of `host-api`.
+
+mod calls;
+mod connection;
+mod streams;
+
+pub use connection::{Dial, TlsDial};
+
+use crate::codec::{self, BodySender, ChannelBody, FrameError, FrameReader, MAX_FRAME};
+use crate::server::PREFIX;
+use connection::Connection;
+use host_api::{CallContext, Deadline, HostError, KnownHost, LogLine};
+use http::{Method, Request, StatusCode, Uri};
+use hyper::body::Incoming;
+use model::id::{HostId, MachineId};
+use rt::Tasks;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Hints (log lines, drained machines) that wait to be sent; more are dropped.
+const HINTS: usize = 1024;
+/// Hints sent at once.
+const HINTS_AT_ONCE: usize = 256;
+/// Time for sending them.
+const HINT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A host in another process. Cheap to clone.
+#[derive(Clone)]
+pub struct RemoteHost(Arc<Inner>);
+
+struct Inner {
+    id: HostId,
+    connection: Connection,
+    tasks: Tasks,
+    hints: mpsc::Sender<Hint>,
+}
+
+/// What nobody waits for.
+#[derive(Debug)]
+enum Hint {
+    Line(LogLine),
+    Drained(MachineId),
+}
+
+impl std::fmt::Debug for RemoteHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteHost").field("id", &self.0.id).finish_non_exhaustive()
+    }
+}
+
+impl RemoteHost {
+    /// Host `id`, reached by `dial`. Nothing is dialled before the first call.
+    pub fn new(id: HostId, dial: Arc<dyn Dial>, tasks: Tasks) -> Self {
+        let (hints, queue) = mpsc::channel(HINTS);
+        let connection = Connection::new(dial, tasks.clone());
+        let host = Self(Arc::new(Inner { id, connection, tasks: tasks.clone(), hints }));
+        tasks.spawn_until_stop(send_hints(Arc::downgrade(&host.0), queue));
+        host
+    }
+
+    /// The host, as the list of hosts has it.
+    pub fn known(&self) -> KnownHost {
+        KnownHost { id: self.0.id, host: Arc::new(self.clone()) }
+    }
+
+    /// A call that is answered by one frame.
+    async fn unary<A, T>(
+        &self,
+        method: &'static str,
+        context: CallContext,
+        arguments: &A,
+    ) -> Result<T, HostError>
+    where
+        A: Serialize + Sync + ?Sized,
+        T: DeserializeOwned,
+    {
+        let (_, _, answer) = self.open(method, context, arguments).await?;
+        Ok(answer)
+    }
+
+    /// A call whose first frame is `T`, with what both sides stream after it.
+    async fn open<A, T>(
+        &self,
+        method: &'static str,
+        context: CallContext,
+        arguments: &A,
+    ) -> Result<(BodySender, FrameReader, T), HostError>
+    where
+        A: Serialize + Sync + ?Sized,
+        T: DeserializeOwned,
+    {
+        let (sender, body) = begin(method, &context, arguments)?;
+        let (answers, first) = self.exchange(method, context.deadline, body).await?;
+        Ok((sender, answers, first))
+    }
+
+    /// Sends a body and reads the first frame of the answer, until the deadline.
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        deadline: Deadline,
+        body: ChannelBody,
+    ) -> Result<(FrameReader, T), HostError> {
+        let answered = async {
+            let response = self.request(method, body).await?;
+            let mut answers = FrameReader::new(response, MAX_FRAME);
+            let first = answers.next().await.map_err(|err| self.broken(method, &err))?;
+            Ok((answers, first))
+        };
+        tokio::select! {
+            answer = answered => answer,
+            () = deadline.passed() => {
+                let host = self.0.id;
+                let why = format!("{method}: host {host} did not answer in time");
+                Err(HostError::DeadlineExceeded(why))
+            }
+        }
+    }
+
+    async fn request(
+        &self,
+        method: &'static str,
+        body: ChannelBody,
+    ) -> Result<Incoming, HostError> {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        // The authority says nothing: the peer is known by its certificate.
+        let uri = format!("https://host{PREFIX}{method}").parse::<Uri>();
+        *request.uri_mut() = uri.map_err(|err| HostError::Internal(err.to_string()))?;
+        let sent = self.0.connection.send(request).await;
+        let response = sent.map_err(|failed| self.away(method, &failed))?;
+        let host = self.0.id;
+        match response.status() {
+            StatusCode::OK => Ok(response.into_body()),
+            StatusCode::NOT_FOUND => Err(HostError::Unsupported(format!(
+                "host {host} runs another version and does not know {method}"
+            ))),
+            StatusCode::FORBIDDEN => Err(HostError::Internal(format!(
+                "host {host} does not let this peer call {method}: its certificate lacks the role"
+            ))),
+            other => Err(HostError::Internal(format!("{method}: answered with status {other}"))),
+        }
+    }
+
+    fn away(&self, method: &str, failed: &connection::Failed) -> HostError {
+        let host = self.0.id;
+        let message = format!("{method}: host {host} cannot be reached: {}", failed.why);
+        HostError::Unavailable { message, may_have_run: failed.may_have_run }
+    }
+
+    fn broken(&self, method: &str, err: &FrameError) -> HostError {
+        let host = self.0.id;
+        let message = format!("{method}: the answer of host {host} broke off: {}", rt::chain(err));
+        match err {
+            FrameError::Malformed(_) | FrameError::TooLong(_) => HostError::Internal(message),
+            _ => HostError::Unavailable { message, may_have_run: true },
+        }
+    }
+
+    /// Something that nobody waits for. Under load it is dropped.
+    fn hint(&self, hint: Hint) {
+        if self.0.hints.try_send(hint).is_err() {
+            tracing::debug!(host = self.0.id.0, "a hint to a host is dropped");
+        }
+    }
+}
+
+/// A body that begins with the context and the arguments.
+fn begin<A: Serialize + ?Sized>(
+    method: &str,
+    context: &CallContext,
+    arguments: &A,
+) -> Result<(BodySender, ChannelBody), HostError> {
+    let (sender, body) = codec::channel();
+    let unwritable = |err| HostError::Invalid(format!("{method}: {}", rt::chain(&err)));
+    for frame in [codec::encode(context), codec::encode(arguments)] {
+        sender.try_bytes(frame.map_err(unwritable)?);
+    }
+    Ok((sender, body))
+}
+
+async fn send_hints(host: std::sync::Weak<Inner>, mut queue: mpsc::Receiver<Hint>) {
+    let mut batch = Vec::new();
+    while queue.recv_many(&mut batch, HINTS_AT_ONCE).await > 0 {
+        let Some(host) = host.upgrade().map(RemoteHost) else { return };
+        let mut lines = Vec::new();
+        for hint in batch.drain(..) {
+            match hint {
+                Hint::Line(line) => lines.push(line),
+                Hint::Drained(id) => {
+                    let sent: Result<(), _> =
+                        host.unary("drained", CallContext::edge(HINT_TIMEOUT), &(id,)).await;
+                    note_lost(&host, sent);
+                }
+            }
+        }
+        if !lines.is_empty() {
+            let sent: Result<(), _> =
+                host.unary("append", CallContext::edge(HINT_TIMEOUT), &(lines,)).await;
+            note_lost(&host, sent);
+        }
+    }
+}
+
+fn note_lost(host: &RemoteHost, sent: Result<(), HostError>) {
+    if let Err(err) = sent {
+        tracing::debug!(host = host.0.id.0, error = %err, "hints to a host are lost");
+    }
+}

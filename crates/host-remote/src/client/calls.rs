@@ -1,0 +1,180 @@
+//! The calls that are answered by one frame.
+
+use super::{Hint, RemoteHost};
+use async_trait::async_trait;
+use host_api::{
+    CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, Load, MachineFilter, Machines,
+    Status, Stop, UpdateMachine, WaitFor, WakeRefused,
+};
+use model::id::{InstanceId, MachineId};
+use wire::machines::{Machine, MachineEvent, MachineVersion, Process, Started, WaitResult};
+
+#[async_trait]
+impl Status for RemoteHost {
+    async fn info(&self, context: CallContext) -> Result<HostInfo, HostError> {
+        self.unary("info", context, &()).await?
+    }
+
+    async fn info_with_usage(&self, context: CallContext) -> Result<HostInfo, HostError> {
+        self.unary("info_with_usage", context, &()).await?
+    }
+}
+
+#[async_trait]
+impl Machines for RemoteHost {
+    async fn create(
+        &self,
+        context: CallContext,
+        create: CreateMachine,
+    ) -> Result<Machine, HostError> {
+        self.unary("create", context, &(create,)).await?
+    }
+
+    async fn update(
+        &self,
+        context: CallContext,
+        update: UpdateMachine,
+    ) -> Result<Machine, HostError> {
+        self.unary("update", context, &(update,)).await?
+    }
+
+    async fn machine(&self, context: CallContext, id: MachineId) -> Result<Machine, HostError> {
+        self.unary("machine", context, &(id,)).await?
+    }
+
+    async fn machines(
+        &self,
+        context: CallContext,
+        filter: MachineFilter,
+    ) -> Result<Vec<Machine>, HostError> {
+        self.unary("machines", context, &(filter,)).await?
+    }
+
+    async fn start(&self, context: CallContext, id: MachineId) -> Result<Started, HostError> {
+        self.unary("start", context, &(id,)).await?
+    }
+
+    async fn stop(&self, context: CallContext, id: MachineId, stop: Stop) -> Result<(), HostError> {
+        self.unary("stop", context, &(id, stop)).await?
+    }
+
+    async fn suspend(&self, context: CallContext, id: MachineId) -> Result<(), HostError> {
+        self.unary("suspend", context, &(id,)).await?
+    }
+
+    async fn restart(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        stop: Stop,
+        force: bool,
+    ) -> Result<(), HostError> {
+        self.unary("restart", context, &(id, stop, force)).await?
+    }
+
+    async fn signal(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        signal: i32,
+    ) -> Result<(), HostError> {
+        self.unary("signal", context, &(id, signal)).await?
+    }
+
+    async fn destroy(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        force: bool,
+    ) -> Result<(), HostError> {
+        self.unary("destroy", context, &(id, force)).await?
+    }
+
+    async fn cordon(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        cordoned: bool,
+    ) -> Result<(), HostError> {
+        self.unary("cordon", context, &(id, cordoned)).await?
+    }
+
+    async fn change_metadata(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        change: ChangeMetadata,
+        version: Option<InstanceId>,
+    ) -> Result<(), HostError> {
+        self.unary("change_metadata", context, &(id, change, version)).await?
+    }
+
+    async fn events(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        limit: usize,
+    ) -> Result<Vec<MachineEvent>, HostError> {
+        self.unary("events", context, &(id, limit)).await?
+    }
+
+    async fn versions(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<Vec<MachineVersion>, HostError> {
+        self.unary("versions", context, &(id,)).await?
+    }
+
+    async fn wait(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        wait: WaitFor,
+    ) -> Result<WaitResult, HostError> {
+        self.unary("wait", context, &(id, wait)).await?
+    }
+
+    async fn processes(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<Vec<Process>, HostError> {
+        self.unary("processes", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Load for RemoteHost {
+    async fn wake(&self, context: CallContext, id: MachineId) -> Result<(), WakeRefused> {
+        self.unary("wake", context, &(id,)).await?
+    }
+
+    async fn stop_idle(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        reason: String,
+    ) -> Result<(), WakeRefused> {
+        self.unary("stop_idle", context, &(id, reason)).await?
+    }
+
+    async fn suspend_idle(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        reason: String,
+    ) -> Result<(), WakeRefused> {
+        self.unary("suspend_idle", context, &(id, reason)).await?
+    }
+
+    fn drained(&self, id: MachineId) {
+        self.hint(Hint::Drained(id));
+    }
+
+    /// Only the edge of the machine's own host asks this, and that one has the
+    /// host in its process.
+    fn sessions(&self, _id: MachineId) -> usize {
+        0
+    }
+}

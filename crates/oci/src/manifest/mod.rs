@@ -1,0 +1,7 @@
+//! The JSON documents of an image, whatever they come from: index, manifest
+//! and config ([`document`], [`image_config`]), and the choice of the manifest
+//! that suits the guest's CPU ([`platform`]).
+
+pub(crate) mod document;
+pub(crate) mod image_config;
+pub(crate) mod platform;

@@ -1,0 +1,5 @@
+//! Several hosts in one process, over real connections of `host-remote`.
+
+mod network;
+
+pub use network::SimulatedNetwork;

@@ -1,0 +1,395 @@
+//! `Status` and `Machines` of the host in memory.
+
+use super::{FakeHost, Kept};
+use async_trait::async_trait;
+use host_api::{
+    CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, MachineFilter, Machines,
+    Status, Stop, UpdateMachine, WaitFor,
+};
+use model::id::{InstanceId, MachineId};
+use model::life::{Event, State};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use wire::machines::{Machine, MachineEvent, MachineVersion, Process, Started, WaitResult};
+
+#[async_trait]
+impl Status for FakeHost {
+    async fn info(&self, context: CallContext) -> Result<HostInfo, HostError> {
+        self.enter_call("info", &context).await?;
+        let state = self.lock();
+        let mut machines: BTreeMap<String, u64> = BTreeMap::new();
+        for kept in state.machines.values() {
+            *machines.entry(kept.machine.state.clone()).or_default() += 1;
+        }
+        Ok(HostInfo {
+            host: self.0.id,
+            name: format!("host-{}", self.0.id),
+            region: self.0.region.clone(),
+            accelerator: "tcg".into(),
+            cpus: 2,
+            memory_mib: state.memory_mib,
+            memory_reserved_mib: reserved(state.machines.values()),
+            overcommit: 1.0,
+            templates: vec!["1x256".into()],
+            machines,
+            ..HostInfo::default()
+        })
+    }
+
+    async fn info_with_usage(&self, context: CallContext) -> Result<HostInfo, HostError> {
+        Ok(HostInfo { memory_used_mib: 64, ..self.info(context).await? })
+    }
+}
+
+/// MiB promised to machines that hold memory.
+fn reserved<'a>(machines: impl Iterator<Item = &'a Kept>) -> u64 {
+    machines.filter(|kept| kept.state.holds_memory()).map(|kept| memory(&kept.create)).sum()
+}
+
+fn memory(create: &CreateMachine) -> u64 {
+    let guest = create.config.guest.as_ref();
+    guest.and_then(|guest| guest.memory_mb).map_or(256, u64::from)
+}
+
+impl FakeHost {
+    /// Brings it up, unless starts are held back.
+    fn bring_up(&self, id: MachineId) -> Result<(), HostError> {
+        let held = self.lock().held;
+        if held { Ok(()) } else { self.happen(id, &[Event::Running]) }
+    }
+
+    /// Inserts a machine that is not there, with its memory reserved.
+    fn insert(&self, create: CreateMachine) -> Result<Machine, HostError> {
+        let instance = self.instance().to_string();
+        let event = self.event("launch", "created");
+        let machine = Machine {
+            id: create.id.to_string(),
+            name: create.name.to_string(),
+            state: State::Created.as_str().into(),
+            region: self.0.region.clone(),
+            image_ref: create.image.clone(),
+            instance_id: instance.clone(),
+            version: instance.clone(),
+            private_ip: Self::private_ip(&create),
+            created_at: rt::clock::rfc3339(self.now_ms()),
+            updated_at: rt::clock::rfc3339(self.now_ms()),
+            config: Some(create.config.clone()),
+            incomplete_config: None,
+            events: vec![event],
+            checks: vec![],
+            nonce: None,
+            host_status: "ok".into(),
+            host_features: vec![],
+            cordoned: create.cordoned,
+            isolation: Some("tcg".into()),
+            private_ipv4: None,
+        };
+        let mut state = self.lock();
+        let free = state.memory_mib.saturating_sub(reserved(state.machines.values()));
+        let wanted = memory(&create);
+        if wanted > free && !create.skip_launch {
+            let host = self.0.id;
+            let why = format!("host {host} has {free} MiB free, {wanted} MiB are wanted");
+            return Err(HostError::NoCapacity(why));
+        }
+        let version = MachineVersion { version: instance, user_config: create.config.clone() };
+        let kept = Kept {
+            epoch: create.epoch,
+            state: State::Created,
+            machine: machine.clone(),
+            boot: None,
+            listening: vec![],
+            versions: vec![version],
+            create: create.clone(),
+        };
+        state.given_up.remove(&create.id);
+        state.machines.insert(create.id, kept);
+        drop(state);
+        self.publish(create.id);
+        Ok(machine)
+    }
+}
+
+#[async_trait]
+impl Machines for FakeHost {
+    async fn create(
+        &self,
+        context: CallContext,
+        create: CreateMachine,
+    ) -> Result<Machine, HostError> {
+        self.enter_call("create", &context).await?;
+        let there = self.lock().machines.get(&create.id).cloned();
+        let machine = match there {
+            Some(kept) if kept.epoch > create.epoch => {
+                return Err(HostError::StaleEpoch { sent: create.epoch, known: kept.epoch });
+            }
+            Some(kept) if kept.create == create => kept.machine,
+            Some(_) => {
+                let why = format!("machine {} exists with another content", create.id);
+                return Err(HostError::Conflict(why));
+            }
+            None => {
+                let (id, skip) = (create.id, create.skip_launch);
+                self.note(format!("create {id}"));
+                let machine = self.insert(create)?;
+                if !skip {
+                    self.happen(id, &[Event::Start])?;
+                    self.bring_up(id)?;
+                }
+                machine
+            }
+        };
+        self.0.points.pass("after create").await;
+        Ok(machine)
+    }
+
+    async fn update(
+        &self,
+        context: CallContext,
+        update: UpdateMachine,
+    ) -> Result<Machine, HostError> {
+        self.enter_call("update", &context).await?;
+        let kept = self.owned(update.id, context.epoch)?;
+        let current = update.current_version.map(|version| version.to_string());
+        if current.is_some_and(|version| version != kept.machine.version) {
+            return Err(HostError::VersionMismatch("the machine has been changed".into()));
+        }
+        let mut events = vec![Event::Update { launch: !update.skip_launch }];
+        if kept.state.holds_memory() {
+            events.extend([Event::Down { again: true }, Event::Launch, Event::Running]);
+        } else if !update.skip_launch {
+            events.push(Event::Running);
+        }
+        let version = self.instance().to_string();
+        self.note(format!("update {}", update.id));
+        self.change(update.id, |kept| {
+            kept.machine.version = version.clone();
+            kept.machine.instance_id = version.clone();
+            kept.machine.config = Some(update.config.clone());
+            kept.machine.image_ref = update.image;
+            kept.versions.insert(0, MachineVersion { version, user_config: update.config });
+            Ok(())
+        })?;
+        self.happen(update.id, &events)?;
+        self.0.points.pass("after update").await;
+        Ok(self.owned(update.id, None)?.machine)
+    }
+
+    async fn machine(&self, context: CallContext, id: MachineId) -> Result<Machine, HostError> {
+        self.enter_call("machine", &context).await?;
+        Ok(self.owned(id, None)?.machine)
+    }
+
+    async fn machines(
+        &self,
+        context: CallContext,
+        filter: MachineFilter,
+    ) -> Result<Vec<Machine>, HostError> {
+        self.enter_call("machines", &context).await?;
+        let all: Vec<Kept> = self.lock().machines.values().cloned().collect();
+        let labels = |m: &Machine| m.config.clone().and_then(|c| c.metadata).unwrap_or_default();
+        let mut machines: Vec<Machine> = all
+            .into_iter()
+            .filter(|kept| filter.app.is_none_or(|app| app == kept.create.app))
+            .filter(|kept| filter.include_deleted || kept.state != State::Destroyed)
+            .map(|kept| kept.machine)
+            .filter(|m| filter.states.is_empty() || filter.states.contains(&m.state))
+            .filter(|m| filter.region.as_ref().is_none_or(|region| *region == m.region))
+            .filter(|m| filter.metadata.iter().all(|(k, v)| labels(m).get(k) == Some(v)))
+            .collect();
+        machines.sort_by(|a, b| a.created_at.cmp(&b.created_at));
+        if filter.summary {
+            machines.iter_mut().for_each(|m| (m.config, m.events) = (None, vec![]));
+        }
+        Ok(machines)
+    }
+
+    async fn start(&self, context: CallContext, id: MachineId) -> Result<Started, HostError> {
+        self.enter_call("start", &context).await?;
+        let previous = self.owned(id, context.epoch)?.state;
+        self.note(format!("start {id}"));
+        self.happen(id, &[Event::Start])?;
+        if previous != State::Started {
+            self.bring_up(id)?;
+        }
+        self.0.points.pass("after start").await;
+        let (previous_state, resumed) = (previous.to_string(), previous == State::Suspended);
+        Ok(Started { previous_state, migrated: false, new_host: String::new(), resumed })
+    }
+
+    async fn stop(&self, context: CallContext, id: MachineId, stop: Stop) -> Result<(), HostError> {
+        self.enter_call("stop", &context).await?;
+        let before = self.owned(id, context.epoch)?.state;
+        self.note(format!("stop {id}"));
+        self.happen(id, &[Event::Stop])?;
+        if before.after(Event::Stop) == Ok(State::Stopping) {
+            self.happen(id, &[Event::Down { again: false }])?;
+        }
+        self.lock().stops.push(stop);
+        self.0.points.pass("after stop").await;
+        Ok(())
+    }
+
+    async fn suspend(&self, context: CallContext, id: MachineId) -> Result<(), HostError> {
+        self.enter_call("suspend", &context).await?;
+        self.owned(id, context.epoch)?;
+        self.note(format!("suspend {id} by {:?}", context.source));
+        self.happen(id, &[Event::Suspend])?;
+        let held = self.lock().held;
+        if held { Ok(()) } else { self.happen(id, &[Event::Saved]) }
+    }
+
+    async fn restart(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        stop: Stop,
+        _force: bool,
+    ) -> Result<(), HostError> {
+        self.enter_call("restart", &context).await?;
+        self.owned(id, context.epoch)?;
+        self.note(format!("restart {id}"));
+        self.lock().stops.push(stop);
+        self.happen(id, &[Event::Restart])?;
+        let now = self.owned(id, None)?.state;
+        if now == State::Restarting {
+            self.happen(id, &[Event::Launch])?;
+        }
+        self.bring_up(id)
+    }
+
+    async fn signal(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        signal: i32,
+    ) -> Result<(), HostError> {
+        self.enter_call("signal", &context).await?;
+        if self.owned(id, context.epoch)?.state != State::Started {
+            return Err(HostError::Conflict("the machine does not run".into()));
+        }
+        self.note(format!("signal {id} {signal}"));
+        Ok(())
+    }
+
+    async fn destroy(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        force: bool,
+    ) -> Result<(), HostError> {
+        self.enter_call("destroy", &context).await?;
+        let kept = self.owned(id, context.epoch)?;
+        self.note(format!("destroy {id}"));
+        if kept.state != State::Destroyed {
+            self.happen(id, &[Event::Destroy { force }, Event::Gone])?;
+        }
+        self.0.points.pass("after destroy").await;
+        Ok(())
+    }
+
+    async fn cordon(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        cordoned: bool,
+    ) -> Result<(), HostError> {
+        self.enter_call("cordon", &context).await?;
+        self.owned(id, context.epoch)?;
+        self.change(id, |kept| {
+            kept.machine.cordoned = cordoned;
+            Ok(())
+        })
+    }
+
+    async fn change_metadata(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        change: ChangeMetadata,
+        version: Option<InstanceId>,
+    ) -> Result<(), HostError> {
+        self.enter_call("change_metadata", &context).await?;
+        self.owned(id, context.epoch)?;
+        let version = version.map(|version| version.to_string());
+        self.change(id, |kept| {
+            if version.is_some_and(|version| version != kept.machine.version) {
+                return Err(HostError::VersionMismatch("the machine has been changed".into()));
+            }
+            let config = kept.machine.config.get_or_insert_default();
+            let labels = config.metadata.get_or_insert_default();
+            match change {
+                ChangeMetadata::Replace(new) => *labels = new,
+                ChangeMetadata::Merge(keys) => {
+                    keys.into_iter().for_each(|(key, value)| match value {
+                        Some(value) => drop(labels.insert(key, value)),
+                        None => drop(labels.remove(&key)),
+                    })
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn events(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        limit: usize,
+    ) -> Result<Vec<MachineEvent>, HostError> {
+        self.enter_call("events", &context).await?;
+        let mut events = self.owned(id, None)?.machine.events;
+        events.truncate(limit);
+        Ok(events)
+    }
+
+    async fn versions(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<Vec<MachineVersion>, HostError> {
+        self.enter_call("versions", &context).await?;
+        Ok(self.owned(id, None)?.versions)
+    }
+
+    async fn wait(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        wait: WaitFor,
+    ) -> Result<WaitResult, HostError> {
+        self.enter_call("wait", &context).await?;
+        let mut changed = self.0.changed.subscribe();
+        let version = wait.version.map(|version| version.to_string());
+        let reached = async {
+            loop {
+                let kept = self.owned(id, None)?;
+                let machine = kept.machine;
+                let is =
+                    |s: &String| *s == machine.state || (s == "settled" && kept.state.is_settled());
+                let current = version.as_ref().is_none_or(|v| *v == machine.version);
+                if current && wait.states.iter().any(is) {
+                    let event_id = machine.events[0].id.clone();
+                    let (state, version) = (machine.state, machine.version);
+                    return Ok(WaitResult { ok: true, state, version, event_id });
+                }
+                // The sender lives as long as `self`.
+                let _ = changed.changed().await;
+            }
+        };
+        let limit = Duration::from_millis(wait.timeout_ms).min(context.deadline.remaining());
+        let late = |_| HostError::DeadlineExceeded("the machine did not get there in time".into());
+        tokio::time::timeout(limit, reached).await.map_err(late)?
+    }
+
+    async fn processes(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<Vec<Process>, HostError> {
+        self.enter_call("processes", &context).await?;
+        self.owned(id, None)?;
+        let process = |pid, rss| Process { pid, rss, ..Process::default() };
+        Ok(vec![process(1, 5), process(3, 9), process(2, 7)])
+    }
+}

@@ -1,0 +1,459 @@
+//! A host in memory behind the traits of `host-api`: honest about states, ids,
+//! epochs and routes, without any VM.
+//!
+//! - `mod.rs`: the state, and the switches with which a test holds it back or
+//!   breaks it.
+//! - `machines.rs`, `traffic.rs`, `images.rs`, `exec.rs`: the traits by concern.
+//!
+//! It outlives the process that calls it, as a real host does.
+
+mod exec;
+mod images;
+mod machines;
+mod traffic;
+
+use crate::CrashPoints;
+use host_api::{
+    CallContext, CreateMachine, HostError, KnownHost, LogLine, Route, RouteChange, RoutePosition,
+    RouteState, Stop,
+};
+use model::address::{self, Ipv4Pool, Slot};
+use model::id::{BootId, Epoch, EventId, HostId, InstanceId, MachineId};
+use model::life::{Event, State};
+use rt::{Clock, Rng};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::DuplexStream;
+use tokio::sync::{mpsc, watch};
+use wire::logs::LogEntry;
+use wire::machines::{Image, Machine, MachineEvent, MachineVersion};
+
+/// A host in memory. Clones are one host.
+#[derive(Clone, Debug)]
+pub struct FakeHost(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    id: HostId,
+    region: String,
+    clock: Clock,
+    rng: Rng,
+    points: CrashPoints,
+    state: Mutex<Store>,
+    /// Grows with every change that somebody may wait for.
+    changed: watch::Sender<u64>,
+}
+
+/// What the host has.
+#[derive(Debug, Default)]
+struct Store {
+    machines: BTreeMap<MachineId, Kept>,
+    /// Machines given up to another owner, with the epoch of the other.
+    given_up: HashMap<MachineId, Epoch>,
+    images: BTreeMap<String, Image>,
+    logs: Vec<(model::id::AppId, LogEntry)>,
+    /// Errors with which the next call of a name ends.
+    failures: HashMap<String, Vec<HostError>>,
+    calls: Vec<String>,
+    stops: Vec<Stop>,
+    /// Starts and suspends are not completed until the test says so.
+    held: bool,
+    worker_epoch: u64,
+    generation: u64,
+    subscribers: Vec<mpsc::Sender<(u64, RouteChange)>>,
+    acknowledged: watch::Sender<u64>,
+    upstreams: HashMap<MachineId, SocketAddr>,
+    guests: Option<mpsc::Sender<host_api::GuestConnection>>,
+    drained: Vec<MachineId>,
+    sessions: HashMap<MachineId, usize>,
+    memory_mib: u64,
+}
+
+/// One machine.
+#[derive(Clone, Debug)]
+struct Kept {
+    create: CreateMachine,
+    epoch: Epoch,
+    state: State,
+    machine: Machine,
+    boot: Option<BootId>,
+    listening: Vec<u16>,
+    versions: Vec<MachineVersion>,
+}
+
+impl FakeHost {
+    /// A host with 4 GiB for machines and no image but `nginx` and `app`.
+    pub fn new(id: HostId, region: &str) -> Self {
+        let state = Store { worker_epoch: 1, memory_mib: 4096, ..Store::default() };
+        Self(Arc::new(Inner {
+            id,
+            region: region.into(),
+            clock: Clock::manual(1_700_000_000_000_000_000),
+            rng: Rng::seeded(u64::from(id.0) + 7),
+            points: CrashPoints::default(),
+            state: Mutex::new(state),
+            changed: watch::Sender::new(0),
+        }))
+    }
+
+    /// Its number.
+    pub fn id(&self) -> HostId {
+        self.0.id
+    }
+
+    /// It, as the list of hosts has it.
+    pub fn known(&self) -> KnownHost {
+        KnownHost { id: self.0.id, host: Arc::new(self.clone()) }
+    }
+
+    /// Points before and after each change, at which its caller may be killed.
+    pub fn points(&self) -> &CrashPoints {
+        &self.0.points
+    }
+
+    /// The next call of this name (`create`, `destroy`, `resolve_image` …)
+    /// fails so, before it does anything.
+    pub fn fail_next(&self, call: &str, error: HostError) {
+        self.lock().failures.entry(call.into()).or_default().push(error);
+    }
+
+    /// From now on starts stay in `starting` and suspends in `suspending`
+    /// until [`FakeHost::happen`].
+    pub fn hold(&self, held: bool) {
+        self.lock().held = held;
+    }
+
+    /// MiB that there are for machines.
+    pub fn set_memory(&self, mib: u64) {
+        self.lock().memory_mib = mib;
+    }
+
+    /// Calls that changed something, oldest first: `stop <id>`.
+    pub fn calls(&self) -> Vec<String> {
+        self.lock().calls.clone()
+    }
+
+    /// What was asked of stops and restarts, oldest first.
+    pub fn stops(&self) -> Vec<Stop> {
+        self.lock().stops.clone()
+    }
+
+    /// Machines that the edge has said to be drained.
+    pub fn drained(&self) -> Vec<MachineId> {
+        self.lock().drained.clone()
+    }
+
+    /// Connections to a machine's ports go to this address.
+    pub fn set_upstream(&self, id: MachineId, to: SocketAddr) {
+        self.lock().upstreams.insert(id, to);
+    }
+
+    /// Sessions beside requests that a machine has.
+    pub fn set_sessions(&self, id: MachineId, sessions: usize) {
+        self.lock().sessions.insert(id, sessions);
+    }
+
+    /// Ports on which a machine's app listens from now on.
+    ///
+    /// # Panics
+    /// There is no such machine.
+    pub fn listen(&self, id: MachineId, ports: &[u16]) {
+        self.change(id, |kept| {
+            kept.listening = ports.to_vec();
+            Ok(())
+        })
+        .expect("the machine is there");
+    }
+
+    /// Lets the life table decide about each event in turn.
+    ///
+    /// # Errors
+    /// There is no such machine, or the table refuses an event.
+    pub fn happen(&self, id: MachineId, events: &[Event]) -> Result<(), HostError> {
+        self.change(id, |kept| {
+            for event in events {
+                let to = kept.state.after(*event);
+                let to = to.map_err(|refused| HostError::Conflict(refused.to_string()))?;
+                self.enter(kept, *event, to);
+            }
+            Ok(())
+        })
+    }
+
+    /// As if the machine had never been.
+    pub fn lose(&self, id: MachineId) {
+        self.lock().machines.remove(&id);
+        self.publish(id);
+    }
+
+    /// Ids of the machines that are not destroyed.
+    pub fn alive(&self) -> Vec<MachineId> {
+        let state = self.lock();
+        let alive = state.machines.iter().filter(|(_, kept)| kept.state != State::Destroyed);
+        alive.map(|(id, _)| *id).collect()
+    }
+
+    /// The worker starts again: subscriptions end, and positions begin anew at
+    /// a larger epoch.
+    pub fn restart_worker(&self) {
+        let mut state = self.lock();
+        state.worker_epoch += 1;
+        state.generation = 0;
+        state.subscribers.clear();
+        state.guests = None;
+    }
+
+    /// Where the host's table is now.
+    pub fn position(&self) -> RoutePosition {
+        let state = self.lock();
+        let (epoch, generation) = (state.worker_epoch, state.generation);
+        RoutePosition { host: self.0.id, epoch, generation }
+    }
+
+    /// The newest generation that a subscriber has acknowledged, pushed.
+    pub fn acknowledged(&self) -> watch::Receiver<u64> {
+        self.lock().acknowledged.subscribe()
+    }
+
+    /// Subscriptions of routes that are open.
+    pub fn subscribers(&self) -> usize {
+        let state = self.lock();
+        state.subscribers.iter().filter(|subscriber| !subscriber.is_closed()).count()
+    }
+
+    /// A process in the machine connects to the platform's API; `None` if
+    /// nobody takes such connections.
+    pub async fn connect_from_guest(&self, id: MachineId) -> Option<DuplexStream> {
+        let (guests, app) = {
+            let state = self.lock();
+            (state.guests.clone()?, state.machines.get(&id)?.create.app)
+        };
+        let (guest, io) = tokio::io::duplex(64 * 1024);
+        let connection = host_api::GuestConnection { machine: id, app, io: Box::new(io) };
+        guests.send(connection).await.ok()?;
+        Some(guest)
+    }
+
+    /// Adds a line to a machine's log.
+    ///
+    /// # Panics
+    /// There is no such machine.
+    pub fn print(&self, id: MachineId, timestamp: i64, message: &str) {
+        let app = self.lock().machines.get(&id).expect("the machine is there").create.app;
+        let entry = LogEntry { timestamp, ..self.entry(&id.to_string(), "app", "info", message) };
+        self.lock().logs.push((app, entry));
+        self.touch();
+    }
+
+    /// Lines that edges have added.
+    pub fn lines_of_edges(&self) -> Vec<String> {
+        let state = self.lock();
+        let edges = state.logs.iter().filter(|(_, line)| line.provider == "proxy");
+        edges.map(|(_, line)| line.message.clone()).collect()
+    }
+
+    /// Returns once `ready` holds of the host.
+    pub async fn until(&self, ready: impl Fn(&Self) -> bool) {
+        let mut changed = self.0.changed.subscribe();
+        // The sender lives as long as `self`.
+        while !ready(self) {
+            let _ = changed.changed().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn touch(&self) {
+        self.0.changed.send_modify(|n| *n += 1);
+    }
+
+    fn note(&self, call: String) {
+        self.lock().calls.push(call);
+        self.touch();
+    }
+
+    /// The checks that every call passes: a failure that was set up, a crash
+    /// point, the epoch.
+    async fn enter_call(&self, name: &str, context: &CallContext) -> Result<(), HostError> {
+        self.0.points.pass(&format!("before {name}")).await;
+        let failure = {
+            let mut state = self.lock();
+            state
+                .failures
+                .get_mut(name)
+                .and_then(|failures| (!failures.is_empty()).then(|| failures.remove(0)))
+        };
+        failure.map_or(Ok(()), Err)?;
+        if context.deadline.remaining().is_zero() {
+            return Err(HostError::DeadlineExceeded(format!("{name}: no time is left")));
+        }
+        Ok(())
+    }
+
+    /// A machine that is here, for a caller of this epoch.
+    fn owned(&self, id: MachineId, sent: Option<Epoch>) -> Result<Kept, HostError> {
+        let state = self.lock();
+        if let Some(epoch) = state.given_up.get(&id) {
+            return Err(HostError::NotMine { host: self.0.id, epoch: Some(*epoch) });
+        }
+        let found = state.machines.get(&id).cloned();
+        let kept = found.ok_or_else(|| HostError::NotFound(format!("machine not found: {id}")))?;
+        match sent {
+            Some(sent) if sent < kept.epoch => {
+                Err(HostError::StaleEpoch { sent, known: kept.epoch })
+            }
+            // The machine has another owner by now: this host gives it up.
+            Some(sent) if sent > kept.epoch => {
+                drop(state);
+                self.give_up(id, sent);
+                Err(HostError::NotMine { host: self.0.id, epoch: Some(sent) })
+            }
+            _ => Ok(kept),
+        }
+    }
+
+    /// The machine has another owner since `epoch`: it is removed here, with
+    /// its VM.
+    pub fn give_up(&self, id: MachineId, epoch: Epoch) {
+        let mut state = self.lock();
+        state.machines.remove(&id);
+        state.given_up.insert(id, epoch);
+        drop(state);
+        self.publish(id);
+    }
+
+    fn change<T>(
+        &self,
+        id: MachineId,
+        change: impl FnOnce(&mut Kept) -> Result<T, HostError>,
+    ) -> Result<T, HostError> {
+        let mut state = self.lock();
+        let found = state.machines.get_mut(&id);
+        let kept = found.ok_or_else(|| HostError::NotFound(format!("machine not found: {id}")))?;
+        // A change that fails half-way leaves nothing behind.
+        let mut next = kept.clone();
+        let done = change(&mut next)?;
+        *kept = next;
+        drop(state);
+        self.publish(id);
+        Ok(done)
+    }
+
+    /// The machine enters a state, with an event that says so.
+    fn enter(&self, kept: &mut Kept, event: Event, to: State) {
+        kept.state = to;
+        kept.machine.state = to.as_str().into();
+        match to {
+            State::Started if kept.boot.is_none() => {
+                kept.boot = Some(BootId::new(self.now_ms(), self.0.rng.wide_bits()));
+                let services = kept.machine.config.iter().flat_map(|c| c.services.iter().flatten());
+                kept.listening = services.filter_map(|service| service.internal_port).collect();
+            }
+            State::Started => {}
+            _ => {
+                kept.boot = None;
+                kept.listening = Vec::new();
+            }
+        }
+        let event = self.event(&format!("{event:?}").to_lowercase(), to.as_str());
+        kept.machine.events.insert(0, event);
+    }
+
+    fn event(&self, kind: &str, status: &str) -> MachineEvent {
+        self.0.clock.advance(std::time::Duration::from_millis(1));
+        MachineEvent {
+            id: EventId::new(self.now_ms(), self.0.rng.wide_bits()).to_string(),
+            kind: kind.into(),
+            status: status.into(),
+            source: "user".into(),
+            timestamp: self.now_ms().cast_signed(),
+            request: None,
+        }
+    }
+
+    fn entry(&self, instance: &str, provider: &str, level: &str, message: &str) -> LogEntry {
+        LogEntry {
+            offset: self.lock().logs.len() as u64,
+            timestamp: self.0.clock.now_ns(),
+            provider: provider.into(),
+            level: level.into(),
+            instance: instance.into(),
+            region: self.0.region.clone(),
+            message: message.into(),
+        }
+    }
+
+    fn add_line(&self, line: &LogLine) {
+        let machine = line.machine.map(|id| id.to_string()).unwrap_or_default();
+        let entry = self.entry(&machine, &line.provider, &line.level, &line.message);
+        self.lock().logs.push((line.app, entry));
+        self.touch();
+    }
+
+    fn instance(&self) -> InstanceId {
+        self.0.clock.advance(std::time::Duration::from_millis(1));
+        InstanceId::new(self.now_ms(), self.0.rng.wide_bits())
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.0.clock.now_ms()
+    }
+
+    /// Tells subscribers what has become of a machine.
+    fn publish(&self, id: MachineId) {
+        let mut state = self.lock();
+        let route = state.machines.get(&id).filter(|kept| kept.state != State::Destroyed);
+        let change = match route {
+            Some(kept) => RouteChange::Upsert(Box::new(self.route(id, kept))),
+            None => RouteChange::Remove { machine: id },
+        };
+        state.generation += 1;
+        let numbered = (state.generation, change);
+        state.subscribers.retain(|to| to.try_send(numbered.clone()).is_ok());
+        drop(state);
+        self.touch();
+    }
+
+    fn route(&self, id: MachineId, kept: &Kept) -> Route {
+        let config = kept.machine.config.clone().unwrap_or_default();
+        let state = match kept.state {
+            State::Started => RouteState::Started,
+            State::Starting | State::Restarting => RouteState::Starting,
+            State::Stopping | State::Suspending => RouteState::Stopping,
+            State::Created | State::Stopped | State::Suspended | State::Failed => {
+                RouteState::Asleep
+            }
+            _ => RouteState::Unavailable,
+        };
+        Route {
+            app: kept.create.app,
+            app_name: kept.create.app_name.clone(),
+            machine: id,
+            epoch: kept.epoch,
+            region: self.0.region.clone(),
+            instance: kept.machine.instance_id.parse().expect("instances are ULIDs"),
+            boot: kept.boot,
+            state,
+            listening: kept.listening.clone(),
+            cordoned: kept.machine.cordoned,
+            services: config.services.unwrap_or_default(),
+            disable_autostart: config.disable_machine_autostart.unwrap_or(false),
+            primary_region: None,
+            last_failure: None,
+            suspended: kept.state == State::Suspended,
+            started_ms: 0,
+            stages_ms: Vec::new(),
+        }
+    }
+
+    /// The 6PN address of a machine, as the API shows it.
+    fn private_ip(create: &CreateMachine) -> String {
+        let pool = Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16);
+        let planned =
+            pool.and_then(|pool| address::of_machine(pool, Slot(0), create.network, create.number));
+        planned.map(|planned| address::uncompressed(planned.ipv6)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,196 @@
+//! `Routes`, `Load`, `Connections` and `Logs` of the host in memory.
+
+use super::FakeHost;
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use host_api::{
+    CallContext, Connections, GuestConnection, GuestStream, HostError, Load, LogLine, Logs,
+    Machines, RoutePosition, RouteSnapshot, RouteSubscription, Routes, Stop, Upstream, WaitFor,
+    WakeRefused,
+};
+use model::id::{AppId, MachineId};
+use model::life::State;
+use std::io;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use wire::logs::{LogEntry, LogQuery};
+
+#[async_trait]
+impl Routes for FakeHost {
+    async fn routes(&self, context: CallContext) -> Result<RouteSubscription, HostError> {
+        self.enter_call("routes", &context).await?;
+        let mut state = self.lock();
+        let (sender, changes) = mpsc::channel(10_000);
+        let (acknowledge, mut acknowledged) = mpsc::channel(256);
+        state.subscribers.push(sender);
+        let host = self.clone();
+        // Ends when the subscriber drops its end.
+        rt::Tasks::new().spawn(async move {
+            while let Some(generation) = acknowledged.recv().await {
+                host.lock().acknowledged.send_replace(generation);
+                host.touch();
+            }
+        });
+        let there = state.machines.iter().filter(|(_, kept)| kept.state != State::Destroyed);
+        let routes = there.map(|(id, kept)| self.route(*id, kept)).collect();
+        let (epoch, generation) = (state.worker_epoch, state.generation);
+        let position = RoutePosition { host: self.0.id, epoch, generation };
+        drop(state);
+        self.touch();
+        let snapshot = RouteSnapshot { position, routes };
+        Ok(RouteSubscription { snapshot, changes, acknowledge })
+    }
+}
+
+#[async_trait]
+impl Load for FakeHost {
+    async fn wake(&self, context: CallContext, id: MachineId) -> Result<(), WakeRefused> {
+        let state = self.owned(id, context.epoch)?.state;
+        if state == State::Started {
+            return Ok(());
+        }
+        if matches!(state, State::Destroyed | State::Destroying) {
+            return Err(WakeRefused::Gone);
+        }
+        self.start(context.clone(), id).await?;
+        let states = vec![State::Started.as_str().to_owned(), State::Failed.as_str().to_owned()];
+        let wait = WaitFor { states, timeout_ms: u64::MAX, ..WaitFor::default() };
+        let reached = self.wait(context, id, wait).await?;
+        if reached.state == State::Started.as_str() {
+            return Ok(());
+        }
+        Err(WakeRefused::Failed("the start failed".into()))
+    }
+
+    async fn stop_idle(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        _reason: String,
+    ) -> Result<(), WakeRefused> {
+        Ok(self.stop(context, id, Stop::default()).await?)
+    }
+
+    async fn suspend_idle(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        _reason: String,
+    ) -> Result<(), WakeRefused> {
+        Ok(self.suspend(context, id).await?)
+    }
+
+    fn drained(&self, id: MachineId) {
+        self.lock().drained.push(id);
+        self.touch();
+    }
+
+    fn sessions(&self, id: MachineId) -> usize {
+        self.lock().sessions.get(&id).copied().unwrap_or(0)
+    }
+}
+
+#[async_trait]
+impl Connections for FakeHost {
+    async fn connect(
+        &self,
+        context: CallContext,
+        upstream: Upstream,
+    ) -> io::Result<Box<dyn GuestStream>> {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "that boot has ended");
+        let to = {
+            let state = self.lock();
+            let kept = state.machines.get(&upstream.machine).ok_or_else(gone)?;
+            if kept.boot != Some(upstream.boot) {
+                return Err(gone());
+            }
+            state.upstreams.get(&upstream.machine).copied()
+        };
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let connect = TcpStream::connect(to.ok_or_else(refused)?);
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let stream = tokio::time::timeout(context.deadline.remaining(), connect);
+        Ok(Box::new(stream.await.map_err(late)??))
+    }
+
+    async fn guest_connections(
+        &self,
+        context: CallContext,
+    ) -> Result<BoxStream<'static, GuestConnection>, HostError> {
+        self.enter_call("guest_connections", &context).await?;
+        let (sender, receiver) = mpsc::channel(16);
+        self.lock().guests = Some(sender);
+        self.touch();
+        let next = |mut from: mpsc::Receiver<_>| async { Some((from.recv().await?, from)) };
+        Ok(stream::unfold(receiver, next).boxed())
+    }
+}
+
+impl FakeHost {
+    fn lines(&self, app: AppId, query: &LogQuery) -> Vec<LogEntry> {
+        let state = self.lock();
+        let of = state.logs.iter().filter(|(of, _)| *of == app).map(|(_, line)| line);
+        of.filter(|line| query.instance.as_ref().is_none_or(|id| *id == line.instance))
+            .filter(|line| query.region.as_ref().is_none_or(|region| *region == line.region))
+            .filter(|line| query.after.is_none_or(|after| line.timestamp > after))
+            .cloned()
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Logs for FakeHost {
+    async fn logs(
+        &self,
+        context: CallContext,
+        app: AppId,
+        query: LogQuery,
+    ) -> Result<BoxStream<'static, LogEntry>, HostError> {
+        self.enter_call("logs", &context).await?;
+        let mut lines = self.lines(app, &query);
+        let newest = lines.iter().map(|line| line.offset).max();
+        let old = lines.len().saturating_sub(query.tail.unwrap_or(u32::MAX) as usize);
+        lines.drain(..old);
+        let kept = stream::iter(lines);
+        if !query.follow {
+            return Ok(kept.boxed());
+        }
+        let later = Follow { host: self.clone(), app, query, after: newest, ready: Vec::new() };
+        let next = |mut follow: Follow| async { Some((follow.next().await, follow)) };
+        Ok(kept.chain(stream::unfold(later, next)).boxed())
+    }
+
+    fn append(&self, line: LogLine) {
+        self.add_line(&line);
+    }
+}
+
+/// Lines that come after those of the beginning.
+struct Follow {
+    host: FakeHost,
+    app: AppId,
+    query: LogQuery,
+    after: Option<u64>,
+    ready: Vec<LogEntry>,
+}
+
+impl Follow {
+    async fn next(&mut self) -> LogEntry {
+        let mut changed = self.host.0.changed.subscribe();
+        loop {
+            if self.ready.is_empty() {
+                let mut lines = self.host.lines(self.app, &self.query);
+                lines.retain(|line| self.after.is_none_or(|after| line.offset > after));
+                lines.reverse();
+                self.ready = lines;
+            }
+            if let Some(line) = self.ready.pop() {
+                self.after = Some(line.offset);
+                return line;
+            }
+            // The sender lives as long as the host.
+            let _ = changed.changed().await;
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What follows from the events of worker threads.
+
+use super::notifier::WorkerEvent;
+use super::state::{Quiescing, State};
+use crate::boot::prepare::{Job, PrepareEvent, Prepared};
+use crate::process::main_process::MainProcess;
+use crate::system::listen_events::ListenEvents;
+use guest_protocol::{LogSource, Phase, ToHost};
+use std::time::Duration;
+
+/// Interval of scans for listeners where the kernel does not announce them.
+const SCAN_INTERVAL: Duration = Duration::from_millis(100);
+
+impl State {
+    /// Starts the thread that waits for changes of listeners.
+    pub(crate) fn watch_listeners(&mut self) {
+        let _ = self.notifier.spawn_worker("listen", |notifier| {
+            let watched = ListenEvents::enable().and_then(|events| {
+                notifier.notify(WorkerEvent::ListenersWatched);
+                events.watch(|| {
+                    notifier.notify(WorkerEvent::ListenersChanged);
+                    true
+                })
+            });
+            if let Err(err) = watched {
+                notifier.notify(WorkerEvent::ListenersUnannounced(err));
+            }
+        });
+    }
+
+    /// Handles all events that worker threads have sent.
+    pub(crate) fn on_worker_events(&mut self) {
+        self.notifier.clear_wakeup();
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                WorkerEvent::Prepare(PrepareEvent::Log(line)) => self.log(&line),
+                WorkerEvent::Prepare(PrepareEvent::Quiesced) => self.quiescing.prepared = true,
+                WorkerEvent::Prepare(PrepareEvent::Prepared(Ok(prepared))) => {
+                    self.run_main(prepared);
+                }
+                WorkerEvent::Prepare(PrepareEvent::Prepared(Err(error))) => self.fail(error),
+                WorkerEvent::Processes(number, list) => {
+                    self.listing = false;
+                    self.outbox.control(ToHost::Processes(number, list));
+                }
+                WorkerEvent::ListenersWatched => {
+                    self.quiescing.watching = true;
+                    self.listeners.on_change();
+                }
+                WorkerEvent::ListenersChanged => self.listeners.on_change(),
+                WorkerEvent::ListenersUnannounced(err) => {
+                    self.quiescing.watching = true;
+                    self.log(&format!("listeners are polled, not announced: {err}"));
+                    self.listeners.scan_every(SCAN_INTERVAL);
+                }
+            }
+        }
+        self.report_quiesced();
+    }
+
+    fn report_quiesced(&mut self) {
+        let Quiescing { requested, prepared, watching } = self.quiescing;
+        if requested && prepared && watching {
+            self.quiescing.requested = false;
+            self.outbox.control(ToHost::Quiesced);
+        }
+    }
+
+    fn run_main(&mut self, prepared: Prepared) {
+        let Prepared { scratch, mut stages, virtio } = prepared;
+        self.scratch = Some(scratch);
+        let logs = &mut self.outbox.logs;
+        let mut log = |line: String| logs.push(LogSource::Init, format!("{line}\n").as_bytes());
+        match MainProcess::start(&mut self.spec, self.oom_kills, &mut log) {
+            Ok(mut main) => {
+                stages.mark("exec");
+                self.phase = Phase::Running(main.pid());
+                let running = ToHost::Running { pid: main.pid(), stages_ms: stages.stamps() };
+                self.outbox.control(running);
+                if let Some((signal, timeout)) = self.early_stop.take() {
+                    main.stop(signal, timeout);
+                }
+                self.main = Some(main);
+            }
+            Err(error) => self.fail(error),
+        }
+        let _ = self.jobs.send(Job::BindRest(virtio));
+    }
+}

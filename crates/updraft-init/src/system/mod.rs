@@ -1,0 +1,12 @@
+//! What init sets up or watches in the guest's kernel: clock and entropy, memory
+//! settings, network, files of `/etc`, swap, listening sockets, power off.
+
+pub(crate) mod clock;
+pub(crate) mod files;
+pub(crate) mod kernel_log;
+pub(crate) mod listen_events;
+pub(crate) mod listeners;
+pub(crate) mod memory;
+pub(crate) mod network;
+pub(crate) mod power;
+pub(crate) mod swap;

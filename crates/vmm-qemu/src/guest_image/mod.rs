@@ -1,0 +1,6 @@
+//! What every guest boots: the distribution's kernel, the modules that a guest
+//! needs of it, and the initramfs with our init.
+
+mod decompress;
+pub mod initramfs;
+pub mod kernel;

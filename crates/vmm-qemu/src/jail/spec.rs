@@ -1,0 +1,66 @@
+//! What the daemon tells the launcher, and how the launcher reports a failure.
+
+use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
+use std::io;
+
+/// Guest kernel, as seen from inside.
+pub(crate) const VMLINUZ: &str = "/vm/vmlinuz";
+/// Guest initramfs, as seen from inside.
+pub(crate) const INITRAMFS: &str = "/vm/initramfs";
+
+/// Descriptors that QEMU holds, beside 0 (`/dev/null`), 1 and 2 (its log).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Fd {
+    /// Listening socket of the agent port.
+    Agent = 3,
+    /// Listening socket of the monitor.
+    Qmp = 4,
+    /// Root image, read-only.
+    Root = 5,
+    /// Scratch image.
+    Scratch = 6,
+    /// Lock of the user id.
+    UidLock = 7,
+    /// The tap; absent without network.
+    Tap = 8,
+    /// The guest's memory.
+    Ram = 9,
+    /// Saved state of the devices; absent if the guest boots.
+    State = 10,
+}
+
+/// What the daemon tells the launcher.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    pub(crate) program: Utf8PathBuf,
+    pub(crate) args: Vec<String>,
+    /// Files shown inside, read-only: host path and path inside.
+    pub(crate) files: Vec<(Utf8PathBuf, Utf8PathBuf)>,
+    /// Shows `/dev/kvm` inside.
+    pub(crate) kvm: bool,
+    pub(crate) uid_base: u32,
+    pub(crate) uid_count: u32,
+    /// No file grows beyond, in bytes: the size of the scratch image.
+    pub(crate) file_size: u64,
+    /// Most threads of the VM's user.
+    pub(crate) threads: u64,
+    /// What the descriptors of the message are, in their order.
+    pub(crate) fds: Vec<Fd>,
+    /// The memory is this VM's alone and is given to its user. What several VMs
+    /// share is sealed against writing, whoever opens it.
+    pub(crate) own_memory: bool,
+}
+
+/// What was attempted and why it failed, for the log the daemon reads.
+pub(super) struct Problem(pub(super) String);
+
+pub(super) trait Attempt<T> {
+    fn attempt(self, what: impl std::fmt::Display) -> Result<T, Problem>;
+}
+
+impl<T, E: Into<io::Error>> Attempt<T> for Result<T, E> {
+    fn attempt(self, what: impl std::fmt::Display) -> Result<T, Problem> {
+        self.map_err(|err| Problem(format!("{what}: {}", err.into())))
+    }
+}

@@ -1,0 +1,174 @@
+//! What all machines of a host share: settings, ports, database, logs, routes
+//! and memory accounting.
+
+use crate::capacity::Capacity;
+use crate::db::HostDb;
+use crate::logs::LogStore;
+use crate::metrics::Metrics;
+use crate::ports::{
+    Disks, GuestApi, Hypervisor, ImageError, Images, Network, PortError, Progress, RootImage, Shape,
+};
+use crate::record::Record;
+use crate::routes::RouteHub;
+use crate::templates::TemplateQueue;
+use camino::{Utf8Path, Utf8PathBuf};
+use model::address::{self, Addresses, Ipv4Pool};
+use model::id::{HostId, MachineId};
+use rt::{Clock, Rng, Tasks};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Settings of one host.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Its number.
+    pub host: HostId,
+    /// Region code.
+    pub region: String,
+    /// Where its state is kept.
+    pub data_dir: Utf8PathBuf,
+    /// Private IPv4 addresses of its machines.
+    pub pool: Ipv4Pool,
+    /// MTU of the machines' interfaces.
+    pub mtu: u16,
+    /// MiB of memory that machines may use in all.
+    pub memory_mib: u64,
+    /// How many times that memory may be promised; 1.0 is no overcommit. Machines
+    /// rarely use all of their memory, and share pages with their template.
+    pub overcommit: f64,
+    /// CPUs, for information.
+    pub cpus: u32,
+    /// Name servers for guests whose config names none.
+    pub nameservers: Vec<String>,
+    /// Time from a VM's process to its main process, per stage.
+    pub boot_deadline: Duration,
+    /// Time for an image to be pulled.
+    pub image_deadline: Duration,
+    /// Shapes whose template is made ahead of time.
+    pub templates: Vec<Shape>,
+}
+
+/// Adapters of one host.
+#[derive(Clone)]
+pub struct Ports {
+    /// VMs.
+    pub hypervisor: Arc<dyn Hypervisor>,
+    /// Taps and addresses.
+    pub network: Arc<dyn Network>,
+    /// Root filesystems.
+    pub images: Arc<dyn Images>,
+    /// Writable disks.
+    pub disks: Arc<dyn Disks>,
+    /// Answers the guests' `/.fly/api`; `None` refuses every connection.
+    pub guest_api: Option<Arc<dyn GuestApi>>,
+    /// Time of day.
+    pub clock: Clock,
+    /// Random numbers.
+    pub rng: Rng,
+}
+
+/// What all machines of a host share.
+pub(crate) struct HostContext {
+    pub(crate) config: HostConfig,
+    pub(crate) hypervisor: Arc<dyn Hypervisor>,
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) images: Arc<dyn Images>,
+    pub(crate) disks: Arc<dyn Disks>,
+    pub(crate) guest_api: Option<Arc<dyn GuestApi>>,
+    pub(crate) clock: Clock,
+    pub(crate) rng: Rng,
+    pub(crate) tasks: Tasks,
+    pub(crate) db: HostDb,
+    pub(crate) logs: Arc<LogStore>,
+    pub(crate) routes: RouteHub,
+    pub(crate) capacity: Capacity,
+    pub(crate) metrics: Metrics,
+    pub(crate) templates: TemplateQueue,
+    /// Snapshots that are written at a time.
+    pub(crate) snapshot_writers: Arc<Semaphore>,
+}
+
+impl HostContext {
+    pub(crate) fn addresses(&self, record: &Record) -> Option<Addresses> {
+        address::plan(self.config.pool, record.network, record.host(), record.slot?)
+    }
+
+    /// Adds a line of the host's own to a machine's log.
+    pub(crate) fn log_line(&self, record: &Record, line: &str) {
+        self.logs.line(record.app.as_str(), &record.id.to_string(), "runner", line);
+    }
+
+    pub(crate) fn machine_dir(&self, id: MachineId) -> Utf8PathBuf {
+        self.config.data_dir.join("machines").join(id.to_string())
+    }
+
+    /// Makes a machine's directory, empty.
+    pub(crate) async fn make_empty_machine_dir(&self, id: MachineId) -> Result<(), PortError> {
+        let dir = self.machine_dir(id);
+        let path = dir.clone();
+        let made = blocking(move || {
+            remove_dir(&path)?;
+            std::fs::create_dir_all(&path)
+        });
+        let made = made.await;
+        made.map_err(|err| PortError::new(format!("make an empty directory {dir}"), err))
+    }
+
+    /// The root image of a machine, pulled if need be.
+    pub(crate) async fn ensure_image(&self, record: &Record) -> Result<RootImage, ImageError> {
+        let silent: Progress = Arc::new(|_, _, _| {});
+        let ensure = self.images.ensure(&record.config.image, &record.image.digest, silent);
+        let limit = self.config.image_deadline;
+        tokio::time::timeout(limit, ensure).await.unwrap_or_else(|_| {
+            let text = format!("image {} was not there within {limit:?}", record.config.image);
+            Err(PortError::plain(text).transient().into())
+        })
+    }
+
+    /// Removes what is left of a machine's network link.
+    pub(crate) async fn remove_link(&self, record: &Record) {
+        let Some(slot) = record.slot else { return };
+        let mut backoff = rt::Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        while let Err(err) = self.network.detach(slot).await {
+            if self.tasks.is_stopping() {
+                return;
+            }
+            let error = rt::chain(&err);
+            tracing::warn!(machine = %record.id, error, "cannot remove its network, trying again");
+            tokio::time::sleep(backoff.pause(&self.rng)).await;
+        }
+    }
+
+    /// Removes a machine's files, however long it takes.
+    pub(crate) async fn remove_machine_dir(&self, id: MachineId) {
+        let dir = self.machine_dir(id);
+        let mut backoff = rt::Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        loop {
+            let path = dir.clone();
+            let Err(err) = blocking(move || remove_dir(&path)).await else { return };
+            if self.tasks.is_stopping() {
+                return;
+            }
+            tracing::warn!(%dir, error = %err, "cannot remove machine directory, trying again");
+            tokio::time::sleep(backoff.pause(&self.rng)).await;
+        }
+    }
+}
+
+/// Runs work on files beside the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|err| Err(io::Error::other(err)))
+}
+
+/// Removes a directory with everything in it; an absent one is no error.
+pub(crate) fn remove_dir(dir: &Utf8Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,73 @@
+//! The machines of the host, each with its task.
+
+use super::usage::Usage;
+use crate::context::HostContext;
+use crate::machine::view::View;
+use crate::machine::{self, AtStart, Handle, TaskEnd};
+use model::id::MachineId;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Destroyed machines whose record is kept.
+pub(super) const KEPT_DESTROYED: u32 = 1000;
+
+/// One host and its machines. Cheap to clone.
+#[derive(Clone)]
+pub struct Worker(pub(super) Arc<Host>);
+
+pub(super) struct Host {
+    pub(super) context: Arc<HostContext>,
+    pub(super) usage: Usage,
+    machines: RwLock<BTreeMap<MachineId, Handle>>,
+}
+
+impl Host {
+    pub(super) fn new(context: Arc<HostContext>) -> Self {
+        Self { context, usage: Usage::default(), machines: RwLock::default() }
+    }
+
+    /// Starts the task of a machine; when it ends the machine is retired.
+    pub(super) fn run_machine(self: &Arc<Self>, view: View, at_start: AtStart) -> Handle {
+        let id = view.record.id;
+        let (handle, task) = machine::new(&self.context, view, at_start);
+        self.insert(id, handle.clone());
+        let host = self.clone();
+        self.context.tasks.spawn(async move {
+            if task.await == TaskEnd::Destroyed {
+                host.retire_machine(id).await;
+            }
+        });
+        handle
+    }
+
+    pub(super) fn insert(&self, id: MachineId, handle: Handle) {
+        self.machines.write().unwrap_or_else(PoisonError::into_inner).insert(id, handle);
+    }
+
+    pub(super) fn handle(&self, id: MachineId) -> Option<Handle> {
+        self.machines.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(super) fn handles(&self) -> Vec<Handle> {
+        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        machines.values().cloned().collect()
+    }
+
+    /// A machine is destroyed. It can still be shown until its record is removed.
+    async fn retire_machine(&self, id: MachineId) {
+        self.context.routes.publish(id, None);
+        let removed = match self.context.db.forget(KEPT_DESTROYED).await {
+            Ok(removed) => removed,
+            Err(err) => {
+                let error = rt::chain(&err);
+                return tracing::warn!(error, "cannot remove records of destroyed machines");
+            }
+        };
+        for id in removed {
+            self.context.logs.remove(&id);
+            if let Ok(id) = id.parse::<MachineId>() {
+                self.machines.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            }
+        }
+    }
+}

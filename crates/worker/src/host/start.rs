@@ -1,0 +1,76 @@
+//! The start of a host.
+
+use super::recovery;
+use super::registry::{Host, Worker};
+use super::start_error::StartError;
+use crate::capacity::Capacity;
+use crate::context::{HostConfig, HostContext, Ports};
+use crate::db::HostDb;
+use crate::logs::LogStore;
+use crate::metrics::Metrics;
+use crate::routes::RouteHub;
+use crate::templates::{self, TemplateQueue};
+use camino::Utf8PathBuf;
+use prometheus_client::registry::Registry;
+use rt::Tasks;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Snapshots that are written at a time. This spreads out the suspends of many
+/// machines: one that waits for its turn keeps running.
+const SNAPSHOT_WRITERS: usize = 2;
+
+impl Worker {
+    /// Opens the host's state, takes over the VMs that run, starts those that
+    /// should run and removes everything that has no owner. Returns once every
+    /// machine has its task.
+    ///
+    /// # Errors
+    /// The state cannot be read, or the host cannot be prepared.
+    pub async fn start(
+        config: HostConfig,
+        ports: Ports,
+        tasks: Tasks,
+        registry: &mut Registry,
+    ) -> Result<Self, StartError> {
+        let failed = |path: &Utf8PathBuf| {
+            let path = path.clone();
+            move |err| StartError::Prepare { path, err }
+        };
+        let machines = config.data_dir.join("machines");
+        std::fs::create_dir_all(&machines).map_err(failed(&machines))?;
+        let dir = config.data_dir.join("logs");
+        let logs = LogStore::open(dir.clone(), config.region.clone(), ports.clock.clone());
+        let logs = Arc::new(logs.map_err(failed(&dir))?);
+        let path = config.data_dir.join("host.db");
+        let db = HostDb::open(path.as_std_path()).map_err(StartError::Database)?;
+        let context = Arc::new(HostContext {
+            capacity: Capacity::new(promised(&config)),
+            templates: TemplateQueue::default(),
+            snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
+            metrics: Metrics::new(registry),
+            routes: RouteHub::default(),
+            config,
+            hypervisor: ports.hypervisor,
+            network: ports.network,
+            images: ports.images,
+            disks: ports.disks,
+            guest_api: ports.guest_api,
+            clock: ports.clock,
+            rng: ports.rng,
+            tasks,
+            db,
+            logs,
+        });
+        context.network.prepare().await.map_err(StartError::Port)?;
+        let host = Arc::new(Host::new(context));
+        recovery::recover(&host).await?;
+        templates::start(&host.context);
+        Ok(Self(host))
+    }
+}
+
+/// MiB that may be promised. A factor that is no number above 1 changes nothing.
+fn promised(config: &HostConfig) -> u64 {
+    (config.memory_mib as f64 * config.overcommit.max(1.0)) as u64
+}

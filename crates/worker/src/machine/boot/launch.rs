@@ -1,0 +1,220 @@
+//! Boots a VM: image, disk, network, VM process, session, guest config.
+
+use super::guest_config::{HostFacts, guest_config};
+use super::session;
+use crate::agent::{Agent, AgentError, Ports, Report, Welcome};
+use crate::context::HostContext;
+use crate::ports::{BootSpec, ImageError, Link, Nic, Origin, PortError, RootImage, VmExit};
+use crate::record::{Persist, Record};
+use camino::Utf8PathBuf;
+use futures_util::future::BoxFuture;
+use guest_protocol::{MAX_FRAME, Phase, ToGuest};
+use model::address::Addresses;
+use model::id::BootId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Time for the console output of a VM that has just ended to become known.
+const CONSOLE_TAIL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A VM that is up, with an open session.
+pub(in super::super) struct Launched {
+    pub(in super::super) agent: Arc<Agent>,
+    pub(in super::super) welcome: Welcome,
+    pub(in super::super) reports: mpsc::Receiver<Report>,
+    pub(in super::super) ports: watch::Receiver<Ports>,
+    /// Labels of the image, if it was read.
+    pub(in super::super) labels: Option<BTreeMap<String, String>>,
+    pub(in super::super) exited: BoxFuture<'static, VmExit>,
+    pub(in super::super) origin: Origin,
+    /// Milliseconds by stage.
+    pub(in super::super) stages: Vec<(String, f64)>,
+}
+
+/// Why a VM did not come up.
+#[derive(Debug)]
+pub(in super::super) enum LaunchError {
+    /// It is no longer wanted.
+    Cancelled,
+    /// Another try may help.
+    Transient(String),
+    /// Another try would fail as well.
+    Final(String),
+}
+
+impl LaunchError {
+    pub(in super::super) fn of(err: &PortError) -> Self {
+        let text = rt::chain(err);
+        if err.transient { Self::Transient(text) } else { Self::Final(text) }
+    }
+}
+
+/// Times the stages of a start.
+pub(super) struct StageTimer {
+    last: Instant,
+    pub(super) stages: Vec<(String, f64)>,
+}
+
+impl StageTimer {
+    pub(super) fn begin() -> Self {
+        Self { last: Instant::now(), stages: Vec::new() }
+    }
+
+    pub(super) fn done(&mut self, name: &str) {
+        let now = Instant::now();
+        self.stages.push((name.into(), (now - self.last).as_secs_f64() * 1e3));
+        self.last = now;
+    }
+}
+
+/// Boots a VM. When it fails, the teardown removes whatever it has made.
+/// `retry` says that a boot for this start has failed already.
+pub(super) async fn launch(
+    host: Arc<HostContext>,
+    record: Record,
+    boot: BootId,
+    retry: bool,
+    cancel: CancellationToken,
+) -> Result<Launched, LaunchError> {
+    let mut timer = StageTimer::begin();
+    let image = image(&host, &record, &cancel).await?;
+    timer.done("image");
+    let facts = host_facts(&host, &record);
+    let mut config = guest_config(&record, &image, facts).map_err(LaunchError::Final)?;
+    let message = ToGuest::Configure(Box::new(config.clone()));
+    if guest_protocol::codec::encode(&message).len() > MAX_FRAME {
+        let text = format!("environment and files are larger than {MAX_FRAME} bytes in all");
+        return Err(LaunchError::Final(text));
+    }
+    let scratch = scratch_disk(&host, &record).await.map_err(|err| LaunchError::of(&err))?;
+    timer.done("disk");
+    let nic = attach(&host, &record).await?;
+    timer.done("network");
+    if cancel.is_cancelled() {
+        return Err(LaunchError::Cancelled);
+    }
+    let mut spec = spec(&record, boot, image.path, scratch, nic);
+    // A cold boot has less that can fail than a restore from a template.
+    spec.cold = retry.then(|| "the boot before this one failed".into());
+    let mut vm = host.hypervisor.boot(spec).await.map_err(|err| LaunchError::of(&err))?;
+    timer.done("spawn");
+    if vm.origin == Origin::Template {
+        // A template waits for its config, so the config need not wait for the
+        // welcome. If it gets lost the welcome says that the guest still waits.
+        config.now = host.clock.now_ns();
+        vm = session::send_early(vm, &ToGuest::Configure(Box::new(config.clone()))).await;
+    }
+    let exited = std::mem::replace(&mut vm.exited, Box::pin(std::future::pending()));
+    let opened = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(LaunchError::Cancelled),
+        opened = session::open(&host, &record, vm) => opened,
+    };
+    let mut launched = match opened {
+        Ok(launched) => Launched { exited, ..launched },
+        // Why the VM ended says more than that its port is closed.
+        Err(AgentError::Closed) => return Err(ended_early(exited).await),
+        Err(err) => return Err(LaunchError::agent(&err)),
+    };
+    timer.done(if launched.origin == Origin::Template { "restore" } else { "boot" });
+    if launched.welcome.phase == Phase::AwaitingConfig {
+        config.now = host.clock.now_ns();
+        let sent = launched.agent.send(&ToGuest::Configure(Box::new(config))).await;
+        sent.map_err(|err| LaunchError::agent(&err))?;
+    }
+    launched.stages = timer.stages;
+    launched.labels = Some(image.config.labels);
+    Ok(launched)
+}
+
+/// A VM ended before its guest had answered.
+async fn ended_early(exited: BoxFuture<'static, VmExit>) -> LaunchError {
+    let exit = tokio::time::timeout(CONSOLE_TAIL_TIMEOUT, exited).await.unwrap_or_default();
+    LaunchError::Transient(exit.without_status())
+}
+
+pub(super) async fn image(
+    host: &HostContext,
+    record: &Record,
+    cancel: &CancellationToken,
+) -> Result<RootImage, LaunchError> {
+    let image = cancel.run_until_cancelled(host.ensure_image(record)).await;
+    image.ok_or(LaunchError::Cancelled)?.map_err(|err| image_error(&err))
+}
+
+pub(super) async fn attach(
+    host: &HostContext,
+    record: &Record,
+) -> Result<Option<Nic>, LaunchError> {
+    let Some(link) = link(record, host.addresses(record)) else { return Ok(None) };
+    let attached = host.network.attach(link).await;
+    attached.map(Some).map_err(|err| LaunchError::of(&err))
+}
+
+pub(super) fn spec(
+    record: &Record,
+    boot: BootId,
+    root: Utf8PathBuf,
+    scratch: Utf8PathBuf,
+    nic: Option<Nic>,
+) -> BootSpec {
+    BootSpec {
+        machine: record.id,
+        boot,
+        vcpus: record.vcpus(),
+        memory_mib: record.memory_mib(),
+        cpu_weight: record.cpu_weight(),
+        root,
+        scratch,
+        nic,
+        kernel_args: kernel_args(record),
+        snapshot: None,
+        cold: None,
+    }
+}
+
+/// The writable disk: the one to be kept, or a new one. A kept disk is found by
+/// its name, so the record does not mention it.
+async fn scratch_disk(host: &HostContext, record: &Record) -> Result<Utf8PathBuf, PortError> {
+    let path = host.machine_dir(record.id).join(record.scratch_name());
+    let kept = record.persist() != Persist::Never || record.keep_scratch;
+    if kept && path.exists() {
+        return Ok(path);
+    }
+    host.make_empty_machine_dir(record.id).await?;
+    host.disks.create(&path, record.scratch_bytes()).await?;
+    Ok(path)
+}
+
+pub(super) fn link(record: &Record, addresses: Option<Addresses>) -> Option<Link> {
+    let (slot, addresses) = (record.slot?, addresses?);
+    Some(Link { slot, network: record.network, addresses })
+}
+
+pub(super) fn host_facts<'a>(host: &'a HostContext, record: &Record) -> HostFacts<'a> {
+    HostFacts {
+        region: &host.config.region,
+        addresses: host.addresses(record),
+        mtu: host.config.mtu,
+        nameservers: &host.config.nameservers,
+        now_ns: host.clock.now_ns(),
+        entropy: host.rng.bytes(64),
+    }
+}
+
+pub(super) fn kernel_args(record: &Record) -> Vec<String> {
+    let init = record.config.init.as_ref().and_then(|init| init.kernel_args.clone());
+    let guest = record.config.guest.as_ref().and_then(|guest| guest.kernel_args.clone());
+    init.into_iter().chain(guest).flatten().collect()
+}
+
+pub(super) fn image_error(err: &ImageError) -> LaunchError {
+    match err {
+        ImageError::Failed(port) => LaunchError::of(port),
+        other => LaunchError::Final(rt::chain(other)),
+    }
+}

@@ -1,0 +1,12 @@
+//! How a VM comes up. `starting` chooses the next boot and acts on how it went;
+//! `launch` boots a VM from image and disk, `restore` makes one from the machine's
+//! snapshot, `adopt` takes over one of an earlier daemon; `session` opens the
+//! session with the guest, and `guest_config` says what the guest is to run.
+
+pub(super) mod adopt;
+mod guest_config;
+pub(super) mod launch;
+pub(super) mod restore;
+mod resuming;
+pub(super) mod session;
+mod starting;

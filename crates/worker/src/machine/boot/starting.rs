@@ -1,0 +1,194 @@
+//! Chooses the next boot, begins it, and acts on how it went.
+
+use super::launch::{self, LaunchError, Launched};
+use crate::agent::Report;
+use crate::machine::down::clear::{Teardown, VmEnd};
+use crate::machine::events::rounded;
+use crate::machine::phase::{UpVm, VmPhase};
+use crate::machine::step::RequestedAction;
+use crate::machine::suspend::snapshot::{self, SnapshotNote};
+use crate::machine::task::{Done, Task};
+use crate::ports::{Origin, Shape};
+use crate::record::Record;
+use guest_protocol::Phase;
+use model::life::{Event, State};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use wire::machines::{EventDetails, MachineEvent};
+use wire::worker::Source;
+
+impl Task {
+    /// Chooses the next boot of a machine without a VM and notes it in its record:
+    /// from a snapshot if there is one that can be restored.
+    pub(in super::super) fn choose_boot(
+        &mut self,
+        record: &mut Record,
+    ) -> (Option<SnapshotNote>, Vec<MachineEvent>) {
+        record.state = record.state.after(Event::Launch).unwrap_or(State::Starting);
+        record.boot = Some(self.ids.boot());
+        record.exit = None;
+        record.restart_at = None;
+        record.failure = None;
+        // A stop request made before this boot does not apply to it.
+        record.stop = None;
+        match record.snapshot.map(|boot| snapshot::find(&self.host, record, boot)) {
+            Some(Ok(note)) => (Some(note), Vec::new()),
+            Some(Err(why)) => (None, vec![self.discard_memory(record, &why)]),
+            None => (None, Vec::new()),
+        }
+    }
+
+    pub(in super::super) async fn begin_launch(&mut self) {
+        let note = match std::mem::replace(&mut self.vm, VmPhase::NONE) {
+            // Recorded together with the request.
+            VmPhase::BootChosen(note) => note,
+            _ => {
+                let mut record = self.record.clone();
+                let (note, events) = self.choose_boot(&mut record);
+                self.host.capacity.take(record.id, record.memory_mib());
+                self.commit(record, events).await;
+                note
+            }
+        };
+        let Some(boot) = self.record.boot else { return };
+        self.start.boots += 1;
+        self.timer = None;
+        if let Some(note) = note {
+            return self.begin_restore(boot, note);
+        }
+        let cancel = CancellationToken::new();
+        let retry = self.start.boots > 1;
+        let (host, record) = (self.host.clone(), self.record.clone());
+        let launch = launch::launch(host, record, boot, retry, cancel.clone());
+        self.effects.spawn(async move { Done::Launched(launch.await) });
+        self.vm = VmPhase::Launching(cancel);
+    }
+
+    pub(in super::super) async fn on_launched(&mut self, launched: Launched) {
+        let (agent, listening) = (launched.agent.clone(), launched.ports.borrow().clone());
+        self.show(|view| {
+            view.agent = Some(agent);
+            view.listening = listening;
+        });
+        self.host.metrics.stages(&launched.stages);
+        self.vm_unattended = false;
+        self.timer = Some(Instant::now() + self.host.config.boot_deadline);
+        self.request_template(&launched.origin);
+        let (phase, found) = (launched.welcome.phase.clone(), launched.origin == Origin::Found);
+        self.vm = VmPhase::Up(Box::new(UpVm::new(launched)));
+        // What an adopted guest reported while no daemon ran decides what is done
+        // with it. A guest that waited for its config has been sent it.
+        match phase {
+            Phase::Running(_) => self.on_report(Report::Running { stages_ms: Vec::new() }).await,
+            Phase::Exited(exit) => {
+                // The config may have been read before the greeting: then the process
+                // has run and ended in the meantime, and both are recorded.
+                if self.record.state == State::Starting && !found {
+                    self.on_report(Report::Running { stages_ms: Vec::new() }).await;
+                }
+                self.on_report(Report::Exited(exit)).await;
+            }
+            Phase::Failed(why) => self.on_report(Report::ConfigFailed(why)).await,
+            Phase::AwaitingConfig | Phase::Preparing | Phase::Unknown => {}
+        }
+    }
+
+    /// The next machine of this shape is to start from a template, if it can.
+    fn request_template(&self, origin: &Origin) {
+        let record = &self.record;
+        let shape = Shape { vcpus: record.vcpus(), memory_mib: record.memory_mib() };
+        let can = launch::kernel_args(record).is_empty();
+        if can && matches!(origin, Origin::Cold(_)) && !self.host.hypervisor.has_template(shape) {
+            self.host.templates.request(shape);
+        }
+    }
+
+    pub(in super::super) fn on_launch_failed(&mut self, err: LaunchError) {
+        let cancelled = self.vm.is_cancelled_launch();
+        match err {
+            // Whatever failed, this launch is no longer wanted.
+            _ if cancelled => {}
+            LaunchError::Cancelled => {}
+            // It was adopted or continued, not booted: it counts as lost.
+            LaunchError::Transient(why) | LaunchError::Final(why) if self.start.boots == 0 => {
+                tracing::warn!(machine = %self.record.id, error = why, "cannot take over a VM");
+                self.host.log_line(&self.record, &format!("The VM cannot be taken over: {why}"));
+            }
+            LaunchError::Transient(why) if !self.start.is_last_boot() => {
+                self.host.metrics.boot_retries.inc();
+                tracing::warn!(machine = %self.record.id, error = why, "boot failed, trying again");
+                self.host.log_line(&self.record, &format!("Boot failed, trying again: {why}"));
+            }
+            LaunchError::Transient(why) | LaunchError::Final(why) => self.start.failure = Some(why),
+        }
+        self.vm = VmPhase::Leftover(Teardown::unknown());
+    }
+
+    /// The guest could not do what its config says.
+    pub(in super::super) fn on_config_refused(&mut self, why: String) {
+        self.start.failure = Some(why);
+        self.end_vm(VmEnd::Unwanted);
+    }
+
+    pub(in super::super) async fn on_running(&mut self, guest_stages: Vec<(String, f64)>) {
+        let VmPhase::Up(up) = &mut self.vm else { return };
+        if std::mem::replace(&mut up.running, true) {
+            return;
+        }
+        self.start.boots = 0;
+        let nothing_requested = up.requested == RequestedAction::None;
+        let mut record = self.record.clone();
+        // Its memory is back, or lost for good: the writable layer is this run's.
+        let proven = std::mem::replace(&mut record.keep_scratch, false);
+        if self.record.state != State::Starting {
+            // Resumed, adopted while it ran, or no longer wanted.
+            if nothing_requested {
+                self.timer = None;
+            }
+            if proven {
+                self.commit(record, Vec::new()).await;
+            }
+            return;
+        }
+        self.timer = None;
+        record.state = State::Started;
+        if let Some(labels) = up.labels.take() {
+            record.image.labels = labels;
+        }
+        let launch_stages = std::mem::take(&mut up.stages);
+        let (origin, reason) = origin_label(&up.origin);
+        let mut event = self.ids.event("start", State::Started, Source::Host);
+        let guest = durations(guest_stages);
+        self.host.metrics.stages(&guest);
+        let stages = rounded(launch_stages.into_iter().chain(guest));
+        origin.inspect(|origin| self.host.metrics.start(origin));
+        event.request = Some(EventDetails {
+            stages_ms: Some(stages.iter().cloned().collect()),
+            origin: origin.map(str::to_owned),
+            reason,
+            ..EventDetails::default()
+        });
+        self.show(|view| view.stages = stages);
+        self.commit(record, vec![event]).await;
+    }
+}
+
+/// How a start came about, and the reason.
+fn origin_label(origin: &Origin) -> (Option<&'static str>, Option<String>) {
+    match origin {
+        Origin::Template => (Some("template"), None),
+        Origin::Cold(why) => (Some("cold"), Some(why.clone())),
+        Origin::Snapshot => (Some("resumed"), None),
+        // Started by a daemon that ended before it could record it.
+        Origin::Found => (None, None),
+    }
+}
+
+/// Init reports times since its own start; a stage's time is since the one before.
+fn durations(moments: Vec<(String, f64)>) -> Vec<(String, f64)> {
+    let mut last = 0.0;
+    let since = |(name, at): (String, f64)| {
+        (format!("guest_{name}"), (at - std::mem::replace(&mut last, at)).max(0.0))
+    };
+    moments.into_iter().map(since).collect()
+}

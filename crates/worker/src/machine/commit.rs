@@ -1,0 +1,59 @@
+//! Durable changes of a machine: first in the database, then in its view.
+
+use super::task::Task;
+use super::view::View;
+use crate::db::Change;
+use crate::record::Record;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::machines::MachineEvent;
+use wire::worker::HostError;
+
+impl Task {
+    /// Makes a change durable and shows it, or does nothing.
+    pub(super) async fn try_commit(
+        &mut self,
+        mut record: Record,
+        events: Vec<MachineEvent>,
+        new_version: bool,
+    ) -> Result<(), HostError> {
+        record.updated_ms = self.host.clock.now_ms();
+        let change = Change { events: events.clone(), new_version };
+        let saved = self.host.db.save(record.clone(), change).await;
+        saved.map_err(|err| HostError::Internal(rt::chain(&err)))?;
+        if !record.state.holds_memory() && record.boot.is_none() {
+            self.host.capacity.release(record.id);
+        }
+        self.record = record.clone();
+        self.show(|view| view.record(record, events));
+        Ok(())
+    }
+
+    /// Makes a change durable that has already happened. It cannot be refused, so
+    /// it is tried until it succeeds (a full disk) or the host stops; the next
+    /// daemon then observes the same facts and derives the same change.
+    pub(super) async fn commit(&mut self, record: Record, events: Vec<MachineEvent>) {
+        let mut backoff = rt::Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        while let Err(err) = self.try_commit(record.clone(), events.clone(), false).await {
+            tracing::error!(machine = %record.id, error = %err, "cannot record a change");
+            let pause = backoff.pause(&self.host.rng);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.host.tasks.stopping() => return,
+            }
+        }
+    }
+
+    /// Changes what others see.
+    pub(super) fn show(&mut self, change: impl FnOnce(&mut View)) {
+        let mut view = (**self.views.borrow()).clone();
+        change(&mut view);
+        self.views.send_replace(Arc::new(view));
+        self.publish();
+    }
+
+    pub(super) fn publish(&self) {
+        let route = self.views.borrow().route(&self.host.config.region);
+        self.host.routes.publish(self.record.id, route);
+    }
+}

@@ -1,0 +1,127 @@
+//! Ends a VM: between two requests if there is time, by a signal to its main
+//! process, and by a kill after the timeout.
+
+use super::clear::{self, Teardown, VmEnd};
+use crate::machine::phase::VmPhase;
+use crate::machine::step::RequestedAction;
+use crate::machine::task::{Done, Task};
+use crate::record::{Persist, StopRequest};
+use guest_protocol::ToGuest;
+use model::life::State;
+use model::signal::SIGKILL;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Beyond a stop's own timeout, for the guest to report the end.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a stop or suspend waits for requests that the edge has in flight: a
+/// usual request ends within it; the app ends connections that stay open.
+pub(in super::super) const DRAIN: Duration = Duration::from_secs(1);
+
+impl Task {
+    /// The VM is of no more use. Its guest flushes its disks only if they outlive
+    /// the VM; otherwise a kill is as good and faster.
+    pub(in super::super) fn end_vm(&mut self, end: VmEnd) {
+        if !matches!(self.vm, VmPhase::Up(_)) {
+            // How it ends has been decided already.
+            return;
+        }
+        let VmPhase::Up(up) = std::mem::replace(&mut self.vm, VmPhase::NONE) else { return };
+        self.timer = None;
+        let persists = self.record.persist() != Persist::Never;
+        let wrote = end == VmEnd::ProcessExited || (end == VmEnd::Unwanted && up.running);
+        let agent = (persists && wrote).then(|| up.agent.clone());
+        // The console tail of a VM that has ended by itself is worth a short wait.
+        let exited = (agent.is_some() || end == VmEnd::VmLost).then_some(up.exited);
+        self.vm = VmPhase::Leftover(Teardown { agent, exited, keep_link: true });
+        self.show(|view| view.listening.clear());
+    }
+
+    pub(in super::super) fn begin_clear(&mut self) {
+        self.end_vm(VmEnd::Unwanted);
+        let mut teardown = match std::mem::replace(&mut self.vm, VmPhase::Clearing) {
+            VmPhase::Leftover(teardown) => teardown,
+            VmPhase::Saved(_) => Teardown::paused(),
+            _ => Teardown::unknown(),
+        };
+        teardown.keep_link &= self.record.state != State::Destroying && !self.vm_unattended;
+        let clear = clear::clear(self.host.clone(), self.record.clone(), teardown);
+        self.effects.spawn(async move { Done::Cleared(clear.await) });
+    }
+
+    /// Begins the end of the main process: between two requests, if it serves
+    /// any and there is time for that.
+    pub(in super::super) fn begin_stop(&mut self) {
+        let stop = self.stop_request();
+        let graceful = stop.signal != SIGKILL && stop.timeout_ms > 0;
+        let drain = graceful && self.is_routed_to();
+        let VmPhase::Up(up) = &mut self.vm else { return };
+        up.requested = RequestedAction::Stop;
+        up.draining = drain;
+        if drain {
+            self.timer = Some(Instant::now() + DRAIN);
+        } else {
+            self.send_stop();
+        }
+    }
+
+    /// The edge may have requests in flight at it.
+    pub(in super::super) fn is_routed_to(&self) -> bool {
+        let services = self.record.config.services.as_ref();
+        services.is_some_and(|all| !all.is_empty()) && self.host.routes.has_subscribers()
+    }
+
+    /// The edge has no request in flight any more, or the drain time is over.
+    pub(in super::super) fn end_drain(&mut self) {
+        let VmPhase::Up(up) = &mut self.vm else { return };
+        if std::mem::replace(&mut up.draining, false) {
+            match up.requested {
+                RequestedAction::Suspend => self.begin_save(),
+                RequestedAction::Stop | RequestedAction::None => self.send_stop(),
+            }
+        }
+    }
+
+    fn send_stop(&mut self) {
+        let stop = self.stop_request();
+        self.timer = Some(Instant::now() + Duration::from_millis(stop.timeout_ms) + STOP_GRACE);
+        self.send(ToGuest::Stop { signal: stop.signal, timeout_ms: stop.timeout_ms });
+    }
+
+    fn stop_request(&self) -> StopRequest {
+        self.record.stop.unwrap_or_else(|| self.record.stop_request(None, None))
+    }
+
+    /// Sends a message to the guest without waiting for it to be read.
+    pub(in super::super) fn send(&mut self, message: ToGuest) {
+        let VmPhase::Up(up) = &self.vm else { return };
+        let agent = up.agent.clone();
+        self.effects.spawn(async move {
+            // A guest that does not read is ended by the deadline of its state.
+            let _ = tokio::time::timeout(STOP_GRACE, agent.send(&message)).await;
+            Done::Sent
+        });
+    }
+
+    pub(in super::super) fn on_timer(&mut self) {
+        self.timer = None;
+        // The timer ends the pause, also if the clock was set back.
+        self.record.restart_at = None;
+        let VmPhase::Up(up) = &self.vm else { return };
+        if up.draining {
+            return self.end_drain();
+        }
+        let why = if up.requested == RequestedAction::Stop {
+            "it did not end in time"
+        } else if !up.running {
+            let why = "its main process did not start in time";
+            self.start.failure = self.start.is_last_boot().then(|| why.to_owned());
+            why
+        } else {
+            return;
+        };
+        self.host.log_line(&self.record, &format!("Killing the VM: {why}"));
+        self.end_vm(VmEnd::Unwanted);
+    }
+}

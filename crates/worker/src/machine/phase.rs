@@ -1,0 +1,139 @@
+//! What exists of a machine's VM, with the data that each phase has.
+
+use super::boot::launch::Launched;
+use super::down::clear::Teardown;
+use super::step::RequestedAction;
+use super::suspend::snapshot::SnapshotNote;
+use crate::agent::{Agent, Ports, Report};
+use crate::ports::{Origin, VmExit};
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Time between two looks at the ports of a guest.
+const PORTS_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What exists of the VM.
+pub(super) enum VmPhase {
+    /// Nothing; with how the VM that was removed last had ended.
+    Absent(VmExit),
+    /// A boot is recorded that has not begun; with the note of the snapshot that it
+    /// is to be restored from.
+    BootChosen(Option<SnapshotNote>),
+    /// It is being made, restored or taken over.
+    Launching(CancellationToken),
+    /// It runs and there is a session with its guest.
+    Up(Box<UpVm>),
+    /// Its snapshot is being written.
+    Saving(Box<Saving>),
+    /// It is paused and its snapshot is complete; with its session, if there was one.
+    Saved(Option<Arc<Agent>>),
+    /// It has ended or is not to be used; something of it may be left.
+    Leftover(Teardown),
+    /// What is left of it is being removed.
+    Clearing,
+}
+
+impl VmPhase {
+    pub(super) const NONE: Self =
+        Self::Absent(VmExit { powered_off: false, signal: 0, last_words: String::new() });
+
+    pub(super) fn is_cancelled_launch(&self) -> bool {
+        matches!(self, Self::Launching(cancel) if cancel.is_cancelled())
+    }
+
+    /// The next message of the VM; its end counts as [`Report::Lost`]. Its ports are
+    /// read at most once per [`PORTS_INTERVAL`]: a guest may open and close them as
+    /// fast as it likes.
+    pub(super) async fn next_message(&mut self) -> VmMessage {
+        let up = match self {
+            Self::Up(up) => &mut **up,
+            Self::Saving(saving) if !saving.session_ended => &mut saving.up,
+            _ => return std::future::pending().await,
+        };
+        let ports_changed = async {
+            tokio::time::sleep_until(up.ports_not_before).await;
+            // Closed with the session, which is a report.
+            match up.ports.changed().await {
+                Ok(()) => up.ports.borrow_and_update().clone(),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            report = up.reports.recv() => VmMessage::Report(report.unwrap_or(Report::Lost)),
+            exit = &mut up.exited => {
+                // It is read again when the VM is removed.
+                up.exited = Box::pin(std::future::ready(exit));
+                VmMessage::Report(Report::Lost)
+            }
+            ports = ports_changed => {
+                up.ports_not_before = Instant::now() + PORTS_INTERVAL;
+                VmMessage::Ports(ports)
+            }
+        }
+    }
+}
+
+/// A message of the VM.
+pub(super) enum VmMessage {
+    Report(Report),
+    Ports(Ports),
+}
+
+/// A VM that runs, with the session to its guest.
+pub(super) struct UpVm {
+    pub(super) agent: Arc<Agent>,
+    pub(super) reports: mpsc::Receiver<Report>,
+    pub(super) ports: watch::Receiver<Ports>,
+    /// The ports are not read again before then.
+    pub(super) ports_not_before: Instant,
+    pub(super) exited: BoxFuture<'static, VmExit>,
+    /// Its main process runs.
+    pub(super) running: bool,
+    pub(super) requested: RequestedAction,
+    /// The stop or suspend waits for the requests that the edge has in flight.
+    pub(super) draining: bool,
+    /// How the VM came to life.
+    pub(super) origin: Origin,
+    /// Milliseconds by stage of its launch.
+    pub(super) stages: Vec<(String, f64)>,
+    /// Labels of the image, if the launch has read it.
+    pub(super) labels: Option<BTreeMap<String, String>>,
+}
+
+impl UpVm {
+    pub(super) fn new(launched: Launched) -> Self {
+        let Launched { agent, reports, ports, labels, exited, origin, stages, .. } = launched;
+        Self {
+            agent,
+            reports,
+            ports,
+            ports_not_before: Instant::now(),
+            exited,
+            running: false,
+            requested: RequestedAction::None,
+            draining: false,
+            origin,
+            stages,
+            labels,
+        }
+    }
+
+    /// It was booted or restored from a template. A VM that was restored from its
+    /// machine's snapshot maps the memory file of that snapshot.
+    pub(super) fn has_own_memory(&self) -> bool {
+        matches!(self.origin, Origin::Template | Origin::Cold(_))
+    }
+}
+
+/// A VM whose snapshot is being written.
+pub(super) struct Saving {
+    pub(super) up: UpVm,
+    pub(super) cancel: CancellationToken,
+    pub(super) session_ended: bool,
+}

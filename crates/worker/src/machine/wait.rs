@@ -1,0 +1,190 @@
+//! Waiting for a machine to reach a state.
+
+use super::view::{StateChange, View};
+use crate::record::Record;
+use model::id::InstanceId;
+use model::life::{State, Want};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use wire::machines::WaitResult;
+use wire::worker::{HostError, WaitFor};
+
+/// Returns once the machine is, or since the call has been, in one of the states
+/// waited for. Every change of the view wakes it; nothing is polled.
+pub(crate) async fn wait(
+    mut views: watch::Receiver<Arc<View>>,
+    wait: &WaitFor,
+) -> Result<WaitResult, HostError> {
+    let deadline = Duration::from_millis(wait.timeout_ms);
+    // A caller that names an event looks back to it; others see the current state and
+    // what follows.
+    let from = match wait.from_event {
+        Some(_) => 0,
+        None => views.borrow().next_change.saturating_sub(1),
+    };
+    let waited = tokio::time::timeout(deadline, async {
+        loop {
+            let view = views.borrow_and_update().clone();
+            if let Some(result) = outcome(&view, from, wait) {
+                return result;
+            }
+            if views.changed().await.is_err() {
+                let gone = "the machine is gone or its host is stopping";
+                return Err(HostError::NotFound(gone.into()));
+            }
+        }
+    });
+    waited.await.unwrap_or_else(|_| {
+        let state = views.borrow().record.state;
+        let wanted = wait.states.join(" or ");
+        Err(HostError::Timeout(format!(
+            "machine did not reach {wanted} within {} s; it is {state}",
+            deadline.as_secs()
+        )))
+    })
+}
+
+fn outcome(view: &View, from: u64, wait: &WaitFor) -> Option<Result<WaitResult, HostError>> {
+    let newer =
+        |change: &&StateChange| wait.from_event.as_ref().is_none_or(|event| change.event > *event);
+    let changes = view.changes.iter().filter(|change| change.number >= from).filter(newer);
+    for change in changes {
+        let current = change.number + 1 == view.next_change;
+        if !is_reached(change, wait, current.then_some(&view.record)) {
+            continue;
+        }
+        return Some(Ok(WaitResult {
+            ok: true,
+            state: change.state.as_str().into(),
+            version: change.instance.to_string(),
+            event_id: change.event.clone(),
+        }));
+    }
+    let record = &view.record;
+    let hopeless = matches!(record.state, State::Failed | State::Destroyed);
+    hopeless.then(|| {
+        let why = record.failure.as_deref().unwrap_or("it was destroyed");
+        Err(HostError::Conflict(format!(
+            "machine failed to reach desired state, {}: it is {}: {why}",
+            wait.states.join(" or "),
+            record.state
+        )))
+    })
+}
+
+/// `current` is the record if the change is the newest.
+fn is_reached(change: &StateChange, wait: &WaitFor, current: Option<&Record>) -> bool {
+    let asked = |word: &str| wait.states.iter().any(|state| state == word);
+    let version = wait.version.as_deref().and_then(|text| text.parse::<InstanceId>().ok());
+    if version.is_some_and(|version| version < change.instance) {
+        // That version has been replaced: nothing of it runs.
+        return asked("stopped") || asked("destroyed") || asked("replaced") || asked("settled");
+    }
+    if version.is_some_and(|version| version != change.instance) {
+        return false;
+    }
+    let about_to_start = |record: &Record| {
+        let down = matches!(record.state, State::Created | State::Suspended | State::Stopped);
+        down && record.want == Want::Run
+    };
+    let settled = current.is_some_and(|r| change.state.is_settled() && !about_to_start(r));
+    asked(change.state.as_str())
+        || (asked("settled") && settled)
+        // A machine that never ran counts as stopped: release commands wait for that.
+        || (asked("stopped") && change.state == State::Created && settled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::sample;
+    use model::id::EventId;
+    use wire::worker::Source;
+
+    fn waiting(states: &[&str], timeout_ms: u64) -> WaitFor {
+        let states = states.iter().map(|&s| s.into()).collect();
+        WaitFor { states, timeout_ms, ..WaitFor::default() }
+    }
+
+    fn at(view: &mut View, state: State) {
+        let mut record = view.record.clone();
+        record.state = state;
+        view.record(record, Vec::new());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_that_passed_quickly_is_not_missed() {
+        let (sender, views) = watch::channel(Arc::new(View::new(sample(), None, Vec::new())));
+        let waiter =
+            rt::Tasks::new().spawn(async move { wait(views, &waiting(&["started"], 5000)).await });
+        tokio::task::yield_now().await;
+        let mut view = (**sender.borrow()).clone();
+        for state in [State::Starting, State::Started, State::Stopped] {
+            at(&mut view, state);
+        }
+        sender.send_replace(Arc::new(view));
+        assert_eq!(waiter.await.unwrap().unwrap().state, "started");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_names_an_event_looks_back_to_it() {
+        let mut view = View::new(sample(), None, Vec::new());
+        for (state, id) in [(State::Stopped, 1), (State::Starting, 2), (State::Started, 3)] {
+            let mut record = view.record.clone();
+            record.state = state;
+            let id = EventId::new(id, 1);
+            view.record(record, vec![crate::machine::new_event(id, "x", state, Source::Host, 1)]);
+        }
+        let (_sender, views) = watch::channel(Arc::new(view));
+        let mut wanted = waiting(&["stopped"], 10);
+        wanted.from_event = Some(EventId::new(1, 0).to_string());
+        assert_eq!(wait(views.clone(), &wanted).await.unwrap().state, "stopped");
+        wanted.from_event = Some(EventId::new(1, 1).to_string());
+        assert!(wait(views, &wanted).await.is_err(), "it is not newer than itself");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_end_in_time_or_when_hopeless() {
+        let mut view = View::new(sample(), None, Vec::new());
+        at(&mut view, State::Stopping);
+        let (sender, views) = watch::channel(Arc::new(view.clone()));
+        let late = wait(views.clone(), &waiting(&["stopped"], 1000)).await.unwrap_err();
+        assert!(matches!(&late, HostError::Timeout(text) if text.contains("it is stopping")));
+        view.record.failure = Some("no entrypoint".into());
+        at(&mut view, State::Failed);
+        sender.send_replace(Arc::new(view));
+        let failed = wait(views.clone(), &waiting(&["started"], 1000)).await.unwrap_err();
+        assert!(matches!(&failed, HostError::Conflict(text) if text.contains("no entrypoint")));
+        assert!(wait(views, &waiting(&["failed"], 1000)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn created_and_about_to_start_is_not_settled() {
+        let view = View::new(sample(), None, Vec::new());
+        let (sender, views) = watch::channel(Arc::new(view.clone()));
+        assert!(wait(views.clone(), &waiting(&["settled"], 10)).await.is_err());
+        let mut idle = view;
+        let mut record = idle.record.clone();
+        record.want = Want::Stop;
+        idle.record(record, Vec::new());
+        sender.send_replace(Arc::new(idle));
+        assert!(wait(views.clone(), &waiting(&["settled"], 10)).await.is_ok());
+        assert!(wait(views, &waiting(&["stopped"], 10)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_version_counts_as_replaced() {
+        let old = sample().instance;
+        let mut view = View::new(sample(), None, Vec::new());
+        let mut record = view.record.clone();
+        (record.instance, record.state) = (InstanceId::new(50, 1), State::Started);
+        view.record(record, Vec::new());
+        let (_sender, views) = watch::channel(Arc::new(view));
+        let mut wanted = waiting(&["started"], 10);
+        wanted.version = Some(old.to_string());
+        assert!(wait(views.clone(), &wanted).await.is_err());
+        wanted.states = vec!["stopped".into()];
+        assert!(wait(views, &wanted).await.is_ok());
+    }
+}
