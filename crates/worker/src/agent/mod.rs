@@ -24,6 +24,7 @@ use api::Api;
 use exec::Execs;
 use greet::{Greeting, greet};
 use guest_protocol::{Exit, HIGHEST, LOWEST, MAX_FRAME, Phase, ToGuest};
+use host_api::{ExecInput, ExecOutput, ExecStart};
 use model::id::BootId;
 use outgoing::Outgoing;
 use std::collections::{BTreeSet, HashMap};
@@ -34,7 +35,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wire::machines::Process;
-use wire::worker::{ExecInput, ExecOutput, ExecStart};
 
 /// Time for a guest to list its processes.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
