@@ -284,10 +284,11 @@ impl Taps {
     fn remove_tap(&self, slot: Slot, tap: Option<Tap>) -> Result<(), PortError> {
         // Closing the last descriptor removes the interface.
         drop(tap);
-        match self.links.find(&self.config.tag.tap(slot))? {
-            Some(tap) => self.links.delete(&tap),
-            None => Ok(()),
-        }
+        let Some(tap) = self.links.find(&self.config.tag.tap(slot))? else { return Ok(()) };
+        self.links.delete(&tap)?;
+        // A tap that was moved in may have an index that the kernel uses again.
+        let deleted = self.netfilter.delete_flows(mark(tap.index));
+        deleted.map_err(|err| PortError::new(format!("delete the flows of {}", tap.name), err))
     }
 
     fn chains(&self) -> Result<Vec<String>, PortError> {
@@ -305,7 +306,8 @@ impl Taps {
     }
 }
 
-/// The kernel counts indexes of interfaces up, so the mark is this tap's alone.
+/// The kernel counts indexes of interfaces up, so the mark is this tap's alone;
+/// flows of a tap that was moved in are deleted with it.
 fn mark(index: u32) -> u32 {
     MARK | (index & !(0xff << 24))
 }
