@@ -19,7 +19,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wire::machines::Process;
-use wire::worker::{ExecInput, ExecOutput, ExecStart};
 
 /// Time for a guest to list its processes.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use crate::context::{HostContext, blocking, remove_dir};
 use crate::db::{Machines, UnreadableRow};
 use crate::machine::view::{SHOWN_EVENTS, View};
 use crate::machine::{AtStart, Handle};
-use crate::ports::PortError;
+use crate::ports::{OwnerLookup, PortError};
 use crate::record::Record;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -24,11 +24,15 @@ const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is left of dead VMs is normally removed in much less time.
 const CLEAR_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) async fn recover(host: &Arc<Host>) -> Result<(), StartError> {
+/// `owners` finds the ids of apps that records of the first version only name.
+pub(super) async fn recover(
+    host: &Arc<Host>,
+    owners: Option<&dyn OwnerLookup>,
+) -> Result<(), StartError> {
     let context = &host.context;
     context.db.forget(KEPT_DESTROYED).await.map_err(StartError::Database)?;
     let Machines { records, unreadable } =
-        context.db.machines().await.map_err(StartError::Database)?;
+        context.db.machines(owners).await.map_err(StartError::Database)?;
     for row in &unreadable {
         let UnreadableRow { id, error, .. } = row;
         tracing::error!(

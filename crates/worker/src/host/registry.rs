@@ -1,5 +1,6 @@
 //! The machines of the host, each with its task.
 
+use super::creates::Creates;
 use super::usage::Usage;
 use crate::context::HostContext;
 use crate::db::UnreadableRow;
@@ -19,23 +20,25 @@ pub struct Worker(pub(super) Arc<Host>);
 pub(super) struct Host {
     pub(super) context: Arc<HostContext>,
     pub(super) usage: Usage,
+    pub(super) creates: Creates,
     machines: RwLock<BTreeMap<MachineId, Handle>>,
     /// Machines whose record cannot be read; set once, at the start.
     unreadable: OnceLock<Vec<UnreadableRow>>,
 }
 
 impl Host {
-    pub(super) fn new(context: Arc<HostContext>) -> Self {
+    pub(in crate::host) fn new(context: Arc<HostContext>) -> Self {
         Self {
             context,
             usage: Usage::default(),
+            creates: Creates::default(),
             machines: RwLock::default(),
             unreadable: OnceLock::new(),
         }
     }
 
     /// Starts the task of a machine; when it ends the machine is retired.
-    pub(super) fn run_machine(self: &Arc<Self>, view: View, at_start: AtStart) -> Handle {
+    pub(in crate::host) fn run_machine(self: &Arc<Self>, view: View, at_start: AtStart) -> Handle {
         let id = view.record.id;
         let (handle, task) = machine::new(&self.context, view, at_start);
         self.insert(id, handle.clone());
@@ -48,26 +51,26 @@ impl Host {
         handle
     }
 
-    pub(super) fn insert(&self, id: MachineId, handle: Handle) {
+    pub(in crate::host) fn insert(&self, id: MachineId, handle: Handle) {
         self.machines.write().unwrap_or_else(PoisonError::into_inner).insert(id, handle);
     }
 
-    pub(super) fn handle(&self, id: MachineId) -> Option<Handle> {
+    pub(in crate::host) fn handle(&self, id: MachineId) -> Option<Handle> {
         self.machines.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    pub(super) fn handles(&self) -> Vec<Handle> {
+    pub(in crate::host) fn handles(&self) -> Vec<Handle> {
         let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
         machines.values().cloned().collect()
     }
 
-    pub(super) fn set_unreadable(&self, rows: Vec<UnreadableRow>) {
+    pub(in crate::host) fn set_unreadable(&self, rows: Vec<UnreadableRow>) {
         // It is set once.
         let _ = self.unreadable.set(rows);
     }
 
     /// Machines whose record cannot be read.
-    pub(super) fn unreadable(&self) -> &[UnreadableRow] {
+    pub(in crate::host) fn unreadable(&self) -> &[UnreadableRow] {
         self.unreadable.get().map_or(&[], Vec::as_slice)
     }
 

@@ -6,9 +6,11 @@ use super::start_error::StartError;
 use crate::capacity::Capacity;
 use crate::context::{BlockedSlots, HostConfig, HostContext, Ports};
 use crate::db::HostDb;
+use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
 use crate::routes::RouteHub;
+use crate::sessions::Sessions;
 use crate::templates::{self, TemplateQueue};
 use camino::Utf8PathBuf;
 use prometheus_client::registry::Registry;
@@ -46,19 +48,23 @@ impl Worker {
         let path = config.data_dir.join("host.db");
         let db = HostDb::open(path.as_std_path(), tasks.failure_handler())
             .map_err(StartError::Database)?;
+        let epoch = db.next_epoch().await.map_err(StartError::Database)?;
         let context = Arc::new(HostContext {
             capacity: Capacity::new(promised(&config)),
             templates: TemplateQueue::default(),
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
             metrics: Metrics::new(registry),
             blocked_slots: BlockedSlots::default(),
-            routes: RouteHub::default(),
+            routes: RouteHub::new(config.host, epoch),
             config,
             hypervisor: ports.hypervisor,
             network: ports.network,
             images: ports.images,
             disks: ports.disks,
             guest_api: ports.guest_api,
+            guest_connections: GuestConnections::default(),
+            connector: ports.connector,
+            sessions: Sessions::default(),
             clock: ports.clock,
             rng: ports.rng,
             tasks,
@@ -67,7 +73,7 @@ impl Worker {
         });
         context.network.prepare().await.map_err(StartError::Port)?;
         let host = Arc::new(Host::new(context));
-        recovery::recover(&host).await?;
+        recovery::recover(&host, ports.owners.as_deref()).await?;
         templates::start(&host.context);
         Ok(Self(host))
     }

@@ -104,7 +104,7 @@ pub(super) struct UpVm {
     pub(super) running: bool,
     pub(super) requested: RequestedAction,
     /// The stop or suspend waits for the requests that the edge has in flight.
-    pub(super) draining: bool,
+    pub(super) draining: Option<Draining>,
     /// How the VM came to life.
     pub(super) origin: Origin,
     /// Milliseconds by stage of its launch.
@@ -124,7 +124,7 @@ impl UpVm {
             exited,
             running: false,
             requested: RequestedAction::None,
-            draining: false,
+            draining: None,
             origin,
             stages,
             labels,
@@ -136,6 +136,15 @@ impl UpVm {
     pub(super) fn has_own_memory(&self) -> bool {
         matches!(self.origin, Origin::Template | Origin::Cold(_))
     }
+}
+
+/// What a drain waits for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Draining {
+    /// The edge has no request in flight.
+    pub(super) drained: bool,
+    /// Every edge has applied that the machine stops.
+    pub(super) routes_applied: bool,
 }
 
 /// A VM whose snapshot is being written.

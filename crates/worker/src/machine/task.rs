@@ -18,6 +18,7 @@ use crate::agent::Report;
 use crate::context::HostContext;
 use crate::ports::{SaveTimes, VmExit};
 use crate::record::Record;
+use host_api::Source;
 use model::id::EventId;
 use model::life::State;
 use std::sync::Arc;
@@ -26,7 +27,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wire::worker::Source;
 
 /// Requests that may wait for one machine; more are refused.
 const INBOX: usize = 64;
@@ -56,6 +56,7 @@ pub(crate) fn new(
     let (views, watched) = watch::channel(Arc::new(view));
     let task = Task {
         ids,
+        call_key: None,
         snapshot_files: host.has_snapshot_files(record.id),
         host: host.clone(),
         record,
@@ -79,6 +80,7 @@ pub(super) enum Done {
     Saved(Result<SaveTimes, SaveError>),
     Cleared(VmExit),
     Sent,
+    RoutesApplied,
 }
 
 /// The start that is under way.
@@ -120,6 +122,8 @@ pub(super) struct Task {
     pub(super) vm: VmPhase,
     pub(super) effects: JoinSet<Done>,
     pub(super) ids: EventIds,
+    /// Idempotency key of the request that is handled.
+    pub(super) call_key: Option<String>,
     pub(super) start: StartAttempt,
     pub(super) suspend: SuspendAttempt,
     /// When the current state has lasted too long, or a pause is over.
@@ -131,7 +135,11 @@ pub(super) struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Request>, at_start: AtStart) -> TaskEnd {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<(Request, Option<String>)>,
+        at_start: AtStart,
+    ) -> TaskEnd {
         self.begin(at_start);
         let stopping = self.host.tasks.stopping();
         tokio::pin!(stopping);
@@ -145,7 +153,7 @@ impl Task {
                     Ok(done) => self.on_done(done).await,
                     Err(err) => self.on_broken_effect(&err),
                 },
-                Some(request) = inbox.recv() => self.on_request(request).await,
+                Some((request, key)) = inbox.recv() => self.on_request(request, key).await,
                 () = sleep_until(timer) => self.on_timer(),
                 // Shutdown last: queued requests are recorded first. VMs outlive the
                 // daemon, so no VM is removed here.
@@ -249,6 +257,7 @@ impl Task {
     async fn on_done(&mut self, done: Done) {
         match done {
             Done::Sent => {}
+            Done::RoutesApplied => self.on_routes_applied(),
             Done::Launched(Ok(launched)) => self.on_launched(launched).await,
             Done::Launched(Err(err)) => self.on_launch_failed(err),
             Done::Adopted(Ok(adopted)) => self.on_adopted(adopted).await,

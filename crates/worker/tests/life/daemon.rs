@@ -78,6 +78,8 @@ impl Daemon {
     pub(crate) async fn begin(world: &World, settings: &Settings) -> Worker {
         let config = HostConfig {
             host: HostId(1),
+            name: "one".into(),
+            region_aliases: Vec::new(),
             region: "here".into(),
             data_dir: world.data_dir().into(),
             pool: Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16).unwrap(),

@@ -87,5 +87,5 @@ fn a_record_that_cannot_be_read_is_kept_aside() {
     let ledger = lab.world.ledger();
     assert_eq!((ledger.running.len(), ledger.slots.len()), (2, 2), "{ledger:?}");
     lab.script("start m1");
-    assert!(lab.take().contains("not found"));
+    assert!(lab.take().contains("cannot be read"));
 }

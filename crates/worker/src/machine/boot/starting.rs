@@ -13,11 +13,11 @@ use crate::ports::{Origin, Shape, VmExit};
 use crate::record::Record;
 use futures_util::future::BoxFuture;
 use guest_protocol::Phase;
+use host_api::Source;
 use model::life::{Event, State};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::machines::{EventDetails, MachineEvent};
-use wire::worker::Source;
 
 impl Task {
     /// Chooses the next boot of a machine without a VM and notes it in its record:

@@ -5,20 +5,18 @@
 
 use super::save::{self, SaveError};
 use crate::agent::Agent;
-use crate::machine::down::DRAIN;
 use crate::machine::events::{rounded, with_reason};
 use crate::machine::phase::{Saving, UpVm, VmPhase};
 use crate::machine::step::RequestedAction;
 use crate::machine::task::{Done, SuspendAttempt, Task};
 use crate::ports::SaveTimes;
 use crate::record::Record;
+use host_api::{HostError, Source};
 use model::id::BootId;
 use model::life::{Event, State, Want};
 use std::sync::Arc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::machines::{EventDetails, MachineEvent};
-use wire::worker::{HostError, Source};
 
 impl Task {
     pub(in super::super) async fn request_suspend(
@@ -47,9 +45,8 @@ impl Task {
         let drain = self.is_routed_to();
         let VmPhase::Up(up) = &mut self.vm else { return };
         up.requested = RequestedAction::Suspend;
-        up.draining = drain;
         match drain {
-            true => self.timer = Some(Instant::now() + DRAIN),
+            true => self.begin_drain(),
             false => self.begin_save(),
         }
     }
@@ -131,7 +128,7 @@ impl Task {
     /// A start has aborted the suspend.
     pub(in super::super) async fn record_suspend_aborted(&mut self) {
         if let VmPhase::Up(up) = &mut self.vm {
-            (up.requested, up.draining) = (RequestedAction::None, false);
+            (up.requested, up.draining) = (RequestedAction::None, None);
         }
         self.timer = None;
         let mut record = self.record.clone();

@@ -1,17 +1,19 @@
-//! Images as the host's callers see them.
+//! Images of the host.
 
-use super::registry::{Host, Worker};
+use crate::host::registry::{Host, Worker};
+use crate::ports::Resolved;
 use crate::ports::{ImageArchive, ImageError, ImageSummary, Progress};
+use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use host_api::{CallContext, HostError, ImageUpload, Images};
 use model::life::State;
 use rt::clock::rfc3339;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use wire::machines::{ErrorBody, Image, ImageProgress, ImageRef};
-use wire::worker::HostError;
 
 impl Host {
     /// Digests that machines need, with the number of machines.
@@ -27,74 +29,46 @@ impl Host {
     }
 }
 
-impl Worker {
-    /// What an image reference stands for on this host.
-    ///
-    /// # Errors
-    /// No such image, no answer of its registry, or no reference.
-    pub async fn resolve_image(&self, reference: &str) -> Result<ImageRef, HostError> {
-        let resolved =
-            self.0.context.images.resolve(reference).await.map_err(|err| host_error(&err))?;
-        Ok(ImageRef {
-            registry: resolved.registry,
-            repository: resolved.repository,
-            tag: resolved.tag,
-            digest: resolved.digest,
-            labels: resolved.labels,
-        })
-    }
-
-    /// Images on this host, newest first.
-    ///
-    /// # Errors
-    /// The image store cannot be read.
-    pub async fn images(&self) -> Result<Vec<Image>, HostError> {
-        let used = self.0.images_in_use();
-        let list = self.0.context.images.list().await.map_err(|err| host_error(&err))?;
-        Ok(list.into_iter().map(|summary| image(summary, &used)).collect())
-    }
-
-    /// Removes a name or a digest; false if there is none.
-    ///
-    /// # Errors
-    /// The image store cannot be changed.
-    pub async fn remove_image(&self, reference: &str) -> Result<bool, HostError> {
-        let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
-        self.0.context.images.remove(reference, &used).await.map_err(|err| host_error(&err))
-    }
-
-    /// Removes image data that nobody needs; returns the bytes freed.
-    ///
-    /// # Errors
-    /// The image store cannot be changed.
-    pub async fn collect_images(&self) -> Result<u64, HostError> {
-        let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
-        self.0.context.images.collect(&used).await.map_err(|err| host_error(&err))
-    }
-
-    /// Imports an image from a tar; the stream ends with `Done` or `Failed`.
-    ///
-    /// # Errors
-    /// The host is stopping.
-    pub async fn import_image(
+#[async_trait]
+impl Images for Worker {
+    async fn resolve_image(
         &self,
+        context: CallContext,
+        reference: String,
+    ) -> Result<ImageRef, HostError> {
+        let resolve = async {
+            let resolved = self.0.context.images.resolve(&reference).await;
+            resolved.map_err(|err| host_error(&err))
+        };
+        let Resolved { registry, repository, tag, digest, labels } =
+            self.within(&context, resolve).await?;
+        Ok(ImageRef { registry, repository, tag, digest, labels })
+    }
+
+    async fn import_image(
+        &self,
+        _context: CallContext,
         name: Option<String>,
-        tar: Box<dyn AsyncRead + Send + Unpin>,
+        tar: ImageUpload,
     ) -> Result<BoxStream<'static, ImageProgress>, HostError> {
         let (sender, receiver) = mpsc::channel(64);
         let worker = self.clone();
         self.0.context.tasks.spawn_until_stop(async move {
-            let last = match worker.import(name, tar, sender.clone()).await {
-                Ok(image) => ImageProgress::Done { image },
-                Err(err) => ImageProgress::Failed {
-                    error: ErrorBody {
-                        error: err.to_string(),
-                        status: "unknown".into(),
-                        hint: None,
+            let import = worker.import(name, tar, sender.clone());
+            let last = tokio::select! {
+                imported = import => match imported {
+                    Ok(image) => ImageProgress::Done { image },
+                    Err(err) => ImageProgress::Failed {
+                        error: ErrorBody {
+                            error: err.to_string(),
+                            status: "unknown".into(),
+                            hint: None,
+                        },
                     },
                 },
+                // The client has gone.
+                () = sender.closed() => return,
             };
-            // The client may have gone; the image stays.
             let _ = sender.send(last).await;
         });
         let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
@@ -103,10 +77,44 @@ impl Worker {
         Ok(stream.boxed())
     }
 
+    async fn images(&self, context: CallContext) -> Result<Vec<Image>, HostError> {
+        let used = self.0.images_in_use();
+        let list = async {
+            let list = self.0.context.images.list().await;
+            list.map_err(|err| host_error(&err))
+        };
+        let list = self.within(&context, list).await?;
+        Ok(list.into_iter().map(|summary| image(summary, &used)).collect())
+    }
+
+    async fn remove_image(
+        &self,
+        context: CallContext,
+        reference: String,
+    ) -> Result<bool, HostError> {
+        let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
+        let remove = async {
+            let removed = self.0.context.images.remove(&reference, &used).await;
+            removed.map_err(|err| host_error(&err))
+        };
+        self.within(&context, remove).await
+    }
+}
+
+impl Worker {
+    /// Removes image data that nothing uses; returns the bytes freed.
+    ///
+    /// # Errors
+    /// The image store cannot be changed.
+    pub async fn collect_images(&self) -> Result<u64, HostError> {
+        let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
+        self.0.context.images.collect(&used).await.map_err(|err| host_error(&err))
+    }
+
     async fn import(
         &self,
         name: Option<String>,
-        tar: Box<dyn AsyncRead + Send + Unpin>,
+        tar: ImageUpload,
         progress: mpsc::Sender<ImageProgress>,
     ) -> Result<Image, HostError> {
         let dir = self.0.context.config.data_dir.join("uploads");
@@ -130,10 +138,7 @@ impl Worker {
     }
 }
 
-async fn spool_upload(
-    path: &camino::Utf8Path,
-    mut tar: Box<dyn AsyncRead + Send + Unpin>,
-) -> std::io::Result<()> {
+async fn spool_upload(path: &camino::Utf8Path, mut tar: ImageUpload) -> std::io::Result<()> {
     /// An image may unpack to 8 GiB; nothing sensible is larger packed.
     const MOST: u64 = 16 << 30;
     if let Some(dir) = path.parent() {
