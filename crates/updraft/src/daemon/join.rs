@@ -3,18 +3,15 @@
 
 use async_trait::async_trait;
 use control::ports::{ExecSession, Host, Hosts};
-use edge::ports::Workers;
 use futures_util::stream::BoxStream;
 use model::id::{HostId, MachineId};
 use std::sync::{Arc, OnceLock};
 use tokio::io::AsyncRead;
-use tokio::sync::mpsc;
 use wire::logs::{LogEntry, LogQuery};
 use wire::machines::{
     Image, ImageProgress, ImageRef, Machine, MachineEvent, MachineVersion, Process, Started,
     WaitResult,
 };
-use wire::routes::{RouteChange, RouteSnapshot, WakeRefused};
 use wire::worker::*;
 use worker::Worker;
 use worker::ports::AgentIo;
@@ -168,39 +165,6 @@ impl worker::ports::GuestApi for LateGuestApi {
     fn serve(&self, machine: MachineId, app: &str, io: Box<dyn AgentIo>) {
         if let Some(api) = self.0.get() {
             api.serve(machine, app.to_owned(), io);
-        }
-    }
-}
-
-/// The worker beside the edge.
-pub(super) struct LocalWorkers(pub(super) Worker);
-
-#[async_trait]
-impl Workers for LocalWorkers {
-    async fn subscribe(&self) -> (RouteSnapshot, mpsc::Receiver<(u64, RouteChange)>) {
-        self.0.subscribe()
-    }
-
-    async fn wake(&self, machine: &str) -> Result<(), WakeRefused> {
-        self.0.wake(machine).await
-    }
-
-    async fn stop_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused> {
-        self.0.stop_idle(machine, reason).await
-    }
-
-    async fn suspend_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused> {
-        self.0.suspend_idle(machine, reason).await
-    }
-
-    fn drained(&self, machine: &str) {
-        self.0.drained(machine);
-    }
-
-    fn log(&self, app: &str, machine: Option<&str>, line: String) {
-        match machine {
-            Some(machine) => self.0.log_line(app, machine, "proxy", &line),
-            None => tracing::info!(app, line, "edge"),
         }
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod lock;
 mod report;
 mod serve;
 mod token;
+mod worker_host;
 mod world;
 
 pub(crate) use world::{network_config as world_network_config, qemu_config as world_qemu_config};
@@ -14,8 +15,9 @@ use crate::settings::{SettingArgs, Settings};
 use cli::CliError;
 use control::World as Platform;
 use control::{Api, ApiConfig};
+use edge::ports::{EdgeHost, NoDirectory};
 use edge::{Edge, EdgeConfig, Listener};
-use join::{LateGuestApi, LocalHosts, LocalWorkers};
+use join::{LateGuestApi, LocalHosts};
 use lock::{DataDirLock, LockError};
 use prometheus_client::registry::Registry;
 use rt::{Clock, Tasks};
@@ -26,6 +28,7 @@ use store_sqlite::SqliteStore;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use worker::Worker;
+use worker_host::WorkerHost;
 
 /// Requests that are under way when the daemon is told to stop have this long.
 const GRACE: Duration = Duration::from_secs(15);
@@ -105,9 +108,14 @@ async fn start(
         Worker::start(world::host_config(settings), world.ports, tasks.child(), &mut registry)
             .await
             .map_err(|err| failed("start the host", &err))?;
+    let (id, started_ms) = (settings.host_id, clock.now_ms());
+    let host = WorkerHost::new(id, worker.clone(), world.sockets, tasks.child(), started_ms);
+    // The list of hosts stays as it is; its sender is not needed.
+    let (_, hosts) = tokio::sync::watch::channel(vec![EdgeHost::new(id, Arc::new(host))]);
     let edge = Edge::start(
         edge_config(settings),
-        Arc::new(LocalWorkers(worker.clone())),
+        hosts,
+        Arc::new(NoDirectory),
         tasks.child(),
         &mut registry,
     )
@@ -132,7 +140,7 @@ async fn start(
     let cli_config = report::write_cli_config(settings, vars, api, &token);
     Ok(Running {
         api,
-        edge: edge.local_addrs().to_vec(),
+        edge: edge.local_addrs(),
         accelerator: about.accelerator,
         reason: world.probed.reason,
         hypervisor: about.version,
@@ -157,6 +165,7 @@ fn edge_config(settings: &Settings) -> EdgeConfig {
         listeners: settings.edge.iter().map(listener).collect(),
         domains: settings.domains.clone(),
         region: settings.region.to_string(),
+        host: settings.host_id,
         autostop_interval: settings.autostop_interval,
         wake_timeout: settings.wake_timeout,
         ..EdgeConfig::default()

@@ -3,7 +3,7 @@
 use crate::settings::{Settings, WantedAccelerator};
 use camino::Utf8Path;
 use disk_linux::{LinuxDisks, ScratchDisks, Space, SpaceConfig};
-use network_linux::{LinuxNetwork, NetworkConfig};
+use network_linux::{LinuxNetwork, NamespaceSockets, NetworkConfig};
 use oci::{CpuLevel, Credentials, OciConfig, OciImages};
 use rt::{Clock, Rng};
 use std::sync::Arc;
@@ -21,6 +21,8 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 /// The outer worlds, and what was found out about them.
 pub(super) struct World {
     pub(super) ports: Ports,
+    /// For connections to guests.
+    pub(super) sockets: NamespaceSockets,
     pub(super) kernel: Kernel,
     pub(super) probed: Probed,
     /// What isolates VMs less than it could on this host.
@@ -52,16 +54,18 @@ pub(super) async fn make(
     let images = OciImages::open(image_config(settings, probed.accelerator)?, clock.clone())?;
     let scratch = ScratchDisks::open(&settings.data_dir.join("scratch"))?;
     let space = Space::open(SpaceConfig::new(settings.data_dir.clone()))?;
+    let network = LinuxNetwork::open(network_config(settings))?;
+    let sockets = network.sockets();
     let ports = Ports {
         hypervisor: Arc::new(hypervisor),
-        network: Arc::new(LinuxNetwork::open(network_config(settings))?),
+        network: Arc::new(network),
         images: Arc::new(images),
         disks: Arc::new(LinuxDisks::new(scratch, space)),
         guest_api: Some(guest_api),
         clock: clock.clone(),
         rng: Rng::from_os(),
     };
-    Ok(World { ports, kernel, probed, weaknesses })
+    Ok(World { ports, sockets, kernel, probed, weaknesses })
 }
 
 /// Settings of the QEMU driver; the accelerator is still to be found out.
