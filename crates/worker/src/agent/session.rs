@@ -11,6 +11,7 @@ use super::reader::{self, Receiver};
 use super::reports::{Listen, Report};
 use crate::ports::AgentIo;
 use guest_protocol::{Phase, ToGuest, ToHost};
+use host_api::{ExecInput, ExecOutput, ExecStart};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
