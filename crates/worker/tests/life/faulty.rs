@@ -82,8 +82,8 @@ impl Network for FaultyNetwork {
         self.0.adopt(link).await
     }
 
-    async fn rest(&self, slot: Slot) {
-        self.0.rest(slot).await;
+    async fn park(&self, slot: Slot) {
+        self.0.park(slot).await;
     }
 
     async fn detach(&self, slot: Slot) -> Result<(), PortError> {
