@@ -37,7 +37,7 @@ pub struct Addresses {
     pub ipv4: Ipv4Addr,
     /// The host's end of the tap and the guest's default gateway.
     pub ipv4_gateway: Ipv4Addr,
-    /// The guest's 6PN address (N001); its prefix is /112.
+    /// The guest's 6PN address; its prefix is /112.
     pub ipv6: Ipv6Addr,
     /// The host's end, ending in `::1`.
     pub ipv6_gateway: Ipv6Addr,

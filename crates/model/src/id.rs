@@ -231,7 +231,7 @@ name_type!(
     AppName,
     "app name",
     63,
-    "Name of an app, unique on the platform; one DNS label (R018)."
+    "Name of an app, unique on the platform; one DNS label (RFC 1035, section 2.3.1)."
 );
 name_type!(OrgSlug, "organization", 63, "Name of an organisation in paths.");
 name_type!(MachineName, "machine name", 63, "Name of a machine, unique in its app.");

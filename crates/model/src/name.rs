@@ -1,4 +1,4 @@
-//! Generated machine names (R026): `adjective-noun-NNNN`.
+//! Generated machine names: `adjective-noun-NNNN`.
 
 const ADJECTIVES: [&str; 64] = [
     "amber",

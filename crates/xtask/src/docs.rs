@@ -95,3 +95,29 @@ fn has_anchor(text: &str, anchor: &str) -> bool {
     let headings = text.lines().filter(|line| line.starts_with('#'));
     headings.map(|line| line.trim_start_matches('#')).any(|heading| slug(heading) == anchor)
 }
+
+#[test]
+fn tests_named_in_the_guarantees_exist() {
+    let mut sources = Vec::new();
+    crate::files::sources(&crate::root().join("crates"), &mut sources);
+    let tests: Vec<String> = sources
+        .iter()
+        .map(|path| std::fs::read_to_string(path).expect("a source can be read"))
+        .collect();
+    let page = read("docs/spec.md");
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let last = rows.filter_map(|line| line.trim_end_matches([' ', '|']).rsplit(" | ").next());
+    let words = last.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let is_test = |word: &&str| {
+        word.contains('_') && word.bytes().all(|b| b == b'_' || b.is_ascii_lowercase())
+    };
+    let named: BTreeSet<&str> = words.filter(is_test).collect();
+    assert!(named.len() > 40, "the page names its tests: {named:?}");
+    // A function, or the name of one in a list of tests.
+    let exists = |name: &&str| {
+        let forms = [format!("fn {name}("), format!("\"{name}\"")];
+        tests.iter().any(|text| forms.iter().any(|form| text.contains(form)))
+    };
+    let missing: Vec<_> = named.into_iter().filter(|name| !exists(name)).collect();
+    assert!(missing.is_empty(), "docs/spec.md names tests that do not exist: {missing:#?}");
+}

@@ -8,6 +8,8 @@ mod cycles;
 mod docs;
 #[cfg(test)]
 mod files;
+#[cfg(test)]
+mod language;
 
 #[cfg(test)]
 fn root() -> std::path::PathBuf {

@@ -125,7 +125,7 @@ fn dropped(cx: &Context) -> Outcome {
     ensure!(started["resumed"] == true && started["previous_state"] == "suspended", "{started}");
     app.wait(&id, "started")?;
     ensure!(boot()? == first, "it went on");
-    // A stop drops the memory, and the next start begins afresh (Q021).
+    // A stop drops the memory, and the next start begins afresh.
     suspend()?;
     app.post(&id, "/stop", json!({}))?;
     app.wait(&id, "stopped")?;
@@ -134,7 +134,7 @@ fn dropped(cx: &Context) -> Outcome {
     app.wait(&id, "started")?;
     ensure!(boot()? != first, "it began afresh");
     ensure!(shell(&app, &id, "cat /kept 2>/dev/null; true")?.is_empty(), "with a fresh disk");
-    // Damage is found before the guest runs; then it boots, with its disk (L009).
+    // Damage is found before the guest runs; then it boots, with its disk.
     shell(&app, &id, "echo kept > /kept; sync")?;
     suspend()?;
     let ram = platform.data().join("machines").join(&id).join("suspend/ram");
