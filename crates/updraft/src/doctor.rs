@@ -13,7 +13,7 @@ pub(crate) async fn doctor(
     vars: &BTreeMap<String, String>,
 ) -> Result<u8, DaemonError> {
     let settings = Settings::load(args, vars)?;
-    let mut checks = 
+    let mut checks =
         vmm_qemu::doctor_checks(settings.vm.qemu.as_deref(), &settings.data_dir.join("guest"));
     checks.extend(network_linux::checks::network(&world_network_config(&settings)).await);
     checks.extend(disk_linux::checks::disks(&settings.data_dir));

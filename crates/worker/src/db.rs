@@ -90,7 +90,7 @@ pub(crate) enum AddError {
 }
 
 /// One durable change of a machine.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
     pub(crate) events: Vec<MachineEvent>,
     /// The record's instance and config are a new version.

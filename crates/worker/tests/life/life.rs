@@ -59,8 +59,8 @@ fn what_is_not_launched_waits_for_a_start() {
         expect![[r#"
             m1 created
             vms: -; remains: -; slots: []; dirs: -
-            wait m1 started 1: machine did not reach started within 0 s; it is created
-            m1 created
+            wait m1 started 1: machine did not reach started within 0 s; it is stopped
+            m1 stopped
             m1 started
         "#]],
     );
@@ -93,7 +93,7 @@ fn memory_is_given_once() {
             create m2 serve --memory=600: could not reserve resource for machine: insufficient memory available to fulfill request (600 MiB asked, 400 of 1000 MiB free on this host)
             start m3: could not reserve resource for machine: insufficient memory available to fulfill request (600 MiB asked, 400 of 1000 MiB free on this host)
             memory 600/1000 {"created": 1, "started": 1}
-            memory 0/1000 {"created": 1, "stopped": 1}
+            memory 0/1000 {"stopped": 2}
             start m1: could not reserve resource for machine: insufficient memory available to fulfill request (600 MiB asked, 400 of 1000 MiB free on this host)
             m1 stopped
             m3 started
@@ -458,14 +458,20 @@ fn logs_are_kept_over_boots_and_daemons() {
          logs m1; start m1; wait m1 started; kill; guest m1 log nobody listens; daemon
          guest m1 exit 0; wait m1 stopped; logs m1",
         expect![[r#"
+            [runner] Pulling container image app
+            [runner] Successfully prepared image app (0.0s)
             [app] line 0
             [app] line 1
             [app] line 2
             [app] hello
+            [runner] Pulling container image app
+            [runner] Successfully prepared image app (0.0s)
             [app] line 0
             [app] line 1
             [app] line 2
             [app] hello
+            [runner] Pulling container image app
+            [runner] Successfully prepared image app (0.0s)
             [app] line 0
             [app] line 1
             [app] line 2
@@ -523,7 +529,7 @@ fn wakes_and_idle_stops() {
             stop by proxy -> stopping (no load)
             wake m2: Gone
             idle m2: Gone
-            wake m1: NotStartable("machine is destroyed")
+            wake m1: Gone
         "#]],
     );
 }

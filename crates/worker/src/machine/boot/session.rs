@@ -57,8 +57,8 @@ pub(super) async fn open(
     let deadline = host.config.boot_deadline;
     let connected = Agent::connect(vm.agent, host.rng.bits(), listen, deadline, &host.tasks);
     let (agent, welcome) = connected.await?;
-    let (exited, origin, stages, labels) = (vm.exited, vm.origin, Vec::new(), None);
-    Ok(Launched { agent, welcome, reports, ports, labels, exited, origin, stages })
+    let (exited, origin, stages, image) = (vm.exited, vm.origin, Vec::new(), None);
+    Ok(Launched { agent, welcome, reports, ports, image, exited, origin, stages })
 }
 
 /// Answers the guest's connections to the platform's API.
