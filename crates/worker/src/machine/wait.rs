@@ -73,7 +73,12 @@ fn outcome(view: &View, from: u64, wait: &WaitFor) -> Option<Result<WaitResult, 
             event_id: view.events.front().map_or(String::new(), |event| event.id.clone()),
         }));
     }
-    let hopeless = matches!(record.state, State::Failed | State::Destroyed);
+    let to_be_destroyed = record.want == Want::Destroy && asks_for("destroyed");
+    let hopeless = match record.state {
+        State::Failed => !to_be_destroyed,
+        State::Destroyed => true,
+        _ => false,
+    };
     hopeless.then(|| {
         let why = record.failure.as_deref().unwrap_or("it was destroyed");
         Err(HostError::Conflict(format!(

@@ -77,7 +77,16 @@ fn a_machine_that_destroys_itself_is_stopped_first() {
         "create m1 serve --rm; wait m1 started; guest m1 exit 0; wait m1 stopped
          wait m1 destroyed; wait m1 stopped; events m1 4
          create m2 serve --rm --image=none; wait m2 destroyed; events m2 3; ledger",
-        expect![[r#""#]],
+        expect![[r#"
+            destroy by flyd -> destroyed
+            destroy by flyd -> destroying
+            exit by flyd -> stopped code=0
+            start by flyd -> started
+            destroy by flyd -> destroyed
+            destroy by flyd -> destroying
+            launch_failed by flyd -> failed (image "none" was not found: the registry has none)
+            vms: -; remains: -; slots: []; dirs: -
+        "#]],
     );
 }
 
