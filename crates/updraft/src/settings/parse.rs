@@ -2,7 +2,7 @@
 
 use super::{MetricsAccess, Peer, Role, WantedAccelerator};
 use model::address::Ipv4Pool;
-use model::id::RegionCode;
+use model::id::{HostId, RegionCode};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;

@@ -4,8 +4,9 @@
 //! credit for what the client has taken. A guest that sends more than its credit
 //! loses that command, without effect on others.
 
+use super::error::AgentError;
+use super::mutex::lock;
 use super::outgoing::Outgoing;
-use super::{AgentError, lock};
 use guest_protocol::{Exec, ExecId, Exit, MAX_CHUNK, MAX_FRAME, Output, ToGuest, WINDOW};
 use host_api::{ExecInput, ExecOutput, ExecStart};
 use std::collections::{HashMap, VecDeque};
