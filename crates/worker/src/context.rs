@@ -13,7 +13,7 @@ use crate::ports::{
 use crate::record::Record;
 use crate::routes::RouteHub;
 use crate::sessions::Sessions;
-use crate::templates::TemplateQueue;
+use crate::template_queue::TemplateQueue;
 use camino::{Utf8Path, Utf8PathBuf};
 use model::address::{self, Addresses, Ipv4Pool, Slot};
 use model::id::{HostId, MachineId};

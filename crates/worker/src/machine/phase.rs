@@ -1,6 +1,6 @@
 //! What exists of a machine's VM, with the data that each phase has.
 
-use super::boot::launch::{ImageFacts, Launched};
+use super::boot::launched::{ImageFacts, Launched};
 use super::down::clear::Teardown;
 use super::step::RequestedAction;
 use super::suspend::snapshot::SnapshotNote;

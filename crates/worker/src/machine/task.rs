@@ -5,7 +5,7 @@
 //! save, removal) runs beside it; at most one of each at a time.
 
 use super::boot::adopt::{self, Adopted};
-use super::boot::launch::{ImageFacts, LaunchError, Launched};
+use super::boot::launched::{ImageFacts, LaunchError, Launched};
 use super::boot::restore::{RestoreError, RestoredVm};
 use super::down::clear::{Teardown, VmEnd};
 use super::events::EventIds;

@@ -63,7 +63,7 @@ fn only_what_runs_and_can_be_is_suspended() {
         "create m1 serve --swap=64; wait m1 started; suspend m1; sleep m1; wait m1 stopped
          events m1 2; suspend m1
          create m2 serve --schedule=daily; wait m2 started; suspend m2; sleep m2; wait m2 stopped
-         create m3 serve --skip-launch; suspend m3; sleep m3; sleep m4
+         create m3 serve --skip-launch; wait m3 stopped; suspend m3; sleep m3; sleep m4
          create m5 serve --memory=3000; wait m5 started; sleep m5; wait m5 suspended; events m5 2",
         expect![[r#"
             suspend m1: machine cannot be suspended: it has swap (init.swap_size_mb)
@@ -71,7 +71,7 @@ fn only_what_runs_and_can_be_is_suspended() {
             stop by proxy -> stopping (no load; it cannot be suspended: it has swap (init.swap_size_mb))
             suspend m1: a machine that is stopped cannot be suspended
             suspend m2: machine cannot be suspended: it runs on a schedule
-            suspend m3: a machine that is created cannot be suspended
+            suspend m3: a machine that is stopped cannot be suspended
             sleep m3: NotStartable("a machine that is stopped cannot be suspended")
             sleep m4: Gone
             suspend by flyd -> suspended

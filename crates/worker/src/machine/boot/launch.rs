@@ -1,22 +1,19 @@
 //! Boots a VM: image, disk, network, VM process, session, guest config.
 
 use super::guest_config::{HostFacts, guest_config};
+use super::launched::{ImageFacts, LaunchError, Launched};
 use super::session;
-use crate::agent::{Agent, AgentError, Ports, Report, Welcome};
+use crate::agent::AgentError;
 use crate::context::{HostContext, blocking};
-use crate::ports::{
-    BootSpec, ImageConfig, ImageError, Link, Nic, Origin, PortError, RootImage, VmExit,
-};
+use crate::ports::{BootSpec, ImageError, Link, Nic, Origin, PortError, RootImage, VmExit};
 use crate::record::{Persist, Record};
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::future::BoxFuture;
 use guest_protocol::{MAX_FRAME, Phase, ToGuest};
 use model::address::Addresses;
 use model::id::BootId;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,52 +22,6 @@ use tokio_util::sync::CancellationToken;
 const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time for the console output of a VM that has just ended to become known.
 const CONSOLE_TAIL_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A VM that is up, with an open session.
-pub(in super::super) struct Launched {
-    pub(in super::super) agent: Arc<Agent>,
-    pub(in super::super) welcome: Welcome,
-    pub(in super::super) reports: mpsc::Receiver<Report>,
-    pub(in super::super) ports: watch::Receiver<Ports>,
-    /// What was read of the image.
-    pub(in super::super) image: Option<ImageFacts>,
-    pub(in super::super) exited: BoxFuture<'static, VmExit>,
-    pub(in super::super) origin: Origin,
-    /// Milliseconds by stage.
-    pub(in super::super) stages: Vec<(String, f64)>,
-}
-
-/// What a machine's record keeps of its image.
-#[derive(Clone, Debug, Default)]
-pub(in super::super) struct ImageFacts {
-    pub(in super::super) labels: BTreeMap<String, String>,
-    pub(in super::super) stop_signal: Option<i32>,
-}
-
-impl ImageFacts {
-    fn of(image: ImageConfig) -> Self {
-        let stop_signal = model::signal::number(&image.stop_signal);
-        Self { labels: image.labels, stop_signal }
-    }
-}
-
-/// Why a VM did not come up.
-#[derive(Debug)]
-pub(in super::super) enum LaunchError {
-    /// It is no longer wanted.
-    Cancelled,
-    /// Another try may help.
-    Transient(String),
-    /// Another try would fail as well.
-    Final(String),
-}
-
-impl LaunchError {
-    pub(in super::super) fn of(err: &PortError) -> Self {
-        let text = rt::chain(err);
-        if err.transient { Self::Transient(text) } else { Self::Final(text) }
-    }
-}
 
 /// Times the stages of a start.
 pub(super) struct StageTimer {

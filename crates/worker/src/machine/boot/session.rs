@@ -1,6 +1,6 @@
 //! Opens the session with a VM's guest.
 
-use super::launch::{LaunchError, Launched};
+use super::launched::Launched;
 use crate::agent::{Agent, AgentError, ApiFor, Listen, Ports};
 use crate::context::HostContext;
 use crate::guest_connections::OfApp;
@@ -16,15 +16,6 @@ use tokio::sync::{mpsc, watch};
 const REPORTS: usize = 64;
 /// Time for a guest to read the message that comes before the greeting.
 const EARLY_MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
-
-impl LaunchError {
-    pub(super) fn agent(err: &AgentError) -> Self {
-        match err {
-            AgentError::Version(_) => Self::Final(rt::chain(err)),
-            _ => Self::Transient(rt::chain(err)),
-        }
-    }
-}
 
 /// Sends a message before the greeting. The session finds out if it was lost.
 pub(super) async fn send_early(mut vm: Vm, message: &ToGuest) -> Vm {

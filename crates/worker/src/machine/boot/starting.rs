@@ -1,7 +1,8 @@
 //! Chooses the next boot, begins it, and acts on how it went.
 
 use super::adopt::Adopted;
-use super::launch::{self, ImageFacts, LaunchError, Launched};
+use super::launch;
+use super::launched::{ImageFacts, LaunchError, Launched};
 use crate::agent::Report;
 use crate::machine::down::clear::{Teardown, VmEnd};
 use crate::machine::events::{rounded, with_reason};

@@ -4,7 +4,7 @@ use super::snapshot::SnapshotNote;
 use crate::agent::{Agent, Ports};
 use crate::context::{HostContext, blocking};
 use crate::machine::boot::adopt::{self, Adopted};
-use crate::machine::boot::launch::LaunchError;
+use crate::machine::boot::launched::LaunchError;
 use crate::ports::{SaveTimes, SnapshotSpec};
 use crate::record::Record;
 use std::sync::Arc;
