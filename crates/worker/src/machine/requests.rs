@@ -133,7 +133,13 @@ impl Task {
             return self.run_with(record, vec![event], true).await;
         }
         record.want = Want::Stop;
-        self.try_commit(record, vec![event], true).await
+        let old_disk = self.host.disk_path(&self.record);
+        self.try_commit(record, vec![event], true).await?;
+        if old_disk != self.host.disk_path(&self.record) {
+            // The next start books the disk of the new instance.
+            self.host.disks.unbook(&old_disk);
+        }
+        Ok(())
     }
 
     async fn destroy(&mut self, force: bool) -> Answer<()> {

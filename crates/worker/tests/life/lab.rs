@@ -364,7 +364,7 @@ impl Lab {
         Ok(())
     }
 
-    fn creation(&mut self, name: &str, rest: &[&str]) -> CreateMachine {
+    pub(crate) fn creation(&mut self, name: &str, rest: &[&str]) -> CreateMachine {
         let id = match option(rest, "id-of") {
             Some(other) => self.id(other),
             None => MachineId::from_random(self.ids.len() as u64 + 1),
