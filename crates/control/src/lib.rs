@@ -1,17 +1,33 @@
-//! The public API, intent and reconcilers.
+//! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
-//! - [`ports`]: what is needed of the outer worlds.
-//! - [`rules`]: what may be asked for, and where it goes; pure.
-//! - [`Api`]: the HTTP routes, and the passes that finish what a crash cut off.
-//! - [`guest_api`]: the same routes as a machine reaches them from within.
+//! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`],
+//!   [`exec`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
+//!   and hosts, as functions over a [`Platform`]. They know nothing of HTTP and
+//!   return one typed [`Error`].
+//! - [`reconcile`]: finishes what a crash, a lost answer or an absent host left
+//!   half done. Depends on the subjects.
+//! - Fronts ([`http_api`], [`guest_api`]): parse a request, call an operation, map
+//!   its error once.
 //!
-//! The global store holds names and who owns what; the machines themselves
-//! belong to their hosts, and every answer about one comes from its host.
+//! The global store says which host owns a machine; the host is the truth about
+//! what the machine does, and every answer about one comes from it.
 
-mod api;
-pub mod ports;
-mod reconcile;
-pub(crate) use store::records;
-pub mod rules;
+pub mod apps;
+pub mod config;
+mod error;
+pub mod exec;
+pub mod guest_api;
+pub mod hosts;
+pub mod http_api;
+pub mod images;
+pub mod logs;
+pub mod machines;
+pub mod orgs;
+pub mod placement;
+mod platform;
+pub mod reconcile;
+mod resolve;
+pub mod tokens;
 
-pub use api::{Api, ApiConfig, World, guest_api};
+pub use error::{Error, Kind};
+pub use platform::{Config, Platform, World};

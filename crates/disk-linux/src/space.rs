@@ -63,15 +63,18 @@ struct Booking {
 
 impl Space {
     /// No bookings yet. Makes the reserve file if there is space for it and for
-    /// the low-water mark beside it.
+    /// the low-water mark beside it, and the file system supports `fallocate`.
     ///
     /// # Errors
-    /// The directory cannot be created, read or written.
+    /// The directory cannot be created.
     pub fn open(config: SpaceConfig) -> Result<Self, PortError> {
         let failed = |err| PortError::new(format!("open the space of {}", config.dir), err);
         fs::create_dir_all(&config.dir).map_err(failed)?;
         let space = Self(Arc::new(Shared { config: config.clone(), disks: Mutex::default() }));
-        space.0.restore_reserve().map_err(failed)?;
+        if let Err(err) = space.0.restore_reserve() {
+            let dir = &config.dir;
+            tracing::warn!(%dir, %err, "no reserve: a full disk may keep machines from stopping");
+        }
         Ok(space)
     }
 
@@ -118,16 +121,21 @@ impl Space {
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // The first tick is immediate; a caller's loop must not spin.
         interval.tick().await;
+        let mut logged = None;
         loop {
             interval.tick().await;
             let shared = self.0.clone();
             let checked = tokio::task::spawn_blocking(move || shared.check()).await;
             match checked.map_err(io::Error::other).flatten() {
                 Ok(Some(low)) => return low,
-                Ok(None) => {}
+                Ok(None) => logged = None,
                 Err(err) => {
-                    let dir = &self.0.config.dir;
-                    tracing::warn!(%dir, error = rt::chain(&err), "cannot check the free space");
+                    let (dir, error) = (&self.0.config.dir, rt::chain(&err));
+                    // Once, not at every look.
+                    if logged.as_ref() != Some(&error) {
+                        tracing::warn!(%dir, error, "cannot check the free space");
+                        logged = Some(error);
+                    }
                 }
             }
         }

@@ -55,6 +55,18 @@ impl NetworkConfig {
     }
 }
 
+/// The part of `pool` that host number `host` uses when the pools of up to
+/// `hosts` hosts are routed in one network. Numbers begin with 1, so the first
+/// host keeps its addresses when others join. `None` if there is no such part.
+pub fn pool_slice(pool: Ipv4Pool, host: u16, hosts: u16) -> Option<Ipv4Pool> {
+    let index = host.checked_sub(1).filter(|_| host <= hosts)?;
+    let (base, length) = pool.cidr();
+    let bits = u16::BITS - (hosts - 1).leading_zeros();
+    let length = length + u8::try_from(bits).ok()?;
+    let size = 1_u32.checked_shl(32 - u32::from(length))?;
+    Ipv4Pool::new(Ipv4Addr::from_bits(base.to_bits() + u32::from(index) * size), length)
+}
+
 /// Four hex digits in the names of everything that one platform creates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag(u16);
@@ -205,6 +217,29 @@ mod tests {
         for foreign in ["ud5cf6002a", "ude45e2a", "ude45e002A", "ude45e+02a", "eth0", "ude45e0002a"]
         {
             assert_eq!(tag.slot_of(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn no_two_hosts_share_an_address_of_a_pool() {
+        let pool = Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16).unwrap();
+        let slice = |host, hosts| {
+            pool_slice(pool, host, hosts).map(|slice| {
+                let (base, length) = slice.cidr();
+                format!("{base}/{length}").parse::<Cidr>().unwrap()
+            })
+        };
+        assert_eq!(slice(1, 1).unwrap().to_string(), "172.30.0.0/16");
+        assert_eq!(slice(5, 5).unwrap().to_string(), "172.30.128.0/19");
+        for hosts in [2, 3, 64] {
+            let slices: Vec<_> = (1..=hosts).map(|host| slice(host, hosts).unwrap()).collect();
+            for (at, a) in slices.iter().enumerate() {
+                assert!(slices[..at].iter().all(|b| !a.overlaps(b)), "{hosts} hosts: {a}");
+            }
+        }
+        // No host 0, no host beyond the number, no slice without an address.
+        for (host, hosts) in [(0, 4), (5, 4), (1, 0), (1, 32768)] {
+            assert_eq!(slice(host, hosts), None, "{host} of {hosts}");
         }
     }
 

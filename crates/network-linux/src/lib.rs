@@ -30,6 +30,6 @@ mod network;
 mod nftables;
 mod taps;
 
-pub use config::{BadConfig, Cidr, NetworkConfig, Tag};
+pub use config::{BadConfig, Cidr, NetworkConfig, Tag, pool_slice};
 pub use namespace::NamespaceSockets;
 pub use network::LinuxNetwork;

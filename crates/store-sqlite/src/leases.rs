@@ -1,4 +1,4 @@
-//! Leases: keys that go away when nobody renews them.
+//! Leases: their keys are deleted when they are not renewed in time.
 
 use crate::SqliteStore;
 use crate::rows::{self, Fault, int, nat};
@@ -6,10 +6,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 use std::time::Duration;
 use store::*;
 
-/// The longest pause between two looks at the clock, which may be stepped.
-const LONGEST_NAP: Duration = Duration::from_secs(60);
+/// Longest time between two reads of the clock, which may be stepped.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
 /// Pause after the database has failed.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 pub(crate) async fn grant(store: &SqliteStore, ttl: Duration) -> Result<LeaseId, StoreError> {
     let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, i64::MAX as u64 / 4);
@@ -18,7 +18,10 @@ pub(crate) async fn grant(store: &SqliteStore, ttl: Duration) -> Result<LeaseId,
         .write(move |conn| {
             let sql = "INSERT INTO lease (ttl_ms, ends_ms) VALUES (?1, ?2)";
             conn.execute(sql, params![int(ttl_ms), int(ends_ms)])?;
-            Ok((u64::try_from(conn.last_insert_rowid()).unwrap_or(0), 0))
+            let number = u64::try_from(conn.last_insert_rowid()).unwrap_or(0);
+            // AUTOINCREMENT begins at 1.
+            let lease = LeaseId::new(number).ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+            Ok((lease, 0))
         })
         .await
 }
@@ -29,7 +32,7 @@ pub(crate) async fn keep_alive(store: &SqliteStore, lease: LeaseId) -> Result<()
         .write(move |conn| {
             check(conn, lease, now_ms)?;
             let sql = "UPDATE lease SET ends_ms = ?2 + ttl_ms WHERE id = ?1";
-            conn.execute(sql, params![int(lease), int(now_ms)])?;
+            conn.execute(sql, params![int(lease.get()), int(now_ms)])?;
             Ok(((), 0))
         })
         .await
@@ -48,7 +51,8 @@ pub(crate) async fn revoke(store: &SqliteStore, lease: LeaseId) -> Result<(), St
 /// Refuses a lease that has ended, also if its keys have not been deleted yet.
 pub(crate) fn check(conn: &Connection, lease: LeaseId, now_ms: u64) -> Result<(), Fault> {
     let sql = "SELECT 1 FROM lease WHERE id = ?1 AND ends_ms > ?2";
-    let found = conn.query_row(sql, params![int(lease), int(now_ms)], |_| Ok(())).optional()?;
+    let found =
+        conn.query_row(sql, params![int(lease.get()), int(now_ms)], |_| Ok(())).optional()?;
     found.ok_or(Fault::Refused(StoreError::NoLease(lease)))
 }
 
@@ -58,12 +62,12 @@ fn end(conn: &Connection, lease: LeaseId) -> Result<Revision, Fault> {
     let sql = "SELECT key FROM kv AS k WHERE lease = ?1 AND deleted = 0
                AND rev = (SELECT max(rev) FROM kv WHERE key = k.key) ORDER BY key";
     let mut query = conn.prepare_cached(sql)?;
-    let keys = query.query_map([int(lease)], |row| row.get::<_, String>(0))?;
+    let keys = query.query_map([int(lease.get())], |row| row.get::<_, String>(0))?;
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
     for key in &keys {
         rows::delete(conn, before + 1, key)?;
     }
-    conn.execute("DELETE FROM lease WHERE id = ?1", [int(lease)])?;
+    conn.execute("DELETE FROM lease WHERE id = ?1", [int(lease.get())])?;
     if keys.is_empty() {
         return Ok(before);
     }
@@ -78,7 +82,8 @@ pub(crate) async fn expire(store: &SqliteStore) -> Result<(), StoreError> {
             let mut query = conn.prepare("SELECT id FROM lease WHERE ends_ms <= ?1 ORDER BY id")?;
             let ended = query.query_map([int(now_ms)], |row| nat(row, 0))?;
             let mut revision = 0;
-            for lease in ended.collect::<Result<Vec<_>, _>>()? {
+            for lease in ended.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(LeaseId::new)
+            {
                 revision = end(conn, lease)?;
             }
             Ok(((), revision))
@@ -90,23 +95,23 @@ pub(crate) async fn expire(store: &SqliteStore) -> Result<(), StoreError> {
 /// the next to end; a renewed one only makes it look too early.
 pub(crate) async fn expire_forever(store: SqliteStore) {
     loop {
-        let nap = match expire_and_look(&store).await {
-            Ok(nap) => nap,
+        let sleep = match expire_due(&store).await {
+            Ok(sleep) => sleep,
             Err(err) => {
                 tracing::error!(error = rt::chain(&err), "delete ended leases");
-                Some(AFTER_FAILURE)
+                Some(RETRY_AFTER)
             }
         };
         let granted = store.granted.notified();
-        match nap {
-            Some(nap) => drop(tokio::time::timeout(nap, granted).await),
+        match sleep {
+            Some(sleep) => drop(tokio::time::timeout(sleep, granted).await),
             None => granted.await,
         }
     }
 }
 
 /// Time until the next lease may end; `None` if there is none.
-async fn expire_and_look(store: &SqliteStore) -> Result<Option<Duration>, StoreError> {
+async fn expire_due(store: &SqliteStore) -> Result<Option<Duration>, StoreError> {
     let next = store.db.read(|conn| {
         let sql = "SELECT min(ends_ms) FROM lease";
         Ok::<_, Fault>(conn.query_row(sql, [], |row| row.get::<_, Option<i64>>(0))?)
@@ -114,7 +119,7 @@ async fn expire_and_look(store: &SqliteStore) -> Result<Option<Duration>, StoreE
     let Some(ends_ms) = next.await? else { return Ok(None) };
     let left = u64::try_from(ends_ms).unwrap_or(0).saturating_sub(store.clock.now_ms());
     if left > 0 {
-        return Ok(Some(Duration::from_millis(left).min(LONGEST_NAP)));
+        return Ok(Some(Duration::from_millis(left).min(MAX_SLEEP)));
     }
     expire(store).await?;
     Ok(Some(Duration::ZERO))

@@ -108,7 +108,7 @@ impl Store for SqliteStore {
         &self,
         range: KeyRange,
         at: Option<Revision>,
-        limit: usize,
+        limit: Option<usize>,
     ) -> Result<RangeResult, StoreError> {
         let read = move |conn: &rusqlite::Connection| {
             // One read transaction, so that revision and rows are of one moment.

@@ -80,7 +80,7 @@ pub(crate) fn key_value(row: &Row<'_>) -> rusqlite::Result<KeyValue> {
         created: nat(row, 2)?,
         modified: nat(row, 3)?,
         version: nat(row, 4)?,
-        lease: nat(row, 5)?,
+        lease: LeaseId::new(nat(row, 5)?),
     })
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn range(
     conn: &Connection,
     range: &KeyRange,
     at: Option<Revision>,
-    limit: usize,
+    limit: Option<usize>,
 ) -> Result<RangeResult, Fault> {
     let (revision, compacted) = revisions(conn)?;
     let at = at.unwrap_or(revision);
@@ -98,13 +98,11 @@ pub(crate) fn range(
     if at < compacted {
         return Err(Fault::Refused(StoreError::Compacted(compacted)));
     }
-    // One more than asked for tells whether there are more.
-    let fetch = if limit == 0 { -1 } else { int(limit as u64).saturating_add(1) };
+    // One row beyond the limit tells whether there are more.
+    let fetch = limit.map_or(-1, |limit| int(limit as u64).saturating_add(1));
     let mut entries = live(conn, range, at, fetch)?;
-    let more = limit > 0 && entries.len() > limit;
-    if more {
-        entries.truncate(limit);
-    }
+    let more = limit.is_some_and(|limit| entries.len() > limit);
+    entries.truncate(limit.unwrap_or(entries.len()));
     Ok(RangeResult { revision, entries, more })
 }
 
@@ -142,7 +140,7 @@ pub(crate) fn put(
     revision: Revision,
     key: &str,
     value: &[u8],
-    lease: LeaseId,
+    lease: Option<LeaseId>,
 ) -> Result<(), Fault> {
     let former = current(conn, key)?;
     let (created, version) = former.map_or((revision, 1), |kv| (kv.created, kv.version + 1));
@@ -150,7 +148,7 @@ pub(crate) fn put(
 }
 
 pub(crate) fn delete(conn: &Connection, revision: Revision, key: &str) -> Result<(), Fault> {
-    insert(conn, revision, key, (&[], true), (0, 0, 0))
+    insert(conn, revision, key, (&[], true), (0, 0, None))
 }
 
 fn insert(
@@ -158,11 +156,12 @@ fn insert(
     revision: Revision,
     key: &str,
     (value, deleted): (&[u8], bool),
-    (created, version, lease): (Revision, u64, LeaseId),
+    (created, version, lease): (Revision, u64, Option<LeaseId>),
 ) -> Result<(), Fault> {
     let sql = "INSERT INTO kv (rev, key, value, deleted, created, version, lease)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let row = params![int(revision), key, value, deleted, int(created), int(version), int(lease)];
+    let lease = lease.map_or(0, |lease| int(lease.get()));
+    let row = params![int(revision), key, value, deleted, int(created), int(version), lease];
     conn.prepare_cached(sql)?.execute(row)?;
     Ok(())
 }

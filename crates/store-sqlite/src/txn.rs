@@ -1,4 +1,4 @@
-//! Compare, then.
+//! Transactions: compare, then carry out one of two lists of steps.
 
 use crate::rows::{self, Fault};
 use rusqlite::Connection;
@@ -6,11 +6,11 @@ use std::collections::HashSet;
 use store::*;
 
 /// Steps and comparisons of one transaction, as in etcd.
-const MOST_OPS: usize = 128;
-const LONGEST_KEY: usize = 1536;
-const LARGEST_VALUE: usize = 1024 * 1024;
+const MAX_OPS: usize = 128;
+const MAX_KEY: usize = 1536;
+const MAX_VALUE: usize = 1024 * 1024;
 
-/// What can be said of a transaction without looking at the store.
+/// Checks a transaction for what needs no look at the store.
 pub(crate) fn check(txn: &Txn) -> Result<(), StoreError> {
     let invalid = |why: String| Err(StoreError::Invalid(why));
     for (what, count) in [
@@ -18,22 +18,22 @@ pub(crate) fn check(txn: &Txn) -> Result<(), StoreError> {
         ("then", txn.then.len()),
         ("otherwise", txn.otherwise.len()),
     ] {
-        if count > MOST_OPS {
-            return invalid(format!("{what} has {count} entries, at most {MOST_OPS} are allowed"));
+        if count > MAX_OPS {
+            return invalid(format!("{what} has {count} entries, at most {MAX_OPS} are allowed"));
         }
     }
     for branch in [&txn.then, &txn.otherwise] {
         let mut written = HashSet::new();
         for op in branch {
             let Op::Put(key, value, _) = op else { continue };
-            if key.is_empty() || key.len() > LONGEST_KEY {
+            if key.is_empty() || key.len() > MAX_KEY {
                 return invalid(format!(
-                    "a key has {} bytes, 1 to {LONGEST_KEY} are allowed",
+                    "a key has {} bytes, 1 to {MAX_KEY} are allowed",
                     key.len()
                 ));
             }
-            if value.len() > LARGEST_VALUE {
-                return invalid(format!("value of {key} is larger than {LARGEST_VALUE} bytes"));
+            if value.len() > MAX_VALUE {
+                return invalid(format!("value of {key} is larger than {MAX_VALUE} bytes"));
             }
             let deleted = |op: &Op| matches!(op, Op::Delete(range) if range.contains(key));
             if !written.insert(key) || branch.iter().any(deleted) {
@@ -44,7 +44,7 @@ pub(crate) fn check(txn: &Txn) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Carries it out; a `Get` sees the steps before it.
+/// Executes a transaction; a `Get` sees the steps before it.
 pub(crate) fn apply(conn: &Connection, txn: &Txn, now_ms: u64) -> Result<TxnResult, Fault> {
     let (before, _) = rows::revisions(conn)?;
     let succeeded = holds(conn, &txn.compare)?;
@@ -54,7 +54,7 @@ pub(crate) fn apply(conn: &Connection, txn: &Txn, now_ms: u64) -> Result<TxnResu
     for op in if succeeded { &txn.then } else { &txn.otherwise } {
         match op {
             Op::Put(key, value, lease) => {
-                if *lease != 0 {
+                if let Some(lease) = lease {
                     crate::leases::check(conn, *lease, now_ms)?;
                 }
                 rows::put(conn, next, key, value, *lease)?;
@@ -70,7 +70,7 @@ pub(crate) fn apply(conn: &Connection, txn: &Txn, now_ms: u64) -> Result<TxnResu
     Ok(TxnResult { succeeded, revision: if changed { next } else { before }, gets })
 }
 
-/// Deletes what is there; says whether anything was.
+/// Deletes the keys of a range; returns whether there were any.
 pub(crate) fn delete(
     conn: &Connection,
     range: &KeyRange,

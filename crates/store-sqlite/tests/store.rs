@@ -15,12 +15,12 @@ fn open(dir: &Path, clock: &rt::Clock) -> SqliteStore {
     SqliteStore::open(&dir.join("global.db"), clock.clone(), &rt::Tasks::new()).unwrap()
 }
 
-fn put(key: &str, value: &str, lease: LeaseId) -> Txn {
+fn put(key: &str, value: &str, lease: Option<LeaseId>) -> Txn {
     Txn { then: vec![Op::Put(key.into(), value.to_owned().into(), lease)], ..Txn::default() }
 }
 
 async fn keys(store: &SqliteStore) -> Vec<String> {
-    let all = store.range(KeyRange::prefix("/"), None, 0).await.unwrap();
+    let all = store.range(KeyRange::prefix("/"), None, None).await.unwrap();
     all.entries.into_iter().map(|kv| kv.key).collect()
 }
 
@@ -44,7 +44,7 @@ async fn leases_end_by_the_given_clock_and_survive_a_reopen() {
     let clock = rt::Clock::manual(0);
     let store = open(dir.path(), &clock);
     let lease = store.grant(Duration::from_secs(10)).await.unwrap();
-    store.txn(put("/a", "", lease)).await.unwrap();
+    store.txn(put("/a", "", Some(lease))).await.unwrap();
     clock.advance(Duration::from_secs(9));
     store.keep_alive(lease).await.unwrap();
     drop(store);
@@ -65,7 +65,7 @@ async fn a_write_whose_caller_left_is_announced_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), &rt::Clock::system());
     let mut watch = store.watch(KeyRange::prefix("/"), 1).await.unwrap();
-    let mut write = Box::pin(store.txn(put("/a", "", 0)));
+    let mut write = Box::pin(store.txn(put("/a", "", None)));
     // Polled once, it is on its way; then nobody waits for it any more.
     assert!(futures_util::poll!(&mut write).is_pending());
     drop(write);
@@ -79,7 +79,7 @@ async fn a_write_whose_caller_left_is_announced_all_the_same() {
 async fn child_that_writes_until_it_is_killed() {
     let store = open(Path::new("."), &rt::Clock::system());
     for n in 0..1_000_000 {
-        store.txn(put(&format!("/{n:08}"), "x", 0)).await.unwrap();
+        store.txn(put(&format!("/{n:08}"), "x", None)).await.unwrap();
         let mut out = std::io::stdout().lock();
         writeln!(out, "acknowledged {n}").unwrap();
         out.flush().unwrap();
@@ -107,6 +107,6 @@ async fn what_was_acknowledged_survives_kill_9() {
     let store = open(dir.path(), &rt::Clock::system());
     let found = keys(&store).await;
     assert!(found.len() > last, "{} keys, {last} was acknowledged", found.len());
-    let revision = store.range(KeyRange::prefix("/"), None, 1).await.unwrap().revision;
+    let revision = store.range(KeyRange::prefix("/"), None, Some(1)).await.unwrap().revision;
     assert_eq!(revision, found.len() as u64, "no hole");
 }

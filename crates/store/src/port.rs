@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use std::num::NonZeroU64;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -10,12 +11,31 @@ use std::time::Duration;
 /// changes something. 0 is the empty store.
 pub type Revision = u64;
 
-/// Number of a lease; never 0.
-pub type LeaseId = u64;
+/// Identifies a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(NonZeroU64);
+
+impl LeaseId {
+    /// A lease by its number; `None` for 0, which no lease has.
+    pub fn new(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
+
+    /// Its number.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl std::fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// The global state: orgs, apps, names, tokens, host list.
 ///
-/// Every implementation passes `testkit::store_conformance`:
+/// Every implementation passes `testkit::store::conformance`:
 /// - an answered `txn` survives `kill -9` and a power cut;
 /// - a range at a revision sees all keys as of one moment;
 /// - a watch from a revision yields every later change of its keys, in order,
@@ -23,15 +43,16 @@ pub type LeaseId = u64;
 /// - keys of an expired lease are deleted as by a transaction.
 ///
 /// Keys and values are small (1.5 KiB, 1 MiB). A watch is a hint for when to
-/// look; who needs to be right ranges again and compares revisions.
+/// look: a caller that has to be right ranges again and compares revisions.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Keys of a range in order, at a revision (`None`: now), at most `limit` (0: all).
+    /// Keys of a range in order, at a revision (`None`: now), at most `limit`
+    /// (`None`: all).
     async fn range(
         &self,
         range: KeyRange,
         at: Option<Revision>,
-        limit: usize,
+        limit: Option<usize>,
     ) -> Result<RangeResult, StoreError>;
 
     /// Checks all `compare`; carries out `then` if all hold, else `otherwise`;
@@ -117,8 +138,8 @@ pub struct KeyValue {
     pub modified: Revision,
     /// Writes since it was made, from 1.
     pub version: u64,
-    /// Lease, or 0.
-    pub lease: LeaseId,
+    /// The lease that it is bound to.
+    pub lease: Option<LeaseId>,
 }
 
 /// Answer to a range.
@@ -132,7 +153,7 @@ pub struct RangeResult {
     pub more: bool,
 }
 
-/// Compare, then.
+/// A transaction: conditions, and the steps for either outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Txn {
     /// All must hold.
@@ -159,12 +180,24 @@ pub enum Compare {
 /// One step of a transaction. A key may be written once per transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Write a key, bound to a lease unless that is 0.
-    Put(String, Bytes, LeaseId),
+    /// Write a key, bound to the lease if one is given.
+    Put(String, Bytes, Option<LeaseId>),
     /// Delete a range.
     Delete(KeyRange),
     /// Read a range, as of this transaction.
     Get(KeyRange),
+}
+
+impl Op {
+    /// Writes a key without a lease.
+    pub fn put(key: impl Into<String>, value: Bytes) -> Self {
+        Self::Put(key.into(), value, None)
+    }
+
+    /// Deletes one key.
+    pub fn delete(key: impl Into<String>) -> Self {
+        Self::Delete(KeyRange::key(key))
+    }
 }
 
 /// Answer to a transaction.

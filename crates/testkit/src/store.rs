@@ -38,7 +38,7 @@ pub async fn conformance(make: impl Fn() -> Arc<dyn Store>) {
 }
 
 fn put(key: &str, value: &str) -> Op {
-    Op::Put(key.into(), Bytes::copy_from_slice(value.as_bytes()), 0)
+    Op::Put(key.into(), Bytes::copy_from_slice(value.as_bytes()), None)
 }
 
 fn then(ops: Vec<Op>) -> Txn {
@@ -52,7 +52,7 @@ async fn write(store: &dyn Store, ops: Vec<Op>) -> Revision {
 }
 
 async fn show(store: &dyn Store, range: KeyRange, at: Option<Revision>) -> String {
-    let result = store.range(range, at, 0).await.unwrap();
+    let result = store.range(range, at, None).await.unwrap();
     text(&result.entries)
 }
 
@@ -62,11 +62,11 @@ fn text(entries: &[KeyValue]) -> String {
 }
 
 async fn an_empty_store_is_at_revision_0(store: &dyn Store) {
-    let result = store.range(KeyRange::prefix("/"), None, 0).await.unwrap();
+    let result = store.range(KeyRange::prefix("/"), None, None).await.unwrap();
     assert_eq!(result, RangeResult::default());
     let nothing = store.txn(then(vec![Op::Delete(KeyRange::prefix("/"))])).await.unwrap();
     assert_eq!((nothing.succeeded, nothing.revision), (true, 0), "nothing changed");
-    let future = store.range(KeyRange::key("/a"), Some(1), 0).await;
+    let future = store.range(KeyRange::key("/a"), Some(1), None).await;
     assert!(matches!(future, Err(StoreError::Future(1))), "{future:?}");
 }
 
@@ -75,12 +75,12 @@ async fn a_key_remembers_its_history(store: &dyn Store) {
     let first = write(store, vec![put("/a", "1")]).await;
     let second = write(store, vec![put("/a", "2")]).await;
     assert_eq!((first, second), (1, 2));
-    let entry = store.range(key(), None, 0).await.unwrap().entries.remove(0);
-    assert_eq!((entry.created, entry.modified, entry.version, entry.lease), (1, 2, 2, 0));
+    let entry = store.range(key(), None, None).await.unwrap().entries.remove(0);
+    assert_eq!((entry.created, entry.modified, entry.version, entry.lease), (1, 2, 2, None));
     let gone = write(store, vec![Op::Delete(key())]).await;
     assert_eq!(show(store, key(), None).await, "");
     write(store, vec![put("/a", "3")]).await;
-    let again = store.range(key(), None, 0).await.unwrap().entries.remove(0);
+    let again = store.range(key(), None, None).await.unwrap().entries.remove(0);
     assert_eq!((again.created, again.modified, again.version), (4, 4, 1), "a new life");
     assert_eq!(show(store, key(), Some(first)).await, "/a=1");
     assert_eq!(show(store, key(), Some(second)).await, "/a=2");
@@ -93,14 +93,14 @@ async fn ranges_are_ordered_limited_and_of_one_moment(store: &dyn Store) {
     }
     assert_eq!(show(store, KeyRange::prefix("/b/"), None).await, "/b/10=x /b/2=x /b/é=x");
     assert_eq!(show(store, KeyRange::key("/b"), None).await, "/b=x");
-    let limited = store.range(KeyRange::prefix("/b/"), None, 2).await.unwrap();
+    let limited = store.range(KeyRange::prefix("/b/"), None, Some(2)).await.unwrap();
     assert!(limited.more);
     assert_eq!(text(&limited.entries), "/b/10=x /b/2=x");
     let last = limited.entries[1].key.clone();
     let end = KeyRange::prefix("/b/").end;
     let rest = KeyRange { start: std::ops::Bound::Excluded(last), end };
     write(store, vec![put("/b/3", "later")]).await;
-    let rest = store.range(rest, Some(limited.revision), 2).await.unwrap();
+    let rest = store.range(rest, Some(limited.revision), Some(2)).await.unwrap();
     assert!(!rest.more);
     assert_eq!(text(&rest.entries), "/b/é=x", "as of the first page");
 }
@@ -132,10 +132,11 @@ async fn comparisons_choose_the_branch(store: &dyn Store) {
 
 async fn a_transaction_is_all_or_nothing(store: &dyn Store) {
     write(store, vec![put("/a", "1"), put("/b", "1")]).await;
+    let unknown = LeaseId::new(4711).unwrap();
     // The second step cannot be done, so the first is not.
-    let ops = vec![put("/a", "2"), Op::Put("/b".into(), Bytes::new(), 4711)];
+    let ops = vec![put("/a", "2"), Op::Put("/b".into(), Bytes::new(), Some(unknown))];
     let refused = store.txn(then(ops)).await;
-    assert!(matches!(refused, Err(StoreError::NoLease(4711))), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::NoLease(lease)) if lease == unknown), "{refused:?}");
     assert_eq!(show(store, KeyRange::prefix("/"), None).await, "/a=1 /b=1");
     let ops = vec![Op::Delete(KeyRange::key("/a")), put("/c", "1"), Op::Get(KeyRange::prefix("/"))];
     let result = store.txn(then(ops)).await.unwrap();
@@ -153,12 +154,12 @@ async fn racing_transactions_have_one_winner(store: &Arc<dyn Store>) {
     };
     let won = futures_util::future::join_all((0..32).map(claim)).await;
     assert_eq!(won.into_iter().filter(|won| *won).count(), 1);
-    let result = store.range(KeyRange::key("/name"), None, 0).await.unwrap();
+    let result = store.range(KeyRange::key("/name"), None, None).await.unwrap();
     assert_eq!((result.revision, result.entries[0].version), (1, 1));
 }
 
 async fn invalid_transactions_are_refused(store: &dyn Store) {
-    let large = Op::Put("/k".into(), vec![0; 1024 * 1024 + 1].into(), 0);
+    let large = Op::Put("/k".into(), vec![0; 1024 * 1024 + 1].into(), None);
     for ops in [
         vec![put("/a", "1"), put("/a", "2")],
         vec![put("/a", "1"), Op::Delete(KeyRange::prefix("/"))],
@@ -251,7 +252,7 @@ async fn compaction_forgets_the_past_only(store: &dyn Store) {
     store.compact(2).await.unwrap();
     assert_eq!(show(store, KeyRange::prefix("/"), Some(5)).await, "/a=3");
     assert_eq!(show(store, KeyRange::prefix("/"), None).await, "/a=4");
-    let old = store.range(KeyRange::prefix("/"), Some(4), 0).await;
+    let old = store.range(KeyRange::prefix("/"), Some(4), None).await;
     assert!(matches!(old, Err(StoreError::Compacted(5))), "{old:?}");
     let old = store.watch(KeyRange::prefix("/"), 4).await.err();
     assert!(matches!(old, Some(StoreError::Compacted(5))), "{old:?}");
@@ -265,9 +266,9 @@ async fn compaction_forgets_the_past_only(store: &dyn Store) {
 async fn an_ended_lease_takes_its_keys_along(store: &dyn Store) {
     let lease = store.grant(SHORT_LEASE).await.unwrap();
     let long = store.grant(Duration::from_secs(3600)).await.unwrap();
-    assert!(lease != 0 && long != 0 && lease != long);
+    assert_ne!(lease, long);
     store.keep_alive(lease).await.unwrap();
-    let held = |key: &str, lease| Op::Put(key.into(), Bytes::new(), lease);
+    let held = |key: &str, lease| Op::Put(key.into(), Bytes::new(), Some(lease));
     let ops = vec![held("/a", lease), held("/b", lease), held("/c", long), held("/d", lease)];
     let at = write(store, ops).await;
     // Written again without the lease, a key no longer hangs on it.
@@ -282,13 +283,13 @@ async fn an_ended_lease_takes_its_keys_along(store: &dyn Store) {
 
 async fn revoked_and_unknown_leases_are_refused(store: &dyn Store) {
     let lease = store.grant(Duration::from_secs(3600)).await.unwrap();
-    write(store, vec![Op::Put("/a".into(), Bytes::new(), lease)]).await;
+    write(store, vec![Op::Put("/a".into(), Bytes::new(), Some(lease))]).await;
     store.revoke(lease).await.unwrap();
     assert_eq!(show(store, KeyRange::prefix("/"), None).await, "");
     for refused in [
         store.revoke(lease).await.err(),
         store.keep_alive(lease).await.err(),
-        store.txn(then(vec![Op::Put("/b".into(), Bytes::new(), lease)])).await.err(),
+        store.txn(then(vec![Op::Put("/b".into(), Bytes::new(), Some(lease))])).await.err(),
     ] {
         assert!(matches!(refused, Some(StoreError::NoLease(_))), "{refused:?}");
     }

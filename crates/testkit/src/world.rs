@@ -6,7 +6,7 @@ use model::id::MachineId;
 use rt::{Clock, Rng};
 use std::sync::Arc;
 use worker::Ports;
-use worker::ports::{GuestApi, ImageConfig};
+use worker::ports::{GuestApi, ImageConfig, TcpConnector};
 
 /// The outer world of one host and its directory.
 #[derive(Clone, Debug)]
@@ -90,6 +90,8 @@ impl World {
             images: Arc::new(self.images.clone()),
             disks: Arc::new(self.disks.clone()),
             guest_api: self.guest_api.0.clone(),
+            connector: Arc::new(TcpConnector),
+            owners: None,
             clock,
             rng,
         }

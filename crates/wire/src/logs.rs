@@ -30,13 +30,13 @@ pub struct LogQuery {
     pub region: Option<String>,
     /// Only lines after this time, nanoseconds since the epoch.
     pub after: Option<i64>,
-    /// Newest lines to begin with.
+    /// Lines to begin with: the newest ones or, with `after`, the oldest ones after
+    /// that time.
     pub tail: Option<u32>,
-    /// Only machines made since then, milliseconds since the epoch: the app's
-    /// own beginning, so that nobody reads an earlier owner of its name.
+    /// Only machines created since then, milliseconds since the epoch.
     #[serde(default)]
     pub since_ms: u64,
-    /// Go on with new lines as they come.
+    /// Send new lines as they come.
     #[serde(default)]
     pub follow: bool,
 }

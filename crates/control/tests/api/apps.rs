@@ -1,9 +1,9 @@
 //! Apps: the shapes, the names, the idempotency, the deletion.
 
 use crate::world::{at, error, world};
+use host_api::HostError;
 use reqwest::Method;
 use serde_json::{Value, json};
-use wire::worker::HostError;
 
 #[tokio::test]
 async fn an_app_from_its_creation_to_its_end() {
@@ -27,11 +27,8 @@ async fn an_app_from_its_creation_to_its_end() {
     let (_, list) = w.get("/v1/apps?org_slug=personal").await;
     assert_eq!((&list["total_apps"], &list["apps"][0]["machine_count"]), (&json!(1), &json!(1)));
 
-    let refused = w.delete("/v1/apps/web").await;
-    let name = machine["name"].as_str().unwrap();
-    let why = format!("app \"web\" has 1 running machines: {name}");
-    assert_eq!(error(&refused), (409, why.as_str()));
-    let (code, done) = w.delete("/v1/apps/web?force=true").await;
+    // Also while machines run, and without force: clients send none.
+    let (code, done) = w.delete("/v1/apps/web").await;
     assert_eq!((code, done), (202, json!({ "ok": true })));
     assert_eq!(error(&w.get("/v1/apps/web").await), (404, "Could not find App \"web\""));
     assert_eq!(w.get(&at(&machine, "")).await.0, 404);
@@ -57,6 +54,8 @@ async fn names_that_are_taken_or_not_valid() {
     let taken = w.post("/v1/apps", json!({ "app_name": "web" })).await;
     assert_eq!(error(&taken), (422, "Validation failed: Name has already been taken"));
     assert_eq!(taken.1["status"], "name_taken");
+    let taken_network = w.post("/v1/apps", json!({ "app_name": "x", "network": "7net" })).await;
+    assert_eq!(error(&taken_network), (400, "network: must begin with a letter"));
     for name in ["", "Web", "a b", "-a", "../x"] {
         let (code, json) = w.post("/v1/apps", json!({ "app_name": name })).await;
         assert_eq!(code, 400, "{name}: {json}");
@@ -83,7 +82,7 @@ async fn a_repeated_create_with_the_same_key_is_one_app() {
     let going = w.post("/v1/apps", ask("web")).await;
     let why = "Validation failed: Name has already been taken: app web is still being deleted";
     assert_eq!(error(&going), (422, why));
-    w.api.reconcile().await;
+    w.reconcile().await;
     // Once the app is gone, so is its key.
     assert_eq!(w.post("/v1/apps", ask("other")).await.0, 201);
 }
@@ -101,4 +100,36 @@ async fn apps_created_at_once_get_numbers_of_their_own() {
         made.iter().map(|(_, app)| app["internal_numeric_id"].as_i64().unwrap()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[tokio::test]
+async fn an_app_whose_create_was_refused_is_not_deployed() {
+    let w = world().await;
+    w.app().await;
+    *w.host.refuse.lock().unwrap() = Some(HostError::NoCapacity("memory is full".into()));
+    let ask = json!({ "config": { "image": "nginx" } });
+    assert_eq!(w.post("/v1/apps/web/machines", ask).await.0, 422);
+    assert_eq!(w.get("/v1/apps/web").await.1["status"], "pending");
+    w.machine(json!({})).await;
+    assert_eq!(w.get("/v1/apps/web").await.1["status"], "deployed");
+}
+
+#[tokio::test]
+async fn apps_are_asked_for_by_role() {
+    let w = world().await;
+    w.app().await;
+    let role = json!({ "app_name": "db", "app_role_id": "postgres_cluster" });
+    assert_eq!(w.post("/v1/apps", role).await.1["app_role"], "postgres_cluster");
+    let names = async |query: &str| {
+        let (_, list) = w.get(&format!("/v1/apps{query}")).await;
+        let apps = list["apps"].as_array().unwrap().iter();
+        apps.map(|app| app["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names("").await, "db web");
+    assert_eq!(names("?app_role=postgres_cluster").await, "db");
+    assert_eq!(names("?app_role=remote-docker-builder").await, "");
+    let builder = json!({ "app_name": "b", "app_role_id": "remote-docker-builder" });
+    let refused = w.post("/v1/apps", builder).await;
+    let why = "app_role_id: remote builders are not supported yet";
+    assert_eq!(error(&refused), (422, why));
 }

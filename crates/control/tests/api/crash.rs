@@ -12,13 +12,13 @@ async fn the_claim_of_a_machine_that_never_came_to_be_is_released() {
     let machine = w.machine(json!({ "name": "a" })).await;
     // As if the daemon had died between the claim and the host's answer.
     w.host.lose(machine["id"].as_str().unwrap());
-    w.api.reconcile().await;
+    w.reconcile().await;
     assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 1, "it may be on its way");
     let young =
         w.post("/v1/apps/web/machines", json!({ "name": "a", "config": { "image": "nginx" } }));
     assert_eq!(young.await.0, 422);
-    w.clock.advance(Duration::from_secs(61));
-    w.api.reconcile().await;
+    w.clock.advance(Duration::from_secs(121));
+    w.reconcile().await;
     assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 0);
     assert_eq!(w.get(&at(&machine, "")).await.0, 404);
     w.machine(json!({ "name": "a" })).await;
@@ -34,7 +34,7 @@ async fn the_name_of_a_machine_that_destroyed_itself_is_free() {
     // Also before a reconciler has seen it.
     let second = w.machine(json!({ "name": "a" })).await;
     w.host.happen(second["id"].as_str().unwrap(), &events).unwrap();
-    w.api.reconcile().await;
+    w.reconcile().await;
     assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 0);
     assert_eq!(w.get(&at(&second, "")).await.1["state"], "destroyed", "it is remembered");
 }
@@ -46,7 +46,7 @@ async fn a_late_release_does_not_take_the_name_from_its_new_owner() {
     let first = w.machine(json!({ "name": "a" })).await;
     w.delete(&at(&first, "?force=true")).await;
     let second = w.machine(json!({ "name": "a" })).await;
-    w.api.reconcile().await;
+    w.reconcile().await;
     assert_eq!(w.get("/v1/apps/web/machines/a").await.1["id"], second["id"]);
 }
 
@@ -64,8 +64,8 @@ async fn a_deletion_that_was_cut_off_is_finished() {
     assert_eq!(again.1["status"], "name_taken", "still going");
     let into = w.post("/v1/apps/web/machines", json!({ "config": { "image": "nginx" } })).await;
     assert_eq!(into.0, 404, "no new machines");
-    w.clock.advance(Duration::from_secs(61));
-    w.api.reconcile().await;
+    w.clock.advance(Duration::from_secs(121));
+    w.reconcile().await;
     assert_eq!(w.post("/v1/apps", json!({ "name": "web" })).await.0, 201);
     assert_eq!(w.get("/v1/apps/web/machines").await.1, Value::Array(vec![]));
     assert_eq!(w.get("/v1/apps/web/machines?include_deleted=true").await.1, json!([]));

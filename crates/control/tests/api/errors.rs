@@ -25,9 +25,15 @@ async fn tokens_in_all_forms() {
         let json: Value = answer.json().await.unwrap();
         assert!(json["error"].as_str().unwrap().starts_with("unauthorized: "), "{json}");
     }
-    // A new token in the file is the only one that counts.
-    w.api.ensure_defaults("another").await.unwrap();
+    // A new token in the file takes the place of the former one.
+    let own = model::id::HostId(0);
+    control::tokens::install_admin_token(&w.platform, own, "another").await.unwrap();
     assert_eq!(with(Some(TOKEN)).await.status(), 401);
+    assert_eq!(with(Some("Bearer another")).await.status(), 200);
+    // Another node of the control plane has a token file of its own.
+    let second = model::id::HostId(1);
+    control::tokens::install_admin_token(&w.platform, second, "second").await.unwrap();
+    assert_eq!(with(Some("Bearer second")).await.status(), 200);
     assert_eq!(with(Some("Bearer another")).await.status(), 200);
 }
 
@@ -55,7 +61,12 @@ async fn what_is_not_there() {
     w.post("/v1/apps", json!({ "name": "other" })).await;
     let elsewhere = at(&machine, "").replace("/web/", "/other/");
     assert_eq!(w.get(&elsewhere).await.0, 404);
-    assert_eq!(w.call(Method::PUT, "/v1/apps", Value::Null).await.0, 405);
+    for path in ["/v1/apps", &at(&machine, "")] {
+        let answer = w.request(Method::PUT, path).send().await.unwrap();
+        assert_eq!(answer.status(), 405, "{path}");
+        let allowed = answer.headers()["allow"].to_str().unwrap().to_owned();
+        assert!(allowed.contains("GET") && allowed.contains("POST"), "{path}: {allowed}");
+    }
 }
 
 #[tokio::test]
@@ -84,10 +95,10 @@ async fn bodies_that_are_refused() {
             ),
         ),
         (
-            r#"{"config":{"image":"","env":{"FLY_A":"1"}}}"#.to_owned(),
+            r#"{"config":{"image":"","env":{"A=":"1"}}}"#.to_owned(),
             (
                 400,
-                "config.image: is required; config.env.FLY_A: names that begin with FLY_ are set by the platform",
+                "config.image: is required; config.env.A=: is not a name for an environment variable",
             ),
         ),
         (
@@ -147,7 +158,8 @@ async fn what_the_platform_consists_of() {
     w.machine(json!({})).await;
     let (_, hosts) = w.get("/v1/platform/hosts").await;
     let expected = json!([{
-        "host": 0, "region": "local", "accelerator": "tcg", "hypervisor": "", "cpus": 2,
+        "host": 0, "name": "", "region": "local", "region_aliases": [], "ipv4_pool": null,
+        "accelerator": "tcg", "hypervisor": "", "cpus": 2,
         "memory_mib": 4096, "memory_reserved_mib": 256, "memory_used_mib": 64, "overcommit": 1.5,
         "templates": ["1x256"], "machines": { "started": 1 },
     }]);
@@ -162,4 +174,57 @@ async fn what_the_platform_consists_of() {
     let (_, token) = w.get("/v1/tokens/current").await;
     assert_eq!(token["tokens"][0]["type"], "admin");
     assert!(!token.to_string().contains(TOKEN));
+}
+
+#[tokio::test]
+async fn parts_that_are_not_built_are_named_and_never_404() {
+    let w = world().await;
+    for (method, path, part) in [
+        ("GET", "/v1/apps/web/volumes", "volumes are"),
+        ("DELETE", "/v1/apps/web/volumes/vol_1", "volumes are"),
+        ("POST", "/v1/apps/web/secrets/A/type/opaque", "secrets are"),
+        ("GET", "/v1/apps/web/secretkeys", "secret keys are"),
+        ("POST", "/v1/apps/web/certificates/acme", "certificates are"),
+        ("GET", "/v1/apps/web/ip_assignments", "IP addresses of apps are"),
+        ("POST", "/v1/apps/web/deploy_token", "deploy tokens are"),
+        ("POST", "/v1/apps/web/machines/a/lease/?ttl=30", "leases are"),
+        ("PUT", "/v1/apps/web/machines/a/memory", "memory ballooning is"),
+        ("GET", "/v1/orgs/personal/machines", "calls about organizations are"),
+        ("POST", "/v1/platform/placements", "placements are"),
+        ("POST", "/v1/tokens/oidc", "OpenID Connect tokens are"),
+        ("POST", "/graphql", "GraphQL is"),
+    ] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let answer = w.call(method, path, Value::Null).await;
+        let why = format!("{part} not supported yet");
+        assert_eq!(error(&answer), (501, why.as_str()), "{path}");
+        assert!(answer.1["hint"].is_string(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_slash_at_the_end_of_a_path_changes_nothing() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    for path in ["/v1/apps/", "/v1/apps/web/", "/v1/apps/web/machines/", &at(&machine, "/")] {
+        assert_eq!(w.get(path).await.0, 200, "{path}");
+    }
+    assert_eq!(w.get(&at(&machine, "/wait/?state=started")).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let w = world().await;
+    let mut socket = tokio::net::TcpStream::connect(w.addr).await.unwrap();
+    let head = format!(
+        "POST /v1/apps HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\
+         connection: close\r\ncontent-length: 10\r\n\r\n{{"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("the body did not arrive within 300ms"), "{answer}");
 }

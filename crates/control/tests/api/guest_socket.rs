@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 fn connect(w: &TestWorld, id: &str) -> DuplexStream {
     let (guest, host) = tokio::io::duplex(4096);
     let machine: MachineId = id.parse().unwrap();
-    GuestApi::new(&w.api).serve(machine, "web".into(), Box::new(host));
+    GuestApi::new(&w.api).serve(machine, host);
     guest
 }
 
@@ -67,10 +67,8 @@ async fn all_else_is_refused_without_a_token() {
         format!("GET {own}/suspend"),
         format!("POST {own}/stop"),
         format!("POST {own}/exec"),
-        format!("GET {own}/metadata"),
         format!("GET /v1/apps/web/machines/{other}"),
         format!("POST /v1/apps/web/machines/{other}/suspend"),
-        format!("POST /v1/apps/else/machines/{id}/suspend"),
         // Its name, or another spelling of its path, is not compared.
         "POST /v1/apps/web/machines/a/suspend".to_owned(),
         format!("POST /v1/apps/web/machines/%3{id}/suspend"),
@@ -86,9 +84,13 @@ async fn all_else_is_refused_without_a_token() {
         };
         assert_eq!(code, 403, "{line}: {why}");
         let text = why["error"].as_str().unwrap();
-        assert!(text.contains(&format!("POST {own}/suspend")), "{text}");
+        assert!(text.contains(&format!("machines/{id}/suspend")), "{text}");
         assert!(why["hint"].as_str().unwrap().contains("Authorization"), "{why}");
     }
+    assert_eq!(w.get(&own).await.1["state"], "started");
+    // It is a machine of its own app only.
+    let elsewhere = format!("POST /v1/apps/else/machines/{id}/suspend");
+    assert_eq!(ask(&w, &id, &elsewhere, "").await.0, 404);
     assert_eq!(w.get(&own).await.1["state"], "started");
     for path in ["/", "/healthz", "/v1/nothing", "/v1/apps/web/machines/x/y/z"] {
         let (code, why) = ask(&w, &id, &format!("GET {path}"), "").await;
@@ -152,4 +154,50 @@ async fn the_answer_to_a_suspend_ends_the_connection() {
     let mut answer = String::new();
     guest.read_to_string(&mut answer).await.unwrap();
     assert!(answer.contains("connection: close") && answer.ends_with(r#"{"ok":true}"#), "{answer}");
+}
+
+#[tokio::test]
+async fn a_machine_changes_its_own_labels_without_a_token() {
+    let w = world().await;
+    w.app().await;
+    let (id, other) = (machine(&w, "a").await, machine(&w, "b").await);
+    let set = async |machine: &str| {
+        let mut guest = connect(&w, &id);
+        let (line, body) =
+            (format!("/v1/apps/web/machines/{machine}/metadata/role"), r#"{"value":"primary"}"#);
+        let text = format!(
+            "POST {line} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        guest.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        guest.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(set(&id).await, "204");
+    let path = format!("/v1/apps/web/machines/{id}/metadata");
+    assert_eq!(w.get(&path).await.1, json!({ "role": "primary" }));
+    assert_eq!(set(&other).await, "403");
+    let callers = w.host.callers.lock().unwrap().clone();
+    assert!(callers.contains(&host_api::Caller::Machine(id.parse().unwrap())), "{callers:?}");
+}
+
+#[tokio::test]
+async fn connections_of_guests_come_from_the_hosts() {
+    let w = world().await;
+    w.app().await;
+    let id = machine(&w, "a").await;
+    GuestApi::new(&w.api).start(w.hosts.clone());
+    let (mut guest, io) = tokio::io::duplex(4096);
+    let connection = host_api::GuestConnection {
+        machine: id.parse().unwrap(),
+        app: model::id::AppId(1),
+        io: Box::new(io),
+    };
+    w.host.guests.send(connection).await.unwrap();
+    let get = format!("GET /v1/apps/web/machines/{id} HTTP/1.1\r\nconnection: close\r\n\r\n");
+    guest.write_all(get.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    guest.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(parsed(&answer).0, 200);
 }

@@ -17,6 +17,7 @@ async fn a_command_answers_at_its_end() {
         (200, json!({ "exit_code": code, "exit_signal": 0, "stdout": stdout, "stderr": "" }))
     };
     assert_eq!(exec(json!({ "cmd": "echo 'a b' c" })).await, said(0, "a b c"));
+    assert_eq!(exec(json!({ "cmd": ["echo", "a b"] })).await, said(0, "a b"));
     assert_eq!(exec(json!({ "command": ["exit", "3"], "timeout": 5 })).await, said(3, ""));
     let input = "x".repeat(50_000);
     assert_eq!(exec(json!({ "command": ["cat"], "stdin": input })).await, said(0, &input));
@@ -25,7 +26,7 @@ async fn a_command_answers_at_its_end() {
     assert_eq!(flood["stdout"].as_str().unwrap().len(), 1024 * 1024);
     for (ask, expected) in [
         (json!({}), (400, "command: is required")),
-        (json!({ "cmd": "echo 'x" }), (400, "cmd: a ' is not closed")),
+        (json!({ "cmd": "echo 'x" }), (400, "cmd: missing closing quote")),
         (
             json!({ "cmd": "a", "command": ["a"] }),
             (400, "cmd: cannot be given together with command"),
@@ -118,7 +119,7 @@ async fn logs_are_streamed_and_paged() {
     let machine = w.machine(json!({ "name": "a" })).await;
     let id = machine["id"].as_str().unwrap();
     for n in 1..=5 {
-        w.host.log("web", if n == 5 { "other" } else { id }, n, &format!("line {n}"));
+        w.host.log(1, if n == 5 { "other" } else { id }, n, &format!("line {n}"));
     }
     let lines = async |query: &str| {
         let path = format!("/v1/apps/web/logs{query}");
@@ -139,6 +140,8 @@ async fn logs_are_streamed_and_paged() {
     assert_eq!(page["data"].as_array().unwrap().len(), 2);
     assert_eq!(page["data"][0]["attributes"]["message"], "line 4");
     assert_eq!(page["data"][0]["attributes"]["meta"]["event"]["provider"], "app");
+    let stamp = &page["data"][0]["attributes"]["timestamp"];
+    assert_eq!(stamp, "1970-01-01T00:00:00.000000004Z");
     let (_, end) = w.get("/api/v1/apps/web/logs?next_token=5").await;
     assert_eq!(end, json!({ "data": [], "meta": { "next_token": "5" } }));
 }
@@ -161,4 +164,46 @@ async fn images_are_imported_listed_and_removed() {
     assert_eq!(w.delete("/v1/images?reference=demo:1").await.0, 200);
     let gone = w.delete("/v1/images?reference=demo:1").await;
     assert_eq!(error(&gone), (404, "there is no image \"demo:1\""));
+}
+
+#[tokio::test]
+async fn pages_of_the_log_have_every_line_once() {
+    let w = world().await;
+    w.app().await;
+    for n in 1..=25_000 {
+        w.host.log(1, "m", n, "x");
+    }
+    let (mut token, mut sizes) = ("0".to_owned(), Vec::new());
+    loop {
+        let (_, page) = w.get(&format!("/api/v1/apps/web/logs?next_token={token}")).await;
+        let lines = page["data"].as_array().unwrap();
+        if lines.is_empty() {
+            break;
+        }
+        sizes.push(lines.len());
+        token = page["meta"]["next_token"].as_str().unwrap().to_owned();
+    }
+    assert_eq!(sizes, [10_000, 10_000, 5_000]);
+}
+
+#[tokio::test]
+async fn a_stop_of_the_platform_ends_followed_logs_and_waits() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    let follow = w.request(Method::GET, "/v1/apps/web/logs?follow=true").send().await.unwrap();
+    let wait = control::machines::wait(
+        &w.platform,
+        "web",
+        machine["id"].as_str().unwrap(),
+        control::machines::WaitRequest { states: vec!["stopped".into()], ..Default::default() },
+    );
+    let stop = async {
+        tokio::task::yield_now().await;
+        w.tasks.stop();
+    };
+    let (waited, ()) = tokio::join!(wait, stop);
+    assert_eq!(waited.unwrap_err().kind, control::Kind::Unavailable);
+    // It ends, whole or cut off with its connection, and hangs nothing.
+    drop(follow.bytes().await);
 }

@@ -1,10 +1,10 @@
 //! Machines: create, read, change, life, labels, waits.
 
 use crate::world::{at, error, world};
+use host_api::{HostError, Stop};
 use model::life::Event;
 use reqwest::Method;
 use serde_json::{Value, json};
-use wire::worker::{HostError, Stop};
 
 #[tokio::test]
 async fn a_created_machine_has_the_shape_that_clients_need() {
@@ -109,7 +109,9 @@ async fn images_that_cannot_be_had() {
         assert_eq!(error(&unknown), (400, "config.image: resolve \"nginx\": none"));
     }
     // One that cannot be asked may be there later.
-    for away in [HostError::Timeout("no answer".into()), HostError::Internal("no answer".into())] {
+    for away in
+        [HostError::DeadlineExceeded("no answer".into()), HostError::Internal("no answer".into())]
+    {
         *w.host.registry.lock().unwrap() = Some(away);
         let away = create("nginx").await;
         assert_eq!(error(&away), (502, "config.image: resolve \"nginx\": no answer"));
@@ -192,6 +194,11 @@ async fn an_update_makes_a_new_version() {
     let (_, versions) = w.get(&at(&machine, "/versions")).await;
     assert_eq!(versions.as_array().unwrap().len(), 2);
     assert_eq!(versions[0]["user_config"]["image"], "nginx:2");
+    let leased = json!({ "config": { "image": "nginx" }, "lease_ttl": 30 });
+    let leased = w.post(&at(&machine, ""), leased).await;
+    assert_eq!(error(&leased), (422, "lease_ttl: leases are not supported yet"));
+    let hidden = json!({ "config": { "image": "nginx" }, "skip_service_registration": true });
+    assert_eq!(w.post(&at(&machine, ""), hidden).await.1["cordoned"], true);
     let empty = w.post(&at(&machine, ""), json!({})).await;
     assert_eq!(error(&empty), (400, "config: is required"));
 }
@@ -246,7 +253,7 @@ async fn what_the_verbs_refuse() {
             (400, "timeout: must be seconds or a duration such as 10s"),
         ),
         ("/signal", json!({ "signal": 99 }), (400, "signal: there is no signal \"99\"")),
-        ("/lease", Value::Null, (501, "a lease is not supported yet")),
+        ("/lease", Value::Null, (501, "leases are not supported yet")),
     ] {
         let answer = w.post(&at(&machine, path), body).await;
         assert_eq!(error(&answer), expected, "{path}");
@@ -270,8 +277,9 @@ async fn a_wait_ends_when_the_state_is_pushed_or_with_408() {
     let late = w.get(&at(&machine, "/wait?state=stopped&state=failed&timeout=0")).await;
     assert_eq!(error(&late), (408, "the machine did not get there in time"));
     assert_eq!(w.get(&at(&machine, "/wait?state=settled&timeout=9999")).await.0, 200);
-    let bad = w.get(&at(&machine, "/wait?state=asleep")).await;
-    assert_eq!(bad.0, 400);
+    for query in ["state=asleep", "version=soon", "from_event_id=x"] {
+        assert_eq!(w.get(&at(&machine, &format!("/wait?{query}"))).await.0, 400, "{query}");
+    }
 }
 
 #[tokio::test]
@@ -284,6 +292,9 @@ async fn labels() {
     let key = |key: &str| at(&machine, &format!("/metadata/{key}"));
     assert_eq!(w.post(&key("role"), json!({ "value": "db" })).await, (204, Value::Null));
     assert_eq!(w.get(&key("role")).await, (200, json!({ "value": "db" })));
+    assert_eq!(w.post(&key("empty"), json!({ "value": "" })).await.0, 204);
+    assert_eq!(w.get(&key("empty")).await, (200, json!({ "value": "" })));
+    assert_eq!(w.delete(&key("empty")).await.0, 204);
     assert_eq!(error(&w.get(&key("x")).await), (404, "metadata key \"x\" is not set"));
     let bulk = at(&machine, "/metadata");
     let change = json!({ "metadata": { "role": null, "a": "1", "b": "" } });
@@ -302,15 +313,46 @@ async fn labels() {
 }
 
 #[tokio::test]
-async fn a_machine_that_would_sleep_for_ever_is_warned_of() {
+async fn parts_that_are_not_acted_on_are_warned_of() {
     let w = world().await;
     w.app().await;
-    let service =
-        json!({ "protocol": "tcp", "internal_port": 80, "autostop": true, "autostart": false });
-    let body = json!({ "config": { "image": "nginx", "services": [service] } });
+    let service = json!({ "internal_port": 80, "autostop": true, "autostart": false });
+    let config = json!({ "image": "nginx", "services": [service], "schedule": "daily" });
+    let body = json!({ "config": config, "min_secrets_version": 3 });
     let answer = w.request(Method::POST, "/v1/apps/web/machines").json(&body).send().await.unwrap();
-    assert!(
-        answer.headers()["updraft-warning"].to_str().unwrap().starts_with("config.services[0]")
-    );
+    let warnings: Vec<_> = answer.headers().get_all("updraft-warning").iter().collect();
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert_eq!(warnings[0], "min_secrets_version: is kept but not acted on yet");
     assert_eq!(answer.status(), 200);
+    let machine: Value = answer.json().await.unwrap();
+    assert_eq!(machine["config"]["services"][0]["protocol"], "tcp", "it is filled in");
+}
+
+#[tokio::test]
+async fn a_create_whose_answer_was_lost_is_no_failure() {
+    let w = world().await;
+    w.app().await;
+    *w.host.loses_answer.lock().unwrap() = true;
+    let machine = w.machine(json!({ "name": "a" })).await;
+    assert_eq!(w.get("/v1/apps/web/machines/a").await.1["id"], machine["id"]);
+}
+
+#[tokio::test]
+async fn a_machine_whose_claim_was_released_while_it_was_created_is_destroyed() {
+    let w = world().await;
+    w.app().await;
+    // The host is so slow that the reconciler takes the claim for abandoned.
+    let hold = w.host.hold_create().await;
+    let ask = json!({ "name": "a", "config": { "image": "nginx" } });
+    let creating = w.post("/v1/apps/web/machines", ask);
+    let meanwhile = async {
+        hold.reached().await;
+        w.clock.advance(std::time::Duration::from_secs(121));
+        w.reconcile().await;
+        hold.release();
+    };
+    let (refused, ()) = tokio::join!(creating, meanwhile);
+    assert_eq!(refused.0, 408, "{refused:?}");
+    assert_eq!(w.host.states(), ["destroyed"], "it belongs to nobody");
+    w.machine(json!({ "name": "a" })).await;
 }

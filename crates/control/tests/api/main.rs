@@ -8,6 +8,7 @@ mod errors;
 mod guest_socket;
 mod guests;
 mod host;
+mod hosts;
 mod machines;
 mod suspend;
 mod world;

@@ -1,10 +1,10 @@
 //! Machines that are put down with their memory kept.
 
 use crate::world::{TestWorld, at, error, world};
+use host_api::Source;
 use model::life::Event;
 use reqwest::Method;
 use serde_json::{Value, json};
-use wire::worker::Source;
 
 /// A suspended machine of the app `web`.
 async fn suspended(w: &TestWorld) -> Value {

@@ -1,7 +1,10 @@
 //! The API over real HTTP, with a real store and a fake host.
 
-use crate::host::{FakeHost, OneHost};
-use control::{Api, ApiConfig, World};
+use crate::host::FakeHost;
+use control::http_api::{HttpApi, HttpConfig};
+use control::{Config, Platform, World, orgs, reconcile, tokens};
+use host_api::{FixedHosts, KnownHost};
+use model::id::HostId;
 use prometheus_client::registry::Registry;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -12,13 +15,17 @@ use store_sqlite::SqliteStore;
 pub(crate) const TOKEN: &str = "fm2_test-token";
 
 pub(crate) struct TestWorld {
-    pub(crate) api: Api,
+    pub(crate) api: HttpApi,
+    pub(crate) platform: Platform,
+    pub(crate) hosts: Arc<FixedHosts>,
     pub(crate) host: Arc<FakeHost>,
+    /// A second host, if there is one.
+    pub(crate) other: Option<Arc<FakeHost>>,
     pub(crate) clock: rt::Clock,
     pub(crate) registry: Registry,
     pub(crate) addr: SocketAddr,
     pub(crate) client: reqwest::Client,
-    tasks: rt::Tasks,
+    pub(crate) tasks: rt::Tasks,
     _dir: tempfile::TempDir,
 }
 
@@ -29,34 +36,66 @@ impl Drop for TestWorld {
 }
 
 pub(crate) async fn world() -> TestWorld {
+    world_of(1).await
+}
+
+/// A world of one or two hosts.
+pub(crate) async fn world_of(count: u16) -> TestWorld {
     let dir = tempfile::tempdir().unwrap();
     let tasks = rt::Tasks::new();
     let clock = rt::Clock::manual(1_700_000_000_000_000_000);
     let store = SqliteStore::open(&dir.path().join("global.db"), clock.clone(), &tasks).unwrap();
-    let host = Arc::new(FakeHost::new());
+    let hosts: Vec<_> = (0..count).map(|n| Arc::new(FakeHost::new(HostId(n)))).collect();
+    let known =
+        |(n, host): (usize, &Arc<FakeHost>)| KnownHost { id: HostId(n as u16), host: host.clone() };
+    let fixed = Arc::new(FixedHosts::new(hosts.iter().enumerate().map(known).collect()));
     let world = World {
         store: Arc::new(store),
-        hosts: Arc::new(OneHost(host.clone())),
+        hosts: fixed.clone(),
         clock: clock.clone(),
         rng: rt::Rng::seeded(1),
         tasks: tasks.clone(),
     };
     let mut registry = Registry::default();
-    let config = ApiConfig { edge_port: Some(8080), body_limit: 64 * 1024, ..ApiConfig::default() };
-    let api = Api::new(config, world, &mut registry);
-    api.ensure_defaults(TOKEN).await.unwrap();
+    let config = Config { edge_port: Some(8080), ..Config::default() };
+    let platform = Platform::new(config, world);
+    orgs::ensure_default(&platform).await.unwrap();
+    tokens::install_admin_token(&platform, HostId(0), TOKEN).await.unwrap();
+    let limits =
+        HttpConfig { body_limit: 64 * 1024, body_timeout: std::time::Duration::from_millis(300) };
+    let api = HttpApi::new(platform.clone(), limits, &mut registry);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let router = api.router();
     tasks.spawn_until_stop(async move { axum::serve(listener, router).await.unwrap() });
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    TestWorld { api, host, clock, registry, addr, client, tasks, _dir: dir }
+    let mut hosts = hosts.into_iter();
+    let host = hosts.next().unwrap();
+    let other = hosts.next();
+    TestWorld {
+        api,
+        platform,
+        hosts: fixed,
+        host,
+        other,
+        clock,
+        registry,
+        addr,
+        client,
+        tasks,
+        _dir: dir,
+    }
 }
 
 impl TestWorld {
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("http://{}{path}", self.addr);
         self.client.request(method, url).header("authorization", format!("Bearer {TOKEN}"))
+    }
+
+    /// One pass of all reconcilers.
+    pub(crate) async fn reconcile(&self) {
+        reconcile::pass(&self.platform).await;
     }
 
     /// Status and JSON of the answer (`null` if it has none).

@@ -4,14 +4,16 @@ use crate::netlink::{NFTABLES_GROUP, Notifications, ROUTE_GROUPS};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use worker::ports::PortError;
 
 /// A look without a notification: notifications can be lost.
 const EVERY: Duration = Duration::from_secs(5);
-/// Between two looks, so that a host whose rules change all the time does not
-/// keep this thread busy.
+/// Shortest pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The pause is at least this many times as long as the look, so that a host
+/// with many routes that change all the time does not keep this thread busy.
+const IDLE_SHARE: u32 = 10;
 
 /// Calls a function after changes in the host's namespace and every few seconds,
 /// until it is dropped.
@@ -38,7 +40,10 @@ impl Guard {
                 if let Err(err) = rules.drain().and_then(|()| routes.drain()) {
                     tracing::warn!(%err, "cannot read notifications of the host's network");
                 }
-                if !check(!changed) || wait(&[], &stopped, PAUSE).is_none() {
+                let begun = Instant::now();
+                let go_on = check(!changed);
+                let pause = PAUSE.max(begun.elapsed() * IDLE_SHARE);
+                if !go_on || wait(&[], &stopped, pause).is_none() {
                     return;
                 }
             }

@@ -237,13 +237,14 @@ fn prerouting(config: &NetworkConfig) -> Vec<Vec<Expr>> {
 /// discovery, and echo requests to the guest's own gateway.
 fn input(config: &NetworkConfig) -> Vec<Vec<Expr>> {
     let ours = config.tag.tap_prefix();
-    let echo4 = [protocol(libc::IPPROTO_ICMP), icmp_type(8)].concat();
-    let echo6 = [protocol(libc::IPPROTO_ICMPV6), icmp_type(128)].concat();
+    let (four, six) = (family(libc::NFPROTO_IPV4), family(libc::NFPROTO_IPV6));
+    let echo4 = [four, protocol(libc::IPPROTO_ICMP), icmp_type(8)].concat();
+    let echo6 = [six, protocol(libc::IPPROTO_ICMPV6), icmp_type(128)].concat();
     vec![
         rule(&[&iifname("lo"), &[ACCEPT]]),
         rule(&[&iifname_not_prefix(&ours), &ct_established(), &[ACCEPT]]),
         rule(&[&iifname_not_prefix(&ours), &DROP]),
-        rule(&[&family(libc::NFPROTO_IPV6), &NEIGHBOUR_DISCOVERY, &[ACCEPT]]),
+        rule(&[&six, &NEIGHBOUR_DISCOVERY, &[ACCEPT]]),
         rule(&[&TO_OWN_ADDRESS, &echo4, &iifname_vmap(NEWS)]),
         rule(&[&TO_OWN_ADDRESS, &echo6, &iifname_vmap(NEWS)]),
         rule(&[&ct_established(), &iifname_vmap(FLOWS)]),

@@ -75,26 +75,34 @@ impl Taps {
         Ok(true)
     }
 
-    /// Restores the rules if chains are missing. Returns whether they were.
+    /// Restores rules that are missing. Returns whether any were.
     pub(crate) fn restore_rules(&self) -> Result<bool, PortError> {
         let chains: BTreeSet<_> = self.chains()?.into_iter().collect();
-        let active = self.slots.active();
+        let mut restored = false;
+        if !base::shared_chains().all(|name| chains.contains(name)) {
+            self.create_base()?;
+            restored = true;
+        }
         let slots: BTreeSet<_> =
             chains.iter().filter_map(|chain| base::slot_of_chain(chain)).collect();
-        let complete = base::shared_chains().all(|name| chains.contains(name))
-            && active.iter().all(|link| slots.contains(&link.slot));
-        if complete {
+        let missing = self.slots.active().into_iter().filter(|link| !slots.contains(&link.slot));
+        for link in missing {
+            restored |= self.restore_machine(link)?;
+        }
+        Ok(restored)
+    }
+
+    /// Restores the rules of a machine, unless it is being attached or detached.
+    fn restore_machine(&self, link: Link) -> Result<bool, PortError> {
+        let entry = self.slots.entry(link.slot);
+        let _guard = lock(&entry);
+        if !self.slots.is_active(&link) || self.slots_with_rules()?.contains(&link.slot) {
             return Ok(false);
         }
-        self.create_base()?;
-        for link in active {
-            let entry = self.slots.entry(link.slot);
-            let _guard = lock(&entry);
-            if let Some(tap) = self.links.find(&self.config.tag.tap(link.slot))? {
-                self.configure(&tap, &link)?;
-            }
-        }
-        Ok(true)
+        let Some(tap) = self.links.find(&self.config.tag.tap(link.slot))? else {
+            return Ok(false);
+        };
+        self.configure(&tap, &link).map(|()| true)
     }
 
     pub(crate) fn attach(&self, link: Link) -> Result<Nic, PortError> {
@@ -284,10 +292,11 @@ impl Taps {
     fn remove_tap(&self, slot: Slot, tap: Option<Tap>) -> Result<(), PortError> {
         // Closing the last descriptor removes the interface.
         drop(tap);
-        match self.links.find(&self.config.tag.tap(slot))? {
-            Some(tap) => self.links.delete(&tap),
-            None => Ok(()),
-        }
+        let Some(tap) = self.links.find(&self.config.tag.tap(slot))? else { return Ok(()) };
+        self.links.delete(&tap)?;
+        // A tap that was moved in may have an index that the kernel uses again.
+        let deleted = self.netfilter.delete_flows(mark(tap.index));
+        deleted.map_err(|err| PortError::new(format!("delete the flows of {}", tap.name), err))
     }
 
     fn chains(&self) -> Result<Vec<String>, PortError> {
@@ -305,7 +314,8 @@ impl Taps {
     }
 }
 
-/// The kernel counts indexes of interfaces up, so the mark is this tap's alone.
+/// The kernel counts indexes of interfaces up, so the mark is this tap's alone;
+/// flows of a tap that was moved in are deleted with it.
 fn mark(index: u32) -> u32 {
     MARK | (index & !(0xff << 24))
 }

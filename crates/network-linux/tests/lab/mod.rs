@@ -198,18 +198,7 @@ pub(crate) struct Guest {
 impl Guest {
     /// Acts as the VM of a machine.
     pub(crate) fn new(nic: Nic, addresses: Addresses) -> Self {
-        let ns = NetNs::new();
-        let card = ns.run(|| open_tap("eth0"));
-        let [a, b, c, d, e, f] = nic.mac;
-        ns.sh(&format!(
-            "echo 0 >/proc/sys/net/ipv6/conf/eth0/dad_transmits
-             ip link set eth0 address {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} up
-             ip addr add {}/30 dev eth0
-             ip addr add {}/112 dev eth0 nodad
-             ip route add default via {}
-             ip -6 route add default via {}",
-            addresses.ipv4, addresses.ipv6, addresses.ipv4_gateway, addresses.ipv6_gateway
-        ));
+        let (ns, card) = guest_namespace(nic.mac, &addresses);
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
         let stopped = stop.clone();
         let pump = std::thread::spawn(move || pump(&nic.tap, &card, &stopped));
@@ -256,7 +245,8 @@ fn pump(tap: &OwnedFd, card: &OwnedFd, stop: &OwnedFd) {
     }
 }
 
-fn open_tap(name: &str) -> OwnedFd {
+/// Opens a tap of this name in the namespace of the calling thread.
+pub(crate) fn open_tap(name: &str) -> OwnedFd {
     let file = std::fs::File::options().read(true).write(true).open("/dev/net/tun").unwrap();
     // SAFETY: `ifreq` is plain old data.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -314,4 +304,21 @@ pub(crate) fn frames_with(tap: &OwnedFd, bytes: &[u8]) -> usize {
 /// Index of the tap of a slot: it differs for a tap that was created anew.
 pub(crate) fn tap_index(ns: &NetNs, slot: u16) -> String {
     ns.sh(&format!("ip -o link | grep {slot:04x}: | cut -d: -f1"))
+}
+
+/// A guest's namespace with its interface, and the other end of the interface.
+pub(crate) fn guest_namespace(mac: [u8; 6], addresses: &Addresses) -> (NetNs, OwnedFd) {
+    let ns = NetNs::new();
+    let card = ns.run(|| open_tap("eth0"));
+    let [a, b, c, d, e, f] = mac;
+    ns.sh(&format!(
+        "echo 0 >/proc/sys/net/ipv6/conf/eth0/dad_transmits
+         ip link set eth0 address {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} up
+         ip addr add {}/30 dev eth0
+         ip addr add {}/112 dev eth0 nodad
+         ip route add default via {}
+         ip -6 route add default via {}",
+        addresses.ipv4, addresses.ipv6, addresses.ipv4_gateway, addresses.ipv6_gateway
+    ));
+    (ns, card)
 }

@@ -8,6 +8,7 @@
 
 mod api;
 mod assets;
+mod cases;
 mod monitor;
 mod template;
 mod vm;
@@ -29,7 +30,7 @@ fn listens(port: u16) -> impl FnMut(&ToHost) -> Option<bool> {
 }
 
 #[test]
-fn a_machine_is_what_its_orders_say() {
+fn a_machine_is_what_its_configuration_says() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 128);
     let mut wanted = config(SERVER);
@@ -216,7 +217,7 @@ fn commands_run_beside_the_main_process() {
 }
 
 #[test]
-fn a_session_ends_and_another_begins_in_the_midst_of_everything() {
+fn a_session_ends_and_another_begins_while_all_is_busy() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 128);
     let mut flood = config("httpd -p 80 -h /; exec yes line");
@@ -291,7 +292,7 @@ fn a_host_is_welcomed_at_once_whatever_the_guest_noticed() {
 }
 
 #[test]
-fn orders_that_cannot_be_carried_out_say_why() {
+fn a_configuration_that_cannot_be_applied_says_why() {
     let Some(assets) = assets() else { return };
     let failing: [(&str, GuestConfig); 5] = [
         (
@@ -338,7 +339,7 @@ fn orders_that_cannot_be_carried_out_say_why() {
 }
 
 #[test]
-fn a_main_process_killed_for_want_of_memory_is_reported_so() {
+fn a_main_process_ended_by_the_oom_killer_is_reported_so() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 96);
     let mut greedy = config("");
@@ -368,7 +369,7 @@ fn a_main_process_killed_for_want_of_memory_is_reported_so() {
 }
 
 #[test]
-fn init_rests_while_nobody_is_connected() {
+fn init_does_not_run_while_no_host_is_connected() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 96);
     guest.run(config("exec sleep 100000"));

@@ -4,7 +4,7 @@ use super::{Extra, MachineConfig, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Body of every error (R009).
+/// Body of every error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// What was attempted and why it failed.
@@ -16,7 +16,7 @@ pub struct ErrorBody {
     pub hint: Option<String>,
 }
 
-/// `POST /v1/apps` (R015).
+/// `POST /v1/apps`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CreateApp {
     /// Name of the app.
@@ -31,6 +31,9 @@ pub struct CreateApp {
     /// Repeating a create with the same key and name returns the first app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// Role of the app; absent or empty for plain apps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_role_id: Option<String>,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
@@ -48,7 +51,7 @@ pub struct CreatedApp {
     pub app: Option<App>,
 }
 
-/// An app (R019).
+/// An app.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct App {
     /// Same as the name's record id; stable.
@@ -93,7 +96,7 @@ pub struct Organization {
     pub internal_numeric_id: i32,
 }
 
-/// `GET /v1/apps` (R014).
+/// `GET /v1/apps`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AppList {
     /// Length of `apps`.
@@ -102,7 +105,7 @@ pub struct AppList {
     pub apps: Vec<App>,
 }
 
-/// Create or update of a machine (R024, R032).
+/// Create or update of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LaunchMachine {
     /// The whole config; an update replaces the former one.
@@ -138,7 +141,7 @@ pub struct Done {
     pub ok: bool,
 }
 
-/// Answer to a start (R039).
+/// Answer to a start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Started {
     /// State before the call.
@@ -147,12 +150,12 @@ pub struct Started {
     pub migrated: bool,
     /// That host, or empty.
     pub new_host: String,
-    /// It was suspended, and goes on where it stood; an Updraft addition (L019).
+    /// It was suspended and has been resumed; an Updraft addition.
     #[serde(default)]
     pub resumed: bool,
 }
 
-/// Body of a stop (R040); may be absent.
+/// Body of a stop; may be absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StopMachine {
     /// Signal name; absent means the config's.
@@ -163,7 +166,7 @@ pub struct StopMachine {
     pub timeout: Option<Span>,
 }
 
-/// Body of a signal (R043): a name or a number.
+/// Body of a signal: a name or a number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SignalMachine {
     /// Name such as `SIGTERM`, or a number.
@@ -180,15 +183,15 @@ pub enum SignalName {
     Name(String),
 }
 
-/// Body of an exec (R045).
+/// Body of an exec.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExecMachine {
     /// Program and arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
-    /// Deprecated: one string, split as a shell would.
+    /// Older form of `command`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cmd: Option<String>,
+    pub cmd: Option<CommandLine>,
     /// Input of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<String>,
@@ -201,6 +204,26 @@ pub struct ExecMachine {
     /// Run outside any container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<bool>,
+}
+
+/// A command as one text, split as a shell would, or as its words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a command must be a text or a list of texts")]
+pub enum CommandLine {
+    /// One text.
+    Text(String),
+    /// Program and arguments.
+    Words(Vec<String>),
+}
+
+impl CommandLine {
+    /// There is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Words(words) => words.is_empty(),
+        }
+    }
 }
 
 /// Answer to an exec; HTTP 200 also when the command failed.
@@ -220,7 +243,7 @@ pub struct ExecResult {
     pub truncated: bool,
 }
 
-/// One process in a guest (R046).
+/// One process in a guest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Process {
     /// Process id in the guest.
@@ -250,7 +273,7 @@ pub struct ListenSocket {
     pub address: String,
 }
 
-/// Answer to a wait (R050).
+/// Answer to a wait.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WaitResult {
     /// Always true.
@@ -263,14 +286,14 @@ pub struct WaitResult {
     pub event_id: String,
 }
 
-/// `{"value": …}` of one metadata key (R058).
+/// `{"value": …}` of one metadata key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetadataValue {
     /// The value.
     pub value: String,
 }
 
-/// Bulk change of metadata (R059).
+/// Bulk change of metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetadataChange {
     /// New values; null or "" deletes a key.

@@ -1,16 +1,18 @@
 //! `config` of a machine.
 
 use super::{Check, Extra, Service, Span};
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
-/// What a machine is to run and how (spec section C). Only `image` is required.
+/// What a machine is to run and how. Only `image` is required.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MachineConfig {
     /// OCI reference, by tag or digest.
     #[serde(default)]
     pub image: String,
-    /// Environment of the main process; names must not begin with `FLY_`.
+    /// Environment of the main process; names that the platform
+    /// itself sets (`FLY_APP_NAME` …) have its values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<BTreeMap<String, String>>,
     /// Overrides of what the image says is to be run.
@@ -32,7 +34,7 @@ pub struct MachineConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<BTreeMap<String, Check>>,
     /// Volumes; at most one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "mounts", skip_serializing_if = "Option::is_none")]
     pub mounts: Option<Vec<Mount>>,
     /// Files written into the root before the main process starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,7 +68,7 @@ pub struct MachineConfig {
     pub extra: Extra,
 }
 
-/// Overrides of the image's entrypoint and command (C020).
+/// Overrides of the image's entrypoint and command.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Init {
     /// Replaces ENTRYPOINT and CMD.
@@ -82,7 +84,7 @@ pub struct Init {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<bool>,
     /// Command run in the guest each time after it was resumed, as the main
-    /// process's user; an Updraft addition (L019).
+    /// process's user; an Updraft addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_resume: Option<Vec<String>>,
     /// Swap made at boot, in MiB.
@@ -96,7 +98,7 @@ pub struct Init {
     pub extra: Extra,
 }
 
-/// Size of the VM (C011–C018).
+/// Size of the VM.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Guest {
     /// `shared` or `performance`.
@@ -119,7 +121,7 @@ pub struct Guest {
     pub extra: Extra,
 }
 
-/// A volume in the guest's file tree (C021).
+/// A volume in the guest's file tree.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mount {
     /// Volume id.
@@ -133,7 +135,7 @@ pub struct Mount {
     pub extra: Extra,
 }
 
-/// One file to write into the guest (C041).
+/// One file to write into the guest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct File {
     /// Absolute path in the guest.
@@ -156,7 +158,7 @@ pub struct File {
     pub extra: Extra,
 }
 
-/// Restart policy (C043).
+/// Restart policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
     /// `no`, `on-failure` or `always`.
@@ -170,7 +172,7 @@ pub struct Restart {
     pub extra: Extra,
 }
 
-/// How the main process is asked to end (C042).
+/// How the main process is asked to end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StopConfig {
     /// Signal name, such as `SIGINT`.
@@ -184,7 +186,7 @@ pub struct StopConfig {
     pub extra: Extra,
 }
 
-/// Name resolution inside the guest (C044).
+/// Name resolution inside the guest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dns {
     /// Do not list this machine in `.internal` names.
@@ -221,7 +223,7 @@ pub struct DnsOption {
     pub value: Option<String>,
 }
 
-/// Size and persistence of the writable root (C019).
+/// Size and persistence of the writable root.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rootfs {
     /// `never`, `restart` or `always`.
@@ -233,4 +235,28 @@ pub struct Rootfs {
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+/// Reads `mounts`, and says what is wanted if it is no list: `fly.toml` has one
+/// table of that name.
+fn mounts<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Mount>>, D::Error> {
+    struct Mounts;
+
+    impl<'de> Visitor<'de> for Mounts {
+        type Value = Option<Vec<Mount>>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of mounts")
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+            Vec::deserialize(de::value::SeqAccessDeserializer::new(list)).map(Some)
+        }
+    }
+
+    from.deserialize_any(Mounts)
 }

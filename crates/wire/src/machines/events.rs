@@ -1,4 +1,4 @@
-//! `events[]` of a machine (R047, R048).
+//! `events[]` of a machine.
 
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +40,7 @@ pub struct EventDetails {
     /// says why) or `resumed` (from its own snapshot); an Updraft addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
-    /// The machine goes on where it was suspended; an Updraft addition.
+    /// The machine has been resumed from its snapshot; an Updraft addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed: Option<bool>,
 }

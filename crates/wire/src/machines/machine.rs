@@ -1,4 +1,4 @@
-//! The machine as the API shows it (R035).
+//! The machine as the API shows it.
 
 use super::{MachineConfig, MachineEvent};
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,7 @@ pub struct CheckStatus {
     pub updated_at: String,
 }
 
-/// An earlier or the current version of a machine's config (R049).
+/// An earlier or the current version of a machine's config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MachineVersion {
     /// Instance id.

@@ -3,7 +3,7 @@
 use super::{Extra, Span};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// One port of the machine and the outside ports that lead to it (C025).
+/// One port of the machine and the outside ports that lead to it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Service {
     /// `tcp` or `udp`.
@@ -21,7 +21,7 @@ pub struct Service {
     /// Checks that decide whether the machine is routed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Vec<Check>>,
-    /// Wake a stopped machine for a request. Absent means true here (X008).
+    /// Wake a stopped machine for a request. Absent means true here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autostart: Option<bool>,
     /// What the edge does with an idle machine.
@@ -31,7 +31,7 @@ pub struct Service {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_machines_running: Option<u32>,
     /// Seconds without load after which autostop may act on this machine;
-    /// an Updraft addition (G3). Absent means the interval rule alone.
+    /// an Updraft addition. Absent means the interval rule alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autostop_after_seconds: Option<u32>,
     /// Answer a request that woke the machine with a `Server-Timing` header that
@@ -43,7 +43,7 @@ pub struct Service {
     pub extra: Extra,
 }
 
-/// Outside port of a service (C029).
+/// Outside port of a service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Port {
     /// One port.
@@ -66,7 +66,7 @@ pub struct Port {
     pub extra: Extra,
 }
 
-/// How much one machine takes (C033).
+/// How much one machine takes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Concurrency {
     /// `connections` (default) or `requests`.
@@ -83,10 +83,10 @@ pub struct Concurrency {
     pub extra: Extra,
 }
 
-/// A health check; validated and stored, not yet run (C035).
+/// A health check; validated and stored, not yet run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// `tcp` or `http`.
+    /// `tcp`, `http` or `script`.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Port, for named checks.
@@ -101,13 +101,25 @@ pub struct Check {
     /// Time after the start in which failures do not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_period: Option<Span>,
-    /// Fields this version does not know (method, path, headers, …).
+    /// HTTP method; absent means GET.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Path of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// `http` or `https`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// `informational` or `readiness`.
+    #[serde(rename = "kind", default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    /// Fields this version does not know (headers, …).
     #[serde(flatten)]
     pub extra: Extra,
 }
 
 /// What the edge does with an idle machine. Read from a boolean or a word and
-/// written as `false`, `true` or `"suspend"`, as the platform does (C025).
+/// written as `false`, `true` or `"suspend"`, as the platform does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Autostop {
     /// Leave it running.

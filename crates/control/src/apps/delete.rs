@@ -1,0 +1,146 @@
+//! Deleting an app: it is marked, its machines are destroyed, then it is forgotten.
+
+use crate::hosts::{CHANGE_TIMEOUT, within};
+use crate::machines::{ListFilter, list_app, release};
+use crate::{Error, Platform, hosts, orgs, resolve};
+use futures_util::future::join_all;
+use host_api::{HostError, WaitFor};
+use model::id::MachineId;
+use model::life::State;
+use std::time::Duration;
+use store::records::{self, AppRecord, Stored, encode};
+use store::{Compare, KeyRange, Op, Txn};
+use wire::machines::Machine;
+
+/// Tries against others that change the app.
+const MAX_TRIES: usize = 16;
+/// Time that the answer to a delete waits for it to be done.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Time that one machine has to be destroyed before the reconciler looks again.
+const DESTROY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Steps of one transaction; a store need not take more than 128.
+const MAX_STEPS: usize = 100;
+
+/// How far a deletion is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// The app is gone.
+    Done,
+    /// Something of it is still there; to be tried again later.
+    Waiting(&'static str),
+}
+
+/// Records that the app is to be deleted, with its machines, running or not. The
+/// deletion itself is carried out in the background, also after a crash; most are
+/// done before this returns.
+///
+/// # Errors
+/// There is no such app.
+pub async fn request_deletion(platform: &Platform, app: &str) -> Result<(), Error> {
+    for _ in 0..MAX_TRIES {
+        let Stored { key, revision, record: mut app } = resolve::app(platform, app).await?;
+        app.deleting = true;
+        let txn = Txn {
+            compare: vec![Compare::Modified(key.clone(), revision)],
+            then: vec![Op::put(key, encode(&app))],
+            otherwise: vec![],
+        };
+        if !platform.store().txn(txn).await?.succeeded {
+            continue;
+        }
+        let own = platform.clone();
+        let done = platform.tasks().spawn(async move {
+            if let Err(err) = finish_deletion(&own, &app).await {
+                // The reconciler tries again.
+                tracing::warn!(app = %app.name, error = %err, "delete an app");
+            }
+        });
+        // Most clients use the name again at once.
+        let _ = tokio::time::timeout(ANSWER_WITHIN, done).await;
+        return Ok(());
+    }
+    Err(Error::contention("the app"))
+}
+
+/// Destroys the machines of an app that is being deleted, then forgets it. Does
+/// what can be done now.
+pub(crate) async fn finish_deletion(
+    platform: &Platform,
+    app: &AppRecord,
+) -> Result<Progress, Error> {
+    let listed = list_app(platform, app.id, ListFilter::default()).await?;
+    let destroyed = listed.machines.iter().map(|machine| destroy(platform, machine));
+    for outcome in join_all(destroyed).await {
+        outcome?;
+    }
+    let left = list_app(platform, app.id, ListFilter::default()).await?;
+    if !left.machines.is_empty() {
+        return Ok(Progress::Waiting("machines are being destroyed"));
+    }
+    let names = KeyRange::prefix(&records::names_of(app.id));
+    let names = platform.store().range(names, None, Some(1)).await?;
+    if !names.entries.is_empty() {
+        // A name without a machine is of a create that is under way or broke off,
+        // or of a machine whose host cannot be reached.
+        return Ok(Progress::Waiting("a machine is being created, or its host is away"));
+    }
+    forget(platform, app).await?;
+    Ok(Progress::Done)
+}
+
+async fn destroy(platform: &Platform, machine: &Machine) -> Result<(), Error> {
+    let id: MachineId =
+        machine.id.parse().map_err(|err| Error::internal(format!("list machines: {err}")))?;
+    let Some(found) = resolve::by_id(platform, id).await? else { return Ok(()) };
+    let host = hosts::get(platform, found.record.owner)?;
+    let context = platform.context(CHANGE_TIMEOUT).at(found.record.epoch);
+    match within(CHANGE_TIMEOUT, host.destroy(context, id, true)).await {
+        // A conflict: it is being destroyed already.
+        Ok(()) | Err(HostError::NotFound(_) | HostError::Conflict(_)) => {}
+        Err(err) => return Err(err.into()),
+    }
+    release(platform, (found.record.app, &found.record.name), id, false).await?;
+    let wait = WaitFor {
+        states: vec![State::Destroyed.as_str().into()],
+        timeout_ms: u64::try_from(DESTROY_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
+        ..WaitFor::default()
+    };
+    let waited = host.wait(platform.context(DESTROY_TIMEOUT), id, wait);
+    match within(DESTROY_TIMEOUT, waited).await {
+        Ok(_) | Err(HostError::NotFound(_) | HostError::DeadlineExceeded(_)) => Ok(()),
+        Err(err) => Err(err.into()),
+    }
+}
+
+async fn forget(platform: &Platform, app: &AppRecord) -> Result<(), Error> {
+    let key = records::app_key(app.name.as_str());
+    let record: Option<Stored<AppRecord>> = records::get(platform.store(), &key).await?;
+    // Two passes may meet here, and the name may belong to another app by then.
+    let same = record.filter(|stored| stored.record.id == app.id && stored.record.deleting);
+    let Some(stored) = same else { return Ok(()) };
+    forget_machines(platform, app).await?;
+    let mut then = vec![Op::delete(&key)];
+    if let Some(used) = &app.idempotency_key {
+        let org = orgs::get(platform, &app.org).await?;
+        then.push(Op::delete(records::idempotency_key(org.id, used)));
+    }
+    let compare = vec![Compare::Modified(key, stored.revision)];
+    platform.store().txn(Txn { compare, then, otherwise: vec![] }).await?;
+    Ok(())
+}
+
+/// Deletes the records of the app's destroyed machines.
+async fn forget_machines(platform: &Platform, app: &AppRecord) -> Result<(), Error> {
+    let prefix = records::machines_of(app.id);
+    let of_app = platform.store().range(KeyRange::prefix(&prefix), None, None).await?.entries;
+    let deletes: Vec<Op> = of_app
+        .iter()
+        .filter_map(|entry| entry.key.strip_prefix(&prefix)?.parse::<MachineId>().ok())
+        .flat_map(|id| [records::machine_key(id), records::app_machine_key(app.id, id)])
+        .map(Op::delete)
+        .collect();
+    for part in deletes.chunks(MAX_STEPS) {
+        platform.store().txn(Txn { then: part.to_vec(), ..Txn::default() }).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! Apps: create, read, and delete with everything in them.
+
+mod create;
+mod delete;
+mod read;
+mod status;
+
+pub use create::create;
+pub use delete::request_deletion;
+pub(crate) use delete::{Progress, finish_deletion};
+pub use read::{get, list};
+pub(crate) use status::mark_deployed;

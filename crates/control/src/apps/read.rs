@@ -1,0 +1,87 @@
+//! Apps as clients see them.
+
+use crate::machines::count_by_app;
+use crate::{Error, Platform, orgs, resolve};
+use model::id::NetworkId;
+use std::collections::HashMap;
+use std::net::Ipv6Addr;
+use store::records::{self, AppRecord, OrgRecord, Stored};
+use wire::machines::{App, AppList, Organization};
+
+/// Apps by name, of one organization and with one role if these are given.
+///
+/// # Errors
+/// There is no such organization.
+pub async fn list(
+    platform: &Platform,
+    org: Option<&str>,
+    role: Option<&str>,
+) -> Result<AppList, Error> {
+    let only = match org {
+        Some(slug) => Some(orgs::get(platform, slug).await?.slug),
+        None => None,
+    };
+    let apps: Vec<Stored<AppRecord>> = records::list(platform.store(), records::APPS).await?;
+    let counts = count_by_app(platform, None).await?;
+    let mut orgs_by_slug: HashMap<String, OrgRecord> = HashMap::new();
+    let mut shown = Vec::new();
+    for Stored { record: app, .. } in apps {
+        let of_org = only.as_ref().is_none_or(|only| *only == app.org);
+        if app.deleting || !of_org || role.is_some_and(|role| role != app.role) {
+            continue;
+        }
+        if !orgs_by_slug.contains_key(&app.org) {
+            orgs_by_slug.insert(app.org.clone(), orgs::get(platform, &app.org).await?);
+        }
+        let count = counts.get(&app.id).copied().unwrap_or(0);
+        shown.push(show(platform, app.clone(), &orgs_by_slug[&app.org], count));
+    }
+    Ok(AppList { total_apps: shown.len() as u64, apps: shown })
+}
+
+/// One app.
+///
+/// # Errors
+/// There is no such app.
+pub async fn get(platform: &Platform, app: &str) -> Result<App, Error> {
+    let app = resolve::app(platform, app).await?.record;
+    let org = orgs::get(platform, &app.org).await?;
+    let count = count_by_app(platform, Some(app.id)).await?.remove(&app.id).unwrap_or(0);
+    Ok(show(platform, app, &org, count))
+}
+
+pub(super) fn show(
+    platform: &Platform,
+    app: AppRecord,
+    org: &OrgRecord,
+    machine_count: u64,
+) -> App {
+    let config = platform.config();
+    let cname_target = format!("{}.{}", app.name, config.domain);
+    let port = config.edge_port.map(|port| format!(":{port}")).unwrap_or_default();
+    let number = |id: u32| i32::try_from(id).unwrap_or(i32::MAX);
+    App {
+        id: app.name.to_string(),
+        status: if app.deployed { "deployed" } else { "pending" }.into(),
+        organization: Organization {
+            name: org.name.clone(),
+            slug: org.slug.clone(),
+            internal_numeric_id: number(org.id.0),
+        },
+        network: app.network,
+        network_cidr: Some(network_cidr(app.network_number)),
+        internal_numeric_id: number(app.id.0),
+        machine_count,
+        volume_count: 0,
+        hostname: Some(format!("{cname_target}{port}")),
+        cname_target,
+        app_role: app.role,
+        name: app.name.to_string(),
+    }
+}
+
+/// The 6PN prefix of a network; see `model::address` for the layout.
+fn network_cidr(NetworkId(number): NetworkId) -> String {
+    let first = Ipv6Addr::from_bits((0xfdaa_u128 << 112) | (u128::from(number) << 80));
+    format!("{first}/48")
+}

@@ -1,0 +1,411 @@
+//! Each rule of a config with the exact words that name the field.
+
+use super::*;
+use serde_json::{Value, json};
+
+/// The violations of a config, one per line.
+fn violations_of(mut config: Value) -> String {
+    if let Value::Object(map) = &mut config {
+        map.entry("image").or_insert_with(|| "nginx".into());
+    }
+    let mut config: MachineConfig = serde_json::from_value(config).unwrap();
+    normalize(&mut config);
+    violations(&config).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn service(more: Value) -> Value {
+    let mut service = json!({ "protocol": "tcp", "internal_port": 8080 });
+    let (Value::Object(to), Value::Object(from)) = (&mut service, more) else { unreachable!() };
+    to.extend(from);
+    json!({ "services": [service] })
+}
+
+#[test]
+fn configs_that_are_allowed() {
+    for config in [
+        json!({}),
+        json!({ "size": "performance-2x" }),
+        json!({ "guest": {} }),
+        json!({ "guest": { "cpu_kind": "shared", "cpus": 2, "memory_mb": 512, "gpus": 0, "gpu_kind": "" } }),
+        json!({ "env": { "A": "b", "FLYING": "x" }, "metadata": { "fly_process_group": "app" } }),
+        json!({ "init": { "exec": null, "cmd": ["sleep", "inf"], "swap_size_mb": 512 } }),
+        json!({ "init": { "on_resume": ["/bin/sh", "-c", "date"] } }),
+        json!({ "mounts": [], "containers": [], "processes": null }),
+        service(
+            json!({ "ports": [{ "port": 443, "handlers": ["tls", "http"], "force_https": true },
+                                  { "start_port": 1000, "end_port": 2000 }] }),
+        ),
+        service(json!({ "autostop": "stop", "autostart": true, "force_instance_key": null })),
+        service(json!({ "autostop": "suspend", "server_timing": true })),
+        // There is no limit of 2 GB.
+        json!({ "size": "performance-16x",
+                "services": [{ "protocol": "tcp", "internal_port": 80, "autostop": "suspend" }] }),
+        service(
+            json!({ "concurrency": { "type": "requests", "soft_limit": 20, "hard_limit": 20 } }),
+        ),
+        json!({ "checks": { "alive": { "type": "http", "port": 80, "interval": 15_000_000_000u64,
+                                       "timeout": "2s", "path": "/", "kind": "readiness" } } }),
+        json!({ "files": [{ "guest_path": "/etc/x", "raw_value": "aGk=", "mode": 0o644 }] }),
+        json!({ "stop_config": { "signal": "SIGTERM", "timeout": "5m" } }),
+        json!({ "restart": { "policy": "always" }, "schedule": "daily" }),
+        json!({ "rootfs": { "persist": "restart", "size_gb": 0 }, "standbys": ["x"] }),
+        json!({ "dns": { "nameservers": ["fdaa::3", "1.1.1.1"], "options": [{ "name": "ndots", "value": "2" }] } }),
+        json!({ "something": { "new": [1, 2] } }),
+        json!({ "env": { "FLY_PROCESS_GROUP": "app", "FLY_API_TOKEN": "x", "FLY_REGION": "y" } }),
+        // Zero values, as clients in Go write them for whatever was not set.
+        json!({ "size": "", "schedule": "", "mounts": [], "metadata": null, "env": null,
+                "guest": { "cpu_kind": "", "cpus": 0, "memory_mb": 0, "host_dedication_id": "" },
+                "restart": { "policy": "", "max_retries": 0 }, "containers": null,
+                "stop_config": { "signal": "", "timeout": "" }, "cache_drive": { "size_mb": 0 },
+                "rootfs": { "persist": "", "size_gb": 0 }, "required_host_features": [] }),
+        json!({ "size": "shared-cpu-1x", "guest": { "cpu_kind": "", "cpus": 0, "memory_mb": 0 } }),
+        service(json!({ "concurrency": { "type": "", "hard_limit": 0, "soft_limit": 0 },
+                        "ports": [{ "port": 80, "start_port": 0, "end_port": 0 }],
+                        "checks": [{ "type": "tcp", "port": 0, "path": "", "interval": "" }] })),
+        json!({ "services": [{ "internal_port": 80 }] }),
+        // A service's check has the service's port, and a script has none.
+        json!({ "services": [{ "internal_port": 80, "checks": [{ "type": "tcp" }] }],
+                "checks": { "a": { "type": "http" }, "b": { "type": "script" } } }),
+    ] {
+        assert_eq!(violations_of(config.clone()), "", "{config}");
+    }
+}
+
+#[test]
+fn configs_that_are_refused() {
+    for (config, why) in [
+        (json!({ "image": "" }), "config.image: is required"),
+        (json!({ "image": "a b" }), "config.image: must be an image reference, not \"a b\""),
+        (
+            json!({ "env": { "A=B": "1" } }),
+            "config.env.A=B: is not a name for an environment variable",
+        ),
+        (json!({ "env": { "A": "\u{0}" } }), "config.env.A: must not contain a NUL byte"),
+        (
+            json!({ "metadata": { "": "1" } }),
+            "config.metadata.: a key has 1 to 255 bytes and no control characters",
+        ),
+        (
+            json!({ "size": "shared-cpu-1x", "guest": { "cpus": 1 } }),
+            "config.size: cannot be given together with config.guest",
+        ),
+        (
+            json!({ "guest": { "cpus": 2, "memory_mb": 256 } }),
+            "config.guest.memory_mb: must be a multiple of 256 from 512 to 4096 for 2 shared CPUs, not 256",
+        ),
+        (
+            json!({ "guest": { "cpu_kind": "fast" } }),
+            "config.guest.cpu_kind: must be shared or performance, not \"fast\"",
+        ),
+        (
+            json!({ "guest": { "cpus": 5 } }),
+            "config.guest.cpus: must be one of 1, 2, 4, 6, 8, 16 for shared CPUs, not 5",
+        ),
+        (json!({ "guest": { "gpus": 1 } }), "config.guest.gpus: GPUs are not supported"),
+        (
+            json!({ "guest": { "persist_rootfs": "maybe" } }),
+            "config.guest.persist_rootfs: must be one of never, restart, always, not \"maybe\"",
+        ),
+        (
+            json!({ "guest": { "kernel_args": ["a\u{0}"] } }),
+            "config.guest.kernel_args[0]: must not contain a NUL byte",
+        ),
+        (
+            json!({ "init": { "cmd": ["a", "\u{0}"] } }),
+            "config.init.cmd[1]: must not contain a NUL byte",
+        ),
+        (
+            json!({ "init": { "on_resume": ["a", "\u{0}"] } }),
+            "config.init.on_resume[1]: must not contain a NUL byte",
+        ),
+        (
+            json!({ "init": { "on_resume": ["a", ""] } }),
+            "config.init.on_resume: must be a program and its arguments, none empty",
+        ),
+        (
+            json!({ "init": { "on_resume": [] } }),
+            "config.init.on_resume: must be a program and its arguments, none empty",
+        ),
+        (
+            json!({ "init": { "swap_size_mb": 1_000_000 } }),
+            "config.init.swap_size_mb: must be at most 65536",
+        ),
+        (
+            json!({ "mounts": [{ "volume": "vol_1", "path": "/" }] }),
+            "config.mounts[0].path: must be an absolute path other than /\nconfig.mounts: volumes are not supported yet",
+        ),
+        (
+            json!({ "mounts": [{ "volume": "vol_1", "path": "data" }] }),
+            "config.mounts[0].path: must be an absolute path other than /\nconfig.mounts: volumes are not supported yet",
+        ),
+        (
+            json!({ "mounts": [{ "path": "/data" }] }),
+            "config.mounts[0].volume: is required\nconfig.mounts: volumes are not supported yet",
+        ),
+        (
+            json!({ "mounts": [{ "volume": "a", "path": "/a" }, { "volume": "b", "path": "/b" }] }),
+            "config.mounts: a machine can have one volume\nconfig.mounts: volumes are not supported yet",
+        ),
+        (json!({ "services": [{}] }), "config.services[0].internal_port: is required"),
+        (
+            service(json!({ "protocol": "sctp" })),
+            "config.services[0].protocol: must be one of tcp, udp, not \"sctp\"",
+        ),
+        (
+            service(json!({ "internal_port": 0 })),
+            "config.services[0].internal_port: must be from 1 to 65535",
+        ),
+        (service(json!({ "ports": [{}] })), "config.services[0].ports[0].port: is required"),
+        (
+            service(json!({ "ports": [{ "port": 0 }] })),
+            "config.services[0].ports[0].port: must be from 1 to 65535",
+        ),
+        (
+            service(json!({ "ports": [{ "port": 1, "start_port": 2, "end_port": 3 }] })),
+            "config.services[0].ports[0].port: give either port, or start_port and end_port",
+        ),
+        (
+            service(json!({ "ports": [{ "start_port": 9, "end_port": 3 }] })),
+            "config.services[0].ports[0].end_port: must not be below start_port, which is at least 1",
+        ),
+        (
+            service(json!({ "ports": [{ "port": 1, "handlers": ["quic"] }] })),
+            "config.services[0].ports[0].handlers: must be of http, tls, pg_tls and proxy_proto, not \"quic\"",
+        ),
+        (
+            service(json!({ "ports": [{ "port": 1, "handlers": ["tls"], "force_https": true }] })),
+            "config.services[0].ports[0].force_https: needs the handler http",
+        ),
+        (
+            service(json!({ "concurrency": { "type": "users" } })),
+            "config.services[0].concurrency.type: must be one of connections, requests, not \"users\"",
+        ),
+        (
+            service(json!({ "concurrency": { "soft_limit": 9, "hard_limit": 3 } })),
+            "config.services[0].concurrency.hard_limit: must be at least the soft_limit of 9, not 3",
+        ),
+        (
+            json!({ "guest": { "host_dedication_id": "abc" } }),
+            "config.guest.host_dedication_id: dedicated hosts are not supported yet",
+        ),
+        (
+            json!({ "cache_drive": { "size_mb": 100 }, "required_host_features": ["x"] }),
+            "config.cache_drive: cache drives are not supported yet\nconfig.required_host_features: features of hosts are not supported yet",
+        ),
+        (
+            json!({ "image": "", "containers": [{ "name": "a", "image": "nginx" }] }),
+            "config.containers: several containers in one machine are not supported yet",
+        ),
+        (
+            service(json!({ "checks": [{ "type": "ping" }] })),
+            "config.services[0].checks[0].type: must be one of tcp, http, script, not \"ping\"",
+        ),
+        (
+            json!({ "checks": { "a": { "type": "tcp" } } }),
+            "config.checks.a.port: is required, from 1 to 65535, where there is no service to take it from",
+        ),
+        (
+            json!({ "checks": { "a": { "port": 1, "type": "tcp", "interval": "soon" } } }),
+            "config.checks.a.interval: must be a duration such as \"10s\", or nanoseconds, and not negative",
+        ),
+        (
+            json!({ "checks": { "a": { "port": 1, "type": "http", "path": "x" } } }),
+            "config.checks.a.path: must begin with /",
+        ),
+        (
+            json!({ "files": [{ "guest_path": "x", "raw_value": "" }] }),
+            "config.files[0].guest_path: must be the absolute path of a file",
+        ),
+        (
+            json!({ "files": [{ "guest_path": "/x" }] }),
+            "config.files[0]: needs exactly one of raw_value, secret_name and image_config",
+        ),
+        (
+            json!({ "files": [{ "guest_path": "/x", "raw_value": "", "secret_name": "S" }] }),
+            "config.files[0]: needs exactly one of raw_value, secret_name and image_config\nconfig.files[0].secret_name: secrets are not supported yet",
+        ),
+        (
+            json!({ "files": [{ "guest_path": "/x", "raw_value": "%" }] }),
+            "config.files[0].raw_value: must be base64",
+        ),
+        (
+            json!({ "files": [{ "guest_path": "/x", "raw_value": "", "mode": 65_535 }] }),
+            "config.files[0].mode: must be permission bits, at most 4095 (octal 7777)",
+        ),
+        (
+            json!({ "stop_config": { "timeout": "400s" } }),
+            "config.stop_config.timeout: must be at most 300s",
+        ),
+        (
+            json!({ "stop_config": { "timeout": -1 } }),
+            "config.stop_config.timeout: must be a duration such as \"10s\", or nanoseconds, and not negative",
+        ),
+        (
+            json!({ "stop_config": { "signal": "SIGNOPE" } }),
+            "config.stop_config.signal: must be the name of a signal, not \"SIGNOPE\"",
+        ),
+        (
+            json!({ "restart": { "policy": "sometimes" } }),
+            "config.restart.policy: must be no, on-failure or always, not \"sometimes\"",
+        ),
+        (
+            json!({ "schedule": "yearly" }),
+            "config.schedule: must be one of hourly, daily, weekly, monthly, not \"yearly\"",
+        ),
+        (
+            json!({ "rootfs": { "persist": "x" } }),
+            "config.rootfs.persist: must be one of never, restart, always, not \"x\"",
+        ),
+        (json!({ "rootfs": { "size_gb": 5000 } }), "config.rootfs.size_gb: must be at most 1024"),
+        (
+            json!({ "dns": { "nameservers": ["x"] } }),
+            "config.dns.nameservers[0]: must be an IP address, not \"x\"",
+        ),
+        (json!({ "dns": { "hostname": "a\nb" } }), "config.dns.hostname: must be a host name"),
+        (json!({ "dns": { "searches": ["a b"] } }), "config.dns.searches[0]: must be a domain"),
+        (
+            json!({ "containers": [{}] }),
+            "config.containers: several containers in one machine are not supported yet",
+        ),
+        (
+            json!({ "processes": [{}] }),
+            "config.processes: several processes in one machine are not supported yet",
+        ),
+        (
+            json!({ "statics": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10] }),
+            "config.statics: must have at most 10 entries",
+        ),
+    ] {
+        assert_eq!(violations_of(config), why);
+    }
+}
+
+#[test]
+fn unknown_sizes_are_refused_with_the_known_ones() {
+    let why = violations_of(json!({ "size": "huge" }));
+    assert!(why.starts_with("config.size: must be one of shared-cpu-1x, "), "{why}");
+    assert!(why.ends_with("performance-16x, not \"huge\""), "{why}");
+}
+
+#[test]
+fn defaults_are_filled_in_and_nothing_else_changes() {
+    for (config, completed) in [
+        (
+            json!({ "image": "a" }),
+            json!({ "image": "a", "init": {}, "guest": { "cpu_kind": "shared", "cpus": 1, "memory_mb": 256 } }),
+        ),
+        (
+            json!({ "image": "a", "size": "shared-cpu-2x" }),
+            json!({ "image": "a", "init": {}, "guest": { "cpu_kind": "shared", "cpus": 2, "memory_mb": 512 } }),
+        ),
+        (
+            json!({ "image": "a", "guest": { "cpu_kind": "performance", "x": 1 }, "new": { "y": [] } }),
+            json!({ "image": "a", "init": {}, "new": { "y": [] },
+                    "guest": { "cpu_kind": "performance", "cpus": 1, "memory_mb": 2048, "x": 1 } }),
+        ),
+    ] {
+        let mut config: MachineConfig = serde_json::from_value(config).unwrap();
+        complete(&mut config);
+        assert_eq!(serde_json::to_value(config).unwrap(), completed);
+    }
+}
+
+#[test]
+fn zero_values_are_not_kept_and_one_meaning_is_filled_in() {
+    let config = json!({ "image": "a", "size": "", "schedule": "",
+        "checks": { "c": { "type": "tcp", "port": 0 } },
+        "services": [{ "internal_port": 80, "protocol": "",
+                       "concurrency": { "type": "", "hard_limit": 0, "soft_limit": 0 },
+                       "ports": [{ "port": 80, "start_port": 0, "end_port": 0 }] },
+                     { "internal_port": 81, "concurrency": { "hard_limit": 5, "soft_limit": 0 } }] });
+    let mut config: MachineConfig = serde_json::from_value(config).unwrap();
+    normalize(&mut config);
+    let expected = json!({ "image": "a", "checks": { "c": { "type": "tcp", "port": 80 } },
+        "services": [{ "internal_port": 80, "protocol": "tcp", "ports": [{ "port": 80 }] },
+                     { "internal_port": 81, "protocol": "tcp", "concurrency": { "hard_limit": 5 } }] });
+    assert_eq!(serde_json::to_value(config).unwrap(), expected);
+}
+
+fn warnings_of(config: Value) -> String {
+    let mut config = config;
+    config["image"] = "a".into();
+    warnings(&serde_json::from_value(config).unwrap()).join("\n")
+}
+
+#[test]
+fn a_machine_that_nothing_would_wake_is_warned_of() {
+    let warned = |more| warnings_of(service(more)).contains("nothing starts it again");
+    assert!(warned(json!({ "autostop": true, "autostart": false })));
+    assert!(!warned(json!({ "autostop": false, "autostart": false })));
+    assert!(!warned(json!({ "autostop": true })));
+}
+
+#[test]
+fn each_part_that_is_not_acted_on_is_warned_of() {
+    let http = |more: Value| {
+        let mut port = json!({ "port": 80, "handlers": ["http"] });
+        port.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        service(json!({ "ports": [port] }))
+    };
+    for (config, warning) in [
+        (json!({}), ""),
+        (http(json!({})), ""),
+        (
+            http(
+                json!({ "http_options": { "idle_timeout": 5, "response": { "pristine": true } } }),
+            ),
+            "",
+        ),
+        (json!({ "env": { "FLY_PROCESS_GROUP": "app", "FLY_API_TOKEN": "x" } }), ""),
+        (
+            json!({ "env": { "FLY_REGION": "x" } }),
+            "config.env.FLY_REGION: the platform sets it; the value is not used",
+        ),
+        (
+            json!({ "schedule": "daily" }),
+            "config.schedule: schedules are not acted on yet; the machine runs once",
+        ),
+        (
+            json!({ "standbys": ["x"] }),
+            "config.standbys: a standby is not started yet when its machine fails",
+        ),
+        (
+            json!({ "checks": { "c": { "type": "tcp", "port": 1 } } }),
+            "config.checks: checks are kept but not run yet",
+        ),
+        (
+            json!({ "statics": [{ "guest_path": "/a" }], "metrics": { "port": 1 }, "typo": 1 }),
+            "config.metrics: is kept but not acted on yet\nconfig.statics: is kept but not acted on yet\nconfig.typo: is kept but not acted on yet",
+        ),
+        (
+            json!({ "services": [{ "protocol": "udp", "internal_port": 53, "ports": [{ "port": 53 }] }] }),
+            "config.services[0].protocol: UDP is not served yet",
+        ),
+        (
+            service(json!({ "ports": [{ "port": 5432 }] })),
+            "config.services[0].ports[0].handlers: only the handler http is served yet, not raw TCP",
+        ),
+        (
+            service(json!({ "ports": [{ "port": 443, "handlers": ["tls", "http"] }] })),
+            "config.services[0].ports[0].handlers: TLS is not served yet; the port speaks plain HTTP",
+        ),
+        (
+            http(json!({ "force_https": true })),
+            "config.services[0].ports[0].force_https: requests are not redirected to HTTPS yet",
+        ),
+        (
+            http(json!({ "http_options": { "compress": true, "headers": null } })),
+            "config.services[0].ports[0].http_options.compress: is kept but not acted on yet",
+        ),
+        (
+            http(json!({ "tls_options": { "alpn": ["h2"] } })),
+            "config.services[0].ports[0].tls_options: is kept but not acted on yet",
+        ),
+        (
+            service(json!({ "checks": [{ "type": "tcp" }] })),
+            "config.services[0].checks: checks are kept but not run yet",
+        ),
+    ] {
+        assert_eq!(warnings_of(config.clone()), warning, "{config}");
+    }
+}

@@ -1,0 +1,156 @@
+//! The config of a machine: zero values removed, rules checked, defaults filled
+//! in, and warnings about what this version does not act on.
+//!
+//! All violations are collected, each with the path of its field. What is not
+//! acted on yet is checked, kept and warned of, unless leaving it undone would lose
+//! data or run something other than what was asked for: that is refused.
+
+mod checks;
+mod dns;
+mod files;
+mod guest;
+mod normalize;
+mod process;
+mod services;
+mod validation;
+mod warnings;
+
+use crate::Error;
+use validation::{ValidationErrors, quote};
+use wire::machines::{MachineConfig, Mount};
+
+pub use normalize::{complete, normalize};
+pub(crate) use process::MAX_STOP_TIMEOUT;
+pub use validation::ValidationError;
+pub use warnings::{launch_warnings, warnings};
+
+const MAX_IMAGE: usize = 1024;
+const MAX_STATICS: usize = 10;
+const MAX_METADATA_KEY: usize = 255;
+const MAX_METADATA_VALUE: usize = 16 * 1024;
+
+/// Checks a config after [`normalize`].
+///
+/// # Errors
+/// A rule is violated; all violations are in the message. They are
+/// [`crate::Kind::Unsupported`] only if the config is otherwise valid.
+pub fn check(config: &MachineConfig) -> Result<(), Error> {
+    validation::into_result(violations(config))
+}
+
+/// Every rule that a config violates.
+pub fn violations(config: &MachineConfig) -> Vec<ValidationError> {
+    let mut errors = ValidationErrors::default();
+    image(&mut errors, config);
+    env(&mut errors, config);
+    metadata(&mut errors, config);
+    guest::check(&mut errors, config);
+    process::check(&mut errors, config);
+    mounts(&mut errors, config.mounts.as_deref().unwrap_or_default());
+    let services = config.services.as_deref().unwrap_or_default();
+    services::check(&mut errors, services);
+    checks::named(&mut errors, config.checks.as_ref(), services);
+    files::check(&mut errors, config.files.as_deref().unwrap_or_default());
+    dns::check(&mut errors, config);
+    unbuilt(&mut errors, config);
+    errors.into_vec()
+}
+
+fn image(errors: &mut ValidationErrors, config: &MachineConfig) {
+    let image = &config.image;
+    let bad = |c: char| c.is_whitespace() || c.is_control();
+    if image.is_empty() && listed(config, "containers") {
+        // Each container has an image of its own.
+    } else if image.is_empty() {
+        errors.add("config.image", "is required");
+    } else if image.len() > MAX_IMAGE || image.chars().any(bad) {
+        errors.add("config.image", format!("must be an image reference, not {}", quote(image)));
+    }
+}
+
+fn env(errors: &mut ValidationErrors, config: &MachineConfig) {
+    for (name, value) in config.env.iter().flatten() {
+        let field = format!("config.env.{}", name.chars().take(80).collect::<String>());
+        if name.is_empty() || name.contains(['=', '\0']) {
+            errors.add(field, "is not a name for an environment variable");
+        } else if value.contains('\0') {
+            errors.add(field, "must not contain a NUL byte");
+        }
+    }
+}
+
+fn metadata(errors: &mut ValidationErrors, config: &MachineConfig) {
+    for (key, value) in config.metadata.iter().flatten() {
+        if let Err(rule) = metadata_entry(key, value) {
+            let key: String = key.chars().take(80).collect();
+            errors.add(format!("config.metadata.{key}"), rule);
+        }
+    }
+}
+
+/// The rule that one entry of the metadata violates.
+pub(crate) fn metadata_entry(key: &str, value: &str) -> Result<(), &'static str> {
+    if key.is_empty() || key.len() > MAX_METADATA_KEY || key.chars().any(char::is_control) {
+        return Err("a key has 1 to 255 bytes and no control characters");
+    }
+    if value.len() > MAX_METADATA_VALUE {
+        return Err("a value has at most 16384 bytes");
+    }
+    Ok(())
+}
+
+fn mounts(errors: &mut ValidationErrors, mounts: &[Mount]) {
+    if mounts.len() > 1 {
+        errors.add("config.mounts", "a machine can have one volume");
+    }
+    for (i, mount) in mounts.iter().enumerate() {
+        let path = mount.path.as_deref().unwrap_or_default();
+        if !path.starts_with('/') || path.trim_end_matches('/').is_empty() {
+            let field = format!("config.mounts[{i}].path");
+            errors.add(field, "must be an absolute path other than /");
+        }
+        let named = |name: Option<&str>| name.is_some_and(|name| !name.is_empty());
+        let name = mount.extra.get("name").and_then(|name| name.as_str());
+        if !named(mount.volume.as_deref()) && !named(name) {
+            errors.add(format!("config.mounts[{i}].volume"), "is required");
+        }
+    }
+    if !mounts.is_empty() {
+        // A machine that ran without its volume would write into a root file
+        // system that is not kept.
+        errors.unsupported("config.mounts", "volumes are not supported yet");
+    }
+}
+
+/// Parts without which the machine would be something other than what was asked for.
+fn unbuilt(errors: &mut ValidationErrors, config: &MachineConfig) {
+    for (field, what) in [("containers", "several containers"), ("processes", "several processes")]
+    {
+        if listed(config, field) {
+            let why = format!("{what} in one machine are not supported yet");
+            errors.unsupported(format!("config.{field}"), why);
+        }
+    }
+    for (field, what) in [
+        ("cache_drive", "cache drives are"),
+        ("required_host_features", "features of hosts are"),
+        ("spot", "spot machines are"),
+    ] {
+        if config.extra.get(field).is_some_and(validation::is_set) {
+            errors.unsupported(format!("config.{field}"), format!("{what} not supported yet"));
+        }
+    }
+    let statics = config.extra.get("statics").and_then(|value| value.as_array());
+    if statics.is_some_and(|list| list.len() > MAX_STATICS) {
+        errors.add("config.statics", format!("must have at most {MAX_STATICS} entries"));
+    }
+}
+
+fn listed(config: &MachineConfig, field: &str) -> bool {
+    let list = config.extra.get(field).and_then(|value| value.as_array());
+    list.is_some_and(|list| !list.is_empty())
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,71 @@
+//! What the config may say about the main process and the life of the machine:
+//! `init`, `restart`, `stop_config`, `schedule`, `rootfs`.
+
+use super::guest::{persist, words};
+use super::validation::{ValidationErrors, quote};
+use model::restart::Policy;
+use model::signal;
+use std::time::Duration;
+use wire::machines::{Init, MachineConfig};
+
+/// Longest time a process may take to end.
+pub(crate) const MAX_STOP_TIMEOUT: Duration = Duration::from_secs(300);
+const MAX_SWAP_MB: u64 = 64 * 1024;
+const MAX_ROOT_GB: u32 = 1024;
+
+pub(super) fn check(errors: &mut ValidationErrors, config: &MachineConfig) {
+    if let Some(init) = &config.init {
+        check_init(errors, init);
+    }
+    if let Some(restart) = &config.restart {
+        let policy = restart.policy.as_deref();
+        if Policy::parse(policy, restart.max_retries).is_none() {
+            let policy = quote(policy.unwrap_or_default());
+            let rule = format!("must be no, on-failure or always, not {policy}");
+            errors.add("config.restart.policy", rule);
+        }
+    }
+    check_stop(errors, config);
+    let schedule = config.schedule.as_deref();
+    errors.one_of("config.schedule", schedule, &["hourly", "daily", "weekly", "monthly"]);
+    if let Some(rootfs) = &config.rootfs {
+        persist(errors, "config.rootfs.persist", rootfs.persist.as_deref());
+        if rootfs.size_gb.is_some_and(|gb| gb > MAX_ROOT_GB) {
+            errors.add("config.rootfs.size_gb", format!("must be at most {MAX_ROOT_GB}"));
+        }
+    }
+}
+
+fn check_init(errors: &mut ValidationErrors, init: &Init) {
+    for (field, list) in [
+        ("config.init.exec", &init.exec),
+        ("config.init.entrypoint", &init.entrypoint),
+        ("config.init.cmd", &init.cmd),
+        ("config.init.kernel_args", &init.kernel_args),
+        ("config.init.on_resume", &init.on_resume),
+    ] {
+        words(errors, field, list.as_deref());
+    }
+    let incomplete = |argv: &[String]| argv.is_empty() || argv.iter().any(String::is_empty);
+    if init.on_resume.as_deref().is_some_and(incomplete) {
+        let rule = "must be a program and its arguments, none empty";
+        errors.add("config.init.on_resume", rule);
+    }
+    if init.swap_size_mb.is_some_and(|mb| mb > MAX_SWAP_MB) {
+        errors.add("config.init.swap_size_mb", format!("must be at most {MAX_SWAP_MB}"));
+    }
+}
+
+fn check_stop(errors: &mut ValidationErrors, config: &MachineConfig) {
+    let Some(stop) = &config.stop_config else { return };
+    if let Some(name) = stop.signal.as_deref()
+        && signal::number(name).is_none()
+    {
+        let rule = format!("must be the name of a signal, not {}", quote(name));
+        errors.add("config.stop_config.signal", rule);
+    }
+    let timeout = errors.duration("config.stop_config.timeout", stop.timeout.as_ref());
+    if timeout.is_some_and(|timeout| timeout > MAX_STOP_TIMEOUT) {
+        errors.add("config.stop_config.timeout", "must be at most 300s");
+    }
+}

@@ -1,0 +1,118 @@
+//! What is accepted, but not acted on or probably not meant. Nothing that a client
+//! asks for is dropped silently.
+
+use super::validation::is_set;
+use wire::machines::{Autostop, Extra, LaunchMachine, MachineConfig, Port, Service};
+
+/// Variables that the platform itself sets in a guest.
+const PLATFORM_ENV: [&str; 9] = [
+    "FLY_APP_NAME",
+    "FLY_MACHINE_ID",
+    "FLY_ALLOC_ID",
+    "FLY_REGION",
+    "FLY_IMAGE_REF",
+    "FLY_MACHINE_VERSION",
+    "FLY_PROCESS_GROUP",
+    "FLY_VM_MEMORY_MB",
+    "FLY_PRIVATE_IP",
+];
+
+/// Warnings about a config, each with the path of its field.
+pub fn warnings(config: &MachineConfig) -> Vec<String> {
+    let mut out = Vec::new();
+    for name in config.env.iter().flatten().map(|(name, _)| name) {
+        // Clients write the process group into the environment as well as into
+        // the metadata, with one value.
+        if PLATFORM_ENV.contains(&name.as_str()) && name != "FLY_PROCESS_GROUP" {
+            out.push(format!("config.env.{name}: the platform sets it; the value is not used"));
+        }
+    }
+    if config.schedule.is_some() {
+        out.push("config.schedule: schedules are not acted on yet; the machine runs once".into());
+    }
+    if config.standbys.as_ref().is_some_and(|standbys| !standbys.is_empty()) {
+        out.push("config.standbys: a standby is not started yet when its machine fails".into());
+    }
+    if config.checks.as_ref().is_some_and(|checks| !checks.is_empty()) {
+        out.push("config.checks: checks are kept but not run yet".into());
+    }
+    for (i, service) in config.services.iter().flatten().enumerate() {
+        service_warnings(&mut out, &format!("config.services[{i}]"), service);
+    }
+    unknown(&mut out, "config", &config.extra, &["containers", "processes"]);
+    if let Some(init) = &config.init {
+        unknown(&mut out, "config.init", &init.extra, &[]);
+    }
+    if let Some(guest) = &config.guest {
+        unknown(&mut out, "config.guest", &guest.extra, &[]);
+    }
+    out
+}
+
+fn service_warnings(out: &mut Vec<String>, at: &str, service: &Service) {
+    let stops = service.autostop.is_some_and(|stop| stop != Autostop::Off);
+    if stops && service.autostart == Some(false) {
+        out.push(format!(
+            "{at}: autostop stops the machine when it is idle, and with autostart false nothing \
+             starts it again"
+        ));
+    }
+    if service.protocol.as_deref() == Some("udp") {
+        out.push(format!("{at}.protocol: UDP is not served yet"));
+    } else {
+        for (j, port) in service.ports.iter().flatten().enumerate() {
+            port_warnings(out, &format!("{at}.ports[{j}]"), port);
+        }
+    }
+    if service.checks.as_ref().is_some_and(|checks| !checks.is_empty()) {
+        out.push(format!("{at}.checks: checks are kept but not run yet"));
+    }
+    unknown(out, at, &service.extra, &[]);
+}
+
+fn port_warnings(out: &mut Vec<String>, at: &str, port: &Port) {
+    let handlers = port.handlers.as_deref().unwrap_or_default();
+    let has = |name: &str| handlers.iter().any(|handler| handler == name);
+    if !has("http") {
+        out.push(format!("{at}.handlers: only the handler http is served yet, not raw TCP"));
+    } else if has("tls") {
+        out.push(format!("{at}.handlers: TLS is not served yet; the port speaks plain HTTP"));
+    }
+    if port.force_https == Some(true) {
+        out.push(format!("{at}.force_https: requests are not redirected to HTTPS yet"));
+    }
+    unknown(out, at, &port.extra, &["http_options"]);
+    let options = port.extra.get("http_options").and_then(|options| options.as_object());
+    for (field, value) in options.into_iter().flatten() {
+        // Both are acted on by the edge.
+        let known = match field.as_str() {
+            "idle_timeout" => true,
+            "response" => value.as_object().is_some_and(|response| {
+                response.iter().all(|(key, value)| key == "pristine" || !is_set(value))
+            }),
+            _ => false,
+        };
+        if !known && is_set(value) {
+            let field: String = field.chars().take(40).collect();
+            out.push(format!("{at}.http_options.{field}: is kept but not acted on yet"));
+        }
+    }
+}
+
+/// Warnings about what the request says beside its config.
+pub fn launch_warnings(launch: &LaunchMachine) -> Vec<String> {
+    let mut out = Vec::new();
+    // There are no secrets to be skipped.
+    unknown(&mut out, "request", &launch.extra, &["skip_secrets"]);
+    out.iter_mut().for_each(|text| *text = text.trim_start_matches("request.").to_owned());
+    out
+}
+
+fn unknown(out: &mut Vec<String>, at: &str, extra: &Extra, known: &[&str]) {
+    for (field, value) in extra {
+        if is_set(value) && !known.contains(&field.as_str()) {
+            let field: String = field.chars().take(40).collect();
+            out.push(format!("{at}.{field}: is kept but not acted on yet"));
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The front for machines: the API as a process in a guest reaches it, over
+//! `/.fly/api` (<https://fly.io/docs/machines/api/working-with-machines-api/>).
+//!
+//! A host passes each connection on as a stream. The caller is known by the machine
+//! that the stream comes from, never by what the guest sends; the name in `Host`
+//! means nothing. Without a token a machine may read and suspend itself and use its
+//! own labels; with one the API is the same as everywhere, but for smaller bodies
+//! and no WebSockets.
+
+mod bounds;
+mod connection;
+mod subscribe;
+
+use crate::http_api::{FromMachine, HttpApi};
+use axum::middleware::from_fn_with_state;
+use axum::{Extension, Router};
+use bounds::LIMITS;
+use host_api::Hosts;
+use model::id::MachineId;
+use rt::Tasks;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Serves the API to machines. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct GuestApi {
+    router: Router,
+    tasks: Tasks,
+}
+
+impl GuestApi {
+    /// The machines' side of `api`.
+    pub fn new(api: &HttpApi) -> Self {
+        let bounded =
+            |routes: Router<HttpApi>| routes.layer(from_fn_with_state(LIMITS, bounds::enforce));
+        Self { router: api.router_with(bounded), tasks: api.platform().tasks().clone() }
+    }
+
+    /// Serves one connection out of `machine`, in a task of its own, until either
+    /// side closes it or its time is over.
+    pub fn serve<Io>(&self, machine: MachineId, io: Io)
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        // Only here, so that no other request passes for a machine's.
+        let router = self.router.clone().layer(Extension(FromMachine(machine)));
+        let tasks = self.tasks.clone();
+        self.tasks.spawn(async move { connection::serve(io, router, LIMITS, &tasks).await });
+    }
+
+    /// Serves the connections of all machines of `hosts`, until the platform stops.
+    pub fn start(&self, hosts: Arc<dyn Hosts>) {
+        let own = self.clone();
+        self.tasks.spawn_until_stop(async move { subscribe::run(&own, &*hosts).await });
+    }
+}

@@ -1,0 +1,119 @@
+//! The hosts of the platform: asked one by one or all at once, always with a
+//! deadline, so that one that is away holds nothing up.
+
+use crate::{Error, Platform, placement};
+use futures_util::future::join_all;
+use host_api::{Host, HostError, HostInfo, KnownHost};
+use model::id::HostId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time that a host has to answer a question.
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time that a host has to take up a change.
+pub(crate) const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A region that has hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Code.
+    pub code: String,
+    /// How many of the smallest machines there is memory for.
+    pub capacity: u64,
+}
+
+/// Answers of some hosts, and the hosts that did not answer.
+#[derive(Debug)]
+pub(crate) struct Answers<T> {
+    pub(crate) answered: Vec<(HostId, T)>,
+    pub(crate) failed: Vec<(HostId, HostError)>,
+}
+
+impl<T> Answers<T> {
+    /// The answers; a failure only if there is none.
+    pub(crate) fn some(self) -> Result<Vec<T>, Error> {
+        let Self { answered, mut failed } = self;
+        match failed.pop() {
+            Some((_, err)) if answered.is_empty() => Err(err.into()),
+            _ => Ok(answered.into_iter().map(|(_, answer)| answer).collect()),
+        }
+    }
+}
+
+/// Ends a call to a host when its time is over, also if the host does not.
+pub(crate) async fn within<T>(
+    time: Duration,
+    call: impl Future<Output = Result<T, HostError>>,
+) -> Result<T, HostError> {
+    tokio::time::timeout(time, call).await.unwrap_or_else(|_| {
+        Err(HostError::DeadlineExceeded(format!("the host did not answer within {time:?}")))
+    })
+}
+
+/// Asks all hosts at once.
+pub(crate) async fn ask_all<T, F: Future<Output = Result<T, HostError>>>(
+    platform: &Platform,
+    ask: impl Fn(Arc<dyn Host>) -> F,
+) -> Answers<T> {
+    let asked = platform.hosts().all().into_iter().map(|KnownHost { id, host }| {
+        let call = within(READ_TIMEOUT, ask(host));
+        async move { (id, call.await) }
+    });
+    let mut answers = Answers { answered: Vec::new(), failed: Vec::new() };
+    for (id, answer) in join_all(asked).await {
+        match answer {
+            Ok(answer) => answers.answered.push((id, answer)),
+            Err(err) => {
+                tracing::warn!(host = id.0, error = %err, "a host did not answer");
+                answers.failed.push((id, err));
+            }
+        }
+    }
+    answers
+}
+
+/// The host of a number.
+pub(crate) fn get(platform: &Platform, id: HostId) -> Result<Arc<dyn Host>, Error> {
+    platform.hosts().get(id).ok_or_else(|| {
+        HostError::unreachable(format!("host {id}, which owns the machine, is not known")).into()
+    })
+}
+
+/// What each host that answers is and has.
+///
+/// # Errors
+/// No host answered.
+pub async fn infos(platform: &Platform) -> Result<Vec<HostInfo>, Error> {
+    let context = platform.context(READ_TIMEOUT);
+    let ask = |host: Arc<dyn Host>| {
+        let context = context.clone();
+        async move { host.info(context).await }
+    };
+    ask_all(platform, ask).await.some()
+}
+
+/// The same with the memory that the VMs really hold, which takes time to measure.
+///
+/// # Errors
+/// No host answered.
+pub async fn infos_with_usage(platform: &Platform) -> Result<Vec<HostInfo>, Error> {
+    let context = platform.context(READ_TIMEOUT);
+    let ask = |host: Arc<dyn Host>| {
+        let context = context.clone();
+        async move { host.info_with_usage(context).await }
+    };
+    ask_all(platform, ask).await.some()
+}
+
+/// Regions that have hosts, by code.
+///
+/// # Errors
+/// No host answered.
+pub async fn regions(platform: &Platform) -> Result<Vec<Region>, Error> {
+    let mut capacity: BTreeMap<String, u64> = BTreeMap::new();
+    for host in infos(platform).await? {
+        *capacity.entry(host.region.clone()).or_default() += placement::free(&host) / 256;
+    }
+    Ok(capacity.into_iter().map(|(code, capacity)| Region { code, capacity }).collect())
+}

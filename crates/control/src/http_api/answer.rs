@@ -1,0 +1,57 @@
+//! Every failure as the answer that clients of the platform know:
+//! `{error, status}` with a hint of our own.
+
+use crate::{Error, Kind};
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use wire::machines::ErrorBody;
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let (code, status) = code(self.kind);
+        let error = self.to_string();
+        if matches!(self.kind, Kind::Internal | Kind::BadGateway | Kind::Unavailable) {
+            tracing::error!(code = code.as_u16(), error, "request failed");
+        }
+        body(code, status, error, self.hint)
+    }
+}
+
+/// An error as JSON.
+pub(super) fn body(
+    code: StatusCode,
+    status: &str,
+    error: String,
+    hint: Option<String>,
+) -> Response {
+    (code, Json(ErrorBody { error, status: status.into(), hint })).into_response()
+}
+
+/// HTTP's code, and the word that clients look for.
+fn code(kind: Kind) -> (StatusCode, &'static str) {
+    let code = match kind {
+        Kind::Invalid => StatusCode::BAD_REQUEST,
+        Kind::Unauthorized => StatusCode::UNAUTHORIZED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::VersionMismatch => StatusCode::PRECONDITION_FAILED,
+        Kind::NameTaken => return (StatusCode::UNPROCESSABLE_ENTITY, "name_taken"),
+        Kind::NoCapacity => return (StatusCode::UNPROCESSABLE_ENTITY, "insufficient_capacity"),
+        Kind::Unsupported => StatusCode::UNPROCESSABLE_ENTITY,
+        Kind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+        Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::Timeout => StatusCode::REQUEST_TIMEOUT,
+        Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
+        Kind::BadGateway => StatusCode::BAD_GATEWAY,
+        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (code, "unknown")
+}
+
+/// A body that is larger than allowed.
+pub(crate) fn too_large(limit: usize) -> Error {
+    Error::new(Kind::TooLarge, format!("the body is larger than {limit} bytes"))
+}

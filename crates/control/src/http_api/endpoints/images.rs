@@ -1,0 +1,46 @@
+//! Images of the platform; an addition to the Machines API.
+
+use super::logs::ndjson;
+use crate::http_api::HttpApi;
+use crate::http_api::caller::Acting;
+use crate::http_api::extract::{Params, upload};
+use crate::{Error, images};
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use wire::machines::{Done, Image, ImageProgress};
+
+pub(in crate::http_api) async fn list(Acting(platform): Acting) -> Result<Json<Vec<Image>>, Error> {
+    images::list(&platform).await.map(Json)
+}
+
+/// Imports the tar in the body; the answer is its progress, line by line, which
+/// ends with `done` or `failed`.
+pub(in crate::http_api) async fn import(
+    State(api): State<HttpApi>,
+    Acting(platform): Acting,
+    query: Params,
+    request: Request,
+) -> Result<Response, Error> {
+    let tar = upload(request.into_body(), api.config.body_timeout);
+    let name = query.get("name").map(str::to_owned);
+    Ok(ndjson::<ImageProgress>(images::import(&platform, name, tar).await?))
+}
+
+pub(in crate::http_api) async fn remove(
+    Acting(platform): Acting,
+    query: Params,
+) -> Result<Json<Done>, Error> {
+    let reference = query.get("reference");
+    let reference = reference.ok_or_else(|| Error::invalid("reference", "is required"))?;
+    images::remove(&platform, reference).await?;
+    Ok(Json(Done { ok: true }))
+}
+
+pub(in crate::http_api) async fn remove_path(
+    Acting(platform): Acting,
+    Path(reference): Path<String>,
+) -> Result<Json<Done>, Error> {
+    images::remove(&platform, &reference).await?;
+    Ok(Json(Done { ok: true }))
+}

@@ -1,0 +1,7 @@
+//! Bodies and queries of requests: lenient in form, strict in content.
+
+mod body;
+mod query;
+
+pub(super) use body::{JsonBody, upload};
+pub(super) use query::Params;

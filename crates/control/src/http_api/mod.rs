@@ -1,0 +1,69 @@
+//! The HTTP front: the Machines API, version 1. Each endpoint parses its request,
+//! calls an operation of a subject, and writes the answer; errors are mapped in one
+//! place ([`answer`]). `extract/` reads bodies and queries, `endpoints/` has one
+//! file per group of endpoints.
+//!
+//! See <https://fly.io/docs/machines/api/>.
+
+mod answer;
+mod auth;
+mod caller;
+mod endpoints;
+mod extract;
+mod observe;
+mod routes;
+mod unbuilt;
+
+use crate::Platform;
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+
+pub(crate) use answer::too_large;
+pub use caller::Connection;
+pub(crate) use caller::{Authenticated, FromMachine};
+
+/// Settings of the HTTP front.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpConfig {
+    /// Most bytes of a JSON body.
+    pub body_limit: usize,
+    /// Time in which a JSON body must have arrived, and the most time between two
+    /// parts of an upload.
+    pub body_timeout: std::time::Duration,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { body_limit: 1024 * 1024, body_timeout: std::time::Duration::from_secs(30) }
+    }
+}
+
+/// The HTTP front over a platform. Cheap to clone.
+#[derive(Clone)]
+pub struct HttpApi {
+    platform: Platform,
+    config: HttpConfig,
+    metrics: Arc<observe::Metrics>,
+}
+
+impl std::fmt::Debug for HttpApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("HttpApi");
+        shown
+            .field("platform", &self.platform)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HttpApi {
+    /// A front whose metrics go into `registry`.
+    pub fn new(platform: Platform, config: HttpConfig, registry: &mut Registry) -> Self {
+        Self { platform, config, metrics: Arc::new(observe::Metrics::register(registry)) }
+    }
+
+    /// The platform that it is a front of.
+    pub fn platform(&self) -> &Platform {
+        &self.platform
+    }
+}

@@ -1,0 +1,48 @@
+//! Calls of the platform's API whose parts are not built yet: 501 with the name of
+//! the part, never 404, which clients take for "already gone".
+
+use super::HttpApi;
+use crate::Error;
+use axum::Router;
+use axum::routing::{MethodRouter, any};
+
+/// Paths and what they are part of, as the message begins.
+const UNBUILT: &[(&str, &str)] = &[
+    ("/v1/apps/{app}/machines/{machine}/lease", "leases are"),
+    ("/v1/apps/{app}/machines/{machine}/memory", "memory ballooning is"),
+    ("/v1/apps/{app}/machines/{machine}/memory/{*rest}", "memory ballooning is"),
+    ("/v1/apps/{app}/volumes", "volumes are"),
+    ("/v1/apps/{app}/volumes/{*rest}", "volumes are"),
+    ("/v1/apps/{app}/secrets", "secrets are"),
+    ("/v1/apps/{app}/secrets/{*rest}", "secrets are"),
+    ("/v1/apps/{app}/secretkeys", "secret keys are"),
+    ("/v1/apps/{app}/secretkeys/{*rest}", "secret keys are"),
+    ("/v1/apps/{app}/certificates", "certificates are"),
+    ("/v1/apps/{app}/certificates/{*rest}", "certificates are"),
+    ("/v1/apps/{app}/ip_assignments", "IP addresses of apps are"),
+    ("/v1/apps/{app}/ip_assignments/{*rest}", "IP addresses of apps are"),
+    ("/v1/apps/{app}/network_policies", "network policies are"),
+    ("/v1/apps/{app}/network_policies/{*rest}", "network policies are"),
+    ("/v1/apps/{app}/deploy_token", "deploy tokens are"),
+    ("/v1/apps/{app}/releases", "releases are"),
+    ("/v1/apps/{app}/releases/{*rest}", "releases are"),
+    ("/v1/orgs", "calls about organizations are"),
+    ("/v1/orgs/{*rest}", "calls about organizations are"),
+    ("/v1/platform/placements", "placements are"),
+    ("/v1/postgres", "managed Postgres is"),
+    ("/v1/postgres/{*rest}", "managed Postgres is"),
+    ("/v1/tokens/kms", "key management tokens are"),
+    ("/v1/tokens/oidc", "OpenID Connect tokens are"),
+    ("/v1/tokens/authenticate", "macaroons are"),
+    ("/v1/tokens/authorize", "macaroons are"),
+    ("/graphql", "GraphQL is"),
+];
+
+/// Adds the paths of the parts that are not built.
+pub(super) fn add(routes: Router<HttpApi>) -> Router<HttpApi> {
+    UNBUILT.iter().fold(routes, |routes, (path, part)| routes.route(path, refuse(part)))
+}
+
+fn refuse(part: &'static str) -> MethodRouter<HttpApi> {
+    any(async move || Error::not_implemented(part))
+}

@@ -1,0 +1,142 @@
+//! Logs of an app: streams of lines over all hosts, and pages.
+
+use crate::hosts::{READ_TIMEOUT, within};
+use crate::{Error, Platform, resolve};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream::{self, BoxStream};
+use host_api::{HostError, KnownHost};
+use model::id::HostId;
+use wire::logs::{LogEntry, LogQuery};
+
+/// Lines to begin with when nothing else is asked for, and at most.
+const DEFAULT_LINES: u32 = 100;
+const MAX_LINES: u32 = 10_000;
+
+/// Lines of an app. Without `after` the newest ones, with it the oldest after that
+/// time; in order of time as far as they are not followed. `instance` may be the
+/// name of a machine. A followed stream ends when the platform stops.
+///
+/// # Errors
+/// There is no such app or machine, or no host answered.
+pub async fn stream(
+    platform: &Platform,
+    app: &str,
+    mut query: LogQuery,
+) -> Result<BoxStream<'static, LogEntry>, Error> {
+    let default = if query.after.is_none() { DEFAULT_LINES } else { MAX_LINES };
+    query.tail = Some(query.tail.unwrap_or(default).min(MAX_LINES));
+    let record = resolve::app(platform, app).await?.record;
+    if let Some(machine) = query.instance.take() {
+        query.instance = Some(resolve::machine(platform, app, &machine).await?.id.to_string());
+    }
+    let hosts = platform.hosts().all();
+    let asked = hosts.iter().map(|KnownHost { id, host }| async {
+        let asked = host.logs(platform.context(READ_TIMEOUT), record.id, query.clone());
+        (*id, within(READ_TIMEOUT, asked).await)
+    });
+    let (mut streams, mut failed) = (Vec::new(), Vec::new());
+    for (id, answer) in join_all(asked).await {
+        match answer {
+            Ok(lines) => streams.push(lines),
+            Err(err) => failed.push((id, err)),
+        }
+    }
+    if streams.is_empty()
+        && let Some((_, err)) = failed.pop()
+    {
+        return Err(err.into());
+    }
+    let notices = failed.iter().map(|(id, err)| away(platform, *id, err)).collect::<Vec<_>>();
+    if query.follow {
+        let lines = stream::iter(notices).chain(stream::select_all(streams));
+        return Ok(lines.take_until(platform.tasks().stopping()).boxed());
+    }
+    let mut lines: Vec<LogEntry> = stream::iter(streams).flatten().collect().await;
+    lines.sort_by_key(|line| line.timestamp);
+    cut(&mut lines, &query);
+    Ok(stream::iter(notices.into_iter().chain(lines)).boxed())
+}
+
+/// Cuts the lines of several hosts down to what was asked for.
+fn cut(lines: &mut Vec<LogEntry>, query: &LogQuery) {
+    let limit = query.tail.map_or(usize::MAX, |tail| tail as usize);
+    if query.after.is_none() {
+        lines.drain(..lines.len().saturating_sub(limit));
+        return;
+    }
+    if lines.len() <= limit {
+        return;
+    }
+    // The next page begins after the last line's time, so lines of one time are
+    // not to be separated, unless they are more than a page.
+    let next = lines[limit].timestamp;
+    let end = lines[..limit].iter().rposition(|line| line.timestamp != next);
+    lines.truncate(end.map_or(limit, |end| end + 1));
+}
+
+/// A line that says that those of a host are missing.
+fn away(platform: &Platform, HostId(host): HostId, err: &HostError) -> LogEntry {
+    LogEntry {
+        offset: 0,
+        timestamp: platform.clock().now_ns(),
+        provider: "runner".into(),
+        level: "warn".into(),
+        instance: String::new(),
+        region: String::new(),
+        message: format!("The logs of host {host} are missing: {err}"),
+    }
+}
+
+/// A page of lines and the time after which the next one begins.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Lines in order of time.
+    pub lines: Vec<LogEntry>,
+    /// Time of the last line, nanoseconds since the epoch; `None` while the log is
+    /// empty.
+    pub next: Option<i64>,
+}
+
+/// The newest lines, or the oldest ones after `query.after`.
+///
+/// # Errors
+/// As [`stream`].
+pub async fn page(platform: &Platform, app: &str, query: LogQuery) -> Result<Page, Error> {
+    let after = query.after;
+    let lines = stream(platform, app, LogQuery { follow: false, ..query }).await?;
+    let lines: Vec<LogEntry> = lines.collect().await;
+    // Notices of this moment are of no host, and are ahead of lines yet to come.
+    let of_hosts = lines.iter().filter(|line| !line.instance.is_empty());
+    let next = of_hosts.map(|line| line.timestamp).max().or(after);
+    Ok(Page { lines, next })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut_times(times: &[i64], after: Option<i64>, tail: u32) -> Vec<i64> {
+        let line = |timestamp: &i64| LogEntry {
+            offset: 0,
+            timestamp: *timestamp,
+            provider: "app".into(),
+            level: "info".into(),
+            instance: "m".into(),
+            region: "local".into(),
+            message: String::new(),
+        };
+        let mut lines: Vec<LogEntry> = times.iter().map(line).collect();
+        cut(&mut lines, &LogQuery { after, tail: Some(tail), ..LogQuery::default() });
+        lines.into_iter().map(|line| line.timestamp).collect()
+    }
+
+    #[test]
+    fn a_page_after_a_time_has_the_oldest_lines_and_separates_none_of_one_time() {
+        assert_eq!(cut_times(&[1, 2, 3], None, 2), [2, 3]);
+        assert_eq!(cut_times(&[1, 2, 3], Some(0), 2), [1, 2]);
+        assert_eq!(cut_times(&[1, 2, 2, 3], Some(0), 2), [1]);
+        assert_eq!(cut_times(&[1, 2, 2, 3], Some(0), 3), [1, 2, 2]);
+        assert_eq!(cut_times(&[2, 2, 2], Some(0), 2), [2, 2]);
+    }
+}

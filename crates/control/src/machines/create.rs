@@ -1,0 +1,150 @@
+//! Creating a machine: validate, place, claim, ask the host.
+
+use super::claim::{self, Claim, claim};
+use super::update::{checked_config, refuse_leases, resolve_image};
+use crate::apps::mark_deployed;
+use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
+use crate::placement::{self, Wanted};
+use crate::{Error, Kind, Platform, orgs, resolve};
+use host_api::{CreateMachine, Host, HostError};
+use model::id::{MachineName, OrgId, OrgSlug};
+use std::sync::Arc;
+use store::records::AppRecord;
+use wire::machines::{LaunchMachine, Machine, MachineConfig};
+
+/// A create that has been validated.
+struct Request {
+    app: AppRecord,
+    org: (OrgId, OrgSlug),
+    name: Option<MachineName>,
+    config: MachineConfig,
+    launch: LaunchMachine,
+}
+
+/// Creates a machine; goes on when the client leaves.
+///
+/// # Errors
+/// The request is not valid, no host has room, or a host failed.
+pub async fn create(
+    platform: &Platform,
+    app: &str,
+    mut launch: LaunchMachine,
+) -> Result<Machine, Error> {
+    let app = resolve::app(platform, app).await?.record;
+    let name = launch.name.take().filter(|name| !name.is_empty());
+    let name = name.map(|name| name.parse()).transpose();
+    let name = name.map_err(|err: model::id::BadId| Error::invalid("name", err.to_string()))?;
+    refuse_leases(&launch)?;
+    let config = checked_config(launch.config.take())?;
+    let org = orgs::get(platform, &app.org).await?;
+    let slug = org.slug.parse().map_err(|err| Error::internal(format!("organization: {err}")))?;
+    let request = Request { app, org: (org.id, slug), name, config, launch };
+    let own = platform.clone();
+    platform.run_detached(async move { place(&own, request).await }).await
+}
+
+/// Offers the machine to the hosts, best first, until one takes it.
+async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> {
+    let infos = hosts::infos(platform).await?;
+    let memory_mb = request.config.guest.as_ref().and_then(|guest| guest.memory_mb).unwrap_or(0);
+    let wanted = Wanted {
+        regions: request.launch.region.clone().unwrap_or_default(),
+        memory_mb,
+        launch: request.launch.skip_launch != Some(true),
+    };
+    let mut refusal = None;
+    for id in placement::candidates(&infos, &wanted)? {
+        let Some(host) = platform.hosts().get(id) else { continue };
+        let image = resolve_image(platform, &*host, &request.config.image).await?;
+        let claim = claim(platform, id, &request.app.name, request.name.as_ref()).await?;
+        let create = CreateMachine {
+            id: claim.id,
+            epoch: claim.epoch,
+            number: claim.number,
+            app: request.app.id,
+            app_name: request.app.name.clone(),
+            org: request.org.0,
+            org_slug: request.org.1.clone(),
+            network: request.app.network_number,
+            name: claim.name.clone(),
+            config: request.config.clone(),
+            image,
+            skip_launch: request.launch.skip_launch == Some(true),
+            cordoned: request.launch.skip_service_registration == Some(true),
+        };
+        match create_on(platform, &host, &claim, create).await {
+            Ok(machine) => return confirm(platform, &host, &request, &claim, machine).await,
+            Err(err) if err.kind == Kind::NoCapacity => refusal = Some(err),
+            Err(err) => return Err(err),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| Error::new(Kind::Unavailable, "the hosts became unreachable")))
+}
+
+async fn create_on(
+    platform: &Platform,
+    host: &Arc<dyn Host>,
+    claim: &Claim,
+    create: CreateMachine,
+) -> Result<Machine, Error> {
+    let key = format!("create-{}-{}", claim.id, claim.epoch);
+    let context = platform.context(CHANGE_TIMEOUT).at(claim.epoch).keyed(key);
+    let err = match within(CHANGE_TIMEOUT, host.create(context, create)).await {
+        Ok(machine) => return Ok(machine),
+        Err(err) => err,
+    };
+    let in_doubt = match &err {
+        HostError::Internal(_) | HostError::DeadlineExceeded(_) => true,
+        HostError::Unavailable { may_have_run, .. } => *may_have_run,
+        _ => false,
+    };
+    if in_doubt {
+        let asked = host.machine(platform.context(READ_TIMEOUT), claim.id);
+        match within(READ_TIMEOUT, asked).await {
+            // Its answer was lost, nothing else.
+            Ok(machine) => return Ok(machine),
+            Err(HostError::NotFound(_)) => {}
+            // The claim stays, and the reconciler asks the host again later.
+            Err(_) => return Err(err.into()),
+        }
+    }
+    // A call that timed out may still arrive, before its deadline has passed.
+    if !matches!(err, HostError::DeadlineExceeded(_)) {
+        release_refused(platform, claim).await;
+    }
+    Err(err.into())
+}
+
+/// Releases the claim of a machine that certainly does not exist.
+async fn release_refused(platform: &Platform, claim: &Claim) {
+    let released = claim::release(platform, (claim.app, &claim.name), claim.id, true).await;
+    if let Err(err) = released {
+        tracing::warn!(machine = %claim.id, error = %err, "release the claim of a refused machine");
+    }
+}
+
+/// Records that the host has the machine. If its claim was released meanwhile,
+/// nobody owns the machine, and it is destroyed again.
+async fn confirm(
+    platform: &Platform,
+    host: &Arc<dyn Host>,
+    request: &Request,
+    claim: &Claim,
+    machine: Machine,
+) -> Result<Machine, Error> {
+    match claim::mark_created(platform, claim.id, &machine).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let context = platform.context(CHANGE_TIMEOUT).at(claim.epoch);
+            within(CHANGE_TIMEOUT, host.destroy(context, claim.id, true)).await?;
+            let why = "the host took too long to create the machine; it was destroyed again";
+            return Err(Error::new(Kind::Timeout, why).hint("try again"));
+        }
+        // The machine exists and is claimed: the reconciler records the rest.
+        Err(err) => tracing::warn!(machine = %claim.id, error = %err, "record a created machine"),
+    }
+    if let Err(err) = mark_deployed(platform, &request.app).await {
+        tracing::warn!(app = %request.app.name, error = %err, "record that an app is deployed");
+    }
+    Ok(machine)
+}

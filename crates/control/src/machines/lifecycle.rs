@@ -1,0 +1,129 @@
+//! Start, stop, suspend, restart, signal, cordon, destroy.
+
+use super::claim::release;
+use crate::hosts::CHANGE_TIMEOUT;
+use crate::{Error, Platform, resolve};
+use host_api::Stop;
+use wire::machines::Started;
+
+/// Wants the machine to run; one that is suspended is resumed.
+///
+/// # Errors
+/// There is no such machine, or its state does not allow it.
+pub async fn start(platform: &Platform, app: &str, machine: &str) -> Result<Started, Error> {
+    let found = resolve::machine(platform, app, machine).await?;
+    found
+        .call(platform, CHANGE_TIMEOUT, async |host, context, id| host.start(context, id).await)
+        .await
+}
+
+/// Wants the machine to be stopped.
+///
+/// # Errors
+/// As [`start`].
+pub async fn stop(platform: &Platform, app: &str, machine: &str, stop: Stop) -> Result<(), Error> {
+    let found = resolve::machine(platform, app, machine).await?;
+    found
+        .call(platform, CHANGE_TIMEOUT, |host, context, id| {
+            let stop = stop.clone();
+            async move { host.stop(context, id, stop).await }
+        })
+        .await
+}
+
+/// Wants the machine to be suspended.
+///
+/// # Errors
+/// As [`start`].
+pub async fn suspend(platform: &Platform, app: &str, machine: &str) -> Result<(), Error> {
+    let found = resolve::machine(platform, app, machine).await?;
+    found
+        .call(platform, CHANGE_TIMEOUT, async |host, context, id| host.suspend(context, id).await)
+        .await
+}
+
+/// Stops and starts the machine; with `force` also one that is not started.
+///
+/// # Errors
+/// As [`start`].
+pub async fn restart(
+    platform: &Platform,
+    app: &str,
+    machine: &str,
+    stop: Stop,
+    force: bool,
+) -> Result<(), Error> {
+    let found = resolve::machine(platform, app, machine).await?;
+    found
+        .call(platform, CHANGE_TIMEOUT, |host, context, id| {
+            let stop = stop.clone();
+            async move { host.restart(context, id, stop, force).await }
+        })
+        .await
+}
+
+/// Sends a signal, by Linux number, to the main process.
+///
+/// # Errors
+/// As [`start`].
+pub async fn signal(
+    platform: &Platform,
+    app: &str,
+    machine: &str,
+    signal: i32,
+) -> Result<(), Error> {
+    let found = resolve::machine(platform, app, machine).await?;
+    found
+        .call(platform, CHANGE_TIMEOUT, async |host, context, id| {
+            host.signal(context, id, signal).await
+        })
+        .await
+}
+
+/// Takes the machine out of routing, or back in.
+///
+/// # Errors
+/// As [`start`].
+pub async fn cordon(
+    platform: &Platform,
+    app: &str,
+    machine: &str,
+    cordoned: bool,
+) -> Result<(), Error> {
+    let found = resolve::machine(platform, app, machine).await?;
+    found
+        .call(platform, CHANGE_TIMEOUT, async |host, context, id| {
+            host.cordon(context, id, cordoned).await
+        })
+        .await
+}
+
+/// Wants the machine to be destroyed, a running one only with `force`; its name
+/// is free at once. Goes on when the client leaves.
+///
+/// # Errors
+/// As [`start`].
+pub async fn destroy(
+    platform: &Platform,
+    app: &str,
+    machine: &str,
+    force: bool,
+) -> Result<(), Error> {
+    let found = resolve::machine(platform, app, machine).await?;
+    let own = platform.clone();
+    let done = platform.run_detached(async move {
+        found
+            .call(&own, CHANGE_TIMEOUT, async |host, context, id| {
+                host.destroy(context, id, force).await
+            })
+            .await?;
+        let record = &found.record;
+        // The host has recorded that the machine is to be destroyed: a name that
+        // could not be freed here is freed by the reconciler.
+        if let Err(err) = release(&own, (record.app, &record.name), found.id, false).await {
+            tracing::warn!(machine = %found.id, error = %err, "free the name of a machine");
+        }
+        Ok(())
+    });
+    done.await
+}

@@ -1,0 +1,142 @@
+//! Lists of an app's machines over all hosts.
+
+use crate::error::shortened;
+use crate::hosts::{READ_TIMEOUT, ask_all};
+use crate::{Error, Platform, resolve};
+use host_api::{Host, MachineFilter};
+use model::id::{AppId, HostId, MachineId};
+use model::life::State;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use store::KeyRange;
+use store::records::{self, MachineRecord, NameRecord, Stored};
+use wire::machines::{ImageRef, Machine};
+
+/// Which machines of an app.
+#[derive(Clone, Debug, Default)]
+pub struct ListFilter {
+    /// Also destroyed ones, as long as they are remembered.
+    pub include_deleted: bool,
+    /// Only in one of these states; empty means any.
+    pub states: Vec<String>,
+    /// Only in this region.
+    pub region: Option<String>,
+    /// Only with all of these labels.
+    pub metadata: BTreeMap<String, String>,
+    /// Without config and events.
+    pub summary: bool,
+}
+
+/// Machines of the hosts that answered, and the hosts that did not.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) unreachable: Vec<HostId>,
+}
+
+/// Machines of an app, oldest first. Those of a host that does not answer are
+/// listed by their records, with the `host_status` `unreachable`.
+///
+/// # Errors
+/// There is no such app, or a state of the filter does not exist.
+pub async fn list(
+    platform: &Platform,
+    app: &str,
+    filter: ListFilter,
+) -> Result<Vec<Machine>, Error> {
+    if let Some(state) = filter.states.iter().find(|state| State::parse(state).is_none()) {
+        let state = shortened(state, 40);
+        return Err(Error::invalid("state", format!("there is no state {state:?}")));
+    }
+    let app = resolve::app(platform, app).await?.record.id;
+    // State, region and labels of a machine are known to its host only.
+    let by_record =
+        filter.states.is_empty() && filter.region.is_none() && filter.metadata.is_empty();
+    let Listed { mut machines, unreachable } = list_app(platform, app, filter).await?;
+    if by_record && !unreachable.is_empty() {
+        machines.extend(recorded(platform, app, &unreachable).await?);
+    }
+    machines.sort_by(|a, b| a.created_at.cmp(&b.created_at));
+    Ok(machines)
+}
+
+pub(crate) async fn list_app(
+    platform: &Platform,
+    app: AppId,
+    filter: ListFilter,
+) -> Result<Listed, Error> {
+    let ListFilter { include_deleted, states, region, metadata, summary } = filter;
+    let filter =
+        MachineFilter { app: Some(app), include_deleted, states, region, metadata, summary };
+    let ask = |host: Arc<dyn Host>| {
+        let (filter, context) = (filter.clone(), platform.context(READ_TIMEOUT));
+        async move { host.machines(context, filter).await }
+    };
+    let answers = ask_all(platform, ask).await;
+    let machines = answers.answered.into_iter().flat_map(|(_, machines)| machines).collect();
+    let unreachable = answers.failed.into_iter().map(|(host, _)| host).collect();
+    Ok(Listed { machines, unreachable })
+}
+
+/// Machines of hosts that did not answer, as their records describe them.
+async fn recorded(
+    platform: &Platform,
+    app: AppId,
+    hosts: &[HostId],
+) -> Result<Vec<Machine>, Error> {
+    let names: Vec<Stored<NameRecord>> =
+        records::list(platform.store(), &records::names_of(app)).await?;
+    let mut machines = Vec::new();
+    for name in names {
+        let Some(found) = resolve::by_id(platform, name.record.id).await? else { continue };
+        if hosts.contains(&found.record.owner) {
+            machines.push(unreachable_machine(found.id, &found.record));
+        }
+    }
+    Ok(machines)
+}
+
+/// A machine whose host cannot be asked.
+pub(super) fn unreachable_machine(id: MachineId, record: &MachineRecord) -> Machine {
+    let version = record.instance.map(|version| version.to_string()).unwrap_or_default();
+    let since = rt::clock::rfc3339(record.claimed_ms);
+    Machine {
+        id: id.to_string(),
+        name: record.name.to_string(),
+        state: "unknown".into(),
+        region: String::new(),
+        image_ref: ImageRef::default(),
+        instance_id: version.clone(),
+        version,
+        private_ip: String::new(),
+        created_at: since.clone(),
+        updated_at: since,
+        config: None,
+        incomplete_config: record.config.clone(),
+        events: vec![],
+        checks: vec![],
+        nonce: None,
+        host_status: "unreachable".into(),
+        host_features: vec![],
+        cordoned: false,
+        isolation: None,
+        private_ipv4: None,
+    }
+}
+
+/// Machines by app: those that hold a name.
+pub(crate) async fn count_by_app(
+    platform: &Platform,
+    app: Option<AppId>,
+) -> Result<BTreeMap<AppId, u64>, Error> {
+    let prefix = app.map_or_else(|| records::NAMES.to_owned(), records::names_of);
+    let names = platform.store().range(KeyRange::prefix(&prefix), None, None).await?;
+    let mut counts = BTreeMap::new();
+    for entry in names.entries {
+        let app = entry.key.strip_prefix(records::NAMES).and_then(|rest| rest.split('/').next());
+        if let Some(app) = app.and_then(|app| app.parse().ok()) {
+            *counts.entry(AppId(app)).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}

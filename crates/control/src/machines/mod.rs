@@ -1,0 +1,21 @@
+//! Machines: claim and create, list, read, update, start and stop, labels, waits.
+//! Each operation resolves the machine's record and asks the host that owns it.
+
+mod claim;
+mod create;
+mod lifecycle;
+mod list;
+mod metadata;
+mod read;
+mod update;
+mod wait;
+
+pub(crate) use claim::{CLAIM_LIFETIME, is_abandoned_claim, mark_created, release};
+pub use create::create;
+pub use lifecycle::{cordon, destroy, restart, signal, start, stop, suspend};
+pub use list::{ListFilter, list};
+pub(crate) use list::{count_by_app, list_app};
+pub use metadata::{change as change_metadata, get as metadata};
+pub use read::{events, get, processes, versions};
+pub use update::update;
+pub use wait::{WaitRequest, wait};

@@ -1,0 +1,79 @@
+//! Reading one machine: its state, events, versions and processes.
+
+use super::list::unreachable_machine;
+use crate::hosts::READ_TIMEOUT;
+use crate::{Error, Kind, Platform, resolve};
+use wire::machines::{Machine, MachineEvent, MachineVersion, Process};
+
+/// Events of an answer if no number is asked for, and at most.
+const DEFAULT_EVENTS: usize = 20;
+const MAX_EVENTS: usize = 50;
+
+/// Time to list processes, for which the guest is asked.
+const GUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// One machine. If its host cannot be reached, what its record says.
+///
+/// # Errors
+/// There is no such machine.
+pub async fn get(platform: &Platform, app: &str, machine: &str) -> Result<Machine, Error> {
+    let found = resolve::machine(platform, app, machine).await?;
+    let asked = found
+        .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await);
+    match asked.await {
+        Err(err) if matches!(err.kind, Kind::Unavailable | Kind::Timeout) => {
+            tracing::warn!(machine = %found.id, error = %err, "read a machine");
+            Ok(unreachable_machine(found.id, &found.record))
+        }
+        answer => answer,
+    }
+}
+
+/// Newest events first.
+///
+/// # Errors
+/// There is no such machine, or its host failed.
+pub async fn events(
+    platform: &Platform,
+    app: &str,
+    machine: &str,
+    limit: Option<usize>,
+) -> Result<Vec<MachineEvent>, Error> {
+    let limit = limit.unwrap_or(DEFAULT_EVENTS).clamp(1, MAX_EVENTS);
+    let found = resolve::machine(platform, app, machine).await?;
+    found
+        .call(platform, READ_TIMEOUT, async |host, context, id| {
+            host.events(context, id, limit).await
+        })
+        .await
+}
+
+/// All versions of the config that are kept, newest first.
+///
+/// # Errors
+/// There is no such machine, or its host failed.
+pub async fn versions(
+    platform: &Platform,
+    app: &str,
+    machine: &str,
+) -> Result<Vec<MachineVersion>, Error> {
+    let found = resolve::machine(platform, app, machine).await?;
+    found
+        .call(platform, READ_TIMEOUT, async |host, context, id| host.versions(context, id).await)
+        .await
+}
+
+/// Processes in the guest, in no order.
+///
+/// # Errors
+/// There is no such machine, it does not run, or its host failed.
+pub async fn processes(
+    platform: &Platform,
+    app: &str,
+    machine: &str,
+) -> Result<Vec<Process>, Error> {
+    let found = resolve::machine(platform, app, machine).await?;
+    found
+        .call(platform, GUEST_TIMEOUT, async |host, context, id| host.processes(context, id).await)
+        .await
+}

@@ -1,0 +1,103 @@
+//! Updating a machine: a new version of its config replaces the current one.
+
+use super::claim::mark_created;
+use crate::hosts::{self, CHANGE_TIMEOUT, within};
+use crate::{Error, Kind, Platform, config, resolve};
+use host_api::{Host, HostError, UpdateMachine};
+use std::time::Duration;
+use wire::machines::{ImageRef, LaunchMachine, Machine, MachineConfig};
+
+/// Time to resolve an image, for which the host may have to ask a registry.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Replaces the whole config; the machine keeps its name and region.
+///
+/// # Errors
+/// The request is not valid, the version given is not current, or a host failed.
+pub async fn update(
+    platform: &Platform,
+    app: &str,
+    machine: &str,
+    mut launch: LaunchMachine,
+) -> Result<Machine, Error> {
+    let found = resolve::machine(platform, app, machine).await?;
+    refuse_leases(&launch)?;
+    let config = checked_config(launch.config.take())?;
+    let version = launch.current_version.as_deref().filter(|version| !version.is_empty());
+    let current_version = version.map(str::parse).transpose();
+    let current_version = current_version
+        .map_err(|err: model::id::BadId| Error::invalid("current_version", err.to_string()))?;
+    let own = platform.clone();
+    let updated = platform.run_detached(async move {
+        let host = hosts::get(&own, found.record.owner)?;
+        let image = resolve_image(&own, &*host, &config.image).await?;
+        if launch.skip_service_registration == Some(true) {
+            found
+                .call(&own, CHANGE_TIMEOUT, async |host, context, id| {
+                    host.cordon(context, id, true).await
+                })
+                .await?;
+        }
+        let update = UpdateMachine {
+            id: found.id,
+            config,
+            image,
+            skip_launch: launch.skip_launch == Some(true),
+            current_version,
+        };
+        let updated = found
+            .call(&own, CHANGE_TIMEOUT, |host, context, _| {
+                let update = update.clone();
+                async move { host.update(context, update).await }
+            })
+            .await?;
+        if let Err(err) = mark_created(&own, found.id, &updated).await {
+            tracing::warn!(machine = %found.id, error = %err, "record an updated machine");
+        }
+        Ok(updated)
+    });
+    updated.await
+}
+
+/// The config of a create or an update, validated and completed.
+pub(super) fn checked_config(config: Option<MachineConfig>) -> Result<MachineConfig, Error> {
+    let mut config = config.ok_or_else(|| Error::invalid("config", "is required"))?;
+    config::normalize(&mut config);
+    config::check(&config)?;
+    config::complete(&mut config);
+    Ok(config)
+}
+
+/// Machines cannot be leased yet, not even by the request that creates them.
+pub(super) fn refuse_leases(launch: &LaunchMachine) -> Result<(), Error> {
+    match launch.lease_ttl {
+        Some(ttl) if ttl > 0 => {
+            Err(Error::unsupported("lease_ttl", "leases are not supported yet")
+                .hint("leave it out"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the image of a config stands for on a host.
+pub(super) async fn resolve_image(
+    platform: &Platform,
+    host: &dyn Host,
+    image: &str,
+) -> Result<ImageRef, Error> {
+    let asked = host.resolve_image(platform.context(RESOLVE_TIMEOUT), image.to_owned());
+    within(RESOLVE_TIMEOUT, asked).await.map_err(|err| {
+        let kind = match &err {
+            HostError::NotFound(_) | HostError::Invalid(_) => Kind::Invalid,
+            // Nothing has been done yet, so that a client may safely try again.
+            HostError::DeadlineExceeded(_) | HostError::Internal(_) => Kind::BadGateway,
+            _ => return err.into(),
+        };
+        let hint = match kind {
+            Kind::Invalid => "import it with `updraft image import`, or check the reference",
+            _ => "the registry did not answer; imported images need none",
+        };
+        let failed = Error::new(kind, format!("resolve {image:?}: {err}")).hint(hint);
+        Error { field: Some("config.image".into()), ..failed }
+    })
+}

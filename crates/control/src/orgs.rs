@@ -1,0 +1,49 @@
+//! Organizations and their 6PN networks.
+
+use crate::error::shortened;
+use crate::{Error, Platform};
+use model::id::{NetworkId, OrgId, OrgSlug};
+use store::records::{self, NetworkRecord, OrgRecord, Stored, encode};
+use store::{Compare, Op, StoreError, Txn};
+
+/// Slug of the organization that every platform has.
+pub const DEFAULT_ORG: &str = "personal";
+/// Name of the network that every organization has.
+pub const DEFAULT_NETWORK: &str = "default";
+
+/// Makes the default organization and its network, unless they exist.
+///
+/// # Errors
+/// The store failed.
+pub async fn ensure_default(platform: &Platform) -> Result<(), StoreError> {
+    let org = OrgRecord { slug: DEFAULT_ORG.into(), name: "Personal".into(), id: OrgId(1) };
+    let org_key = records::org_key(DEFAULT_ORG);
+    let network = NetworkRecord { number: NetworkId(1) };
+    let create = Txn {
+        compare: vec![Compare::Absent(org_key.clone())],
+        then: vec![
+            Op::put(org_key, encode(&org)),
+            Op::put(records::counter_key("orgs"), encode(&1)),
+            Op::put(records::network_key(DEFAULT_ORG, DEFAULT_NETWORK), encode(&network)),
+            Op::put(records::counter_key("networks"), encode(&1)),
+        ],
+        otherwise: vec![],
+    };
+    platform.store().txn(create).await.map(drop)
+}
+
+/// An organization by its slug.
+///
+/// # Errors
+/// There is none.
+pub async fn get(platform: &Platform, slug: &str) -> Result<OrgRecord, Error> {
+    let no_org = || {
+        let slug = shortened(slug, 80);
+        Error::not_found(format!("Could not find Organization \"{slug}\""))
+            .hint(format!("every platform has the organization {DEFAULT_ORG:?}"))
+    };
+    let slug: OrgSlug = slug.parse().map_err(|_| no_org())?;
+    let found: Option<Stored<OrgRecord>> =
+        records::get(platform.store(), &records::org_key(slug.as_str())).await?;
+    found.map(|org| org.record).ok_or_else(no_org)
+}

@@ -1,0 +1,114 @@
+//! What every operation works with: the store, the hosts, and on whose behalf.
+
+use crate::Error;
+use host_api::{CallContext, Caller, Deadline, Hosts, Source};
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+
+/// Settings of the control plane.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Apps are reached at `<app>.<domain>`.
+    pub domain: String,
+    /// Port of the edge, where it is part of an app's address.
+    pub edge_port: Option<u16>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { domain: "localhost".into(), edge_port: None }
+    }
+}
+
+/// What the control plane is given.
+#[derive(Clone)]
+pub struct World {
+    /// The global state.
+    pub store: Arc<dyn Store>,
+    /// Owners of the machines.
+    pub hosts: Arc<dyn Hosts>,
+    /// For moments that are stored.
+    pub clock: rt::Clock,
+    /// For ids and names.
+    pub rng: rt::Rng,
+    /// Owns work that outlives its request, and the reconcilers.
+    pub tasks: rt::Tasks,
+}
+
+/// The platform as one caller sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct Platform {
+    world: World,
+    config: Arc<Config>,
+    caller: Caller,
+    lease_nonce: Option<String>,
+}
+
+impl std::fmt::Debug for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Platform");
+        shown.field("config", &self.config).field("caller", &self.caller).finish_non_exhaustive()
+    }
+}
+
+impl Platform {
+    /// The platform as the control plane itself sees it.
+    pub fn new(config: Config, world: World) -> Self {
+        Self { world, config: Arc::new(config), caller: Caller::Control, lease_nonce: None }
+    }
+
+    /// The same on behalf of `caller`, who holds the lease with this nonce.
+    #[must_use]
+    pub fn on_behalf_of(&self, caller: Caller, lease_nonce: Option<String>) -> Self {
+        Self { caller, lease_nonce, ..self.clone() }
+    }
+
+    /// Settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Owns work that outlives its request.
+    pub fn tasks(&self) -> &rt::Tasks {
+        &self.world.tasks
+    }
+
+    /// For moments that are stored.
+    pub fn clock(&self) -> &rt::Clock {
+        &self.world.clock
+    }
+
+    /// For ids and names.
+    pub fn rng(&self) -> &rt::Rng {
+        &self.world.rng
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.world.store
+    }
+
+    pub(crate) fn hosts(&self) -> &dyn Hosts {
+        &*self.world.hosts
+    }
+
+    /// Context of a call to a host that is to be answered within `time`.
+    pub(crate) fn context(&self, time: Duration) -> CallContext {
+        let source = match self.caller {
+            Caller::Control | Caller::Host(_) => Source::Host,
+            Caller::Edge => Source::Proxy,
+            Caller::Token(_) | Caller::Machine(_) => Source::User,
+        };
+        let context = CallContext::new(self.caller.clone(), source, Deadline::within(time));
+        CallContext { lease_nonce: self.lease_nonce.clone(), ..context }
+    }
+
+    /// Runs `work` to its end also when the client goes away in between.
+    pub(crate) async fn run_detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let done = self.world.tasks.spawn(work).await;
+        done.unwrap_or_else(|err| Err(Error::internal(format!("the operation broke off: {err}"))))
+    }
+}

@@ -1,0 +1,97 @@
+//! Two hosts, one of which is away: lists go on, with what the records say.
+
+use crate::world::{TestWorld, at, error, world_of};
+use host_api::HostError;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// A machine `a` on host 0 and a machine `b` on host 1.
+async fn two() -> (TestWorld, Value, Value) {
+    let w = world_of(2).await;
+    w.app().await;
+    let a = w.machine(json!({ "name": "a" })).await;
+    // Host 0 has less free memory now.
+    let b = w.machine(json!({ "name": "b" })).await;
+    assert_eq!(w.other.as_ref().unwrap().states(), ["started"]);
+    (w, a, b)
+}
+
+#[tokio::test]
+async fn a_list_survives_a_host_that_is_away() {
+    let (w, _, b) = two().await;
+    *w.other.as_ref().unwrap().away.lock().unwrap() = true;
+    let (code, list) = w.get("/v1/apps/web/machines").await;
+    assert_eq!(code, 200);
+    let shown: Vec<_> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| (m["name"].as_str().unwrap(), m["host_status"].as_str().unwrap()))
+        .collect();
+    assert_eq!(shown, [("a", "ok"), ("b", "unreachable")]);
+    let absent = list[1].clone();
+    assert_eq!((&absent["id"], &absent["instance_id"]), (&b["id"], &b["instance_id"]));
+    assert_eq!(absent["incomplete_config"]["image"], "nginx");
+    assert!(absent.get("config").is_none());
+    assert_eq!(w.get(&at(&b, "")).await.1, absent);
+    // States are known to the host only.
+    let (_, started) = w.get("/v1/apps/web/machines?state=started").await;
+    assert_eq!(started.as_array().unwrap().len(), 1);
+    let refused = w.post(&at(&b, "/stop"), Value::Null).await;
+    assert_eq!(error(&refused), (503, "host 1 does not answer"));
+    assert_eq!(w.get("/v1/platform/hosts").await.1.as_array().unwrap().len(), 1);
+    assert_eq!(w.get("/v1/images").await.0, 200);
+    let lines = w.request(reqwest::Method::GET, "/v1/apps/web/logs").send().await.unwrap();
+    let text = lines.text().await.unwrap();
+    assert!(text.contains("The logs of host 1 are missing"), "{text}");
+}
+
+#[tokio::test]
+async fn machines_go_to_the_hosts_that_answer() {
+    let (w, ..) = two().await;
+    *w.host.away.lock().unwrap() = true;
+    w.machine(json!({ "name": "c" })).await;
+    assert_eq!(w.other.as_ref().unwrap().states().len(), 2);
+}
+
+#[tokio::test]
+async fn a_host_that_hangs_holds_nothing_up() {
+    let (w, ..) = two().await;
+    *w.other.as_ref().unwrap().hangs.lock().unwrap() = true;
+    let asked = tokio::time::timeout(Duration::from_secs(30), w.get("/v1/apps/web/machines"));
+    let (code, list) = asked.await.expect("the host has a deadline");
+    assert_eq!((code, &list[1]["host_status"]), (200, &json!("unreachable")));
+}
+
+#[tokio::test]
+async fn an_app_is_deleted_once_its_last_host_is_back() {
+    let (w, ..) = two().await;
+    let other = w.other.clone().unwrap();
+    *other.away.lock().unwrap() = true;
+    assert_eq!(w.delete("/v1/apps/web").await.0, 202);
+    assert_eq!(w.host.states(), ["destroyed"], "what can be done is done");
+    let taken = w.post("/v1/apps", json!({ "name": "web" })).await;
+    assert_eq!(taken.1["status"], "name_taken");
+    *other.away.lock().unwrap() = false;
+    w.reconcile().await;
+    assert_eq!(other.states(), ["destroyed"]);
+    assert_eq!(w.post("/v1/apps", json!({ "name": "web" })).await.0, 201);
+}
+
+#[tokio::test]
+async fn one_item_that_fails_does_not_hold_up_the_others() {
+    let (w, ..) = two().await;
+    for app in ["first", "second"] {
+        w.post("/v1/apps", json!({ "name": app })).await;
+    }
+    let ask = json!({ "config": { "image": "nginx" } });
+    w.post("/v1/apps/first/machines", ask).await;
+    for app in ["first", "second"] {
+        *w.host.stuck.lock().unwrap() = Some(HostError::Internal("stuck".into()));
+        *w.other.as_ref().unwrap().stuck.lock().unwrap() =
+            Some(HostError::Internal("stuck".into()));
+        assert_eq!(w.delete(&format!("/v1/apps/{app}")).await.0, 202);
+    }
+    w.reconcile().await;
+    assert_eq!(w.post("/v1/apps", json!({ "name": "second" })).await.0, 201);
+}

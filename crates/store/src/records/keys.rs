@@ -1,0 +1,70 @@
+//! Keys of the records.
+
+use model::id::{AppId, MachineId, OrgId};
+
+/// Version of the layout of the keys and records.
+pub const SCHEMA: &str = "/schema";
+/// Prefix of the keys of apps.
+pub const APPS: &str = "/apps/";
+/// Prefix of the keys of machines.
+pub const MACHINES: &str = "/machines/";
+/// Prefix of the keys of machine names.
+pub const NAMES: &str = "/names/";
+/// Prefix of the keys of tokens.
+pub const TOKENS: &str = "/tokens/";
+
+/// Key of an organization.
+pub fn org_key(slug: &str) -> String {
+    format!("/orgs/{slug}")
+}
+
+/// Key of a network of an organization.
+pub fn network_key(org: &str, name: &str) -> String {
+    format!("/networks/{org}/{name}")
+}
+
+/// Key of the last number that was allocated from a counter.
+pub fn counter_key(counter: &str) -> String {
+    format!("/counters/{counter}")
+}
+
+/// Key of an app.
+pub fn app_key(app: &str) -> String {
+    format!("{APPS}{app}")
+}
+
+/// Key of the name of the app that an organization created with an idempotency
+/// key. Organizations do not share keys.
+pub fn idempotency_key(org: OrgId, key: &str) -> String {
+    format!("/idempotency-keys/{org}/{key}")
+}
+
+/// Prefix of the names of an app's machines.
+pub fn names_of(app: AppId) -> String {
+    format!("{NAMES}{app}/")
+}
+
+/// Key of the name of a machine.
+pub fn name_key(app: AppId, name: &str) -> String {
+    format!("{NAMES}{app}/{name}")
+}
+
+/// Key of a machine.
+pub fn machine_key(id: MachineId) -> String {
+    format!("{MACHINES}{id}")
+}
+
+/// Prefix of the keys that name an app's machines, destroyed ones included.
+pub fn machines_of(app: AppId) -> String {
+    format!("/app-machines/{app}/")
+}
+
+/// Key that says that a machine is of an app.
+pub fn app_machine_key(app: AppId, id: MachineId) -> String {
+    format!("/app-machines/{app}/{id}")
+}
+
+/// Key of a token by the SHA-256 of it in hex.
+pub fn token_key(sha256: &str) -> String {
+    format!("{TOKENS}{sha256}")
+}

@@ -1,0 +1,39 @@
+//! Typed records of the global store and their keys, one file per subject.
+//!
+//! ```text
+//! /schema                            version of this layout
+//! /orgs/<slug>                       OrgRecord
+//! /networks/<org>/<name>             NetworkRecord; the number is never used again
+//! /counters/<name>                   last number that was allocated
+//! /apps/<name>                       AppRecord
+//! /idempotency-keys/<org id>/<key>   name of the app that was created with the key
+//! /names/<app id>/<name>             NameRecord: which machine has the name
+//! /machines/<id>                     MachineRecord
+//! /app-machines/<app id>/<id>        the ids of an app's machines; no value
+//! /tokens/<sha256>                   TokenRecord; the token itself is not stored
+//! ```
+//!
+//! Apps and organizations are referred to by id: a name may be used again once
+//! its app is gone, an id never is, so that nothing of a former app is ever taken
+//! for the new one's.
+//!
+//! Invariant: `/names`, `/machines` and `/app-machines` are written in one
+//! transaction before the host is asked to create the machine, so that a machine
+//! that exists has an owner here. The claim of a machine that its host does not
+//! know is removed by a reconciler.
+
+mod access;
+mod apps;
+mod keys;
+mod machines;
+mod migrate;
+mod orgs;
+mod tokens;
+
+pub use access::{Stored, decode, encode, get, list};
+pub use apps::AppRecord;
+pub use keys::*;
+pub use machines::{MachineRecord, NameRecord};
+pub use migrate::migrate;
+pub use orgs::{NetworkRecord, OrgRecord};
+pub use tokens::TokenRecord;
