@@ -149,9 +149,13 @@ impl Logs for FakeHost {
     ) -> Result<BoxStream<'static, LogEntry>, HostError> {
         self.enter_call("logs", &context).await?;
         let mut lines = self.lines(app, &query);
+        let most = query.tail.unwrap_or(u32::MAX) as usize;
+        if query.after.is_some() {
+            // The oldest after that time: a page goes on where the last one ended.
+            lines.truncate(most);
+        }
         let newest = lines.iter().map(|line| line.offset).max();
-        let old = lines.len().saturating_sub(query.tail.unwrap_or(u32::MAX) as usize);
-        lines.drain(..old);
+        lines.drain(..lines.len().saturating_sub(most));
         let kept = stream::iter(lines);
         if !query.follow {
             return Ok(kept.boxed());

@@ -1,9 +1,11 @@
 //! `updraft up`: all services in one process.
 
+mod client_io;
 mod data_dir;
 mod join;
 mod local_host;
 pub(crate) mod lock;
+mod places;
 mod report;
 mod serve;
 mod token;
