@@ -191,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn who_never_ends_a_head_is_cut_and_a_slow_answer_is_not() {
         let (tasks, hold) = (Tasks::new(), Arc::new(Notify::new()));
-        let limits = Limits { connections: 8, head: Duration::from_millis(50), ..LIMITS };
+        let limits = Limits { connections: 8, kept: 0, head: Duration::from_millis(50), ..LIMITS };
         let addr = start(limits, held(&hold), &tasks).await;
         let waiting = send(addr, HELD).await;
         let slow = send(addr, "GET /ok HTTP/1.1\r\nhost:").await;
