@@ -10,7 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// Where the daemon listens unless told otherwise.
+/// Default address of the API.
 pub const DEFAULT_API: &str = "http://127.0.0.1:4280";
 
 /// Content of `config.toml`.
@@ -103,17 +103,26 @@ pub struct Access {
     pub token: Option<String>,
 }
 
+/// What flags say about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AccessFlags<'a> {
+    /// `--api`.
+    pub api: Option<&'a str>,
+    /// `--access-token`.
+    pub token: Option<&'a str>,
+}
+
 /// Decides by precedence: flag, environment, file, default.
 ///
 /// The file's token belongs to the file's API and is never sent to another one.
 /// Fly's tokens go to the API that Fly's variables name; else, for want of any
 /// other token, to one on this machine.
 pub fn access(
-    flags: (Option<&str>, Option<&str>),
+    flags: AccessFlags<'_>,
     vars: &BTreeMap<String, String>,
     file: &ConfigFile,
 ) -> Access {
-    let (flag_api, flag_token) = (flags.0.map(str::to_owned), flags.1.map(str::to_owned));
+    let (flag_api, flag_token) = (flags.api.map(str::to_owned), flags.token.map(str::to_owned));
     let first = |names: &[&str]| {
         names.iter().filter_map(|name| vars.get(*name)).find(|value| !value.is_empty()).cloned()
     };
@@ -124,7 +133,7 @@ pub fn access(
         Some(_) => None,
     };
     let by_fly = flys.is_some();
-    let api = ours.or(flys).unwrap_or_else(|| file_api.to_owned());
+    let api = as_url(&ours.or(flys).unwrap_or_else(|| file_api.to_owned()));
     let fly_token = |may: bool| first(&["FLY_ACCESS_TOKEN", "FLY_API_TOKEN"]).filter(|_| may);
     let token = flag_token
         .or_else(|| first(&["UPDRAFT_TOKEN"]))
@@ -132,6 +141,18 @@ pub fn access(
         .or_else(|| file.token.clone().filter(|_| same_place(&api, file_api)))
         .or_else(|| fly_token(is_here(&api)));
     Access { api, token }
+}
+
+/// A URL as it is; `ADDRESS:PORT`, as the daemon's own setting has it, as a URL.
+fn as_url(text: &str) -> String {
+    let host_and_port = |text: &str| {
+        let (host, port) = text.rsplit_once(':')?;
+        (!host.is_empty() && port.parse::<u16>().is_ok() && !text.contains('/')).then_some(())
+    };
+    match host_and_port(text) {
+        Some(()) if !text.contains("://") => format!("http://{text}"),
+        _ => text.to_owned(),
+    }
 }
 
 /// The URL is one of this machine's loopback interface.
@@ -263,6 +284,15 @@ mod tests {
                 "cloud",
             ),
             (
+                "an address as the daemon takes it",
+                (None, None),
+                &[("UPDRAFT_API", "127.0.0.1:4280"), ("UPDRAFT_TOKEN", "u")],
+                &none,
+                "http://127.0.0.1:4280",
+                "u",
+            ),
+            ("an address is the file's URL", (Some("f:1"), None), &[], &file, "http://f:1", "file"),
+            (
                 "flags before all",
                 (Some("http://x:1"), Some("t")),
                 &[("UPDRAFT_API", "http://u:1"), ("UPDRAFT_TOKEN", "u")],
@@ -272,7 +302,8 @@ mod tests {
             ),
         ];
         for (name, flags, set, file, api, token) in cases {
-            let got = access(*flags, &vars(set), file);
+            let flags = AccessFlags { api: flags.0, token: flags.1 };
+            let got = access(flags, &vars(set), file);
             assert_eq!(
                 (got.api.as_str(), got.token.as_deref().unwrap_or("-")),
                 (*api, *token),

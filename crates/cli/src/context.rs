@@ -1,13 +1,15 @@
 //! What a command works with: flags of all commands, environment, the API.
 
-use crate::config::{self, ConfigFile};
+use crate::complete;
+use crate::config::{self, AccessFlags, ConfigFile};
 use crate::error::{CliError, Result};
 use crate::ui::Ui;
 use clap::Args;
-use client::Client;
+use client::{Client, Notice, Observer};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Everything a command gets from outside; made in `main` or in a test.
 #[derive(Debug)]
@@ -16,7 +18,7 @@ pub struct CliEnv {
     pub vars: BTreeMap<String, String>,
     /// Working directory, where `fly.toml` is looked for.
     pub cwd: PathBuf,
-    /// For names that are made up.
+    /// For generated names.
     pub rng: rt::Rng,
     /// Input and output.
     pub ui: Ui,
@@ -28,16 +30,19 @@ pub struct GlobalArgs {
     /// Token for the API [env: UPDRAFT_TOKEN, FLY_ACCESS_TOKEN, FLY_API_TOKEN]
     #[arg(short = 't', long, global = true, value_name = "TOKEN", help_heading = "Global options")]
     pub access_token: Option<String>,
-    /// Address of the API [env: UPDRAFT_API, FLY_FLAPS_BASE_URL, FLY_API_HOSTNAME]
+    /// Address of the API, URL or ADDRESS:PORT [env: UPDRAFT_API, FLY_FLAPS_BASE_URL, FLY_API_HOSTNAME]
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     pub api: Option<String>,
+    /// Show each call of the API on stderr
+    #[arg(long, visible_alias = "debug", global = true, help_heading = "Global options")]
+    pub verbose: bool,
 }
 
 /// Which app is meant.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct AppArgs {
     /// Name of the app [env: FLY_APP, UPDRAFT_APP; else `app` in fly.toml]
-    #[arg(short, long, value_name = "APP")]
+    #[arg(short, long, value_name = "APP", add = complete::apps())]
     pub(crate) app: Option<String>,
     /// Path of the app's configuration file, in place of ./fly.toml
     #[arg(short, long, value_name = "FILE")]
@@ -60,21 +65,38 @@ impl Context<'_> {
     pub(crate) fn client(&self) -> Result<Client> {
         let file = match config::path(&self.env.vars) {
             Some(path) => config::read(&path).map_err(|err| {
-                let hint = format!("Mend or delete {}; `updraft up` writes it.", path.display());
+                let hint = format!("Fix or delete {}; `updraft up` writes it.", path.display());
                 CliError::usage("Cannot read the config").because_of(&err).hint(hint)
             })?,
             None => None,
         };
         let file = file.unwrap_or_else(ConfigFile::default);
-        let flags = (self.global.api.as_deref(), self.global.access_token.as_deref());
+        let flags = AccessFlags {
+            api: self.global.api.as_deref(),
+            token: self.global.access_token.as_deref(),
+        };
         let access = config::access(flags, &self.env.vars, &file);
-        Client::new(&access.api, access.token.as_deref()).map_err(|err| {
+        let client = Client::new(&access.api, access.token.as_deref()).map_err(|err| {
             let hint = "Give an address such as --api http://127.0.0.1:4280.";
             CliError::usage("Cannot use this API").because_of(&err).hint(hint)
+        })?;
+        Ok(client.with_observer(self.observer()))
+    }
+
+    /// Shows warnings of the server as they come, and with --verbose each call.
+    fn observer(&self) -> Observer {
+        let (notes, verbose) = (self.env.ui.notes(), self.global.verbose);
+        Arc::new(move |notice| match notice {
+            Notice::Warning(text) => notes.line(&format!("Warning: {text}")),
+            Notice::Answered { call, status, request_id, took } if verbose => {
+                let id = request_id.map(|id| format!(" ({id})")).unwrap_or_default();
+                notes.line(&format!("{call}: {status} in {} ms{id}", took.as_millis()));
+            }
+            Notice::Answered { .. } => {}
         })
     }
 
-    /// The app that is meant, or what to do about it (K002).
+    /// The app that is meant, or what to do about it.
     pub(crate) fn app(&self, args: &AppArgs) -> Result<String> {
         self.find_app(args)?.ok_or_else(|| {
             CliError::usage("No app is named")

@@ -121,19 +121,19 @@ impl CliError {
 }
 
 /// Says what was attempted when a library call fails.
-pub(crate) trait Doing<T> {
+pub(crate) trait ErrorContext<T> {
     /// `attempt` reads on after "Cannot": `start machine x`.
-    fn doing(self, attempt: impl FnOnce() -> String) -> Result<T>;
+    fn context(self, attempt: impl FnOnce() -> String) -> Result<T>;
 }
 
-impl<T> Doing<T> for Result<T, client::Error> {
-    fn doing(self, attempt: impl FnOnce() -> String) -> Result<T> {
+impl<T> ErrorContext<T> for Result<T, client::Error> {
+    fn context(self, attempt: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|err| from_client(&err, &attempt()))
     }
 }
 
-impl<T> Doing<T> for std::io::Result<T> {
-    fn doing(self, attempt: impl FnOnce() -> String) -> Result<T> {
+impl<T> ErrorContext<T> for std::io::Result<T> {
+    fn context(self, attempt: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|err| CliError::failed(format!("Cannot {}", attempt())).because_of(&err))
     }
 }
@@ -161,24 +161,34 @@ pub(crate) fn from_client(err: &client::Error, attempt: &str) -> CliError {
             fail(Exit::Failed).hint("Is this an Updraft API, of the version of this program?")
         }
         Api { status, body, request_id } => {
-            let mut out = CliError::new(kind_of(*status), format!("Cannot {attempt}"))
-                .because(body.error.clone());
+            let kind = kind_of(*status, &body.error);
+            let mut out =
+                CliError::new(kind, format!("Cannot {attempt}")).because(body.error.clone());
             if let Some(id) = request_id.as_ref().filter(|_| *status >= 500) {
                 out = out.because(format!("Request {id} failed with HTTP {status}"));
             }
+            // The API's hints name its own calls where they concern access and apps.
             match (&body.hint, status) {
-                (Some(hint), _) => out.hint(hint.clone()),
-                (None, 401 | 403) => out.hint(
+                (_, 401 | 403) => out.hint(
                     "Give a token with -t or UPDRAFT_TOKEN; `updraft up` writes one to the config.",
                 ),
+                (Some(hint), 404) if hint.contains("/v1/apps`") => {
+                    out.hint("`updraft apps list` shows the apps.")
+                }
+                (Some(hint), _) => out.hint(hint.clone()),
                 _ => out,
             }
         }
     }
 }
 
-fn kind_of(status: u16) -> Exit {
+/// The exit code for a refusal. Names that are taken are 422 where Fly's API
+/// has it so, and a conflict all the same.
+fn kind_of(status: u16, error: &str) -> Exit {
     match status {
+        422 if error.contains("already been taken") || error.contains("already exists") => {
+            Exit::Conflict
+        }
         401 | 403 => Exit::Denied,
         404 => Exit::NotFound,
         408 | 504 => Exit::Timeout,
@@ -207,8 +217,10 @@ mod tests {
 
     #[test]
     fn statuses_have_exit_codes() {
-        let codes = [400, 401, 403, 404, 408, 409, 412, 422, 500].map(|s| kind_of(s).code());
-        assert_eq!(codes, [1, 4, 4, 3, 7, 5, 5, 1, 1]);
+        let codes = [400, 401, 403, 404, 408, 409, 412, 422, 500, 504];
+        let codes = codes.map(|status| kind_of(status, "no").code());
+        assert_eq!(codes, [1, 4, 4, 3, 7, 5, 5, 1, 1, 7]);
+        assert_eq!(kind_of(422, "Validation failed: Name has already been taken").code(), 5);
     }
 
     #[test]

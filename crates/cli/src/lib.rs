@@ -2,7 +2,7 @@
 //!
 //! A command parses nothing itself and knows no URL: `clap` gives it its
 //! arguments, `client` makes its calls. Data goes to stdout, everything else to
-//! stderr. Environment, streams, clock and chance come in by [`CliEnv`], so a
+//! stderr. Environment, streams, clock and randomness come in by [`CliEnv`], so a
 //! test is a whole command with captured output.
 //!
 //! The binary flattens [`Command`] into its own commands:
@@ -13,25 +13,21 @@
 //! ```
 
 mod commands;
+mod complete;
 pub mod config;
 mod context;
-mod diff;
+mod entry;
 mod error;
-mod machine_flags;
-mod names;
+mod flyctl;
+mod machines;
 mod parse;
-mod pick;
-mod progress;
 mod reference;
 mod session;
-mod table;
-mod terminal;
 mod ui;
-mod unsupported;
-mod wait;
 
 pub use commands::Command;
 pub use context::{CliEnv, GlobalArgs};
+pub use entry::{Parsed, Text, parse};
 pub use error::{CliError, Exit};
 pub use reference::markdown;
 pub use ui::{Terminal, Ui};
@@ -40,7 +36,7 @@ use clap::{CommandFactory, Parser};
 
 /// The commands of this crate alone, without those of the daemon.
 #[derive(Debug, Parser)]
-#[command(name = "updraft", version, disable_help_subcommand = true)]
+#[command(name = "updraft", version)]
 #[command(about = "Launch apps as fast VMs on your own hosts")]
 pub struct Cli {
     /// What every command takes.

@@ -1,7 +1,7 @@
 //! The page `docs/cli.md`, made from the help texts.
 
 use crate::error::Exit;
-use crate::unsupported;
+use crate::flyctl::flags as unsupported;
 use clap::Command;
 
 /// The whole reference of a command and its subcommands, as Markdown.
@@ -9,9 +9,11 @@ pub fn markdown(root: &Command) -> String {
     let mut root = root.clone().term_width(100);
     root.build();
     let mut out = String::from(
-        "# Command line\n\nMade from `--help` by the `cli` crate's tests; \
-         `UPDATE_DOCS=1 cargo test -p cli` writes it anew.\n\n\
-         Data goes to stdout, everything else to stderr. `--json` prints the types of the API.\n\n\
+        "# Command line\n\nThis page is made from `--help`. `UPDATE_DOCS=1 cargo test -p updraft \
+         reference_page` writes it anew. How to run the daemon is in [operate.md](operate.md).\n\n\
+         Data goes to stdout, everything else to stderr. `--json` prints the types of the API; \
+         apps have flyctl's field names. Tables fit the terminal; elsewhere lines are as long as \
+         they need to be. A response header `updraft-warning` is shown as a line `Warning: …`.\n\n\
          ## Exit codes\n\n| code | meaning |\n|---|---|\n",
     );
     for (exit, meaning) in Exit::ALL {
@@ -21,7 +23,8 @@ pub fn markdown(root: &Command) -> String {
     out.push_str(
         "\n`machine exec` and `machine run --shell` end with the exit code of the command in \
          the machine.\n\n## Where the API is\n\n\
-         By precedence: the flags `--api` and `-t`; `UPDRAFT_API` and `UPDRAFT_TOKEN`; \
+         By precedence: the flags `--api` and `-t`; `UPDRAFT_API` (a URL, or ADDRESS:PORT as the \
+         daemon takes it) and `UPDRAFT_TOKEN`; \
          `FLY_FLAPS_BASE_URL` or `FLY_API_HOSTNAME`, and `FLY_ACCESS_TOKEN` or `FLY_API_TOKEN`; \
          the file `config.toml` in `$UPDRAFT_CONFIG_DIR` or `~/.updraft`, which `updraft up` \
          writes; `http://127.0.0.1:4280`. The file's token is sent to the file's API only. \
@@ -30,8 +33,10 @@ pub fn markdown(root: &Command) -> String {
          else it is used for want of any other token, and only with an API on this machine's \
          loopback.\n\n\
          ## Differences from flyctl\n\n\
-         - In `machine run IMAGE COMMAND...` flags stand before the command; what follows its \
-         first word belongs to it.\n\
+         - In `machine run IMAGE COMMAND...` flags stand before or after the image. From the \
+         first word of the command on everything belongs to the command.\n\
+         - Commands of flyctl that are not there yet are named as such, with what to use in \
+         their place. The exit code is 2.\n\
          - `status` shows all machines of the app, also those that no deploy has made.\n\
          - These flags of `machine run`, `create` and `update` are refused, since they would \
          have no effect yet:\n\n",

@@ -45,13 +45,13 @@ pub enum Error {
     Api {
         /// HTTP status code.
         status: u16,
-        /// What the server said.
+        /// Error body of the answer.
         body: ErrorBody,
         /// `fly-request-id` of the answer.
         request_id: Option<String>,
     },
     /// The answer is not what this program understands.
-    #[error("{call}: the answer is not understood")]
+    #[error("{call}: the answer is not of the expected form")]
     Answer {
         /// Method and path.
         call: String,

@@ -16,7 +16,7 @@ pub use error::Error;
 pub use exec::{ExecSink, ExecSource, ExecStream};
 pub use lines::Lines;
 pub use machines::{Destroy, ListMachines, RestartMachine, WaitQuery};
-pub use transport::Client;
+pub use transport::{Client, Notice, Observer};
 
 use std::time::Duration;
 
@@ -26,5 +26,6 @@ pub const CONNECT: Duration = Duration::from_secs(5);
 pub const SHORT: Duration = Duration::from_secs(30);
 /// Most time of a call that may pull an image.
 pub const LONG: Duration = Duration::from_secs(900);
-/// Longest wait the server allows in one call (R050).
+/// Longest wait the server allows in one call
+/// (<https://fly.io/docs/machines/api/machines-resource/>).
 pub const WAIT: Duration = Duration::from_secs(60);

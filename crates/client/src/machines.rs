@@ -117,8 +117,8 @@ impl Client {
         self.done(self.of_app(Method::POST, app, &[id, "stop"]).body(how)).await
     }
 
-    /// Asks a machine that runs to be down with its memory kept; a start goes
-    /// on where it stood.
+    /// Asks a machine that runs to be suspended: down, with its memory kept for
+    /// the next start.
     ///
     /// # Errors
     /// See [`Error`].

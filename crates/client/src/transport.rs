@@ -4,8 +4,31 @@ use crate::{CONNECT, Error};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use wire::machines::ErrorBody;
+
+/// An event of a client beside the results of its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice<'a> {
+    /// The server has accepted something that it does not act on, or that may
+    /// not be what was meant (header `updraft-warning`).
+    Warning(&'a str),
+    /// A call was answered, well or not.
+    Answered {
+        /// Method and path.
+        call: &'a str,
+        /// HTTP status code.
+        status: u16,
+        /// `fly-request-id` of the answer.
+        request_id: Option<&'a str>,
+        /// From sending to the head of the answer.
+        took: Duration,
+    },
+}
+
+/// Called with each notice of a client, as it happens.
+pub type Observer = Arc<dyn Fn(Notice<'_>) + Send + Sync>;
 
 /// A client of one API. Cheap to clone; clones share their connections.
 #[derive(Clone)]
@@ -13,6 +36,7 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     token: Option<String>,
+    observer: Option<Observer>,
 }
 
 impl std::fmt::Debug for Client {
@@ -30,7 +54,7 @@ pub(crate) struct Call {
 
 impl Client {
     /// A client of the API at `base`, such as `http://127.0.0.1:4280`. Nothing
-    /// is sent yet. A token may carry its scheme word (R004).
+    /// is sent yet. A token may carry its scheme word, such as `Bearer`.
     ///
     /// # Errors
     /// [`Error::BadUrl`].
@@ -48,7 +72,14 @@ impl Client {
             http = http.no_proxy();
         }
         let http = http.build().map_err(|err| bad(err.to_string()))?;
-        Ok(Self { http, base: url, token: token.map(str::to_owned) })
+        Ok(Self { http, base: url, token: token.map(str::to_owned), observer: None })
+    }
+
+    /// Calls `observer` for each answer and each warning.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Base URL of the API.
@@ -74,12 +105,26 @@ impl Client {
     /// Sends a call; an error status becomes [`Error::Api`].
     pub(crate) async fn send(&self, call: Call) -> Result<Response, Error> {
         let Call { name, request } = call;
+        let begun = Instant::now();
         let sent = request.send().await;
         let answer = sent.map_err(|err| Error::transport(self.base(), &name, err))?;
+        self.observe(&name, &answer, begun.elapsed());
         if answer.status().is_success() || answer.status().as_u16() == 101 {
             return Ok(answer);
         }
         Err(refusal(answer).await)
+    }
+
+    fn observe(&self, call: &str, answer: &Response, took: Duration) {
+        let Some(observer) = &self.observer else { return };
+        let (status, headers) = (answer.status().as_u16(), answer.headers());
+        let request_id = headers.get("fly-request-id").and_then(|id| id.to_str().ok());
+        observer(Notice::Answered { call, status, request_id, took });
+        for warning in headers.get_all("updraft-warning").iter().take(WARNINGS) {
+            if let Ok(text) = warning.to_str() {
+                observer(Notice::Warning(text));
+            }
+        }
     }
 
     /// Sends a call and reads its JSON.
@@ -119,6 +164,8 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
+/// Most warnings of one answer that are passed on.
+const WARNINGS: usize = 32;
 /// Most bytes of an error body that are looked at.
 const ERROR_BODY: usize = 64 * 1024;
 

@@ -1,5 +1,6 @@
-//! What the edge is told when it starts.
+//! Settings of the edge.
 
+use model::id::HostId;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,10 +23,21 @@ pub struct EdgeConfig {
     pub domains: Vec<String>,
     /// Region code of this edge (`local`).
     pub region: String,
+    /// Number of the host that this edge runs on, for the label `host` of its
+    /// metrics (0).
+    pub host: HostId,
     /// Threads, each with its own runtime and upstream connections (one per core).
+    /// 0 means none: the edge runs on the runtime that starts it.
     pub cores: usize,
-    /// Client connections at a time; more are closed at once (20 000).
+    /// Client connections at a time (20 000). It is lowered to what the process's
+    /// limit of open files allows, less a quarter of that limit, and at least 256,
+    /// for everything else. At the limit the connection that has been idle for
+    /// longest makes room.
     pub max_connections: usize,
+    /// Client connections at a time from one IPv4 address or one IPv6 /64; `None`
+    /// is an eighth of all. Addresses of the loopback have no such limit: proxies
+    /// on the same machine use them.
+    pub max_connections_per_source: Option<usize>,
     /// Requests one app may have waiting (1 000).
     pub max_held: usize,
     /// How long a request waits for a machine to start and listen (60 s).
@@ -39,7 +51,8 @@ pub struct EdgeConfig {
     /// Time without a byte after which a request, response or upgraded
     /// connection is given up; a service port may set its own (60 s).
     pub idle_timeout: Duration,
-    /// Time for a client to send a request's head, also between requests (60 s).
+    /// Time for a client to send its first bytes and a request's head, also between
+    /// requests (60 s).
     pub header_timeout: Duration,
     /// Bytes of a request's head (64 KiB; at least 8 KiB).
     pub max_header_bytes: usize,
@@ -62,8 +75,10 @@ impl Default for EdgeConfig {
             listeners: vec![Listener { addr: ([127, 0, 0, 1], 8080).into(), port_as: None }],
             domains: vec!["localhost".into()],
             region: "local".into(),
+            host: HostId(0),
             cores,
             max_connections: 20_000,
+            max_connections_per_source: None,
             max_held: 1_000,
             wake_timeout: Duration::from_secs(60),
             capacity_timeout: Duration::from_secs(30),

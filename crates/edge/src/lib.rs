@@ -1,9 +1,10 @@
 //! The proxy: match a route, wake, balance, forward.
 //!
-//! A request's way: [`listen`] takes the connection, [`route`] names the app,
-//! [`hold`] finds a place at a machine ([`balance`] decides, [`wake`] wakes),
-//! [`proxy`] forwards over [`upstream`], [`tunnel`] carries what was upgraded.
-//! No database and no lock shared by cores is on that way.
+//! A request's way: [`listen`] takes the connection, [`http`] reads the request,
+//! [`routing`] names the app and picks a machine of it from the [`table`],
+//! [`admission`] holds the request until a machine takes it and wakes one if need
+//! be, [`upstream`] connects to the machine through its host. No database and no
+//! lock shared by cores is on that way.
 //!
 //! # Which service a listener means
 //!
@@ -11,6 +12,7 @@
 //! for its own number, else 80, else 443: the first that the app has an `http`
 //! service on. TLS is not served yet, so `["tls", "http"]` on 443 is reached in
 //! plaintext, and `force_https` has no effect (it would be an endless redirect).
+//! Raw TCP and UDP are not served yet; UR02 says so.
 //!
 //! # When nothing runs, or all is full
 //!
@@ -22,66 +24,66 @@
 //!
 //! # Retries
 //!
-//! A request that no app has seen is tried again elsewhere, or on the same
-//! machine after a pause. One that an app may have seen is repeated only if it
-//! has no body and an idempotent method. Others fail with PU02.
+//! A request that no app has had is tried again elsewhere, or on the same machine
+//! after a pause. One that an app has had is sent again once, and only if it has no
+//! body and an idempotent method, and the connection ended before one byte of an
+//! answer: an app that dies of a request must not take all machines along. A
+//! malformed answer is never asked for again. Others fail with PU02.
 //!
-//! A machine that has come up is said to listen before its guest has run an
-//! instruction. Until somebody has been able to connect to it, a connect that
-//! fails is no failure: it is tried again within milliseconds, and a request
-//! that waits for a wake goes on waiting until the wake's own time is over.
+//! A machine that has come up announces its ports before its guest has run an
+//! instruction. Until one request has been able to connect, a connect that fails is
+//! no failure: it is tried again within milliseconds, and a request that waits for a
+//! wake goes on waiting until the wake's own time is over.
 //!
 //! # Answers of the edge itself
 //!
 //! | status | codes |
 //! |---|---|
-//! | 400 | UR03 no host, UR05 cannot be forwarded |
+//! | 400 | UR03 no host, UR05 cannot be forwarded or has a malformed body |
 //! | 404 | UR01 no such app, UR02 no http service on this port |
 //! | 431 | head too large, without a body |
-//! | 502 | PC01 refused, PC03 reset, PC06 other connect error, PR03 attempts used up, PU02 no answer |
-//! | 503 | PR01 no machine may take it, PR02 gone, PM07 start failed or no room, PM08 not startable, PL01, PL02 hard limits |
+//! | 502 | PC01 refused, PC03 reset, PC06 other connect error, PR03 attempts used up, PU02 no answer or a malformed one, PU03 host unreachable |
+//! | 503 | UR06 the edge stops, PR01 no machine may take it, PR02 gone, PM07 start failed or no room, PM08 not startable, PL01, PL02 hard limits |
 //! | 504 | PM03 not listening in time, PC05 connect timed out, UR04 app silent |
 
-mod autostop;
-mod balance;
-mod body;
-mod client_io;
+mod admission;
 mod config;
-mod core;
-mod drain;
-mod errors;
-mod follow;
-mod headers;
-mod hold;
+mod http;
 mod listen;
-mod machine;
 mod metrics;
 pub mod ports;
-mod proxy;
-mod route;
+mod routing;
+mod shared;
 mod table;
-mod timing;
-mod tunnel;
 mod upstream;
-mod wake;
 
+pub use admission::interface::{Admission, AdmissionRequest};
+pub use admission::permit::Permit;
+pub use admission::refusal::Refusal;
 pub use config::{EdgeConfig, Listener};
-pub use errors::Code;
+pub use http::code::Code;
 
-use crate::core::Shared;
-use http::HeaderValue;
-use ports::Workers;
+use ::http::HeaderValue;
+use admission::interface::LocalAdmission;
+use host_api::GuestStream;
+use listen::accept::{Cores, accept};
+use listen::connections::{Connections, allowed_by_open_files};
+use listen::core_thread::{ClientStream, start_core, start_core_here};
+use ports::{Directory, EdgeHost};
 use prometheus_client::registry::Registry;
+use shared::Shared;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use table::{Cell, Keeper};
+use table::shared::SharedTable;
+use table::writer::TableWriter;
 use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
 
 /// Why the edge cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No listener, domain or core, or a text that is no header value.
+    /// No listener or domain, or a text that is no header value.
     #[error("the edge's settings are not valid: {0}")]
     Config(&'static str),
     /// An address cannot be listened on.
@@ -99,60 +101,60 @@ pub enum StartError {
 }
 
 /// A running edge. It stops with the tasks it was given.
-#[derive(Debug)]
 pub struct Edge {
-    addrs: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    cores: Cores,
+    listeners: Vec<(SocketAddr, Arc<[u16]>)>,
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edge").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
 }
 
 impl Edge {
-    /// Listens, learns the table, and serves until `tasks` stop; their shutdown
-    /// waits until requests in flight are done, at most `config.drain`.
+    /// Listens, learns the table of `hosts`, and serves until `tasks` stop; their
+    /// shutdown waits until requests in flight are done, at most `config.drain`.
     ///
     /// # Errors
     /// [`StartError`]; then nothing is left running.
     pub async fn start(
         config: EdgeConfig,
-        workers: Arc<dyn Workers>,
+        hosts: watch::Receiver<Vec<EdgeHost>>,
+        directory: Arc<dyn Directory>,
         tasks: rt::Tasks,
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
         let server = check(&config)?;
         let listeners = bind(&config).await?;
-        let cell = Arc::new(Cell::new());
-        let metrics = metrics::Metrics::new(registry, &cell);
-        let mut all_ports: Vec<u16> =
-            listeners.iter().flat_map(|(_, _, ports)| ports.to_vec()).collect();
-        all_ports.sort_unstable();
-        all_ports.dedup();
-        let keeper = Keeper::new(cell.clone(), metrics.clone(), config.region.clone(), all_ports);
+        let table = Arc::new(SharedTable::new());
+        let host = format!("{:04x}", config.host.0);
+        let metrics = metrics::Metrics::new(registry, &config.region, &host);
+        table::metrics::register(registry, table.clone(), &config.region, &host);
         let shared = Arc::new(Shared {
             server,
-            workers,
-            cell,
-            metrics,
+            directory,
+            table: table.clone(),
+            metrics: metrics.clone(),
             tasks: tasks.clone(),
             main: tokio::runtime::Handle::current(),
             clock: rt::Clock::system(),
             born: tokio::time::Instant::now(),
-            nudge: Arc::default(),
-            connections: Default::default(),
+            idle_queue: Arc::default(),
+            connections: Arc::new(places(&config)),
             config,
         });
-        let mut cores = Vec::new();
-        let mut ends = Vec::new();
-        // Dropping the senders ends the cores that were started.
-        for number in 0..shared.config.cores {
-            let core = listen::start_core(shared.clone(), number, tasks.clone());
-            let (give, end) = core.map_err(StartError::Thread)?;
-            cores.push(give);
-            ends.push(end);
-        }
-        follow::follow(&shared, keeper).await;
-        tasks.spawn_until_stop(autostop::watch(shared.clone()));
-        let addrs = listeners.iter().map(|(_, addr, _)| *addr).collect();
-        for (listener, _, ports) in listeners {
-            let cores = cores.clone();
-            tasks.spawn_until_stop(listen::accept(shared.clone(), listener, ports, cores));
+        let (cores, ends) = start_cores(&shared)?;
+        let ports = all_ports(&listeners);
+        let (queue, region) = (shared.idle_queue.clone(), shared.config.region.clone());
+        let writer = TableWriter::new(table, metrics, queue, region, ports);
+        table::follow::follow(&shared, writer, hosts).await;
+        tasks.spawn_until_stop(admission::autostop::watch(shared.clone()));
+        let mut bound = Vec::new();
+        for (listener, addr, ports) in listeners {
+            bound.push((addr, ports.clone()));
+            tasks.spawn_until_stop(accept(listener, ports, cores.clone()));
         }
         tasks.spawn(async move {
             for end in ends {
@@ -160,20 +162,70 @@ impl Edge {
                 let _ = end.await;
             }
         });
-        Ok(Self { addrs })
+        Ok(Self { shared, cores, listeners: bound })
     }
 
-    /// Where it listens, in the order of the settings.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.addrs
+    /// The addresses it listens on, in the order of the settings.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|(addr, _)| *addr).collect()
     }
+
+    /// Serves a stream that was accepted elsewhere as if it had come to the first
+    /// listener.
+    pub fn serve_stream(&self, stream: Box<dyn GuestStream>, peer: SocketAddr) {
+        if let Some((local, ports)) = self.listeners.first() {
+            self.cores.hand_over(ClientStream::Other(stream), (peer, *local), ports.clone());
+        }
+    }
+
+    /// What other edges ask about the machines of this edge's hosts.
+    pub fn admission(&self) -> Arc<dyn Admission> {
+        Arc::new(LocalAdmission(self.shared.clone()))
+    }
+}
+
+type Ends = Vec<oneshot::Receiver<()>>;
+
+fn start_cores(shared: &Arc<Shared>) -> Result<(Cores, Ends), StartError> {
+    let mut to = Vec::new();
+    let mut ends = Vec::new();
+    // Dropping the senders ends the cores that were started.
+    for number in 0..shared.config.cores {
+        let (give, end) = start_core(shared.clone(), number).map_err(StartError::Thread)?;
+        to.push(give);
+        ends.push(end);
+    }
+    if to.is_empty() {
+        to.push(start_core_here(shared.clone()));
+    }
+    Ok((Cores::new(shared.clone(), to), ends))
+}
+
+/// As many places as the settings and the process's limit of open files allow.
+fn places(config: &EdgeConfig) -> Connections {
+    use rustix::process::{Resource, getrlimit};
+    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let allowed = allowed_by_open_files(open_files);
+    if allowed < config.max_connections {
+        tracing::warn!(
+            open_files,
+            "the limit of open files leaves room for {allowed} client connections only"
+        );
+    }
+    Connections::new(config.max_connections.min(allowed), config.max_connections_per_source)
+}
+
+fn all_ports(listeners: &[Bound]) -> Vec<u16> {
+    let mut all: Vec<u16> = listeners.iter().flat_map(|(_, _, ports)| ports.to_vec()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 fn check(config: &EdgeConfig) -> Result<HeaderValue, StartError> {
     for (bad, what) in [
         (config.listeners.is_empty(), "there is no listener"),
         (config.domains.is_empty(), "there is no domain"),
-        (config.cores == 0, "there is no core"),
         (HeaderValue::from_str(&config.region).is_err(), "the region is no header value"),
     ] {
         if bad {

@@ -1,34 +1,85 @@
-//! What the edge needs of the hosts, and nothing more.
+//! What the edge needs of hosts and of the control plane, and nothing more.
 
-use async_trait::async_trait;
-use tokio::sync::mpsc;
-use wire::routes::{RouteChange, RouteSnapshot, WakeRefused};
+use host_api::{Connections, Hosts, KnownHost, Load, Logs, Routes};
+use model::id::HostId;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::watch;
 
-/// The hosts behind this edge.
-#[async_trait]
-pub trait Workers: Send + Sync + 'static {
-    /// The table of all machines as of now, and every later change, numbered
-    /// without gaps. A closed channel or a gap means: subscribe again.
-    async fn subscribe(&self) -> (RouteSnapshot, mpsc::Receiver<(u64, RouteChange)>);
+/// One host, as far as an edge calls it.
+#[derive(Clone)]
+pub struct EdgeHost {
+    /// Its number in the platform.
+    pub id: HostId,
+    /// Streams its machines' routes.
+    pub routes: Arc<dyn Routes>,
+    /// Wakes its machines and puts idle ones down.
+    pub load: Arc<dyn Load>,
+    /// Connects to its guests.
+    pub connections: Arc<dyn Connections>,
+    /// Takes lines for the logs of its machines' apps.
+    pub logs: Arc<dyn Logs>,
+}
 
-    /// Wakes a machine: returns once it is `Started` (its app may not listen
-    /// yet; that arrives as a route change), at once if it already is. A
-    /// machine that is on its way down is started again once it is down. The
-    /// caller sees to it that one machine is woken once for many requests.
-    async fn wake(&self, machine: &str) -> Result<(), WakeRefused>;
+impl fmt::Debug for EdgeHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EdgeHost").field("id", &self.id).finish_non_exhaustive()
+    }
+}
 
-    /// Stops an idle machine (source `proxy`); the edge has already ceased to
-    /// route to it. Returns once the wish is recorded.
-    async fn stop_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused>;
+impl EdgeHost {
+    /// A host in this process, or a client of one.
+    pub fn new<T>(id: HostId, host: Arc<T>) -> Self
+    where
+        T: Routes + Load + Connections + Logs + 'static,
+    {
+        Self { id, routes: host.clone(), load: host.clone(), connections: host.clone(), logs: host }
+    }
 
-    /// Suspends an idle machine, or stops it where it cannot be suspended
-    /// (source `proxy`); otherwise like [`Workers::stop_idle`].
-    async fn suspend_idle(&self, machine: &str, reason: &str) -> Result<(), WakeRefused>;
+    /// The hosts that an edge follows, kept equal to `hosts` by a task of `tasks`.
+    pub fn watch(hosts: &dyn Hosts, tasks: &rt::Tasks) -> watch::Receiver<Vec<Self>> {
+        let mut known = hosts.watch();
+        let all = |known: &[KnownHost]| known.iter().cloned().map(Self::from).collect();
+        let first = all(&known.borrow_and_update());
+        let (to, from) = watch::channel(first);
+        tasks.spawn_until_stop(async move {
+            while known.changed().await.is_ok() {
+                let now = all(&known.borrow_and_update());
+                to.send_replace(now);
+            }
+            // The list no longer changes; it stays valid.
+            to.closed().await;
+        });
+        from
+    }
+}
 
-    /// A machine whose route has become `Stopping` has nothing in flight any
-    /// more, and gets nothing. The host need not wait for this.
-    fn drained(&self, machine: &str);
+impl From<KnownHost> for EdgeHost {
+    fn from(known: KnownHost) -> Self {
+        let host = known.host;
+        Self {
+            id: known.id,
+            routes: host.clone(),
+            load: host.clone(),
+            connections: host.clone(),
+            logs: host,
+        }
+    }
+}
 
-    /// Adds a line to a machine's or an app's log (provider `proxy`).
-    fn log(&self, app: &str, machine: Option<&str>, line: String);
+/// Which apps exist. Hosts only tell of machines, so the edge needs this to tell
+/// an app without machines from a name that nobody has.
+pub trait Directory: Send + Sync + 'static {
+    /// An app of this name exists. Called on the request path: it must not wait.
+    fn app_exists(&self, name: &str) -> bool;
+}
+
+/// A directory that knows no app: each app is known by its machines alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoDirectory;
+
+impl Directory for NoDirectory {
+    fn app_exists(&self, _name: &str) -> bool {
+        false
+    }
 }

@@ -4,10 +4,11 @@
 //! region that run. Two rules exist side by side and neither ever names a
 //! machine that has load, since a stop would cut off a client:
 //!
-//! - [`pass`]: Fly's rule (P029–P031): every interval at most one machine per
-//!   group, if the others can carry the load.
-//! - [`due`]: seconds per machine (G3): a machine that has been idle for its
-//!   own `after` is stopped, any number at a time.
+//! - [`pass`]: the rule of fly.io/docs/reference/fly-proxy-autostop-autostart:
+//!   every interval at most one machine per group that has been idle for a whole
+//!   interval, if the others can carry the load.
+//! - [`due`]: seconds per machine, an Updraft addition: a machine that has been
+//!   idle for its own `after` is stopped, any number at a time.
 //!
 //! Both together leave `keep` machines running: [`stops`].
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {
     /// Every service of it allows autostop. Several services on one machine
-    /// count as their most cautious (P032).
+    /// count as their most cautious.
     pub autostop: bool,
     /// Requests and connections in flight.
     pub load: u32,
@@ -36,27 +37,27 @@ impl Running {
 }
 
 /// How many machines of a group must go on running: `min_machines_running`
-/// counts in the primary region only (P031).
+/// counts in the primary region only.
 pub fn keep(min_machines_running: u32, in_primary_region: bool) -> usize {
     if in_primary_region { min_machines_running as usize } else { 0 }
 }
 
-/// The machines to stop now, as indices. The interval rule, if `is_pass`, judges
-/// what remains when those whose seconds are over are gone.
-pub fn stops(group: &[Running], keep: usize, is_pass: bool) -> Vec<usize> {
+/// The machines to stop now, as indices. The interval rule, if its `interval` is
+/// over, judges what remains when those whose seconds are over are gone.
+pub fn stops(group: &[Running], keep: usize, interval: Option<Duration>) -> Vec<usize> {
     let mut stops = due(group, keep);
-    if is_pass {
+    if let Some(interval) = interval {
         let rest: Vec<usize> = (0..group.len()).filter(|i| !stops.contains(i)).collect();
         let remain: Vec<Running> = rest.iter().map(|&i| group[i]).collect();
-        stops.extend(pass(&remain, keep).map(|at| rest[at]));
+        stops.extend(pass(&remain, keep, interval).map(|at| rest[at]));
     }
     stops
 }
 
 /// The machine that this pass of the interval rule stops, as an index: the one
-/// that has been idle longest. Machines with their own seconds are not its
-/// business, but they count as running.
-pub fn pass(group: &[Running], keep: usize) -> Option<usize> {
+/// that has been idle longest, and for at least one whole `interval`. Machines with
+/// their own seconds are not named, but they count as running.
+pub fn pass(group: &[Running], keep: usize, interval: Duration) -> Option<usize> {
     let over = group.iter().filter(|m| m.over_soft).count();
     // One machine is stopped when it has no load; of several, one must remain
     // beyond those that are over their soft limit, to take the next request.
@@ -64,7 +65,8 @@ pub fn pass(group: &[Running], keep: usize) -> Option<usize> {
     if group.len() <= needed.max(keep) {
         return None;
     }
-    let idle = group.iter().enumerate().filter(|(_, m)| m.stoppable() && m.after.is_none());
+    let is_idle = |m: &Running| m.stoppable() && m.after.is_none() && m.idle >= interval;
+    let idle = group.iter().enumerate().filter(|(_, m)| is_idle(m));
     idle.max_by_key(|(i, m)| (m.idle, std::cmp::Reverse(*i))).map(|(i, _)| i)
 }
 
@@ -78,18 +80,22 @@ pub fn due(group: &[Running], keep: usize) -> Vec<usize> {
 }
 
 /// When [`due`] can next name a machine, if nothing arrives meanwhile. A
-/// machine with load may become idle at once, so its whole `after` counts.
+/// machine with load may become idle at once, so its whole `after` counts; the end
+/// of the load of one without any `after` has to be told.
 pub fn next_due(group: &[Running], keep: usize) -> Option<Duration> {
     if group.len() <= keep {
         return None;
     }
     let timed = group.iter().filter(|m| m.autostop);
-    timed.filter_map(|m| Some(m.after?.saturating_sub(m.idle))).min()
+    let told = |m: &Running| m.load > 0 && m.after == Some(Duration::ZERO);
+    timed.filter(|m| !told(m)).filter_map(|m| Some(m.after?.saturating_sub(m.idle))).min()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(9);
 
     const IDLE: Running = Running {
         autostop: true,
@@ -107,7 +113,7 @@ mod tests {
 
     #[test]
     fn excess_machines_go_one_a_pass() {
-        // (n, over soft, keep) → does this pass stop one (Q001–Q004)?
+        // (n, over soft, keep) → does this pass stop one?
         for (n, over, keep, stops) in [
             (3, 0, 0, true),
             (2, 0, 0, true),
@@ -121,7 +127,7 @@ mod tests {
             (3, 0, 3, false),
             (0, 0, 0, false),
         ] {
-            let stopped = pass(&group(n, over), keep);
+            let stopped = pass(&group(n, over), keep, INTERVAL);
             assert_eq!(stopped.is_some(), stops, "n={n} over={over} keep={keep}");
         }
     }
@@ -135,11 +141,11 @@ mod tests {
     fn a_machine_with_load_or_without_autostop_is_never_named() {
         let loaded = Running { load: 1, idle: Duration::ZERO, ..IDLE };
         let fixed = Running { autostop: false, ..IDLE };
-        assert_eq!(pass(&[loaded, loaded], 0), None);
-        assert_eq!(pass(&[loaded, IDLE], 0), Some(1));
-        assert_eq!(pass(&[fixed], 0), None);
-        assert_eq!(pass(&[fixed, IDLE], 0), Some(1));
-        assert_eq!(pass(&[loaded], 0), None);
+        assert_eq!(pass(&[loaded, loaded], 0, INTERVAL), None);
+        assert_eq!(pass(&[loaded, IDLE], 0, INTERVAL), Some(1));
+        assert_eq!(pass(&[fixed], 0, INTERVAL), None);
+        assert_eq!(pass(&[fixed, IDLE], 0, INTERVAL), Some(1));
+        assert_eq!(pass(&[loaded], 0, INTERVAL), None);
     }
 
     #[test]
@@ -147,19 +153,36 @@ mod tests {
         let a = Running { after: Some(Duration::from_secs(5)), ..IDLE };
         let long = Running { idle: Duration::from_secs(99), ..IDLE };
         let none = [] as [usize; 0];
-        assert_eq!(stops(&[a, IDLE], 1, true), [0], "each rule alone would stop one");
-        assert_eq!(stops(&[a, IDLE], 2, true), none);
-        assert_eq!(stops(&[a, IDLE], 0, true), [0, 1]);
-        assert_eq!(stops(&[a, IDLE, long], 1, true), [0, 2], "an index of the whole group");
-        assert_eq!(stops(&[a, IDLE, long], 1, false), [0]);
+        assert_eq!(stops(&[a, IDLE], 1, Some(INTERVAL)), [0], "each rule alone would stop one");
+        assert_eq!(stops(&[a, IDLE], 2, Some(INTERVAL)), none);
+        assert_eq!(stops(&[a, IDLE], 0, Some(INTERVAL)), [0, 1]);
+        assert_eq!(
+            stops(&[a, IDLE, long], 1, Some(INTERVAL)),
+            [0, 2],
+            "an index of the whole group"
+        );
+        assert_eq!(stops(&[a, IDLE, long], 1, None), [0]);
         let busy = Running { load: 30, over_soft: true, idle: Duration::ZERO, ..IDLE };
-        assert_eq!(stops(&[busy, a, IDLE], 0, true), [1], "one is left beside the busy one");
+        assert_eq!(
+            stops(&[busy, a, IDLE], 0, Some(INTERVAL)),
+            [1],
+            "one is left beside the busy one"
+        );
+    }
+
+    #[test]
+    fn a_machine_is_stopped_only_after_a_whole_idle_interval() {
+        let idle = |ms| Running { idle: Duration::from_millis(ms), ..IDLE };
+        assert_eq!(pass(&[idle(1)], 0, INTERVAL), None, "it has answered a moment ago");
+        assert_eq!(pass(&[idle(8_999)], 0, INTERVAL), None);
+        assert_eq!(pass(&[idle(9_000)], 0, INTERVAL), Some(0));
+        assert_eq!(pass(&[idle(1), idle(9_000), idle(2)], 0, INTERVAL), Some(1));
     }
 
     #[test]
     fn the_longest_idle_goes_first() {
         let long = Running { idle: Duration::from_secs(99), ..IDLE };
-        assert_eq!(pass(&[IDLE, long, IDLE], 0), Some(1));
+        assert_eq!(pass(&[IDLE, long, IDLE], 0, INTERVAL), Some(1));
     }
 
     #[test]
@@ -173,9 +196,9 @@ mod tests {
         assert_eq!(due(&group, 0), [1, 0, 3]);
         assert_eq!(due(&group, 2), [1, 0]);
         assert_eq!(due(&group, 4), [] as [usize; 0]);
-        assert_eq!(pass(&group, 0), None, "the interval rule leaves them alone");
+        assert_eq!(pass(&group, 0, INTERVAL), None, "the interval rule leaves them alone");
         let waiting = [after(4, 5), after(1, 5)];
-        assert_eq!(stops(&waiting, 0, true), [] as [usize; 0]);
+        assert_eq!(stops(&waiting, 0, Some(INTERVAL)), [] as [usize; 0]);
         assert_eq!(next_due(&waiting, 0), Some(Duration::from_secs(1)));
         assert_eq!(next_due(&waiting, 2), None);
     }

@@ -168,7 +168,7 @@ mod tests {
             let line = match Requested::parse(text) {
                 Ok(Requested::Digest(digest)) => format!("digest {}", digest.short()),
                 Ok(Requested::Name(name)) => format!(
-                    "{} at {}{}, ours would be {}",
+                    "{} at {}{}, imported as {}",
                     name.canonical().replace(&hex, "f…"),
                     name.host(),
                     if name.is_loopback() { " (loopback)" } else { "" },
@@ -179,16 +179,16 @@ mod tests {
             out += &format!("{} → {line}\n", text.replace(&hex, "f…"));
         }
         expect![[r#"
-            nginx → docker.io/library/nginx:latest at registry-1.docker.io, ours would be nginx
-            me/app:1 → docker.io/me/app:1 at registry-1.docker.io, ours would be me/app
-            localhost:5000/app → localhost:5000/app:latest at localhost:5000 (loopback), ours would be localhost:5000/app
-            127.0.0.1:5000/a/b:t → 127.0.0.1:5000/a/b:t at 127.0.0.1:5000 (loopback), ours would be 127.0.0.1:5000/a/b
-            [::1]:5000/app:t → [::1]:5000/app:t at [::1]:5000 (loopback), ours would be [::1]:5000/app
-            [2001:db8::1]/app → [2001:db8::1]/app:latest at [2001:db8::1], ours would be [2001:db8::1]/app
-            ghcr.io/o/r:v1 → ghcr.io/o/r:v1 at ghcr.io, ours would be ghcr.io/o/r
-            nginx:1@sha256:f… → docker.io/library/nginx@sha256:f… at registry-1.docker.io, ours would be nginx
+            nginx → docker.io/library/nginx:latest at registry-1.docker.io, imported as nginx
+            me/app:1 → docker.io/me/app:1 at registry-1.docker.io, imported as me/app
+            localhost:5000/app → localhost:5000/app:latest at localhost:5000 (loopback), imported as localhost:5000/app
+            127.0.0.1:5000/a/b:t → 127.0.0.1:5000/a/b:t at 127.0.0.1:5000 (loopback), imported as 127.0.0.1:5000/a/b
+            [::1]:5000/app:t → [::1]:5000/app:t at [::1]:5000 (loopback), imported as [::1]:5000/app
+            [2001:db8::1]/app → [2001:db8::1]/app:latest at [2001:db8::1], imported as [2001:db8::1]/app
+            ghcr.io/o/r:v1 → ghcr.io/o/r:v1 at ghcr.io, imported as ghcr.io/o/r
+            nginx:1@sha256:f… → docker.io/library/nginx@sha256:f… at registry-1.docker.io, imported as nginx
             sha256:f… → digest ffffffffffff
-            index.docker.io/library/nginx → docker.io/library/nginx:latest at registry-1.docker.io, ours would be nginx
+            index.docker.io/library/nginx → docker.io/library/nginx:latest at registry-1.docker.io, imported as nginx
             UPPER → image reference "UPPER" is not valid: invalid reference format
             a/../b → image reference "a/../b" is not valid: invalid reference format
              → image reference "" is not valid: repository name must have at least one component

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn the_contract_holds() {
-    // The contract knows no clock: what nobody keeps goes at once.
+    // The contract has no clock: an image without a name is collected at once.
     let world = World::with(|config| config.grace = Duration::ZERO);
     let tar = tar(&[("app", b"contract")]);
     let image = Image::new(&[(gzip(&tar), tar)]);

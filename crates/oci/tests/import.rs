@@ -1,4 +1,4 @@
-//! Archives in, root images out.
+//! Imports of archives, checked in the root images.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod common;
@@ -148,7 +148,7 @@ async fn what_was_just_asked_for_is_not_collected() {
     world.import(&path, None).await.unwrap();
     let keep = BTreeSet::from([image.digest()]);
     assert!(world.images.remove("app:1", &keep).await.unwrap());
-    // Nothing names it, and who asks has not written it down yet.
+    // It has no name, and the caller has not recorded it yet.
     let digest = image.digest();
     let root = world.images.ensure(&digest, &digest, quiet()).await.unwrap();
     world.clock.advance(std::time::Duration::from_secs(9 * 60));
@@ -505,8 +505,7 @@ async fn artifacts_beside_an_image_are_left_out_and_named() {
         check_root(&world, "app:1", &image.digest()).await;
         let seen = seen.lock().unwrap();
         let left_out = seen.iter().filter(|step| step.starts_with("left out ")).count();
-        // Within an index the search ends at the image, whose platform is known.
-        assert_eq!(left_out, if name == "beside" { 2 } else { 0 }, "{seen:?}");
+        assert_eq!(left_out, 2, "{name}: {seen:?}");
     }
 
     let world = World::new();
@@ -568,7 +567,28 @@ async fn a_user_that_no_process_can_have_is_refused_at_the_import() {
 }
 
 #[tokio::test]
-async fn labels_and_stop_signal_are_known_before_a_machine_starts() {
+async fn a_user_that_no_process_can_have_is_refused_in_an_image_of_an_older_store() {
+    let (world, image) = (World::new(), simple());
+    let path = world.layout("l", &image.layout(Some("app:1")));
+    world.import(&path, None).await.unwrap();
+    let World { dir, images, .. } = world;
+    drop(images);
+    let store = camino::Utf8PathBuf::from_path_buf(dir.path().join("oci")).unwrap();
+    let record = store.join(format!("images/{}.json", image.manifest));
+    let text = std::fs::read_to_string(&record).unwrap();
+    let changed = text.replace(r#""user": "web""#, r#""user": "0:4294967295""#);
+    assert_ne!(text, changed);
+    std::fs::write(&record, changed).unwrap();
+    let images = oci::OciImages::open(oci::OciConfig::new(store), rt::Clock::manual(0)).unwrap();
+    let error = images.ensure("app:1", &image.digest(), quiet()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "image app:1 is refused: its USER has the id 4294967295, and ids end at 4294967294"
+    );
+}
+
+#[tokio::test]
+async fn labels_are_known_before_the_image_is_built() {
     let (world, image) = (World::new(), simple());
     let path = world.layout("l", &image.layout(Some("app:1")));
     world.import(&path, None).await.unwrap();
@@ -604,10 +624,48 @@ async fn an_image_in_use_is_not_removed_by_its_digest() {
     world.import(&path, None).await.unwrap();
     let root = world.images.ensure("app:1", &digest, quiet()).await.unwrap();
     assert_eq!(cat(&root.path, "app"), "two");
-    // Once nothing uses it, it really goes.
+    // Once nothing uses it, it is removed with its data.
     world.clock.advance(std::time::Duration::from_secs(3600));
     assert!(world.images.remove(&digest, &BTreeSet::new()).await.unwrap());
     assert!(!root.path.exists());
+}
+
+#[tokio::test]
+async fn a_sparse_file_has_its_holes_in_the_root_image() {
+    let sparse = |size: u64| {
+        let mut builder = ::tar::Builder::new(Vec::new());
+        let (map, size) = (format!("499712,512,{size},0"), size.to_string());
+        let records: [(&str, &[u8]); 3] = [
+            ("GNU.sparse.size", size.as_bytes()),
+            ("GNU.sparse.name", b"s"),
+            ("GNU.sparse.map", map.as_bytes()),
+        ];
+        builder.append_pax_extensions(records).unwrap();
+        let mut data = [0; 512];
+        data[500_000 - 499_712] = b'x';
+        let mut header = ::tar::Header::new_ustar();
+        header.set_size(512);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, "GNUSparseFile.1/s", &data[..]).unwrap();
+        let tar = builder.into_inner().unwrap();
+        Image::new(&[(gzip(&tar), tar)])
+    };
+    let world = World::with(|config| config.limits.unpacked_bytes = 1 << 20);
+    let path = world.layout("sparse", &sparse(1 << 20).layout(Some("sparse:1")));
+    let digest = world.import(&path, None).await.unwrap().digest;
+    let root = world.images.ensure("sparse:1", &digest, quiet()).await.unwrap().path;
+    assert_eq!(
+        sha(cat(&root, "s").as_bytes()),
+        "a41f621d5dd80dd874b3b3ebbbac2ab52b7af2eff44e95edf3057b50e043dd6c"
+    );
+
+    let world = World::with(|config| config.limits.unpacked_bytes = 1 << 20);
+    refused(
+        &world,
+        &sparse(1 << 30),
+        expect![[r#"image bad is refused: layer 1: entry "s": the holes of its sparse files exceed the limit of 1048576 bytes"#]],
+    )
+    .await;
 }
 
 #[tokio::test]

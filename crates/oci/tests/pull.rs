@@ -1,4 +1,4 @@
-//! Images out of a registry that runs within the test.
+//! Pulls from a registry that runs within the test.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod common;
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use worker::ports::{ImageError, Images};
 
-/// How the registry wants to know its callers.
+/// The authentication that the registry requires.
 #[derive(Clone, Copy, PartialEq)]
 enum Auth {
     None,
@@ -26,7 +26,7 @@ enum Auth {
     Token,
 }
 
-/// What the registry holds, how it fails, and what it was asked.
+/// The content of the registry, its failures, and the requests it has had.
 struct Shelf {
     auth: Auth,
     blobs: BTreeMap<String, Vec<u8>>,
@@ -183,7 +183,7 @@ impl Registry {
     }
 }
 
-/// Noise, so that it is as large packed as not.
+/// An image of random bytes, which are as large compressed as not.
 fn image() -> Image {
     let mut state = 1u64;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
@@ -196,7 +196,7 @@ fn image() -> Image {
     Image::new(&[(gzip(&one), one), (gzip(&two), two)])
 }
 
-/// Where a layer is kept on its way.
+/// The path of a layer while it is downloaded.
 fn partial(world: &World, image: &Image, layer: &str) -> camino::Utf8PathBuf {
     world.path("oci/partial").join(format!("{layer}-{}", image.blobs[layer].len()))
 }

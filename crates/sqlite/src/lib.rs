@@ -4,7 +4,9 @@
 //! transaction that holds its work has been committed with `synchronous=FULL`,
 //! so an acknowledged write survives `kill -9` and a power cut.
 
+use rt::failure::{FailureHandler, panic_message};
 use rusqlite::{Connection, OpenFlags, Savepoint};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
@@ -32,6 +34,9 @@ pub enum Error {
     /// The work is done but could not be made durable: it has not happened.
     #[error("database commit failed: {0}")]
     Commit(String),
+    /// The work of a reader panicked: a defect.
+    #[error("database work panicked: {0}")]
+    Panicked(String),
     /// The writer has ended.
     #[error("database is closed")]
     Closed,
@@ -58,6 +63,7 @@ pub struct Database {
 struct Readers {
     path: PathBuf,
     idle: std::sync::Mutex<Vec<Connection>>,
+    failures: FailureHandler,
 }
 
 impl std::fmt::Debug for Database {
@@ -74,6 +80,19 @@ impl Database {
     /// The file cannot be opened, is no database, is newer than this program,
     /// or a migration fails.
     pub fn open(path: &Path, migrations: &[&str]) -> Result<Self, Error> {
+        Self::open_with(path, migrations, FailureHandler::abort())
+    }
+
+    /// The same with a handler for panics in the work of callers: a panic is a defect
+    /// that may have left half of its work done, so the writer does not go on.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open_with(
+        path: &Path,
+        migrations: &[&str],
+        failures: FailureHandler,
+    ) -> Result<Self, Error> {
         let failed = |err| Error::Open { path: path.into(), err };
         let mut writer = Connection::open(path).map_err(failed)?;
         writer
@@ -86,12 +105,20 @@ impl Database {
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         std::thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || write_loop(&mut writer, &queue))
+            .spawn({
+                let failures = failures.clone();
+                move || {
+                    let run = AssertUnwindSafe(|| write_loop(&mut writer, &queue));
+                    if let Err(panic) = catch_unwind(run) {
+                        failures.report("the writer of a database", panic_message(&*panic));
+                    }
+                }
+            })
             .map_err(|err| {
                 let err = rusqlite::Error::ToSqlConversionFailure(err.into());
                 Error::Open { path: path.into(), err }
             })?;
-        let readers = Readers { path: path.into(), idle: std::sync::Mutex::default() };
+        let readers = Readers { path: path.into(), idle: std::sync::Mutex::default(), failures };
         Ok(Self { jobs, readers: Arc::new(readers) })
     }
 
@@ -150,9 +177,17 @@ impl Database {
         let readers = self.readers.clone();
         let done = tokio::task::spawn_blocking(move || {
             let conn = readers.take()?;
-            let outcome = work(&conn);
-            readers.give_back(conn);
-            outcome
+            match catch_unwind(AssertUnwindSafe(|| work(&conn))) {
+                Ok(outcome) => {
+                    readers.give_back(conn);
+                    outcome
+                }
+                Err(panic) => {
+                    let message = panic_message(&*panic);
+                    readers.failures.report("a reader of a database", message.clone());
+                    Err(Error::Panicked(message).into())
+                }
+            }
         });
         done.await.map_err(|_| Error::Closed)?
     }
@@ -262,6 +297,21 @@ mod tests {
         let outcomes = futures_util::future::join_all(writes).await;
         assert_eq!(outcomes.iter().filter(|o| o.is_err()).count(), 10);
         assert_eq!(sum(&db).await, (0..40).sum::<i64>());
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_its_work_is_a_failure_of_the_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let (notes, mut noted) = tokio::sync::mpsc::unbounded_channel();
+        let handler = FailureHandler::new(move |failure| notes.send(failure.to_string()).unwrap());
+        let db = Database::open_with(&dir.path().join("x.db"), SCHEMA, handler).unwrap();
+        let read = db.read(|_| -> Result<(), Error> { panic!("a bad read") }).await.unwrap_err();
+        assert!(matches!(&read, Error::Panicked(text) if text == "a bad read"), "{read:?}");
+        assert_eq!(sum(&db).await, 0, "reads go on");
+        let write = db.write(|_| -> Result<(), Error> { panic!("a bad write") }).await;
+        assert!(matches!(write, Err(Error::Closed)), "{write:?}");
+        assert_eq!(noted.recv().await.unwrap(), "a reader of a database failed: a bad read");
+        assert_eq!(noted.recv().await.unwrap(), "the writer of a database failed: a bad write");
     }
 
     #[tokio::test]

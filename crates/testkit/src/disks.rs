@@ -2,19 +2,58 @@
 
 use crate::CrashPoints;
 use async_trait::async_trait;
-use camino::Utf8Path;
-use worker::ports::{Disks, PortError};
+use camino::{Utf8Path, Utf8PathBuf};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use worker::ports::{Disks, LowSpace, PortError};
 
-/// Makes sparse files without a file system on them.
+/// Makes sparse files without a file system on them, and accounts them against
+/// a limit that the test sets.
 #[derive(Clone, Debug, Default)]
 pub struct FakeDisks {
     points: CrashPoints,
+    host: Arc<Mutex<Host>>,
+    low: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    booked: BTreeMap<Utf8PathBuf, u64>,
+    limit: Option<u64>,
+    reserve_released: bool,
+    low: Option<LowSpace>,
 }
 
 impl FakeDisks {
     /// Disks whose calls pass `points`.
     pub fn new(points: CrashPoints) -> Self {
-        Self { points }
+        Self { points, ..Self::default() }
+    }
+
+    /// Disks that are booked now, with their sizes in bytes.
+    pub fn booked(&self) -> BTreeMap<Utf8PathBuf, u64> {
+        self.lock().booked.clone()
+    }
+
+    /// Refuses bookings beyond this many bytes in total.
+    pub fn limit_bookings(&self, bytes: u64) {
+        self.lock().limit = Some(bytes);
+    }
+
+    /// Whether the reserve was released.
+    pub fn reserve_released(&self) -> bool {
+        self.lock().reserve_released
+    }
+
+    /// Makes `low_space` return this.
+    pub fn report_low_space(&self, low: LowSpace) {
+        self.lock().low = Some(low);
+        self.low.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Host> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -35,5 +74,36 @@ impl Disks for FakeDisks {
         made.map_err(failed)?;
         self.points.pass("disk: after create").await;
         Ok(())
+    }
+
+    async fn book(&self, path: &Utf8Path, bytes: u64) -> Result<(), PortError> {
+        let mut host = self.lock();
+        let others = host.booked.iter().filter(|(other, _)| *other != path);
+        let booked = others.map(|(_, bytes)| bytes).sum::<u64>();
+        if let Some(limit) = host.limit.filter(|limit| booked + bytes > *limit) {
+            let problem = format!("book disk {path}: {booked} of {limit} bytes are booked");
+            return Err(PortError::plain(problem));
+        }
+        host.booked.insert(path.to_owned(), bytes);
+        Ok(())
+    }
+
+    fn unbook(&self, path: &Utf8Path) {
+        self.lock().booked.remove(path);
+    }
+
+    async fn release_reserve(&self) -> Result<bool, PortError> {
+        Ok(!std::mem::replace(&mut self.lock().reserve_released, true))
+    }
+
+    async fn low_space(&self) -> LowSpace {
+        loop {
+            let notified = self.low.notified();
+            let low = self.lock().low.take();
+            if let Some(low) = low {
+                return low;
+            }
+            notified.await;
+        }
     }
 }

@@ -102,7 +102,7 @@ impl FakeHypervisor {
         self.0.open.send_replace(false);
     }
 
-    /// Suspends go on.
+    /// Suspends proceed.
     pub fn release_suspends(&self) {
         self.0.open.send_replace(true);
     }
@@ -112,7 +112,7 @@ impl FakeHypervisor {
         self.lock().mute.insert(machine);
     }
 
-    /// Something was said to a guest that stood still.
+    /// A message was sent to a paused guest.
     pub fn torn(&self) -> bool {
         self.0.torn.load(Ordering::Relaxed)
     }
@@ -169,7 +169,7 @@ impl FakeHypervisor {
         }
     }
 
-    /// Runs `watch` in the thread of the guests, whose time nobody pauses.
+    /// Runs `watch` in the thread of the guests, whose time is never paused.
     pub fn outside(&self, watch: impl Future<Output = ()> + Send + 'static) {
         self.0.runtime.spawn(watch);
     }
@@ -221,8 +221,8 @@ impl FakeHypervisor {
     fn control(&self, machine: MachineId, boot: BootId, control: Control) -> Result<(), PortError> {
         let host = self.lock();
         let vm = host.vms.get(&(machine, boot)).filter(|vm| vm.alive());
-        let told = vm.is_some_and(|vm| vm.controls.send(control).is_ok());
-        told.then_some(()).ok_or_else(|| no_vm(machine))
+        let sent = vm.is_some_and(|vm| vm.controls.send(control).is_ok());
+        sent.then_some(()).ok_or_else(|| no_vm(machine))
     }
 
     fn connect(&self, machine: MachineId, boot: BootId, origin: Origin) -> Result<Vm, PortError> {

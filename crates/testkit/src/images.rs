@@ -31,6 +31,8 @@ struct Store {
     registry: BTreeMap<String, Content>,
     /// Imported images: content by reference.
     imported: BTreeMap<String, Content>,
+    /// Imported images without a name, by digest, until they are collected.
+    unnamed: BTreeMap<String, Content>,
     /// Locks of the running pulls by digest.
     pulls: BTreeMap<String, Arc<tokio::sync::Mutex<()>>>,
     pulled: u64,
@@ -93,7 +95,8 @@ impl FakeImages {
 
     fn by_digest(&self, digest: &str) -> Option<Content> {
         let store = self.lock();
-        let mut all = store.imported.values().chain(store.registry.values());
+        let named = store.imported.values().chain(store.registry.values());
+        let mut all = named.chain(store.unnamed.values());
         all.find(|content| content.digest == digest).cloned()
     }
 
@@ -205,6 +208,17 @@ impl Images for FakeImages {
                 }),
             }
         }
+        for content in store.unnamed.values() {
+            let known = list.iter().any(|image| image.digest == content.digest);
+            if !known && self.root_path(&content.digest).exists() {
+                list.push(ImageSummary {
+                    references: Vec::new(),
+                    digest: content.digest.clone(),
+                    size: content.digest.len() as u64,
+                    created_ms: content.at,
+                });
+            }
+        }
         list.sort_by_key(|image| std::cmp::Reverse(image.created_ms));
         Ok(list)
     }
@@ -216,9 +230,15 @@ impl Images for FakeImages {
         }
         let there = {
             let mut store = self.lock();
-            let before = store.imported.len();
-            store.imported.retain(|name, content| name != reference && content.digest != reference);
-            store.imported.len() < before
+            let (kept, removed): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                std::mem::take(&mut store.imported)
+                    .into_iter()
+                    .partition(|(name, content)| name != reference && content.digest != reference);
+            store.imported = kept;
+            let any = !removed.is_empty();
+            let contents = removed.into_values().map(|content| (content.digest.clone(), content));
+            store.unnamed.extend(contents);
+            any
         };
         self.collect(keep).await?;
         Ok(there)
@@ -238,6 +258,7 @@ impl Images for FakeImages {
                 std::fs::remove_file(entry.path()).map_err(failed)?;
             }
         }
+        self.lock().unnamed.retain(|digest, _| self.root_path(digest).exists());
         Ok(freed)
     }
 }

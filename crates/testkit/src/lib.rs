@@ -15,6 +15,7 @@ mod host;
 mod hypervisor;
 mod images;
 mod network;
+pub mod skip;
 #[cfg(feature = "store")]
 pub mod store;
 mod world;

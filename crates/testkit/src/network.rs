@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use worker::ports::{Link, Network, Nic, PortError};
 
-/// What is on the host: slots with their links, and whether the shared part is.
+/// A host's network: slots with their links, and whether it is prepared.
 #[derive(Clone, Debug, Default)]
 pub struct FakeNetwork {
     host: Arc<Mutex<Host>>,
@@ -24,7 +24,7 @@ struct Host {
 struct Tap {
     link: Link,
     /// No VM has it.
-    rests: bool,
+    parked: bool,
 }
 
 impl FakeNetwork {
@@ -33,18 +33,18 @@ impl FakeNetwork {
         Self { host: Arc::default(), points }
     }
 
-    /// Slots that are there now.
+    /// Slots that have a tap.
     pub fn slots(&self) -> Vec<Slot> {
         self.lock().links.keys().copied().collect()
     }
 
-    /// Of them, those that rest.
-    pub fn resting(&self) -> Vec<Slot> {
+    /// Slots whose taps are parked.
+    pub fn parked(&self) -> Vec<Slot> {
         let host = self.lock();
-        host.links.iter().filter(|(_, tap)| tap.rests).map(|(slot, _)| *slot).collect()
+        host.links.iter().filter(|(_, tap)| tap.parked).map(|(slot, _)| *slot).collect()
     }
 
-    /// The host lost power: nothing of the network is left.
+    /// The host loses power: nothing of the network is left.
     pub fn power_cut(&self) {
         *self.lock() = Host::default();
     }
@@ -71,7 +71,7 @@ impl Network for FakeNetwork {
     async fn attach(&self, link: Link) -> Result<Nic, PortError> {
         self.points.pass("network: before attach").await;
         self.check_prepared()?;
-        self.lock().links.insert(link.slot, Tap { link, rests: false });
+        self.lock().links.insert(link.slot, Tap { link, parked: false });
         self.points.pass("network: after attach").await;
         let open = std::fs::File::open("/dev/null");
         let tap = open.map_err(|err| PortError::new("open a tap", err))?;
@@ -83,7 +83,7 @@ impl Network for FakeNetwork {
         self.check_prepared()?;
         let known = self.lock().links.get(&link.slot).copied();
         match known {
-            Some(tap) if tap.rests => return Err(PortError::plain("no VM holds the tap")),
+            Some(tap) if tap.parked => return Err(PortError::plain("no VM holds the tap")),
             Some(tap) if tap.link == link => {}
             Some(_) => return Err(PortError::plain("the slot belongs to another link")),
             None => return Err(PortError::plain("the tap is gone")),
@@ -92,10 +92,10 @@ impl Network for FakeNetwork {
         Ok(())
     }
 
-    async fn rest(&self, slot: Slot) {
-        self.points.pass("network: before rest").await;
-        self.lock().links.entry(slot).and_modify(|tap| tap.rests = true);
-        self.points.pass("network: after rest").await;
+    async fn park(&self, slot: Slot) {
+        self.points.pass("network: before park").await;
+        self.lock().links.entry(slot).and_modify(|tap| tap.parked = true);
+        self.points.pass("network: after park").await;
     }
 
     async fn detach(&self, slot: Slot) -> Result<(), PortError> {

@@ -6,7 +6,7 @@ use model::id::MachineId;
 use rt::{Clock, Rng};
 use std::sync::Arc;
 use worker::Ports;
-use worker::ports::{GuestApi, ImageConfig};
+use worker::ports::{GuestApi, ImageConfig, TcpConnector};
 
 /// The outer world of one host and its directory.
 #[derive(Clone, Debug)]
@@ -90,6 +90,8 @@ impl World {
             images: Arc::new(self.images.clone()),
             disks: Arc::new(self.disks.clone()),
             guest_api: self.guest_api.0.clone(),
+            connector: Arc::new(TcpConnector),
+            owners: None,
             clock,
             rng,
         }
@@ -113,13 +115,13 @@ impl World {
             ["suspend", "suspend.gone"].iter().any(|name| machine(dir).join(name).exists())
         };
         let snapshots = dirs.iter().filter(has).cloned().collect();
-        let resting = self.network.resting();
-        let slots = self.network.slots().into_iter().filter(|slot| !resting.contains(slot));
+        let parked = self.network.parked();
+        let slots = self.network.slots().into_iter().filter(|slot| !parked.contains(slot));
         Ledger {
             running: ids(self.hypervisor.alive()),
             remains: ids(self.hypervisor.remains()),
             slots: slots.map(|slot| slot.0).collect(),
-            resting: resting.iter().map(|slot| slot.0).collect(),
+            resting: parked.iter().map(|slot| slot.0).collect(),
             snapshots,
             dirs,
         }

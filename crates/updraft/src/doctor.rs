@@ -1,8 +1,8 @@
 //! `updraft doctor`: whether this machine can run the platform.
 
 use crate::daemon::world_network_config;
+use crate::error::DaemonError;
 use crate::settings::{SettingArgs, Settings};
-use cli::CliError;
 use diagnostics::{Check, Finding};
 use std::collections::BTreeMap;
 
@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 pub(crate) async fn doctor(
     args: &SettingArgs,
     vars: &BTreeMap<String, String>,
-) -> Result<u8, CliError> {
+) -> Result<u8, DaemonError> {
     let settings = Settings::load(args, vars)?;
-    let mut checks = vmm_qemu::doctor_checks(settings.qemu.as_deref());
-    checks.extend(host_linux::checks::network(&world_network_config(&settings)).await);
-    checks.extend(host_linux::checks::disks(&settings.data_dir));
+    let mut checks =
+        vmm_qemu::doctor_checks(settings.vm.qemu.as_deref(), &settings.data_dir.join("guest"));
+    checks.extend(network_linux::checks::network(&world_network_config(&settings)).await);
+    checks.extend(disk_linux::checks::disks(&settings.data_dir));
     checks.extend(oci::checks());
     print!("{}", render(&checks));
     let broken = checks.iter().filter(|check| check.finding == Finding::Broken).count();
@@ -23,7 +24,8 @@ pub(crate) async fn doctor(
         println!("\nThis machine can run Updraft.");
         return Ok(0);
     }
-    println!("\nThis machine cannot run Updraft yet: {broken} to be mended.");
+    let problems = if broken == 1 { "problem" } else { "problems" };
+    println!("\nThis machine cannot run Updraft yet: {broken} {problems} to fix.");
     Ok(1)
 }
 

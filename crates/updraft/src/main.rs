@@ -1,17 +1,21 @@
 //! The one binary: daemon and command line.
 
+mod certificates;
 mod daemon;
 mod doctor;
 mod down;
+mod error;
+mod restart_list;
 mod settings;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use cli::Parsed;
 use settings::SettingArgs;
 use std::process::ExitCode;
 
 /// Launch apps as fast VMs on your own hosts
 #[derive(Debug, Parser)]
-#[command(name = "updraft", version, disable_help_subcommand = true)]
+#[command(name = "updraft", version)]
 struct Updraft {
     #[command(flatten)]
     global: cli::GlobalArgs,
@@ -21,7 +25,7 @@ struct Updraft {
 
 #[derive(Debug, Subcommand)]
 enum Top {
-    /// Start the platform on this machine: API, worker and edge in one process
+    /// Start the platform on this machine: API, worker and edge, or some of them
     ///
     /// Runs until SIGTERM or SIGINT. The machines go on running after that, and
     /// the next `updraft up` with the same data directory takes them over;
@@ -29,13 +33,18 @@ enum Top {
     Up(SettingArgs),
     /// Stop the platform on this machine and all its VMs
     ///
-    /// What should run is remembered: the next `updraft up` starts it again.
-    Down(SettingArgs),
+    /// Machines get their signal and their time to end, or are suspended; which
+    /// ones ran is remembered, and the next `updraft up` starts them again.
+    Down(down::DownArgs),
     /// Check whether this machine can run the platform, and name each remedy
     Doctor(SettingArgs),
+    Certificates(certificates::CertificatesArgs),
     #[command(flatten)]
     Cli(cli::Command),
 }
+
+/// Longest wait for blocking work that is still under way at the end.
+const LAST_WORK: std::time::Duration = std::time::Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -45,10 +54,16 @@ fn main() -> ExitCode {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         vmm_qemu::jail::main(args);
     }
-    // Usage errors end the process here with exit code 2.
-    let matches = Updraft::command().get_matches();
-    let parsed = match Updraft::from_arg_matches(&matches) {
+    clap_complete::CompleteEnv::with_factory(Updraft::command).complete();
+    let parsed = match cli::parse(Updraft::command(), std::env::args_os()) {
+        Parsed::Matches(matches) => {
+            Updraft::from_arg_matches(&matches).map_err(|err| err.format(&mut Updraft::command()))
+        }
+        Parsed::Text(text) => return text.show(),
+    };
+    let parsed = match parsed {
         Ok(parsed) => parsed,
+        // Usage errors end the process here with exit code 2.
         Err(err) => err.exit(),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -58,7 +73,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    ExitCode::from(runtime.block_on(run(parsed)))
+    let code = runtime.block_on(run(parsed));
+    // A thread that waits for a lock must not keep the process.
+    runtime.shutdown_timeout(LAST_WORK);
+    ExitCode::from(code)
 }
 
 async fn run(parsed: Updraft) -> u8 {
@@ -69,6 +87,7 @@ async fn run(parsed: Updraft) -> u8 {
         Top::Up(args) => daemon::up(&args, &vars).await,
         Top::Down(args) => down::down(&args, &vars).await,
         Top::Doctor(args) => doctor::doctor(&args, &vars).await,
+        Top::Certificates(args) => certificates::run(&args),
         Top::Cli(command) => {
             let no_color = vars.get("NO_COLOR").is_some_and(|value| !value.is_empty());
             let mut env = cli::CliEnv {
@@ -84,7 +103,51 @@ async fn run(parsed: Updraft) -> u8 {
         Ok(code) => code,
         Err(err) => {
             eprint!("{}", err.render());
-            err.kind.code()
+            err.exit_code()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+
+    #[test]
+    fn the_reference_page_is_what_help_says() {
+        let page = cli::markdown(&Updraft::command());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(PAGE, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(PAGE).unwrap();
+        let differs = written.lines().zip(page.lines()).find(|(old, new)| old != new);
+        let same = written == page;
+        assert!(same, "run UPDATE_DOCS=1 cargo test -p updraft reference_page; {differs:?}");
+    }
+
+    #[test]
+    fn the_shipped_unit_runs_commands_that_exist_and_needs_no_file() {
+        let unit = include_str!("../../../packaging/updraft.service");
+        let value = |key: &'static str| unit.lines().filter_map(move |line| line.strip_prefix(key));
+        let start = value("ExecStart=").next().unwrap();
+        let mut commands = start.split("exec /usr/local/bin/updraft ").skip(1);
+        for command in commands.by_ref() {
+            let words = command.split(';').next().unwrap().split_whitespace();
+            let words = std::iter::once("updraft").chain(words);
+            assert!(Updraft::command().try_get_matches_from(words).is_ok(), "{command}");
+        }
+        assert!(start.contains("if [ -e /etc/updraft.toml ]"), "the file is optional: {start}");
+        assert!(value("EnvironmentFile=").all(|file| file.starts_with('-')), "optional too");
+        // `updraft down` ends the daemon with 0, wrong settings with 2.
+        assert_eq!(value("Restart=").collect::<Vec<_>>(), ["on-failure"]);
+        assert_eq!(value("RestartPreventExitStatus=").collect::<Vec<_>>(), ["2"]);
+        assert_eq!(value("KillMode=").collect::<Vec<_>>(), ["process"]);
+        assert!(value("Environment=").any(|set| set.starts_with("HOME=")), "for the CLI's config");
+    }
+
+    #[test]
+    fn the_parser_is_consistent() {
+        Updraft::command().debug_assert();
     }
 }

@@ -22,6 +22,9 @@ pub struct QemuConfig {
     pub guest: GuestImage,
     /// What the probe found.
     pub accelerator: Accelerator,
+    /// What the probe found. One for all VMs; part of what templates and snapshots
+    /// depend on.
+    pub cpu_model: CpuModel,
     /// Most memory of all VMs together, in MiB; no limit if absent.
     pub vms_memory_mib: Option<u64>,
     /// How VMs are jailed.
@@ -82,6 +85,36 @@ impl Accelerator {
         match self {
             Self::Kvm => "kvm",
             Self::Tcg => "tcg",
+        }
+    }
+}
+
+/// The processor that guests see, as QEMU's `-cpu`. Emulated guests have the plain one
+/// whatever is set here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CpuModel {
+    /// The host's own.
+    #[default]
+    Host,
+    /// The host's own without the MSR for architectural capabilities, which QEMU
+    /// cannot set on some nested hosts.
+    HostWithoutArchCapabilities,
+    /// x86-64-v2, which images of some distributions need, and nothing beyond.
+    Plain,
+}
+
+impl CpuModel {
+    /// What the probe tries with KVM, in this order.
+    pub const LADDER: [Self; 3] = [Self::Host, Self::HostWithoutArchCapabilities, Self::Plain];
+
+    /// The argument of `-cpu`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::HostWithoutArchCapabilities => "host,-arch-capabilities",
+            // `-cpu max` was seen not to reach init on some machines.
+            Self::Plain => "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt",
         }
     }
 }

@@ -32,7 +32,7 @@ mod process;
 mod snapshot;
 mod template;
 
-pub use config::{Accelerator, GuestImage, JailConfig, QemuConfig};
+pub use config::{Accelerator, CpuModel, GuestImage, JailConfig, QemuConfig};
 pub use doctor::doctor_checks;
 pub use driver::QemuHypervisor;
 pub use guest_image::{initramfs, kernel};

@@ -28,7 +28,7 @@ impl Platform {
             ("layout of devices", LAYOUT.to_string()),
             ("QEMU", format!("{} ({qemu})", qemu_version(&config.qemu)?)),
             ("accelerator", config.accelerator.as_str().into()),
-            ("processor", processor(config.accelerator)),
+            ("processor", processor(config)),
             ("kernel command line", command_line::kernel_words(config.accelerator).join(" ")),
             ("guest kernel", of_file(&config.guest.vmlinuz)?),
             ("guest init", of_file(&config.guest.initramfs)?),
@@ -74,9 +74,10 @@ pub(crate) fn identity(path: &Utf8Path) -> io::Result<String> {
 }
 
 /// What guests see of the processor; with KVM that is the host's own.
-fn processor(accelerator: Accelerator) -> String {
-    let model = match accelerator {
-        Accelerator::Tcg => return command_line::cpu(accelerator).into(),
+fn processor(config: &QemuConfig) -> String {
+    let cpu = command_line::cpu(config.accelerator, config.cpu_model);
+    let model = match config.accelerator {
+        Accelerator::Tcg => return cpu.into(),
         Accelerator::Kvm => fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
     };
     // Model and microcode: either changes what a guest may use.
@@ -85,7 +86,7 @@ fn processor(accelerator: Accelerator) -> String {
     };
     let first = model.lines().take_while(|line| !line.is_empty()).filter(named);
     let text = first.collect::<Vec<_>>().join("\n");
-    format!("{} {}", command_line::cpu(accelerator), hex::encode(&Sha256::digest(text)[..8]))
+    format!("{cpu} {}", hex::encode(&Sha256::digest(text)[..8]))
 }
 
 fn sum(path: &Utf8Path) -> io::Result<String> {
@@ -97,6 +98,26 @@ fn sum(path: &Utf8Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_cpu_model_is_another_platform() {
+        let config = |cpu_model| QemuConfig {
+            run_dir: "/".into(),
+            template_dir: "/".into(),
+            instance: "t".into(),
+            qemu: "/qemu".into(),
+            guest: crate::config::GuestImage { vmlinuz: "/".into(), initramfs: "/".into() },
+            accelerator: Accelerator::Kvm,
+            cpu_model,
+            vms_memory_mib: None,
+            jail: crate::config::JailConfig::new("/launcher"),
+            start_deadline: QemuConfig::START_DEADLINE,
+        };
+        let [host, without, plain] =
+            crate::config::CpuModel::LADDER.map(|model| processor(&config(model)));
+        assert!(host.starts_with("host ") && without.starts_with("host,-arch-capabilities "));
+        assert!(plain.starts_with("qemu64,"), "{plain}");
+    }
 
     #[test]
     fn a_difference_is_named() {

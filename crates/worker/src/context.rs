@@ -3,20 +3,24 @@
 
 use crate::capacity::Capacity;
 use crate::db::HostDb;
+use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
 use crate::ports::{
-    Disks, GuestApi, Hypervisor, ImageError, Images, Network, PortError, Progress, RootImage, Shape,
+    Disks, GuestApi, GuestConnector, Hypervisor, ImageError, Images, Network, OwnerLookup,
+    PortError, Progress, RootImage, Shape,
 };
 use crate::record::Record;
 use crate::routes::RouteHub;
+use crate::sessions::Sessions;
 use crate::templates::TemplateQueue;
 use camino::{Utf8Path, Utf8PathBuf};
-use model::address::{self, Addresses, Ipv4Pool};
+use model::address::{self, Addresses, Ipv4Pool, Slot};
 use model::id::{HostId, MachineId};
 use rt::{Clock, Rng, Tasks};
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -25,8 +29,12 @@ use tokio::sync::Semaphore;
 pub struct HostConfig {
     /// Its number.
     pub host: HostId,
+    /// Its name, for people.
+    pub name: String,
     /// Region code.
     pub region: String,
+    /// Other codes under which the region may be asked for.
+    pub region_aliases: Vec<String>,
     /// Where its state is kept.
     pub data_dir: Utf8PathBuf,
     /// Private IPv4 addresses of its machines.
@@ -61,8 +69,13 @@ pub struct Ports {
     pub images: Arc<dyn Images>,
     /// Writable disks.
     pub disks: Arc<dyn Disks>,
-    /// Answers the guests' `/.fly/api`; `None` refuses every connection.
+    /// Answers the guests' `/.fly/api`; `None` leaves that to the subscriber of
+    /// `host_api::Connections`.
     pub guest_api: Option<Arc<dyn GuestApi>>,
+    /// Connects to guests.
+    pub connector: Arc<dyn GuestConnector>,
+    /// Ids of apps by their names, for records of the first version.
+    pub owners: Option<Arc<dyn OwnerLookup>>,
     /// Time of day.
     pub clock: Clock,
     /// Random numbers.
@@ -77,6 +90,9 @@ pub(crate) struct HostContext {
     pub(crate) images: Arc<dyn Images>,
     pub(crate) disks: Arc<dyn Disks>,
     pub(crate) guest_api: Option<Arc<dyn GuestApi>>,
+    pub(crate) guest_connections: GuestConnections,
+    pub(crate) connector: Arc<dyn GuestConnector>,
+    pub(crate) sessions: Sessions,
     pub(crate) clock: Clock,
     pub(crate) rng: Rng,
     pub(crate) tasks: Tasks,
@@ -86,18 +102,42 @@ pub(crate) struct HostContext {
     pub(crate) capacity: Capacity,
     pub(crate) metrics: Metrics,
     pub(crate) templates: TemplateQueue,
+    pub(crate) blocked_slots: BlockedSlots,
     /// Snapshots that are written at a time.
     pub(crate) snapshot_writers: Arc<Semaphore>,
 }
 
+/// Slots whose link an earlier daemon left and that cannot be removed yet: no machine
+/// gets them.
+#[derive(Debug, Default)]
+pub(crate) struct BlockedSlots(Mutex<BTreeSet<Slot>>);
+
+impl BlockedSlots {
+    pub(crate) fn block(&self, slot: Slot) {
+        self.lock().insert(slot);
+    }
+
+    pub(crate) fn unblock(&self, slot: Slot) {
+        self.lock().remove(&slot);
+    }
+
+    pub(crate) fn list(&self) -> BTreeSet<Slot> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Slot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl HostContext {
     pub(crate) fn addresses(&self, record: &Record) -> Option<Addresses> {
-        address::plan(self.config.pool, record.network, record.host(), record.slot?)
+        address::of_machine(self.config.pool, record.slot?, record.network, record.number)
     }
 
     /// Adds a line of the host's own to a machine's log.
     pub(crate) fn log_line(&self, record: &Record, line: &str) {
-        self.logs.line(record.app.as_str(), &record.id.to_string(), "runner", line);
+        self.logs.line(&record.app.to_string(), &record.id.to_string(), "runner", line);
     }
 
     pub(crate) fn machine_dir(&self, id: MachineId) -> Utf8PathBuf {

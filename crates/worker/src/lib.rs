@@ -11,6 +11,7 @@ mod agent;
 mod capacity;
 mod context;
 mod db;
+mod guest_connections;
 mod host;
 mod logs;
 mod machine;
@@ -18,6 +19,7 @@ mod metrics;
 pub mod ports;
 mod record;
 mod routes;
+mod sessions;
 mod templates;
 
 pub use context::{HostConfig, Ports};

@@ -1,23 +1,34 @@
 //! The durable record of one machine.
 
 use guest_protocol::Exit;
-use model::address::Slot;
-use model::id::{AppName, BootId, HostId, InstanceId, MachineId, MachineName, NetworkId, OrgSlug};
+use host_api::CreateMachine;
+use model::address::{MachineNumber, Slot};
+use model::id::{
+    AppId, AppName, BootId, Epoch, InstanceId, MachineId, MachineName, NetworkId, OrgId, OrgSlug,
+};
 use model::life::{State, Want};
 use model::restart::Policy;
 use model::signal::SIGINT;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use wire::machines::{ImageRef, MachineConfig};
-use wire::worker::CreateMachine;
 
 /// One machine, as `host.db` stores it. Every change of it is durable before it is
 /// shown.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Record {
     pub(crate) id: MachineId,
-    pub(crate) app: AppName,
-    pub(crate) org: OrgSlug,
+    /// Ownership under which this host has it.
+    pub(crate) epoch: Epoch,
+    /// Another host owns the machine at this epoch: what is here of it is removed.
+    pub(crate) given_up: Option<Epoch>,
+    pub(crate) app: AppId,
+    pub(crate) app_name: AppName,
+    pub(crate) org: OrgId,
+    pub(crate) org_slug: OrgSlug,
+    /// Its 6PN address follows from it.
+    pub(crate) number: MachineNumber,
     pub(crate) network: NetworkId,
     pub(crate) name: MachineName,
     /// `None` once it is destroyed: another machine may get the slot.
@@ -77,14 +88,19 @@ impl Record {
         instance: InstanceId,
         slot: Slot,
         now_ms: u64,
-    ) -> Result<Self, model::id::BadId> {
+    ) -> Self {
         let launch = !create.skip_launch;
-        Ok(Self {
-            id: create.id.parse()?,
-            app: create.app.parse()?,
-            org: create.org.parse()?,
-            network: NetworkId(create.network),
-            name: create.name.parse()?,
+        Self {
+            id: create.id,
+            epoch: create.epoch,
+            given_up: None,
+            app: create.app,
+            app_name: create.app_name,
+            org: create.org,
+            org_slug: create.org_slug,
+            number: create.number,
+            network: create.network,
+            name: create.name,
             slot: Some(slot),
             state: State::Created,
             want: if launch { Want::Run } else { Want::Stop },
@@ -102,11 +118,17 @@ impl Record {
             keep_scratch: false,
             created_ms: now_ms,
             updated_ms: now_ms,
-        })
+        }
     }
 
-    pub(crate) fn host(&self) -> HostId {
-        self.id.host()
+    /// The machine was made by this create.
+    pub(crate) fn is_of(&self, create: &CreateMachine) -> bool {
+        let identity = (self.id, self.app, self.org, self.network, self.number);
+        let same = identity == (create.id, create.app, create.org, create.network, create.number)
+            && self.name == create.name;
+        // An update has changed the config since.
+        let updated = self.instance.parts().0 > self.created_ms;
+        same && (updated || self.config == create.config)
     }
 
     pub(crate) fn vcpus(&self) -> u32 {
@@ -191,10 +213,33 @@ impl Record {
     }
 }
 
+/// Ids of apps and organizations, by app name and organization slug.
+pub(crate) type Owners = BTreeMap<(String, String), (AppId, OrgId)>;
+
+/// Ownership of machines that were made before ownership had epochs.
+const FIRST_EPOCH: Epoch = Epoch(1);
+
+/// Names of app and organization of a record of the first version.
+pub(crate) fn names_without_ids(text: &str) -> Option<(String, String)> {
+    let stored: Stored = serde_json::from_str(text).ok()?;
+    stored.app_id.is_none().then_some((stored.app, stored.org))
+}
+
 /// The stored form: ids as text, so that `model` needs no serde.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     id: String,
+    #[serde(default)]
+    epoch: Option<Epoch>,
+    #[serde(default)]
+    given_up: Option<Epoch>,
+    /// Absent in records of the first version; so are the next two.
+    #[serde(default)]
+    app_id: Option<AppId>,
+    #[serde(default)]
+    org_id: Option<OrgId>,
+    #[serde(default)]
+    number: Option<MachineNumber>,
     app: String,
     org: String,
     network: u32,
@@ -224,8 +269,13 @@ impl Record {
     pub(crate) fn to_json(&self) -> String {
         let stored = Stored {
             id: self.id.to_string(),
-            app: self.app.to_string(),
-            org: self.org.to_string(),
+            epoch: Some(self.epoch),
+            given_up: self.given_up,
+            app_id: Some(self.app),
+            org_id: Some(self.org),
+            number: Some(self.number),
+            app: self.app_name.to_string(),
+            org: self.org_slug.to_string(),
             network: self.network.0,
             name: self.name.to_string(),
             slot: self.slot.map(|slot| slot.0),
@@ -249,13 +299,31 @@ impl Record {
         serde_json::to_string(&stored).expect("plain data serializes")
     }
 
-    pub(crate) fn from_json(text: &str) -> Result<Self, String> {
+    /// `owners` are the ids of apps and organizations by their names, for records of
+    /// the first version.
+    pub(crate) fn from_json(text: &str, owners: &Owners) -> Result<Self, String> {
         let stored: Stored = serde_json::from_str(text).map_err(|err| err.to_string())?;
         let bad = |err: model::id::BadId| err.to_string();
+        let id: MachineId = stored.id.parse().map_err(bad)?;
+        let names = (stored.app.clone(), stored.org.clone());
+        let destroyed = stored.state == State::Destroyed.as_str();
+        let owner = match (stored.app_id, stored.org_id) {
+            (Some(app), Some(org)) => Some((app, org)),
+            _ => owners.get(&names).copied(),
+        };
+        // The app of a destroyed machine may be gone, and is not needed.
+        let owner = owner.or_else(|| destroyed.then(Default::default));
+        let (app, org) = owner.ok_or_else(|| format!("the id of app {} is unknown", names.0))?;
+        let of_slot = || MachineNumber::of_slot(id.host(), Slot(stored.slot.unwrap_or_default()));
         Ok(Self {
-            id: stored.id.parse().map_err(bad)?,
-            app: stored.app.parse().map_err(bad)?,
-            org: stored.org.parse().map_err(bad)?,
+            id,
+            epoch: stored.epoch.unwrap_or(FIRST_EPOCH),
+            given_up: stored.given_up,
+            app,
+            app_name: stored.app.parse().map_err(bad)?,
+            org,
+            org_slug: stored.org.parse().map_err(bad)?,
+            number: stored.number.unwrap_or_else(of_slot),
             network: NetworkId(stored.network),
             name: stored.name.parse().map_err(bad)?,
             slot: stored.slot.map(Slot),
@@ -294,22 +362,25 @@ fn parse_want(word: &str) -> Option<Want> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use model::id::HostId;
     use wire::machines::{Rootfs, Span, StopConfig};
 
     pub(crate) fn sample() -> Record {
         let create = CreateMachine {
-            id: MachineId::new(HostId(1), 7).to_string(),
-            app: "web".into(),
-            org: "personal".into(),
-            network: 1,
-            name: "calm-river-1".into(),
+            id: MachineId::from_random(7),
+            epoch: Epoch(1),
+            number: MachineNumber::allocated(7).unwrap(),
+            app: AppId(3),
+            app_name: "web".parse().unwrap(),
+            org: OrgId(1),
+            org_slug: "personal".parse().unwrap(),
+            network: NetworkId(1),
+            name: "calm-river-1".parse().unwrap(),
             config: MachineConfig { image: "web:1".into(), ..MachineConfig::default() },
             image: ImageRef::default(),
             skip_launch: false,
             cordoned: false,
         };
-        Record::new(create, InstanceId::new(1, 2), Slot(3), 1000).unwrap()
+        Record::new(create, InstanceId::new(1, 2), Slot(3), 1000)
     }
 
     #[test]
@@ -318,7 +389,7 @@ pub(crate) mod tests {
         record.boot = Some(BootId::new(5, 6));
         record.exit = Some(Exit { code: 1, signal: 0, oom: false });
         (record.snapshot, record.keep_scratch) = (Some(BootId::new(7, 8)), true);
-        assert_eq!(Record::from_json(&record.to_json()), Ok(record));
+        assert_eq!(Record::from_json(&record.to_json(), &Owners::new()), Ok(record));
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl TemplateQueue {
 /// that are requested.
 pub(crate) fn start(host: &Arc<HostContext>) {
     host.config.templates.iter().for_each(|&shape| host.templates.request(shape));
-    host.tasks.spawn_until_stop(run(host.clone()));
+    host.tasks.spawn_service("the maker of templates", run(host.clone()));
 }
 
 async fn run(host: Arc<HostContext>) {

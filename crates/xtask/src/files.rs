@@ -1,11 +1,12 @@
 //! Every file says what it is and stays within its size.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Lines without tests; from here on a file has to be reshaped.
 const MOST_LINES: usize = 500;
 
-fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     let entries = std::fs::read_dir(dir).expect("a directory of ours can be read");
     for entry in entries.map(|entry| entry.expect("an entry can be read").path()) {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -16,6 +17,31 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
         }
     }
 }
+
+/// Files of one folder; from here on it has to be divided by subject.
+const MOST_FILES: usize = 12;
+/// Folders with one file per command or per endpoint: long because they are lists.
+const ONE_FILE_EACH: &[&str] = &["crates/cli/src/commands/machine", "crates/control/src/api"];
+/// Folders that are still to be divided. Only ever shorter.
+const TO_BE_DIVIDED: &[&str] = &[
+    "crates/edge/src",
+    "crates/host-linux/src",
+    "crates/oci/src",
+    "crates/updraft-init/src",
+    "crates/vmm-qemu/src",
+];
+
+/// What tells that a test was not run; `testkit` says so, and fails in CI.
+const SKIPS: &str = concat!("SKIP", "PED");
+/// The one file that may say so.
+const SKIP_HELPER: &str = "crates/testkit/src/skip.rs";
+/// Files that still say so by themselves. Only ever shorter.
+const SKIPS_BY_HAND: &[&str] = &[
+    "crates/host-linux/tests/lab/mod.rs",
+    "crates/host-linux/tests/scratch.rs",
+    "crates/updraft-init/tests/guest/assets.rs",
+    "crates/vmm-qemu/src/jail/privileges.rs",
+];
 
 fn all() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
@@ -65,8 +91,47 @@ fn nothing_is_left_for_later() {
     }
 }
 
+#[test]
+fn no_folder_has_too_many_files() {
+    let mut folders: BTreeMap<String, usize> = BTreeMap::new();
+    for (path, _) in all() {
+        let folder = relative(path.parent().unwrap_or(&path));
+        if folder.contains("/src") && !is_test(&path) {
+            *folders.entry(folder).or_default() += 1;
+        }
+    }
+    let full = folders.into_iter().filter(|(_, count)| *count > MOST_FILES);
+    let full: Vec<String> = full.map(|(folder, _)| folder).collect();
+    let full: Vec<String> =
+        full.into_iter().filter(|folder| !ONE_FILE_EACH.contains(&folder.as_str())).collect();
+    held("folders with more than 12 source files", &full, TO_BE_DIVIDED);
+}
+
+#[test]
+fn tests_that_are_skipped_say_so_in_one_way() {
+    let says = |(path, text): &(PathBuf, String)| {
+        let name = relative(path);
+        (name != SKIP_HELPER && text.contains(SKIPS)).then_some(name)
+    };
+    let found: Vec<String> = all().iter().filter_map(says).collect();
+    held("files that skip tests by hand; use testkit's helper", &found, SKIPS_BY_HAND);
+}
+
+/// Nothing is found but what is on the list, and nothing on the list is solved.
+fn held(what: &str, found: &[String], listed: &[&str]) {
+    let new: Vec<_> = found.iter().filter(|name| !listed.contains(&name.as_str())).collect();
+    assert!(new.is_empty(), "{what}: {new:#?}");
+    let solved: Vec<_> =
+        listed.iter().filter(|name| !found.iter().any(|one| one == *name)).collect();
+    assert!(solved.is_empty(), "take these off the list, they are in order: {solved:#?}");
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(crate::root()).unwrap_or(path).display().to_string()
+}
+
 /// Tables of tests are as long as what they cover.
-fn is_test(path: &Path) -> bool {
+pub(crate) fn is_test(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.ends_with("_tests.rs") || path.components().any(|part| part.as_os_str() == "tests")
 }

@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod arrows;
 #[cfg(test)]
+mod cycles;
+#[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod files;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! `updraft logs`
 
 use crate::context::{AppArgs, Context};
-use crate::error::{CliError, Doing, Exit, Result};
-use crate::parse::moment;
-use crate::pick;
+use crate::error::{CliError, ErrorContext, Exit, Result};
+use crate::machines::pick;
+use crate::parse::{moment, shown};
 use clap::Args;
 use client::{Client, Lines};
 use rt::Backoff;
@@ -12,7 +12,7 @@ use wire::logs::{LogEntry, LogQuery};
 
 /// Show what an app's machines write
 ///
-/// Begins with the newest lines and goes on with new ones as they come, until it
+/// Shows the newest lines, then new ones as they are written, until it
 /// is interrupted. If the connection is lost, it is made again.
 #[derive(Clone, Debug, Args)]
 pub struct LogsArgs {
@@ -52,7 +52,7 @@ pub(super) async fn run(args: LogsArgs, cx: &mut Context<'_>) -> Result<()> {
     let mut query = LogQuery { instance, region, tail, follow, ..LogQuery::default() };
     let attempt = || format!("read the logs of app {app}");
     // The first try fails at once: an unknown app does not come by waiting.
-    let mut lines = client.logs(&app, &query).await.doing(attempt)?;
+    let mut lines = client.logs(&app, &query).await.context(attempt)?;
     loop {
         let lost = show(cx, &mut lines, &mut query, args.json).await?;
         if !follow {
@@ -71,7 +71,7 @@ async fn show(
     json: bool,
 ) -> Result<Option<CliError>> {
     loop {
-        match lines.next().await.doing(|| "read the logs".to_owned()) {
+        match lines.next().await.context(|| "read the logs".to_owned()) {
             Ok(Some(entry)) => {
                 query.after = query.after.max(Some(entry.timestamp));
                 if json {
@@ -97,7 +97,7 @@ async fn again(
     let query = LogQuery { tail: query.after.is_none().then_some(0), ..query.clone() };
     for left in (0..TRIES).rev() {
         tokio::time::sleep(backoff.pause(&cx.env.rng)).await;
-        match client.logs(app, &query).await.doing(|| format!("read the logs of app {app}")) {
+        match client.logs(app, &query).await.context(|| format!("read the logs of app {app}")) {
             Err(err) if left == 0 || err.kind != Exit::Unreachable => return Err(err),
             Err(_) => {}
             Ok(lines) => return Ok(lines),
@@ -106,62 +106,9 @@ async fn again(
     Err(CliError::new(Exit::Unreachable, format!("Cannot read the logs of app {app}")))
 }
 
-/// `<RFC3339> app[<machine>] <region> [info]<message>` (K023).
+/// `<RFC3339> app[<machine>] <region> [info]<message>`.
 fn line(entry: &LogEntry) -> String {
     let LogEntry { provider, instance, region, level, .. } = entry;
     let when = moment(entry.timestamp / 1_000_000);
     format!("{when} {provider}[{instance}] {region} [{level}]{}", shown(&entry.message))
-}
-
-/// A message, which is the machine's, for a terminal: tabs and colours are
-/// obeyed, every other control character is only shown. An escape sequence may
-/// change the title, write to the clipboard or have the terminal type.
-fn shown(message: &str) -> String {
-    let mut text = String::with_capacity(message.len());
-    let mut rest = message;
-    while let Some(c) = rest.chars().next() {
-        let length = match colour(rest) {
-            Some(length) => {
-                text.push_str(&rest[..length]);
-                length
-            }
-            None if c == '\t' || !c.is_control() => {
-                text.push(c);
-                c.len_utf8()
-            }
-            None => {
-                text.extend(c.escape_default());
-                c.len_utf8()
-            }
-        };
-        rest = &rest[length..];
-    }
-    text
-}
-
-/// Length of the `ESC [ … m` that a text begins with, if it does.
-fn colour(text: &str) -> Option<usize> {
-    let numbers = text.strip_prefix("\x1b[")?;
-    let after = numbers.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
-    after.starts_with('m').then(|| text.len() - after.len() + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_colours_and_tabs_are_obeyed() {
-        for (message, wanted) in [
-            ("plain ü\ttext", "plain ü\ttext"),
-            ("\x1b[1;31mred\x1b[0m \x1b[m", "\x1b[1;31mred\x1b[0m \x1b[m"),
-            ("\x1b]52;c;aGk=\x07", "\\u{1b}]52;c;aGk=\\u{7}"),
-            ("\x1b[2J\x1b[6n", "\\u{1b}[2J\\u{1b}[6n"),
-            ("\x1b[?1049hm", "\\u{1b}[?1049hm"),
-            ("\x1b\x1b[1m\x1b[1", "\\u{1b}\x1b[1m\\u{1b}[1"),
-            ("a\rb\u{9b}31m", "a\\rb\\u{9b}31m"),
-        ] {
-            assert_eq!(shown(message), wanted);
-        }
-    }
 }

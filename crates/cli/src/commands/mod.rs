@@ -6,6 +6,7 @@ mod host;
 mod image;
 mod logs;
 mod machine;
+mod open;
 mod status;
 mod version;
 
@@ -26,6 +27,8 @@ pub enum Command {
     Logs(logs::LogsArgs),
     #[expect(missing_docs, reason = "the help is at its arguments")]
     Status(status::StatusArgs),
+    #[expect(missing_docs, reason = "the help is at its arguments")]
+    Open(open::OpenArgs),
     /// Import, list and remove images
     #[command(subcommand, visible_alias = "images")]
     Image(image::Command),
@@ -49,10 +52,11 @@ pub(crate) async fn dispatch(
         Command::Machine(command) => return machine::dispatch(command, cx).await,
         Command::Logs(args) => logs::run(args, cx).await?,
         Command::Status(args) => status::run(args, cx).await?,
+        Command::Open(args) => open::run(args, cx).await?,
         Command::Image(command) => image::dispatch(command, cx).await?,
         Command::Host(command) => host::dispatch(command, cx).await?,
         Command::Version(args) => version::run(&args, cx)?,
-        Command::Completions(args) => completions::run(&args, root, cx)?,
+        Command::Completions(args) => completions::run(&args, &root, cx)?,
     }
     Ok(0)
 }

@@ -1,14 +1,15 @@
 //! `updraft status`
 
+use super::apps::json::AppJson;
 use crate::context::{AppArgs, Context};
-use crate::error::{Doing, Result};
-use crate::pick::{GROUP, label};
-use crate::table::{table, vertical};
+use crate::error::{ErrorContext, Result};
+use crate::machines::pick::{GROUP, label};
+use crate::ui::table::{Fit, table, vertical};
 use clap::Args;
 use client::{Client, ListMachines};
 use serde::Serialize;
 use std::time::Duration;
-use wire::machines::{App, Machine, Organization};
+use wire::machines::{App, Machine};
 
 /// Show an app and its machines
 #[derive(Clone, Debug, Args)]
@@ -29,23 +30,13 @@ pub struct StatusArgs {
     rate: u64,
 }
 
-/// What `--json` prints, by the names that scripts know (K007).
+/// What `--json` prints, by the names that scripts for flyctl know.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Status<'a> {
-    #[serde(rename = "ID")]
-    id: &'a str,
-    name: &'a str,
-    deployed: bool,
-    status: &'a str,
-    hostname: &'a str,
-    version: u64,
-    #[serde(rename = "AppURL")]
-    app_url: String,
-    organization: &'a Organization,
-    platform_version: &'static str,
+    #[serde(flatten)]
+    app: AppJson<'a>,
     machines: &'a [Machine],
-    network: &'a str,
 }
 
 pub(super) async fn run(args: StatusArgs, cx: &mut Context<'_>) -> Result<()> {
@@ -54,9 +45,9 @@ pub(super) async fn run(args: StatusArgs, cx: &mut Context<'_>) -> Result<()> {
     loop {
         let (app, machines) = look(&client, &name, args.all).await?;
         if args.json {
-            return cx.ui().json(&json(&app, &machines));
+            return cx.ui().json(&Status { app: AppJson::from(&app), machines: &machines });
         }
-        let text = text(&app, &machines);
+        let text = text(&app, &machines, cx.ui().fit(&["ROLE", "VERSION", "CHECKS"]));
         if !args.watch {
             return cx.ui().data(&text);
         }
@@ -67,30 +58,13 @@ pub(super) async fn run(args: StatusArgs, cx: &mut Context<'_>) -> Result<()> {
 }
 
 async fn look(client: &Client, name: &str, all: bool) -> Result<(App, Vec<Machine>)> {
-    let app = client.app(name).await.doing(|| format!("show app {name}"))?;
+    let app = client.app(name).await.context(|| format!("show app {name}"))?;
     let which = ListMachines { include_deleted: all, ..ListMachines::default() };
     let machines = client.machines(name, &which).await;
-    Ok((app, machines.doing(|| format!("list the machines of app {name}"))?))
+    Ok((app, machines.context(|| format!("list the machines of app {name}"))?))
 }
 
-fn json<'a>(app: &'a App, machines: &'a [Machine]) -> Status<'a> {
-    let hostname = app.hostname.as_deref().unwrap_or_default();
-    Status {
-        id: &app.id,
-        name: &app.name,
-        deployed: app.status == "deployed",
-        status: &app.status,
-        hostname,
-        version: 0,
-        app_url: if hostname.is_empty() { String::new() } else { format!("http://{hostname}") },
-        organization: &app.organization,
-        platform_version: "machines",
-        machines,
-        network: &app.network,
-    }
-}
-
-fn text(app: &App, machines: &[Machine]) -> String {
+fn text(app: &App, machines: &[Machine], fit: Fit<'_>) -> String {
     let image = machines.first().and_then(|m| m.config.as_ref()).map(|c| c.image.clone());
     let fields = [
         ("Name", app.name.clone()),
@@ -111,7 +85,7 @@ fn text(app: &App, machines: &[Machine]) -> String {
         })
         .collect();
     let header = ["PROCESS", "ID", "VERSION", "REGION", "STATE", "ROLE", "CHECKS", "LAST UPDATED"];
-    format!("{}\nMachines\n{}", vertical("App", &fields), table(&header, &rows))
+    format!("{}\nMachines\n{}", vertical("App", &fields), table(&header, &rows, fit))
 }
 
 /// `2 total, 1 passing, 1 critical`.

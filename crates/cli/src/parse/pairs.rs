@@ -13,7 +13,7 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `/path/in/guest=text`; the text is encoded here (K029).
+/// `/path/in/guest=text`; the text is encoded here.
 pub(crate) fn file_literal(text: &str) -> Result<File, String> {
     let (path, value) = guest_file(text)?;
     Ok(file(path, value.as_bytes()))

@@ -1,4 +1,4 @@
-//! `-p port[:machinePort][/proto[:handler…]]` (K028, Q030).
+//! `-p port[:machinePort][/proto[:handler…]]`.
 
 use wire::machines::{Port, Service};
 

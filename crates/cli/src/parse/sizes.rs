@@ -1,4 +1,4 @@
-//! Sizes of VMs: presets (Z001, Z002) and memory in words (K005).
+//! Sizes of VMs: presets and memory in words.
 
 use wire::machines::Guest;
 
@@ -58,6 +58,16 @@ pub(crate) fn memory_mib(text: &str) -> Result<u32, String> {
     Ok(mib as u32)
 }
 
+/// GB from a plain number (`10`) or with a unit (`10gb`, `10240MB`).
+pub(crate) fn whole_gib(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.trim().parse::<u32>() {
+        return Ok(number);
+    }
+    let bad = || format!("{text:?} is no whole number of GB; write 10 or 10GB");
+    let mib = memory_mib(text).map_err(|_| bad())?;
+    if mib.is_multiple_of(1024) { Ok(mib / 1024) } else { Err(bad()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +91,22 @@ mod tests {
             ("99999999t", None),
         ] {
             assert_eq!(memory_mib(text).ok(), mib, "{text}");
+        }
+    }
+
+    #[test]
+    fn whole_gigabytes_with_and_without_a_unit() {
+        for (text, gib) in [
+            ("10", Some(10)),
+            ("10gb", Some(10)),
+            ("10 GiB", Some(10)),
+            ("2048MB", Some(2)),
+            ("1.5gb", None),
+            ("100mb", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(whole_gib(text).ok(), gib, "{text}");
         }
     }
 

@@ -6,7 +6,7 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use clap::Parser;
+use clap::FromArgMatches;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -72,6 +72,7 @@ pub(crate) struct Setup {
     pub(crate) input: &'static str,
     pub(crate) terminal: bool,
     pub(crate) broken_stdout: bool,
+    pub(crate) columns: Option<u16>,
     pub(crate) cwd: Option<PathBuf>,
 }
 
@@ -99,7 +100,17 @@ pub(crate) async fn cli_with(setup: Setup, args: &[&str]) -> Ran {
 
 /// Runs a command with this environment.
 pub(crate) async fn run(setup: Setup, args: &[&str], vars: &[(&str, &str)]) -> Ran {
-    let cli = match cli::Cli::try_parse_from([&["updraft"], args].concat()) {
+    let words = std::iter::once("updraft").chain(args.iter().copied()).map(Into::into);
+    let parsed = match cli::parse(cli::command(), words) {
+        cli::Parsed::Matches(matches) => {
+            cli::Cli::from_arg_matches(&matches).map_err(|err| err.format(&mut cli::command()))
+        }
+        cli::Parsed::Text(cli::Text { text, stdout, code }) => {
+            let (out, err) = if stdout { (text, String::new()) } else { (String::new(), text) };
+            return Ran { code, out, err, asked: String::new() };
+        }
+    };
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(err) => {
             let (code, err) = (err.exit_code() as u8, err.to_string());
@@ -110,7 +121,8 @@ pub(crate) async fn run(setup: Setup, args: &[&str], vars: &[(&str, &str)]) -> R
     let stdout: Box<dyn Write + Send> =
         if setup.broken_stdout { Box::new(Broken) } else { Box::new(out.clone()) };
     let input = Box::new(io::Cursor::new(setup.input));
-    let term = cli::Terminal { stdin: setup.terminal, ..Default::default() };
+    let term =
+        cli::Terminal { stdin: setup.terminal, columns: setup.columns, ..Default::default() };
     let ui = cli::Ui::new(stdout, Box::new(err.clone()), input, term);
     let vars: BTreeMap<_, _> = vars.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let cwd = setup.cwd.unwrap_or_else(|| "/nonexistent".into());
@@ -267,11 +279,21 @@ fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &B
     match (method.as_str(), path) {
         ("GET", []) if app == "empty" => ok(json!([])),
         ("GET", []) => {
-            ok(json!([machine(ID, "one", "started"), machine("3d8d413b29d08a", "two", "stopped")]))
+            let (one, two) = (machine(ID, "one", "started"), "3d8d413b29d08a");
+            let gone = app == "half-gone";
+            let two = machine(two, "two", if gone { "destroyed" } else { "stopped" });
+            ok(json!([one, two]))
         }
         ("POST", []) if sent["config"]["image"] == "missing" => {
             let hint = "`updraft image list` shows the images";
             refuse(404, "There is no image \"missing\"", Some(hint))
+        }
+        ("POST", []) if sent["config"]["image"] == "crasher" => {
+            ok(machine("crasher", "one", "created"))
+        }
+        ("POST", []) if sent["config"]["image"] == "warned" => {
+            let warned = [("updraft-warning", "checks are not run yet")];
+            (warned, axum::Json(machine(ID, "one", "created"))).into_response()
         }
         ("POST", []) => ok(machine(ID, "one", "created")),
         (_, ["dying", ..]) => refuse(409, "It is being destroyed (begun 12 seconds ago)", None),
@@ -280,14 +302,23 @@ fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &B
         ("GET", [_, "wait"]) => {
             let first = |state: &&str| query.contains(&format!("state={state}"));
             let state = ["started", "suspended"].into_iter().find(first);
+            // What has started does not end again at once, but for one.
+            let ends = path[0] == "crasher" && query.contains("from_event_id");
+            if query.contains("from_event_id") && query.contains("state=stopped") && !ends {
+                return refuse(408, "not in time", None);
+            }
             // What was to be suspended runs on.
             let state = if path[0] == "restless" { "started" } else { state.unwrap_or("stopped") };
             ok(json!({"ok": true, "state": state, "version": "v", "event_id": "01J2"}))
         }
+        ("POST", [_, "exec"]) if sent["timeout"] == 0 => ok(json!({
+            "exit_code": 137, "exit_signal": 9, "stdout": "", "stderr": ""})),
         ("POST", [_, "exec"]) => ok(json!({
             "exit_code": 3, "exit_signal": 0, "stdout": "out\n", "stderr": "err\n"})),
         ("POST", ["asleep", "start"]) => ok(json!({"previous_state": "suspended",
             "migrated": false, "new_host": "", "resumed": true})),
+        ("POST", ["stopping", "start"]) => ok(json!({"previous_state": "stopping",
+            "migrated": false, "new_host": ""})),
         ("POST", [_, "start"]) => {
             ok(json!({"previous_state": "stopped", "migrated": false, "new_host": ""}))
         }
@@ -310,9 +341,11 @@ fn logs() -> Response {
 
 fn tar_names(body: &Bytes) -> String {
     let mut archive = tar::Archive::new(&body[..]);
-    let names = archive.entries().unwrap();
-    let names = names.map(|entry| entry.unwrap().path().unwrap().display().to_string());
-    names.collect::<Vec<_>>().join(" ")
+    let name = |entry: io::Result<tar::Entry<'_, &[u8]>>| -> io::Result<String> {
+        Ok(entry?.path()?.display().to_string())
+    };
+    let names: io::Result<Vec<_>> = archive.entries().unwrap().map(name).collect();
+    names.map_or_else(|_| format!("{} bytes", body.len()), |names| names.join(" "))
 }
 
 /// Repeats its input in capitals on stdout, counts it on stderr, then exits with 7.

@@ -1,18 +1,7 @@
 //! The reference page and the command lines that are refused.
 
-use crate::fake::{Setup, cli, cli_with, run};
-use expect_test::{expect, expect_file};
-
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
-
-#[test]
-fn the_reference_page_is_what_help_says() {
-    let page = cli::markdown(&cli::command());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(PAGE, &page).unwrap();
-    }
-    expect_file![PAGE].assert_eq(&page);
-}
+use crate::fake::{ID, Setup, cli, cli_with, run};
+use expect_test::expect;
 
 #[test]
 fn the_parser_is_consistent() {
@@ -80,6 +69,51 @@ async fn no_daemon_and_no_token() {
         Hint: Give an address such as --api http://127.0.0.1:4280.
     "#]]
     .assert_eq(&cli(&["apps", "list", "--api", "nonsense"]).await.show());
+    // The daemon's form of the same variable.
+    let vars = [("UPDRAFT_API", "127.0.0.1:1")];
+    let ran = run(Setup::default(), &["apps", "list"], &vars).await;
+    assert!(ran.code == 6 && ran.err.contains("http://127.0.0.1:1"), "{}", ran.show());
+}
+
+/// Every exit code of docs/cli.md, each by a command that ends with it.
+#[tokio::test]
+async fn exit_codes_are_what_the_page_says() {
+    let mut seen = std::collections::BTreeSet::new();
+    for (args, code) in [
+        (&["apps", "list"][..], 0),
+        (&["machine", "cordon", "broken", "-a", "web"], 1),
+        (&["machine", "list"], 2),
+        (&["machine", "wait", ID, "-a", "web", "--state", "flying"], 2),
+        (&["deploy"], 2),
+        (&["apps", "list", "--no-such-flag"], 2),
+        (&["logs", "-a", "gone"], 3),
+        (&["machine", "run", "missing", "-a", "web"], 3),
+        (&["apps", "list", "-t", "wrong"], 4),
+        (&["machine", "start", "dying", "-a", "web"], 5),
+        (&["apps", "create", "taken"], 5),
+        (&["apps", "list", "--api", "127.0.0.1:1"], 6),
+        (&["machine", "wait", "never", "-a", "web", "--state", "started", "-w", "0"], 7),
+        (&["machine", "exec", ID, "-a", "web", "--timeout", "0", "sleep 9"], 7),
+    ] {
+        let ran = cli(args).await;
+        assert_eq!(ran.code, code, "{args:?}: {}", ran.show());
+        seen.insert(code);
+    }
+    let setup = Setup { broken_stdout: true, ..Setup::default() };
+    seen.insert(cli_with(setup, &["apps", "list"]).await.code);
+    let listed: std::collections::BTreeSet<u8> =
+        cli::Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
+    assert_eq!(seen, listed, "each code is shown by a command");
+}
+
+#[tokio::test]
+async fn calls_and_warnings_are_shown() {
+    let ran = cli(&["m", "create", "warned", "-a", "web", "--verbose"]).await;
+    assert!(ran.err.contains("Warning: checks are not run yet\n"), "{}", ran.show());
+    assert!(ran.err.contains("POST /v1/apps/web/machines: 200 in "), "{}", ran.show());
+    let ran = cli(&["m", "create", "warned", "-a", "web"]).await;
+    assert!(ran.err.contains("Warning: checks") && !ran.err.contains("POST"), "{}", ran.show());
+    assert_eq!(cli(&["--debug", "apps", "list"]).await.code, 0);
 }
 
 #[tokio::test]
@@ -87,7 +121,9 @@ async fn version_and_completions() {
     let version = cli(&["version"]).await;
     assert!(version.out.starts_with("updraft v") && version.code == 0, "{}", version.show());
     let bash = cli(&["completions", "bash"]).await;
-    assert!(bash.out.contains("_updraft()") && bash.out.contains("uncordon"), "{}", bash.out);
+    // The script asks the program, which knows the names of apps and machines.
+    assert!(bash.out.contains("COMPLETE=\"bash\"") && bash.code == 0, "{}", bash.out);
+    assert!(bash.out.contains("complete") && bash.out.contains(" updraft"), "{}", bash.out);
 }
 
 #[tokio::test]

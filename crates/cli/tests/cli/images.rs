@@ -32,7 +32,7 @@ async fn apps() {
     "#]]
     .assert_eq(&cli(&["apps", "create", "web", "-o", "personal"]).await.show());
     expect![[r#"
-        exit 1
+        exit 5
         --- asked
         POST /v1/apps {"app_name":"taken"}
         --- stderr
@@ -114,6 +114,18 @@ async fn images() {
 }
 
 #[tokio::test]
+async fn an_image_is_read_from_standard_input() {
+    let input = "this stands for a tar";
+    let setup = Setup { input, ..Setup::default() };
+    let ran = cli_with(setup, &["image", "import", "-", "--name", "zip:1"]).await;
+    assert!(ran.code == 0 && ran.out == "zip:1\n", "{}", ran.show());
+    assert!(ran.asked.contains("import?name=zip%3A1 <21 bytes>"), "{}", ran.show());
+    let setup = Setup { terminal: true, ..Setup::default() };
+    let ran = cli_with(setup, &["image", "import", "-"]).await;
+    assert!(ran.code == 2 && ran.err.contains("docker save"), "{}", ran.show());
+}
+
+#[tokio::test]
 async fn a_layout_is_sent_as_a_tar_of_what_belongs_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let blobs = dir.path().join("layout/blobs/sha256");
@@ -149,6 +161,11 @@ async fn a_layout_is_sent_as_a_tar_of_what_belongs_to_it() {
     assert!(ran.code == 2 && ran.err.contains("no OCI layout"), "{}", ran.show());
     let ran = cli_with(at(), &["image", "import", "nowhere"]).await;
     assert!(ran.code == 2 && ran.err.contains("No such file"), "{}", ran.show());
+    // Without a name of its own it gets its directory's.
+    let ran = cli_with(at(), &["image", "import", "layout"]).await;
+    assert!(ran.asked.contains("import?name=layout%3Alatest ") && ran.code == 0, "{}", ran.show());
+    assert_eq!(ran.out, "layout:latest\n");
+
     fs::remove_file(dir.path().join("layout/index.json")).unwrap();
     let ran = cli_with(at(), &["image", "import", "layout"]).await;
     assert!(ran.code == 1 && ran.err.contains("No such file"), "{}", ran.show());

@@ -129,6 +129,7 @@ async fn run_and_create() {
         POST /v1/apps/web/machines {"config":{"image":"web:1","init":{"cmd":["sh","-c","x"]},"services":[{"protocol":"tcp","internal_port":8080,"ports":[{"port":80,"handlers":["http"]}],"autostart":true}],"restart":{"policy":"always"}}}
         GET /v1/images
         GET /v1/apps/web/machines/3d8d413b29d089/wait?timeout=60&state=started%2Cstopped%2Csuspended%2Cfailed%2Cdestroyed
+        GET /v1/apps/web/machines/3d8d413b29d089/wait?timeout=1&state=stopped%2Cfailed%2Cdestroyed&from_event_id=01J2
         --- stdout
 
         Success! A Machine has been successfully launched in app web
@@ -139,7 +140,7 @@ async fn run_and_create() {
         Machine started, you can connect via the following private ip
           fdaa:0:1:0:1:0:0:2
         The edge answers for it at
-          web.localhost:8080
+          http://web.localhost:8080
         --- stderr
         Searching for image 'web:1' ...
         Image size: 30 MB
@@ -196,7 +197,72 @@ async fn run_and_create() {
 #[tokio::test]
 async fn flags_after_the_command_belong_to_it() {
     let ran = cli(&["m", "run", "web:1", "sleep", "1", "-a", "web"]).await;
-    assert!(ran.code == 2 && ran.err.contains("Hint: -a stands after"), "{}", ran.show());
+    assert!(ran.code == 2 && ran.err.contains("Hint: -a comes after"), "{}", ran.show());
+}
+
+#[tokio::test]
+async fn flags_after_the_image_are_flags() {
+    let args = ["m", "create", "web:1", "--vm-memory", "512", "-a", "web", "-e", "A=b"];
+    let ran = cli(&args).await;
+    assert!(ran.asked.contains(r#""memory_mb":512"#) && ran.code == 0, "{}", ran.show());
+    assert!(!ran.asked.contains("cmd"), "{}", ran.show());
+    let args = ["m", "create", "web:1", "-a", "web", "--vm-memory", "512", "sleep", "--help"];
+    let ran = cli(&args).await;
+    assert!(ran.asked.contains(r#""cmd":["sleep","--help"]"#), "{}", ran.show());
+}
+
+#[tokio::test]
+async fn a_machine_that_crashes_at_once_is_a_failure() {
+    let ran = cli(&["m", "run", "crasher", "-a", "web"]).await;
+    expect![[r#"
+        Searching for image 'crasher' ...
+        Image size: 30 MB
+        Waiting for the machine to start...
+        Error: Machine crasher has ended
+        Caused by: Its main process ended with exit code 3
+        Caused by: It wrote: hello
+        Caused by: It wrote: bell\u{7} rung
+        Hint: `updraft logs -n -a web -m crasher` shows what it wrote.
+    "#]]
+    .assert_eq(&ran.err);
+    assert_eq!(ran.code, 1);
+}
+
+#[tokio::test]
+async fn a_start_during_a_stop_says_when_it_will_be() {
+    let ran = cli(&["m", "start", "stopping", "-a", "web"]).await;
+    assert_eq!(ran.err, "stopping is still stopping; it starts again once it is down\n");
+}
+
+#[tokio::test]
+async fn machines_that_are_destroyed_are_not_destroyed_again() {
+    let ran = cli(&["m", "destroy", "-f", "--image", "web:1", "-a", "half-gone"]).await;
+    assert_eq!(ran.asked.matches("DELETE").count(), 1, "{}", ran.show());
+}
+
+#[tokio::test]
+async fn lists_fit_a_terminal_of_80_columns() {
+    let setup = Setup { columns: Some(80), ..Setup::default() };
+    let ran = cli_with(setup, &["m", "list", "-a", "web"]).await;
+    assert!(ran.out.lines().all(|line| line.chars().count() <= 80), "{}", ran.out);
+    assert!(ran.out.contains(ID) && ran.out.contains("STATE"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn an_app_is_opened_by_its_url() {
+    let ran = cli(&["open", "/health", "-a", "web"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "http://web.localhost:8080/health\n"));
+}
+
+#[tokio::test]
+async fn apps_as_json_have_flyctl_s_names() {
+    for args in [&["apps", "create", "web", "--json"][..], &["apps", "list", "--json"]] {
+        let ran = cli(args).await;
+        let value: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        let app = value.get(0).unwrap_or(&value);
+        assert_eq!((&app["ID"], &app["Name"]), (&"app_1".into(), &"web".into()), "{}", ran.out);
+        assert_eq!(app["Organization"]["Slug"], "personal", "{}", ran.out);
+    }
 }
 
 #[tokio::test]
@@ -262,7 +328,8 @@ async fn start_stop_and_the_like() {
         --- stderr
         Error: Cannot destroy machine dying
         Caused by: It is being destroyed (begun 12 seconds ago)
-        Hint: Stop it first, or use `updraft machine destroy --force dying`.
+        Hint: Stop it with `updraft machine stop dying -a web`.
+        Hint: Or use `updraft machine destroy --force dying -a web`.
     "#]]
     .assert_eq(&cli(&["m", "destroy", "dying", "-a", "web"]).await.show());
     let args = ["m", "destroy", "-f", "--image", "web:1", "-a", "web"];

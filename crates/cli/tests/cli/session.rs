@@ -75,6 +75,10 @@ async fn a_shell_s_machine_is_gone_afterwards() {
         Waiting for the machine to start...
         3 bytes
     "#]].assert_eq(&cli_with(input("ls\n"), &args).await.show());
+    // Without --command: bash, or sh where there is none.
+    let ran = cli_with(input(""), &["m", "run", "--shell", "web:1", "-a", "web"]).await;
+    let shell = r#"["/bin/sh","-c","if [ -x /bin/bash ]; then exec /bin/bash; fi; exec /bin/sh"]"#;
+    assert!(ran.asked.contains(shell), "{}", ran.show());
     let args = ["m", "run", "--shell", "web:1", "--command", "nowhere", "-a", "web"];
     let ran = cli_with(input(""), &args).await;
     assert!(ran.code == 1 && ran.err.contains("--command /bin/sh"), "{}", ran.show());

@@ -58,8 +58,8 @@ async fn status_says_how_starts_and_suspends_came_about() {
         State: suspended
                   State = suspended
               On Resume = /bin/sh -c date
-        suspended   suspend   proxy    2026-11-21T00:08:25.123Z   pause=1.3ms,save=112ms,reason=idle for 300 s
-        started     start     proxy    2026-11-21T00:08:25.123Z   origin=resumed,resume=10ms,total=31ms
+        suspended   suspend   proxy    2026-11-21T00:08:25.123Z   reason=idle for 300 s
+        started     start     proxy    2026-11-21T00:08:25.123Z   origin=resumed,0.031s
         started     start     proxy    2026-11-21T00:08:25.123Z   origin=template,resumed=false
         started     start     proxy    2026-11-21T00:08:25.123Z   origin=cold,reason=no template of 4x1024"#]].assert_eq(&shown.join("\n"));
 }

@@ -1,32 +1,49 @@
-//! Hosts in memory, an app behind real sockets, and a client.
+//! A host in memory, apps in its machines, an edge in front and a client.
+//!
+//! All streams are in memory. With [`config`] the edge runs on the test's own
+//! runtime, so tests on paused time are deterministic.
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use edge::ports::Workers;
+use edge::ports::{Directory, EdgeHost};
 use edge::{Edge, EdgeConfig, Listener};
+use futures_util::stream::BoxStream;
+use host_api::*;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use model::id::{AppId, BootId, Epoch, HostId, InstanceId, MachineId};
 use prometheus_client::registry::Registry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
-use wire::routes::{Route, RouteChange, RouteSnapshot, RouteState, WakeRefused};
+use tokio::time::timeout;
+use wire::logs::{LogEntry, LogQuery};
 
 pub(crate) type Any = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type OutBody = BoxBody<Bytes, Any>;
+
+/// Nothing in a test takes longer, not even on paused time.
+const TOO_LONG: Duration = Duration::from_secs(600);
+/// Internal port of all apps.
+pub(crate) const PORT: u16 = 8080;
+
+/// Waits for `what`, and fails instead of hanging.
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
+    timeout(TOO_LONG, what).await.expect("what is waited for never comes")
+}
 
 /// What a wake does.
 #[derive(Clone)]
@@ -34,27 +51,30 @@ pub(crate) enum OnWake {
     /// Starting, started, listening; the app is served from then on.
     Up,
     /// Started, but it never listens.
-    Deaf,
+    NeverListens,
     /// Refused.
     Refuse(WakeRefused),
-    /// Somebody stops it on its way up, so this fails; the next is `Up`.
+    /// It is stopped on its way up, so this fails; the next is `Up`.
     Stopped,
-    /// Up, once told.
+    /// Up, once the gate is opened.
     Gated(Arc<Notify>),
     /// Up, but its app can only be connected to that much later, as of a guest
     /// that has not run an instruction when its port is announced.
     Late(Duration),
-    /// It was only about to go down: it runs on, as if nothing had been.
-    GoesOn,
+    /// It was only about to go down: it resumes in the same boot.
+    Resumes,
 }
 
 #[derive(Default)]
 struct State {
-    generation: u64,
-    routes: BTreeMap<String, Route>,
-    apps: BTreeMap<String, App>,
+    position: RoutePosition,
+    boots: u128,
+    routes: BTreeMap<MachineId, Route>,
+    apps: HashMap<MachineId, App>,
     subscribers: Vec<mpsc::Sender<(u64, RouteChange)>>,
-    on_wake: BTreeMap<String, OnWake>,
+    acknowledged: Vec<mpsc::Receiver<u64>>,
+    on_wake: HashMap<MachineId, OnWake>,
+    sessions: HashMap<MachineId, usize>,
     calls: Vec<String>,
     drained: Vec<String>,
     logs: Vec<String>,
@@ -62,19 +82,46 @@ struct State {
     cannot_suspend: bool,
 }
 
-#[derive(Default)]
-pub(crate) struct Hosts {
+/// One host.
+pub(crate) struct Host {
     state: Mutex<State>,
     changed: Notify,
 }
 
-impl Hosts {
-    fn upsert(&self, id: &str, change: impl FnOnce(&mut Route)) {
+/// The id of the machine that a test calls `name`: up to seven letters or digits.
+pub(crate) fn id(name: &str) -> MachineId {
+    let hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hex:0>14}").parse().unwrap()
+}
+
+/// The name again.
+fn name(id: MachineId) -> String {
+    let hex = id.to_string();
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..7).map(|n| byte(n * 2)).filter(|b| *b != 0).map(char::from).collect()
+}
+
+impl Host {
+    fn new(number: u16) -> Self {
+        let position = RoutePosition { host: HostId(number), epoch: 1, generation: 0 };
+        let state = State { position, ..State::default() };
+        Self { state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    pub(crate) fn change(&self, machine: &str, change: impl FnOnce(&mut Route)) {
         let mut s = self.state.lock().unwrap();
-        s.generation += 1;
-        let generation = s.generation;
-        let route = s.routes.get_mut(id).unwrap();
+        s.position.generation += 1;
+        s.boots += 1;
+        let (generation, boot) = (s.position.generation, s.boots);
+        let route = s.routes.get_mut(&id(machine)).unwrap();
         change(route);
+        match route.state {
+            RouteState::Starting | RouteState::Started => {
+                route.boot.get_or_insert(BootId::new(1, boot));
+            }
+            RouteState::Stopping => {}
+            RouteState::Asleep | RouteState::Unavailable => route.boot = None,
+        }
         let route = Box::new(route.clone());
         s.subscribers
             .retain(|to| to.try_send((generation, RouteChange::Upsert(route.clone()))).is_ok());
@@ -82,24 +129,29 @@ impl Hosts {
         self.changed.notify_waiters();
     }
 
-    pub(crate) fn change(&self, id: &str, change: impl FnOnce(&mut Route)) {
-        self.upsert(id, change);
+    pub(crate) fn remove(&self, machine: &str) {
+        let mut s = self.state.lock().unwrap();
+        s.position.generation += 1;
+        let generation = s.position.generation;
+        s.routes.remove(&id(machine));
+        let machine = id(machine);
+        s.subscribers
+            .retain(|to| to.try_send((generation, RouteChange::Remove { machine })).is_ok());
     }
 
-    pub(crate) fn set(&self, id: &str, state: RouteState, listening: bool) {
-        self.upsert(id, |r| {
+    pub(crate) fn set(&self, machine: &str, state: RouteState, listening: bool) {
+        self.change(machine, |r| {
             r.state = state;
-            let port = r.services[0].internal_port.unwrap();
-            r.listening = if listening { vec![port] } else { vec![] };
+            r.listening = if listening { vec![PORT] } else { vec![] };
         });
     }
 
-    pub(crate) fn on_wake(&self, id: &str, what: OnWake) {
-        self.state.lock().unwrap().on_wake.insert(id.into(), what);
+    pub(crate) fn on_wake(&self, machine: &str, what: OnWake) {
+        self.state.lock().unwrap().on_wake.insert(id(machine), what);
     }
 
-    pub(crate) fn refuse_stops(&self) {
-        self.state.lock().unwrap().refuse_stops = true;
+    pub(crate) fn refuse_stops(&self, refuse: bool) {
+        self.state.lock().unwrap().refuse_stops = refuse;
     }
 
     /// From now on what is to be suspended is stopped.
@@ -107,25 +159,30 @@ impl Hosts {
         self.state.lock().unwrap().cannot_suspend = true;
     }
 
-    pub(crate) fn is_suspended(&self, id: &str) -> bool {
-        self.state.lock().unwrap().routes[id].suspended
+    pub(crate) fn is_suspended(&self, machine: &str) -> bool {
+        self.state.lock().unwrap().routes[&id(machine)].suspended
+    }
+
+    /// Sessions (exec and so on) that are open at a machine from now on.
+    pub(crate) fn set_sessions(&self, machine: &str, count: usize) {
+        self.state.lock().unwrap().sessions.insert(id(machine), count);
     }
 
     pub(crate) fn calls(&self) -> Vec<String> {
         self.state.lock().unwrap().calls.clone()
     }
 
-    /// Machines that were said to be drained; not among the calls.
-    pub(crate) fn drained(&self) -> Vec<String> {
+    /// Machines that were reported as drained; not among the calls.
+    pub(crate) fn drained_machines(&self) -> Vec<String> {
         self.state.lock().unwrap().drained.clone()
     }
 
-    /// Waits until `n` machines were said to be drained.
-    pub(crate) async fn drained_of(&self, n: usize) {
+    /// Waits until `n` machines were reported as drained.
+    pub(crate) async fn until_drained(&self, n: usize) {
         self.until(|s| s.drained.len() >= n).await;
     }
 
-    pub(crate) fn logs(&self) -> String {
+    pub(crate) fn log_text(&self) -> String {
         self.state.lock().unwrap().logs.join("\n")
     }
 
@@ -139,24 +196,51 @@ impl Hosts {
         self.until(|s| s.logs.iter().any(|line| line.contains(text))).await;
     }
 
-    async fn until(&self, ready: impl Fn(&State) -> bool) {
-        loop {
-            let changed = self.changed.notified();
-            let mut changed = std::pin::pin!(changed);
-            changed.as_mut().enable();
-            if ready(&self.state.lock().unwrap()) {
-                return;
+    /// Waits until the edge has acknowledged all changes.
+    pub(crate) async fn until_acknowledged(&self) {
+        within(async {
+            loop {
+                let done = {
+                    let mut s = self.state.lock().unwrap();
+                    let newest = s.position.generation;
+                    let mut done = false;
+                    for from in &mut s.acknowledged {
+                        while let Ok(generation) = from.try_recv() {
+                            done |= generation == newest;
+                        }
+                    }
+                    done
+                };
+                if done {
+                    return;
+                }
+                tokio::task::yield_now().await;
             }
-            changed.await;
-        }
+        })
+        .await;
     }
 
-    fn go_down(&self, how: &str, machine: &str) -> Result<(), WakeRefused> {
-        self.note(format!("{how} {machine}"));
+    async fn until(&self, ready: impl Fn(&State) -> bool) {
+        let wait = async {
+            loop {
+                let changed = self.changed.notified();
+                let mut changed = std::pin::pin!(changed);
+                changed.as_mut().enable();
+                if ready(&self.state.lock().unwrap()) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        within(wait).await;
+    }
+
+    fn go_down(&self, how: &str, machine: MachineId) -> Result<(), WakeRefused> {
+        self.note(format!("{how} {}", name(machine)));
         if self.state.lock().unwrap().refuse_stops {
             return Err(WakeRefused::Failed("no".into()));
         }
-        self.take_down(machine);
+        self.take_down(&name(machine));
         Ok(())
     }
 
@@ -165,112 +249,180 @@ impl Hosts {
         self.changed.notify_waiters();
     }
 
-    pub(crate) async fn bring_up(&self, id: &str) {
-        self.change(id, |r| r.suspended = false);
-        self.set(id, RouteState::Starting, false);
-        let app = self.state.lock().unwrap().apps.get(id).cloned();
-        if let Some(app) = app {
-            app.serve().await;
-        }
-        self.set(id, RouteState::Started, false);
-        self.set(id, RouteState::Started, true);
+    fn app(&self, machine: &str) -> App {
+        self.state.lock().unwrap().apps[&id(machine)].clone()
     }
 
-    pub(crate) fn take_down(&self, id: &str) {
-        self.set(id, RouteState::Stopping, false);
-        if let Some(app) = self.state.lock().unwrap().apps.get(id) {
-            app.kill();
-        }
-        self.set(id, RouteState::Asleep, false);
+    pub(crate) fn bring_up(&self, machine: &str) {
+        self.change(machine, |r| (r.suspended, r.state) = (false, RouteState::Starting));
+        self.app(machine).serve();
+        self.set(machine, RouteState::Started, false);
+        self.set(machine, RouteState::Started, true);
+    }
+
+    pub(crate) fn take_down(&self, machine: &str) {
+        self.set(machine, RouteState::Stopping, false);
+        self.app(machine).kill();
+        self.set(machine, RouteState::Asleep, false);
+    }
+
+    /// Ends all subscriptions, as of a worker that starts anew with its machines.
+    pub(crate) fn restart_worker(&self) {
+        let mut s = self.state.lock().unwrap();
+        s.subscribers.clear();
+        s.position = RoutePosition { epoch: s.position.epoch + 1, generation: 0, ..s.position };
     }
 }
 
 #[async_trait]
-impl Workers for Hosts {
-    async fn subscribe(&self) -> (RouteSnapshot, mpsc::Receiver<(u64, RouteChange)>) {
+impl Routes for Host {
+    async fn routes(&self, _context: CallContext) -> Result<RouteSubscription, HostError> {
         let mut s = self.state.lock().unwrap();
-        let (to, from) = mpsc::channel(10_000);
+        let (to, changes) = mpsc::channel(10_000);
+        let (acknowledge, acknowledged) = mpsc::channel(10_000);
         s.subscribers.push(to);
+        s.acknowledged.push(acknowledged);
         let routes = s.routes.values().cloned().collect();
-        (RouteSnapshot { generation: s.generation, routes }, from)
+        let snapshot = RouteSnapshot { position: s.position, routes };
+        Ok(RouteSubscription { snapshot, changes, acknowledge })
     }
+}
 
-    async fn wake(&self, machine: &str) -> Result<(), WakeRefused> {
-        self.note(format!("wake {machine}"));
+#[async_trait]
+impl Load for Host {
+    async fn wake(&self, context: CallContext, machine: MachineId) -> Result<(), WakeRefused> {
+        let of = name(machine);
+        self.note(format!("wake {of}"));
         let (what, state) = {
             let s = self.state.lock().unwrap();
-            let what = s.on_wake.get(machine).cloned().unwrap_or(OnWake::Up);
-            (what, s.routes[machine].state)
+            let what = s.on_wake.get(&machine).cloned().unwrap_or(OnWake::Up);
+            assert_eq!(context.epoch, Some(s.routes[&machine].epoch));
+            (what, s.routes[&machine].state)
         };
         if state == RouteState::Started {
             return Ok(());
         }
         match what {
             OnWake::Refuse(why) => return Err(why),
-            OnWake::Deaf => self.set(machine, RouteState::Started, false),
+            OnWake::NeverListens => self.set(&of, RouteState::Started, false),
             OnWake::Stopped => {
-                self.on_wake(machine, OnWake::Up);
-                self.set(machine, RouteState::Starting, false);
-                self.set(machine, RouteState::Stopping, false);
+                self.on_wake(&of, OnWake::Up);
+                self.set(&of, RouteState::Starting, false);
+                self.set(&of, RouteState::Stopping, false);
                 // The edge has seen it.
-                self.drained_of(1).await;
-                self.set(machine, RouteState::Asleep, false);
+                self.until_drained(1).await;
+                self.set(&of, RouteState::Asleep, false);
                 return Err(WakeRefused::Failed("stopped before it was started".into()));
             }
-            OnWake::Up => self.bring_up(machine).await,
+            OnWake::Up => self.bring_up(&of),
             OnWake::Late(by) => {
-                let app = self.state.lock().unwrap().apps[machine].clone();
-                // Nothing of the former run answers any more.
-                drop(app.listener().await);
-                self.set(machine, RouteState::Started, true);
-                let mut life = app.life.subscribe();
-                life.mark_unchanged();
-                #[allow(clippy::disallowed_methods)]
-                tokio::spawn(async move {
+                let app = self.app(&of);
+                app.kill();
+                self.set(&of, RouteState::Started, true);
+                let life = app.life.subscribe();
+                app.runtime.clone().spawn(async move {
+                    let mut ended = life.clone();
+                    ended.mark_unchanged();
                     tokio::select! {
                         // It went down before its guest ran.
-                        _ = life.changed() => {}
-                        () = tokio::time::sleep(by) => app.serve().await,
+                        _ = ended.changed() => {}
+                        () = tokio::time::sleep(by) => app.serve(),
                     }
                 });
             }
-            OnWake::GoesOn => self.set(machine, RouteState::Started, true),
+            OnWake::Resumes => self.set(&of, RouteState::Started, true),
             OnWake::Gated(gate) => {
                 gate.notified().await;
-                self.bring_up(machine).await;
+                self.bring_up(&of);
             }
         }
         Ok(())
     }
 
-    async fn suspend_idle(&self, machine: &str, _reason: &str) -> Result<(), WakeRefused> {
-        self.go_down("suspend", machine)?;
-        let suspended = !self.state.lock().unwrap().cannot_suspend;
-        self.change(machine, |r| r.suspended = suspended);
-        Ok(())
-    }
-
-    async fn stop_idle(&self, machine: &str, _reason: &str) -> Result<(), WakeRefused> {
+    async fn stop_idle(
+        &self,
+        _context: CallContext,
+        machine: MachineId,
+        _reason: String,
+    ) -> Result<(), WakeRefused> {
         self.go_down("stop", machine)
     }
 
-    fn drained(&self, machine: &str) {
-        self.state.lock().unwrap().drained.push(machine.into());
+    async fn suspend_idle(
+        &self,
+        _context: CallContext,
+        machine: MachineId,
+        _reason: String,
+    ) -> Result<(), WakeRefused> {
+        self.go_down("suspend", machine)?;
+        let suspended = !self.state.lock().unwrap().cannot_suspend;
+        self.change(&name(machine), |r| r.suspended = suspended);
+        Ok(())
+    }
+
+    fn drained(&self, machine: MachineId) {
+        self.state.lock().unwrap().drained.push(name(machine));
         self.changed.notify_waiters();
     }
 
-    fn log(&self, app: &str, machine: Option<&str>, line: String) {
-        let line = format!("{app} {} {line}", machine.unwrap_or("-"));
+    fn sessions(&self, machine: MachineId) -> usize {
+        self.state.lock().unwrap().sessions.get(&machine).copied().unwrap_or(0)
+    }
+}
+
+#[async_trait]
+impl Connections for Host {
+    async fn connect(
+        &self,
+        _context: CallContext,
+        upstream: Upstream,
+    ) -> io::Result<Box<dyn GuestStream>> {
+        let app = {
+            let s = self.state.lock().unwrap();
+            let route = s.routes.get(&upstream.machine).ok_or(ErrorKind::NotFound)?;
+            if route.boot != Some(upstream.boot) {
+                return Err(ErrorKind::NotFound.into());
+            }
+            assert_eq!(upstream.port, PORT);
+            s.apps[&upstream.machine].clone()
+        };
+        Ok(Box::new(app.connect().await?))
+    }
+
+    async fn guest_connections(
+        &self,
+        _context: CallContext,
+    ) -> Result<BoxStream<'static, GuestConnection>, HostError> {
+        Err(HostError::Unsupported("the edge never asks for them".into()))
+    }
+}
+
+#[async_trait]
+impl Logs for Host {
+    async fn logs(
+        &self,
+        _context: CallContext,
+        _app: AppId,
+        _query: LogQuery,
+    ) -> Result<BoxStream<'static, LogEntry>, HostError> {
+        Err(HostError::Unsupported("the edge never asks for them".into()))
+    }
+
+    fn append(&self, line: LogLine) {
+        let machine = line.machine.map_or("-".into(), name);
+        let line = format!("{} {} {machine} {}", line.app, line.provider, line.message);
         self.state.lock().unwrap().logs.push(line);
         self.changed.notify_waiters();
     }
 }
 
-/// An app on a loopback port that can be killed and served again.
+/// Answers raw bytes, or nothing at all, and ends the connection.
+type Raw = Option<&'static [u8]>;
+
+/// An app that can be killed and served again.
 #[derive(Clone)]
 pub(crate) struct App {
-    pub(crate) id: Arc<str>,
-    pub(crate) addr: SocketAddr,
+    pub(crate) name: Arc<str>,
     pub(crate) gate: Arc<Notify>,
     pub(crate) connections: Arc<AtomicUsize>,
     /// Connections that are open now.
@@ -278,75 +430,118 @@ pub(crate) struct App {
     pub(crate) requests: Arc<AtomicUsize>,
     pub(crate) inside: Arc<AtomicUsize>,
     pub(crate) most_inside: Arc<AtomicUsize>,
+    /// Closes connections after each answer without saying so.
+    pub(crate) hangs_up: Arc<AtomicBool>,
+    /// Connects that get no answer, as of a SYN that is lost.
+    pub(crate) lost_connects: Arc<AtomicUsize>,
+    raw: Arc<Mutex<Option<Raw>>>,
+    is_served: Arc<AtomicBool>,
     life: Arc<watch::Sender<u64>>,
-    /// Close keep-alive connections after each answer without saying so.
-    pub(crate) hangs_up: Arc<AtomicUsize>,
+    changed: Arc<Notify>,
+    runtime: Handle,
 }
 
 impl App {
-    pub(crate) async fn new(id: &str) -> Self {
-        // An address of its own: nobody else is given its port while it is down.
-        static APPS: AtomicU32 = AtomicU32::new(1);
-        let [_, a, b, c] = APPS.fetch_add(1, SeqCst).to_be_bytes();
-        let own = Ipv4Addr::new(127, a, b + 1, c);
-        let listener = TcpListener::bind((own, 0)).await.unwrap();
+    fn new(name: &str) -> Self {
         Self {
-            id: id.into(),
-            addr: listener.local_addr().unwrap(),
+            name: name.into(),
             gate: Arc::default(),
             connections: Arc::default(),
             open: Arc::default(),
             requests: Arc::default(),
             inside: Arc::default(),
             most_inside: Arc::default(),
-            life: Arc::new(watch::Sender::new(0)),
             hangs_up: Arc::default(),
+            lost_connects: Arc::default(),
+            raw: Arc::default(),
+            is_served: Arc::default(),
+            life: Arc::new(watch::Sender::new(0)),
+            changed: Arc::default(),
+            runtime: Handle::current(),
         }
+    }
+
+    /// Waits until its counters are as `ready` wants them.
+    pub(crate) async fn until(&self, ready: impl Fn(&Self) -> bool) {
+        let wait = async {
+            loop {
+                let changed = self.changed.notified();
+                let mut changed = std::pin::pin!(changed);
+                changed.as_mut().enable();
+                if ready(self) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        within(wait).await;
+    }
+
+    fn count(&self, counter: &AtomicUsize) -> usize {
+        let count = counter.fetch_add(1, SeqCst) + 1;
+        self.changed.notify_waiters();
+        count
+    }
+
+    fn uncount(&self, counter: &AtomicUsize) {
+        counter.fetch_sub(1, SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    /// From now on each request gets these bytes, and then the connection ends.
+    pub(crate) fn answers_raw(&self, bytes: Raw) {
+        *self.raw.lock().unwrap() = Some(bytes);
     }
 
     pub(crate) fn kill(&self) {
+        self.is_served.store(false, SeqCst);
         self.life.send_modify(|life| *life += 1);
     }
 
-    pub(crate) async fn serve(&self) {
+    pub(crate) fn serve(&self) {
         self.kill();
-        let listener = self.listener().await;
-        let app = self.clone();
+        self.is_served.store(true, SeqCst);
+    }
+
+    async fn connect(&self) -> io::Result<DuplexStream> {
+        let lost = self.lost_connects.load(SeqCst);
+        if lost > 0 {
+            self.lost_connects.store(lost - 1, SeqCst);
+            std::future::pending::<()>().await;
+        }
+        if !self.is_served.load(SeqCst) {
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
+        let (near, far) = tokio::io::duplex(64 << 10);
         let mut life = self.life.subscribe();
         life.mark_unchanged();
-        #[allow(clippy::disallowed_methods)]
-        tokio::spawn(async move {
-            let mut conns = tokio::task::JoinSet::new();
-            loop {
-                tokio::select! {
-                    _ = life.changed() => return,
-                    accepted = listener.accept() => {
-                        let (stream, _) = accepted.unwrap();
-                        app.connections.fetch_add(1, SeqCst);
-                        let app = app.clone();
-                        conns.spawn(async move {
-                            app.open.fetch_add(1, SeqCst);
-                            app.clone().connection(stream).await;
-                            app.open.fetch_sub(1, SeqCst);
-                        });
-                    }
-                }
+        self.count(&self.connections);
+        self.count(&self.open);
+        let app = self.clone();
+        self.runtime.spawn(async move {
+            tokio::select! {
+                _ = life.changed() => {}
+                () = app.clone().connection(near) => {}
             }
+            app.uncount(&app.open);
         });
+        Ok(far)
     }
 
-    /// The former listener closes as soon as its task runs.
-    async fn listener(&self) -> TcpListener {
-        loop {
-            match TcpListener::bind(self.addr).await {
-                Ok(listener) => return listener,
-                Err(_) => tokio::task::yield_now().await,
+    async fn connection(self, mut stream: DuplexStream) {
+        let raw = *self.raw.lock().unwrap();
+        if let Some(raw) = raw {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let Ok(byte) = stream.read_u8().await else { return };
+                head.push(byte);
             }
+            self.count(&self.requests);
+            if let Some(bytes) = raw {
+                let _ = stream.write_all(bytes).await;
+            }
+            return;
         }
-    }
-
-    async fn connection(self, stream: TcpStream) {
-        stream.set_nodelay(true).unwrap();
         let app = self.clone();
         let service = service_fn(move |req| {
             let app = app.clone();
@@ -357,7 +552,7 @@ impl App {
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut conn = std::pin::pin!(conn);
-        if self.hangs_up.load(SeqCst) == 0 {
+        if !self.hangs_up.load(SeqCst) {
             let _ = conn.await;
             return;
         }
@@ -366,20 +561,18 @@ impl App {
         tokio::select! {
             _ = &mut conn => {}
             () = async {
-                while self.requests.load(SeqCst) == before {
-                    tokio::task::yield_now().await;
-                }
+                self.until(|app| app.requests.load(SeqCst) > before).await;
                 for _ in 0..20 { tokio::task::yield_now().await; }
             } => {}
         }
     }
 
     async fn answer(self, req: Request<Incoming>) -> Response<OutBody> {
-        let inside = self.inside.fetch_add(1, SeqCst) + 1;
+        let inside = self.count(&self.inside);
         self.most_inside.fetch_max(inside, SeqCst);
         let response = self.clone().answer_inside(req).await;
-        self.inside.fetch_sub(1, SeqCst);
-        self.requests.fetch_add(1, SeqCst);
+        self.uncount(&self.inside);
+        self.count(&self.requests);
         response
     }
 
@@ -435,28 +628,39 @@ impl App {
                 let body = StreamBody::new(futures_util::stream::iter(frames));
                 Response::new(BodyExt::boxed(body))
             }
-            "/ws" => {
-                let mut req = req;
-                let on = hyper::upgrade::on(&mut req);
-                #[allow(clippy::disallowed_methods)]
-                tokio::spawn(async move {
-                    let mut io = TokioIo::new(on.await.unwrap());
-                    let mut buffer = [0; 1024];
-                    while let Ok(n) = io.read(&mut buffer).await {
-                        if n == 0 || io.write_all(&buffer[..n]).await.is_err() {
-                            return;
-                        }
-                    }
-                });
-                let mut response = Response::new(text(""));
-                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-                let headers = response.headers_mut();
-                headers.insert("connection", "upgrade".parse().unwrap());
-                headers.insert("upgrade", "websocket".parse().unwrap());
-                response
-            }
-            _ => Response::new(text(&format!("hello from {}", self.id))),
+            "/ws" => self.websocket(req),
+            _ => Response::new(text(&format!("hello from {}", self.name))),
         }
+    }
+
+    /// Changes to the protocol that the query names, and echoes.
+    fn websocket(self, mut req: Request<Incoming>) -> Response<OutBody> {
+        let on = hyper::upgrade::on(&mut req);
+        let protocol = req.uri().query().unwrap_or("websocket").to_owned();
+        let mut life = self.life.subscribe();
+        life.mark_unchanged();
+        self.runtime.spawn(async move {
+            let Ok(upgraded) = on.await else { return };
+            let mut io = TokioIo::new(upgraded);
+            let mut buffer = [0; 1024];
+            let echo = async {
+                while let Ok(n) = io.read(&mut buffer).await {
+                    if n == 0 || io.write_all(&buffer[..n]).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                _ = life.changed() => {}
+                () = echo => {}
+            }
+        });
+        let mut response = Response::new(text(""));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert("connection", "upgrade".parse().unwrap());
+        headers.insert("upgrade", protocol.parse().unwrap());
+        response
     }
 }
 
@@ -468,26 +672,42 @@ pub(crate) fn empty() -> OutBody {
     Empty::new().map_err(|never| match never {}).boxed()
 }
 
-/// An edge, its hosts and how to ask it.
+/// Knows the app `empty`, which has no machines.
+struct OneEmptyApp;
+
+impl Directory for OneEmptyApp {
+    fn app_exists(&self, name: &str) -> bool {
+        name == "empty"
+    }
+}
+
+/// An edge, its host and how to ask it.
 pub(crate) struct World {
-    pub(crate) hosts: Arc<Hosts>,
-    pub(crate) edge: SocketAddr,
+    pub(crate) host: Arc<Host>,
+    pub(crate) hosts: watch::Sender<Vec<EdgeHost>>,
+    pub(crate) edge: Edge,
     pub(crate) tasks: rt::Tasks,
     pub(crate) registry: Registry,
 }
 
+/// An edge on the test's own runtime.
 pub(crate) fn config() -> EdgeConfig {
     EdgeConfig {
         listeners: vec![Listener { addr: ([127, 0, 0, 1], 0).into(), port_as: Some(80) }],
-        cores: 2,
+        cores: 0,
         drain: Duration::from_secs(5),
         ..EdgeConfig::default()
     }
 }
 
-pub(crate) fn service(port: u16) -> serde_json::Value {
+/// An edge on two threads, for tests of races on real time.
+pub(crate) fn on_threads() -> EdgeConfig {
+    EdgeConfig { cores: 2, ..config() }
+}
+
+fn service() -> serde_json::Value {
     serde_json::json!({
-        "protocol": "tcp", "internal_port": port,
+        "protocol": "tcp", "internal_port": PORT,
         "ports": [{"port": 80, "handlers": ["http"]}],
         "concurrency": {"type": "requests", "soft_limit": 200},
         "autostop": false, "autostart": true,
@@ -496,55 +716,82 @@ pub(crate) fn service(port: u16) -> serde_json::Value {
 
 impl World {
     pub(crate) async fn new(config: EdgeConfig) -> Self {
-        let hosts = Arc::new(Hosts::default());
+        let host = Arc::new(Host::new(0));
+        let (hosts, watched) = watch::channel(vec![EdgeHost::new(HostId(0), host.clone())]);
         let tasks = rt::Tasks::new();
         let mut registry = Registry::default();
-        let edge = Edge::start(config, hosts.clone(), tasks.clone(), &mut registry).await.unwrap();
-        let edge = edge.local_addrs()[0];
-        Self { hosts, edge, tasks, registry }
+        let directory = Arc::new(OneEmptyApp);
+        let edge =
+            Edge::start(config, watched, directory, tasks.clone(), &mut registry).await.unwrap();
+        Self { host, hosts, edge, tasks, registry }
+    }
+
+    /// Another host, which the edge follows from now on.
+    pub(crate) fn add_host(&self, number: u16) -> Arc<Host> {
+        let host = Arc::new(Host::new(number));
+        self.hosts.send_modify(|all| all.push(EdgeHost::new(HostId(number), host.clone())));
+        host
     }
 
     /// A machine of app `web` whose app is not served yet.
-    pub(crate) async fn machine(&self, id: &str, tune: impl FnOnce(&mut serde_json::Value)) -> App {
-        let app = App::new(id).await;
-        self.machine_at(&app, tune);
-        app
+    pub(crate) fn machine(&self, id: &str, tune: impl FnOnce(&mut serde_json::Value)) -> App {
+        self.machine_of(&self.host, id, tune)
     }
 
-    pub(crate) fn machine_at(&self, app: &App, tune: impl FnOnce(&mut serde_json::Value)) {
-        let mut service = service(app.addr.port());
+    pub(crate) fn machine_of(
+        &self,
+        host: &Host,
+        name: &str,
+        tune: impl FnOnce(&mut serde_json::Value),
+    ) -> App {
+        let app = App::new(name);
+        let mut service = service();
         tune(&mut service);
         let route = Route {
-            suspended: false,
-            stages_ms: Vec::new(),
-            app: "web".into(),
-            machine: app.id.to_string(),
+            app: AppId(1),
+            app_name: "web".parse().unwrap(),
+            machine: id(name),
+            epoch: Epoch(1),
             region: "local".into(),
-            instance: "01".into(),
+            instance: InstanceId::new(1, 1),
+            boot: None,
             state: RouteState::Asleep,
-            address: match app.addr {
-                SocketAddr::V4(addr) => *addr.ip(),
-                SocketAddr::V6(_) => unreachable!("it was given one"),
-            },
             listening: vec![],
             cordoned: false,
             services: vec![serde_json::from_value(service).unwrap()],
+            disable_autostart: false,
             primary_region: None,
             last_failure: None,
+            suspended: false,
+            started_ms: 0,
+            stages_ms: Vec::new(),
         };
         {
-            let mut s = self.hosts.state.lock().unwrap();
-            s.routes.insert(app.id.to_string(), route);
-            s.apps.insert(app.id.to_string(), app.clone());
+            let mut s = host.state.lock().unwrap();
+            s.routes.insert(id(name), route);
+            s.apps.insert(id(name), app.clone());
         }
-        self.hosts.change(&app.id, |_| {});
+        host.change(name, |_| {});
+        app
     }
 
     /// A machine that runs and listens.
-    pub(crate) async fn running(&self, id: &str) -> App {
-        let app = self.machine(id, |_| {}).await;
-        self.hosts.bring_up(id).await;
+    pub(crate) fn running(&self, id: &str) -> App {
+        let app = self.machine(id, |_| {});
+        self.host.bring_up(id);
         app
+    }
+
+    /// A connection of a client.
+    pub(crate) fn connect(&self) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        self.edge.serve_stream(Box::new(far), SocketAddr::from(([127, 0, 0, 1], 5555)));
+        near
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        self.host.settle().await;
+        Client::new(self.connect()).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -552,7 +799,7 @@ impl World {
     }
 
     pub(crate) async fn ask(&self, req: Request<OutBody>) -> Answer {
-        Client::new(self.edge).await.ask(req).await
+        self.client().await.ask(req).await
     }
 
     pub(crate) fn metrics(&self) -> String {
@@ -563,6 +810,15 @@ impl World {
 
     pub(crate) async fn end(self) {
         assert!(self.tasks.shutdown(Duration::from_secs(20)).await, "the edge did not end");
+    }
+}
+
+impl Host {
+    /// Lets the edge take what has been sent to it.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -582,32 +838,44 @@ pub(crate) struct Answer {
     pub(crate) trailers: Option<http::HeaderMap>,
 }
 
+impl Answer {
+    /// Status and code of an answer of the edge itself.
+    pub(crate) fn code(&self) -> (u16, &str) {
+        let code = self.headers.get("updraft-error").map_or("none", |code| code.to_str().unwrap());
+        assert!(code == "none" || self.text.contains(code), "{}", self.text);
+        (self.status, code)
+    }
+}
+
 pub(crate) struct Client(hyper::client::conn::http1::SendRequest<OutBody>);
 
 impl Client {
-    pub(crate) async fn new(to: SocketAddr) -> Self {
-        let io = TokioIo::new(ReadsOn(TcpStream::connect(to).await.unwrap()));
-        let (sender, conn) = hyper::client::conn::http1::handshake(io).await.unwrap();
-        #[allow(clippy::disallowed_methods)]
-        tokio::spawn(async move { conn.with_upgrades().await });
+    pub(crate) async fn new<S>(stream: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let io = TokioIo::new(ReadsOn(stream));
+        let mut http1 = hyper::client::conn::http1::Builder::new();
+        let (sender, conn) = http1.max_headers(300).handshake(io).await.unwrap();
+        Handle::current().spawn(async move { conn.with_upgrades().await });
         Self(sender)
     }
 
     pub(crate) async fn ask(&mut self, req: Request<OutBody>) -> Answer {
-        read(self.send(req).await).await
+        within(async { read(self.send(req).await).await }).await
     }
 
     pub(crate) async fn send(&mut self, req: Request<OutBody>) -> Response<Incoming> {
         self.0.ready().await.unwrap();
-        self.0.send_request(req).await.unwrap()
+        within(self.0.send_request(req)).await.unwrap()
     }
 }
 
 /// A connection of a client that, as curl does, reads the answer although its
 /// upload is no longer taken; hyper's own client gives up at once.
-struct ReadsOn(TcpStream);
+struct ReadsOn<S>(S);
 
-impl AsyncRead for ReadsOn {
+impl<S: AsyncRead + Unpin> AsyncRead for ReadsOn<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -617,7 +885,7 @@ impl AsyncRead for ReadsOn {
     }
 }
 
-impl AsyncWrite for ReadsOn {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReadsOn<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

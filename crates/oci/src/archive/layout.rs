@@ -114,12 +114,19 @@ impl Layout<'_> {
                 Err(Error::refused("its indexes are nested too deeply"))
             }
             Manifest::Index(inner) => {
+                let mut found = None;
                 for candidate in platform::candidates(&inner, self.config.guest_cpu)? {
-                    if let Some(found) = self.manifest(candidate, nesting + 1)? {
-                        return Ok(Some(found));
+                    // After the image only what may be an artifact is read, to name it.
+                    if found.is_some() && candidate.platform.is_some() {
+                        continue;
+                    }
+                    match self.manifest(candidate, nesting + 1) {
+                        Ok(next) => found = found.or(next),
+                        Err(error) if found.is_none() => return Err(error),
+                        Err(_) => {}
                     }
                 }
-                Ok(None)
+                Ok(found)
             }
         }
     }

@@ -59,7 +59,7 @@ impl OciConfig {
             parallel_imports: 2,
             parallel_pulls: 4,
             queued_jobs: 64,
-            disk_reserve_bytes: 256 << 20,
+            disk_reserve_bytes: 128 << 20,
             read_timeout: Duration::from_secs(30),
             pull_deadline: Duration::from_secs(30 * 60),
             grace: Duration::from_secs(10 * 60),

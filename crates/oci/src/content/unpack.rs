@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const CHUNK: usize = 256 << 10;
 
 /// Bytes between two looks at the free space of the disk.
-const SPACE_STEP: u64 = 64 << 20;
+const SPACE_STEP: u64 = 32 << 20;
 
 /// Bytes that the layers of one image may take unpacked. They are taken while
 /// decompressing, so that a decompression bomb stops early; so does an image

@@ -66,7 +66,9 @@ fn require_space(tree: &Tree, config: &OciConfig) -> Result<()> {
         Kind::File(FileData::Sparse(sparse)) => sparse.size() - sparse.hole_bytes(),
         _ => 0,
     };
-    let bytes: u64 = (0..tree.inodes()).map(data).sum();
+    // Inodes without a name were replaced by a later layer.
+    let names = Links::count(tree).names;
+    let bytes: u64 = (0..tree.inodes()).filter(|&inode| names[inode] > 0).map(data).sum();
     let needed = match config.compression {
         Compression::None => bytes,
         Compression::Lz4 | Compression::Zstd => bytes / 3,

@@ -48,32 +48,68 @@ pub(crate) async fn import(
         return Err(Error::refused(problem).for_image(&shown));
     }
     let only = images.len() == 1;
+    let mut images = images.into_iter();
+    let outcome = register(jobs, &archive, &mut images, only, &progress).await;
+    // After an error there may be files left.
+    jobs.close(images).await;
+    outcome.map_err(|problem| match problem {
+        Problem::Image(error) => error.for_image(&shown),
+        Problem::Other(error) => error,
+    })
+}
+
+/// Why an image was not registered.
+enum Problem {
+    /// Its content, or a failure around it.
+    Image(Error),
+    Other(ImageError),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl From<ImageError> for Problem {
+    fn from(error: ImageError) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Builds the images that the store does not have, and records their names.
+async fn register(
+    jobs: &Arc<Jobs>,
+    archive: &ImageArchive<'_>,
+    images: &mut std::vec::IntoIter<FoundImage>,
+    only: bool,
+    progress: &Progress,
+) -> Result<ImageSummary, Problem> {
     let mut first = None;
     for image in images {
         let digest = image.digest.clone();
-        let names = names(&archive, &image, only)?;
+        let names = names(archive, &image, only)?;
         // Until its name is recorded, nothing else keeps it.
         let _guard = jobs.guards.guard_job(&digest.to_string());
         let known = digest.to_string();
-        if !jobs.store(move |store| store.has(&known)).await? {
-            build(jobs, image, &progress).await.map_err(|error| error.for_image(&shown))?;
+        if jobs.store(move |store| store.has(&known)).await? {
+            jobs.close(image).await;
+        } else {
+            build(jobs, image, progress).await?;
         }
         let (record, named) = (names.clone(), digest.clone());
         let record = move |store: &mut Store| {
             record.iter().try_for_each(|name| store.set_name(name, &named, NameSource::Imported))
         };
-        jobs.store(record).await?.map_err(|error| error.for_image(&shown))?;
+        jobs.store(record).await??;
         first.get_or_insert((digest, names));
     }
-    let gone = || Error::refused("it holds no image").for_image(&shown);
-    let (digest, names) = first.ok_or_else(gone)?;
+    let (digest, names) = first.ok_or_else(|| Error::refused("it holds no image"))?;
     let summary = jobs.store(move |store| store.summary(&digest.to_string())).await?;
-    let mut summary = summary.ok_or_else(|| ImageError::NotFound {
-        reference: shown.clone(),
-        detail: ": it was removed while it was imported".into(),
-    })?;
-    let new = |name: &String| !names.iter().any(|new| familiar(new) == name);
-    summary.references.sort_by_key(new);
+    let mut summary =
+        summary.ok_or_else(|| Error::refused("it was removed while it was imported"))?;
+    let known = |name: &String| !names.iter().any(|new| familiar(new) == name);
+    summary.references.sort_by_key(known);
     Ok(summary)
 }
 

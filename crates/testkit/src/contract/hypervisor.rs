@@ -91,7 +91,7 @@ async fn a_vm_outlives_its_driver<H: Hypervisor>(
     assert_eq!((vm.pid, vm.boot), (pid, boot));
     greet(&mut vm, 22).await;
     later.kill(machine, boot).await.unwrap();
-    tokio::time::timeout(PATIENCE, vm.exited).await.expect("its end is told");
+    tokio::time::timeout(PATIENCE, vm.exited).await.expect("its end is reported");
 }
 
 async fn what_is_killed_is_gone<H: Hypervisor>(
@@ -104,7 +104,7 @@ async fn what_is_killed_is_gone<H: Hypervisor>(
     let vm = driver.boot(spec(machine, boot)).await.unwrap();
     driver.kill(machine, boot).await.unwrap();
     assert_eq!(driver.list().await.unwrap(), []);
-    let exit = tokio::time::timeout(PATIENCE, vm.exited).await.expect("its end is told");
+    let exit = tokio::time::timeout(PATIENCE, vm.exited).await.expect("its end is reported");
     assert!(!exit.powered_off);
     assert!(driver.adopt(machine, boot).await.is_err(), "nothing is there to adopt");
     driver.kill(machine, boot).await.expect("kill twice succeeds");

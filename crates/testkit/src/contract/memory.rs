@@ -1,5 +1,4 @@
-//! The contract of [`Hypervisor`] about memory that is kept: snapshots and
-//! templates.
+//! The contract of [`Hypervisor`] about snapshots and templates.
 
 use super::hypervisor::{greet, greet_port, ids};
 use camino::Utf8Path;
@@ -31,9 +30,9 @@ pub async fn hypervisor_snapshot_contract<H: Hypervisor>(
 ) {
     let dir = dir.join("suspend");
     assert_eq!(driver().snapshot(&dir), None, "there is nothing yet");
-    a_suspend_that_is_given_up_goes_on(&driver(), &spec, &dir).await;
-    what_was_written_down_may_go_on(&driver, &spec, &dir).await;
-    a_vm_goes_on_from_its_snapshot(&driver, &spec, &dir).await;
+    a_cancelled_suspend_leaves_a_running_vm(&driver(), &spec, &dir).await;
+    a_suspended_vm_can_be_resumed_by_another_daemon(&driver, &spec, &dir).await;
+    a_vm_is_resumed_from_its_snapshot(&driver, &spec, &dir).await;
     a_damaged_snapshot_is_refused(&driver(), &spec, &dir).await;
 }
 
@@ -43,7 +42,7 @@ async fn suspend<H: Hypervisor>(driver: &H, vm: &Vm, machine: MachineId, to: Sna
     assert!(times.save_ms >= 0.0 && times.sync_ms >= 0.0);
 }
 
-async fn a_suspend_that_is_given_up_goes_on<H: Hypervisor>(
+async fn a_cancelled_suspend_leaves_a_running_vm<H: Hypervisor>(
     driver: &H,
     spec: &impl Fn(MachineId, BootId) -> BootSpec,
     dir: &Utf8Path,
@@ -53,18 +52,18 @@ async fn a_suspend_that_is_given_up_goes_on<H: Hypervisor>(
     greet(&mut vm, 1).await;
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let given_up = driver.suspend(machine, boot, spec_in(dir, "no"), cancel).await;
-    assert!(given_up.is_err());
+    let cancelled = driver.suspend(machine, boot, spec_in(dir, "no"), cancel).await;
+    assert!(cancelled.is_err());
     assert_eq!(driver.snapshot(dir), None, "after an error there is no snapshot");
     drop(vm);
-    let mut vm = driver.adopt(machine, boot).await.expect("it goes on");
+    let mut vm = driver.adopt(machine, boot).await.expect("it runs on");
     greet(&mut vm, 2).await;
     driver.proceed(machine, boot).await.expect("proceed does nothing to a VM that runs");
     greet(&mut vm, 3).await;
     driver.kill(machine, boot).await.unwrap();
 }
 
-async fn what_was_written_down_may_go_on<H: Hypervisor>(
+async fn a_suspended_vm_can_be_resumed_by_another_daemon<H: Hypervisor>(
     driver: &impl Fn() -> H,
     spec: &impl Fn(MachineId, BootId) -> BootSpec,
     dir: &Utf8Path,
@@ -78,17 +77,17 @@ async fn what_was_written_down_may_go_on<H: Hypervisor>(
     assert_eq!(found, Some(Snapshot { boot, note: "yes".into() }));
     assert_eq!(earlier.list().await.unwrap(), [FoundVm { machine, boot, alive: true }]);
     drop((vm, earlier));
-    // Its snapshot is given up; another daemon takes it over and lets it go on.
+    // Its snapshot is removed; another daemon adopts and resumes it.
     std::fs::remove_dir_all(dir).unwrap();
     let later = driver();
     assert_eq!(later.snapshot(dir), None);
-    let mut vm = later.adopt(machine, boot).await.expect("a VM that stands still is taken over");
+    let mut vm = later.adopt(machine, boot).await.expect("a paused VM is adopted");
     later.proceed(machine, boot).await.unwrap();
     greet(&mut vm, 2).await;
     later.kill(machine, boot).await.unwrap();
 }
 
-async fn a_vm_goes_on_from_its_snapshot<H: Hypervisor>(
+async fn a_vm_is_resumed_from_its_snapshot<H: Hypervisor>(
     driver: &impl Fn() -> H,
     spec: &impl Fn(MachineId, BootId) -> BootSpec,
     dir: &Utf8Path,
@@ -114,7 +113,7 @@ async fn a_vm_goes_on_from_its_snapshot<H: Hypervisor>(
         assert_eq!((&vm.origin, vm.boot), (&Origin::Snapshot, boot));
         assert!(driver.adopt(machine, boot).await.is_err(), "its guest never ran");
         if n == 1 {
-            // A daemon that was killed before it let it go on begins anew.
+            // After a daemon that was killed before the resume, the next one starts over.
             driver.kill(machine, boot).await.unwrap();
             vm = driver.boot(resume()).await.expect("the snapshot is as good as it was");
         }

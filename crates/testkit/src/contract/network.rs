@@ -5,7 +5,7 @@ use model::id::{HostId, NetworkId};
 use std::net::Ipv4Addr;
 use worker::ports::{Link, Network};
 
-/// Checks a network of a host on which it has nothing yet; leaves nothing.
+/// Checks a network that has nothing on its host yet; leaves nothing.
 ///
 /// # Panics
 /// It breaks the contract.
@@ -23,7 +23,7 @@ pub async fn network_contract(network: &impl Network) {
     network.prepare().await.expect("prepare again");
     assert_eq!(sorted(network.list().await.unwrap()), [a.slot, b.slot]);
 
-    // The VM holds its tap; a new daemon keeps the link.
+    // The VM has its tap open; a new daemon takes the link over.
     network.adopt(b).await.unwrap();
     network.adopt(b).await.expect("adopt twice is like once");
 
@@ -32,52 +32,52 @@ pub async fn network_contract(network: &impl Network) {
     assert_eq!(sorted(network.list().await.unwrap()), [a.slot, b.slot]);
     drop(again);
 
-    // Between two runs of a machine its link rests, and is found all the same.
-    network.rest(a.slot).await;
-    network.rest(a.slot).await;
+    // Between two runs of a machine its link is parked, and listed all the same.
+    network.park(a.slot).await;
+    network.park(a.slot).await;
     assert_eq!(sorted(network.list().await.unwrap()), [a.slot, b.slot]);
-    let woken = network.attach(a).await.expect("attach after a rest");
-    assert_eq!(woken.mac, a.addresses.mac);
+    let unparked = network.attach(a).await.expect("attach after park");
+    assert_eq!(unparked.mac, a.addresses.mac);
     assert_eq!(sorted(network.list().await.unwrap()), [a.slot, b.slot]);
-    drop(woken);
-    network.rest(a.slot).await;
+    drop(unparked);
+    network.park(a.slot).await;
     network.detach(a.slot).await.unwrap();
     network.detach(a.slot).await.expect("detach twice succeeds");
     assert_eq!(network.list().await.unwrap(), [b.slot]);
     drop(other);
     network.detach(b.slot).await.unwrap();
     assert_eq!(network.list().await.unwrap(), []);
-    resting(network, a, b).await;
+    parking(network, a, b).await;
     network.remove_all().await.unwrap();
     network.remove_all().await.expect("remove twice succeeds");
     assert_eq!(network.list().await.unwrap(), []);
 }
 
-/// Two links of which nothing is there; leaves one resting.
-async fn resting(network: &impl Network, a: Link, b: Link) {
-    network.rest(a.slot).await;
-    assert_eq!(network.list().await.unwrap(), [], "nothing is there to rest");
+/// Two links without taps; leaves the second parked.
+async fn parking(network: &impl Network, a: Link, b: Link) {
+    network.park(a.slot).await;
+    assert_eq!(network.list().await.unwrap(), [], "there is nothing to park");
 
     drop(network.attach(a).await.unwrap());
     for _ in 0..2 {
-        network.rest(a.slot).await;
-        assert_eq!(network.list().await.unwrap(), [a.slot], "rest twice is like once");
-        assert!(network.adopt(a).await.is_err(), "no VM holds what rests");
+        network.park(a.slot).await;
+        assert_eq!(network.list().await.unwrap(), [a.slot], "park twice is like once");
+        assert!(network.adopt(a).await.is_err(), "no VM has a parked tap");
     }
-    let nic = network.attach(a).await.expect("attach of what rests");
+    let nic = network.attach(a).await.expect("attach of a parked link");
     assert_eq!(nic.mac, a.addresses.mac);
     network.adopt(a).await.expect("a VM holds it again");
     let other = network.attach(b).await.expect("another beside it");
     assert_eq!(sorted(network.list().await.unwrap()), [a.slot, b.slot]);
     drop((nic, other));
 
-    network.rest(a.slot).await;
-    drop(network.attach(link(a.slot.0, 8)).await.expect("another link in a slot that rests"));
-    network.rest(a.slot).await;
-    network.rest(b.slot).await;
-    network.prepare().await.expect("prepare while taps rest");
+    network.park(a.slot).await;
+    drop(network.attach(link(a.slot.0, 8)).await.expect("another link in a parked slot"));
+    network.park(a.slot).await;
+    network.park(b.slot).await;
+    network.prepare().await.expect("prepare while taps are parked");
     assert_eq!(sorted(network.list().await.unwrap()), [a.slot, b.slot]);
-    network.detach(a.slot).await.expect("detach of what rests");
+    network.detach(a.slot).await.expect("detach of a parked slot");
     network.detach(a.slot).await.expect("detach twice succeeds");
     assert_eq!(network.list().await.unwrap(), [b.slot]);
 }

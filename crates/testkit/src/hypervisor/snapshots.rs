@@ -60,22 +60,22 @@ impl FakeHypervisor {
     ) -> Result<SaveTimes, PortError> {
         let points = &self.0.points;
         points.pass("vm: before suspend").await;
-        let given_up = || PortError::plain("the suspend was given up");
+        let cancelled = || PortError::plain("the suspend was cancelled");
         let mut open = self.0.open.subscribe();
         let held = cancel.run_until_cancelled(open.wait_for(|open| *open)).await;
-        held.ok_or_else(given_up)?.map_err(|err| PortError::new("wait", err))?;
+        held.ok_or_else(cancelled)?.map_err(|err| PortError::new("wait", err))?;
         let failed = |err| PortError::new(format!("write snapshot {}", to.dir), err);
         std::fs::create_dir_all(&to.dir).map_err(failed)?;
         // What was there is of no use from the first byte on.
         let _ = std::fs::remove_file(manifest(&to.dir));
-        let (told, state) = oneshot::channel();
-        self.control(machine, boot, Control::Pause(told))?;
+        let (sender, state) = oneshot::channel();
+        self.control(machine, boot, Control::Pause(sender))?;
         points.pass("vm: stands still").await;
         let state = state.await.map_err(|_| PortError::plain("the VM has ended"))?;
         let fault = self.lock().suspend_faults.pop_front();
         let written = match fault {
             Some(_) => Err(PortError::plain("no space left on device")),
-            None if cancel.is_cancelled() => Err(given_up()),
+            None if cancel.is_cancelled() => Err(cancelled()),
             None => std::fs::write(to.dir.join("ram"), "ram").map_err(failed),
         };
         if let Err(err) = written {
@@ -91,7 +91,7 @@ impl FakeHypervisor {
         Ok(SaveTimes { prepare_ms: 1.0, save_ms: 2.0, sync_ms: 3.0, written_mib: 4.0 })
     }
 
-    /// Makes a template, talking to a guest that is nobody's.
+    /// Makes a template, talking to a guest of no machine.
     pub(super) async fn bake(&self, shape: Shape, settle: Settle) -> Result<(), PortError> {
         self.0.points.pass("vm: before template").await;
         if self.lock().templates.contains(&shape) {

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 const EARLY: [&str; 4] = ["virtio_ring", "virtio", "virtio_mmio", "virtio_console"];
-const LATE: [&str; 8] = [
+/// With what they depend on, in the order of loading.
+const LATE: [&str; 22] = [
     "virtio_blk",
     "failover",
     "net_failover",
@@ -16,6 +18,20 @@ const LATE: [&str; 8] = [
     "squashfs",
     "overlay",
     "binfmt_misc",
+    "fuse",
+    "tun",
+    "llc",
+    "stp",
+    "bridge",
+    "libchacha",
+    "libcurve25519-generic",
+    "curve25519-x86_64",
+    "udp_tunnel",
+    "ip6_udp_tunnel",
+    "poly1305-x86_64",
+    "chacha-x86_64",
+    "libchacha20poly1305",
+    "wireguard",
 ];
 
 /// What all guests are booted from.
@@ -97,6 +113,11 @@ fn write_initramfs(path: &Path, init: &Path, release: &str) -> Result<(), String
     Ok(())
 }
 
+/// Only root can give files of an image to others.
+pub(crate) fn owners_are_kept() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 fn write_root(dir: &Path, image: &Path) {
     let _ = fs::remove_dir_all(dir);
     fs::create_dir_all(dir.join("bin")).unwrap();
@@ -120,7 +141,23 @@ fn write_root(dir: &Path, image: &Path) {
     file("etc/plain", "not a program\n");
     file("etc/machine-id", "11111111111111111111111111111111\n");
     std::os::unix::fs::symlink("/run/nowhere/resolv.conf", dir.join("etc/resolv.conf")).unwrap();
+    fs::create_dir_all(dir.join("run/app")).unwrap();
+    file("run/app/keep", "kept\n");
+    fs::create_dir_all(dir.join("srv/node_modules/.bin")).unwrap();
+    file("srv/node_modules/.bin/tool", "#!/bin/sh\necho the tool runs in $PWD\n");
+    let mode = |name: &str, mode| {
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("srv/node_modules/.bin/tool", 0o755);
+    mode("run/app", 0o750);
     let _ = fs::remove_file(image);
-    let made = Command::new("mksquashfs").args([dir, image]).args(["-quiet", "-all-root"]).output();
+    let mut make = Command::new("mksquashfs");
+    make.args([dir, image]).arg("-quiet");
+    if owners_are_kept() {
+        std::os::unix::fs::chown(dir.join("run/app"), Some(1000), Some(1000)).unwrap();
+    } else {
+        make.arg("-all-root");
+    }
+    let made = make.output();
     assert!(made.unwrap().status.success());
 }

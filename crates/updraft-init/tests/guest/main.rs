@@ -8,6 +8,7 @@
 
 mod api;
 mod assets;
+mod cases;
 mod monitor;
 mod template;
 mod vm;
@@ -29,7 +30,7 @@ fn listens(port: u16) -> impl FnMut(&ToHost) -> Option<bool> {
 }
 
 #[test]
-fn a_machine_is_what_its_orders_say() {
+fn a_machine_is_what_its_configuration_says() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 128);
     let mut wanted = config(SERVER);

@@ -52,13 +52,15 @@ pub(crate) struct Guest {
     session: u64,
     /// Log so far.
     pub(crate) log: String,
-    /// Log bytes that init said it dropped.
+    /// Whether log data is acknowledged.
+    pub(crate) acknowledge: bool,
+    /// Log bytes that init reported as dropped.
     pub(crate) dropped: u64,
     dir: tempfile::TempDir,
 }
 
 impl Guest {
-    /// Boots one; it is greeted and waits for config.
+    /// Boots one, and opens a session; it waits for its configuration.
     pub(crate) fn boot(assets: &Assets, memory_mib: u32) -> Self {
         let args = ["-m".to_owned(), memory_mib.to_string()];
         let mut guest = Self::start(assets, &Hardware::real(assets), &args);
@@ -153,6 +155,7 @@ impl Guest {
             aside: VecDeque::new(),
             session: first_session(),
             log: String::new(),
+            acknowledge: true,
             dropped: 0,
             dir,
         }
@@ -184,13 +187,13 @@ impl Guest {
         self.stream.shutdown(Shutdown::Both).unwrap();
     }
 
-    /// Comes back.
+    /// Connects again and opens a new session.
     pub(crate) fn connect(&mut self) -> (Phase, Vec<Listener>) {
         self.dial();
         self.greet()
     }
 
-    /// Connects without a word.
+    /// Connects without a hello.
     pub(crate) fn dial(&mut self) {
         self.stream = UnixStream::connect(&self.socket).unwrap();
         self.decoder = Decoder::default();
@@ -198,20 +201,20 @@ impl Guest {
         self.aside.clear();
     }
 
-    /// Says half of something.
+    /// Sends half of a frame.
     pub(crate) fn part_of_a_frame(&mut self) {
         let frame = encode(&ToGuest::Awake(1));
         self.stream.write_all(&frame[..frame.len() / 2]).unwrap();
     }
 
-    /// Greets it; what it answers.
+    /// Opens a session; returns what the welcome says.
     pub(crate) fn greet(&mut self) -> (Phase, Vec<Listener>) {
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         self.session += 1;
         let want = self.session;
         self.send(&ToGuest::Hello { version: HIGHEST, session: want, lowest: LOWEST });
         loop {
-            // What comes before the welcome belongs to nobody.
+            // Messages before the welcome belong to no session.
             if let ToHost::Welcome { version, session, phase, listening } = self.next_raw()
                 && session == want
             {
@@ -254,7 +257,9 @@ impl Guest {
             match self.next_raw() {
                 ToHost::Log { source, offset, data } => {
                     let end = offset.expect("version 3 numbers its bytes") + data.len() as u64;
-                    self.send(&ToGuest::LogReceived(source, end));
+                    if self.acknowledge {
+                        self.send(&ToGuest::LogReceived(source, end));
+                    }
                     let text = String::from_utf8_lossy(&data);
                     self.log.push_str(if source == LogSource::Stderr { "!" } else { "" });
                     self.log.push_str(&text);
@@ -329,9 +334,23 @@ impl Guest {
     /// Runs a shell line as root.
     pub(crate) fn shell(&mut self, id: ExecId, line: &str) -> (i32, String) {
         println!("exec {id}: {line}");
-        let exec = Exec { argv: argv(&["sh", "-c", line]), ..Exec::default() };
+        self.output(id, Exec { argv: argv(&["sh", "-c", line]), ..Exec::default() })
+    }
+
+    /// Runs a command without input: exit code, output of both streams.
+    pub(crate) fn output(&mut self, id: ExecId, exec: Exec) -> (i32, String) {
         let (exit, out, err) = self.exec(id, exec, b"");
         (exit.code, String::from_utf8(out).unwrap() + &err)
+    }
+
+    /// Why a command cannot be started.
+    pub(crate) fn exec_error(&mut self, id: ExecId, exec: Exec) -> Option<ExecErrorKind> {
+        self.send(&ToGuest::Exec(id, exec));
+        self.until(|m| match m {
+            ToHost::ExecFailed(of, _, kind) if *of == id => Some(*kind),
+            ToHost::ExecExited(of, _) if *of == id => panic!("the command was run"),
+            _ => None,
+        })
     }
 
     /// Waits for the end of the main process.
@@ -339,7 +358,7 @@ impl Guest {
         self.until(|m| if let ToHost::Exited(exit) = m { Some(*exit) } else { None })
     }
 
-    /// GuestConfig power off and waits for QEMU to end by itself.
+    /// Requests power off and waits for QEMU to end by itself.
     pub(crate) fn power_off(mut self) {
         self.send(&ToGuest::PowerOff);
         // The port closes when QEMU does.
@@ -368,7 +387,7 @@ pub(crate) fn argv(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-/// GuestConfig to run a shell line.
+/// A configuration that runs a shell line.
 pub(crate) fn config(line: &str) -> GuestConfig {
     GuestConfig {
         machine_id: "0123456789abcdef0123456789abcdef".into(),

@@ -1,16 +1,16 @@
 //! The data directory: ours, and nobody else's to look into or write to.
 
 use super::world::make_dir;
+use crate::error::DaemonError;
 use camino::Utf8Path;
-use cli::CliError;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 /// Makes it if it is not there; refuses one that others may have tampered with,
 /// and closes one that others may only look into.
-pub(super) fn prepare(path: &Utf8Path) -> Result<(), CliError> {
-    let refused = || CliError::failed(format!("Cannot use the data directory {path}"));
+pub(super) fn prepare(path: &Utf8Path) -> Result<(), DaemonError> {
+    let refused = || DaemonError::failed(format!("Cannot use the data directory {path}"));
     let hint = "Give a directory of its own with --data-dir.";
     make_dir(path).map_err(|err| refused().because_of(&err))?;
     let failed = |err: io::Error| refused().because_of(&err);

@@ -5,6 +5,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 /// Held while it lives; the kernel lets go of it when the process ends,
 /// however it does.
@@ -52,6 +53,27 @@ impl DataDirLock {
         Ok(Self { _file: file })
     }
 
+    /// Takes the lock; waits for at most `patience` if its holder has been killed.
+    ///
+    /// The lock outlives the process for a moment: while the kernel tears it down,
+    /// and as long as a child that it was about to run has the descriptor.
+    pub(crate) async fn take_after(
+        data_dir: &Utf8Path,
+        patience: Duration,
+    ) -> Result<Self, LockError> {
+        let pid = match Self::take(data_dir) {
+            Err(LockError::Held { pid }) if is_ending(pid) => pid,
+            taken => return taken,
+        };
+        let dir = data_dir.to_owned();
+        let waited = tokio::task::spawn_blocking(move || Self::wait(&dir));
+        match tokio::time::timeout(patience, waited).await {
+            // Given up for a moment, to write the pid as every holder does.
+            Ok(Ok(lock)) => lock.map(drop).and_then(|()| Self::take(data_dir)),
+            _ => Err(LockError::Held { pid }),
+        }
+    }
+
     /// Waits until whoever has it lets go. Blocks the thread.
     pub(crate) fn wait(data_dir: &Utf8Path) -> Result<Self, LockError> {
         let (path, file) = open(data_dir)?;
@@ -59,6 +81,28 @@ impl DataDirLock {
         flock(&file, FlockOperation::LockExclusive).map_err(failed)?;
         Ok(Self { _file: file })
     }
+}
+
+/// The process is gone, a zombie, or about to be ended by SIGKILL.
+fn is_ending(pid: i32) -> bool {
+    if pid <= 0 {
+        return false;
+    }
+    match std::fs::read_to_string(format!("/proc/{pid}/status")) {
+        Ok(status) => status_is_ending(&status),
+        Err(err) => err.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// By `/proc/<pid>/status`, see proc(5): the state, and the pending signals.
+fn status_is_ending(status: &str) -> bool {
+    const SIGKILL: u64 = 1 << (9 - 1);
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(str::trim).unwrap_or_default()
+    };
+    let pending = |name| u64::from_str_radix(field(name), 16).unwrap_or(0) & SIGKILL != 0;
+    field("State:").starts_with(['Z', 'X']) || pending("SigPnd:") || pending("ShdPnd:")
 }
 
 fn open(data_dir: &Utf8Path) -> Result<(Utf8PathBuf, File), LockError> {
@@ -93,6 +137,38 @@ mod tests {
         assert!(matches!(held, LockError::Held { pid } if pid == std::process::id() as i32));
         drop(first);
         DataDirLock::take(dir).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lock_of_a_dead_daemon_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let patience = Duration::from_secs(30);
+        let held = DataDirLock::take(dir).unwrap();
+        // The holder lives: no wait.
+        let refused = DataDirLock::take_after(dir, patience).await.unwrap_err();
+        assert!(matches!(refused, LockError::Held { pid } if pid == std::process::id() as i32));
+        // A holder that has ended, and whose child has the descriptor.
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        std::fs::write(dir.join("lock"), format!("{pid}\n")).unwrap();
+        let mut taking = Box::pin(DataDirLock::take_after(dir, patience));
+        assert!(futures_util::poll!(&mut taking).is_pending(), "it waits");
+        drop(held);
+        taking.await.unwrap();
+    }
+
+    #[test]
+    fn a_process_that_is_ending_by_its_status() {
+        for (status, ending) in [
+            ("State:\tS (sleeping)\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000000\n", false),
+            ("State:\tR (running)\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n", true),
+            ("State:\tR (running)\nSigPnd:\t0000000000004000\nShdPnd:\t0000000000000000\n", false),
+            ("State:\tZ (zombie)\n", true),
+        ] {
+            assert_eq!(status_is_ending(status), ending, "{status}");
+        }
     }
 
     #[test]

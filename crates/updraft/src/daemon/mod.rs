@@ -1,60 +1,55 @@
-//! `updraft up`: all services in one process.
+//! `updraft up`: the services of this process, until it is told to stop.
 
 mod client_io;
 mod data_dir;
-mod join;
-mod local_host;
+mod directory;
 pub(crate) mod lock;
+mod owners;
+mod peers;
 mod places;
 mod report;
 mod serve;
+mod services;
 mod token;
 mod world;
 
 pub(crate) use world::{network_config as world_network_config, qemu_config as world_qemu_config};
 
+use crate::error::DaemonError;
+use crate::restart_list::RestartList;
 use crate::settings::{SettingArgs, Settings};
-use cli::CliError;
-use control::guest_api::GuestApi;
-use control::http_api::{HttpApi, HttpConfig};
-use control::{Config, Platform, World};
-use edge::{Edge, EdgeConfig, Listener};
-use host_api::{FixedHosts, KnownHost};
-use join::{LateGuestApi, LocalWorkers};
-use local_host::LocalHost;
 use lock::{DataDirLock, LockError};
-use prometheus_client::registry::Registry;
-use rt::{Clock, Tasks};
+use rt::{Health, Tasks};
+use services::{Api, Running};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
-use store_sqlite::SqliteStore;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use worker::Worker;
 
 /// Requests that are under way when the daemon is told to stop have this long.
 const GRACE: Duration = Duration::from_secs(15);
-/// How often image data that nobody needs is looked for.
-const COLLECT_EVERY: Duration = Duration::from_secs(3600);
+/// Longest wait for the lock of a daemon that was killed.
+const DYING: Duration = Duration::from_secs(10);
 
 /// Starts everything, says so, and runs until told to stop. The VMs stay.
 pub(crate) async fn up(
     args: &SettingArgs,
     vars: &BTreeMap<String, String>,
-) -> Result<u8, CliError> {
+) -> Result<u8, DaemonError> {
     let mut settings = Settings::load(args, vars)?;
     start_logging(&settings)?;
     // Data of machines and tokens are nobody else's business.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     data_dir::prepare(&settings.data_dir)?;
     settings.resolve_data_dir();
-    let _lock = DataDirLock::take(&settings.data_dir).map_err(|err| in_use(&settings, &err))?;
-    let tasks = Tasks::new();
+    let lock = DataDirLock::take_after(&settings.data_dir, DYING);
+    let _lock = lock.await.map_err(|err| in_use(&settings, &err))?;
+    raise_open_files();
+    let (tasks, health) = (Tasks::new(), Health::new());
+    rt::health::watch_runtime(&tasks, health.clone(), rt::health::WatchdogLimits::default())
+        .map_err(|err| failed("start the watchdog", &err))?;
     let mut stop = StopSignals::new()?;
     let running = tokio::select! {
-        started = start(&settings, vars, &tasks) => started,
+        started = services::start(&settings, vars, &tasks, &health) => started,
         () = stop.next() => return Ok(0),
     };
     let running = match running {
@@ -66,138 +61,59 @@ pub(crate) async fn up(
     };
     report::show(&report::ready(&settings, &running));
     notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(api = %running.api, "ready");
+    tracing::info!("ready");
+    if let Some(api) = &running.api {
+        leave_address(&settings, api)?;
+        start_again(&settings, api, &tasks);
+    }
     stop.next().await;
     tracing::info!("stopping; the machines go on running");
     notify(&[sd_notify::NotifyState::Stopping]);
-    if !tasks.shutdown(GRACE).await {
-        tracing::warn!("some work did not end within {GRACE:?} and is cut off");
+    tokio::select! {
+        ended = tasks.shutdown(GRACE) => if !ended {
+            tracing::warn!("some work did not end within {GRACE:?} and is cut off");
+        },
+        // A second signal, such as Ctrl-C again, ends the wait.
+        () = stop.next() => tracing::warn!("second signal: requests in flight are cut off"),
     }
     Ok(0)
 }
 
-/// What runs, for the report.
-struct Running {
-    api: std::net::SocketAddr,
-    edge: Vec<std::net::SocketAddr>,
-    accelerator: String,
-    reason: String,
-    hypervisor: String,
-    kernel: String,
-    weaknesses: Vec<String>,
-    machines: BTreeMap<String, u64>,
-    cli_config: Option<String>,
+/// Leaves the API's address where `updraft down` finds it.
+fn leave_address(settings: &Settings, api: &Api) -> Result<(), DaemonError> {
+    let path = settings.api_address_file();
+    let written =
+        rt::fs::write_atomic(path.as_std_path(), api.address.to_string().as_bytes(), 0o600);
+    written.map_err(|err| failed("save the API's address", &err))
 }
 
-async fn start(
-    settings: &Settings,
-    vars: &BTreeMap<String, String>,
-    tasks: &Tasks,
-) -> Result<Running, CliError> {
-    let clock = Clock::system();
-    // Bound first: a port that is taken is found out before anything is made.
-    let listener = TcpListener::bind(settings.api).await.map_err(|err| {
-        let hint = "Another program may have the port; give another with --api.";
-        CliError::failed(format!("Cannot listen on {}", settings.api)).because_of(&err).hint(hint)
-    })?;
-    let api = listener.local_addr().map_err(|err| failed("listen", &err))?;
-    let guest_api = Arc::new(LateGuestApi::default());
-    let world = world::make(settings, &clock, guest_api.clone()).await.map_err(|err| {
-        failed("prepare the host", &err).hint("`updraft doctor` checks it and names each remedy.")
-    })?;
-    let token = token::read_or_make(&settings.admin_token_file, &world.ports.rng)?;
-    let mut registry = Registry::default();
-    let (rng, about) = (world.ports.rng.clone(), world.ports.hypervisor.about());
-    let worker =
-        Worker::start(world::host_config(settings), world.ports, tasks.child(), &mut registry)
-            .await
-            .map_err(|err| failed("start the host", &err))?;
-    let edge = Edge::start(
-        edge_config(settings),
-        Arc::new(LocalWorkers(worker.clone())),
-        tasks.child(),
-        &mut registry,
-    )
-    .await
-    .map_err(|err| failed("start the edge", &err).hint("Give another address with --edge."))?;
-    let path = settings.data_dir.join("global.db");
-    let store = SqliteStore::open(path.as_std_path(), clock.clone(), &tasks.child())
-        .map_err(|err| failed("open the global store", &err))?;
-    let store: Arc<dyn Store> = Arc::new(store);
-    store::records::migrate(&*store)
-        .await
-        .map_err(|err| failed("migrate the global store", &err))?;
-    let host =
-        LocalHost { worker: worker.clone(), store: store.clone(), region_aliases: Vec::new() };
-    let known = KnownHost { id: settings.host_id, host: Arc::new(host) };
-    let hosts = Arc::new(FixedHosts::new(vec![known]));
-    let given = World { store, hosts, clock, rng, tasks: tasks.child() };
-    let platform = Platform::new(control_config(settings, &edge), given);
-    control::orgs::ensure_default(&platform)
-        .await
-        .map_err(|err| failed("set up the platform", &err))?;
-    control::tokens::install_admin_token(&platform, settings.host_id, &token)
-        .await
-        .map_err(|err| failed("install the admin token", &err))?;
-    control::reconcile::start(&platform);
-    let control = HttpApi::new(platform, HttpConfig::default(), &mut registry);
-    guest_api.open(GuestApi::new(&control));
-    collect_images(&worker, tasks);
-    serve::serve(listener, control.router(), registry, tasks);
-    let cli_config = report::write_cli_config(settings, vars, api, &token);
-    Ok(Running {
-        api,
-        edge: edge.local_addrs().to_vec(),
-        accelerator: about.accelerator,
-        reason: world.probed.reason,
-        hypervisor: about.version,
-        kernel: world.kernel.release.clone(),
-        weaknesses: world.weaknesses,
-        machines: worker.info().machines,
-        cli_config,
-    })
-}
-
-fn control_config(settings: &Settings, edge: &Edge) -> Config {
-    Config {
-        domain: settings.domains.first().cloned().unwrap_or_else(|| "localhost".into()),
-        edge_port: edge.local_addrs().first().map(std::net::SocketAddr::port),
-    }
-}
-
-fn edge_config(settings: &Settings) -> EdgeConfig {
-    let listener = |&addr| Listener { addr, port_as: None };
-    EdgeConfig {
-        listeners: settings.edge.iter().map(listener).collect(),
-        domains: settings.domains.clone(),
-        region: settings.region.to_string(),
-        autostop_interval: settings.autostop_interval,
-        wake_timeout: settings.wake_timeout,
-        ..EdgeConfig::default()
-    }
-}
-
-/// Removes image data that nobody needs, now and then.
-fn collect_images(worker: &Worker, tasks: &Tasks) {
-    let worker = worker.clone();
-    tasks.spawn_until_stop(async move {
-        let mut every = tokio::time::interval(COLLECT_EVERY);
-        loop {
-            every.tick().await;
-            match worker.collect_images().await {
-                Ok(0) => {}
-                Ok(bytes) => tracing::info!(bytes, "removed image data that nobody needed"),
-                Err(err) => tracing::warn!(error = %err, "cannot collect image data"),
-            }
+/// Starts what ran when `updraft down` stopped it, beside everything else.
+fn start_again(settings: &Settings, api: &Api, tasks: &Tasks) {
+    let list = RestartList::at(&settings.data_dir);
+    match client::Client::new(&format!("http://{}", api.address), Some(&api.token)) {
+        Ok(client) => {
+            tasks.spawn_until_stop(async move { list.start_all(&client).await });
         }
-    });
+        Err(err) => tracing::warn!(error = %err, "cannot start again what ran before"),
+    }
 }
 
-/// SIGTERM and SIGINT; only the first counts.
+/// Connections, VMs and databases all need file descriptors: takes as many as
+/// the host lets this process have.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(err) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(error = %err, "cannot raise the limit of open files");
+    }
+}
+
+/// SIGTERM and SIGINT.
 struct StopSignals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
 
 impl StopSignals {
-    fn new() -> Result<Self, CliError> {
+    fn new() -> Result<Self, DaemonError> {
         let listen = |kind| signal(kind).map_err(|err| failed("listen for signals", &err));
         Ok(Self(listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?))
     }
@@ -210,26 +126,26 @@ impl StopSignals {
     }
 }
 
-fn start_logging(settings: &Settings) -> Result<(), CliError> {
+fn start_logging(settings: &Settings) -> Result<(), DaemonError> {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_new(&settings.log).map_err(|err| {
-        CliError::usage("Cannot use this log filter").because_of(&err).hint("Try --log=info.")
+    let filter = EnvFilter::try_new(&settings.log.filter).map_err(|err| {
+        DaemonError::usage("Cannot use this log filter").because_of(&err).hint("Try --log=info.")
     })?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match settings.log_json {
+    match settings.log.json {
         true => builder.json().init(),
         false => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
     }
     Ok(())
 }
 
-fn in_use(settings: &Settings, err: &LockError) -> CliError {
+fn in_use(settings: &Settings, err: &LockError) -> DaemonError {
     let hint = "Stop it with `updraft down`, or give another directory with --data-dir.";
-    CliError::failed(format!("Cannot use {}", settings.data_dir)).because_of(err).hint(hint)
+    DaemonError::failed(format!("Cannot use {}", settings.data_dir)).because_of(err).hint(hint)
 }
 
-fn failed(what: &str, err: &(dyn std::error::Error + 'static)) -> CliError {
-    CliError::failed(format!("Cannot {what}")).because_of(err)
+fn failed(what: &str, err: &(dyn std::error::Error + 'static)) -> DaemonError {
+    DaemonError::failed(format!("Cannot {what}")).because_of(err)
 }
 
 /// Tells systemd; without it nothing happens.

@@ -14,30 +14,50 @@ pub(super) fn ready(settings: &Settings, running: &Running) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "  {name:<12} {value}");
     };
-    line("api", &format!("http://{}", running.api));
+    if let Some(api) = &running.api {
+        line("api", &format!("http://{}", api.address));
+    }
     for edge in &running.edge {
-        let domain = settings.domains.first().map_or("localhost", String::as_str);
+        let domain = settings.edge.domains.first().map_or("localhost", String::as_str);
         line("edge", &format!("http://{edge} (apps at http://<app>.{domain}:{})", edge.port()));
     }
-    let reason = running.reason.lines().next().unwrap_or_default();
-    line("accelerator", &format!("{} ({reason})", running.accelerator));
-    line("hypervisor", &running.hypervisor);
-    line("kernel", &running.kernel);
-    line("memory", &format!("{} MiB for machines", settings.memory_mib));
+    line("host", &format!("{} (number {})", settings.host.name, settings.host.number.0));
+    if let Some(host) = &running.host {
+        let about = &host.about;
+        if let Some(address) = host.host_api {
+            line("host api", &address.to_string());
+        }
+        line("accelerator", &format!("{} ({})", about.accelerator, short(&about.reason)));
+        line("hypervisor", &about.hypervisor);
+        line("kernel", &about.kernel);
+        line("memory", &format!("{} MiB for machines", settings.memory.machines_mib));
+        let machines: Vec<String> =
+            host.machines.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        if !machines.is_empty() {
+            line("machines", &machines.join(", "));
+        }
+    }
+    for peer in &settings.peers {
+        line("peer", &format!("{} (number {}) at {}", peer.name, peer.number.0, peer.address));
+    }
     line("data", settings.data_dir.as_str());
-    line("token", settings.admin_token_file.as_str());
-    if let Some(path) = &running.cli_config {
+    if let Some(path) = running.api.as_ref().and_then(|api| api.cli_config.as_ref()) {
         line("cli config", path);
     }
-    let machines: Vec<String> =
-        running.machines.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    if !machines.is_empty() {
-        line("machines", &machines.join(", "));
-    }
-    for weakness in &running.weaknesses {
+    for weakness in running.host.iter().flat_map(|host| &host.about.weaknesses) {
         line("note", weakness);
     }
+    // The last line: whoever waits for readiness reads up to it.
+    if running.api.is_some() {
+        line("token", settings.admin.token_file.as_str());
+    }
     text
+}
+
+/// The first part of a chain of causes; the whole of it is in the log.
+fn short(reason: &str) -> &str {
+    let line = reason.lines().next().unwrap_or_default();
+    line.split(": ").next().unwrap_or(line)
 }
 
 /// Prints the report. A reader that has gone (`updraft up | head`) is no reason
@@ -59,7 +79,7 @@ pub(super) fn write_cli_config(
     api: SocketAddr,
     token: &str,
 ) -> Option<String> {
-    if !settings.write_cli_config {
+    if !settings.admin.write_cli_config {
         return None;
     }
     let path = config::path(vars)?;
@@ -86,5 +106,18 @@ pub(super) fn write_cli_config(
             tracing::warn!(error = rt::chain(&err), "cannot write the command line's config");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_for_the_accelerator_is_short() {
+        let long = "a guest does not start with kvm: connect to QEMU: kvm_intel: MSR 0x48 fails\nx";
+        assert_eq!(short(long), "a guest does not start with kvm");
+        assert_eq!(short("a guest booted with KVM"), "a guest booted with KVM");
+        assert_eq!(short(""), "");
     }
 }

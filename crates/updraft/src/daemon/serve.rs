@@ -2,9 +2,10 @@
 
 use super::client_io::{ClientIo, WriteLimits};
 use super::places::{Place, Places};
+use crate::settings::MetricsAccess;
 use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -13,10 +14,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use rt::Tasks;
+use rt::{Health, Tasks};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
 
 /// Pause after an accept that failed for want of file descriptors or memory.
@@ -46,13 +48,30 @@ const LIMITS: Limits = Limits {
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Serves until the tasks stop. The first answer is given when everything is
-/// ready, so `/healthz` needs no state of its own.
-pub(super) fn serve(listener: TcpListener, api: Router, registry: Registry, tasks: &Tasks) {
-    let registry = Arc::new(registry);
+/// ready; from then on `/healthz` tells what does not work.
+pub(super) fn serve(
+    listener: TcpListener,
+    api: Router,
+    metrics: Metrics,
+    health: Health,
+    tasks: &Tasks,
+) {
+    let metrics = Arc::new(metrics);
     let router = api
-        .route("/healthz", get(async || "ok\n"))
-        .route("/metrics", get(move || metrics(registry.clone())));
+        .route("/healthz", get(async move || healthz(&health)))
+        .route("/metrics", get(async move |headers: HeaderMap| metrics.answer(&headers)));
     accept(listener, router, LIMITS, tasks);
+}
+
+/// 200 `ok`, or 503 with a line for each part that has a problem.
+fn healthz(health: &Health) -> Response {
+    let problems = health.problems();
+    if problems.is_empty() {
+        return "ok\n".into_response();
+    }
+    let lines: String =
+        problems.iter().map(|(part, problem)| format!("{part}: {problem}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }
 
 fn accept(listener: TcpListener, router: Router, limits: Limits, tasks: &Tasks) {
@@ -138,12 +157,47 @@ fn keep_alive(stream: &TcpStream) {
     }
 }
 
-async fn metrics(registry: Arc<Registry>) -> impl IntoResponse {
-    const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let mut text = String::new();
-    match encode(&mut text, &registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, TYPE)], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+/// What `/metrics` answers, and to whom: it names every app.
+pub(super) struct Metrics {
+    registry: Registry,
+    /// Absent: everybody may read them.
+    token: Option<String>,
+}
+
+impl Metrics {
+    pub(super) fn new(registry: Registry, access: &MetricsAccess, admin_token: &str) -> Self {
+        let token = match access {
+            MetricsAccess::AdminToken => Some(admin_token.to_owned()),
+            MetricsAccess::Token(token) => Some(token.clone()),
+            MetricsAccess::Open => None,
+        };
+        Self { registry, token }
+    }
+
+    fn answer(&self, headers: &HeaderMap) -> Response {
+        const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        if !self.admits(headers) {
+            let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+            let text = "a token is needed: send `Authorization: Bearer <token>`; the setting \
+                        metrics.token says which\n";
+            return (StatusCode::UNAUTHORIZED, challenge, text).into_response();
+        }
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => ([(header::CONTENT_TYPE, TYPE)], text).into_response(),
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    }
+
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.split_once(' '));
+        given.is_some_and(|(scheme, given)| {
+            // In constant time: how much of a guess is right must not show.
+            scheme.eq_ignore_ascii_case("bearer")
+                && given.trim().as_bytes().ct_eq(token.as_bytes()).into()
+        })
     }
 }
 
@@ -154,6 +208,30 @@ mod tests {
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
+
+    #[test]
+    fn metrics_want_a_token_unless_they_are_open() {
+        let ask = |access: MetricsAccess, header: Option<&str>| {
+            let metrics = Metrics::new(Registry::default(), &access, "the-admin-token");
+            let mut headers = HeaderMap::new();
+            if let Some(value) = header {
+                headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            }
+            metrics.answer(&headers).status().as_u16()
+        };
+        let own = || MetricsAccess::Token("0123456789abcdef".into());
+        for (access, header, status) in [
+            (MetricsAccess::AdminToken, None, 401),
+            (MetricsAccess::AdminToken, Some("Bearer wrong"), 401),
+            (MetricsAccess::AdminToken, Some("the-admin-token"), 401),
+            (MetricsAccess::AdminToken, Some("bearer the-admin-token"), 200),
+            (own(), Some("Bearer the-admin-token"), 401),
+            (own(), Some("Bearer 0123456789abcdef"), 200),
+            (MetricsAccess::Open, None, 200),
+        ] {
+            assert_eq!(ask(access.clone(), header), status, "{access:?} {header:?}");
+        }
+    }
 
     async fn start(limits: Limits, router: Router, tasks: &Tasks) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

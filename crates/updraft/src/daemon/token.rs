@@ -1,7 +1,7 @@
 //! The admin token: in its file, or made and written there.
 
+use crate::error::DaemonError;
 use camino::Utf8Path;
-use cli::CliError;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 const BYTES: usize = 32;
 
 /// Reads the token; makes it, readable by its owner only, if there is no file.
-pub(super) fn read_or_make(path: &Utf8Path, rng: &rt::Rng) -> Result<String, CliError> {
-    let failed = |what: &str| CliError::failed(format!("Cannot {what} the admin token {path}"));
+pub(super) fn read_or_make(path: &Utf8Path, rng: &rt::Rng) -> Result<String, DaemonError> {
+    let failed = |what: &str| DaemonError::failed(format!("Cannot {what} the admin token {path}"));
     match read(path) {
         Ok((_, mode)) if mode & 0o077 != 0 => {
             let why = format!("Others than its owner may use it: its mode is {:o}", mode & 0o777);

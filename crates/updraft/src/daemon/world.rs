@@ -3,14 +3,18 @@
 use crate::settings::{Settings, WantedAccelerator};
 use async_trait::async_trait;
 use camino::Utf8Path;
-use host_linux::{LinuxNetwork, NetworkConfig, ScratchDisks};
+use disk_linux::{LinuxDisks, ScratchDisks, Space, SpaceConfig};
+use host_api::GuestStream;
+use network_linux::{LinuxNetwork, NamespaceSockets, NetworkConfig};
 use oci::{CpuLevel, Credentials, OciConfig, OciImages};
 use rt::{Clock, Rng};
+use std::io;
+use std::net::SocketAddrV4;
 use std::sync::Arc;
-use vmm_qemu::kernel::{self, Kernel};
-use vmm_qemu::probe::{Probed, probe};
+use vmm_qemu::kernel;
+use vmm_qemu::probe::{forced, probe};
 use vmm_qemu::{Accelerator, GuestImage, JailConfig, QemuConfig, QemuHypervisor, initramfs};
-use worker::ports::{Disks, GuestApi, PortError};
+use worker::ports::{GuestConnector, Hypervisor, PortError};
 use worker::{HostConfig, Ports};
 
 /// pid 1 of every guest, carried along.
@@ -18,49 +22,79 @@ const INIT: &[u8] = include_bytes!(env!("UPDRAFT_INIT"));
 /// Not its path: that may have become another version's while this one runs.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// The outer worlds, and what was found out about them.
-pub(super) struct World {
-    pub(super) ports: Ports,
-    pub(super) kernel: Kernel,
-    pub(super) probed: Probed,
+/// What was found out about the host.
+pub(super) struct About {
+    pub(super) accelerator: String,
+    /// Why that accelerator.
+    pub(super) reason: String,
+    pub(super) hypervisor: String,
+    /// Release of the guests' kernel.
+    pub(super) kernel: String,
     /// What isolates VMs less than it could on this host.
     pub(super) weaknesses: Vec<String>,
 }
 
-/// Makes everything: finds QEMU and a kernel, prepares the guest image, probes
+/// Makes the adapters: finds QEMU and a kernel, prepares the guest image, probes
 /// the accelerator, opens network, images and disks.
-pub(super) async fn make(
-    settings: &Settings,
-    clock: &Clock,
-    guest_api: Arc<dyn GuestApi>,
-) -> Result<World, PortError> {
+pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<(Ports, About), PortError> {
     let cache = settings.data_dir.join("guest");
     make_dir(&cache)?;
     let kernel = kernel::find()?;
     let guest = initramfs::prepare(&cache, &kernel, INIT)?;
     let mut config = qemu_config(settings, guest)?;
-    let probed = match settings.accelerator {
-        WantedAccelerator::Auto => probe(&config, &kernel, &cache, settings.probe_deadline).await?,
+    let probed = match settings.vm.accelerator {
+        WantedAccelerator::Auto => {
+            probe(&config, &kernel, &cache, settings.vm.probe_deadline).await?
+        }
         WantedAccelerator::Only(accelerator) => {
-            Probed { accelerator, reason: "the settings say so".into() }
+            forced(accelerator, &config, &kernel, &cache, settings.vm.probe_deadline).await?
         }
     };
-    config.accelerator = probed.accelerator;
+    probed.apply_to(&mut config);
     let hypervisor = QemuHypervisor::open(config)?;
     let mut weaknesses = hypervisor.isolation_report();
     weaknesses.extend(hypervisor.protect_daemon());
     let images = OciImages::open(image_config(settings, probed.accelerator)?, clock.clone())?;
-    let disks = ScratchDisks::open(&settings.data_dir.join("scratch"))?;
+    let scratch = ScratchDisks::open(&settings.data_dir.join("scratch"))?;
+    let space = Space::open(SpaceConfig {
+        // At least once: a factor below 1 is refused by the settings.
+        overcommit: settings.disk.overcommit.round() as u32,
+        ..SpaceConfig::new(settings.data_dir.clone())
+    })?;
+    let network = LinuxNetwork::open(network_config(settings))?;
+    let connector = NamespaceConnector(network.sockets());
+    let found = hypervisor.about();
+    let about = About {
+        accelerator: found.accelerator,
+        reason: probed.reason,
+        hypervisor: found.version,
+        kernel: kernel.release,
+        weaknesses,
+    };
     let ports = Ports {
         hypervisor: Arc::new(hypervisor),
-        network: Arc::new(LinuxNetwork::open(network_config(settings))?),
+        network: Arc::new(network),
         images: Arc::new(images),
-        disks: Arc::new(Scratch(disks)),
-        guest_api: Some(guest_api),
+        disks: Arc::new(LinuxDisks::new(scratch, space)),
+        guest_api: None,
+        connector: Arc::new(connector),
+        owners: None,
         clock: clock.clone(),
         rng: Rng::from_os(),
     };
-    Ok(World { ports, kernel, probed, weaknesses })
+    Ok((ports, about))
+}
+
+/// Connects to guests from inside the platform's network namespace.
+struct NamespaceConnector(NamespaceSockets);
+
+#[async_trait]
+impl GuestConnector for NamespaceConnector {
+    async fn connect(&self, to: SocketAddrV4) -> io::Result<Box<dyn GuestStream>> {
+        let stream = self.0.connect(to).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
 }
 
 /// Settings of the QEMU driver; the accelerator is still to be found out.
@@ -68,11 +102,12 @@ pub(crate) fn qemu_config(settings: &Settings, guest: GuestImage) -> Result<Qemu
     Ok(QemuConfig {
         run_dir: settings.data_dir.join("vms"),
         template_dir: settings.data_dir.join("templates"),
-        instance: host_linux::Tag::for_data_dir(&settings.data_dir).to_string(),
-        qemu: vmm_qemu::config::find_qemu(settings.qemu.as_deref())?,
+        instance: network_linux::Tag::for_data_dir(&settings.data_dir).to_string(),
+        qemu: vmm_qemu::config::find_qemu(settings.vm.qemu.as_deref())?,
         guest,
         accelerator: Accelerator::Tcg,
-        vms_memory_mib: Some(settings.memory_mib),
+        cpu_model: vmm_qemu::CpuModel::default(),
+        vms_memory_mib: Some(settings.memory.machines_mib),
         jail: JailConfig::new(OWN_PROGRAM),
         start_deadline: QemuConfig::START_DEADLINE,
     })
@@ -80,48 +115,57 @@ pub(crate) fn qemu_config(settings: &Settings, guest: GuestImage) -> Result<Qemu
 
 pub(crate) fn network_config(settings: &Settings) -> NetworkConfig {
     NetworkConfig {
-        masquerade: settings.masquerade,
-        block_egress: settings.block_egress.clone(),
-        mtu: u32::from(settings.mtu),
-        ..NetworkConfig::new(&settings.data_dir, settings.ipv4_pool)
+        masquerade: settings.network.masquerade,
+        block_egress: settings.network.block_egress.clone(),
+        allow_egress: settings.network.allow_egress.clone(),
+        nameservers: nameservers(settings).iter().filter_map(|ip| ip.parse().ok()).collect(),
+        mtu: u32::from(settings.network.mtu),
+        ..NetworkConfig::new(&settings.data_dir, settings.network.ipv4_pool)
     }
 }
 
 fn image_config(settings: &Settings, accelerator: Accelerator) -> Result<OciConfig, PortError> {
-    let credentials = match &settings.registry_auth_file {
+    let credentials = match &settings.images.registry_auth_file {
         Some(path) => Credentials::from_auth_file(path)?,
         None => Credentials::default(),
     };
     Ok(OciConfig {
         credentials,
-        compression: settings.image_compression,
+        compression: settings.images.compression,
         // The levels of the CPU models that `vmm-qemu` gives to guests.
         guest_cpu: match accelerator {
             Accelerator::Kvm => CpuLevel::of_this_host(),
             Accelerator::Tcg => CpuLevel::V2,
         },
-        pull_deadline: settings.image_deadline,
+        pull_deadline: settings.images.pull_deadline,
         ..OciConfig::new(settings.data_dir.join("images"))
     })
 }
 
 pub(super) fn host_config(settings: &Settings) -> HostConfig {
     HostConfig {
-        host: settings.host_id,
-        region: settings.region.to_string(),
+        host: settings.host.number,
+        name: settings.host.name.clone(),
+        region: settings.host.region.to_string(),
+        region_aliases: settings.host.region_aliases.iter().map(ToString::to_string).collect(),
         data_dir: settings.data_dir.clone(),
-        pool: settings.ipv4_pool,
-        mtu: settings.mtu,
-        memory_mib: settings.memory_mib,
+        pool: settings.network.ipv4_pool,
+        mtu: settings.network.mtu,
+        memory_mib: settings.memory.machines_mib,
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
-        nameservers: match settings.nameservers.is_empty() {
-            true => host_nameservers(),
-            false => settings.nameservers.clone(),
-        },
-        boot_deadline: settings.boot_deadline,
-        image_deadline: settings.image_deadline,
-        overcommit: settings.overcommit,
-        templates: settings.templates.clone(),
+        nameservers: nameservers(settings),
+        boot_deadline: settings.vm.boot_deadline,
+        image_deadline: settings.images.pull_deadline,
+        overcommit: settings.memory.overcommit,
+        templates: settings.vm.templates.clone(),
+    }
+}
+
+/// The name servers that guests are told, and may reach.
+fn nameservers(settings: &Settings) -> Vec<String> {
+    match settings.network.nameservers.is_empty() {
+        true => host_nameservers(),
+        false => settings.network.nameservers.clone(),
     }
 }
 
@@ -144,14 +188,4 @@ pub(super) fn make_dir(path: &Utf8Path) -> Result<(), PortError> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|err| PortError::new(format!("make directory {path}"), err))
-}
-
-/// `worker::Disks` on the scratch disks of `host-linux`.
-struct Scratch(ScratchDisks);
-
-#[async_trait]
-impl Disks for Scratch {
-    async fn create(&self, path: &Utf8Path, bytes: u64) -> Result<(), PortError> {
-        self.0.create(path, bytes).await.map(drop)
-    }
 }

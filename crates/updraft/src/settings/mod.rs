@@ -1,19 +1,25 @@
 //! Settings of the daemon: flags, environment and file, parsed once into one
 //! type that cannot be wrong; all complaints at once.
+//!
+//! `keys` is the table of all settings, `layers` finds the text of each, `parse`
+//! turns a text into a value.
 
+mod keys;
+mod layers;
 mod parse;
-mod table;
+#[cfg(test)]
+mod settings_tests;
 
-pub(crate) use table::SettingArgs;
+pub(crate) use layers::SettingArgs;
 
+use crate::error::DaemonError;
 use camino::Utf8PathBuf;
-use cli::{CliError, Exit};
+use layers::Layers;
 use model::address::Ipv4Pool;
 use model::id::{HostId, RegionCode};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
-use table::Texts;
 
 /// How guests are to be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,37 +30,157 @@ pub(crate) enum WantedAccelerator {
     Only(vmm_qemu::Accelerator),
 }
 
-/// Everything the daemon is told.
+pub(crate) use host_remote::Role;
+
+/// Another host of the platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Its `host.number`.
+    pub(crate) number: HostId,
+    /// Its `host.name`.
+    pub(crate) name: String,
+    /// Its `listen.host_api`.
+    pub(crate) address: SocketAddr,
+}
+
+/// Who may read `/metrics`.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum MetricsAccess {
+    /// Who has the admin token.
+    AdminToken,
+    /// Who has this token.
+    Token(String),
+    /// Everybody who reaches the API's address.
+    Open,
+}
+
+impl std::fmt::Debug for MetricsAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the token.
+        f.write_str(match self {
+            Self::AdminToken => "AdminToken",
+            Self::Token(_) => "Token",
+            Self::Open => "Open",
+        })
+    }
+}
+
+/// `[host]`: who this host is.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) data_dir: Utf8PathBuf,
-    pub(crate) api: SocketAddr,
-    pub(crate) allow_remote_api: bool,
-    pub(crate) edge: Vec<SocketAddr>,
-    pub(crate) domains: Vec<String>,
+pub(crate) struct HostSettings {
+    pub(crate) name: String,
+    pub(crate) number: HostId,
     pub(crate) region: RegionCode,
-    pub(crate) host_id: HostId,
-    pub(crate) admin_token_file: Utf8PathBuf,
+    /// Further codes of the region.
+    pub(crate) region_aliases: Vec<RegionCode>,
+}
+
+/// `[listen]`: addresses of this process.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenSettings {
+    pub(crate) api: SocketAddr,
+    pub(crate) edge: Vec<SocketAddr>,
+    /// For the other hosts of the platform; needs `[tls]`.
+    pub(crate) host_api: Option<SocketAddr>,
+}
+
+/// `[edge]`: how requests find machines.
+#[derive(Clone, Debug)]
+pub(crate) struct EdgeSettings {
+    pub(crate) domains: Vec<String>,
+    pub(crate) autostop_interval: Duration,
+    pub(crate) wake_timeout: Duration,
+}
+
+/// `[tls]`: the identity of this host towards the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsSettings {
+    pub(crate) ca: Utf8PathBuf,
+    pub(crate) cert: Utf8PathBuf,
+    pub(crate) key: Utf8PathBuf,
+}
+
+/// `[admin]`: the first token.
+#[derive(Clone, Debug)]
+pub(crate) struct AdminSettings {
+    pub(crate) token_file: Utf8PathBuf,
     pub(crate) write_cli_config: bool,
-    pub(crate) memory_mib: u64,
+}
+
+/// `[memory]`: what of the host's memory machines may have.
+#[derive(Clone, Debug)]
+pub(crate) struct MemorySettings {
+    pub(crate) machines_mib: u64,
     pub(crate) overcommit: f64,
+}
+
+/// `[disk]`: what of the host's disk machines may have.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DiskSettings {
+    pub(crate) overcommit: f64,
+}
+
+impl Default for DiskSettings {
+    fn default() -> Self {
+        Self { overcommit: 20.0 }
+    }
+}
+
+/// `[vm]`: how VMs are run.
+#[derive(Clone, Debug)]
+pub(crate) struct VmSettings {
     pub(crate) templates: Vec<worker::ports::Shape>,
-    pub(crate) ipv4_pool: Ipv4Pool,
-    pub(crate) mtu: u16,
-    pub(crate) masquerade: bool,
-    pub(crate) block_egress: Vec<host_linux::Cidr>,
-    pub(crate) nameservers: Vec<String>,
     pub(crate) accelerator: WantedAccelerator,
     pub(crate) probe_deadline: Duration,
     pub(crate) qemu: Option<Utf8PathBuf>,
     pub(crate) boot_deadline: Duration,
-    pub(crate) image_deadline: Duration,
-    pub(crate) image_compression: oci::Compression,
+}
+
+/// `[images]`: where images come from and how they are kept.
+#[derive(Clone, Debug)]
+pub(crate) struct ImageSettings {
+    pub(crate) pull_deadline: Duration,
+    pub(crate) compression: oci::Compression,
     pub(crate) registry_auth_file: Option<Utf8PathBuf>,
-    pub(crate) autostop_interval: Duration,
-    pub(crate) wake_timeout: Duration,
-    pub(crate) log: String,
-    pub(crate) log_json: bool,
+}
+
+/// `[network]` and `[egress]`: addresses of machines, and what they reach.
+#[derive(Clone, Debug)]
+pub(crate) struct NetworkSettings {
+    pub(crate) ipv4_pool: Ipv4Pool,
+    pub(crate) mtu: u16,
+    pub(crate) masquerade: bool,
+    pub(crate) nameservers: Vec<String>,
+    pub(crate) block_egress: Vec<network_linux::Cidr>,
+    pub(crate) allow_egress: Vec<network_linux::Cidr>,
+}
+
+/// `[log]`: the daemon's own log.
+#[derive(Clone, Debug)]
+pub(crate) struct LogSettings {
+    pub(crate) filter: String,
+    pub(crate) json: bool,
+}
+
+/// All settings of the daemon.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) data_dir: Utf8PathBuf,
+    /// Sorted, without repetition, at least one.
+    pub(crate) roles: Vec<Role>,
+    pub(crate) host: HostSettings,
+    pub(crate) listen: ListenSettings,
+    pub(crate) edge: EdgeSettings,
+    pub(crate) tls: Option<TlsSettings>,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) admin: AdminSettings,
+    pub(crate) metrics: MetricsAccess,
+    pub(crate) memory: MemorySettings,
+    pub(crate) disk: DiskSettings,
+    pub(crate) vm: VmSettings,
+    pub(crate) images: ImageSettings,
+    pub(crate) network: NetworkSettings,
+    pub(crate) log: LogSettings,
 }
 
 impl Settings {
@@ -65,9 +191,9 @@ impl Settings {
     pub(crate) fn load(
         args: &SettingArgs,
         vars: &BTreeMap<String, String>,
-    ) -> Result<Self, CliError> {
-        let texts = Texts::gather(args, vars).map_err(|problems| complain(&problems))?;
-        Self::parse(&texts).map_err(|problems| complain(&problems))
+    ) -> Result<Self, DaemonError> {
+        let layers = Layers::gather(args, vars).map_err(|problems| complain(&problems))?;
+        Self::parse(&layers).map_err(|problems| complain(&problems))
     }
 
     /// The data directory under its one true path: names of what a daemon makes
@@ -78,131 +204,164 @@ impl Settings {
         }
     }
 
-    fn parse(texts: &Texts) -> Result<Self, Vec<String>> {
+    /// The file in which a running daemon leaves the address of its API.
+    pub(crate) fn api_address_file(&self) -> Utf8PathBuf {
+        self.data_dir.join("api-address")
+    }
+
+    fn parse(from: &Layers) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let p = &mut problems;
-        let data_dir: Utf8PathBuf = texts.get("data-dir").into();
+        let data_dir: Utf8PathBuf = from.get("data_dir").into();
         if !data_dir.is_absolute() {
-            p.push(texts.complaint("data-dir", "it has to be an absolute path"));
+            p.push(from.complaint("data_dir", "it has to be an absolute path"));
         }
         let settings = Self {
-            api: texts.parse("api", p, parse::address),
-            allow_remote_api: texts.parse("allow-remote-api", p, parse::flag),
-            edge: texts.parse_list("edge", p, parse::address),
-            domains: texts.parse_list("domain", p, parse::domain),
-            region: texts.parse("region", p, |text| {
-                text.parse().map_err(|err: model::id::BadId| err.to_string())
-            }),
-            host_id: texts.parse("host-id", p, |text| parse::number(text).map(HostId)),
-            admin_token_file: match texts.get("admin-token-file") {
-                "" => data_dir.join("admin-token"),
-                given => given.into(),
+            roles: roles(from, p),
+            host: host(from, p),
+            listen: listen(from, p),
+            edge: edge(from, p),
+            tls: tls(from, p),
+            peers: from.parse_list("peers", p, parse::peer),
+            admin: AdminSettings {
+                token_file: from
+                    .path("admin.token_file")
+                    .unwrap_or_else(|| data_dir.join("admin-token")),
+                write_cli_config: from.parse("admin.write_cli_config", p, parse::flag),
             },
-            write_cli_config: texts.parse("write-cli-config", p, parse::flag),
-            memory_mib: texts.parse("memory-mib", p, parse::memory),
-            overcommit: texts.parse("overcommit", p, parse::overcommit),
-            templates: texts.parse_list("template", p, parse::shape),
-            ipv4_pool: texts.parse("ipv4-pool", p, parse::pool),
-            mtu: texts.parse("mtu", p, parse::mtu),
-            masquerade: texts.parse("masquerade", p, parse::flag),
-            block_egress: texts.parse_list("block-egress", p, |text| {
-                text.parse().map_err(|err: host_linux::BadConfig| err.to_string())
-            }),
-            nameservers: texts.parse_list("nameserver", p, parse::nameserver),
-            accelerator: texts.parse("accelerator", p, parse::accelerator),
-            probe_deadline: texts.parse("probe-deadline", p, parse::duration),
-            qemu: Some(texts.get("qemu")).filter(|path| !path.is_empty()).map(Into::into),
-            boot_deadline: texts.parse("boot-deadline", p, parse::duration),
-            image_deadline: texts.parse("image-deadline", p, parse::duration),
-            image_compression: texts.parse("image-compression", p, parse::compression),
-            registry_auth_file: Some(texts.get("registry-auth-file"))
-                .filter(|path| !path.is_empty())
-                .map(Into::into),
-            autostop_interval: texts.parse("autostop-interval", p, parse::duration),
-            wake_timeout: texts.parse("wake-timeout", p, parse::duration),
-            log: texts.get("log").into(),
-            log_json: texts.parse("log-format", p, parse::log_format),
+            metrics: metrics(from, p),
+            memory: memory(from, p),
+            disk: DiskSettings { overcommit: from.parse("disk.overcommit", p, parse::overcommit) },
+            vm: vm(from, p),
+            images: images(from, p),
+            network: network(from, p),
+            log: LogSettings {
+                filter: from.get("log.filter").into(),
+                json: from.parse("log.format", p, parse::log_format),
+            },
             data_dir,
         };
-        if !settings.api.ip().is_loopback() && !settings.allow_remote_api {
-            let why = "it is not a loopback address, and the API does not speak TLS yet; put a \
-                       TLS proxy in front of it, or say --allow-remote-api=true if the network \
-                       between is trusted";
-            problems.push(texts.complaint("api", why));
+        if settings.tls.is_none() {
+            let why = "it needs tls.ca, tls.cert and tls.key: hosts only talk over mutual TLS";
+            let needs = [
+                ("listen.host_api", settings.listen.host_api.is_some()),
+                ("peers", !settings.peers.is_empty()),
+            ];
+            let needs = needs.into_iter().filter(|(_, given)| *given);
+            problems.extend(needs.map(|(key, _)| from.complaint(key, why)));
         }
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
 }
 
-fn complain(problems: &[String]) -> CliError {
-    CliError::new(Exit::Usage, "Cannot start with these settings")
-        .because(problems.join("\n           "))
-        .hint("`updraft up --help` lists all settings.")
+fn roles(from: &Layers, p: &mut Vec<String>) -> Vec<Role> {
+    let before = p.len();
+    let mut roles = from.parse_list("roles", p, parse::role);
+    roles.sort_unstable();
+    roles.dedup();
+    if roles.is_empty() && p.len() == before {
+        p.push(from.complaint("roles", "it has to name control, worker or edge"));
+    }
+    roles
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(flags: &[(&str, &str)], vars: &[(&str, &str)]) -> Result<Settings, String> {
-        let args = SettingArgs::from_pairs(flags);
-        let vars = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Settings::load(&args, &vars).map_err(|err| err.render())
+fn host(from: &Layers, p: &mut Vec<String>) -> HostSettings {
+    HostSettings {
+        name: from.parse("host.name", p, parse::host_name),
+        number: from.parse("host.number", p, |text| parse::number(text).map(HostId)),
+        region: from.parse("host.region", p, parse::region),
+        region_aliases: from.parse_list("host.region_aliases", p, parse::region),
     }
+}
 
-    #[test]
-    fn the_defaults_are_valid() {
-        let settings = load(&[], &[]).unwrap();
-        assert_eq!(settings.api.to_string(), "127.0.0.1:4280");
-        assert_eq!(settings.edge[0].to_string(), "127.0.0.1:8080");
-        assert_eq!(settings.admin_token_file, "/var/lib/updraft/admin-token");
-        assert!(settings.memory_mib > 0);
-        assert_eq!(settings.templates, [worker::ports::Shape { vcpus: 1, memory_mib: 256 }]);
+fn listen(from: &Layers, p: &mut Vec<String>) -> ListenSettings {
+    let api: SocketAddr = from.parse("listen.api", p, parse::api_address);
+    let allow_remote = from.parse("listen.allow_remote_api", p, parse::flag);
+    if !api.ip().is_loopback() && !allow_remote {
+        let why = "it is not a loopback address, and the API does not speak TLS yet; put a TLS \
+                   proxy in front of it, or give --allow-remote-api=true if the network between \
+                   is trusted";
+        p.push(from.complaint("listen.api", why));
     }
-
-    #[test]
-    fn flags_before_environment_before_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("updraft.toml");
-        std::fs::write(&file, "region = \"file\"\nmtu = 1400\nedge = [\"127.0.0.1:1\"]\n").unwrap();
-        let file = file.to_str().unwrap();
-        let vars = [("UPDRAFT_CONFIG", file), ("UPDRAFT_REGION", "vars")];
-        let settings = load(&[], &vars).unwrap();
-        assert_eq!((settings.region.as_str(), settings.mtu), ("vars", 1400));
-        let settings = load(&[("region", "flag")], &vars).unwrap();
-        assert_eq!(settings.region.as_str(), "flag");
-        assert_eq!(settings.edge[0].port(), 1);
+    ListenSettings {
+        api,
+        edge: from.parse_list("listen.edge", p, parse::address),
+        host_api: from.parse("listen.host_api", p, parse::optional_address),
     }
+}
 
-    #[test]
-    fn all_complaints_come_at_once() {
-        let flags = [
-            ("api", "nonsense"),
-            ("region", "No"),
-            ("overcommit", "0.5"),
-            ("template", "2"),
-            ("ipv4-pool", "10.0.0.1/8"),
-        ];
-        let text = load(&flags, &[("UPDRAFT_MTU", "3")]).unwrap_err();
-        for name in
-            ["--api", "--region", "--ipv4-pool", "--overcommit", "--template", "UPDRAFT_MTU"]
-        {
-            assert!(text.contains(name), "{name} in {text}");
+fn edge(from: &Layers, p: &mut Vec<String>) -> EdgeSettings {
+    EdgeSettings {
+        domains: from.parse_list("edge.domains", p, parse::domain),
+        autostop_interval: from.parse("edge.autostop_interval", p, parse::duration),
+        wake_timeout: from.parse("edge.wake_timeout", p, parse::duration),
+    }
+}
+
+/// All three files, or none.
+fn tls(from: &Layers, p: &mut Vec<String>) -> Option<TlsSettings> {
+    let keys = ["tls.ca", "tls.cert", "tls.key"];
+    match keys.map(|key| from.path(key)) {
+        [Some(ca), Some(cert), Some(key)] => Some(TlsSettings { ca, cert, key }),
+        [None, None, None] => None,
+        given => {
+            let missing = keys.iter().zip(&given).filter(|(_, path)| path.is_none());
+            let why = "tls.ca, tls.cert and tls.key go together";
+            p.extend(missing.map(|(key, _)| format!("{key} is missing: {why}")));
+            None
         }
     }
+}
 
-    #[test]
-    fn an_unknown_key_of_the_file_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("updraft.toml");
-        std::fs::write(&file, "regoin = \"x\"").unwrap();
-        let text = load(&[("config", file.to_str().unwrap())], &[]).unwrap_err();
-        assert!(text.contains("regoin"), "{text}");
-    }
+fn metrics(from: &Layers, p: &mut Vec<String>) -> MetricsAccess {
+    let parsed = parse::metrics_access(from.get("metrics.token"));
+    parsed.unwrap_or_else(|why| {
+        // Without the text, which may be a secret.
+        p.push(format!("metrics.token: {why}"));
+        MetricsAccess::AdminToken
+    })
+}
 
-    #[test]
-    fn the_api_stays_on_loopback_until_told_otherwise() {
-        assert!(load(&[("api", "0.0.0.0:4280")], &[]).unwrap_err().contains("TLS"));
-        assert!(load(&[("api", "0.0.0.0:4280"), ("allow-remote-api", "true")], &[]).is_ok());
+fn memory(from: &Layers, p: &mut Vec<String>) -> MemorySettings {
+    let reserve = from.parse("memory.host_reserve_mib", p, parse::number);
+    let machines: Option<u64> = from.parse("memory.machines_mib", p, parse::memory);
+    MemorySettings {
+        machines_mib: machines.unwrap_or_else(|| parse::memory_for_machines(reserve)),
+        overcommit: from.parse("memory.overcommit", p, parse::overcommit),
     }
+}
+
+fn vm(from: &Layers, p: &mut Vec<String>) -> VmSettings {
+    VmSettings {
+        templates: from.parse_list("vm.templates", p, parse::shape),
+        accelerator: from.parse("vm.accelerator", p, parse::accelerator),
+        probe_deadline: from.parse("vm.probe_deadline", p, parse::duration),
+        qemu: from.path("vm.qemu"),
+        boot_deadline: from.parse("vm.boot_deadline", p, parse::duration),
+    }
+}
+
+fn images(from: &Layers, p: &mut Vec<String>) -> ImageSettings {
+    ImageSettings {
+        pull_deadline: from.parse("images.pull_deadline", p, parse::duration),
+        compression: from.parse("images.compression", p, parse::compression),
+        registry_auth_file: from.path("images.registry_auth_file"),
+    }
+}
+
+fn network(from: &Layers, p: &mut Vec<String>) -> NetworkSettings {
+    NetworkSettings {
+        ipv4_pool: from.parse("network.ipv4_pool", p, parse::pool),
+        mtu: from.parse("network.mtu", p, parse::mtu),
+        masquerade: from.parse("network.masquerade", p, parse::flag),
+        nameservers: from.parse_list("network.nameservers", p, parse::nameserver),
+        block_egress: from.parse_list("egress.block", p, parse::cidr),
+        allow_egress: from.parse_list("egress.allow", p, parse::cidr),
+    }
+}
+
+fn complain(problems: &[String]) -> DaemonError {
+    DaemonError::usage("Cannot start with these settings")
+        .because(problems.join("\n           "))
+        .hint("`updraft up --help` lists all settings.")
 }

@@ -1,15 +1,13 @@
 //! Texts of settings into values.
 
-use super::WantedAccelerator;
+use super::{MetricsAccess, Peer, Role, WantedAccelerator};
 use model::address::Ipv4Pool;
+use model::id::{HostId, RegionCode};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 use vmm_qemu::Accelerator;
 use worker::ports::Shape;
-
-/// Memory that is left to the host when machines may use the rest.
-const FOR_THE_HOST_MIB: u64 = 512;
 
 pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "it has to be a number in its range".into())
@@ -17,6 +15,90 @@ pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "it has to be ADDRESS:PORT, such as 127.0.0.1:4280".into())
+}
+
+/// An address to listen on, also as the URL that clients use for it.
+pub(super) fn api_address(text: &str) -> Result<SocketAddr, String> {
+    if text.starts_with("https://") {
+        return Err("the API does not speak TLS yet; give ADDRESS:PORT or http://ADDRESS:PORT. \
+                    UPDRAFT_API is also the command line's: --api overrides it here"
+            .into());
+    }
+    let plain = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let plain = match plain.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => plain.to_owned(),
+    };
+    address(&plain).map_err(|_| {
+        "it has to be ADDRESS:PORT or http://ADDRESS:PORT, such as 127.0.0.1:4280".into()
+    })
+}
+
+/// An address, if one is given.
+pub(super) fn optional_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text.is_empty() { Ok(None) } else { address(text).map(Some) }
+}
+
+pub(super) fn role(text: &str) -> Result<Role, String> {
+    text.parse().map_err(|_| "a role is control, worker or edge".to_owned())
+}
+
+pub(super) fn region(text: &str) -> Result<RegionCode, String> {
+    text.parse().map_err(|err: model::id::BadId| err.to_string())
+}
+
+/// A DNS label; empty means the machine's own host name.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let name = match text {
+        "" => own_name(),
+        text => text.to_ascii_lowercase(),
+    };
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    let valid = (1..=63).contains(&name.len())
+        && name.bytes().all(allowed)
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    valid.then_some(name).ok_or_else(|| "it has to be letters, digits and dashes".into())
+}
+
+/// The first label of the machine's host name, as far as it can be one of ours.
+fn own_name() -> String {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_string_lossy().to_ascii_lowercase();
+    let label = name.split('.').next().unwrap_or_default();
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let label: String = label.chars().map(plain).take(63).collect();
+    let label = label.trim_matches('-');
+    if label.is_empty() { "host".to_owned() } else { label.to_owned() }
+}
+
+/// `number:name=address:port`.
+pub(super) fn peer(text: &str) -> Result<Peer, String> {
+    let rule = "it has to be NUMBER:NAME=ADDRESS:PORT, such as 2:b=10.0.0.2:4281";
+    let (who, at) = text.split_once('=').ok_or(rule)?;
+    let (number, name) = who.split_once(':').ok_or(rule)?;
+    let number = number.parse().map(HostId).map_err(|_| rule)?;
+    let name = Some(name).filter(|name| !name.is_empty()).ok_or(rule)?;
+    let name = host_name(name).map_err(|_| rule)?;
+    Ok(Peer { number, name, address: address(at).map_err(|_| rule)? })
+}
+
+pub(super) fn metrics_access(text: &str) -> Result<MetricsAccess, String> {
+    match text {
+        "admin" => Ok(MetricsAccess::AdminToken),
+        "none" => Ok(MetricsAccess::Open),
+        token if token.len() >= 16 && token.bytes().all(|b| b.is_ascii_graphic() && b != b',') => {
+            Ok(MetricsAccess::Token(token.to_owned()))
+        }
+        // The text may be a secret: it is not repeated here.
+        _ => Err("it has to be admin, none, or a token of at least 16 visible characters \
+                  without commas"
+            .into()),
+    }
+}
+
+pub(super) fn cidr(text: &str) -> Result<network_linux::Cidr, String> {
+    text.parse().map_err(|err: network_linux::BadConfig| err.to_string())
 }
 
 pub(super) fn flag(text: &str) -> Result<bool, String> {
@@ -46,14 +128,18 @@ pub(super) fn domain(text: &str) -> Result<String, String> {
     valid.then(|| text.to_ascii_lowercase()).ok_or_else(|| "it has to be a domain name".into())
 }
 
-/// MiB; empty means what the host has, less some.
-pub(super) fn memory(text: &str) -> Result<u64, String> {
-    if !text.is_empty() {
-        return number(text);
-    }
-    Ok(host_memory_mib().saturating_sub(FOR_THE_HOST_MIB).max(FOR_THE_HOST_MIB))
+/// MiB, if given.
+pub(super) fn memory(text: &str) -> Result<Option<u64>, String> {
+    if text.is_empty() { Ok(None) } else { number(text).map(Some) }
 }
 
+/// What machines may use if the host keeps so much for itself; never nothing.
+pub(super) fn memory_for_machines(reserve_mib: u64) -> u64 {
+    const LEAST_MIB: u64 = 512;
+    host_memory_mib().saturating_sub(reserve_mib).max(LEAST_MIB)
+}
+
+/// How many times what there is may be promised.
 pub(super) fn overcommit(text: &str) -> Result<f64, String> {
     let factor: f64 = number(text)?;
     let valid = (1.0..=16.0).contains(&factor);

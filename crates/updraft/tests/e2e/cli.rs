@@ -3,9 +3,33 @@
 use super::Test;
 use crate::platform::{Context, Outcome};
 use anyhow::ensure;
+use serde_json::json;
 
-pub(crate) const TESTS: &[(&str, Test)] =
-    &[("the_commands_of_a_first_hour", first_hour), ("errors_name_cause_and_hint", errors)];
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("the_commands_of_a_first_hour", first_hour),
+    ("errors_name_cause_and_hint", errors),
+    ("down_stops_machines_gracefully_and_up_starts_them_again", graceful_down),
+];
+
+fn graceful_down(cx: &Context) -> Outcome {
+    let platform = cx.own("graceful", &[])?;
+    let app = platform.app("graceful")?;
+    let script = "trap 'echo got INT; exit 0' INT; echo ready; while :; do sleep 0.2; done";
+    let id = app.run("one", json!({"init": {"exec": ["/bin/sh", "-c", script]}}))?;
+    let stopped = app.run("two", json!({}))?;
+    app.post(&stopped, "/stop", json!({"signal": "SIGKILL"}))?;
+    app.wait(&stopped, "stopped")?;
+    app.logs_until(&id, "ready\n")?;
+    platform.down()?;
+    platform.up()?;
+    app.wait(&id, "started")?;
+    let exit = &app.event(&id, "exit")?["request"]["exit_event"];
+    ensure!(exit["requested_stop"] == true && exit["exit_code"] == 0, "{exit}");
+    ensure!(app.logs()?.contains("got INT"), "{}", app.logs()?);
+    ensure!(app.state(&stopped)? == "stopped", "what was stopped before stays so");
+    ensure!(!platform.data().join("restart-list.json").exists(), "the list is used once");
+    Ok(())
+}
 
 fn first_hour(cx: &Context) -> Outcome {
     let platform = cx.shared();

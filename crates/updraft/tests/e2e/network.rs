@@ -80,7 +80,8 @@ fn neighbours(cx: &Context) -> Outcome {
 }
 
 /// Addresses of the world beyond the host; the last two are a cloud's metadata service.
-const WORLD: [&str; 3] = ["192.0.2.10/32", "169.254.169.254/32", "100.100.100.200/32"];
+const WORLD: [&str; 4] =
+    ["192.0.2.10/32", "2001:db8:1::10/128", "169.254.169.254/32", "100.100.100.200/32"];
 
 /// Another network namespace that plays the world, with a web server that says
 /// who asks. The namespace lives as long as the server, the cable as long as both.
@@ -149,7 +150,7 @@ fn world(cx: &Context) -> Outcome {
 fn from_inside(platform: &crate::platform::Platform) -> Outcome {
     let app = platform.app("out")?;
     let id = app.run("one", json!({}))?;
-    for (target, from) in [("192.0.2.10", "198.51.100.1"), ("2001:db8::2", "2001:db8::1")] {
+    for (target, from) in [("192.0.2.10", "198.51.100.1"), ("2001:db8:1::10", "2001:db8::1")] {
         let text = fetch(&app, &id, target, "80", "/cgi-bin/who")?;
         let seen = text.contains("from ") && text.contains(from);
         ensure!(seen, "to {target} as {from}: {text}");
@@ -169,9 +170,12 @@ fn from_inside(platform: &crate::platform::Platform) -> Outcome {
     let api = platform.api();
     let port = api.rsplit(':').next().unwrap_or_default();
     sh(&format!(
-        "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 10 {gateway} 9099 | grep HTTP"
+        "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 10 198.51.100.1 9099 | grep HTTP"
     ))
     .context("the host's service is there")?;
+    // A network that the host is connected to is closed, too.
+    let text = fetch(&app, &id, "198.51.100.2", "80", "/cgi-bin/who")?;
+    ensure!(!text.contains("HTTP/"), "a network of the host: {text}");
     for (host, port) in [(gateway.as_str(), "9099"), ("198.51.100.1", "9099"), (&gateway, port)] {
         let text = fetch(&app, &id, host, port, "/cgi-bin/who")?;
         ensure!(!text.contains("HTTP/"), "the host's {host}:{port}: {text}");
@@ -186,7 +190,7 @@ fn from_inside(platform: &crate::platform::Platform) -> Outcome {
     ensure!(!ping(&app, &id, "-I 172.30.255.77 192.0.2.10")?, "a false IPv4 source is dropped");
     // Each by name: the guest's kernel may prefer either.
     let own = app.get(&id, "")?["private_ip"].as_str().unwrap_or_default().to_owned();
-    let six = |from: &str| ping(&app, &id, &format!("-I {from} 2001:db8::2"));
+    let six = |from: &str| ping(&app, &id, &format!("-I {from} 2001:db8:1::10"));
     ensure!(six(&own)?, "with its own IPv6 address it goes on");
     ensure!(!six("fdaa:0:1:0:0:0:fff:2")?, "a false IPv6 source is dropped");
     Ok(())

@@ -315,9 +315,13 @@ impl Platform {
             "ps -eo pid,stat,args | grep '[q]emu-system' | grep -v ' Z' | grep -F '{data}' || true"
         );
         let path = camino::Utf8PathBuf::try_from(self.data()).expect("a path of ours is UTF-8");
-        let tag = host_linux::Tag::for_data_dir(&path.canonicalize_utf8().unwrap_or(path));
-        let taps = format!("ip -o link | grep ': ud{tag}' || true");
-        for line in [processes, taps] {
+        let tag = network_linux::Tag::for_data_dir(&path.canonicalize_utf8().unwrap_or(path));
+        let taps = format!(
+            "(ip -o link; ip netns exec updraft-{tag} ip -o link 2>/dev/null || true) | \
+             grep ': ud{tag}' || true"
+        );
+        let namespace = format!("ls -d /run/netns/updraft-{tag} 2>/dev/null || true");
+        for line in [processes, taps, namespace] {
             left.push_str(&sh(&line).unwrap_or_else(|err| format!("{err:#}")));
         }
         for dir in ["vms", "machines"] {

@@ -11,7 +11,7 @@ use worker::ports::PortError;
 /// depend on comes by itself. A name that the kernel has built in, or optional
 /// ones it does not have, are skipped.
 const FIRST: [&str; 4] = ["virtio_ring", "virtio", "virtio_mmio", "virtio_console"];
-const THEN: [&str; 8] = [
+const THEN: [&str; 12] = [
     "virtio_blk",
     "virtio_net",
     "virtio_rng",
@@ -20,6 +20,11 @@ const THEN: [&str; 8] = [
     "erofs",
     "overlay",
     "binfmt_misc",
+    // What apps use: FUSE file systems, VPNs, networks of containers.
+    "fuse",
+    "tun",
+    "bridge",
+    "wireguard",
 ];
 /// Without these, built in or as module, nothing can be booted.
 const NEEDED: [&str; 5] = ["virtio_mmio", "virtio_console", "virtio_blk", "squashfs", "overlay"];

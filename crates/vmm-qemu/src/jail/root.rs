@@ -108,7 +108,7 @@ fn bind(host: &Utf8Path, target: &Utf8Path, flags: MountFlags) -> Result<(), Pro
     rustix::mount::mount_remount(target.as_str(), flags, "").attempt(format_args!("protect {host}"))
 }
 
-/// Makes `root` the root and lets go of the old one; then nothing in it can be
+/// Makes `root` the root and unmounts the old one; then nothing in it can be
 /// changed any more.
 fn switch(root: &Utf8Path) -> Result<(), Problem> {
     rustix::process::chdir(root.as_str()).attempt("enter the private root")?;

@@ -48,7 +48,7 @@ pub(crate) struct Spec {
     /// What the descriptors of the message are, in their order.
     pub(crate) fds: Vec<Fd>,
     /// The memory is this VM's alone and is given to its user. What several VMs
-    /// share is sealed against writing, whoever opens it.
+    /// share is sealed against writing by any process.
     pub(crate) own_memory: bool,
 }
 

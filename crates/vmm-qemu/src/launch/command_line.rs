@@ -1,6 +1,6 @@
 //! The command line of QEMU and of the guest's kernel. Pure.
 
-use crate::config::Accelerator;
+use crate::config::{Accelerator, CpuModel};
 use crate::jail::spec::{Fd, INITRAMFS, VMLINUZ};
 use crate::monitor::console::CONSOLE_BYTES;
 use worker::ports::PortError;
@@ -17,6 +17,7 @@ pub(crate) struct Machine {
     /// Shown in the process list, and what a VM is recognised by.
     pub(crate) name: String,
     pub(crate) accelerator: Accelerator,
+    pub(crate) cpu_model: CpuModel,
     pub(crate) vcpus: u32,
     pub(crate) memory_mib: u32,
     /// The card is always there, so that machines with and without a network
@@ -44,11 +45,10 @@ pub(crate) enum StartFrom {
 pub(crate) const LAYOUT: u32 = 1;
 
 /// The processor that guests see.
-pub(crate) fn cpu(accelerator: Accelerator) -> &'static str {
+pub(crate) fn cpu(accelerator: Accelerator, model: CpuModel) -> &'static str {
     match accelerator {
-        Accelerator::Kvm => "host",
-        // x86-64-v2; `-cpu max` was seen not to reach init in some machines.
-        Accelerator::Tcg => "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt",
+        Accelerator::Kvm => model.as_str(),
+        Accelerator::Tcg => CpuModel::Plain.as_str(),
     }
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn qemu(machine: &Machine) -> Result<Vec<String>, PortError> {
     let described = if saved { ",suppress-vmdesc=on" } else { "" };
     let board = format!("microvm,acpi=on,rtc=on,isa-serial=on,memory-backend=ram{described}");
     args.pair("-M", board);
-    args.pair("-accel", accel).pair("-cpu", cpu(machine.accelerator));
+    args.pair("-accel", accel).pair("-cpu", cpu(machine.accelerator, machine.cpu_model));
     args.pair("-smp", machine.vcpus.to_string()).pair("-m", machine.memory_mib.to_string());
     args.memory(machine.memory_mib, !saved);
     args.pair(
@@ -215,6 +215,7 @@ mod tests {
         Machine {
             name: "00000000000001-01J".into(),
             accelerator: Accelerator::Tcg,
+            cpu_model: CpuModel::default(),
             vcpus: 2,
             memory_mib: 256,
             mac: Some([2, 0, 0, 0, 0, 0xa1]),
@@ -301,8 +302,16 @@ mod tests {
     fn kvm_takes_the_hosts_cpu_and_no_clock_hint() {
         let kvm = Machine { accelerator: Accelerator::Kvm, mac: None, ..machine() };
         let text = qemu(&kvm).unwrap().join(" ");
-        assert!(text.contains("-accel kvm -cpu host"), "{text}");
+        assert!(text.contains("-accel kvm -cpu host -smp"), "{text}");
         assert!(!text.contains("tsc_early") && !text.contains("-netdev"), "{text}");
+    }
+
+    #[test]
+    fn kvm_takes_the_model_that_was_found_to_work() {
+        let cpu_model = CpuModel::HostWithoutArchCapabilities;
+        let kvm = Machine { accelerator: Accelerator::Kvm, cpu_model, ..machine() };
+        let text = qemu(&kvm).unwrap().join(" ");
+        assert!(text.contains("-accel kvm -cpu host,-arch-capabilities -smp"), "{text}");
     }
 
     #[test]

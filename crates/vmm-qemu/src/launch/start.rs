@@ -100,6 +100,7 @@ pub(crate) fn launch(
     let machine = Machine {
         name: dir.name(),
         accelerator: config.accelerator,
+        cpu_model: config.cpu_model,
         vcpus: spec.vcpus,
         memory_mib: spec.memory_mib,
         mac: spec.nic.as_ref().map(|nic| nic.mac),

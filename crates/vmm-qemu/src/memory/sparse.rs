@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_nobody_wants_any_more_ends() {
+    fn a_cancelled_copy_ends() {
         let cancel = CancellationToken::new();
         cancel.cancel();
         let ended = copy(&file(&[(3, 1)]), &file(&[]), &cancel).unwrap_err();

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_end_in_whole_lines_and_nothing_a_terminal_obeys() {
+    fn only_the_end_in_whole_lines_and_no_control_characters() {
         assert_eq!(tail("a\u{1b}[2Jb\r\n\0c\n"), "a[2Jb\nc");
         let long = "0123456789ü\n".repeat(1000);
         let end = tail(&long);

@@ -1,24 +1,15 @@
-//! Which accelerator really works: found out by booting a guest.
-//!
-//! `/dev/kvm` proves nothing: on nested or paravirtual hosts it opens, a VM can
-//! be made, and a stock kernel never starts in it. The guest here is the real
-//! kernel with an init of a few instructions that powers off, in the same jail
-//! as every VM.
+//! One attempt: the real kernel with an init of a few instructions that powers off,
+//! in the same jail as every VM.
 
-use crate::config::{Accelerator, QemuConfig, qemu_version};
+use crate::config::QemuConfig;
 use crate::driver::QemuHypervisor;
 use crate::guest_image::initramfs;
-use crate::guest_image::kernel::Kernel;
 use camino::Utf8Path;
 use model::id::{BootId, HostId, MachineId};
-use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::time::Duration;
 use worker::ports::{BootSpec, Hypervisor, PortError, VmExit};
-
-/// A stock kernel reaches user space within a second on working KVM.
-pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Powers off at once: `reboot(LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
 /// LINUX_REBOOT_CMD_POWER_OFF)`, system call 169, see reboot(2).
@@ -32,85 +23,27 @@ const POWER_OFF: [u8; 27] = [
     0x90, 0x90, 0x90, // nop
 ];
 
-/// What was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probed {
-    /// What guests are to run on.
-    pub accelerator: Accelerator,
-    /// Why, in words for the operator.
-    pub reason: String,
+/// How an attempt went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The guest booted and powered off.
+    Booted,
+    /// QEMU or the guest failed, for this reason.
+    Failed(String),
+    /// The guest was started and did not power off within the deadline.
+    Silent,
 }
 
-/// Finds the accelerator for VMs of `config` (whose own is not looked at), or
-/// takes what was found earlier with this QEMU, kernel and start of the host
-/// from `cache`.
+/// Whether a guest boots with `config` as it is. `cache` has room for a few files
+/// meanwhile.
 ///
 /// # Errors
-/// QEMU cannot be started at all, or `cache` or the VMs' directory cannot be
-/// written. KVM that does not work is no error but an answer.
-pub async fn probe(
-    config: &QemuConfig,
-    kernel: &Kernel,
-    cache: &Utf8Path,
-    deadline: Duration,
-) -> Result<Probed, PortError> {
-    let file = cache.join("accelerator.json");
-    let key = key(config, kernel)?;
-    if let Some(known) = remembered(&file, &key) {
-        return Ok(known);
-    }
-    let with_kvm = QemuConfig { accelerator: Accelerator::Kvm, ..config.clone() };
-    let probed = match boots(&with_kvm, cache, deadline).await? {
-        Ok(()) => {
-            Probed { accelerator: Accelerator::Kvm, reason: "a guest booted with KVM".into() }
-        }
-        Err(why) => Probed { accelerator: Accelerator::Tcg, reason: why },
-    };
-    let text = serde_json::to_vec_pretty(&Remembered { key, probed: probed.clone() });
-    let text = text.map_err(|err| PortError::new("encode the result of the probe", err))?;
-    rt::fs::write_atomic(file.as_std_path(), &text, 0o644)
-        .map_err(|err| PortError::new(format!("write {file}"), err))?;
-    Ok(probed)
-}
-
-#[derive(Serialize, Deserialize)]
-struct Remembered {
-    key: String,
-    #[serde(flatten)]
-    probed: Probed,
-}
-
-fn remembered(file: &Utf8Path, key: &str) -> Option<Probed> {
-    let known: Remembered = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    (known.key == key).then_some(known.probed)
-}
-
-fn key(config: &QemuConfig, kernel: &Kernel) -> Result<String, PortError> {
-    let host = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    Ok(format!(
-        "qemu {} kernel {} boot {}",
-        qemu_version(&config.qemu)?,
-        kernel.release,
-        host.trim()
-    ))
-}
-
-/// Whether a guest boots with `config` as it is; the inner error says why not.
-/// `cache` has room for a few files meanwhile.
-///
-/// # Errors
-/// As of [`probe`].
+/// QEMU cannot be started at all, or `cache` or the VMs' directory cannot be written.
 pub async fn boots(
     config: &QemuConfig,
     cache: &Utf8Path,
     deadline: Duration,
-) -> Result<Result<(), String>, PortError> {
-    let name = config.accelerator.as_str();
-    if config.accelerator == Accelerator::Kvm
-        && let Err(err) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm")
-    {
-        return Ok(Err(format!("/dev/kvm cannot be opened: {err}")));
-    }
+) -> Result<Attempt, PortError> {
     let (initramfs, disk) = (cache.join("probe-initramfs"), cache.join("probe-disk"));
     let written = write_files(&initramfs, &disk);
     written.map_err(|err| PortError::new(format!("write {initramfs}"), err))?;
@@ -136,23 +69,22 @@ pub async fn boots(
         snapshot: None,
         cold: None,
     };
-    let outcome = match driver.boot(spec).await {
-        Err(err) => Err(format!("a guest does not start with {name}: {}", rt::chain(&err))),
-        Ok(vm) => verdict(tokio::time::timeout(deadline, vm.exited).await.ok())
-            .map_err(|why| format!("a guest with {name} {why}")),
+    let attempt = match driver.boot(spec).await {
+        Err(err) => Attempt::Failed(rt::chain(&err)),
+        Ok(vm) => judge(tokio::time::timeout(deadline, vm.exited).await.ok()),
     };
     driver.kill(machine, boot).await?;
     for file in [initramfs, disk] {
         fs::remove_file(&file).map_err(|err| PortError::new(format!("remove {file}"), err))?;
     }
-    Ok(outcome)
+    Ok(attempt)
 }
 
-fn verdict(exit: Option<VmExit>) -> Result<(), String> {
+fn judge(exit: Option<VmExit>) -> Attempt {
     match exit {
-        Some(exit) if exit.powered_off => Ok(()),
-        Some(exit) => Err(format!("failed: {}", exit.last_words)),
-        None => Err("never came up".into()),
+        Some(exit) if exit.powered_off => Attempt::Booted,
+        Some(exit) => Attempt::Failed(exit.last_words),
+        None => Attempt::Silent,
     }
 }
 
@@ -200,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_guest_that_powered_off_proves_kvm() {
+    fn only_a_guest_that_powered_off_has_booted() {
         let off = VmExit { powered_off: true, ..VmExit::default() };
-        assert!(verdict(Some(off)).is_ok());
-        assert!(verdict(Some(VmExit::default())).is_err());
-        assert!(verdict(None).unwrap_err().contains("never came up"));
+        assert_eq!(judge(Some(off)), Attempt::Booted);
+        assert_eq!(judge(Some(VmExit::default())), Attempt::Failed(String::new()));
+        assert_eq!(judge(None), Attempt::Silent);
     }
 }

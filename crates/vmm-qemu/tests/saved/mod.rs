@@ -1,4 +1,4 @@
-//! Guests that are written down and go on.
+//! Snapshots and templates: guests that are suspended, resumed and copied.
 
 use crate::support::{World, ask, ids, kill_all};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -80,7 +80,7 @@ fn flip(path: &Utf8Path, at: u64) {
 }
 
 #[tokio::test]
-async fn a_guest_goes_on_where_it_stood_again_and_again() {
+async fn a_guest_resumes_where_it_was_suspended_again_and_again() {
     let mut sleeper = Sleeper::new();
     let mut vm = sleeper.start().await;
     assert_eq!(vm.origin, Origin::Cold("there is no template of 1 vCPUs and 128 MiB yet".into()));
@@ -105,7 +105,7 @@ async fn a_guest_goes_on_where_it_stood_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_suspend_that_is_given_up_leaves_a_guest_that_runs() {
+async fn a_suspend_that_is_cancelled_leaves_a_guest_that_runs() {
     let mut sleeper = Sleeper::new();
     let mut vm = sleeper.start().await;
     assert_eq!(ask(&mut *vm.agent, "count").await, "1");
@@ -117,7 +117,7 @@ async fn a_suspend_that_is_given_up_leaves_a_guest_that_runs() {
     assert_eq!(ask(&mut *vm.agent, "count").await, "2");
     assert_eq!(sleeper.driver.snapshot(&sleeper.dir), None);
 
-    // It had been written down, and goes on all the same.
+    // A VM whose snapshot is complete can be resumed all the same.
     sleeper.suspend().await.unwrap();
     sleeper.driver.proceed(sleeper.machine, sleeper.boot()).await.unwrap();
     assert_eq!(sleeper.driver.snapshot(&sleeper.dir), None, "a guest that ran on has none");
@@ -181,7 +181,7 @@ async fn what_does_not_fit_is_refused_before_the_guest_runs() {
     sleeper.refused("resume from the snapshot").await;
     fs::write(&manifest, &whole).unwrap();
 
-    // And with everything put back it goes on.
+    // With everything put back it is resumed.
     let mut vm = sleeper.resume().await;
     assert!(ask(&mut *vm.agent, "sum").await.contains("/kept"));
     sleeper.kill().await;
@@ -206,7 +206,7 @@ impl Drop for Small {
 }
 
 #[tokio::test]
-async fn without_room_on_the_disk_the_guest_never_stands_still() {
+async fn without_space_on_the_disk_the_guest_is_never_paused() {
     let mut sleeper = Sleeper::new();
     let mut vm = sleeper.start().await;
     let _small = Small::mount(&sleeper.dir);
@@ -312,7 +312,7 @@ async fn a_template_that_is_damaged_or_of_another_kernel_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_template_that_cannot_be_restored_is_told_and_made_again() {
+async fn a_template_that_cannot_be_restored_is_reported_and_made_again() {
     let world = World::new();
     let driver = world.driver();
     driver.make_template(SHAPE, settle()).await.unwrap();
@@ -330,8 +330,8 @@ async fn a_template_that_cannot_be_restored_is_told_and_made_again() {
     let driver = world.driver();
     let (machine, boot) = ids(1);
     let mut vm = driver.boot(world.spec(machine, boot)).await.unwrap();
-    let told = matches!(&vm.origin, Origin::Cold(why) if why.contains("could not be restored"));
-    assert!(told, "{:?}", vm.origin);
+    let reported = matches!(&vm.origin, Origin::Cold(why) if why.contains("could not be restored"));
+    assert!(reported, "{:?}", vm.origin);
     assert_eq!(ask(&mut *vm.agent, "count").await, "1");
     assert!(!driver.has_template(SHAPE), "it is made again");
     let settled = Arc::new(AtomicU32::new(0));

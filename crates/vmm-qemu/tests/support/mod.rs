@@ -1,5 +1,5 @@
-//! A driver in a directory of its own, and a guest of busybox that obeys lines
-//! of text over the agent port.
+//! A driver in a directory of its own, and a guest of busybox that takes commands
+//! as lines of text over the agent port.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use model::id::{BootId, HostId, MachineId};
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use vmm_qemu::{Accelerator, GuestImage, JailConfig, QemuConfig, QemuHypervisor, kernel};
+use vmm_qemu::{Accelerator, CpuModel, GuestImage, JailConfig, QemuConfig, QemuHypervisor, kernel};
 use worker::ports::{AgentIo, BootSpec, Hypervisor, Vm, VmExit};
 
 /// Generous: the host may be busy and emulate.
@@ -26,7 +26,7 @@ done </modules/order
 drivers() {
   while read -r m; do [ "$m" = -- ] || /bin/busybox insmod /modules/$m 2>/dev/null; done </modules/order
 }
-# Opened once: what the host said before is lost when a port is closed.
+# Opened once: what the host sent before is lost when a port is closed.
 until command exec 3<>/dev/vport0p1; do /bin/busybox usleep 5000; done
 while :; do
   # Reads end at once while no host is there.
@@ -87,10 +87,16 @@ impl World {
 
     /// A process that runs one ignored test in this world.
     pub(crate) fn child(&self, test: &str) -> std::process::Child {
+        self.child_with(test, &[])
+    }
+
+    /// The same, with more variables.
+    pub(crate) fn child_with(&self, test: &str, vars: &[(&str, &str)]) -> std::process::Child {
         std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--ignored", "--quiet", "--nocapture"])
             .env(GIVEN_DIR, self.temp.path())
             .env(GIVEN_INSTANCE, &self.config.instance)
+            .envs(vars.iter().copied())
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap()
@@ -126,6 +132,7 @@ impl World {
             qemu: vmm_qemu::config::find_qemu(None).unwrap(),
             guest,
             accelerator: Accelerator::Tcg,
+            cpu_model: CpuModel::default(),
             vms_memory_mib: Some(8 << 10),
             jail: JailConfig::new(env!("CARGO_BIN_EXE_vmm-qemu-launcher")),
             start_deadline: PATIENCE,
@@ -201,6 +208,11 @@ impl Drop for World {
             }
         }
     }
+}
+
+/// Says that a test leaves something out for want of an optional device or program.
+pub(crate) fn skip_optional(what: &str) {
+    eprintln!("SKIPPED (optional: {what})");
 }
 
 /// The value of a file below whichever cgroup tree has it.

@@ -3,7 +3,7 @@
 //! Invariant: a guest has at most [`API_CONNECTIONS`] of them, and each sends at most
 //! [`API_WINDOW`] bytes in all, so the reader never waits for the handler.
 
-use super::lock;
+use super::mutex::lock;
 use super::outgoing::Outgoing;
 use crate::ports::GuestApi;
 use guest_protocol::{API_CONNECTIONS, API_WINDOW, ApiId, MAX_CHUNK, ToGuest};

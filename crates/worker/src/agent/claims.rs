@@ -1,7 +1,7 @@
 //! What is believed of a guest: everything that it reports is bounded before it
 //! reaches the rest of the host.
 
-use super::Ports;
+use super::reports::Ports;
 use guest_protocol::{Listener, Phase};
 use tokio::sync::watch;
 use wire::machines::{ListenSocket, Process};

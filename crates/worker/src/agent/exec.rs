@@ -4,16 +4,17 @@
 //! credit for what the client has taken. A guest that sends more than its credit
 //! loses that command, without effect on others.
 
+use super::error::AgentError;
+use super::mutex::lock;
 use super::outgoing::Outgoing;
-use super::{AgentError, lock};
 use guest_protocol::{Exec, ExecId, Exit, MAX_CHUNK, MAX_FRAME, Output, ToGuest, WINDOW};
+use host_api::{ExecInput, ExecOutput, ExecStart};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
-use wire::worker::{ExecInput, ExecOutput, ExecStart};
 
 /// Commands that may run at once in one guest.
 const MAX_RUNNING: usize = 64;

@@ -1,6 +1,6 @@
 //! The greeting: how a session with a guest begins.
 
-use super::AgentError;
+use super::error::AgentError;
 use crate::ports::AgentIo;
 use guest_protocol::codec::{Decoder, encode, encode_in};
 use guest_protocol::{HIGHEST, LOWEST, Listener, Phase, ToGuest, ToHost};

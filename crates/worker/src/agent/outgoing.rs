@@ -1,6 +1,6 @@
 //! Messages to a guest: one queue, which can be closed with its last byte written.
 
-use super::AgentError;
+use super::error::AgentError;
 use super::greet::Writer;
 use guest_protocol::codec::encode_in;
 use guest_protocol::{MAX_FRAME, ToGuest};

@@ -1,27 +1,30 @@
-//! Reads what a guest sends, and passes each message to where it belongs.
+//! Reads what a guest sends. While a budget of the guest is used up its port is not
+//! read: the guest waits, and costs the host nothing.
 
 use super::greet::Reader;
-use super::intake::Intake;
-use super::{Agent, Listen, Report, claims, lock};
-use crate::logs::{GuestLog, Voice};
+use guest_protocol::ToHost;
 use guest_protocol::codec::Decoder;
-use guest_protocol::{LogSource, ToGuest, ToHost};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
-/// Reads until the port is closed. While the guest's budget is used up it is not
-/// read.
+/// Takes the messages of a session.
+pub(super) trait Receiver: Send + Sync {
+    /// Acts on one message. Returns how many of its bytes were under credit.
+    fn handle(&self, message: ToHost) -> impl Future<Output = usize> + Send;
+    /// The port is closed.
+    fn closed(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Reads until the port is closed.
 pub(super) async fn run(
-    agent: Arc<Agent>,
+    receiver: impl Receiver,
     mut reader: Reader,
     mut decoder: Decoder,
     early: Vec<ToHost>,
-    listen: Listen,
 ) {
     for message in early {
-        agent.handle(message, &listen).await;
+        receiver.handle(message).await;
     }
     let mut intake = Intake::new(Instant::now());
     let mut buffer = vec![0; 64 << 10];
@@ -33,107 +36,77 @@ pub(super) async fn run(
         decoder.feed(&buffer[..read], |message: ToHost| messages.push(message));
         let (count, mut credited) = (messages.len(), 0);
         for message in messages {
-            credited += agent.handle(message, &listen).await;
+            credited += receiver.handle(message).await;
         }
         let pause = intake.charge(read.saturating_sub(credited), count, Instant::now());
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
     }
-    agent.end("the machine has stopped");
-    // The machine's task ends only when the host stops.
-    let _ = listen.reports.send(Report::Lost).await;
+    receiver.closed().await;
 }
 
-/// Log data that arrives before the welcome belongs to no session, but says what
-/// happened while no daemon ran.
-pub(super) fn keep_log(message: ToHost, listen: &Listen) {
-    match message {
-        ToHost::Log { source, offset, data } => drop(listen.store(source, offset, &data)),
-        ToHost::LogDropped(bytes) => {
-            listen.logs.guest_dropped(&listen.app, &listen.machine, bytes);
-        }
-        _ => {}
+/// Bytes per second, without the output of execs, which has credit of its own.
+const BYTES: f64 = 2.0 * 1024.0 * 1024.0;
+/// Messages per second.
+const MESSAGES: f64 = 2000.0;
+/// Seconds of either that may come at once.
+const BURST: f64 = 2.0;
+
+/// The budgets of one guest.
+#[derive(Debug)]
+struct Intake {
+    bytes: Bucket,
+    messages: Bucket,
+}
+
+impl Intake {
+    fn new(now: Instant) -> Self {
+        Self { bytes: Bucket::new(BYTES, now), messages: Bucket::new(MESSAGES, now) }
+    }
+
+    /// Charges what was read. Returns how long not to read on.
+    fn charge(&mut self, bytes: usize, messages: usize, now: Instant) -> Duration {
+        self.bytes.charge(bytes as f64, now).max(self.messages.charge(messages as f64, now))
     }
 }
 
-impl Listen {
-    /// Stores log data. Returns the offset up to which init may forget it, from a
-    /// guest that numbers its log.
-    fn store(&self, source: LogSource, offset: Option<u64>, data: &[u8]) -> Option<u64> {
-        let voice = voice(source);
-        let Some(offset) = offset else {
-            self.logs.bytes(&self.app, &self.machine, voice, data);
-            return None;
-        };
-        let (app, machine, boot) = (&self.app, &self.machine, self.boot);
-        Some(self.logs.append_guest(&GuestLog { app, machine, boot, voice, offset, data }))
+/// A token bucket that may go into debt, since a read is charged afterwards.
+#[derive(Debug)]
+struct Bucket {
+    rate: f64,
+    left: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn new(rate: f64, now: Instant) -> Self {
+        Self { rate, left: rate * BURST, at: now }
+    }
+
+    fn charge(&mut self, amount: f64, now: Instant) -> Duration {
+        let gained = self.rate * now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + gained).min(self.rate * BURST) - amount;
+        self.at = now;
+        Duration::from_secs_f64((-self.left).max(0.0) / self.rate)
     }
 }
 
-impl Agent {
-    /// Acts on one message. Returns how many of its bytes were under credit.
-    async fn handle(&self, message: ToHost, listen: &Listen) -> usize {
-        match message {
-            ToHost::Running { stages_ms, .. } => {
-                let report = Report::Running { stages_ms: claims::stages(stages_ms) };
-                self.report(report, listen).await;
-            }
-            ToHost::Exited(exit) => self.report(Report::Exited(exit), listen).await,
-            ToHost::ConfigFailed(why) => {
-                self.report(Report::ConfigFailed(claims::text(why)), listen).await;
-            }
-            ToHost::Listening(listener, began) => {
-                claims::record_port(&listen.ports, listener, began);
-            }
-            ToHost::Log { source, offset, data } => {
-                if let Some(stored) = listen.store(source, offset, &data) {
-                    // A guest that does not read sends it again in the next session.
-                    self.outgoing.try_send(&ToGuest::LogReceived(source, stored));
-                }
-            }
-            ToHost::LogDropped(bytes) => {
-                listen.logs.guest_dropped(&listen.app, &listen.machine, bytes);
-            }
-            ToHost::Processes(number, list) => {
-                let waiting = lock(&self.lists).remove(&number);
-                if let Some(answer) = waiting {
-                    // The caller may have left.
-                    let _ = answer.send(claims::processes(list));
-                }
-            }
-            ToHost::ExecOutput(id, stream, data) => {
-                let bytes = data.len();
-                return if self.execs.output(id, stream, data) { bytes } else { 0 };
-            }
-            ToHost::ExecCredit(id, bytes) => self.execs.credit(id, bytes),
-            ToHost::ExecExited(id, exit) => self.execs.exited(id, exit),
-            ToHost::ExecFailed(id, why, _) => self.execs.failed(id, claims::text(why)),
-            // An answer to a repeated hello.
-            ToHost::Welcome { .. } | ToHost::Quiesced => {}
-            ToHost::ApiOpen(id) => self.api.open(id),
-            ToHost::ApiData(id, data) => self.api.data(id, data),
-            ToHost::ApiEnd(id) => self.api.end(id),
-        }
-        0
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    async fn report(&self, report: Report, listen: &Listen) {
-        let reported = match report {
-            Report::Running { .. } => &self.reported_running,
-            _ => &self.reported_end,
-        };
-        if !reported.swap(true, Ordering::Relaxed) {
-            // The machine's task ends only when the host stops.
-            let _ = listen.reports.send(report).await;
-        }
-    }
-}
-
-fn voice(source: LogSource) -> Voice {
-    match source {
-        LogSource::Stdout => Voice::Stdout,
-        LogSource::Stderr => Voice::Stderr,
-        LogSource::Init => Voice::Init,
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_free_and_the_rest_comes_at_the_rate() {
+        let began = Instant::now();
+        let mut intake = Intake::new(began);
+        assert_eq!(intake.charge(4 << 20, 4000, began), Duration::ZERO);
+        assert_eq!(intake.charge(2 << 20, 0, began), Duration::from_secs(1));
+        assert_eq!(intake.charge(0, 500, began), Duration::from_secs(1));
+        let later = began + Duration::from_secs(1);
+        assert_eq!(intake.charge(0, 2500, later), Duration::from_millis(500));
+        // It never saves more than a burst.
+        let later = began + Duration::from_secs(3600);
+        assert_eq!(intake.charge(5 << 20, 0, later), Duration::from_millis(500));
     }
 }

@@ -1,9 +1,16 @@
 //! Sessions with scripted guests.
 
 use super::*;
+use crate::logs::LogStore;
 use guest_protocol::codec::{Decoder, encode};
+use guest_protocol::{Exit, HIGHEST, LOWEST, Phase, ToGuest};
 use guest_protocol::{LogSource, ToHost, v2};
+use host_api::{ExecOutput, ExecStart};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 /// A guest of one session: it answers the hello, and returns what it was sent.
 async fn record(mut port: DuplexStream, read_on: watch::Receiver<bool>) -> Vec<ToGuest> {
@@ -28,7 +35,8 @@ async fn record(mut port: DuplexStream, read_on: watch::Receiver<bool>) -> Vec<T
 
 fn listen(logs: &std::path::Path) -> (Listen, mpsc::Receiver<Report>) {
     let dir = camino::Utf8Path::from_path(logs).unwrap().to_owned();
-    let logs = LogStore::open(dir, "here".into(), rt::Clock::system()).unwrap();
+    let logs = LogStore::open(dir, "here".into(), rt::Clock::system(), rt::FailureHandler::abort())
+        .unwrap();
     let (reports, reported) = mpsc::channel(8);
     let listen = Listen {
         app: "web".into(),

@@ -1,9 +1,8 @@
-//! The host: its registry of machines, its start and recovery, and the calls that
-//! others make on it (`*_calls` by caller, `images`, `usage`).
+//! The host: its registry of machines, its start and recovery, and in `api` the calls
+//! that control and edge make on it.
 
-mod edge_calls;
-mod images;
-mod machine_calls;
+mod api;
+mod creates;
 mod recovery;
 mod registry;
 mod start;

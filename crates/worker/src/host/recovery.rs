@@ -2,10 +2,15 @@
 
 use super::registry::{Host, KEPT_DESTROYED};
 use super::start_error::StartError;
-use crate::context::HostContext;
+use crate::context::{HostContext, blocking, remove_dir};
+use crate::db::{Machines, UnreadableRow};
 use crate::machine::view::{SHOWN_EVENTS, View};
 use crate::machine::{AtStart, Handle};
+use crate::ports::{OwnerLookup, PortError};
 use crate::record::Record;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use model::address::Slot;
 use model::id::{BootId, MachineId};
 use model::life::State;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,17 +24,31 @@ const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is left of dead VMs is normally removed in much less time.
 const CLEAR_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) async fn recover(host: &Arc<Host>) -> Result<(), StartError> {
+/// `owners` finds the ids of apps that records of the first version only name.
+pub(super) async fn recover(
+    host: &Arc<Host>,
+    owners: Option<&dyn OwnerLookup>,
+) -> Result<(), StartError> {
     let context = &host.context;
-    let removed = context.db.forget(KEPT_DESTROYED).await.map_err(StartError::Database)?;
-    removed.iter().for_each(|id| context.logs.remove(id));
-    let records = context.db.machines().await.map_err(StartError::Database)?;
-    let owners: BTreeMap<MachineId, &Record> = records.iter().map(|r| (r.id, r)).collect();
-    let alive = remove_unowned_vms(context, &owners).await?;
-    remove_unowned_links(context, &records, &alive).await?;
-    remove_unowned_dirs(context, &owners);
-    // Left by uploads that were cut off; there may never have been any.
-    let _ = std::fs::remove_dir_all(context.config.data_dir.join("uploads"));
+    context.db.forget(KEPT_DESTROYED).await.map_err(StartError::Database)?;
+    let Machines { records, unreadable } =
+        context.db.machines(owners).await.map_err(StartError::Database)?;
+    for row in &unreadable {
+        let UnreadableRow { id, error, .. } = row;
+        tracing::error!(
+            machine = id,
+            error,
+            "a machine's record cannot be read; its VM is left alone"
+        );
+    }
+    let alive = remove_unowned_vms(context, &records, &unreadable).await?;
+    remove_unowned_links(context, &records, &unreadable, &alive).await?;
+    remove_unowned_dirs(context, &records, &unreadable).await;
+    let known = records.iter().map(|r| r.id.to_string());
+    let known = known.chain(unreadable.iter().map(|row| row.id.clone())).collect();
+    let apps = records.iter().map(|r| r.app.to_string());
+    context.logs.retain(known, apps.chain(unreadable.iter().map(|row| row.app.clone())).collect());
+    host.set_unreadable(unreadable);
     let mut recovering = Vec::new();
     for record in records {
         let at_start = vm_at_start(context, &record, alive.contains(&record.id));
@@ -89,53 +108,116 @@ async fn wait_until_recovered(
 
 /// Removes VMs without an owner; returns the machines whose VM runs.
 async fn remove_unowned_vms(
-    host: &HostContext,
-    owners: &BTreeMap<MachineId, &Record>,
+    host: &Arc<HostContext>,
+    records: &[Record],
+    unreadable: &[UnreadableRow],
 ) -> Result<BTreeSet<MachineId>, StartError> {
+    let boots: BTreeMap<_, _> = records.iter().map(|r| (r.id, r.boot)).collect();
     let mut alive = BTreeSet::new();
     for vm in host.hypervisor.list().await.map_err(StartError::Port)? {
-        let owner = owners.get(&vm.machine).filter(|record| record.boot == Some(vm.boot));
-        match owner {
-            Some(_) if vm.alive => {
-                alive.insert(vm.machine);
-            }
-            // Its machine's task removes it, with everything else of that boot.
-            Some(_) => {}
-            None => {
-                tracing::info!(machine = %vm.machine, boot = %vm.boot, "removing a VM without owner");
-                let killed = host.hypervisor.kill(vm.machine, vm.boot).await;
-                killed.map_err(StartError::Port)?;
-            }
+        let owned = boots.get(&vm.machine).is_some_and(|boot| *boot == Some(vm.boot));
+        if owned && vm.alive {
+            alive.insert(vm.machine);
         }
+        // The rest of an owned VM is removed by its machine's task.
+        let left_alone = unreadable.iter().any(|row| row.id == vm.machine.to_string());
+        if owned || left_alone {
+            continue;
+        }
+        tracing::info!(machine = %vm.machine, boot = %vm.boot, "removing a VM without owner");
+        let context = host.clone();
+        let kill = move || {
+            let context = context.clone();
+            async move { context.hypervisor.kill(vm.machine, vm.boot).await }.boxed()
+        };
+        remove_now_or_later(host, "a VM without owner", kill).await;
     }
     Ok(alive)
 }
 
+/// Removes links of slots whose machine has no running VM.
 async fn remove_unowned_links(
-    host: &HostContext,
+    host: &Arc<HostContext>,
     records: &[Record],
+    unreadable: &[UnreadableRow],
     alive: &BTreeSet<MachineId>,
 ) -> Result<(), StartError> {
-    let held: BTreeSet<_> =
-        records.iter().filter(|r| alive.contains(&r.id)).filter_map(|r| r.slot).collect();
+    let running = records.iter().filter(|r| alive.contains(&r.id)).filter_map(|r| r.slot);
+    let kept: BTreeSet<Slot> =
+        running.chain(unreadable.iter().filter_map(|row| row.slot)).collect();
+    let owned: BTreeSet<Slot> = records.iter().filter_map(|r| r.slot).collect();
     for slot in host.network.list().await.map_err(StartError::Port)? {
-        if !held.contains(&slot) {
-            host.network.detach(slot).await.map_err(StartError::Port)?;
+        if kept.contains(&slot) {
+            continue;
         }
+        if owned.contains(&slot) {
+            // The machine's next start replaces the link, its removal removes it.
+            if let Err(err) = host.network.detach(slot).await {
+                tracing::warn!(?slot, error = rt::chain(&err), "cannot remove an unused link");
+            }
+            continue;
+        }
+        host.blocked_slots.block(slot);
+        let context = host.clone();
+        let detach = move || {
+            let context = context.clone();
+            async move {
+                let detached = context.network.detach(slot).await;
+                if detached.is_ok() {
+                    context.blocked_slots.unblock(slot);
+                }
+                detached
+            }
+            .boxed()
+        };
+        remove_now_or_later(host, "a network link without owner", detach).await;
     }
     Ok(())
 }
 
-fn remove_unowned_dirs(host: &HostContext, owners: &BTreeMap<MachineId, &Record>) {
-    let dir = host.config.data_dir.join("machines");
-    let Ok(entries) = dir.read_dir_utf8() else { return };
-    for entry in entries.flatten() {
-        let owner = entry.file_name().parse().ok().and_then(|id: MachineId| owners.get(&id));
-        if owner.is_some_and(|record| record.state != State::Destroyed) {
-            continue;
+/// Tries a removal once; after a failure it is repeated in the background, so that no
+/// leftover keeps the host from starting.
+async fn remove_now_or_later<F>(host: &Arc<HostContext>, what: &'static str, remove: F)
+where
+    F: Fn() -> BoxFuture<'static, Result<(), PortError>> + Send + Sync + 'static,
+{
+    let Err(err) = remove().await else { return };
+    tracing::warn!(error = rt::chain(&err), "cannot remove {what}, trying again in the background");
+    let rng = host.rng.clone();
+    host.tasks.spawn_until_stop(async move {
+        let mut backoff = rt::Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        loop {
+            tokio::time::sleep(backoff.pause(&rng)).await;
+            match remove().await {
+                Ok(()) => return tracing::info!("removed {what}"),
+                Err(err) => tracing::warn!(error = rt::chain(&err), "cannot remove {what}"),
+            }
         }
-        if let Err(err) = std::fs::remove_dir_all(entry.path()) {
-            tracing::warn!(path = %entry.path(), error = %err, "cannot remove a directory without owner");
+    });
+}
+
+/// Removes directories without an owner, and what uploads that were cut off left.
+async fn remove_unowned_dirs(host: &HostContext, records: &[Record], unreadable: &[UnreadableRow]) {
+    let existing = records.iter().filter(|r| r.state != State::Destroyed);
+    let kept: BTreeSet<String> = existing
+        .map(|record| record.id.to_string())
+        .chain(unreadable.iter().map(|row| row.id.clone()))
+        .collect();
+    let data_dir = host.config.data_dir.clone();
+    let removed = blocking(move || {
+        remove_dir(&data_dir.join("uploads"))?;
+        for entry in data_dir.join("machines").read_dir_utf8()?.flatten() {
+            if kept.contains(entry.file_name()) {
+                continue;
+            }
+            if let Err(err) = std::fs::remove_dir_all(entry.path()) {
+                let path = entry.path();
+                tracing::warn!(%path, error = %err, "cannot remove a directory without owner");
+            }
         }
+        Ok(())
+    });
+    if let Err(err) = removed.await {
+        tracing::warn!(error = %err, "cannot remove directories without owner");
     }
 }

@@ -1,12 +1,14 @@
 //! The machines of the host, each with its task.
 
+use super::creates::Creates;
 use super::usage::Usage;
 use crate::context::HostContext;
+use crate::db::UnreadableRow;
 use crate::machine::view::View;
 use crate::machine::{self, AtStart, Handle, TaskEnd};
 use model::id::MachineId;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// Destroyed machines whose record is kept.
 pub(super) const KEPT_DESTROYED: u32 = 1000;
@@ -18,16 +20,25 @@ pub struct Worker(pub(super) Arc<Host>);
 pub(super) struct Host {
     pub(super) context: Arc<HostContext>,
     pub(super) usage: Usage,
+    pub(super) creates: Creates,
     machines: RwLock<BTreeMap<MachineId, Handle>>,
+    /// Machines whose record cannot be read; set once, at the start.
+    unreadable: OnceLock<Vec<UnreadableRow>>,
 }
 
 impl Host {
-    pub(super) fn new(context: Arc<HostContext>) -> Self {
-        Self { context, usage: Usage::default(), machines: RwLock::default() }
+    pub(in crate::host) fn new(context: Arc<HostContext>) -> Self {
+        Self {
+            context,
+            usage: Usage::default(),
+            creates: Creates::default(),
+            machines: RwLock::default(),
+            unreadable: OnceLock::new(),
+        }
     }
 
     /// Starts the task of a machine; when it ends the machine is retired.
-    pub(super) fn run_machine(self: &Arc<Self>, view: View, at_start: AtStart) -> Handle {
+    pub(in crate::host) fn run_machine(self: &Arc<Self>, view: View, at_start: AtStart) -> Handle {
         let id = view.record.id;
         let (handle, task) = machine::new(&self.context, view, at_start);
         self.insert(id, handle.clone());
@@ -40,22 +51,33 @@ impl Host {
         handle
     }
 
-    pub(super) fn insert(&self, id: MachineId, handle: Handle) {
+    pub(in crate::host) fn insert(&self, id: MachineId, handle: Handle) {
         self.machines.write().unwrap_or_else(PoisonError::into_inner).insert(id, handle);
     }
 
-    pub(super) fn handle(&self, id: MachineId) -> Option<Handle> {
+    pub(in crate::host) fn handle(&self, id: MachineId) -> Option<Handle> {
         self.machines.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    pub(super) fn handles(&self) -> Vec<Handle> {
+    pub(in crate::host) fn handles(&self) -> Vec<Handle> {
         let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
         machines.values().cloned().collect()
+    }
+
+    pub(in crate::host) fn set_unreadable(&self, rows: Vec<UnreadableRow>) {
+        // It is set once.
+        let _ = self.unreadable.set(rows);
+    }
+
+    /// Machines whose record cannot be read.
+    pub(in crate::host) fn unreadable(&self) -> &[UnreadableRow] {
+        self.unreadable.get().map_or(&[], Vec::as_slice)
     }
 
     /// A machine is destroyed. It can still be shown until its record is removed.
     async fn retire_machine(&self, id: MachineId) {
         self.context.routes.publish(id, None);
+        self.context.logs.trim(&id.to_string());
         let removed = match self.context.db.forget(KEPT_DESTROYED).await {
             Ok(removed) => removed,
             Err(err) => {

@@ -4,11 +4,13 @@ use super::recovery;
 use super::registry::{Host, Worker};
 use super::start_error::StartError;
 use crate::capacity::Capacity;
-use crate::context::{HostConfig, HostContext, Ports};
+use crate::context::{BlockedSlots, HostConfig, HostContext, Ports};
 use crate::db::HostDb;
+use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
 use crate::routes::RouteHub;
+use crate::sessions::Sessions;
 use crate::templates::{self, TemplateQueue};
 use camino::Utf8PathBuf;
 use prometheus_client::registry::Registry;
@@ -40,22 +42,29 @@ impl Worker {
         let machines = config.data_dir.join("machines");
         std::fs::create_dir_all(&machines).map_err(failed(&machines))?;
         let dir = config.data_dir.join("logs");
-        let logs = LogStore::open(dir.clone(), config.region.clone(), ports.clock.clone());
+        let (region, clock) = (config.region.clone(), ports.clock.clone());
+        let logs = LogStore::open(dir.clone(), region, clock, tasks.failure_handler());
         let logs = Arc::new(logs.map_err(failed(&dir))?);
         let path = config.data_dir.join("host.db");
-        let db = HostDb::open(path.as_std_path()).map_err(StartError::Database)?;
+        let db = HostDb::open(path.as_std_path(), tasks.failure_handler())
+            .map_err(StartError::Database)?;
+        let epoch = db.next_epoch().await.map_err(StartError::Database)?;
         let context = Arc::new(HostContext {
             capacity: Capacity::new(promised(&config)),
             templates: TemplateQueue::default(),
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
             metrics: Metrics::new(registry),
-            routes: RouteHub::default(),
+            blocked_slots: BlockedSlots::default(),
+            routes: RouteHub::new(config.host, epoch),
             config,
             hypervisor: ports.hypervisor,
             network: ports.network,
             images: ports.images,
             disks: ports.disks,
             guest_api: ports.guest_api,
+            guest_connections: GuestConnections::default(),
+            connector: ports.connector,
+            sessions: Sessions::default(),
             clock: ports.clock,
             rng: ports.rng,
             tasks,
@@ -64,7 +73,7 @@ impl Worker {
         });
         context.network.prepare().await.map_err(StartError::Port)?;
         let host = Arc::new(Host::new(context));
-        recovery::recover(&host).await?;
+        recovery::recover(&host, ports.owners.as_deref()).await?;
         templates::start(&host.context);
         Ok(Self(host))
     }

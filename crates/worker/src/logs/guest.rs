@@ -1,62 +1,73 @@
-//! Log data of a guest that numbers its bytes: it is stored once, however often it is
-//! sent, and acknowledged up to the last line that is stored.
+//! Output of a guest that numbers its bytes: it is stored once, however often it is
+//! sent, and acknowledged up to the last line that is written.
 //!
 //! Init sends again what was not acknowledged, to the same daemon (a new session) or
-//! to the next one. Offsets begin at 0 with each boot of the machine.
+//! to the next one, which finds the end of each stored line beside the line. Offsets
+//! begin at 0 with each boot of the machine.
 
-use super::{LogStore, Voice, lock};
 use model::id::BootId;
 
-/// A piece of a guest's log.
+/// A stream of a guest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LogStream {
+    Stdout,
+    Stderr,
+    Init,
+}
+
+impl LogStream {
+    pub(super) const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Init];
+}
+
+/// A piece of a guest's output.
 pub(crate) struct GuestLog<'a> {
     pub(crate) app: &'a str,
     pub(crate) machine: &'a str,
     pub(crate) boot: Option<BootId>,
-    pub(crate) voice: Voice,
-    /// How many bytes of this source came before `data` in this boot.
+    pub(crate) stream: LogStream,
+    /// How many bytes of this stream came before `data` in this boot.
     pub(crate) offset: u64,
     pub(crate) data: &'a [u8],
 }
 
-/// How far the log of one boot has come, by source.
-#[derive(Clone, Copy, Debug)]
+/// Called with the offset before which everything is stored.
+pub(super) type Acknowledge = Box<dyn FnOnce(u64) + Send>;
+
+/// The same on its way to the writer.
+pub(super) struct Numbered {
+    pub(super) boot: Option<BootId>,
+    pub(super) offset: u64,
+    pub(super) acknowledge: Acknowledge,
+}
+
+/// How far the output of one boot has come, by stream.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Positions {
     boot: Option<BootId>,
-    sources: [Position; 3],
+    streams: [Position; 3],
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Position {
+pub(super) struct Position {
     /// All before it has been taken.
-    taken: u64,
+    pub(super) taken: u64,
     /// All before it has been stored: the rest is a line that is not complete.
-    stored: u64,
+    pub(super) stored: u64,
 }
 
-impl LogStore {
-    /// Stores what is new in a piece of a guest's log. Returns the offset before which
-    /// all data of this source is stored: the guest may forget it.
-    pub(crate) fn append_guest(&self, log: &GuestLog<'_>) -> u64 {
-        let mut all = lock(&self.positions);
-        let none = Positions { boot: log.boot, sources: Default::default() };
-        let positions = all.entry(log.machine.to_owned()).or_insert(none);
-        if positions.boot != log.boot {
-            *positions = none;
+impl Positions {
+    /// The position of a stream in this boot.
+    pub(super) fn of(&mut self, boot: Option<BootId>, stream: LogStream) -> &mut Position {
+        if self.boot != boot {
+            *self = Self { boot, ..Self::default() };
         }
-        let position = &mut positions.sources[log.voice as usize];
-        let data = position.advance(log.offset, log.data);
-        let stored = position.stored;
-        drop(all);
-        if !data.is_empty() {
-            self.bytes(log.app, log.machine, log.voice, data);
-        }
-        stored
+        &mut self.streams[stream as usize]
     }
 }
 
 impl Position {
     /// Takes the part of `data` that was not taken before.
-    fn advance<'a>(&mut self, offset: u64, data: &'a [u8]) -> &'a [u8] {
+    pub(super) fn advance<'a>(&mut self, offset: u64, data: &'a [u8]) -> &'a [u8] {
         let known = self.taken.saturating_sub(offset);
         let known = usize::try_from(known).unwrap_or(usize::MAX).min(data.len());
         let begin = offset.saturating_add(known as u64);

@@ -9,20 +9,39 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
-    /// Takes bytes as they come and gives each whole line, without its end, to
-    /// `each`. A line that is too long is cut in pieces.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(String)) {
+    /// The next whole line of `bytes`, without its end; takes what it has read from
+    /// `bytes`. A line that is too long is cut in pieces. `None` once `bytes` is empty;
+    /// the begin of a line is kept.
+    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Option<String> {
         while !bytes.is_empty() {
             let end = bytes.iter().position(|&b| b == b'\n');
             let room = LINE - self.line.len();
             let take = end.unwrap_or(bytes.len()).min(room);
             self.line.extend_from_slice(&bytes[..take]);
             let ended = end.is_some_and(|end| end == take);
-            bytes = &bytes[take + usize::from(ended)..];
+            *bytes = &bytes[take + usize::from(ended)..];
             if ended || self.line.len() == LINE {
-                each(self.finish());
+                return Some(self.finish());
             }
         }
+        None
+    }
+
+    /// Drops the rest of `bytes` and returns how many lines were in it.
+    pub(super) fn skip(&mut self, bytes: &mut &[u8]) -> u64 {
+        let lines = bytes.iter().filter(|&&b| b == b'\n').count();
+        if let Some(last) = bytes.iter().rposition(|&b| b == b'\n') {
+            self.line.clear();
+            let begun = &bytes[last + 1..];
+            self.line.extend_from_slice(&begun[..begun.len().min(LINE - 1)]);
+        }
+        *bytes = &[];
+        lines as u64
+    }
+
+    /// The begin of a line that will not be completed.
+    pub(super) fn rest(&mut self) -> Option<String> {
+        (!self.line.is_empty()).then(|| self.finish())
     }
 
     fn finish(&mut self) -> String {
@@ -39,16 +58,27 @@ impl Splitter {
 mod tests {
     use super::*;
 
+    fn feed(splitter: &mut Splitter, mut bytes: &[u8]) -> Vec<String> {
+        std::iter::from_fn(|| splitter.next(&mut bytes)).collect()
+    }
+
     #[test]
     fn lines_come_out_whole() {
         let mut splitter = Splitter::default();
-        let mut lines = Vec::new();
-        for piece in ["a\n\nb", "c\r", "\n", "\u{e4}\n"] {
-            splitter.feed(piece.as_bytes(), |line| lines.push(line));
-        }
+        let pieces = ["a\n\nb", "c\r", "\n", "\u{e4}\nrest"];
+        let lines: Vec<_> =
+            pieces.iter().flat_map(|piece| feed(&mut splitter, piece.as_bytes())).collect();
         assert_eq!(lines, ["a", "", "bc", "ä"]);
-        lines.clear();
-        splitter.feed(&vec![b'x'; LINE * 2 + 5], |line| lines.push(line));
+        assert_eq!(splitter.rest().as_deref(), Some("rest"));
+        assert_eq!(splitter.rest(), None);
+        let lines = feed(&mut splitter, &vec![b'x'; LINE * 2 + 5]);
         assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LINE, LINE]);
+    }
+
+    #[test]
+    fn skipped_lines_are_counted_and_the_next_one_is_whole() {
+        let mut splitter = Splitter::default();
+        assert_eq!(splitter.skip(&mut b"one\ntwo\nthr".as_slice()), 2);
+        assert_eq!(feed(&mut splitter, b"ee\n"), ["three"]);
     }
 }

@@ -1,165 +1,180 @@
-//! Logs of this host's machines: local segment files first, then whoever follows.
+//! Logs of this host's machines and apps: written to local segment files by one
+//! thread (`writer`), sent to followers (`live`), and queried here.
 //!
-//! Bounds: per machine two segments of [`SEGMENT`] bytes, a line of [`LINE`]
-//! bytes, and a rate of [`RATE`] bytes per second with a burst; what is beyond
-//! is dropped and counted in a line of the log itself. Lines of a machine are
+//! Bounds: per log two segments of [`SEGMENT`] bytes, a line of [`LINE`] bytes, a rate
+//! with a burst (`budget`), and [`QUEUED`] bytes that wait for the writer; what is
+//! beyond is dropped and counted in a line of the log itself. Lines of a log are
 //! numbered; the numbers of dropped lines are left out, so a reader sees gaps.
 
+mod budget;
 mod guest;
 mod lines;
+mod live;
 mod segments;
+mod writer;
 
-pub(crate) use guest::GuestLog;
-
-use lines::Splitter;
-use segments::Segments;
+pub(crate) use guest::{GuestLog, LogStream};
 
 use camino::Utf8PathBuf;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use rt::Clock;
-use std::collections::HashMap;
+use guest::Numbered;
+use live::Live;
+use rt::failure::panic_message;
+use rt::{Clock, FailureHandler};
+use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, broadcast};
 use wire::logs::{LogEntry, LogQuery};
+use writer::{Job, LogId, Queued, Writer};
 
-/// Bytes of one segment file; two are kept per machine.
+/// Bytes of one segment file; two are kept per log.
 const SEGMENT: u64 = 4 << 20;
 /// Longest line; longer ones are cut.
 const LINE: usize = 16 << 10;
-/// Bytes per second and machine that are kept.
-const RATE: u64 = 1 << 20;
-/// Lines that a slow follower may be behind.
-const FOLLOW: usize = 4096;
+/// Bytes of one machine that may wait for the writer.
+const QUEUED: usize = 512 << 10;
+/// Jobs that may wait for the writer.
+const JOBS: usize = 4096;
 /// Queries that read files at once.
 const READERS: usize = 4;
-/// Newest lines a query may ask for.
-const MOST: usize = 10_000;
+/// Lines of one page.
+const PAGE: usize = 10_000;
 
 /// The logs of one host.
 pub(crate) struct LogStore {
     dir: Utf8PathBuf,
-    region: String,
     clock: Clock,
-    machines: Mutex<HashMap<String, Arc<Mutex<MachineLog>>>>,
-    /// Followers of each app that has any: one app's flood is not another's gap.
-    live: Mutex<HashMap<String, broadcast::Sender<Arc<LogEntry>>>>,
-    /// How far the logs of guests have come, by machine.
-    positions: Mutex<HashMap<String, guest::Positions>>,
+    live: Arc<Live>,
     /// Queries that read files at once.
     reading: Arc<Semaphore>,
-}
-
-struct MachineLog {
-    app: String,
-    segments: Segments,
-    splitters: [Splitter; 3],
-    next: u64,
-    budget: Budget,
-    /// Lines dropped here and bytes dropped in the guest, not told of yet.
-    dropped: (u64, u64),
-}
-
-/// Whose words they are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Voice {
-    Stdout,
-    Stderr,
-    Init,
+    queued: Mutex<HashMap<String, Arc<Queued>>>,
+    /// `None` only while it is dropped.
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl LogStore {
-    pub(crate) fn open(dir: Utf8PathBuf, region: String, clock: Clock) -> std::io::Result<Self> {
+    pub(crate) fn open(
+        dir: Utf8PathBuf,
+        region: String,
+        clock: Clock,
+        failures: FailureHandler,
+    ) -> std::io::Result<Self> {
         std::fs::create_dir_all(&dir)?;
-        let (machines, live, positions) = Default::default();
+        let (jobs, queue) = sync_channel(JOBS);
+        let live = Arc::new(Live::default());
+        let writer = Writer::new(dir.clone(), region, live.clone());
+        let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| writer.run(&queue))) {
+                failures.report("the writer of the logs", panic_message(&*panic));
+            }
+        })?;
         let reading = Arc::new(Semaphore::new(READERS));
-        Ok(Self { dir, region, clock, machines, live, positions, reading })
+        let (jobs, thread) = (Some(jobs), Some(thread));
+        Ok(Self { dir, clock, live, reading, queued: Mutex::default(), jobs, thread })
     }
 
-    /// Bytes of the guest, cut into lines here.
-    pub(crate) fn bytes(&self, app: &str, machine: &str, voice: Voice, bytes: &[u8]) {
-        let log = self.machine(app, machine);
-        let mut log = lock(&log);
-        let mut lines = Vec::new();
-        log.splitters[voice as usize].feed(bytes, |line| lines.push(line));
-        let (provider, level) = match voice {
-            Voice::Stdout | Voice::Stderr => ("app", "info"),
-            Voice::Init => ("init", "info"),
-        };
-        for line in lines {
-            self.append(&mut log, machine, provider, level, line);
+    /// Output of a machine's guest.
+    pub(crate) fn bytes(&self, app: &str, machine: &str, stream: LogStream, bytes: &[u8]) {
+        self.send_bytes(of_machine(app, machine), stream, bytes, None);
+    }
+
+    /// Output of a guest that numbers its bytes: what has been stored before is left
+    /// out. `acknowledge` gets the offset before which everything of this stream is
+    /// stored, after it has been written: the guest may forget it.
+    pub(crate) fn append_guest(
+        &self,
+        log: &GuestLog<'_>,
+        acknowledge: impl FnOnce(u64) + Send + 'static,
+    ) {
+        let numbered =
+            Numbered { boot: log.boot, offset: log.offset, acknowledge: Box::new(acknowledge) };
+        self.send_bytes(of_machine(log.app, log.machine), log.stream, log.data, Some(numbered));
+    }
+
+    fn send_bytes(&self, id: LogId, stream: LogStream, bytes: &[u8], numbered: Option<Numbered>) {
+        let queued = self.queued(&id.log);
+        let length = bytes.len();
+        let before = queued.bytes.fetch_add(length, Ordering::Relaxed);
+        let (bytes, at_ns) = (bytes.to_vec(), self.clock.now_ns());
+        let job = Job::Bytes { id, stream, bytes, at_ns, numbered, queued: queued.clone() };
+        // Dropped data is not acknowledged: a guest that numbers it sends it again.
+        if before + length > QUEUED || !self.try_send(job) {
+            queued.bytes.fetch_sub(length, Ordering::Relaxed);
+            queued.dropped_bytes.fetch_add(length as u64, Ordering::Relaxed);
         }
     }
 
-    /// One line of the platform's own (`runner`, `proxy`); not subject to the rate.
+    /// One line of the platform (`runner`, `proxy`) in a machine's log; not subject to
+    /// the rate.
     pub(crate) fn line(&self, app: &str, machine: &str, provider: &str, line: &str) {
-        let log = self.machine(app, machine);
-        let mut line = line.to_owned();
-        line.truncate(line.floor_char_boundary(LINE));
-        let mut log = lock(&log);
-        self.write(&mut log, machine, provider, "info", line);
+        self.add_line(of_machine(app, machine), provider, "info", line);
     }
 
-    /// The guest dropped this many bytes because nobody read them. Told with the
-    /// next line, so that a guest cannot make lines of it.
+    /// One line of the platform in the log of a machine, or of the app itself.
+    pub(crate) fn append(
+        &self,
+        app: &str,
+        machine: Option<&str>,
+        (provider, level): (&str, &str),
+        line: &str,
+    ) {
+        let id = machine.map_or_else(|| of_app(app), |machine| of_machine(app, machine));
+        self.add_line(id, provider, level, line);
+    }
+
+    fn add_line(&self, id: LogId, provider: &str, level: &str, line: &str) {
+        let (provider, level) = (provider.to_owned(), level.to_owned());
+        let message = line[..line.floor_char_boundary(LINE)].to_owned();
+        let at_ns = self.clock.now_ns();
+        self.send_or_drop(Job::Line { id, provider, level, message, at_ns });
+    }
+
+    /// The guest dropped this many bytes because they were not read.
     pub(crate) fn guest_dropped(&self, app: &str, machine: &str, bytes: u64) {
-        let log = self.machine(app, machine);
-        let mut log = lock(&log);
-        log.dropped.1 = log.dropped.1.saturating_add(bytes);
+        self.send_or_drop(Job::GuestDropped { id: of_machine(app, machine), bytes });
     }
 
-    /// The machine has ended: nothing comes after which a gap could be told.
+    /// The machine's VM has ended: its last line is complete.
     pub(crate) fn settle(&self, machine: &str) {
-        let log = self.lock().get(machine).cloned();
-        if let Some(log) = log {
-            self.tell_of_gap(&mut lock(&log), machine);
+        let at_ns = self.clock.now_ns();
+        self.send_or_drop(Job::EndOfStreams { log: machine.into(), at_ns });
+    }
+
+    /// The machine is destroyed: only the end of its log is kept.
+    pub(crate) fn trim(&self, machine: &str) {
+        self.send_or_drop(Job::Trim { log: machine.into() });
+    }
+
+    /// Removes the log of a machine whose record is removed.
+    pub(crate) fn remove(&self, machine: &str) {
+        self.lock().remove(machine);
+        self.send_or_drop(Job::Remove { log: machine.into() });
+    }
+
+    /// Removes the logs of all other machines and apps.
+    pub(crate) fn retain(&self, machines: BTreeSet<String>, apps: BTreeSet<String>) {
+        let apps = apps.iter().map(|app| app_log(app));
+        let logs = machines.into_iter().chain(apps).collect();
+        self.send_or_drop(Job::Retain { logs });
+    }
+
+    fn try_send(&self, job: Job) -> bool {
+        self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok())
+    }
+
+    fn send_or_drop(&self, job: Job) {
+        if !self.try_send(job) {
+            tracing::debug!("the writer of the logs is behind; a line of the platform is dropped");
         }
     }
 
-    fn append(&self, log: &mut MachineLog, machine: &str, by: &str, level: &str, line: String) {
-        if !log.budget.take(line.len() as u64 + 64, self.clock.now_ms()) {
-            log.dropped.0 += 1;
-            log.next += 1;
-            return;
-        }
-        self.tell_of_gap(log, machine);
-        self.write(log, machine, by, level, line);
-    }
-
-    fn tell_of_gap(&self, log: &mut MachineLog, machine: &str) {
-        let (lines, bytes) = std::mem::take(&mut log.dropped);
-        if lines > 0 {
-            let text = format!("{lines} lines were dropped: more than {RATE} bytes/s");
-            self.write(log, machine, "runner", "warn", text);
-        }
-        if bytes > 0 {
-            let text = format!("{bytes} bytes of output were dropped in the guest: too fast");
-            self.write(log, machine, "runner", "warn", text);
-        }
-    }
-
-    fn write(&self, log: &mut MachineLog, machine: &str, by: &str, level: &str, message: String) {
-        let entry = LogEntry {
-            offset: log.next,
-            timestamp: self.clock.now_ns(),
-            provider: by.into(),
-            level: level.into(),
-            instance: machine.into(),
-            region: self.region.clone(),
-            message,
-        };
-        log.next += 1;
-        // A full disk must not stop the machine; followers still see the line.
-        if let Err(err) = log.segments.append(&entry) {
-            tracing::debug!(machine, error = %err, "cannot write log segment");
-        }
-        let mut live = lock(&self.live);
-        let unheard = live.get(&log.app).is_some_and(|to| to.send(Arc::new(entry)).is_err());
-        if unheard {
-            live.remove(&log.app);
-        }
-    }
-
-    /// Lines as asked, of these machines; with `follow` it never ends by itself.
+    /// Lines as asked, of these machines and of the app itself; with `follow` the
+    /// stream does not end by itself.
     pub(crate) async fn query(
         &self,
         machines: Vec<String>,
@@ -168,80 +183,96 @@ impl LogStore {
     ) -> BoxStream<'static, LogEntry> {
         // Subscribed before the files are read: a line may then come twice,
         // which the offsets tell, but is never missed.
-        let live = query.follow.then(|| self.subscribe(app));
-        let past = self.past(machines, query.clone()).await;
+        let live = query.follow.then(|| self.live.subscribe(app));
+        let own = query.instance.is_none().then(|| app_log(app));
+        let logs = machines.into_iter().chain(own).collect();
+        let past = self.past(logs, query.clone()).await;
         let Some(live) = live else { return stream::iter(past).boxed() };
         let mut seen: HashMap<String, u64> = HashMap::new();
         for entry in &past {
             seen.insert(entry.instance.clone(), entry.offset);
         }
-        let only = query.instance.clone();
+        let query = query.clone();
         let wanted = move |entry: &LogEntry| {
-            only.as_ref().is_none_or(|only| *only == entry.instance)
+            query.instance.as_ref().is_none_or(|only| *only == entry.instance)
+                && is_wanted(entry, &query)
                 && seen.get(&entry.instance).is_none_or(|last| entry.offset > *last)
         };
         stream::iter(past).chain(follow(live, wanted)).boxed()
     }
 
-    fn subscribe(&self, app: &str) -> broadcast::Receiver<Arc<LogEntry>> {
-        let mut live = lock(&self.live);
-        let sender = live.entry(app.to_owned()).or_insert_with(|| broadcast::channel(FOLLOW).0);
-        sender.subscribe()
-    }
-
-    /// The newest stored lines, oldest first. Holds one machine's files and what
-    /// is wanted at a time; few read at once, beside the runtime.
-    async fn past(&self, machines: Vec<String>, query: LogQuery) -> Vec<LogEntry> {
+    /// Stored lines, oldest first: the newest ones, or, of a query that goes on after a
+    /// time, the oldest ones after it. Holds one log's files and one page at a time; few
+    /// read at once, beside the async threads.
+    async fn past(&self, logs: Vec<String>, query: LogQuery) -> Vec<LogEntry> {
         // It is never closed.
         let Ok(turn) = self.reading.clone().acquire_owned().await else { return Vec::new() };
-        let dir = self.dir.clone();
+        let (dir, jobs) = (self.dir.clone(), self.jobs.clone());
         let read = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let most = query.tail.map_or(MOST, |tail| (tail as usize).min(MOST));
-            let mut newest: Vec<LogEntry> = Vec::new();
-            for machine in &machines {
-                let mut lines = segments::read(&dir, machine);
-                lines.retain(|entry| is_wanted(entry, &query));
-                newest.extend(lines.drain(lines.len().saturating_sub(most)..));
-                newest.sort_by_key(|entry| (entry.timestamp, entry.offset));
-                newest.drain(..newest.len().saturating_sub(most));
+            // What was logged before the query is written first.
+            let (answer, flushed) = sync_channel(1);
+            if jobs.is_some_and(|jobs| jobs.send(Job::Flush(answer)).is_ok()) {
+                // Without an answer the writer has failed, which it has reported.
+                let _ = flushed.recv();
             }
-            newest
+            read_page(&dir, &logs, &query)
         });
         read.await.unwrap_or_default()
     }
 
-    /// Removes the log of a machine that is forgotten.
-    pub(crate) fn remove(&self, machine: &str) {
-        self.lock().remove(machine);
-        lock(&self.positions).remove(machine);
-        segments::remove(&self.dir, machine);
+    fn queued(&self, machine: &str) -> Arc<Queued> {
+        self.lock().entry(machine.to_owned()).or_default().clone()
     }
 
-    fn machine(&self, app: &str, machine: &str) -> Arc<Mutex<MachineLog>> {
-        let mut machines = self.lock();
-        let make = || {
-            let segments = Segments::open(&self.dir, machine);
-            let next = segments.last_offset().map_or(1, |last| last + 1);
-            Arc::new(Mutex::new(MachineLog {
-                app: app.into(),
-                segments,
-                splitters: Default::default(),
-                next,
-                budget: Budget::default(),
-                dropped: (0, 0),
-            }))
-        };
-        machines.entry(machine.into()).or_insert_with(make).clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Mutex<MachineLog>>>> {
-        lock(&self.machines)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Queued>>> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for LogStore {
+    /// Writes what is queued.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // It has reported its own panic.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn read_page(dir: &camino::Utf8Path, logs: &[String], query: &LogQuery) -> Vec<LogEntry> {
+    let oldest = query.after.is_some() && query.tail.is_none();
+    let limit = query.tail.map_or(PAGE, |tail| (tail as usize).min(PAGE));
+    let mut page: Vec<LogEntry> = Vec::new();
+    for log in logs {
+        let mut lines = segments::read(dir, log);
+        lines.retain(|entry| is_wanted(entry, query));
+        page.extend(lines);
+        page.sort_by(|a, b| {
+            let key = |entry: &LogEntry| (entry.timestamp, entry.offset);
+            key(a).cmp(&key(b)).then_with(|| a.instance.cmp(&b.instance))
+        });
+        if oldest {
+            page.truncate(limit);
+        } else {
+            page.drain(..page.len().saturating_sub(limit));
+        }
+    }
+    page
+}
+
+fn of_machine(app: &str, machine: &str) -> LogId {
+    LogId { app: app.into(), log: machine.into(), instance: machine.into() }
+}
+
+fn of_app(app: &str) -> LogId {
+    LogId { app: app.into(), log: app_log(app), instance: String::new() }
+}
+
+/// Name of an app's own log.
+fn app_log(app: &str) -> String {
+    format!("app-{app}")
 }
 
 fn is_wanted(entry: &LogEntry, query: &LogQuery) -> bool {
@@ -258,7 +289,7 @@ fn follow(
             match live.recv().await {
                 Ok(entry) if wanted(&entry) => return Some(((*entry).clone(), (live, wanted))),
                 Ok(_) => {}
-                // A follower that is too slow goes on with what is newest.
+                // A follower that is too slow continues with the newest lines.
                 Err(broadcast::error::RecvError::Lagged(lines)) => {
                     tracing::debug!(lines, "a follower of a log is too slow");
                 }
@@ -268,37 +299,21 @@ fn follow(
     })
 }
 
-/// Bytes a machine may still log; refilled with time.
-#[derive(Debug)]
-struct Budget {
-    left: u64,
-    at_ms: u64,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self { left: 4 * RATE, at_ms: 0 }
-    }
-}
-
-impl Budget {
-    fn take(&mut self, bytes: u64, now_ms: u64) -> bool {
-        let gained = now_ms.saturating_sub(self.at_ms).min(10_000) * RATE / 1000;
-        self.left = (self.left + gained).min(4 * RATE);
-        self.at_ms = now_ms;
-        let fits = self.left >= bytes;
-        self.left -= if fits { bytes } else { 0 };
-        fits
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn store(dir: &tempfile::TempDir, clock: &Clock) -> Arc<LogStore> {
         let path = Utf8PathBuf::from_path_buf(dir.path().into()).unwrap();
-        Arc::new(LogStore::open(path, "here".into(), clock.clone()).unwrap())
+        Arc::new(
+            LogStore::open(path, "here".into(), clock.clone(), FailureHandler::abort()).unwrap(),
+        )
+    }
+
+    /// Returns once everything logged so far is written.
+    async fn flush(store: &Arc<LogStore>) {
+        let none = store.query(Vec::new(), "none", &LogQuery::default()).await;
+        assert_eq!(none.count().await, 0);
     }
 
     async fn all(store: &Arc<LogStore>, query: LogQuery) -> Vec<String> {
@@ -314,11 +329,11 @@ mod tests {
     async fn lines_are_cut_kept_and_filtered() {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
         let store = store(&dir, &clock);
-        store.bytes("web", "m1", Voice::Stdout, b"one\ntw");
+        store.bytes("web", "m1", LogStream::Stdout, b"one\ntw");
         clock.advance(std::time::Duration::from_millis(1));
-        store.bytes("web", "m2", Voice::Stderr, b"other\n");
+        store.bytes("web", "m2", LogStream::Stderr, b"other\n");
         clock.advance(std::time::Duration::from_millis(1));
-        store.bytes("web", "m1", Voice::Stdout, b"o\r\n");
+        store.bytes("web", "m1", LogStream::Stdout, b"o\r\n");
         assert_eq!(all(&store, LogQuery::default()).await, ["one", "other", "two"]);
         let only = LogQuery { instance: Some("m1".into()), tail: Some(1), ..LogQuery::default() };
         assert_eq!(all(&store, only).await, ["two"]);
@@ -330,12 +345,14 @@ mod tests {
     async fn a_flood_is_bounded_and_counted() {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
         let store = store(&dir, &clock);
-        let line = [b"x".repeat(1000), b"\n".to_vec()].concat();
-        for _ in 0..20_000 {
-            store.bytes("web", "m1", Voice::Stdout, &line);
+        let lines = [b"x".repeat(1000), b"\n".to_vec()].concat().repeat(100);
+        for _ in 0..200 {
+            store.bytes("web", "m1", LogStream::Stdout, &lines);
+            // So that nothing is dropped before it reaches the writer.
+            flush(&store).await;
         }
         clock.advance(std::time::Duration::from_secs(5));
-        store.bytes("web", "m1", Voice::Stdout, b"after\n");
+        store.bytes("web", "m1", LogStream::Stdout, b"after\n");
         let lines = all(&store, LogQuery::default()).await;
         assert!(lines.len() < 10_000);
         assert_eq!(lines.last().unwrap(), "after");
@@ -353,20 +370,140 @@ mod tests {
         }
         store.settle("m1");
         let lines = all(&store, LogQuery::default()).await;
-        assert_eq!(lines, ["3000 bytes of output were dropped in the guest: too fast"]);
+        assert_eq!(lines, ["3000 bytes of output were dropped: too fast"]);
     }
 
     #[tokio::test]
     async fn a_follower_misses_nothing_and_a_new_store_goes_on_counting() {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
         let first = store(&dir, &clock);
-        first.bytes("web", "m1", Voice::Stdout, b"a\n");
+        first.bytes("web", "m1", LogStream::Stdout, b"a\n");
         drop(first);
         let second = store(&dir, &clock);
         let query = LogQuery { follow: true, ..LogQuery::default() };
         let mut lines = second.query(vec!["m1".to_owned()], "web", &query).await;
-        second.bytes("web", "m1", Voice::Stdout, b"b\n");
+        second.bytes("web", "m1", LogStream::Stdout, b"b\n");
         let got = [lines.next().await.unwrap(), lines.next().await.unwrap()];
         assert_eq!(got.each_ref().map(|e| (e.offset, e.message.as_str())), [(1, "a"), (2, "b")]);
+    }
+
+    #[tokio::test]
+    async fn empty_lines_have_a_cost() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
+        let store = store(&dir, &clock);
+        for _ in 0..16 {
+            store.bytes("web", "m1", LogStream::Stdout, &[b'\n'; 4096]);
+            flush(&store).await;
+        }
+        let kept = all(&store, LogQuery { after: Some(-1), ..LogQuery::default() }).await.len();
+        assert_eq!(kept, 10_000, "a page");
+        store.settle("m1");
+        let last = all(&store, LogQuery { tail: Some(1), ..LogQuery::default() }).await;
+        let dropped = 16 * 4096 - (4 << 20) / 256;
+        assert_eq!(last, [format!("{dropped} lines were dropped: more than 1048576 bytes/s")]);
+    }
+
+    #[tokio::test]
+    async fn more_than_may_wait_is_dropped_and_counted() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
+        let store = store(&dir, &clock);
+        store.bytes("web", "m1", LogStream::Stdout, &vec![b'x'; QUEUED + 1]);
+        store.bytes("web", "m1", LogStream::Stdout, b"next\n");
+        let text = format!("{} bytes of output were dropped: too fast", QUEUED + 1);
+        assert_eq!(all(&store, LogQuery::default()).await, [text, "next".into()]);
+    }
+
+    #[tokio::test]
+    async fn pages_go_on_from_where_the_last_one_ended() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(1));
+        let store = store(&dir, &clock);
+        for n in 0..12_000 {
+            store.line("web", "m1", "runner", &n.to_string());
+            clock.advance(std::time::Duration::from_nanos(1));
+            if n % 4000 == 3999 {
+                flush(&store).await;
+            }
+        }
+        let (mut after, mut got) = (0, Vec::new());
+        loop {
+            let query = LogQuery { after: Some(after), ..LogQuery::default() };
+            let page = store.query(vec!["m1".into()], "web", &query).await;
+            let page: Vec<_> = page.collect().await;
+            let Some(last) = page.last() else { break };
+            after = last.timestamp;
+            got.extend(page.into_iter().map(|entry| entry.message));
+        }
+        let expected: Vec<_> = (0..12_000).map(|n| n.to_string()).collect();
+        assert!(got == expected, "{} lines", got.len());
+    }
+
+    #[tokio::test]
+    async fn a_follower_gets_only_what_it_asked_for() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(5));
+        let store = store(&dir, &clock);
+        let elsewhere =
+            LogQuery { follow: true, region: Some("nowhere".into()), ..LogQuery::default() };
+        let late = LogQuery { follow: true, after: Some(5), ..LogQuery::default() };
+        let mut elsewhere = store.query(vec!["m1".into()], "web", &elsewhere).await;
+        let mut late = store.query(vec!["m1".into()], "web", &late).await;
+        store.line("web", "m1", "runner", "at five");
+        clock.advance(std::time::Duration::from_nanos(1));
+        store.line("web", "m1", "runner", "at six");
+        assert_eq!(late.next().await.unwrap().message, "at six");
+        // Both have been sent by now.
+        let next = futures_util::poll!(elsewhere.next());
+        assert!(next.is_pending(), "another region's follower gets nothing");
+    }
+
+    #[tokio::test]
+    async fn an_unfinished_last_line_is_kept_and_a_destroyed_machines_log_is_cut() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
+        let store = store(&dir, &clock);
+        store.bytes("web", "m1", LogStream::Stderr, b"begin\npanic: out of cheese");
+        store.settle("m1");
+        assert_eq!(all(&store, LogQuery::default()).await, ["begin", "panic: out of cheese"]);
+        for n in 0..2000 {
+            store.line("web", "m1", "runner", &format!("{n:0100}"));
+        }
+        all(&store, LogQuery::default()).await;
+        store.trim("m1");
+        let lines = all(&store, LogQuery::default()).await;
+        assert!((100..1000).contains(&lines.len()), "{} lines", lines.len());
+        assert_eq!(*lines.last().unwrap(), format!("{:0100}", 1999));
+        store.retain(BTreeSet::new(), BTreeSet::new());
+        assert!(all(&store, LogQuery::default()).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn numbered_output_is_stored_once_also_over_a_restart() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
+        let boot = Some(model::id::BootId::new(1, 1));
+        let append = |store: &LogStore, offset, data: &'static [u8]| {
+            let (app, machine, stream) = ("web", "m1", LogStream::Stdout);
+            let (acknowledge, acknowledged) = tokio::sync::oneshot::channel();
+            let log = GuestLog { app, machine, boot, stream, offset, data };
+            store.append_guest(&log, |stored| acknowledge.send(stored).unwrap());
+            acknowledged
+        };
+        let first = store(&dir, &clock);
+        assert_eq!(append(&first, 0, b"one\ntw").await, Ok(4));
+        assert_eq!(append(&first, 4, b"two\n").await, Ok(8));
+        // Both lines are written; that the second is was never acknowledged.
+        drop(first);
+        let second = store(&dir, &clock);
+        assert_eq!(append(&second, 4, b"two\nthree\n").await, Ok(14));
+        assert_eq!(all(&second, LogQuery::default()).await, ["one", "two", "three"]);
+    }
+
+    #[tokio::test]
+    async fn an_app_has_a_log_of_its_own() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
+        let store = store(&dir, &clock);
+        store.append("web", None, ("proxy", "error"), "no machine");
+        clock.advance(std::time::Duration::from_nanos(1));
+        store.line("web", "m1", "runner", "started");
+        assert_eq!(all(&store, LogQuery::default()).await, ["no machine", "started"]);
+        let only = LogQuery { instance: Some("m1".into()), ..LogQuery::default() };
+        assert_eq!(all(&store, only).await, ["started"]);
     }
 }

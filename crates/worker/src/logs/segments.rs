@@ -1,53 +1,94 @@
-//! Two files per machine: the one being written and the one before it.
+//! Two files per log: the one being written and the one before it.
 
-use super::SEGMENT;
+use super::guest::Positions;
+use super::{LogStream, SEGMENT};
 use camino::{Utf8Path, Utf8PathBuf};
+use model::id::BootId;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use wire::logs::LogEntry;
 
-/// The files of one machine, JSON lines.
+/// The files of one log, JSON lines. No file stays open between two writes: there may
+/// be thousands of logs.
 pub(super) struct Segments {
     current: Utf8PathBuf,
     previous: Utf8PathBuf,
-    file: Option<(File, u64)>,
 }
 
 impl Segments {
-    pub(super) fn open(dir: &Utf8Path, machine: &str) -> Self {
-        let [current, previous] = paths(dir, machine);
-        Self { current, previous, file: None }
+    pub(super) fn new(dir: &Utf8Path, log: &str) -> Self {
+        let [current, previous] = paths(dir, log);
+        Self { current, previous }
     }
 
-    pub(super) fn append(&mut self, entry: &LogEntry) -> io::Result<()> {
-        let mut line = serde_json::to_vec(entry).expect("plain data serializes");
-        line.push(b'\n');
-        if self.file.as_ref().is_some_and(|(_, len)| *len >= SEGMENT) {
-            self.file = None;
+    /// Appends whole lines with one write.
+    pub(super) fn append(&self, lines: &[u8]) -> io::Result<()> {
+        let open = || OpenOptions::new().create(true).append(true).open(&self.current);
+        let mut file = open()?;
+        if file.metadata()?.len() >= SEGMENT {
             fs::rename(&self.current, &self.previous)?;
+            file = open()?;
         }
-        let (file, len) = match &mut self.file {
-            Some(open) => open,
-            None => {
-                let file = OpenOptions::new().create(true).append(true).open(&self.current)?;
-                let len = file.metadata()?.len();
-                self.file.insert((file, len))
-            }
-        };
-        file.write_all(&line)?;
-        *len += line.len() as u64;
-        Ok(())
+        file.write_all(lines)
     }
 
-    /// Offset of the newest line that is stored.
-    pub(super) fn last_offset(&self) -> Option<u64> {
-        [&self.current, &self.previous].into_iter().find_map(|path| last_line(path).ok().flatten())
+    /// Keeps only the newest `bytes`, in whole lines.
+    pub(super) fn trim(&self, bytes: u64) -> io::Result<()> {
+        let tail = match tail(&self.current, bytes) {
+            Ok(tail) => tail,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(err) => return Err(err),
+        };
+        remove_file(&self.previous)?;
+        rt::fs::write_atomic(self.current.as_std_path(), &tail, 0o600)
+    }
+
+    pub(super) fn remove(&self) -> io::Result<()> {
+        remove_file(&self.current)?;
+        remove_file(&self.previous)
+    }
+
+    /// The number of the next line, and how far the output of the last boot has come.
+    pub(super) fn resume(&self) -> (u64, Positions) {
+        let tails = [&self.previous, &self.current].map(|path| tail(path, 256 << 10));
+        let lines = tails.into_iter().flatten();
+        let (mut next, mut positions) = (1, Positions::default());
+        for text in lines.map(|tail| String::from_utf8_lossy(&tail).into_owned()) {
+            for stored in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+                let Stored { offset, guest } = stored;
+                next = next.max(offset + 1);
+                if let Some((boot, stream, end)) = guest {
+                    let Some(stream) = LogStream::ALL.get(stream) else { continue };
+                    let position = positions.of(Some(boot), *stream);
+                    (position.taken, position.stored) = (end, end);
+                }
+            }
+        }
+        (next, positions)
     }
 }
 
-/// All lines of a machine, oldest first. A torn last line is left out.
-pub(super) fn read(dir: &Utf8Path, machine: &str) -> Vec<LogEntry> {
-    let [current, previous] = paths(dir, machine);
+/// What a stored line says beside its entry.
+#[derive(serde::Deserialize)]
+struct Stored {
+    offset: u64,
+    /// Boot, stream and offset of the line's end in the output of a guest.
+    #[serde(default)]
+    guest: Option<(BootId, usize, u64)>,
+}
+
+/// Adds to the last line of `lines` where it ends in the output of its guest.
+pub(super) fn note_end(lines: &mut Vec<u8>, boot: BootId, stream: usize, end: u64) {
+    if lines.ends_with(b"}\n") {
+        lines.truncate(lines.len() - 2);
+        let note = format!(",\"guest\":[\"{boot}\",{stream},{end}]}}\n");
+        lines.extend_from_slice(note.as_bytes());
+    }
+}
+
+/// All lines of a log, oldest first. A torn last line is left out.
+pub(super) fn read(dir: &Utf8Path, log: &str) -> Vec<LogEntry> {
+    let [current, previous] = paths(dir, log);
     let mut out = Vec::new();
     for path in [previous, current] {
         let Ok(file) = File::open(path) else { continue };
@@ -57,25 +98,32 @@ pub(super) fn read(dir: &Utf8Path, machine: &str) -> Vec<LogEntry> {
     out
 }
 
-pub(super) fn remove(dir: &Utf8Path, machine: &str) {
-    for path in paths(dir, machine) {
-        // It may never have logged.
-        let _ = fs::remove_file(path);
+/// The log that a file of the directory belongs to.
+pub(super) fn log_of(file_name: &str) -> Option<&str> {
+    file_name.strip_suffix(".log").or_else(|| file_name.strip_suffix(".log.1"))
+}
+
+fn paths(dir: &Utf8Path, log: &str) -> [Utf8PathBuf; 2] {
+    [dir.join(format!("{log}.log")), dir.join(format!("{log}.log.1"))]
+}
+
+fn remove_file(path: &Utf8Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+        _ => Ok(()),
     }
 }
 
-fn paths(dir: &Utf8Path, machine: &str) -> [Utf8PathBuf; 2] {
-    [dir.join(format!("{machine}.log")), dir.join(format!("{machine}.log.1"))]
-}
-
-fn last_line(path: &Utf8Path) -> io::Result<Option<u64>> {
-    const TAIL: u64 = 256 << 10;
+/// The last whole lines of a file within `bytes`.
+fn tail(path: &Utf8Path, bytes: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
-    let len = file.metadata()?.len();
-    file.seek(SeekFrom::Start(len.saturating_sub(TAIL)))?;
+    let skipped = file.metadata()?.len().saturating_sub(bytes);
+    file.seek(SeekFrom::Start(skipped))?;
     let mut tail = Vec::new();
-    file.take(TAIL).read_to_end(&mut tail)?;
-    let text = String::from_utf8_lossy(&tail);
-    let entry = text.lines().rev().find_map(|line| serde_json::from_str::<LogEntry>(line).ok());
-    Ok(entry.map(|entry| entry.offset))
+    file.take(bytes).read_to_end(&mut tail)?;
+    if skipped > 0 {
+        let first = tail.iter().position(|&b| b == b'\n').map_or(tail.len(), |end| end + 1);
+        tail.drain(..first);
+    }
+    Ok(tail)
 }

@@ -2,12 +2,12 @@
 
 use super::task::Task;
 use super::view::View;
-use crate::db::Change;
+use crate::db::{Change, SaveError};
 use crate::record::Record;
+use host_api::HostError;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::machines::MachineEvent;
-use wire::worker::HostError;
 
 impl Task {
     /// Makes a change durable and shows it, or does nothing.
@@ -18,9 +18,14 @@ impl Task {
         new_version: bool,
     ) -> Result<(), HostError> {
         record.updated_ms = self.host.clock.now_ms();
-        let change = Change { events: events.clone(), new_version };
-        let saved = self.host.db.save(record.clone(), change).await;
-        saved.map_err(|err| HostError::Internal(rt::chain(&err)))?;
+        let call_key = self.call_key.take();
+        let change = Change { events: events.clone(), new_version, call_key };
+        match self.host.db.save(record.clone(), change).await {
+            Ok(()) => {}
+            // The change was made by the first of the two calls.
+            Err(SaveError::Repeated) => return Ok(()),
+            Err(SaveError::Database(err)) => return Err(HostError::Internal(rt::chain(&err))),
+        }
         if !record.state.holds_memory() && record.boot.is_none() {
             self.host.capacity.release(record.id);
         }

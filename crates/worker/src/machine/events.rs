@@ -1,10 +1,10 @@
 //! Events of a machine and their ids.
 
+use host_api::Source;
 use model::id::{BootId, EventId, InstanceId};
 use model::life::State;
 use rt::{Clock, Rng};
 use wire::machines::{EventDetails, MachineEvent};
-use wire::worker::Source;
 
 /// Makes ids that grow, also within one millisecond.
 pub(super) struct EventIds {

@@ -1,16 +1,17 @@
 //! How others reach a machine's task.
 
 use super::view::View;
-use model::id::BootId;
+use host_api::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
+use model::id::{BootId, Epoch, InstanceId};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use wire::machines::Started;
-use wire::worker::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
 
 /// How others reach a machine's task.
 #[derive(Clone)]
 pub(crate) struct Handle {
-    pub(crate) requests: mpsc::Sender<Request>,
+    /// Requests, with the idempotency key of the call.
+    pub(crate) requests: mpsc::Sender<(Request, Option<String>)>,
     pub(crate) views: watch::Receiver<Arc<View>>,
 }
 
@@ -51,12 +52,16 @@ pub(crate) enum Request {
     Start(Source, Reply<Started>),
     Stop(Stop, Source, Option<String>, Reply<()>),
     Suspend(Source, Option<String>, Reply<()>),
-    Restart(Stop, bool, Reply<()>),
+    Restart(Stop, bool, Source, Reply<()>),
     Update(Box<UpdateMachine>, Reply<()>),
     Destroy(bool, Reply<()>),
     Cordon(bool, Reply<()>),
-    Metadata(ChangeMetadata, Option<String>, Reply<()>),
+    Metadata(ChangeMetadata, Option<InstanceId>, Reply<()>),
     Signal(i32, Reply<()>),
+    /// Another host owns the machine at this epoch.
+    GiveUp(Epoch, Reply<()>),
+    /// This host owns the machine at this newer epoch.
+    SetEpoch(Epoch, Reply<()>),
     /// The edge has no request in flight at the machine any more.
     Drained,
 }

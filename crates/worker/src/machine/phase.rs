@@ -28,6 +28,8 @@ pub(super) enum VmPhase {
     Launching(CancellationToken),
     /// It runs and there is a session with its guest.
     Up(Box<UpVm>),
+    /// It runs, but there is no session with its guest.
+    Unreachable(BoxFuture<'static, VmExit>),
     /// Its snapshot is being written.
     Saving(Box<Saving>),
     /// It is paused and its snapshot is complete; with its session, if there was one.
@@ -53,6 +55,11 @@ impl VmPhase {
         let up = match self {
             Self::Up(up) => &mut **up,
             Self::Saving(saving) if !saving.session_ended => &mut saving.up,
+            Self::Unreachable(exited) => {
+                let exit = exited.as_mut().await;
+                *exited = Box::pin(std::future::ready(exit));
+                return VmMessage::Report(Report::Lost);
+            }
             _ => return std::future::pending().await,
         };
         let ports_changed = async {
@@ -97,7 +104,7 @@ pub(super) struct UpVm {
     pub(super) running: bool,
     pub(super) requested: RequestedAction,
     /// The stop or suspend waits for the requests that the edge has in flight.
-    pub(super) draining: bool,
+    pub(super) draining: Option<Draining>,
     /// How the VM came to life.
     pub(super) origin: Origin,
     /// Milliseconds by stage of its launch.
@@ -117,7 +124,7 @@ impl UpVm {
             exited,
             running: false,
             requested: RequestedAction::None,
-            draining: false,
+            draining: None,
             origin,
             stages,
             labels,
@@ -129,6 +136,15 @@ impl UpVm {
     pub(super) fn has_own_memory(&self) -> bool {
         matches!(self.origin, Origin::Template | Origin::Cold(_))
     }
+}
+
+/// What a drain waits for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Draining {
+    /// The edge has no request in flight.
+    pub(super) drained: bool,
+    /// Every edge has applied that the machine stops.
+    pub(super) routes_applied: bool,
 }
 
 /// A VM whose snapshot is being written.

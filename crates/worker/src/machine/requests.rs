@@ -8,14 +8,21 @@ use super::suspend::snapshot;
 use super::task::Task;
 use crate::record::{Record, StopRequest};
 use guest_protocol::ToGuest;
+use host_api::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
+use model::id::{Epoch, InstanceId};
 use model::life::{Event, State, Want};
 use wire::machines::{MachineEvent, Started};
-use wire::worker::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
 
 type Answer<T> = Result<T, HostError>;
 
 impl Task {
-    pub(super) async fn on_request(&mut self, request: Request) {
+    pub(super) async fn on_request(&mut self, request: Request, call_key: Option<String>) {
+        self.call_key = call_key;
+        self.handle(request).await;
+        self.call_key = None;
+    }
+
+    async fn handle(&mut self, request: Request) {
         // The caller may have gone: the change is made all the same.
         match request {
             Request::Start(source, reply) => drop(reply.send(self.start(source).await)),
@@ -25,8 +32,8 @@ impl Task {
             Request::Suspend(source, reason, reply) => {
                 drop(reply.send(self.request_suspend(source, reason).await));
             }
-            Request::Restart(stop, force, reply) => {
-                drop(reply.send(self.restart(stop, force).await));
+            Request::Restart(stop, force, source, reply) => {
+                drop(reply.send(self.restart(stop, force, source).await));
             }
             Request::Update(update, reply) => drop(reply.send(self.update(*update).await)),
             Request::Destroy(force, reply) => drop(reply.send(self.destroy(force).await)),
@@ -35,7 +42,9 @@ impl Task {
                 drop(reply.send(self.metadata(change, version).await));
             }
             Request::Signal(signal, reply) => drop(reply.send(self.signal(signal))),
-            Request::Drained => self.end_drain(),
+            Request::GiveUp(epoch, reply) => drop(reply.send(self.give_up(epoch).await)),
+            Request::SetEpoch(epoch, reply) => drop(reply.send(self.set_epoch(epoch).await)),
+            Request::Drained => self.on_drained(),
         }
     }
 
@@ -82,7 +91,7 @@ impl Task {
         Ok(())
     }
 
-    async fn restart(&mut self, stop: Stop, force: bool) -> Answer<()> {
+    async fn restart(&mut self, stop: Stop, force: bool, source: Source) -> Answer<()> {
         let mut record = self.after(Event::Restart)?;
         let kill = StopRequest { signal: 9, timeout_ms: 0 };
         let order = record.stop_request(stop.signal, stop.timeout_ms);
@@ -92,7 +101,7 @@ impl Task {
         record.stop = down_first.then_some(order);
         record.restart_at = None;
         record.drop_snapshot();
-        let event = self.ids.event("restart", record.state, Source::User);
+        let event = self.ids.event("restart", record.state, source);
         self.run_with(record, vec![event], false).await?;
         if again {
             self.repeat_stop();
@@ -102,9 +111,9 @@ impl Task {
 
     /// The new instance replaces the old one, whose VM goes down.
     async fn update(&mut self, update: UpdateMachine) -> Answer<()> {
-        let current = self.record.instance.to_string();
-        if update.current_version.as_ref().is_some_and(|expected| *expected != current) {
-            return Err(HostError::Stale(format!(
+        let current = self.record.instance;
+        if update.current_version.is_some_and(|expected| expected != current) {
+            return Err(HostError::VersionMismatch(format!(
                 "machine is at version {current}, not at the version given as current_version"
             )));
         }
@@ -136,6 +145,31 @@ impl Task {
         self.try_commit(record, vec![event], false).await
     }
 
+    /// The machine is removed from this host, whatever it does. Its event says why; its
+    /// owner is another host.
+    async fn give_up(&mut self, epoch: Epoch) -> Answer<()> {
+        if self.record.given_up.is_some_and(|known| known >= epoch) {
+            return Ok(());
+        }
+        let mut record = self.record.clone();
+        record.given_up = Some(epoch);
+        if let Ok(state) = record.state.after(Event::Destroy { force: true }) {
+            record.state = state;
+        }
+        record.want = Want::Destroy;
+        record.restart_at = None;
+        let text = format!("another host owns the machine since epoch {epoch}");
+        self.host.log_line(&record, &text);
+        let mut event = self.ids.event("destroy", record.state, Source::Host);
+        event.request = Some(with_reason(text));
+        self.try_commit(record, vec![event], false).await
+    }
+
+    async fn set_epoch(&mut self, epoch: Epoch) -> Answer<()> {
+        let record = Record { epoch: epoch.max(self.record.epoch), ..self.record.clone() };
+        self.try_commit(record, Vec::new(), false).await
+    }
+
     async fn cordon(&mut self, cordoned: bool) -> Answer<()> {
         let mut record = self.record.clone();
         if std::mem::replace(&mut record.cordoned, cordoned) == cordoned {
@@ -144,11 +178,15 @@ impl Task {
         self.try_commit(record, Vec::new(), false).await
     }
 
-    async fn metadata(&mut self, change: ChangeMetadata, version: Option<String>) -> Answer<()> {
-        let current = self.record.instance.to_string();
+    async fn metadata(
+        &mut self,
+        change: ChangeMetadata,
+        version: Option<InstanceId>,
+    ) -> Answer<()> {
+        let current = self.record.instance;
         if version.is_some_and(|expected| expected != current) {
             let text = format!("machine is at version {current}, not at the one given");
-            return Err(HostError::Stale(text));
+            return Err(HostError::VersionMismatch(text));
         }
         let mut record = self.record.clone();
         let mut labels = record.config.metadata.take().unwrap_or_default();

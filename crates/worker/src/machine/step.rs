@@ -20,6 +20,8 @@ pub(crate) enum Vm {
         /// What it has been asked to do.
         requested: RequestedAction,
     },
+    /// It runs, but there is no session with its guest.
+    Unreachable,
     /// Its snapshot is being written.
     Saving {
         /// The suspend has been cancelled.
@@ -101,10 +103,11 @@ pub(crate) fn next(state: State, want: Want, observed: Observed) -> Step {
 
         (Destroying, Vm::Launching) => Step::CancelLaunch,
         (Destroying, Vm::Saving { .. }) => Step::CancelSuspend,
-        (Destroying, Vm::BootChosen | Vm::Up { .. } | Vm::Saved) => Step::Clear,
+        (Destroying, Vm::BootChosen | Vm::Up { .. } | Vm::Unreachable | Vm::Saved) => Step::Clear,
         (Destroying, Vm::Absent) => Step::RecordDestroyed,
 
         (Suspending, Vm::Launching) => Step::Idle,
+        (Suspending, Vm::Unreachable) => Step::Idle,
         (Suspending, Vm::Up { .. }) if want == Want::Run => Step::RecordSuspendAborted,
         (
             Suspending,
@@ -140,13 +143,16 @@ pub(crate) fn next(state: State, want: Want, observed: Observed) -> Step {
             Step::Idle
         }
         (Stopping | Restarting | Replacing, Vm::Up { .. }) => Step::RequestStop,
+        // No signal reaches its main process.
+        (Stopping | Restarting | Replacing, Vm::Unreachable) => Step::Clear,
         (Starting | Started, _) => Step::Idle,
 
         // A VM that is not wanted.
         (Created | Suspended | Stopped | Failed | Destroyed, Vm::Launching) => Step::CancelLaunch,
-        (Created | Suspended | Stopped | Failed | Destroyed, Vm::Up { .. } | Vm::Saved) => {
-            Step::Clear
-        }
+        (
+            Created | Suspended | Stopped | Failed | Destroyed,
+            Vm::Up { .. } | Vm::Unreachable | Vm::Saved,
+        ) => Step::Clear,
         (Created | Suspended | Stopped, Vm::Absent) if want == Want::Run => Step::Launch,
         (Created | Suspended | Stopped | Failed | Destroyed, Vm::Absent) => Step::Idle,
     }
@@ -184,7 +190,7 @@ mod tests {
     #[test]
     fn a_vm_that_is_not_wanted_is_removed() {
         for state in [State::Created, State::Stopped, State::Failed, State::Destroying] {
-            for vm in [UP, Vm::Saved] {
+            for vm in [UP, Vm::Unreachable, Vm::Saved] {
                 assert_eq!(next(state, Want::Stop, have(vm, true)), Step::Clear, "{state}");
             }
         }

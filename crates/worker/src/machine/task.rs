@@ -4,7 +4,7 @@
 //! is shown, and after each asks [`step::next`] what to do. Slow work (launch,
 //! save, removal) runs beside it; at most one of each at a time.
 
-use super::boot::adopt;
+use super::boot::adopt::{self, Adopted};
 use super::boot::launch::{LaunchError, Launched};
 use super::boot::restore::{RestoreError, RestoredVm};
 use super::down::clear::{Teardown, VmEnd};
@@ -18,6 +18,7 @@ use crate::agent::Report;
 use crate::context::HostContext;
 use crate::ports::{SaveTimes, VmExit};
 use crate::record::Record;
+use host_api::Source;
 use model::id::EventId;
 use model::life::State;
 use std::sync::Arc;
@@ -26,7 +27,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wire::worker::Source;
 
 /// Requests that may wait for one machine; more are refused.
 const INBOX: usize = 64;
@@ -56,6 +56,7 @@ pub(crate) fn new(
     let (views, watched) = watch::channel(Arc::new(view));
     let task = Task {
         ids,
+        call_key: None,
         snapshot_files: host.has_snapshot_files(record.id),
         host: host.clone(),
         record,
@@ -74,10 +75,12 @@ pub(crate) fn new(
 /// What slow work ends with.
 pub(super) enum Done {
     Launched(Result<Launched, LaunchError>),
+    Adopted(Result<Adopted, LaunchError>),
     Restored(Result<RestoredVm, RestoreError>),
     Saved(Result<SaveTimes, SaveError>),
     Cleared(VmExit),
     Sent,
+    RoutesApplied,
 }
 
 /// The start that is under way.
@@ -119,6 +122,8 @@ pub(super) struct Task {
     pub(super) vm: VmPhase,
     pub(super) effects: JoinSet<Done>,
     pub(super) ids: EventIds,
+    /// Idempotency key of the request that is handled.
+    pub(super) call_key: Option<String>,
     pub(super) start: StartAttempt,
     pub(super) suspend: SuspendAttempt,
     /// When the current state has lasted too long, or a pause is over.
@@ -130,7 +135,11 @@ pub(super) struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Request>, at_start: AtStart) -> TaskEnd {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<(Request, Option<String>)>,
+        at_start: AtStart,
+    ) -> TaskEnd {
         self.begin(at_start);
         let stopping = self.host.tasks.stopping();
         tokio::pin!(stopping);
@@ -144,7 +153,7 @@ impl Task {
                     Ok(done) => self.on_done(done).await,
                     Err(err) => self.on_broken_effect(&err),
                 },
-                Some(request) = inbox.recv() => self.on_request(request).await,
+                Some((request, key)) = inbox.recv() => self.on_request(request, key).await,
                 () = sleep_until(timer) => self.on_timer(),
                 // Shutdown last: queued requests are recorded first. VMs outlive the
                 // daemon, so no VM is removed here.
@@ -163,10 +172,13 @@ impl Task {
             AtStart::Leftover => self.vm = VmPhase::Leftover(Teardown::unknown()),
             AtStart::Saved => self.vm = VmPhase::Saved(None),
             AtStart::Running(boot) => {
-                let adopt = adopt::adopt(self.host.clone(), self.record.clone(), boot);
-                self.effects.spawn(async move { Done::Launched(adopt.await) });
-                // Never cancelled: a VM that is to stop gets a stop request, no kill.
-                self.vm = VmPhase::Launching(CancellationToken::new());
+                // Cancelled only between two attempts: a VM that is to stop and can be
+                // reached gets a stop request, no kill.
+                let cancel = CancellationToken::new();
+                let (host, record) = (self.host.clone(), self.record.clone());
+                let adopt = adopt::adopt(host, record, boot, cancel.clone());
+                self.effects.spawn(async move { Done::Adopted(adopt.await) });
+                self.vm = VmPhase::Launching(cancel);
             }
         }
         self.set_restart_timer();
@@ -217,6 +229,7 @@ impl Task {
             VmPhase::BootChosen(_) => Vm::BootChosen,
             VmPhase::Launching(_) => Vm::Launching,
             VmPhase::Up(up) => Vm::Up { running: up.running, requested: up.requested },
+            VmPhase::Unreachable(_) => Vm::Unreachable,
             VmPhase::Saving(saving) => Vm::Saving { cancelled: saving.cancel.is_cancelled() },
             VmPhase::Saved(_) => Vm::Saved,
             VmPhase::Leftover(_) => Vm::Leftover,
@@ -244,8 +257,11 @@ impl Task {
     async fn on_done(&mut self, done: Done) {
         match done {
             Done::Sent => {}
+            Done::RoutesApplied => self.on_routes_applied(),
             Done::Launched(Ok(launched)) => self.on_launched(launched).await,
             Done::Launched(Err(err)) => self.on_launch_failed(err),
+            Done::Adopted(Ok(adopted)) => self.on_adopted(adopted).await,
+            Done::Adopted(Err(err)) => self.on_launch_failed(err),
             Done::Restored(restored) => self.on_restored(restored).await,
             Done::Saved(saved) => self.on_saved(saved).await,
             Done::Cleared(exit) => {

@@ -2,6 +2,7 @@
 
 use crate::agent::Agent;
 use crate::record::Record;
+use host_api::{Route, RouteState};
 use model::address::{Addresses, uncompressed};
 use model::id::InstanceId;
 use model::life::{State, Want};
@@ -9,7 +10,6 @@ use rt::clock::rfc3339;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use wire::machines::{Machine, MachineEvent};
-use wire::routes::{Route, RouteState};
 
 /// State changes that a waiter may look back on.
 const KEPT_CHANGES: usize = 64;
@@ -33,6 +33,8 @@ pub(crate) struct View {
     pub(crate) stages: Vec<(String, f64)>,
     /// The session with the guest, if there is one.
     pub(crate) agent: Option<Arc<Agent>>,
+    /// Why the guest of a VM that runs cannot be spoken to, if so.
+    pub(crate) unreachable: Option<String>,
 }
 
 /// One durable change.
@@ -60,6 +62,7 @@ impl View {
             listening: BTreeSet::new(),
             stages: Vec::new(),
             agent: None,
+            unreachable: None,
         };
         view.record(record, Vec::new());
         view
@@ -110,32 +113,43 @@ impl View {
         }
     }
 
-    /// As the edge sees it; `None` once it is destroyed.
+    /// As the edge sees it; `None` once it is destroyed or another host's.
     pub(crate) fn route(&self, region: &str) -> Option<Route> {
         let record = &self.record;
-        let address = self.addresses?.ipv4;
+        if record.given_up.is_some() || self.addresses.is_none() {
+            return None;
+        }
         let env = record.config.env.as_ref();
+        let started = record.state == State::Started;
         Some(Route {
-            app: record.app.to_string(),
-            machine: record.id.to_string(),
+            app: record.app,
+            app_name: record.app_name.clone(),
+            machine: record.id,
+            epoch: record.epoch,
             region: region.into(),
-            instance: record.instance.to_string(),
+            instance: record.instance,
+            boot: record.boot,
             state: route_state(record, self.agent.is_some()),
-            address,
-            listening: match record.state {
-                State::Started => self.listening.iter().copied().collect(),
-                _ => Vec::new(),
-            },
-            stages_ms: match record.state {
-                State::Started => self.stages.clone(),
-                _ => Vec::new(),
+            listening: match started {
+                true => self.listening.iter().copied().collect(),
+                false => Vec::new(),
             },
             cordoned: record.cordoned,
             services: record.config.services.clone().unwrap_or_default(),
+            disable_autostart: record.config.disable_machine_autostart == Some(true),
             primary_region: env.and_then(|env| env.get("PRIMARY_REGION")).cloned(),
             last_failure: record.failure.clone(),
             suspended: record.state == State::Suspended,
+            started_ms: self.started_ms(),
+            stages_ms: if started { self.stages.clone() } else { Vec::new() },
         })
+    }
+
+    /// When it was last started, as its newest events say; 0 if they do not.
+    fn started_ms(&self) -> u64 {
+        let started = |event: &&MachineEvent| event.kind == "start" && event.status == "started";
+        let event = self.events.iter().find(started);
+        event.map_or(0, |event| u64::try_from(event.timestamp).unwrap_or(0))
     }
 }
 
@@ -173,5 +187,22 @@ fn route_state(record: &Record, up: bool) -> RouteState {
             RouteState::Unavailable
         }
         (State::Created | State::Stopped | State::Suspended, _) => RouteState::Asleep,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::record::tests::sample;
+    use model::address::Ipv4Pool;
+    use model::id::MachineId;
+
+    /// The route of a machine that has just been created.
+    pub(crate) fn route(machine: MachineId) -> Route {
+        let record = Record { id: machine, ..sample() };
+        let pool = Ipv4Pool::new([172, 30, 0, 0].into(), 16).unwrap();
+        let slot = record.slot.unwrap();
+        let addresses = model::address::of_machine(pool, slot, record.network, record.number);
+        View::new(record, addresses, Vec::new()).route("here").unwrap()
     }
 }

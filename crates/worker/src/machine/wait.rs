@@ -2,13 +2,12 @@
 
 use super::view::{StateChange, View};
 use crate::record::Record;
-use model::id::InstanceId;
+use host_api::{HostError, WaitFor};
 use model::life::{State, Want};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use wire::machines::WaitResult;
-use wire::worker::{HostError, WaitFor};
 
 /// Returns once the machine is, or since the call has been, in one of the states
 /// waited for. Every change of the view wakes it; nothing is polled.
@@ -38,7 +37,7 @@ pub(crate) async fn wait(
     waited.await.unwrap_or_else(|_| {
         let state = views.borrow().record.state;
         let wanted = wait.states.join(" or ");
-        Err(HostError::Timeout(format!(
+        Err(HostError::DeadlineExceeded(format!(
             "machine did not reach {wanted} within {} s; it is {state}",
             deadline.as_secs()
         )))
@@ -46,8 +45,9 @@ pub(crate) async fn wait(
 }
 
 fn outcome(view: &View, from: u64, wait: &WaitFor) -> Option<Result<WaitResult, HostError>> {
-    let newer =
-        |change: &&StateChange| wait.from_event.as_ref().is_none_or(|event| change.event > *event);
+    let newer = |change: &&StateChange| {
+        wait.from_event.as_ref().is_none_or(|event| change.event > event.to_string())
+    };
     let changes = view.changes.iter().filter(|change| change.number >= from).filter(newer);
     for change in changes {
         let current = change.number + 1 == view.next_change;
@@ -76,7 +76,7 @@ fn outcome(view: &View, from: u64, wait: &WaitFor) -> Option<Result<WaitResult, 
 /// `current` is the record if the change is the newest.
 fn is_reached(change: &StateChange, wait: &WaitFor, current: Option<&Record>) -> bool {
     let asked = |word: &str| wait.states.iter().any(|state| state == word);
-    let version = wait.version.as_deref().and_then(|text| text.parse::<InstanceId>().ok());
+    let version = wait.version;
     if version.is_some_and(|version| version < change.instance) {
         // That version has been replaced: nothing of it runs.
         return asked("stopped") || asked("destroyed") || asked("replaced") || asked("settled");
@@ -99,8 +99,8 @@ fn is_reached(change: &StateChange, wait: &WaitFor, current: Option<&Record>) ->
 mod tests {
     use super::*;
     use crate::record::tests::sample;
-    use model::id::EventId;
-    use wire::worker::Source;
+    use host_api::Source;
+    use model::id::{EventId, InstanceId};
 
     fn waiting(states: &[&str], timeout_ms: u64) -> WaitFor {
         let states = states.iter().map(|&s| s.into()).collect();
@@ -138,9 +138,9 @@ mod tests {
         }
         let (_sender, views) = watch::channel(Arc::new(view));
         let mut wanted = waiting(&["stopped"], 10);
-        wanted.from_event = Some(EventId::new(1, 0).to_string());
+        wanted.from_event = Some(EventId::new(1, 0));
         assert_eq!(wait(views.clone(), &wanted).await.unwrap().state, "stopped");
-        wanted.from_event = Some(EventId::new(1, 1).to_string());
+        wanted.from_event = Some(EventId::new(1, 1));
         assert!(wait(views, &wanted).await.is_err(), "it is not newer than itself");
     }
 
@@ -150,7 +150,9 @@ mod tests {
         at(&mut view, State::Stopping);
         let (sender, views) = watch::channel(Arc::new(view.clone()));
         let late = wait(views.clone(), &waiting(&["stopped"], 1000)).await.unwrap_err();
-        assert!(matches!(&late, HostError::Timeout(text) if text.contains("it is stopping")));
+        assert!(
+            matches!(&late, HostError::DeadlineExceeded(text) if text.contains("it is stopping"))
+        );
         view.record.failure = Some("no entrypoint".into());
         at(&mut view, State::Failed);
         sender.send_replace(Arc::new(view));
@@ -182,7 +184,7 @@ mod tests {
         view.record(record, Vec::new());
         let (_sender, views) = watch::channel(Arc::new(view));
         let mut wanted = waiting(&["started"], 10);
-        wanted.version = Some(old.to_string());
+        wanted.version = Some(old);
         assert!(wait(views.clone(), &wanted).await.is_err());
         wanted.states = vec!["stopped".into()];
         assert!(wait(views, &wanted).await.is_ok());

@@ -1,12 +1,14 @@
 //! What the worker needs of the outer worlds, and nothing more.
 
 mod api;
+mod connector;
 mod disks;
 mod hypervisor;
 mod images;
 mod network;
 
 pub use api::*;
+pub use connector::*;
 pub use disks::*;
 pub use hypervisor::*;
 pub use images::*;

@@ -11,32 +11,37 @@ use model::id::NetworkId;
 /// - `prepare` any number of times is like once, and keeps what runs running;
 /// - `attach` of a slot that is attached replaces it;
 /// - `detach` of a slot that is not attached succeeds;
-/// - after `rest`, `attach` of the same link works and is fast, `list` still names
-///   the slot, and a new daemon finds no more of it than it can remove;
-/// - `list` names every slot of which anything is left on the host;
-/// - after `detach` of all and `remove_all`, nothing of ours is left.
+/// - after `park`, `attach` of the same link works and is fast, `list` still names
+///   the slot, and a new daemon can remove what it finds of it;
+/// - a slot may stay unused for any time after `detach`, and be used again with
+///   another link: nothing of the earlier one reaches the later;
+/// - `list` names every slot that has a tap or rules on the host, also of an
+///   earlier version;
+/// - after `detach` of all and `remove_all`, nothing of the platform is left.
 #[async_trait]
 pub trait Network: Send + Sync + 'static {
-    /// Makes what all machines share (forwarding, tables, masquerading), after
-    /// a start of the daemon also while machines of an earlier one run.
+    /// Sets up what all machines share (namespace, forwarding, tables,
+    /// masquerading), also while VMs of an earlier daemon run. The taps of VMs of
+    /// an earlier version are brought to where this version has them; they work
+    /// again after `adopt`.
     async fn prepare(&self) -> Result<(), PortError>;
 
-    /// Makes a machine's tap with its addresses and pins its source addresses.
+    /// Creates a machine's tap with its addresses and pins its source addresses.
     /// Only machines of one `network` reach each other, over 6PN.
     async fn attach(&self, link: Link) -> Result<Nic, PortError>;
 
-    /// Keeps the link of a VM that was adopted: the tap is held by the VM, what
-    /// is missing around it (addresses, pins) is made again.
+    /// Takes over the link of a VM of an earlier daemon: the VM has the tap open;
+    /// addresses and rules that are missing are set again.
     async fn adopt(&self, link: Link) -> Result<(), PortError>;
 
-    /// The VM of a slot is gone for now: what the next `attach` of the same link
-    /// would make again may stay, within bounds. It is never an error.
-    async fn rest(&self, slot: Slot);
+    /// The VM of a slot has ended: within bounds, the tap may be kept for the next
+    /// `attach` of the same link. Errors are logged.
+    async fn park(&self, slot: Slot);
 
     /// Removes everything of a slot.
     async fn detach(&self, slot: Slot) -> Result<(), PortError>;
 
-    /// Slots of which anything is on the host.
+    /// Slots that have a tap or rules on the host.
     async fn list(&self) -> Result<Vec<Slot>, PortError>;
 
     /// Removes everything, for `updraft down`.

@@ -7,11 +7,11 @@
 //! has an owner.
 
 use crate::daemon::Settings;
-use crate::lab::Lab;
+use crate::lab::{Lab, user};
+use host_api::{Machines, Status, WaitFor};
 use model::id::BootId;
 use std::cell::Cell;
 use std::time::Duration;
-use wire::worker::WaitFor;
 use worker::Worker;
 
 /// Nothing takes more steps; the walk ends when an operation gets through.
@@ -290,7 +290,7 @@ fn crash(lab: &mut Lab, operation: &Operation, at: Where, step: u64) -> Option<(
     }
     let worker = lab.worker();
     let request = lab.request(operation.script);
-    let id = lab.id("m1").to_string();
+    let id = lab.id("m1");
     let place = lab.run(async {
         let through = async {
             request.await.expect("it is allowed");
@@ -298,7 +298,7 @@ fn crash(lab: &mut Lab, operation: &Operation, at: Where, step: u64) -> Option<(
             settle(&worker).await;
             if operation.vm == OldVm::Either {
                 // Started, but its VM may not have gone on yet.
-                let _ = worker.processes(&id).await;
+                let _ = worker.processes(user(), id).await;
             }
         };
         let crashed = async {
@@ -363,12 +363,13 @@ async fn nth_commit(wal: &camino::Utf8Path, n: u64) -> String {
 
 /// Waits until no machine is on its way anywhere.
 async fn settle(worker: &Worker) {
-    for machine in worker.machines(&wire::worker::MachineFilter::default()) {
+    let machines = worker.machines(user(), host_api::MachineFilter::default()).await;
+    for machine in machines.unwrap() {
         let states = vec!["settled".to_owned()];
         let timeout_ms = Duration::from_secs(3600).as_millis() as u64;
         let wanted = WaitFor { states, timeout_ms, ..WaitFor::default() };
         // A machine that failed or is gone has settled too.
-        let _ = worker.wait(&machine.id, &wanted).await;
+        let _ = worker.wait(user(), machine.id.parse().unwrap(), wanted).await;
     }
 }
 
@@ -387,9 +388,9 @@ struct Vms {
 
 fn check(lab: &mut Lab, operation: &Operation, vms: Vms, acknowledged: bool, at: &str) {
     let worker = lab.worker();
-    let id = lab.id("m1").to_string();
+    let id = lab.id("m1");
     lab.run(settle(&worker));
-    let machine = worker.machine(&id).ok();
+    let machine = lab.run(async { worker.machine(user(), id).await }).ok();
     let state = machine.as_ref().map_or("absent".into(), |machine| machine.state.clone());
     let context = format!("{} killed at {at}, acknowledged: {acknowledged}", operation.name);
     let allowed = if acknowledged { operation.done } else { operation.undone };
@@ -425,11 +426,11 @@ fn check(lab: &mut Lab, operation: &Operation, vms: Vms, acknowledged: bool, at:
     assert_eq!(ledger.remains, Vec::<String>::new(), "{context}");
     let exists = !["destroyed", "absent"].contains(&state.as_str());
     assert!(exists || ledger.dirs.is_empty(), "{context}: {ledger:?}");
-    let listed = worker.info().memory_reserved_mib;
+    let listed = lab.run(async { worker.info(user()).await }).unwrap().memory_reserved_mib;
     assert_eq!(listed, if runs { 256 } else { 0 }, "{context}: memory");
     // It can still be worked with.
     if exists {
-        let force = lab.run(worker.destroy(&id, true));
+        let force = lab.run(worker.destroy(user(), id, true));
         force.unwrap_or_else(|err| panic!("{context}: {err}"));
         lab.wait("m1", "destroyed", 3_600_000).unwrap();
     }

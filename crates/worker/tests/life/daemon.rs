@@ -3,6 +3,7 @@
 //! It runs in a runtime of its own, which only moves while the test is inside
 //! [`Daemon::run`], and whose end is like `kill -9`: nothing is told to stop.
 
+use crate::faulty::Faults;
 use camino::Utf8Path;
 use model::address::Ipv4Pool;
 use model::id::HostId;
@@ -28,6 +29,7 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     /// Made ahead of time.
     pub(crate) templates: Vec<Shape>,
+    pub(crate) faults: Faults,
 }
 
 impl Default for Settings {
@@ -39,6 +41,7 @@ impl Default for Settings {
             clock: Clock::system(),
             seed: 1,
             templates: Vec::new(),
+            faults: Faults::default(),
         }
     }
 }
@@ -75,6 +78,8 @@ impl Daemon {
     pub(crate) async fn begin(world: &World, settings: &Settings) -> Worker {
         let config = HostConfig {
             host: HostId(1),
+            name: "one".into(),
+            region_aliases: Vec::new(),
             region: "here".into(),
             data_dir: world.data_dir().into(),
             pool: Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16).unwrap(),
@@ -88,6 +93,7 @@ impl Daemon {
             templates: settings.templates.clone(),
         };
         let ports = world.ports(settings.clock.clone(), Rng::seeded(settings.seed));
+        let ports = settings.faults.wrap(ports);
         let mut registry = prometheus_client::registry::Registry::default();
         let started = Worker::start(config, ports, Tasks::new(), &mut registry).await;
         started.expect("the daemon starts")

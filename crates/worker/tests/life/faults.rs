@@ -2,20 +2,20 @@
 
 use crate::daemon::Settings;
 use crate::lab::{Lab, route_line};
-use wire::routes::RouteChange;
+use host_api::RouteChange;
 
 #[test]
 fn route_changes_have_no_gaps_and_lead_to_the_table() {
     let mut lab = Lab::new(Settings::default());
-    let (snapshot, mut changes) = lab.worker().subscribe();
-    assert!(snapshot.routes.is_empty());
+    let mut routes = lab.subscribe();
+    assert!(routes.snapshot.routes.is_empty());
     lab.script(
         "create m1 serve 80; wait m1 started; listens m1 80; cordon m1; guest m1 listen 81
          listens m1 81; stop m1; wait m1 stopped; start m1; wait m1 started
          destroy m1 --force; wait m1 destroyed",
     );
-    let (mut lines, mut last) = (Vec::new(), snapshot.generation);
-    while let Ok((number, change)) = changes.try_recv() {
+    let (mut lines, mut last) = (Vec::new(), routes.snapshot.position.generation);
+    while let Ok((number, change)) = routes.changes.try_recv() {
         assert_eq!(number, last + 1, "a change is missing");
         last = number;
         lines.push(match change {
@@ -74,22 +74,17 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_durable() {
         }
     }
     assert!(refused > 0, "the disk is not full");
-    let worker = lab.worker();
     let id = lab.id("m1");
-    let label = |worker: &worker::Worker| {
-        let machine = worker.machine(&id.to_string()).unwrap();
-        machine.config.unwrap().metadata
-    };
-    let shown = label(&worker);
+    let label = |lab: &Lab| lab.machine(id).config.unwrap().metadata;
+    let shown = label(&lab);
     // What has happened is recorded once there is room, however long it takes.
     lab.world.hypervisor.guest(id, testkit::guest::GuestAction::Exit(Default::default()));
     assert!(lab.wait("m1", "stopped", 300).is_err(), "an end that is not durable is not told");
     std::fs::remove_file(&filler).unwrap();
     lab.wait("m1", "stopped", 3_600_000).unwrap();
-    drop(worker);
     lab.kill();
     lab.restart();
-    assert_eq!(label(&lab.worker()), shown, "what is shown is durable");
+    assert_eq!(label(&lab), shown, "what is shown is durable");
     lab.script("wait m2 started; start m1; wait m1 started; show");
     assert!(lab.take().contains("m2 started"));
     lab.kill();

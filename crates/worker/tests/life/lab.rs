@@ -7,7 +7,9 @@ use crate::daemon::{Daemon, Settings};
 use camino::Utf8PathBuf;
 use futures_util::StreamExt;
 use guest_protocol::Exit;
-use model::id::{HostId, MachineId};
+use host_api::*;
+use model::address::MachineNumber;
+use model::id::{AppId, Epoch, MachineId, NetworkId, OrgId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::os::unix::fs::FileExt;
@@ -19,13 +21,25 @@ use wire::machines::{
     Guest, ImageRef, Init, Machine, MachineConfig, MachineEvent, Restart, Rootfs, Service, Span,
     StopConfig,
 };
-use wire::routes::Route;
-use wire::worker::*;
 use worker::Worker;
 use worker::ports::Shape;
 
 /// Longer than any test: waits end when what is waited for happens.
 const FOREVER_MS: u64 = 3_600_000;
+
+/// The app of all machines.
+pub(crate) const APP: AppId = AppId(3);
+
+/// A call of a user, without end.
+pub(crate) fn user() -> CallContext {
+    let forever = Deadline::within(Duration::from_millis(FOREVER_MS));
+    CallContext::new(Caller::Token("test".into()), Source::User, forever)
+}
+
+/// A call of the edge, without end.
+pub(crate) fn edge() -> CallContext {
+    CallContext::edge(Duration::from_millis(FOREVER_MS))
+}
 
 pub(crate) struct Lab {
     pub(crate) world: World,
@@ -73,7 +87,7 @@ impl Lab {
     }
 
     pub(crate) fn id(&self, name: &str) -> MachineId {
-        self.ids.get(name).copied().unwrap_or(MachineId::new(HostId(1), 0xffff))
+        self.ids.get(name).copied().unwrap_or(MachineId::from_random(0xffff))
     }
 
     fn name(&self, id: &str) -> String {
@@ -99,7 +113,43 @@ impl Lab {
         self.daemon = Some(Daemon::start(&self.world, &self.settings));
     }
 
-    /// Nobody may speak to a guest that stands still.
+    /// One machine as the host shows it.
+    pub(crate) fn machine(&self, id: MachineId) -> Machine {
+        let worker = self.worker();
+        self.run(async { worker.machine(user(), id).await }).unwrap()
+    }
+
+    /// All machines that are not destroyed.
+    pub(crate) fn machines(&self) -> Vec<Machine> {
+        let worker = self.worker();
+        self.run(async { worker.machines(user(), MachineFilter::default()).await }).unwrap()
+    }
+
+    /// The routes as an edge gets them.
+    pub(crate) fn subscribe(&self) -> RouteSubscription {
+        let worker = self.worker();
+        self.run(async { worker.routes(user()).await }).unwrap()
+    }
+
+    /// An edge that applies and acknowledges every change, until the task is aborted.
+    pub(crate) fn edge(&self) -> tokio::task::JoinHandle<()> {
+        let mut routes = self.subscribe();
+        let apply = async move {
+            while let Some((generation, _)) = routes.changes.recv().await {
+                routes.acknowledge.send(generation).await.unwrap();
+            }
+        };
+        let tasks = rt::Tasks::new();
+        self.run(async { vec![tasks.spawn(apply)] }).remove(0)
+    }
+
+    /// Changes the database of a daemon that does not run.
+    pub(crate) fn sql(&self, sql: &str) {
+        let path = self.world.data_dir().join("host.db");
+        rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+    }
+
+    /// Nothing may be sent to a guest that is paused.
     fn check_untorn(&self) {
         assert!(!self.world.hypervisor.torn(), "a guest that stood still was spoken to");
     }
@@ -135,60 +185,62 @@ impl Lab {
             ["create", name, ref rest @ ..] => self.create(name, rest)?,
             ["update", name, ref rest @ ..] => self.update(name, rest)?,
             ["start", name] => {
-                let id = self.id(name).to_string();
-                let start = async { worker().start_machine(&id, Source::User).await };
+                let id = self.id(name);
+                let start = async { worker().start(user(), id).await };
                 if self.run(start)?.resumed {
                     writeln!(self.out, "{name} resumes").unwrap();
                 }
             }
             ["suspend", name] => {
-                let id = self.id(name).to_string();
-                self.run(async { worker().suspend(&id, Source::User).await })?;
+                let id = self.id(name);
+                self.run(async { worker().suspend(user(), id).await })?;
             }
             ["stop", name, ref rest @ ..] => {
-                let id = self.id(name).to_string();
+                let id = self.id(name);
                 let number = |key: &str| option(rest, key).map(|n| n.parse().unwrap());
                 let signal = number("signal").map(|n: u64| n as i32);
                 let stop = Stop { signal, timeout_ms: number("timeout") };
-                self.run(async { worker().stop(&id, stop, Source::User, None).await })?;
+                self.run(async { worker().stop(user(), id, stop).await })?;
             }
             ["restart", name, ..] => {
-                let id = self.id(name).to_string();
-                self.run(async { worker().restart(&id, Stop::default(), force).await })?;
+                let id = self.id(name);
+                self.run(async { worker().restart(user(), id, Stop::default(), force).await })?;
             }
             ["destroy", name, ..] => {
-                let id = self.id(name).to_string();
-                self.run(async { worker().destroy(&id, force).await })?;
+                let id = self.id(name);
+                self.run(async { worker().destroy(user(), id, force).await })?;
             }
             ["signal", name, number] => {
-                let (id, number) = (self.id(name).to_string(), number.parse().unwrap());
-                self.run(async { worker().signal(&id, number).await })?;
+                let (id, number) = (self.id(name), number.parse().unwrap());
+                self.run(async { worker().signal(user(), id, number).await })?;
             }
             ["cordon" | "uncordon", name] => {
-                let id = self.id(name).to_string();
+                let id = self.id(name);
                 let cordoned = words[0] == "cordon";
-                self.run(async { worker().cordon(&id, cordoned).await })?;
+                self.run(async { worker().cordon(user(), id, cordoned).await })?;
             }
             ["label", name, label] => {
-                let id = self.id(name).to_string();
+                let id = self.id(name);
                 let (key, value) = label.split_once('=').unwrap_or((label, ""));
                 let value = (!value.is_empty()).then(|| value.to_owned());
                 let change = ChangeMetadata::Merge([(key.to_owned(), value)].into());
-                self.run(async { worker().change_metadata(&id, change, None).await })?;
+                self.run(async { worker().change_metadata(user(), id, change, None).await })?;
             }
             ["wake", name] => {
-                let id = self.id(name).to_string();
-                let woken = self.run(async { worker().wake(&id).await });
+                let id = self.id(name);
+                let woken = self.run(async { worker().wake(edge(), id).await });
                 woken.map_err(|err| HostError::Conflict(format!("{err:?}")))?;
             }
             ["idle", name] => {
-                let id = self.id(name).to_string();
-                let stopped = self.run(async { worker().stop_idle(&id, "no load").await });
+                let id = self.id(name);
+                let stopped =
+                    self.run(async { worker().stop_idle(edge(), id, "no load".into()).await });
                 stopped.map_err(|err| HostError::Conflict(format!("{err:?}")))?;
             }
             ["sleep", name] => {
-                let id = self.id(name).to_string();
-                let asleep = self.run(async { worker().suspend_idle(&id, "no load").await });
+                let id = self.id(name);
+                let asleep =
+                    self.run(async { worker().suspend_idle(edge(), id, "no load".into()).await });
                 asleep.map_err(|err| HostError::Conflict(format!("{err:?}")))?;
             }
             ["wait", name, state] => self.wait(name, state, FOREVER_MS)?,
@@ -213,7 +265,7 @@ impl Lab {
             ["hold-suspends"] => self.world.hypervisor.hold_suspends(),
             ["release-suspends"] => self.world.hypervisor.release_suspends(),
             ["break", name, what] => self.damage(name, what),
-            ["drained", name] => worker().drained(&self.id(name).to_string()),
+            ["drained", name] => worker().drained(self.id(name)),
             ["forgets", name] => self.wait_until_forgotten(name),
             ["mute-snapshot", name] => self.world.hypervisor.mute(self.id(name)),
             ["mark", name] => drop(self.disk(name).write_at(b"marked", 0).unwrap()),
@@ -246,14 +298,14 @@ impl Lab {
             ["logs", name] => self.logs(name),
             ["exec", name, ref argv @ ..] => self.exec(name, argv)?,
             ["ps", name] => {
-                let id = self.id(name).to_string();
-                let list = self.run(async { worker().processes(&id).await })?;
+                let id = self.id(name);
+                let list = self.run(async { worker().processes(user(), id).await })?;
                 for process in list {
                     writeln!(self.out, "{} {}", process.pid, process.command).unwrap();
                 }
             }
             ["host"] => {
-                let info = worker().info();
+                let info = self.run(async { worker().info(user()).await })?;
                 let (used, all) = (info.memory_reserved_mib, info.memory_mib);
                 writeln!(self.out, "memory {used}/{all} {:?}", info.machines).unwrap();
             }
@@ -276,7 +328,7 @@ impl Lab {
     pub(crate) fn settle_snapshots(&self) {
         let worker = self.worker();
         for (name, id) in &self.ids {
-            let machine = worker.machine(&id.to_string());
+            let machine = self.run(async { worker.machine(user(), *id).await });
             // One that runs may have been resumed, and then its memory is in use.
             let kept = ["suspended", "started"];
             if machine.is_ok_and(|machine| !kept.contains(&machine.state.as_str())) {
@@ -307,7 +359,7 @@ impl Lab {
     fn create(&mut self, name: &str, rest: &[&str]) -> Result<(), HostError> {
         let create = self.creation(name, rest);
         let worker = self.worker();
-        let machine = self.run(async { worker.create(create).await })?;
+        let machine = self.run(async { worker.create(user(), create).await })?;
         self.versions.insert(name.into(), vec![machine.version]);
         Ok(())
     }
@@ -315,17 +367,21 @@ impl Lab {
     fn creation(&mut self, name: &str, rest: &[&str]) -> CreateMachine {
         let id = match option(rest, "id-of") {
             Some(other) => self.id(other),
-            None => MachineId::new(HostId(1), self.ids.len() as u64 + 1),
+            None => MachineId::from_random(self.ids.len() as u64 + 1),
         };
         let config = config(rest);
         let image = self.resolve(&config.image);
         self.ids.entry(name.into()).or_insert(id);
         CreateMachine {
-            id: id.to_string(),
-            app: "web".into(),
-            org: "personal".into(),
-            network: 1,
-            name: option(rest, "name").unwrap_or(name).into(),
+            id,
+            epoch: Epoch(1),
+            number: MachineNumber::allocated(self.ids.len() as u64).unwrap(),
+            app: APP,
+            app_name: "web".parse().unwrap(),
+            org: OrgId(1),
+            org_slug: "personal".parse().unwrap(),
+            network: NetworkId(1),
+            name: option(rest, "name").unwrap_or(name).parse().unwrap(),
             config,
             image,
             skip_launch: rest.contains(&"--skip-launch"),
@@ -336,7 +392,7 @@ impl Lab {
     fn update(&mut self, name: &str, rest: &[&str]) -> Result<(), HostError> {
         let update = self.change(name, rest);
         let worker = self.worker();
-        let machine = self.run(async { worker.update(update).await })?;
+        let machine = self.run(async { worker.update(user(), update).await })?;
         self.versions.entry(name.into()).or_default().push(machine.version);
         Ok(())
     }
@@ -346,10 +402,10 @@ impl Lab {
         let image = self.resolve(&config.image);
         let current_version = option(rest, "version").map(|n| {
             let number: usize = n.parse().unwrap();
-            self.versions[name][number - 1].clone()
+            self.versions[name][number - 1].parse().unwrap()
         });
         UpdateMachine {
-            id: self.id(name).to_string(),
+            id: self.id(name),
             config,
             image,
             skip_launch: rest.contains(&"--skip-launch"),
@@ -365,7 +421,7 @@ impl Lab {
         enum Request {
             Create(CreateMachine),
             Update(UpdateMachine),
-            Other(String, String, bool),
+            Other(String, MachineId, bool),
         }
         let words: Vec<&str> = command.split_whitespace().collect();
         let request = match *words {
@@ -373,21 +429,21 @@ impl Lab {
             ["update", name, ref rest @ ..] => Request::Update(self.change(name, rest)),
             [verb, name, ..] => {
                 let force = words.contains(&"--force");
-                Request::Other(verb.into(), self.id(name).to_string(), force)
+                Request::Other(verb.into(), self.id(name), force)
             }
             _ => panic!("no request: {command}"),
         };
         let worker = self.worker();
         async move {
             match request {
-                Request::Create(create) => worker.create(create).await.map(drop),
-                Request::Update(update) => worker.update(update).await.map(drop),
+                Request::Create(create) => worker.create(user(), create).await.map(drop),
+                Request::Update(update) => worker.update(user(), update).await.map(drop),
                 Request::Other(verb, id, force) => match verb.as_str() {
-                    "suspend" => worker.suspend(&id, Source::User).await,
-                    "start" => worker.start_machine(&id, Source::User).await.map(drop),
-                    "stop" => worker.stop(&id, Stop::default(), Source::User, None).await,
-                    "restart" => worker.restart(&id, Stop::default(), force).await,
-                    "destroy" => worker.destroy(&id, force).await,
+                    "suspend" => worker.suspend(user(), id).await,
+                    "start" => worker.start(user(), id).await.map(drop),
+                    "stop" => worker.stop(user(), id, Stop::default()).await,
+                    "restart" => worker.restart(user(), id, Stop::default(), force).await,
+                    "destroy" => worker.destroy(user(), id, force).await,
                     _ => panic!("no request: {verb}"),
                 },
             }
@@ -397,40 +453,40 @@ impl Lab {
     /// As the control plane would; one that cannot be found is left to `ensure`.
     fn resolve(&self, reference: &str) -> ImageRef {
         let worker = self.worker();
-        let found = self.run(async { worker.resolve_image(reference).await });
+        let found = self.run(async { worker.resolve_image(user(), reference.into()).await });
         found.unwrap_or_else(|_| ImageRef { digest: "sha256:gone".into(), ..ImageRef::default() })
     }
 
     pub(crate) fn wait(&self, name: &str, state: &str, timeout_ms: u64) -> Result<(), HostError> {
         let states = state.split('|').map(str::to_owned).collect();
         let wanted = WaitFor { states, timeout_ms, ..WaitFor::default() };
-        let (worker, id) = (self.worker(), self.id(name).to_string());
-        self.run(async { worker.wait(&id, &wanted).await }).map(drop)
+        let (worker, id) = (self.worker(), self.id(name));
+        self.run(async { worker.wait(user(), id, wanted).await }).map(drop)
     }
 
     /// Returns once the edge is told that the port listens.
     fn wait_for_port(&self, name: &str, port: u16) {
-        let (worker, id) = (self.worker(), self.id(name).to_string());
+        let (worker, id) = (self.worker(), self.id(name));
         self.run(async {
-            let (mut snapshot, mut changes) = worker.subscribe();
+            let mut routes = worker.routes(user()).await.unwrap();
             let ours = |route: &Route| route.machine == id && route.listening.contains(&port);
-            while !snapshot.routes.iter().any(ours) {
-                changes.recv().await.expect("routes go on");
-                snapshot = worker.subscribe().0;
+            while !routes.snapshot.routes.iter().any(ours) {
+                routes.changes.recv().await.expect("routes go on");
+                routes.snapshot = worker.routes(user()).await.unwrap().snapshot;
             }
         });
     }
 
     /// Returns once the machine has ended so often.
     fn wait_for_exits(&self, name: &str, count: usize) {
-        let (worker, id) = (self.worker(), self.id(name).to_string());
+        let (worker, id) = (self.worker(), self.id(name));
         self.run(async {
-            let (_, mut changes) = worker.subscribe();
+            let mut routes = worker.routes(user()).await.unwrap();
             let exits = |machine: Machine| {
                 machine.events.iter().filter(|event| event.kind == "exit").count()
             };
-            while exits(worker.machine(&id).unwrap()) < count {
-                changes.recv().await.expect("routes go on");
+            while exits(worker.machine(user(), id).await.unwrap()) < count {
+                routes.changes.recv().await.expect("routes go on");
             }
         });
     }
@@ -449,7 +505,9 @@ impl Lab {
 
     fn show(&mut self) {
         let filter = MachineFilter { include_deleted: true, ..MachineFilter::default() };
-        for machine in self.worker().machines(&filter) {
+        let worker = self.worker();
+        let machines = self.run(async { worker.machines(user(), filter).await });
+        for machine in machines.unwrap() {
             let name = self.name(&machine.id);
             let versions = self.versions.get(&name);
             let at = versions.and_then(|all| all.iter().position(|v| *v == machine.version));
@@ -469,8 +527,8 @@ impl Lab {
     }
 
     fn events(&mut self, name: &str, limit: usize) -> Result<(), HostError> {
-        let (worker, id) = (self.worker(), self.id(name).to_string());
-        let events = self.run(async { worker.events(&id, limit).await })?;
+        let (worker, id) = (self.worker(), self.id(name));
+        let events = self.run(async { worker.events(user(), id, limit).await })?;
         let ordered = events.windows(2).all(|pair| pair[0].id > pair[1].id);
         assert!(ordered, "events are ordered by their ids");
         for event in events {
@@ -480,8 +538,8 @@ impl Lab {
     }
 
     fn show_versions(&mut self, name: &str) -> Result<(), HostError> {
-        let (worker, id) = (self.worker(), self.id(name).to_string());
-        let versions = self.run(async { worker.versions(&id).await })?;
+        let (worker, id) = (self.worker(), self.id(name));
+        let versions = self.run(async { worker.versions(user(), id).await })?;
         for version in versions {
             let at = self.versions[name].iter().position(|v| *v == version.version).unwrap();
             let exec = version.user_config.init.and_then(|init| init.exec).unwrap_or_default();
@@ -491,9 +549,10 @@ impl Lab {
     }
 
     fn routes(&mut self) {
-        let (snapshot, _) = self.worker().subscribe();
-        for route in snapshot.routes {
-            let line = route_line(&self.name(&route.machine), &route);
+        let worker = self.worker();
+        let routes = self.run(async { worker.routes(user()).await }).unwrap();
+        for route in routes.snapshot.routes {
+            let line = route_line(&self.name(&route.machine.to_string()), &route);
             writeln!(self.out, "{line}").unwrap();
         }
     }
@@ -521,7 +580,8 @@ impl Lab {
     fn logs(&mut self, name: &str) {
         let query = LogQuery { instance: Some(self.id(name).to_string()), ..LogQuery::default() };
         let worker = self.worker();
-        let entries: Vec<_> = self.run(async { worker.logs("web", &query).await.collect().await });
+        let entries: Vec<_> =
+            self.run(async { worker.logs(user(), APP, query).await.unwrap().collect().await });
         for entry in entries {
             writeln!(self.out, "[{}] {}", entry.provider, entry.message).unwrap();
         }
@@ -531,9 +591,10 @@ impl Lab {
         let (input, argv): (Vec<&str>, Vec<&str>) = argv.iter().partition(|w| w.starts_with('<'));
         let argv = argv.iter().map(|&word| word.into()).collect();
         let exec = ExecStart { argv, ..ExecStart::default() };
-        let (worker, id) = (self.worker(), self.id(name).to_string());
+        let (worker, id) = (self.worker(), self.id(name));
         let out = self.run(async {
-            let (inputs, mut outputs) = worker.exec(&id, exec).await?;
+            let ExecSession { input: inputs, output: mut outputs } =
+                worker.exec(user(), id, exec).await?;
             for word in input {
                 let bytes = word.as_bytes()[1..].to_vec();
                 inputs.send(ExecInput::Data(bytes)).await.unwrap();

@@ -35,7 +35,7 @@ fn a_machine_is_made_runs_stops_and_is_gone() {
             destroy m1: a machine that is started cannot be destroyed without force
             m1 destroyed
             vms: -; remains: -; slots: []; dirs: -
-            destroy m1: machine not found: 00010000000001 is destroyed
+            destroy m1: machine not found: 00000000000001 is destroyed
             start m1: machine is destroyed
             destroy by flyd -> destroyed
             destroy by user -> destroying
@@ -73,7 +73,7 @@ fn names_and_ids_are_unique() {
          destroy m1 --force; wait m1 destroyed; create m4 serve --name=m1; wait m4 started; show",
         expect![[r#"
             create m2 serve --name=m1: a machine of that name exists
-            create m3 serve --id-of=m1: a machine of that id exists
+            create m3 serve --id-of=m1: another machine of the id 00000000000001 exists
             m1 destroyed
             m4 started
         "#]],
@@ -481,7 +481,7 @@ fn commands_run_beside_the_main_process() {
          exec m1 cat <input; exec m1 false; exec m1 nothing; exec m1 spew 2000000; ps m1
          stop m1; wait m1 stopped; exec m1 echo late; ps m1; signal m1 15",
         expect![[r#"
-            exec m1 echo early: machine is created: it has to be started for this
+            early Exited { code: 0, signal: 0 }
             hi there Exited { code: 0, signal: 0 }
             input Exited { code: 0, signal: 0 }
             Exited { code: 1, signal: 0 }
@@ -535,7 +535,7 @@ fn waits_end_when_it_is_hopeless_or_too_late() {
          create m2 orders-fail bad; wait m2 started|stopped; wait m2 settled",
         expect![[r#"
             wait m1 stopped 5: machine did not reach stopped within 0 s; it is started
-            wait m2 started: machine not found: 0001000000ffff
+            wait m2 started: machine not found: 0000000000ffff
             wait m2 started|stopped: machine failed to reach desired state, started or stopped: it is failed: bad
         "#]],
     );

@@ -6,7 +6,9 @@
 mod crash;
 mod daemon;
 mod faults;
+mod faulty;
 mod lab;
 mod life;
 mod suspend;
+mod takeover;
 mod wake;

@@ -359,7 +359,7 @@ fn a_guest_that_does_not_answer_after_its_resume_is_booted() {
 fn what_the_edge_has_in_flight_is_waited_for() {
     let clock = rt::Clock::manual(1_795_000_000_000_000_000);
     let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
-    let (_routes, edge) = lab.worker().subscribe();
+    let edge = lab.edge();
     lab.script(
         "create m1 serve 80 --services; wait m1 started; suspend m1; tick 900ms; show; routes
          drained m1; wait m1 suspended; start m1; wait m1 started; exec m1 false
@@ -379,6 +379,6 @@ fn what_the_edge_has_in_flight_is_waited_for() {
         start by flyd -> started (the suspend was aborted; the machine keeps running)
     "#]]
     .assert_eq(&lab.take());
-    drop(edge);
+    edge.abort();
     lab.kill();
 }

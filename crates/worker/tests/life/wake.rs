@@ -1,12 +1,13 @@
 //! Many machines at once, templates, and what guests ask of the API.
 
 use crate::daemon::Settings;
-use crate::lab::Lab;
+use crate::lab::{Lab, edge, user};
+use host_api::{Load, MachineFilter, Machines, Status, WaitFor};
+use model::id::MachineId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use testkit::Fault;
 use wire::machines::Machine;
-use wire::worker::{MachineFilter, WaitFor};
 use worker::Worker;
 use worker::ports::Shape;
 
@@ -15,8 +16,8 @@ const MANY: usize = 30;
 async fn all(worker: &Worker, state: &str) {
     let wanted =
         || WaitFor { states: vec![state.into()], timeout_ms: 3_600_000, ..WaitFor::default() };
-    for machine in worker.machines(&MachineFilter::default()) {
-        worker.wait(&machine.id, &wanted()).await.unwrap();
+    for machine in worker.machines(user(), MachineFilter::default()).await.unwrap() {
+        worker.wait(user(), machine.id.parse().unwrap(), wanted()).await.unwrap();
     }
 }
 
@@ -27,18 +28,20 @@ fn thirty_machines_sleep_and_wake_at_once() {
     let worker = lab.worker();
     lab.run(async {
         all(&worker, "started").await;
-        let machines = worker.machines(&MachineFilter::default());
-        let ids: Vec<&str> = machines.iter().map(|machine| machine.id.as_str()).collect();
-        let sleep = ids.iter().map(|id| worker.suspend_idle(id, "no load"));
+        let machines = worker.machines(user(), MachineFilter::default()).await.unwrap();
+        let ids: Vec<MachineId> =
+            machines.iter().map(|machine| machine.id.parse().unwrap()).collect();
+        let suspend = |id: &MachineId| worker.suspend_idle(edge(), *id, "no load".into());
+        let sleep = ids.iter().map(suspend);
         futures_util::future::try_join_all(sleep).await.unwrap();
         // Half of them are woken while they wait for their turn.
-        let early = ids.iter().take(MANY / 2).map(|id| worker.wake(id));
+        let early = ids.iter().take(MANY / 2).map(|id| worker.wake(edge(), *id));
         futures_util::future::try_join_all(early).await.unwrap();
-        let sleep = ids.iter().map(|id| worker.suspend_idle(id, "no load"));
+        let sleep = ids.iter().map(suspend);
         futures_util::future::try_join_all(sleep).await.unwrap();
         all(&worker, "suspended").await;
-        assert_eq!(worker.info_with_usage().await.memory_used_mib, 0);
-        let wakes = ids.iter().chain(&ids).map(|id| worker.wake(id));
+        assert_eq!(worker.info_with_usage(user()).await.unwrap().memory_used_mib, 0);
+        let wakes = ids.iter().chain(&ids).map(|id| worker.wake(edge(), *id));
         futures_util::future::try_join_all(wakes).await.unwrap();
     });
     let ledger = lab.world.ledger();
@@ -47,9 +50,8 @@ fn thirty_machines_sleep_and_wake_at_once() {
         let start = machine.events.iter().find(|event| event.kind == "start").unwrap();
         start.request.as_ref().is_some_and(|request| request.resumed == Some(true))
     };
-    let machines = worker.machines(&MachineFilter::default());
-    assert!(machines.iter().all(resumed));
     drop(worker);
+    assert!(lab.machines().iter().all(resumed));
     assert_eq!(lab.take(), "");
 }
 
@@ -75,18 +77,18 @@ fn templates_are_made_ahead_and_where_one_was_missed() {
     };
     made(&lab, &[shape(256), shape(512)]);
     lab.script("create m1 serve --memory=300; wait m1 started");
-    let id = lab.id("m1").to_string();
-    assert_eq!(origin(&lab.worker().machine(&id).unwrap()).unwrap(), "cold");
+    let id = lab.id("m1");
+    assert_eq!(origin(&lab.machine(id)).unwrap(), "cold");
     made(&lab, &[shape(256), shape(300), shape(512)]);
     lab.script("restart m1; wait m1 started");
-    let machine = lab.worker().machine(&id).unwrap();
+    let machine = lab.machine(id);
     assert_eq!(origin(&machine).unwrap(), "template");
-    let stages = lab.worker().subscribe().0.routes[0].stages_ms.clone();
+    let stages = lab.subscribe().snapshot.routes[0].stages_ms.clone();
     let names: Vec<&str> = stages.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["image", "disk", "network", "spawn", "restore"]);
     // Where one try from it has failed, the next one boots.
     lab.script("fail-boots transient; restart m1; wait m1 starting; wait m1 started");
-    assert_eq!(origin(&lab.worker().machine(&id).unwrap()).unwrap(), "cold");
+    assert_eq!(origin(&lab.machine(id)).unwrap(), "cold");
     // A machine with words of its own for the kernel cannot use one.
     lab.script("create m2 serve --memory=400 --args=quiet; wait m2 started");
     let builds = |call: &String| call.starts_with("template");
@@ -103,12 +105,7 @@ struct Shouting {
 }
 
 impl worker::ports::GuestApi for Shouting {
-    fn serve(
-        &self,
-        machine: model::id::MachineId,
-        app: &str,
-        mut io: Box<dyn worker::ports::AgentIo>,
-    ) {
+    fn serve(&self, machine: MachineId, app: &str, mut io: Box<dyn worker::ports::AgentIo>) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         self.served.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{machine} {app} ");
@@ -149,7 +146,7 @@ fn guests_reach_the_api_of_their_host() {
     lab.world.set_guest_api(shouting.clone());
     lab.restart();
     lab.script("guest m1 api 2 hello");
-    wait_for_log(&mut lab, "api 2 answers 00010000000001 web HELLO");
+    wait_for_log(&mut lab, "api 2 answers 00000000000001 web HELLO");
     lab.script("guest m1 api-end 2");
     wait_for_log(&mut lab, "api 2 ended");
     // What is open is cut before the guest stands still, and not for long.

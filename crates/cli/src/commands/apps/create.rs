@@ -1,11 +1,12 @@
 //! `updraft apps create`
 
+use super::json::AppJson;
+use super::names;
 use crate::context::Context;
-use crate::error::{CliError, Doing, Result};
-use crate::names;
+use crate::error::{CliError, ErrorContext, Result};
 use clap::Args;
 use client::Client;
-use wire::machines::CreateApp;
+use wire::machines::{App, CreateApp};
 
 /// Create an app
 #[derive(Clone, Debug, Args)]
@@ -15,7 +16,7 @@ pub struct CreateArgs {
     /// Name of the app, as a flag
     #[arg(long = "name", value_name = "NAME", conflicts_with = "name")]
     name_flag: Option<String>,
-    /// Make a name up
+    /// Generate a name
     #[arg(long, conflicts_with_all = ["name", "name_flag"])]
     generate_name: bool,
     /// Organisation that owns it
@@ -52,24 +53,25 @@ pub(super) async fn run(args: CreateArgs, cx: &mut Context<'_>) -> Result<()> {
     let client = cx.client()?;
     let (org_slug, network) = (args.org, args.network);
     let ask = CreateApp { app_name: name.clone(), org_slug, network, ..CreateApp::default() };
-    let made = client.create_app(&ask).await.doing(|| format!("create app {name}"))?;
+    let made = client.create_app(&ask).await.context(|| format!("create app {name}"))?;
     if args.save {
         // A name the server took has no character that TOML would need escaped.
         let saved = std::fs::write(&file, format!("app = \"{name}\"\n"));
-        saved.doing(|| format!("write {}", file.display()))?;
+        saved.context(|| format!("write {}", file.display()))?;
     }
     if args.json {
-        // Asked for, since the answer to a create need not hold the whole app.
+        // The answer to a create need not hold the whole app, and if it does, the
+        // id is the answer's own.
         let app = match made.app {
-            Some(app) => app,
-            None => client.app(&name).await.doing(|| format!("show app {name}"))?,
+            Some(app) => App { id: made.id, ..app },
+            None => client.app(&name).await.context(|| format!("show app {name}"))?,
         };
-        return cx.ui().json(&app);
+        return cx.ui().json(&AppJson::from(&app));
     }
     cx.ui().data(&format!("New app created: {name}"))
 }
 
-/// Makes an app in passing, for a command that needs it.
+/// Creates an app for a command that needs one.
 pub(in crate::commands) async fn make(
     client: &Client,
     name: &str,
@@ -77,5 +79,5 @@ pub(in crate::commands) async fn make(
 ) -> Result<()> {
     let (app_name, org_slug) = (name.to_owned(), org.map(str::to_owned));
     let ask = CreateApp { app_name, org_slug, ..CreateApp::default() };
-    client.create_app(&ask).await.map(drop).doing(|| format!("create app {name}"))
+    client.create_app(&ask).await.map(drop).context(|| format!("create app {name}"))
 }

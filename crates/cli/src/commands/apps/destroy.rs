@@ -1,8 +1,8 @@
 //! `updraft apps destroy`
 
 use crate::context::Context;
-use crate::error::{Doing, Result};
-use crate::pick::Tally;
+use crate::error::{ErrorContext, Result};
+use crate::machines::pick::Tally;
 use clap::Args;
 
 /// Destroy apps with all their machines
@@ -25,7 +25,7 @@ pub(super) async fn run(args: DestroyArgs, cx: &mut Context<'_>) -> Result<()> {
             cx.ui().status(&format!("App {name} stays."));
             continue;
         }
-        let gone = client.delete_app(name, true).await.doing(|| format!("destroy app {name}"));
+        let gone = client.delete_app(name, true).await.context(|| format!("destroy app {name}"));
         if gone.is_ok() {
             cx.ui().status(&format!("Destroyed app {name}"));
         }

@@ -1,8 +1,9 @@
 //! `updraft apps list`
 
+use super::json::AppJson;
 use crate::context::Context;
-use crate::error::{Doing, Result};
-use crate::table::table;
+use crate::error::{ErrorContext, Result};
+use crate::ui::table::table;
 use clap::Args;
 
 /// List apps
@@ -21,9 +22,9 @@ pub struct ListArgs {
 }
 
 pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
-    let list = cx.client()?.apps(args.org.as_deref()).await.doing(|| "list apps".into())?;
+    let list = cx.client()?.apps(args.org.as_deref()).await.context(|| "list apps".into())?;
     if args.json {
-        return cx.ui().json(&list.apps);
+        return cx.ui().json(&list.apps.iter().map(AppJson::from).collect::<Vec<_>>());
     }
     if args.quiet {
         let names: String = list.apps.iter().map(|app| format!("{}\n", app.name)).collect();
@@ -37,5 +38,6 @@ pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
             vec![app.name, app.organization.slug, app.status, app.network, machines]
         })
         .collect();
-    cx.ui().data(&table(&["NAME", "OWNER", "STATUS", "NETWORK", "MACHINES"], &rows))
+    let fit = cx.ui().fit(&["NETWORK"]);
+    cx.ui().data(&table(&["NAME", "OWNER", "STATUS", "NETWORK", "MACHINES"], &rows, fit))
 }

@@ -2,7 +2,9 @@
 
 pub(super) mod create;
 mod destroy;
+pub(super) mod json;
 mod list;
+mod names;
 
 use crate::context::Context;
 use crate::error::Result;

@@ -1,8 +1,8 @@
 //! `updraft host status`
 
 use crate::context::Context;
-use crate::error::{Doing, Result};
-use crate::table::vertical;
+use crate::error::{ErrorContext, Result};
+use crate::ui::table::vertical;
 use clap::Args;
 use wire::worker::HostInfo;
 
@@ -19,7 +19,7 @@ pub struct StatusArgs {
 }
 
 pub(super) async fn run(args: StatusArgs, cx: &mut Context<'_>) -> Result<()> {
-    let hosts = cx.client()?.hosts().await.doing(|| "show the hosts".into())?;
+    let hosts = cx.client()?.hosts().await.context(|| "show the hosts".into())?;
     if args.json {
         return cx.ui().json(&hosts);
     }

@@ -1,9 +1,9 @@
 //! `updraft image list`
 
 use crate::context::Context;
-use crate::error::{Doing, Result};
+use crate::error::{ErrorContext, Result};
 use crate::parse::human_bytes;
-use crate::table::table;
+use crate::ui::table::table;
 use clap::Args;
 
 /// List images
@@ -19,7 +19,7 @@ pub struct ListArgs {
 }
 
 pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
-    let images = cx.client()?.images().await.doing(|| "list images".into())?;
+    let images = cx.client()?.images().await.context(|| "list images".into())?;
     if args.json {
         return cx.ui().json(&images);
     }
@@ -39,5 +39,6 @@ pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
         let names: String = rows.iter().map(|row| format!("{}\n", row[0])).collect();
         return cx.ui().bytes(names.as_bytes());
     }
-    cx.ui().data(&table(&["REFERENCE", "DIGEST", "SIZE", "CREATED", "MACHINES"], &rows))
+    let fit = cx.ui().fit(&["CREATED"]);
+    cx.ui().data(&table(&["REFERENCE", "DIGEST", "SIZE", "CREATED", "MACHINES"], &rows, fit))
 }

@@ -2,6 +2,7 @@
 
 mod import;
 mod list;
+mod naming;
 mod rm;
 mod tarball;
 

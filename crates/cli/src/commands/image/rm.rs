@@ -1,8 +1,9 @@
 //! `updraft image rm`
 
+use crate::complete;
 use crate::context::Context;
-use crate::error::{Doing, Result};
-use crate::pick::Tally;
+use crate::error::{ErrorContext, Result};
+use crate::machines::pick::Tally;
 use clap::Args;
 
 /// Remove images
@@ -10,7 +11,7 @@ use clap::Args;
 #[command(visible_aliases = ["remove", "delete"])]
 pub struct RmArgs {
     /// Names or digests
-    #[arg(required = true)]
+    #[arg(required = true, add = complete::images())]
     references: Vec<String>,
 }
 
@@ -19,7 +20,7 @@ pub(super) async fn run(args: RmArgs, cx: &mut Context<'_>) -> Result<()> {
     let mut tally = Tally::default();
     for reference in &args.references {
         let gone = client.remove_image(reference).await;
-        let gone = gone.doing(|| format!("remove image {reference}"));
+        let gone = gone.context(|| format!("remove image {reference}"));
         if gone.is_ok() {
             cx.ui().status(&format!("Removed {reference}"));
         }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ const PIECE: usize = 256 * 1024;
 /// Pieces that wait for the network.
 const QUEUE: usize = 4;
 
-/// How the reading goes on its own thread.
+/// Outcome of the reading, which happens on a thread of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
     path: PathBuf,
@@ -31,10 +31,48 @@ impl Reading {
     }
 }
 
-/// The tar file as it is, or a tar of the OCI layout in the directory.
+/// Where an image is read from.
+pub(super) enum Source {
+    /// A tar file, or the directory of an OCI layout.
+    Path(PathBuf),
+    /// A tar.
+    Stream(Box<dyn BufRead + Send>),
+}
+
+/// The tar as it is, or a tar of the OCI layout in the directory.
 pub(super) fn stream(
-    path: &Path,
+    source: Source,
 ) -> Result<(impl Stream<Item = io::Result<Bytes>> + Send + Sync + use<>, Reading)> {
+    let (path, work) = prepare(source)?;
+    let (pieces, sent) = mpsc::channel::<io::Result<Bytes>>(QUEUE);
+    let reading = Reading { path, failed: Arc::default() };
+    let theirs = reading.clone();
+    // Not a task: it blocks on files, and ends when the body is dropped.
+    std::thread::spawn(move || {
+        let mut to = BufWriter::with_capacity(PIECE, Pieces(pieces.clone()));
+        if let Err(err) = work(&mut to).and_then(|()| to.flush()) {
+            // The body must break, or the server would take half for the whole.
+            let broken = io::Error::new(err.kind(), err.to_string());
+            if err.kind() != io::ErrorKind::BrokenPipe {
+                *theirs.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(err);
+            }
+            let _ = pieces.blocking_send(Err(broken));
+        }
+    });
+    let pieces = unfold(sent, |mut sent| async move { sent.recv().await.map(|p| (p, sent)) });
+    Ok((pieces, reading))
+}
+
+type Work = Box<dyn FnOnce(&mut BufWriter<Pieces>) -> io::Result<()> + Send>;
+
+/// What is read, for messages, and how; refused at once if it is no image.
+fn prepare(source: Source) -> Result<(PathBuf, Work)> {
+    let path = match source {
+        Source::Path(path) => path,
+        Source::Stream(input) => {
+            return Ok(("standard input".into(), Box::new(move |to| copy(input, to))));
+        }
+    };
     let unusable = |why: &str| {
         let error = CliError::new(Exit::Usage, format!("Cannot import {}", path.display()));
         error
@@ -48,26 +86,12 @@ pub(super) fn stream(
     if dir && !path.join("oci-layout").is_file() {
         return Err(unusable("The directory is no OCI layout: it has no file oci-layout"));
     }
-    let (pieces, sent) = mpsc::channel::<io::Result<Bytes>>(QUEUE);
-    let reading = Reading { path: path.to_owned(), failed: Arc::default() };
-    let (theirs, path) = (reading.clone(), path.to_owned());
-    // Not a task: it blocks on files, and ends when the body is dropped.
-    std::thread::spawn(move || {
-        let mut to = BufWriter::with_capacity(PIECE, Pieces(pieces.clone()));
-        let done = if dir { pack(&path, &mut to) } else { copy(&path, &mut to) };
-        if let Err(err) = done.and_then(|()| to.flush()) {
-            // The body must break, or the server would take half for the whole.
-            let broken = io::Error::new(err.kind(), err.to_string());
-            if err.kind() != io::ErrorKind::BrokenPipe {
-                *theirs.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(err);
-            }
-            let _ = pieces.blocking_send(Err(broken));
-        }
-    });
-    Ok((
-        unfold(sent, |mut sent| async move { sent.recv().await.map(|piece| (piece, sent)) }),
-        reading,
-    ))
+    let from = path.clone();
+    let work: Work = match dir {
+        true => Box::new(move |to| pack(&from, to)),
+        false => Box::new(move |to| copy(File::open(&from)?, to)),
+    };
+    Ok((path, work))
 }
 
 /// Where the tar is written to: one piece per write of the buffer above.
@@ -85,11 +109,10 @@ impl Write for Pieces {
     }
 }
 
-fn copy(path: &Path, to: &mut impl Write) -> io::Result<()> {
-    let mut file = File::open(path)?;
+fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
-        match file.read(&mut piece)? {
+        match from.read(&mut piece)? {
             0 => return Ok(()),
             read => to.write_all(&piece[..read])?,
         }

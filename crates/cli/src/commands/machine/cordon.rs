@@ -2,8 +2,8 @@
 
 use super::ManyArgs;
 use crate::context::Context;
-use crate::error::{Doing, Result};
-use crate::pick::Tally;
+use crate::error::{ErrorContext, Result};
+use crate::machines::pick::Tally;
 use clap::Args;
 
 #[derive(Clone, Debug, Args)]
@@ -18,7 +18,7 @@ pub(super) async fn run(args: CordonArgs, cordon: bool, cx: &mut Context<'_>) ->
     let mut tally = Tally::default();
     for id in &ids {
         let outcome = client.cordon_machine(&app, id, cordon).await;
-        let outcome = outcome.doing(|| format!("{verb} machine {id}"));
+        let outcome = outcome.context(|| format!("{verb} machine {id}"));
         if outcome.is_ok() {
             cx.ui().status(&format!("{done} machine {id}"));
         }

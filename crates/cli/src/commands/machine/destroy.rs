@@ -2,10 +2,11 @@
 
 use super::ManyArgs;
 use crate::context::Context;
-use crate::error::{Doing, Exit, Result};
-use crate::pick::Tally;
+use crate::error::{ErrorContext, Exit, Result};
+use crate::machines::pick::Tally;
 use clap::Args;
 use client::{Client, Destroy, ListMachines};
+use wire::machines::Machine;
 
 /// Destroy machines
 ///
@@ -39,10 +40,10 @@ pub(super) async fn run(args: DestroyArgs, cx: &mut Context<'_>) -> Result<()> {
     let mut tally = Tally::default();
     for id in &ids {
         let gone = client.destroy_machine(&app, id, how).await;
-        let gone = gone.doing(|| format!("destroy machine {id}")).map_err(|err| match err.kind {
-            Exit::Conflict if err.hints.is_empty() && how == Destroy::IfDown => {
-                err.hint(format!("Stop it first, or use `updraft machine destroy --force {id}`."))
-            }
+        let gone = gone.context(|| format!("destroy machine {id}")).map_err(|err| match err.kind {
+            Exit::Conflict if err.hints.is_empty() && how == Destroy::IfDown => err
+                .hint(format!("Stop it with `updraft machine stop {id} -a {app}`."))
+                .hint(format!("Or use `updraft machine destroy --force {id} -a {app}`.")),
             _ => err,
         });
         if gone.is_ok() {
@@ -55,7 +56,10 @@ pub(super) async fn run(args: DestroyArgs, cx: &mut Context<'_>) -> Result<()> {
 
 async fn of_image(client: &Client, app: &str, image: &str) -> Result<Vec<String>> {
     let all = client.machines(app, &ListMachines::default()).await;
-    let all = all.doing(|| format!("list the machines of app {app}"))?;
-    let runs = |config: &wire::machines::MachineConfig| config.image == image;
-    Ok(all.into_iter().filter(|m| m.config.as_ref().is_some_and(runs)).map(|m| m.id).collect())
+    let all = all.context(|| format!("list the machines of app {app}"))?;
+    let runs = |machine: &Machine| {
+        let there = !matches!(machine.state.as_str(), "destroying" | "destroyed");
+        there && machine.config.as_ref().is_some_and(|config| config.image == image)
+    };
+    Ok(all.into_iter().filter(runs).map(|m| m.id).collect())
 }

@@ -1,16 +1,21 @@
 //! `updraft machine exec`
 
+use super::MachineRef;
+use super::config_flags::words as split;
+use crate::complete;
 use crate::context::{AppArgs, Context};
-use crate::error::{CliError, Doing, Result};
-use crate::parse;
-use crate::pick;
+use crate::error::{CliError, ErrorContext, Exit, Result};
+use crate::machines::pick;
+use crate::session::terminal;
 use crate::session::{Attach, attach, exit_code};
-use crate::terminal;
 use clap::Args;
-use client::Client;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use wire::machines::ExecMachine;
 use wire::worker::ExecStart;
+
+/// Exit code of a command that SIGKILL ended.
+const KILLED: u8 = 137;
 
 /// Run a command in a machine
 ///
@@ -25,7 +30,7 @@ pub struct ExecArgs {
     #[arg(required = true, num_args = 1.., value_names = ["ID", "COMMAND"])]
     words: Vec<String>,
     /// Name of the app [env: FLY_APP, UPDRAFT_APP; else `app` in fly.toml]
-    #[arg(short, long, value_name = "APP")]
+    #[arg(short, long, value_name = "APP", add = complete::apps())]
     app: Option<String>,
     // No -c here: `exec ID sh -c x` must not be misread without a word.
     /// Path of the app's configuration file, in place of ./fly.toml
@@ -54,38 +59,53 @@ pub(super) async fn run(args: ExecArgs, cx: &mut Context<'_>) -> Result<u8> {
     let mut words = args.words.clone();
     let id = if words.len() > 1 { Some(words.remove(0)) } else { None };
     if let [line] = words.as_slice() {
-        let split = parse::split(line);
-        words = split.map_err(|why| CliError::usage("Cannot read the command").because(why))?;
+        words = split("the command", line)?.unwrap_or_default();
     }
     if words.is_empty() {
         return Err(CliError::usage("No command is given"));
     }
     let id = pick::one(cx, &client, &app, id).await?;
     if args.interactive || args.tty || args.user.is_some() {
-        return stream(&args, cx, (&client, &app, &id), words).await;
+        let machine = MachineRef { client: &client, app: &app, id: &id };
+        return stream(&args, cx, machine, words).await;
     }
+    let begun = Instant::now();
     let (command, timeout) = (Some(words), args.timeout);
     let ask = ExecMachine { command, timeout, ..ExecMachine::default() };
-    let said = client.exec_machine(&app, &id, &ask).await;
-    let said = said.doing(|| format!("run the command in machine {id}"))?;
+    let result = client.exec_machine(&app, &id, &ask).await;
+    let result = result.context(|| format!("run the command in machine {id}"))?;
     if args.json {
-        cx.ui().json(&said)?;
+        cx.ui().json(&result)?;
     } else {
-        cx.ui().bytes(said.stdout.as_bytes())?;
-        cx.ui().error_bytes(said.stderr.as_bytes());
-        if said.truncated {
+        cx.ui().bytes(result.stdout.as_bytes())?;
+        cx.ui().error_bytes(result.stderr.as_bytes());
+        if result.truncated {
             cx.ui().status("Output beyond 1 MiB was dropped; with --interactive all is shown.");
         }
     }
-    Ok(exit_code(said.exit_code, said.exit_signal))
+    finished(&args, begun, exit_code(result.exit_code, result.exit_signal))
+}
+
+/// The command's exit code, unless its time was over: then it was killed, which
+/// is not the command's own answer.
+fn finished(args: &ExecArgs, begun: Instant, code: u8) -> Result<u8> {
+    match args.timeout {
+        Some(secs) if code == KILLED && begun.elapsed() >= Duration::from_secs(secs) => {
+            let text = format!("The command was killed after {secs} seconds");
+            let error = CliError::new(Exit::Timeout, text);
+            Err(error.hint("Give it more time with --timeout."))
+        }
+        _ => Ok(code),
+    }
 }
 
 async fn stream(
     args: &ExecArgs,
     cx: &mut Context<'_>,
-    (client, app, id): (&Client, &str, &str),
+    machine: MachineRef<'_>,
     argv: Vec<String>,
 ) -> Result<u8> {
+    let MachineRef { client, app, id } = machine;
     let term = cx.ui().term;
     if args.tty && !(term.stdin && term.stdout) {
         let error = CliError::usage("Cannot use --tty: this is no terminal");
@@ -98,8 +118,10 @@ async fn stream(
         tty: args.tty.then(terminal::size),
         timeout_ms: args.timeout.map(|secs| secs.saturating_mul(1000)),
     };
+    let begun = Instant::now();
     let stream = client.exec_stream(app, id, &start).await;
-    let stream = stream.doing(|| format!("run the command in machine {id}"))?;
+    let stream = stream.context(|| format!("run the command in machine {id}"))?;
     let how = Attach { tty: args.tty, input: args.interactive || args.tty };
-    attach(cx.ui(), stream, how).await
+    let code = attach(cx.ui(), stream, how).await?;
+    finished(args, begun, code)
 }

@@ -2,7 +2,7 @@
 
 use super::OneArgs;
 use crate::context::Context;
-use crate::error::{Doing, Result};
+use crate::error::{ErrorContext, Result};
 use clap::Args;
 use wire::machines::SignalName;
 
@@ -16,7 +16,7 @@ pub struct KillArgs {
 pub(super) async fn run(args: KillArgs, cx: &mut Context<'_>) -> Result<()> {
     let (client, app, id) = args.which.resolve(cx).await?;
     let killed = client.signal_machine(&app, &id, SignalName::Number(9)).await;
-    killed.doing(|| format!("kill machine {id}"))?;
+    killed.context(|| format!("kill machine {id}"))?;
     cx.ui().status(&format!("Sent SIGKILL to machine {id}"));
     Ok(())
 }

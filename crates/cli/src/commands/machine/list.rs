@@ -1,15 +1,17 @@
 //! `updraft machine list`
 
 use crate::context::{AppArgs, Context};
-use crate::error::{Doing, Result};
+use crate::error::{ErrorContext, Result};
+use crate::machines::pick::{GROUP, label};
 use crate::parse::size_name;
-use crate::pick::{GROUP, label};
-use crate::table::table;
+use crate::ui::table::table;
 use clap::Args;
 use client::ListMachines;
 use wire::machines::{ImageRef, Machine};
 
 /// List an app's machines
+///
+/// A narrow terminal gets fewer columns; --json has everything.
 #[derive(Clone, Debug, Args)]
 #[command(visible_alias = "ls")]
 pub struct ListArgs {
@@ -39,10 +41,14 @@ const HEADER: &[&str] = &[
     "SIZE",
 ];
 
+/// What a narrow terminal does without; `--json` and `machine status` have it.
+const DISPENSABLE: &[&str] =
+    &["CREATED", "VOLUME", "PROCESS GROUP", "ROLE", "IP ADDRESS", "CHECKS", "LAST UPDATED"];
+
 pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
     let app = cx.app(&args.app)?;
     let machines = cx.client()?.machines(&app, &ListMachines::default()).await;
-    let machines = machines.doing(|| format!("list the machines of app {app}"))?;
+    let machines = machines.context(|| format!("list the machines of app {app}"))?;
     if args.json {
         return cx.ui().json(&machines);
     }
@@ -55,7 +61,8 @@ pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
         return Ok(());
     }
     let rows: Vec<_> = machines.iter().map(row).collect();
-    cx.ui().data(&table(HEADER, &rows))
+    let fit = cx.ui().fit(DISPENSABLE);
+    cx.ui().data(&table(HEADER, &rows, fit))
 }
 
 fn row(machine: &Machine) -> Vec<String> {

@@ -1,10 +1,12 @@
 //! `updraft machine`
 
+mod config_flags;
 mod cordon;
 mod destroy;
 mod exec;
 mod kill;
 mod list;
+mod new;
 mod restart;
 mod run;
 mod shell;
@@ -15,9 +17,10 @@ mod suspend;
 mod update;
 mod wait;
 
+use crate::complete;
 use crate::context::{AppArgs, Context};
 use crate::error::Result;
-use crate::pick::{self, How};
+use crate::machines::pick;
 use clap::{Args, Subcommand};
 use client::Client;
 
@@ -45,6 +48,7 @@ pub enum Command {
 
 pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<u8> {
     match command {
+        Command::Run(args) if args.shell => return shell::run(*args, cx).await,
         Command::Run(args) => return run::run(*args, cx).await,
         Command::Create(args) => run::create(*args, cx).await?,
         Command::List(args) => list::run(args, cx).await?,
@@ -64,11 +68,19 @@ pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<u
     Ok(0)
 }
 
+/// One machine, as calls of the API name it.
+#[derive(Clone, Copy, Debug)]
+struct MachineRef<'a> {
+    client: &'a Client,
+    app: &'a str,
+    id: &'a str,
+}
+
 /// Which machines are meant.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ManyArgs {
     /// Ids or names of the machines; chosen from a list if absent
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = complete::machines())]
     ids: Vec<String>,
     #[command(flatten)]
     app: AppArgs,
@@ -78,7 +90,7 @@ pub(crate) struct ManyArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OneArgs {
     /// Id or name of the machine; chosen from a list if absent
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = complete::machines())]
     id: Option<String>,
     #[command(flatten)]
     app: AppArgs,
@@ -89,7 +101,7 @@ impl ManyArgs {
     async fn resolve(self, cx: &mut Context<'_>) -> Result<(Client, String, Vec<String>)> {
         let app = cx.app(&self.app)?;
         let client = cx.client()?;
-        let ids = pick::machines(cx, &client, (&app, How::Many), self.ids).await?;
+        let ids = pick::machines(cx, &client, &app, self.ids).await?;
         Ok((client, app, ids))
     }
 }

@@ -2,9 +2,9 @@
 
 use super::ManyArgs;
 use crate::context::Context;
-use crate::error::{Doing, Result};
-use crate::pick::Tally;
-use crate::wait::{DEFAULT, until};
+use crate::error::{ErrorContext, Result};
+use crate::machines::pick::Tally;
+use crate::machines::wait::{DEFAULT, until};
 use clap::Args;
 use client::{Client, RestartMachine, WaitQuery};
 use std::time::Duration;
@@ -46,9 +46,9 @@ pub(super) async fn run(args: RestartArgs, cx: &mut Context<'_>) -> Result<()> {
 
 async fn restart(client: &Client, app: &str, id: &str, how: &RestartMachine) -> Result<()> {
     // The newest event before it: "started" must be a later one.
-    let before = client.events(app, id, 1).await.doing(|| format!("restart machine {id}"))?;
+    let before = client.events(app, id, 1).await.context(|| format!("restart machine {id}"))?;
     let asked = client.restart_machine(app, id, how).await;
-    asked.doing(|| format!("restart machine {id}"))?;
+    asked.context(|| format!("restart machine {id}"))?;
     let from_event = before.into_iter().next().map(|event| event.id);
     let (states, timeout) = (vec!["started".to_owned()], DEFAULT);
     let query = WaitQuery { states, from_event, timeout, ..WaitQuery::default() };

@@ -1,20 +1,18 @@
 //! `updraft machine run`, `updraft machine create`
 
-use super::shell;
-use crate::commands::apps::create::make;
-use crate::context::{AppArgs, Context};
-use crate::error::{CliError, Doing, Exit, Result};
-use crate::machine_flags::ConfigArgs;
+use super::new::{NewArgs, app, config};
+use crate::context::Context;
+use crate::error::{CliError, ErrorContext, Result};
+use crate::machines::wait::first_start;
 use crate::parse::{duration, human_bytes};
-use crate::wait::first_start;
 use clap::Args;
 use client::Client;
 use std::time::Duration;
-use wire::machines::{App, Init, LaunchMachine, Machine, MachineConfig, Restart};
+use wire::machines::{App, LaunchMachine, Machine, Service};
 
 /// Run an image as a new machine
 ///
-/// Words after IMAGE replace the image's command; flags stand before them. Waits
+/// Words after IMAGE replace the image's command; flags come before them. Waits
 /// until the machine runs. With --shell it is a temporary machine with a shell in
 /// this terminal, and gone when the shell ends.
 #[derive(Clone, Debug, Args)]
@@ -29,10 +27,11 @@ pub struct RunArgs {
     pub(super) wait_timeout: Duration,
     /// Open a shell in a temporary machine
     #[arg(long, conflicts_with_all = ["detach", "json"])]
-    shell: bool,
-    /// With --shell: the command to run, split as a shell would
-    #[arg(long, default_value = "/bin/bash")]
-    pub(super) command: String,
+    pub(super) shell: bool,
+    /// With --shell: the command to run, split as a shell would [default: /bin/bash, or /bin/sh if
+    /// the image has no bash]
+    #[arg(long)]
+    pub(super) command: Option<String>,
     /// With --shell: the user to run it as
     #[arg(long, default_value = "root")]
     pub(super) user: String,
@@ -48,46 +47,11 @@ pub struct CreateArgs {
     detach: bool,
 }
 
-/// What run and create share.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct NewArgs {
-    /// Image to run, by name, tag or digest
-    pub(super) image: Option<String>,
-    /// Command to run in place of the image's
-    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
-    pub(super) words: Vec<String>,
-    #[command(flatten)]
-    pub(super) app: AppArgs,
-    /// Name of the machine; made up if absent
-    #[arg(short, long)]
-    pub(super) name: Option<String>,
-    /// Region, or several in order of preference
-    #[arg(short, long)]
-    pub(super) region: Option<String>,
-    /// Organisation of an app that is made for the machine
-    #[arg(long)]
-    pub(super) org: Option<String>,
-    /// Destroy the machine when its main process has ended
-    #[arg(long)]
-    pub(super) rm: bool,
-    #[command(flatten)]
-    pub(super) flags: ConfigArgs,
-    /// Create the app if there is none of that name
-    #[arg(short, long, alias = "auto-confirm")]
-    pub(super) yes: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
 pub(super) async fn run(args: RunArgs, cx: &mut Context<'_>) -> Result<u8> {
-    if args.shell {
-        return shell::run(args, cx).await;
-    }
     let (client, app, machine) = launch(&args.common, cx, false).await?;
     let json = args.common.json;
     if !json {
-        introduce(cx, &client, &app, &machine, "launched").await?;
+        show_new_machine(cx, &client, &app, &machine, "launched").await?;
     }
     if !args.detach {
         cx.ui().status("Waiting for the machine to start...");
@@ -112,7 +76,7 @@ pub(super) async fn create(args: CreateArgs, cx: &mut Context<'_>) -> Result<()>
     if args.common.json {
         return cx.ui().json(&machine);
     }
-    introduce(cx, &client, &app, &machine, "created").await
+    show_new_machine(cx, &client, &app, &machine, "created").await
 }
 
 /// Makes the machine, and the app if that was wanted.
@@ -122,7 +86,9 @@ async fn launch(
     skip_launch: bool,
 ) -> Result<(Client, App, Machine)> {
     let name = cx.app(&args.app).map_err(|err| match args.words.iter().find(|w| is_app(w)) {
-        Some(word) => err.hint(format!("{word} stands after the command, so it belongs to it.")),
+        Some(word) => err.hint(format!(
+            "{word} comes after the command, so it is part of the command. Put it before."
+        )),
         None => err,
     })?;
     let config = config(args, cx)?;
@@ -139,7 +105,7 @@ async fn launch(
     let spinner = cx.ui().spinner("Preparing the image");
     let machine = client.create_machine(&name, &ask).await;
     drop(spinner);
-    let machine = machine.doing(|| format!("create a machine in app {name}"))?;
+    let machine = machine.context(|| format!("create a machine in app {name}"))?;
     Ok((client, app, machine))
 }
 
@@ -147,75 +113,14 @@ fn is_app(word: &str) -> bool {
     matches!(word, "-a" | "--app") || word.starts_with("--app=")
 }
 
-/// The app, made if it is missing and that is wanted.
-pub(super) async fn app(
-    args: &NewArgs,
-    cx: &mut Context<'_>,
-    client: &Client,
-    name: &str,
-) -> Result<App> {
-    match client.app(name).await {
-        Err(err) if err.is_not_found() => {
-            let question = format!("There is no app {name}. Create it?");
-            if !args.yes && !cx.ui().term.stdin {
-                let missing = Err(err).doing(|| format!("find app {name}"));
-                let hint = format!("Create it with `updraft apps create {name}`, or give --yes.");
-                return missing.map_err(|err| CliError { hints: vec![hint], ..err });
-            }
-            if !cx.ui().confirm(&question, args.yes)? {
-                return Err(CliError::new(Exit::NotFound, format!("There is no app {name}")));
-            }
-            make(client, name, args.org.as_deref()).await?;
-            cx.ui().status(&format!("New app created: {name}"));
-            client.app(name).await
-        }
-        found => found,
-    }
-    .doing(|| format!("find app {name}"))
-}
-
-/// The config that the flags ask for.
-pub(super) fn config(args: &NewArgs, cx: &Context<'_>) -> Result<MachineConfig> {
-    let cwd = &cx.env.cwd;
-    let mut config = args.flags.base(cwd)?.unwrap_or_default();
-    if let Some(image) = &args.image {
-        config.image.clone_from(image);
-    }
-    if config.image.is_empty() {
-        let error = CliError::usage("No image is given");
-        return Err(error.hint("Give one; `updraft image list` shows those that are here."));
-    }
-    if !args.words.is_empty() {
-        config.init.get_or_insert_with(Init::default).cmd = Some(args.words.clone());
-    }
-    args.flags.apply(&mut config, cwd)?;
-    if args.rm {
-        config.auto_destroy = Some(true);
-    }
-    let restart = config.restart.get_or_insert_with(Restart::default);
-    if restart.policy.is_none() {
-        // L023: a job ends, a scheduled one is tried again, all else stays up.
-        let policy = match (args.rm, &config.schedule) {
-            (true, _) => "no",
-            (false, Some(_)) => "on-failure",
-            (false, None) => "always",
-        };
-        restart.policy = Some(policy.to_owned());
-    }
-    for service in config.services.iter_mut().flatten() {
-        service.autostart.get_or_insert(true);
-    }
-    Ok(config)
-}
-
-async fn introduce(
+async fn show_new_machine(
     cx: &mut Context<'_>,
     client: &Client,
     app: &App,
     machine: &Machine,
     done: &str,
 ) -> Result<()> {
-    // Nice to know, not needed: a failure to find out is no failure.
+    // Only informative, so a failure is ignored.
     let images = client.images().await.unwrap_or_default();
     if let Some(image) = images.iter().find(|image| image.digest == machine.image_ref.digest) {
         cx.ui().status(&format!("Image size: {}", human_bytes(image.size)));
@@ -232,14 +137,27 @@ fn reachable(app: &App, machine: &Machine) -> String {
     let ip = &machine.private_ip;
     let mut text =
         format!("\nMachine started, you can connect via the following private ip\n  {ip}\n");
-    let services = machine.config.as_ref().and_then(|config| config.services.as_ref());
-    if let (Some(hostname), Some(_)) = (&app.hostname, services.filter(|all| !all.is_empty())) {
-        text.push_str(&format!("The edge answers for it at\n  {hostname}\n"));
+    let services = machine.config.as_ref().and_then(|config| config.services.as_deref());
+    let services = services.unwrap_or_default();
+    if let (Some(hostname), true) = (&app.hostname, services.iter().any(serves_http)) {
+        text.push_str(&format!("The edge answers for it at\n  http://{hostname}\n"));
+    }
+    if services.iter().any(|service| !serves_http(service)) {
+        text.push_str(
+            "Ports without the handler http are not served yet; write for example \
+             `-p 80:8080/tcp:http`\n",
+        );
     }
     text
 }
 
-/// It was to run, and does not.
+/// One of its ports has the handler `http`.
+fn serves_http(service: &Service) -> bool {
+    let handlers = service.ports.iter().flatten().filter_map(|port| port.handlers.as_ref());
+    handlers.flatten().any(|handler| handler == "http")
+}
+
+/// The error for a machine that was not started.
 pub(super) fn not_started(app: &str, id: &str) -> CliError {
     let error = CliError::failed(format!("Machine {id} could not be started"));
     error.hint(format!("`updraft machine status {id} -a {app}` shows why."))

@@ -3,14 +3,16 @@
 //! Whatever happens once the machine was asked for, it is destroyed: at the end
 //! of the shell, after an error, after Ctrl-C, SIGTERM or a lost terminal.
 
-use super::run::{RunArgs, app, config};
+use super::MachineRef;
+use super::config_flags::words;
+use super::new::{app, config};
+use super::run::RunArgs;
 use crate::commands::apps::create::make;
 use crate::context::Context;
-use crate::error::{CliError, Doing, Result};
-use crate::machine_flags::words;
+use crate::error::{CliError, ErrorContext, Result};
+use crate::machines::wait::until;
+use crate::session::terminal;
 use crate::session::{Attach, NOT_RUN, attach};
-use crate::terminal;
-use crate::wait::until;
 use client::{Client, Destroy, WaitQuery};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wire::machines::{Init, LaunchMachine, MachineConfig, Restart};
@@ -18,11 +20,17 @@ use wire::worker::ExecStart;
 
 /// App of shells that belong to none.
 const APP: &str = "updraft-interactive-shells";
+/// The shell if none is named: bash where the image has it.
+const DEFAULT_SHELL: [&str; 3] =
+    ["/bin/sh", "-c", "if [ -x /bin/bash ]; then exec /bin/bash; fi; exec /bin/sh"];
 /// Image of shells that name none.
 const IMAGE: &str = "ubuntu";
 
 pub(super) async fn run(mut args: RunArgs, cx: &mut Context<'_>) -> Result<u8> {
-    let argv = words("--command", &args.command)?.unwrap_or_default();
+    let argv = match &args.command {
+        Some(command) => words("--command", command)?.unwrap_or_default(),
+        None => DEFAULT_SHELL.map(str::to_owned).to_vec(),
+    };
     args.common.image.get_or_insert_with(|| IMAGE.to_owned());
     let config = temporary(&args, cx)?;
     let client = cx.client()?;
@@ -46,25 +54,26 @@ pub(super) async fn run(mut args: RunArgs, cx: &mut Context<'_>) -> Result<u8> {
         ..LaunchMachine::default()
     };
     // From here on a signal must not end the process: it would leave the machine.
-    let mut told = Told::listen()?;
+    let mut signals = TerminationSignals::listen()?;
     let spinner = cx.ui().spinner("Preparing the image");
-    let (made, end) = whole(client.create_machine(&name, &ask), told.next()).await;
+    let (made, end) = finish_despite(client.create_machine(&name, &ask), signals.next()).await;
     drop(spinner);
-    let id = made.doing(|| format!("create a machine in app {name}"))?.id;
+    let id = made.context(|| format!("create a machine in app {name}"))?.id;
     let outcome = match end {
         Some(end) => Err(end),
         None => {
+            let machine = MachineRef { client: &client, app: &name, id: &id };
             cx.ui().status(&format!("Machine {id} is temporary and gone when the shell ends"));
             tokio::select! {
-                outcome = converse(&args, cx, (&client, &name, &id), start) => outcome,
-                end = told.next() => Err(end),
+                outcome = run_shell(&args, cx, machine, start) => outcome,
+                end = signals.next() => Err(end),
             }
         }
     };
     let gone = client.destroy_machine(&name, &id, Destroy::Force).await;
     match gone {
         Err(err) if !err.is_not_found() => {
-            let error = Err(err).doing(|| format!("destroy machine {id}"));
+            let error = Err(err).context(|| format!("destroy machine {id}"));
             let hint = format!("Try `updraft machine destroy --force {id} -a {name}`.");
             let error = error.map_err(|err: CliError| err.hint(hint));
             // The shell's own failure is the more telling one.
@@ -74,12 +83,13 @@ pub(super) async fn run(mut args: RunArgs, cx: &mut Context<'_>) -> Result<u8> {
     }
 }
 
-async fn converse(
+async fn run_shell(
     args: &RunArgs,
     cx: &mut Context<'_>,
-    (client, app, id): (&Client, &str, &str),
+    machine: MachineRef<'_>,
     start: ExecStart,
 ) -> Result<u8> {
+    let MachineRef { client, app, id } = machine;
     cx.ui().status("Waiting for the machine to start...");
     let spinner = cx.ui().spinner("Starting");
     let states = ["started", "stopped", "failed", "destroyed"].map(str::to_owned).to_vec();
@@ -96,7 +106,7 @@ async fn converse(
         );
     }
     let stream = client.exec_stream(app, id, &start).await;
-    let stream = stream.doing(|| format!("open a shell in machine {id}"))?;
+    let stream = stream.context(|| format!("open a shell in machine {id}"))?;
     let how = Attach { tty: start.tty.is_some(), input: true };
     let outcome = attach(cx.ui(), stream, how).await;
     outcome.map_err(|err| match err.message.as_str() {
@@ -105,30 +115,30 @@ async fn converse(
     })
 }
 
-/// Waits for `work` whatever happens, since half of it cannot be undone; says
-/// also whether `told` came meanwhile.
-async fn whole<T, E>(
+/// Finishes `work` even if `interrupt` comes meanwhile, since half of it cannot be
+/// undone; the interrupt is returned beside the result.
+async fn finish_despite<T, E>(
     work: impl Future<Output = T>,
-    told: impl Future<Output = E>,
+    interrupt: impl Future<Output = E>,
 ) -> (T, Option<E>) {
     let mut work = std::pin::pin!(work);
     tokio::select! {
         biased;
         done = work.as_mut() => (done, None),
-        end = told => (work.await, Some(end)),
+        end = interrupt => (work.await, Some(end)),
     }
 }
 
-/// The signals that end the shell, of which none ends the process any more.
-struct Told {
+/// Signals that end the shell. While this exists none of them ends the process.
+struct TerminationSignals {
     int: Signal,
     term: Signal,
     hangup: Signal,
 }
 
-impl Told {
+impl TerminationSignals {
     fn listen() -> Result<Self> {
-        let on = |kind| signal(kind).doing(|| "listen for signals".to_owned());
+        let on = |kind| signal(kind).context(|| "listen for signals".to_owned());
         Ok(Self {
             int: on(SignalKind::interrupt())?,
             term: on(SignalKind::terminate())?,
@@ -164,7 +174,7 @@ async fn own_app(client: &Client, org: Option<&str>) -> Result<String> {
     match client.app(APP).await {
         Ok(app) => Ok(app.name),
         Err(err) if err.is_not_found() => make(client, APP, org).await.map(|()| APP.to_owned()),
-        other => other.map(|app| app.name).doing(|| format!("find app {APP}")),
+        other => other.map(|app| app.name).context(|| format!("find app {APP}")),
     }
 }
 
@@ -179,16 +189,16 @@ mod tests {
     use tokio::sync::Notify;
 
     #[tokio::test]
-    async fn a_create_is_waited_for_also_when_told_to_end() {
+    async fn a_create_is_finished_despite_an_interrupt() {
         let gate = Notify::new();
         let create = async {
             gate.notified().await;
             "machine"
         };
         // Were the create dropped now, its machine would stay.
-        let told = async { gate.notify_one() };
-        assert_eq!(whole(create, told).await, ("machine", Some(())));
+        let interrupt = async { gate.notify_one() };
+        assert_eq!(finish_despite(create, interrupt).await, ("machine", Some(())));
         let never = std::future::pending::<()>();
-        assert_eq!(whole(async { 1 }, never).await, (1, None));
+        assert_eq!(finish_despite(async { 1 }, never).await, (1, None));
     }
 }

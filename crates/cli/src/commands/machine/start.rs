@@ -1,18 +1,18 @@
 //! `updraft machine start`
 
-use super::ManyArgs;
+use super::{MachineRef, ManyArgs};
 use crate::context::Context;
-use crate::error::{Doing, Result};
+use crate::error::{ErrorContext, Result};
+use crate::machines::pick::Tally;
+use crate::machines::wait::until;
 use crate::parse::duration;
-use crate::pick::Tally;
-use crate::wait::until;
 use clap::Args;
-use client::{Client, WaitQuery};
+use client::WaitQuery;
 use std::time::Duration;
 
 /// Start machines
 ///
-/// A suspended machine goes on where it stood.
+/// A suspended machine is resumed with its memory.
 #[derive(Clone, Debug, Args)]
 pub struct StartArgs {
     #[command(flatten)]
@@ -26,7 +26,8 @@ pub(super) async fn run(args: StartArgs, cx: &mut Context<'_>) -> Result<()> {
     let (client, app, ids) = args.which.resolve(cx).await?;
     let mut tally = Tally::default();
     for id in &ids {
-        let outcome = start(&client, (&app, id), args.wait_timeout).await;
+        let machine = MachineRef { client: &client, app: &app, id };
+        let outcome = start(machine, args.wait_timeout).await;
         if let Ok(text) = &outcome {
             cx.ui().status(text);
         }
@@ -35,15 +36,20 @@ pub(super) async fn run(args: StartArgs, cx: &mut Context<'_>) -> Result<()> {
     tally.finish()
 }
 
-async fn start(client: &Client, (app, id): (&str, &str), wait: Option<Duration>) -> Result<String> {
+async fn start(machine: MachineRef<'_>, wait: Option<Duration>) -> Result<String> {
+    let MachineRef { client, app, id } = machine;
     let started = client.start_machine(app, id).await;
-    let started = started.doing(|| format!("start machine {id}"))?;
+    let started = started.context(|| format!("start machine {id}"))?;
     if let Some(timeout) = wait {
         let states = vec!["started".to_owned()];
         until(client, app, id, WaitQuery { states, timeout, ..WaitQuery::default() }).await?;
     }
     Ok(match started.previous_state.as_str() {
         "started" => format!("{id} was started already"),
+        // With a wait it is up by now, whichever way.
+        state @ ("stopping" | "suspending") if wait.is_none() => {
+            format!("{id} is still {state}; it starts again once it is down")
+        }
         _ if started.resumed => format!("{id} has been resumed"),
         _ => format!("{id} has been started"),
     })

@@ -3,10 +3,10 @@
 use super::OneArgs;
 use super::list::{image, passing};
 use crate::context::Context;
-use crate::error::{CliError, Doing, Result};
+use crate::error::{CliError, ErrorContext, Result};
+use crate::machines::pick::{GROUP, label};
 use crate::parse::moment;
-use crate::pick::{GROUP, label};
-use crate::table::{table, vertical};
+use crate::ui::table::{Fit, table, vertical};
 use clap::Args;
 use wire::machines::{Machine, MachineEvent};
 
@@ -15,7 +15,7 @@ use wire::machines::{Machine, MachineEvent};
 pub struct StatusArgs {
     #[command(flatten)]
     which: OneArgs,
-    /// Also show its config as JSON
+    /// Also show its config as JSON, and all stages of starts
     #[arg(short, long)]
     display_config: bool,
     /// Print JSON
@@ -26,10 +26,11 @@ pub struct StatusArgs {
 pub(super) async fn run(args: StatusArgs, cx: &mut Context<'_>) -> Result<()> {
     let (client, app, id) = args.which.resolve(cx).await?;
     let machine = client.machine(&app, &id).await;
-    let machine = machine.doing(|| format!("show machine {id}"))?;
+    let machine = machine.context(|| format!("show machine {id}"))?;
     if args.json {
         return cx.ui().json(&machine);
     }
+    let fit = cx.ui().fit(&["SOURCE"]);
     let mut text = format!("Machine ID: {}\nInstance ID: {}\n", machine.id, machine.instance_id);
     text.push_str(&format!("State: {}\n", machine.state));
     if machine.host_status != "ok" {
@@ -37,11 +38,11 @@ pub(super) async fn run(args: StatusArgs, cx: &mut Context<'_>) -> Result<()> {
     }
     text.push_str(&format!("\n{}", vertical("VM", &fields(&machine))));
     if !machine.checks.is_empty() {
-        text.push_str(&format!("\nChecks [{}]\n{}", passing(&machine), checks(&machine)));
+        text.push_str(&format!("\nChecks [{}]\n{}", passing(&machine), checks(&machine, fit)));
     }
-    let events: Vec<_> = machine.events.iter().map(event).collect();
+    let events: Vec<_> = machine.events.iter().map(|e| event(e, args.display_config)).collect();
     let header = ["STATE", "EVENT", "SOURCE", "TIMESTAMP", "INFO"];
-    text.push_str(&format!("\nEvent Logs\n{}", table(&header, &events)));
+    text.push_str(&format!("\nEvent Logs\n{}", table(&header, &events, fit)));
     if args.display_config {
         let config = serde_json::to_string_pretty(&machine.config);
         let failed = |err| CliError::failed("Cannot print JSON").because_of(&err);
@@ -81,22 +82,24 @@ fn fields(machine: &Machine) -> Vec<(&'static str, String)> {
     fields
 }
 
-fn checks(machine: &Machine) -> String {
+fn checks(machine: &Machine, fit: Fit<'_>) -> String {
     let rows: Vec<_> = machine
         .checks
         .iter()
         .map(|c| vec![c.name.clone(), c.status.clone(), c.updated_at.clone(), c.output.clone()])
         .collect();
-    table(&["NAME", "STATUS", "LAST UPDATED", "OUTPUT"], &rows)
+    table(&["NAME", "STATUS", "LAST UPDATED", "OUTPUT"], &rows, fit)
 }
 
-fn event(event: &MachineEvent) -> Vec<String> {
+fn event(event: &MachineEvent, in_detail: bool) -> Vec<String> {
     let (status, kind, source) = (event.status.clone(), event.kind.clone(), event.source.clone());
-    vec![status, kind, source, moment(event.timestamp), info(event)]
+    vec![status, kind, source, moment(event.timestamp), info(event, in_detail)]
 }
 
 /// `exit_code=0,oom_killed=false,requested_stop=true` and what else is known.
-fn info(event: &MachineEvent) -> String {
+///
+/// Of the stages of a start only the time in all, unless all details are wanted.
+fn info(event: &MachineEvent, in_detail: bool) -> String {
     let Some(details) = &event.request else { return String::new() };
     let mut parts = Vec::new();
     if let Some(exit) = &details.exit_event {
@@ -110,10 +113,24 @@ fn info(event: &MachineEvent) -> String {
     parts.extend(resumed.map(|resumed| format!("resumed={resumed}")));
     parts.extend(details.restart_count.filter(|&n| n > 0).map(|n| format!("restart_count={n}")));
     if let Some(stages) = &details.stages_ms {
-        parts.extend(stages.iter().map(|(stage, ms)| format!("{stage}={}", millis(*ms))));
+        let total = stages.iter().find(|(stage, _)| *stage == "total");
+        match total {
+            Some((_, ms)) if !in_detail => parts.push(seconds(*ms)),
+            _ if in_detail => {
+                parts.extend(stages.iter().map(|(stage, ms)| format!("{stage}={}", millis(*ms))));
+            }
+            _ => {}
+        }
     }
     parts.extend(details.reason.as_ref().map(|reason| format!("reason={reason}")));
     parts.join(",")
+}
+
+/// `0.5s`, `0.03s`: two digits that matter.
+fn seconds(ms: f64) -> String {
+    let secs = ms / 1000.0;
+    let digits = if secs < 0.1 { 3 } else { usize::from(secs < 100.0) };
+    format!("{secs:.digits$}s")
 }
 
 /// Tenths only where they matter.

@@ -2,10 +2,10 @@
 
 use super::ManyArgs;
 use crate::context::Context;
-use crate::error::{Doing, Result};
+use crate::error::{ErrorContext, Result};
+use crate::machines::pick::Tally;
+use crate::machines::wait::until;
 use crate::parse::duration;
-use crate::pick::Tally;
-use crate::wait::until;
 use clap::Args;
 use client::WaitQuery;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(super) async fn run(args: StopArgs, cx: &mut Context<'_>) -> Result<()> {
     let mut tally = Tally::default();
     for id in &ids {
         let asked = client.stop_machine(&app, id, &how).await;
-        let mut outcome = asked.doing(|| format!("stop machine {id}"));
+        let mut outcome = asked.context(|| format!("stop machine {id}"));
         if outcome.is_ok() {
             cx.ui().status(&format!("Stopping machine {id}"));
         }

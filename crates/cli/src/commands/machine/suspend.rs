@@ -2,10 +2,10 @@
 
 use super::ManyArgs;
 use crate::context::Context;
-use crate::error::{CliError, Doing, Exit, Result};
+use crate::error::{CliError, ErrorContext, Exit, Result};
+use crate::machines::pick::Tally;
+use crate::machines::wait::until;
 use crate::parse::duration;
-use crate::pick::Tally;
-use crate::wait::until;
 use clap::Args;
 use client::{Client, WaitQuery};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Suspend machines: down, with their memory kept
 ///
 /// A suspended machine takes neither CPU nor memory of the host. A start, or a
-/// request through the edge, lets it go on where it stood; a stop drops its
+/// request through the edge, resumes it; a stop drops its
 /// memory, so that the next start boots it anew.
 #[derive(Clone, Debug, Args)]
 pub struct SuspendArgs {
@@ -29,7 +29,7 @@ pub(super) async fn run(args: SuspendArgs, cx: &mut Context<'_>) -> Result<()> {
     let mut tally = Tally::default();
     for id in &ids {
         let asked = client.suspend_machine(&app, id).await;
-        let mut outcome = asked.doing(|| format!("suspend machine {id}"));
+        let mut outcome = asked.context(|| format!("suspend machine {id}"));
         if outcome.is_ok() {
             cx.ui().status(&format!("Suspending machine {id}"));
         }

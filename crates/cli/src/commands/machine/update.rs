@@ -1,11 +1,11 @@
 //! `updraft machine update`
 
 use super::OneArgs;
+use super::config_flags::{ConfigArgs, words};
 use crate::context::Context;
-use crate::diff;
-use crate::error::{Doing, Exit, Result};
-use crate::machine_flags::{ConfigArgs, words};
-use crate::wait::until;
+use crate::error::{ErrorContext, Exit, Result};
+use crate::machines::wait::until;
+use crate::ui::diff;
 use clap::Args;
 use client::WaitQuery;
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub struct UpdateArgs {
 pub(super) async fn run(mut args: UpdateArgs, cx: &mut Context<'_>) -> Result<()> {
     let which = OneArgs { id: args.which.id.take(), app: args.which.app.clone() };
     let (client, app, id) = which.resolve(cx).await?;
-    let before = client.machine(&app, &id).await.doing(|| format!("show machine {id}"))?;
+    let before = client.machine(&app, &id).await.context(|| format!("show machine {id}"))?;
     let id = before.id.clone();
     let config = changed(&args, cx, &before)?;
     let Some(diff) = diff::json(&before.config, &Some(&config).cloned()) else {
@@ -73,10 +73,10 @@ pub(super) async fn run(mut args: UpdateArgs, cx: &mut Context<'_>) -> Result<()
     let spinner = cx.ui().spinner("Preparing the image");
     let after = client.update_machine(&app, &id, &ask).await;
     drop(spinner);
-    let after = after.doing(|| format!("update machine {id}")).map_err(|err| match err.kind {
-        Exit::Conflict if err.hints.is_empty() => {
-            err.hint("Look at it again and repeat the update.")
-        }
+    let after = after.context(|| format!("update machine {id}")).map_err(|err| match err.kind {
+        Exit::Conflict if err.hints.is_empty() => err.hint(format!(
+            "`updraft machine status {id} -a {app}` shows it; then repeat the update."
+        )),
         _ => err,
     })?;
     if !args.skip_start && !args.detach {

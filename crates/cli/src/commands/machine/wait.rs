@@ -3,20 +3,23 @@
 use super::OneArgs;
 use crate::context::Context;
 use crate::error::Result;
+use crate::machines::wait::until;
 use crate::parse::duration;
-use crate::wait::until;
 use clap::Args;
 use client::WaitQuery;
 use std::time::Duration;
+
+/// What can be waited for.
+const STATES: [&str; 6] = ["started", "stopped", "suspended", "failed", "destroyed", "settled"];
 
 /// Wait until a machine is in a state
 #[derive(Clone, Debug, Args)]
 pub struct WaitArgs {
     #[command(flatten)]
     which: OneArgs,
-    /// State to wait for: started, stopped, suspended, failed, destroyed or settled (not about to change)
-    #[arg(long, default_value = "settled")]
-    state: String,
+    /// State to wait for, or several separated by commas; settled is any that is not about to change
+    #[arg(long, value_name = "STATE", default_value = "settled", value_delimiter = ',', value_parser = STATES)]
+    state: Vec<String>,
     /// For at most this long
     #[arg(short, long, value_name = "TIME", default_value = "5m0s", value_parser = duration)]
     wait_timeout: Duration,
@@ -24,8 +27,8 @@ pub struct WaitArgs {
 
 pub(super) async fn run(args: WaitArgs, cx: &mut Context<'_>) -> Result<()> {
     let (client, app, id) = args.which.resolve(cx).await?;
-    let states = args.state.split(',').map(str::to_owned).collect();
-    let query = WaitQuery { states, timeout: args.wait_timeout, ..WaitQuery::default() };
+    let query =
+        WaitQuery { states: args.state, timeout: args.wait_timeout, ..WaitQuery::default() };
     let spinner = cx.ui().spinner(&format!("Waiting for machine {id}"));
     let reached = until(&client, &app, &id, query).await;
     drop(spinner);

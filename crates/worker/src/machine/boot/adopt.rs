@@ -1,40 +1,123 @@
-//! Takes over a VM of an earlier daemon.
+//! Takes over a VM of an earlier daemon, or one whose suspend was aborted.
+//!
+//! A VM that is known to run is never given up because of a transient error: the
+//! attempt is repeated for as long as the VM runs, unless it is to stop. A guest with
+//! an unknown protocol version is kept without a session.
 
 use super::guest_config::guest_config;
 use super::launch::{self, LaunchError, Launched};
 use super::session;
-use crate::agent::Agent;
+use crate::agent::{Agent, AgentError};
 use crate::context::HostContext;
+use crate::ports::VmExit;
 use crate::record::Record;
+use futures_util::future::BoxFuture;
 use guest_protocol::{Phase, ToGuest};
 use model::id::BootId;
 use model::life::State;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-/// Takes over a VM of an earlier daemon.
+/// Pauses between attempts.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// What became of a VM that was to be taken over.
+pub(in super::super) enum Adopted {
+    /// There is a session with its guest.
+    Session(Launched),
+    /// It runs, but its guest cannot be spoken to.
+    WithoutSession { why: String, exited: BoxFuture<'static, VmExit> },
+}
+
+/// Why one attempt failed.
+enum Failure {
+    /// The VM does not run, or its guest never ran.
+    Gone(String),
+    /// Another attempt may succeed.
+    Retry(String),
+    Adopted(Adopted),
+}
+
+impl From<LaunchError> for Failure {
+    fn from(err: LaunchError) -> Self {
+        match err {
+            LaunchError::Cancelled => Self::Retry("it was cancelled".into()),
+            LaunchError::Transient(why) | LaunchError::Final(why) => Self::Retry(why),
+        }
+    }
+}
+
+/// Takes over a VM. After `cancel` no further attempt is made.
 pub(in super::super) async fn adopt(
     host: Arc<HostContext>,
     record: Record,
     boot: BootId,
-) -> Result<Launched, LaunchError> {
-    if let Some(link) = launch::link(&record, host.addresses(&record)) {
-        host.network.adopt(link).await.map_err(|err| LaunchError::of(&err))?;
+    cancel: CancellationToken,
+) -> Result<Adopted, LaunchError> {
+    let begun = Instant::now();
+    // Its process is not known to run: after the time of a boot it counts as lost.
+    let unproven = record.keep_scratch || record.state == State::Starting;
+    let mut backoff = rt::Backoff::new(PAUSES.0, PAUSES.1);
+    loop {
+        let why = match try_adopt(&host, &record, boot).await {
+            Ok(launched) => {
+                tracing::info!(machine = %record.id, %boot, "adopted a running VM");
+                return Ok(Adopted::Session(launched));
+            }
+            Err(Failure::Adopted(adopted)) if !unproven => return Ok(adopted),
+            Err(Failure::Adopted(_)) => {
+                return Err(LaunchError::Final("its guest speaks an unknown protocol".into()));
+            }
+            Err(Failure::Gone(why)) => return Err(LaunchError::Final(why)),
+            Err(Failure::Retry(why)) => why,
+        };
+        if cancel.is_cancelled() || (unproven && begun.elapsed() >= host.config.boot_deadline) {
+            return Err(LaunchError::Transient(why));
+        }
+        tracing::warn!(machine = %record.id, %boot, error = why, "cannot take over a VM, trying again");
+        host.log_line(&record, &format!("Taking over the running VM failed, trying again: {why}"));
+        let pause = tokio::time::sleep(backoff.pause(&host.rng));
+        if cancel.run_until_cancelled(pause).await.is_none() {
+            return Err(LaunchError::Transient(why));
+        }
     }
-    let vm = host.hypervisor.adopt(record.id, boot).await;
-    let vm = vm.map_err(|err| LaunchError::of(&err))?;
+}
+
+async fn try_adopt(
+    host: &Arc<HostContext>,
+    record: &Record,
+    boot: BootId,
+) -> Result<Launched, Failure> {
+    let retry = |err: &crate::ports::PortError| Failure::Retry(rt::chain(err));
+    if let Some(link) = launch::link(record, host.addresses(record)) {
+        host.network.adopt(link).await.map_err(|err| retry(&err))?;
+    }
+    let mut vm =
+        host.hypervisor.adopt(record.id, boot).await.map_err(|err| match err.transient {
+            true => retry(&err),
+            false => Failure::Gone(rt::chain(&err)),
+        })?;
     // A suspend that was aborted or cut off may have left it paused.
-    let resumed = host.hypervisor.proceed(record.id, boot).await;
-    resumed.map_err(|err| LaunchError::of(&err))?;
-    let launched = session::open(&host, &record, vm).await;
-    let launched = launched.map_err(|err| LaunchError::agent(&err))?;
+    host.hypervisor.proceed(record.id, boot).await.map_err(|err| retry(&err))?;
+    let exited = std::mem::replace(&mut vm.exited, Box::pin(std::future::pending()));
+    let launched = match session::open(host, record, vm).await {
+        Ok(launched) => Launched { exited, ..launched },
+        Err(err @ AgentError::Version(_)) => {
+            let why = rt::chain(&err);
+            return Err(Failure::Adopted(Adopted::WithoutSession { why, exited }));
+        }
+        // The port of a VM that has ended is closed; `hypervisor.adopt` then tells.
+        Err(err) => return Err(Failure::Retry(rt::chain(&err))),
+    };
     if launched.welcome.phase == Phase::AwaitingConfig {
-        send_config(&host, &record, &launched.agent).await?;
+        send_config(host, record, &launched.agent).await?;
     }
     if record.keep_scratch && record.state != State::Starting {
         // The daemon that restored it may have ended before it could notify it.
-        session::notify_resumed(&host, &record, &launched.agent, &launched.welcome.phase).await;
+        session::notify_resumed(host, record, &launched.agent, &launched.welcome.phase).await;
     }
-    tracing::info!(machine = %record.id, %boot, "adopted a running VM");
     Ok(launched)
 }
 

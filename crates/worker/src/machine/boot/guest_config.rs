@@ -93,7 +93,7 @@ fn env(record: &Record, image: &ImageConfig, facts: &HostFacts<'_>) -> Vec<(Stri
     let group = metadata.and_then(|m| m.get("fly_process_group")).map_or("app", String::as_str);
     let id = record.id.to_string();
     let platform = [
-        ("FLY_APP_NAME", record.app.to_string()),
+        ("FLY_APP_NAME", record.app_name.to_string()),
         ("FLY_MACHINE_ID", id.clone()),
         ("FLY_ALLOC_ID", id),
         ("FLY_REGION", facts.region.into()),

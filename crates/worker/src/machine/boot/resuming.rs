@@ -6,11 +6,11 @@ use crate::machine::events::rounded;
 use crate::machine::phase::VmPhase;
 use crate::machine::suspend::snapshot::SnapshotNote;
 use crate::machine::task::{Done, Task};
+use host_api::Source;
 use model::id::BootId;
 use model::life::{Event, State};
 use tokio_util::sync::CancellationToken;
 use wire::machines::EventDetails;
-use wire::worker::Source;
 
 impl Task {
     pub(super) fn begin_restore(&mut self, boot: BootId, note: SnapshotNote) {

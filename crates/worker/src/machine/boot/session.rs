@@ -3,7 +3,8 @@
 use super::launch::{LaunchError, Launched};
 use crate::agent::{Agent, AgentError, ApiFor, Listen, Ports};
 use crate::context::HostContext;
-use crate::ports::Vm;
+use crate::guest_connections::OfApp;
+use crate::ports::{GuestApi, Vm};
 use crate::record::Record;
 use guest_protocol::{Phase, Resume, ToGuest};
 use std::sync::Arc;
@@ -49,8 +50,8 @@ pub(super) async fn open(
         ports: ports_in,
         api: ApiFor {
             machine: record.id,
-            app: record.app.to_string(),
-            handler: host.guest_api.clone(),
+            app: record.app_name.to_string(),
+            handler: Some(guest_api(host, record)),
         },
     };
     let deadline = host.config.boot_deadline;
@@ -58,6 +59,12 @@ pub(super) async fn open(
     let (agent, welcome) = connected.await?;
     let (exited, origin, stages, labels) = (vm.exited, vm.origin, Vec::new(), None);
     Ok(Launched { agent, welcome, reports, ports, labels, exited, origin, stages })
+}
+
+/// Answers the guest's connections to the platform's API.
+fn guest_api(host: &HostContext, record: &Record) -> Arc<dyn GuestApi> {
+    let (connections, app) = (host.guest_connections.clone(), record.app);
+    host.guest_api.clone().unwrap_or_else(|| Arc::new(OfApp { connections, app }))
 }
 
 /// Tells a guest that it was suspended and runs again.

@@ -1,21 +1,23 @@
 //! Chooses the next boot, begins it, and acts on how it went.
 
+use super::adopt::Adopted;
 use super::launch::{self, LaunchError, Launched};
 use crate::agent::Report;
 use crate::machine::down::clear::{Teardown, VmEnd};
-use crate::machine::events::rounded;
+use crate::machine::events::{rounded, with_reason};
 use crate::machine::phase::{UpVm, VmPhase};
 use crate::machine::step::RequestedAction;
 use crate::machine::suspend::snapshot::{self, SnapshotNote};
 use crate::machine::task::{Done, Task};
-use crate::ports::{Origin, Shape};
+use crate::ports::{Origin, Shape, VmExit};
 use crate::record::Record;
+use futures_util::future::BoxFuture;
 use guest_protocol::Phase;
+use host_api::Source;
 use model::life::{Event, State};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::machines::{EventDetails, MachineEvent};
-use wire::worker::Source;
 
 impl Task {
     /// Chooses the next boot of a machine without a VM and notes it in its record:
@@ -69,6 +71,7 @@ impl Task {
         self.show(|view| {
             view.agent = Some(agent);
             view.listening = listening;
+            view.unreachable = None;
         });
         self.host.metrics.stages(&launched.stages);
         self.vm_unattended = false;
@@ -90,6 +93,31 @@ impl Task {
             }
             Phase::Failed(why) => self.on_report(Report::ConfigFailed(why)).await,
             Phase::AwaitingConfig | Phase::Preparing | Phase::Unknown => {}
+        }
+    }
+
+    pub(in super::super) async fn on_adopted(&mut self, adopted: Adopted) {
+        match adopted {
+            // It has answered, also if a stop was requested meanwhile.
+            Adopted::Session(launched) => self.on_launched(launched).await,
+            Adopted::WithoutSession { why, exited } => self.on_unreachable(why, exited).await,
+        }
+    }
+
+    /// The VM runs and its guest cannot be spoken to. It is kept: its exit is noticed,
+    /// its ports are those that it had, and a stop ends it without a signal.
+    async fn on_unreachable(&mut self, why: String, exited: BoxFuture<'static, VmExit>) {
+        let text = format!("its guest cannot be reached, the VM keeps running: {why}");
+        tracing::warn!(machine = %self.record.id, error = why, "adopted a VM without a session");
+        self.host.log_line(&self.record, &format!("The machine was taken over, but {text}"));
+        self.vm_unattended = false;
+        self.vm = VmPhase::Unreachable(exited);
+        let mut event = self.ids.event("limited", self.record.state, Source::Host);
+        event.request = Some(with_reason(text.clone()));
+        self.show(|view| view.unreachable = Some(text.clone()));
+        self.commit(self.record.clone(), vec![event]).await;
+        if self.record.state == State::Suspending {
+            self.record_suspend_failed(text).await;
         }
     }
 

@@ -77,7 +77,7 @@ async fn try_clear(host: &HostContext, record: &Record, keep_link: bool) -> Resu
     }
     match record.slot {
         Some(slot) if keep_link => {
-            host.network.rest(slot).await;
+            host.network.park(slot).await;
             Ok(())
         }
         Some(slot) => host.network.detach(slot).await,

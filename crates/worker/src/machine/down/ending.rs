@@ -2,7 +2,7 @@
 //! process, and by a kill after the timeout.
 
 use super::clear::{self, Teardown, VmEnd};
-use crate::machine::phase::VmPhase;
+use crate::machine::phase::{Draining, VmPhase};
 use crate::machine::step::RequestedAction;
 use crate::machine::task::{Done, Task};
 use crate::record::{Persist, StopRequest};
@@ -17,17 +17,23 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// How long a stop or suspend waits for requests that the edge has in flight: a
 /// usual request ends within it; the app ends connections that stay open.
-pub(in super::super) const DRAIN: Duration = Duration::from_secs(1);
+const DRAIN: Duration = Duration::from_secs(1);
 
 impl Task {
     /// The VM is of no more use. Its guest flushes its disks only if they outlive
     /// the VM; otherwise a kill is as good and faster.
     pub(in super::super) fn end_vm(&mut self, end: VmEnd) {
-        if !matches!(self.vm, VmPhase::Up(_)) {
+        let up = match std::mem::replace(&mut self.vm, VmPhase::NONE) {
+            VmPhase::Up(up) => up,
+            VmPhase::Unreachable(exited) => {
+                let exited = Some(exited);
+                self.vm =
+                    VmPhase::Leftover(Teardown { exited, keep_link: true, ..Teardown::unknown() });
+                return self.show(|view| (view.listening.clear(), view.unreachable = None).1);
+            }
             // How it ends has been decided already.
-            return;
-        }
-        let VmPhase::Up(up) = std::mem::replace(&mut self.vm, VmPhase::NONE) else { return };
+            other => return self.vm = other,
+        };
         self.timer = None;
         let persists = self.record.persist() != Persist::Never;
         let wrote = end == VmEnd::ProcessExited || (end == VmEnd::Unwanted && up.running);
@@ -58,11 +64,42 @@ impl Task {
         let drain = graceful && self.is_routed_to();
         let VmPhase::Up(up) = &mut self.vm else { return };
         up.requested = RequestedAction::Stop;
-        up.draining = drain;
-        if drain {
-            self.timer = Some(Instant::now() + DRAIN);
-        } else {
-            self.send_stop();
+        match drain {
+            true => self.begin_drain(),
+            false => self.send_stop(),
+        }
+    }
+
+    /// Waits until the edges have no request in flight and send no new one, for at most
+    /// [`DRAIN`].
+    pub(in super::super) fn begin_drain(&mut self) {
+        let applied = self.host.routes.applied();
+        let VmPhase::Up(up) = &mut self.vm else { return };
+        up.draining = Some(Draining::default());
+        self.timer = Some(Instant::now() + DRAIN);
+        self.effects.spawn(async move {
+            // Beyond that the timer has ended the drain.
+            let _ = tokio::time::timeout(DRAIN, applied).await;
+            Done::RoutesApplied
+        });
+    }
+
+    /// The edge has no request in flight any more.
+    pub(in super::super) fn on_drained(&mut self) {
+        self.note_drain(|draining| draining.drained = true);
+    }
+
+    /// Every edge has applied that the machine stops.
+    pub(in super::super) fn on_routes_applied(&mut self) {
+        self.note_drain(|draining| draining.routes_applied = true);
+    }
+
+    fn note_drain(&mut self, note: impl FnOnce(&mut Draining)) {
+        let VmPhase::Up(up) = &mut self.vm else { return };
+        let Some(draining) = &mut up.draining else { return };
+        note(draining);
+        if draining.drained && draining.routes_applied {
+            self.end_drain();
         }
     }
 
@@ -75,7 +112,7 @@ impl Task {
     /// The edge has no request in flight any more, or the drain time is over.
     pub(in super::super) fn end_drain(&mut self) {
         let VmPhase::Up(up) = &mut self.vm else { return };
-        if std::mem::replace(&mut up.draining, false) {
+        if up.draining.take().is_some() {
             match up.requested {
                 RequestedAction::Suspend => self.begin_save(),
                 RequestedAction::Stop | RequestedAction::None => self.send_stop(),
@@ -109,7 +146,7 @@ impl Task {
         // The timer ends the pause, also if the clock was set back.
         self.record.restart_at = None;
         let VmPhase::Up(up) = &self.vm else { return };
-        if up.draining {
+        if up.draining.is_some() {
             return self.end_drain();
         }
         let why = if up.requested == RequestedAction::Stop {

@@ -5,5 +5,3 @@
 pub(super) mod clear;
 mod ending;
 mod outcome;
-
-pub(super) use ending::DRAIN;

@@ -5,12 +5,12 @@ use crate::machine::task::Task;
 use crate::ports::VmExit;
 use crate::record::Record;
 use guest_protocol::Exit;
+use host_api::Source;
 use model::life::{Event, State, Want};
 use model::restart::{Policy, Verdict, verdict};
 use model::signal::SIGKILL;
 use rt::clock::rfc3339;
 use wire::machines::{EventDetails, ExitEvent};
-use wire::worker::Source;
 
 impl Task {
     /// The VM is gone and nothing of it is left.

@@ -3,8 +3,8 @@
 use super::snapshot::SnapshotNote;
 use crate::agent::{Agent, Ports};
 use crate::context::HostContext;
-use crate::machine::boot::adopt;
-use crate::machine::boot::launch::{LaunchError, Launched};
+use crate::machine::boot::adopt::{self, Adopted};
+use crate::machine::boot::launch::LaunchError;
 use crate::ports::{SaveTimes, SnapshotSpec};
 use crate::record::Record;
 use std::sync::Arc;
@@ -44,7 +44,8 @@ pub(super) async fn discard_and_resume(
     host: Arc<HostContext>,
     record: Record,
     agent: Option<Arc<Agent>>,
-) -> Result<Launched, LaunchError> {
+    cancel: CancellationToken,
+) -> Result<Adopted, LaunchError> {
     let boot = record.boot.ok_or(LaunchError::Cancelled)?;
     // First, and durably: once the VM runs, its disk no longer belongs to the
     // snapshot. If the snapshot cannot be removed, the VM is removed and restored.
@@ -53,5 +54,5 @@ pub(super) async fn discard_and_resume(
     if let Some(agent) = agent {
         agent.close().await;
     }
-    adopt::adopt(host, record, boot).await
+    adopt::adopt(host, record, boot, cancel).await
 }

@@ -5,20 +5,18 @@
 
 use super::save::{self, SaveError};
 use crate::agent::Agent;
-use crate::machine::down::DRAIN;
 use crate::machine::events::{rounded, with_reason};
 use crate::machine::phase::{Saving, UpVm, VmPhase};
 use crate::machine::step::RequestedAction;
 use crate::machine::task::{Done, SuspendAttempt, Task};
 use crate::ports::SaveTimes;
 use crate::record::Record;
+use host_api::{HostError, Source};
 use model::id::BootId;
 use model::life::{Event, State, Want};
 use std::sync::Arc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::machines::{EventDetails, MachineEvent};
-use wire::worker::{HostError, Source};
 
 impl Task {
     pub(in super::super) async fn request_suspend(
@@ -47,9 +45,8 @@ impl Task {
         let drain = self.is_routed_to();
         let VmPhase::Up(up) = &mut self.vm else { return };
         up.requested = RequestedAction::Suspend;
-        up.draining = drain;
         match drain {
-            true => self.timer = Some(Instant::now() + DRAIN),
+            true => self.begin_drain(),
             false => self.begin_save(),
         }
     }
@@ -99,13 +96,14 @@ impl Task {
     pub(in super::super) fn continue_vm(&mut self, agent: Option<Arc<Agent>>) {
         // Execs wait for the new session.
         self.show(|view| view.agent = None);
-        let continued = save::discard_and_resume(self.host.clone(), self.record.clone(), agent);
-        self.effects.spawn(async move { Done::Launched(continued.await) });
-        // As with any VM that is taken over, this is never cancelled.
-        self.vm = VmPhase::Launching(CancellationToken::new());
+        let cancel = CancellationToken::new();
+        let (host, record) = (self.host.clone(), self.record.clone());
+        let continued = save::discard_and_resume(host, record, agent, cancel.clone());
+        self.effects.spawn(async move { Done::Adopted(continued.await) });
+        self.vm = VmPhase::Launching(cancel);
     }
 
-    async fn record_suspend_failed(&mut self, why: String) {
+    pub(in super::super) async fn record_suspend_failed(&mut self, why: String) {
         self.host.metrics.suspend_failures.inc();
         tracing::warn!(machine = %self.record.id, error = why, "cannot suspend a machine");
         if self.record.state != State::Suspending || self.record.exit.is_some() {
@@ -130,7 +128,7 @@ impl Task {
     /// A start has aborted the suspend.
     pub(in super::super) async fn record_suspend_aborted(&mut self) {
         if let VmPhase::Up(up) = &mut self.vm {
-            (up.requested, up.draining) = (RequestedAction::None, false);
+            (up.requested, up.draining) = (RequestedAction::None, None);
         }
         self.timer = None;
         let mut record = self.record.clone();

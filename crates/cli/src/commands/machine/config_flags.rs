@@ -1,0 +1,314 @@
+//! Flags that make up a machine's config, shared by run, create and update.
+
+use crate::error::{CliError, Result};
+use crate::flyctl::flags::Unsupported;
+use crate::parse::{self, PortChange};
+use clap::Args;
+use std::collections::BTreeMap;
+use std::path::Path;
+use wire::machines::{Autostop, File, Guest, Init, MachineConfig, Restart, Rootfs, Service};
+
+/// What the machine is to run and how.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ConfigArgs {
+    /// Environment variable, NAME=value; may be repeated
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = parse::key_value)]
+    env: Vec<(String, String)>,
+    /// Port that the edge routes: PORT[:MACHINE_PORT][/PROTOCOL[:HANDLER...]]; may be repeated
+    ///
+    /// `-p 80:8080/tcp:http` routes HTTP on port 80 to port 8080 of the machine; `-p
+    /// 80/tcp:-` removes port 80. Only ports with the handler http are served yet:
+    /// without TLS, raw TCP or UDP.
+    #[arg(short, long, value_name = "PORT", value_parser = parse::parse_port)]
+    port: Vec<PortChange>,
+    /// Label, KEY=value; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = parse::key_value)]
+    metadata: Vec<(String, String)>,
+    /// File in the machine, /PATH=text; may be repeated
+    #[arg(long, value_name = "/PATH=TEXT", value_parser = parse::file_literal)]
+    file_literal: Vec<File>,
+    /// File in the machine with the content of a local file, /PATH=FILE; may be repeated
+    #[arg(long, value_name = "/PATH=FILE")]
+    file_local: Vec<String>,
+    /// Program to run in place of the image's entrypoint, split as a shell would
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) entrypoint: Option<String>,
+    /// Command to run in the machine each time it was resumed, split as a shell would
+    #[arg(long, value_name = "COMMAND")]
+    on_resume: Option<String>,
+    /// Word for the kernel's command line; may be repeated
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    kernel_arg: Vec<String>,
+    /// When to start the machine again: no, on-fail or always
+    #[arg(long, value_name = "POLICY", value_parser = restart_policy)]
+    restart: Option<&'static str>,
+    /// Let the edge start the machine for a request [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    autostart: Option<bool>,
+    /// What the edge does with the idle machine: off, stop or suspend [default: off]
+    #[arg(long, value_name = "ACTION", num_args = 0..=1, require_equals = true, default_missing_value = "stop", value_parser = autostop)]
+    autostop: Option<Autostop>,
+    /// Size of the writable root in GB or with a unit, such as 10GB
+    #[arg(long, value_name = "SIZE", value_parser = parse::whole_gib)]
+    rootfs_size: Option<u32>,
+    /// When the writable root is kept
+    #[arg(long, value_name = "WHEN", value_parser = ["never", "restart", "always"])]
+    rootfs_persist: Option<String>,
+    /// Swap in MB or with a unit
+    #[arg(long, value_name = "SIZE", value_parser = parse::memory_mib)]
+    swap_size: Option<u32>,
+    /// Preset size, such as shared-cpu-2x or performance-1x
+    #[arg(long, value_name = "SIZE", value_parser = parse::preset)]
+    vm_size: Option<Guest>,
+    /// Number of vCPUs
+    #[arg(long, alias = "cpus", value_name = "N")]
+    vm_cpus: Option<u32>,
+    /// Memory in MB or with a unit, such as 512MB or 1GB
+    #[arg(long, alias = "memory", value_name = "SIZE", value_parser = parse::memory_mib)]
+    vm_memory: Option<u32>,
+    /// Kind of vCPUs
+    #[arg(long, alias = "vm-cpukind", value_name = "KIND", value_parser = ["shared", "performance"])]
+    vm_cpu_kind: Option<String>,
+    /// Config as JSON, or a file that holds it; flags change it
+    #[arg(long, value_name = "JSON|FILE")]
+    machine_config: Option<String>,
+    #[command(flatten)]
+    unsupported: Unsupported,
+}
+
+impl ConfigArgs {
+    /// The config that `--machine-config` gives, if it is there.
+    pub(crate) fn base(&self, cwd: &Path) -> Result<Option<MachineConfig>> {
+        let Some(given) = &self.machine_config else { return Ok(None) };
+        let text = if given.trim_start().starts_with('{') {
+            given.clone()
+        } else {
+            let path = cwd.join(given);
+            std::fs::read_to_string(&path).map_err(|err| {
+                let what = format!("Cannot read --machine-config {}", path.display());
+                CliError::usage(what).because_of(&err)
+            })?
+        };
+        let parsed = serde_json::from_str(&text).map(Some);
+        parsed.map_err(|err| CliError::usage("Cannot parse --machine-config").because_of(&err))
+    }
+
+    /// Changes a config by the flags that were given.
+    pub(crate) fn apply(&self, config: &mut MachineConfig, cwd: &Path) -> Result<()> {
+        merge(&mut config.env, &self.env);
+        merge(&mut config.metadata, &self.metadata);
+        self.apply_files(config, cwd)?;
+        self.apply_init(config)?;
+        self.apply_guest(config);
+        self.apply_services(config);
+        if let Some(policy) = self.restart {
+            config.restart.get_or_insert_with(Restart::default).policy = Some(policy.to_owned());
+        }
+        if self.rootfs_size.is_some() || self.rootfs_persist.is_some() {
+            let rootfs = config.rootfs.get_or_insert_with(Rootfs::default);
+            rootfs.size_gb = self.rootfs_size.or(rootfs.size_gb);
+            rootfs.persist = self.rootfs_persist.clone().or(rootfs.persist.take());
+        }
+        Ok(())
+    }
+
+    fn apply_files(&self, config: &mut MachineConfig, cwd: &Path) -> Result<()> {
+        let mut files = self.file_literal.clone();
+        for text in &self.file_local {
+            let file = parse::file_local(text, cwd);
+            files
+                .push(file.map_err(|why| CliError::usage("Cannot use --file-local").because(why))?);
+        }
+        if !files.is_empty() {
+            let all = config.files.get_or_insert_default();
+            all.retain(|old| files.iter().all(|new| new.guest_path != old.guest_path));
+            all.extend(files);
+        }
+        Ok(())
+    }
+
+    fn apply_init(&self, config: &mut MachineConfig) -> Result<()> {
+        if let Some(entrypoint) = &self.entrypoint {
+            let init = config.init.get_or_insert_with(Init::default);
+            init.entrypoint = words("--entrypoint", entrypoint)?;
+        }
+        if let Some(on_resume) = &self.on_resume {
+            let init = config.init.get_or_insert_with(Init::default);
+            init.on_resume = words("--on-resume", on_resume)?;
+        }
+        if let Some(swap) = self.swap_size {
+            let init = config.init.get_or_insert_with(Init::default);
+            init.swap_size_mb = Some(swap.into());
+        }
+        Ok(())
+    }
+
+    fn apply_guest(&self, config: &mut MachineConfig) {
+        let sized = self.vm_cpus.is_some() || self.vm_memory.is_some();
+        let any = sized || self.vm_size.is_some() || self.vm_cpu_kind.is_some();
+        if !any && self.kernel_arg.is_empty() {
+            return;
+        }
+        if any {
+            // A preset name would contradict the numbers that follow.
+            config.size = None;
+        }
+        let guest = config.guest.get_or_insert_with(Guest::default);
+        if let Some(preset) = &self.vm_size {
+            guest.cpu_kind.clone_from(&preset.cpu_kind);
+            (guest.cpus, guest.memory_mb) = (preset.cpus, preset.memory_mb);
+        }
+        guest.cpu_kind = self.vm_cpu_kind.clone().or(guest.cpu_kind.take());
+        guest.cpus = self.vm_cpus.or(guest.cpus);
+        guest.memory_mb = self.vm_memory.or(guest.memory_mb);
+        if !self.kernel_arg.is_empty() {
+            guest.kernel_args = Some(self.kernel_arg.clone());
+        }
+    }
+
+    fn apply_services(&self, config: &mut MachineConfig) {
+        if !self.port.is_empty() {
+            let services = config.services.get_or_insert_default();
+            parse::apply_ports(services, &self.port);
+        }
+        let set = |service: &mut Service| {
+            service.autostart = self.autostart.or(service.autostart);
+            service.autostop = self.autostop.or(service.autostop);
+        };
+        config.services.iter_mut().flatten().for_each(set);
+    }
+}
+
+/// A command in one string as a list of words; empty means none.
+pub(crate) fn words(flag: &str, text: &str) -> Result<Option<Vec<String>>> {
+    let words = shell_words::split(text);
+    let words = words.map_err(|err| {
+        let error = CliError::usage(format!("Cannot use {flag} {text:?}")).because_of(&err);
+        error.hint("Close the quotes; a backslash protects the character after it.")
+    })?;
+    Ok(Some(words).filter(|words| !words.is_empty()))
+}
+
+fn merge(into: &mut Option<BTreeMap<String, String>>, pairs: &[(String, String)]) {
+    if !pairs.is_empty() {
+        into.get_or_insert_default().extend(pairs.iter().cloned());
+    }
+}
+
+/// The API's word for a policy; the spellings of all three worlds are known.
+fn restart_policy(text: &str) -> Result<&'static str, String> {
+    match text {
+        "no" | "never" => Ok("no"),
+        "on-fail" | "on-failure" => Ok("on-failure"),
+        "always" => Ok("always"),
+        _ => Err("write no, on-fail or always".to_owned()),
+    }
+}
+
+fn autostop(text: &str) -> Result<Autostop, String> {
+    match text {
+        "off" | "false" => Ok(Autostop::Off),
+        "stop" | "true" => Ok(Autostop::Stop),
+        "suspend" => Ok(Autostop::Suspend),
+        _ => Err("write off, stop or suspend".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        config: ConfigArgs,
+    }
+
+    fn config(flags: &[&str], base: &str) -> String {
+        let flags = Flags::try_parse_from([&["x"], flags].concat()).unwrap().config;
+        let mut config = serde_json::from_str(base).unwrap();
+        flags.apply(&mut config, Path::new("/")).unwrap();
+        serde_json::to_string(&config).unwrap()
+    }
+
+    #[test]
+    fn flags_change_the_config() {
+        let base = r#"{"image":"x"}"#;
+        for (flags, json) in [
+            (&[][..], r#"{"image":"x"}"#),
+            (&["-e", "A=1", "-e", "B="], r#"{"image":"x","env":{"A":"1","B":""}}"#),
+            (
+                &["--vm-size", "shared-cpu-2x", "--vm-memory", "1gb"],
+                r#"{"image":"x","guest":{"cpu_kind":"shared","cpus":2,"memory_mb":1024}}"#,
+            ),
+            (
+                &["--entrypoint", "sh -c 'a b'"],
+                r#"{"image":"x","init":{"entrypoint":["sh","-c","a b"]}}"#,
+            ),
+            (
+                &["--on-resume", "sh -c 'date > /run/resumed'"],
+                r#"{"image":"x","init":{"on_resume":["sh","-c","date > /run/resumed"]}}"#,
+            ),
+            (
+                &["-p", "80:8080/tcp:http", "--autostop=suspend"],
+                r#"{"image":"x","services":[{"protocol":"tcp","internal_port":8080,"ports":[{"port":80,"handlers":["http"]}],"autostop":"suspend"}]}"#,
+            ),
+            (&["--restart", "on-fail"], r#"{"image":"x","restart":{"policy":"on-failure"}}"#),
+            (
+                &["-p", "80:8080/tcp:http", "--autostop", "--autostart=false"],
+                r#"{"image":"x","services":[{"protocol":"tcp","internal_port":8080,"ports":[{"port":80,"handlers":["http"]}],"autostart":false,"autostop":true}]}"#,
+            ),
+            (
+                &["--rootfs-size", "2gb", "--rootfs-persist", "always"],
+                r#"{"image":"x","rootfs":{"persist":"always","size_gb":2}}"#,
+            ),
+            (
+                &["--kernel-arg", "-x=1", "--swap-size", "1g"],
+                r#"{"image":"x","init":{"swap_size_mb":1024},"guest":{"kernel_args":["-x=1"]}}"#,
+            ),
+        ] {
+            assert_eq!(config(flags, base), json, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_flag_does_not_name_stays() {
+        let base =
+            r#"{"image":"x","env":{"A":"1"},"guest":{"cpus":2,"memory_mb":512},"future":[1]}"#;
+        let after = r#"{"image":"x","env":{"A":"1","B":"2"},"guest":{"cpus":2,"memory_mb":1024},"future":[1]}"#;
+        assert_eq!(config(&["-e", "B=2", "--memory", "1024"], base), after);
+    }
+
+    #[test]
+    fn commands_are_split_as_a_shell_does() {
+        for (text, argv) in [
+            ("", None),
+            ("  ls  -l ", Some(vec!["ls", "-l"])),
+            ("sh -c 'echo $HOME; x'", Some(vec!["sh", "-c", "echo $HOME; x"])),
+            (r#"a "b \"c\" \n" d\ e"#, Some(vec!["a", r#"b "c" \n"#, "d e"])),
+            ("a'b'\"c\"", Some(vec!["abc"])),
+            ("''", Some(vec![""])),
+        ] {
+            let got = words("--command", text).unwrap();
+            let got = got.as_ref().map(|v| v.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(got, argv, "{text}");
+        }
+        for open in ["'x", "\"x"] {
+            assert_eq!(words("--command", open).unwrap_err().kind, crate::Exit::Usage, "{open}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_refused() {
+        for flag in ["--schedule=daily", "--skip-dns-registration"] {
+            let refused = Flags::try_parse_from(["x", flag]).unwrap_err().to_string();
+            assert!(refused.contains("is not supported"), "{flag}: {refused}");
+        }
+        let refused = Flags::try_parse_from(["x", "-v", "data:/data"]).unwrap_err().to_string();
+        assert!(
+            refused.contains("--volume is not supported: there are no volumes yet"),
+            "{refused}"
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! Waiting for a machine's state: pushed by the server, bounded here.
+
+use crate::error::{CliError, ErrorContext, Exit, Result};
+use client::{Client, WaitQuery};
+use std::time::Duration;
+use tokio::time::Instant;
+use wire::logs::LogQuery;
+use wire::machines::{Machine, WaitResult};
+
+/// A new machine that ends within this time has crashed at once.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Lines of its log that are shown then.
+const LAST_LINES: u32 = 5;
+/// Longest wait of commands that have no flag for it.
+pub(crate) const DEFAULT: Duration = Duration::from_secs(300);
+
+/// Waits in as many calls as it takes, until `query.timeout` is over.
+pub(crate) async fn until(
+    client: &Client,
+    app: &str,
+    id: &str,
+    mut query: WaitQuery,
+) -> Result<WaitResult> {
+    let limit = query.timeout;
+    let end = Instant::now() + limit;
+    let wanted = query.states.join(" or ");
+    loop {
+        query.timeout = end.saturating_duration_since(Instant::now());
+        let over = || {
+            let text = format!("Machine {id} is not {wanted} after {} seconds", limit.as_secs());
+            let error = CliError::new(Exit::Timeout, text);
+            error.hint(format!("`updraft machine status {id} -a {app}` shows what it does."))
+        };
+        if query.timeout.is_zero() {
+            return Err(over());
+        }
+        match client.wait_machine(app, id, &query).await {
+            Err(err) if err.status() == Some(408) => {}
+            other => return other.context(|| format!("wait for machine {id}")),
+        }
+    }
+}
+
+/// Waits until a new machine runs, or has run. Its end with exit code 0 is no
+/// failure: that is what a short job does.
+pub(crate) async fn first_start(
+    client: &Client,
+    app: &str,
+    machine: &Machine,
+    limit: Duration,
+) -> Result<String> {
+    let states = ["started", "stopped", "suspended", "failed", "destroyed"];
+    let states = states.map(str::to_owned).to_vec();
+    // No version: a machine that is gone has none to wait for.
+    let query = WaitQuery { states, timeout: limit, ..WaitQuery::default() };
+    let mut result = until(client, app, &machine.id, query).await?;
+    if result.state == "started" {
+        match end_at_once(client, app, machine, &result).await {
+            Some(ended) => result = ended,
+            None => return Ok(result.state),
+        }
+    }
+    let reached = result.state;
+    let logs = format!("`updraft logs -n -a {app} -m {}` shows what it wrote.", machine.id);
+    let now = client.machine(app, &machine.id).await.ok();
+    let details = now.iter().flat_map(|m| &m.events).find_map(|event| event.request.as_ref());
+    let exit = details.and_then(|details| details.exit_event.as_ref());
+    let reason = details.and_then(|details| details.reason.clone());
+    match (reached.as_str(), exit) {
+        ("failed", _) => {
+            let error = CliError::failed(format!("Machine {} could not be started", machine.id));
+            Err(error.because(reason.unwrap_or_else(|| "No reason is known".into())).hint(logs))
+        }
+        (_, Some(exit)) if exit.exit_code != 0 => {
+            let oom = if exit.oom_killed { ", killed for lack of memory" } else { "" };
+            let why = format!("Its main process ended with exit code {}{oom}", exit.exit_code);
+            let mut error = CliError::failed(format!("Machine {} has ended", machine.id));
+            error = error.because(why);
+            for line in last_lines(client, app, &machine.id).await {
+                error = error.because(format!("It wrote: {line}"));
+            }
+            Err(error.hint(logs))
+        }
+        _ => Ok(reached),
+    }
+}
+
+/// Whether the machine ends within [`SETTLE`] of its start: a program that
+/// crashes at once has not really started, whatever its restart policy then does.
+async fn end_at_once(
+    client: &Client,
+    app: &str,
+    machine: &Machine,
+    started: &WaitResult,
+) -> Option<WaitResult> {
+    let query = WaitQuery {
+        states: ["stopped", "failed", "destroyed"].map(str::to_owned).to_vec(),
+        from_event: Some(started.event_id.clone()).filter(|id| !id.is_empty()),
+        timeout: SETTLE,
+        ..WaitQuery::default()
+    };
+    // Any failure, a timeout above all, means that nothing is known to be wrong.
+    let ended = client.wait_machine(app, &machine.id, &query).await.ok()?;
+    (ended.state != "started").then_some(ended)
+}
+
+/// The newest lines of the machine's log, if they can be had at once.
+async fn last_lines(client: &Client, app: &str, id: &str) -> Vec<String> {
+    let query =
+        LogQuery { instance: Some(id.to_owned()), tail: Some(LAST_LINES), ..LogQuery::default() };
+    let mut found = Vec::new();
+    if let Ok(mut lines) = client.logs(app, &query).await {
+        while let Ok(Some(entry)) = lines.next().await {
+            if entry.provider == "app" {
+                found.push(crate::parse::shown(&entry.message));
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,230 @@
+//! Scratch disks: the writable ext4 image of each boot, made in milliseconds.
+//!
+//! `mkfs.ext4` runs once per size and leaves a template in the directory. A
+//! disk is a reflink of the template where the file system supports that, else a
+//! copy of the few hundred KiB that are not holes, made in advance if possible
+//! (see `disk_pool`). All disks of a size have one UUID; no guest sees two of them.
+
+use crate::deadline::Deadline;
+use crate::disk_pool::{self, DiskPool};
+use crate::mkfs::mkfs;
+use crate::reflink::{clone_file, create_file};
+use camino::{Utf8Path, Utf8PathBuf};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use worker::ports::PortError;
+
+/// Below this, ext4 has no room for a journal.
+const MIN_BYTES: u64 = 16 << 20;
+/// Sizes are rounded up to whole MiB, so that few templates are needed.
+const ROUND: u64 = 1 << 20;
+/// A disk that takes longer than this is not made. Usual is 1 to 100 ms.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Makes scratch disks from templates in one directory.
+#[derive(Clone, Debug)]
+pub struct ScratchDisks {
+    templates: Utf8PathBuf,
+    /// Held while a template is made, so that `mkfs` runs once per size.
+    making: Arc<Mutex<()>>,
+    pool: Arc<DiskPool>,
+}
+
+/// A disk that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScratchDisk {
+    /// Size in bytes as the guest sees it.
+    pub size: u64,
+    /// Bytes that the host's file system has allocated to the file. Blocks that a
+    /// reflink shares are counted too.
+    pub allocated: u64,
+    /// The file shares its blocks with the template.
+    pub reflinked: bool,
+}
+
+impl ScratchDisks {
+    /// Keeps templates in `dir`, which is created if needed. Temporary files of an
+    /// earlier process in it are removed.
+    ///
+    /// # Errors
+    /// The directory cannot be created or read.
+    pub fn open(dir: &Utf8Path) -> Result<Self, PortError> {
+        let failed = |err| PortError::new(format!("open the scratch templates in {dir}"), err);
+        fs::create_dir_all(dir).map_err(failed)?;
+        for entry in dir.read_dir_utf8().map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if [".template-", disk_pool::PREFIX]
+                .iter()
+                .any(|part| entry.file_name().starts_with(part))
+            {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        let (making, pool) = (Arc::default(), Arc::default());
+        Ok(Self { templates: dir.to_owned(), making, pool })
+    }
+
+    /// Makes a disk at `path`; it replaces a file there when it is complete. `size`
+    /// in bytes is rounded up to MiB, at least 16 of them.
+    ///
+    /// The disk is not synced: a power cut also ends the boot that it belongs to.
+    ///
+    /// # Errors
+    /// No space, no `mkfs.ext4`, no permission, or not done within 60 seconds.
+    /// `path` is unchanged or absent then.
+    pub async fn create(&self, path: &Utf8Path, size: u64) -> Result<ScratchDisk, PortError> {
+        let (disks, path) = (self.clone(), path.to_owned());
+        let attempted = format!("make scratch disk {path}");
+        let size = size.max(MIN_BYTES).next_multiple_of(ROUND);
+        let deadline = Deadline::after(CREATE_TIMEOUT);
+        let made = tokio::task::spawn_blocking(move || disks.make(&path, size, &deadline))
+            .await
+            .map_err(|err| PortError::new(attempted, err))??;
+        if !made.reflinked {
+            let disks = self.clone();
+            // In the background; a temporary file is removed at the next start.
+            drop(tokio::task::spawn_blocking(move || disks.pool.refill(&disks.path_of(size))));
+        }
+        Ok(made)
+    }
+
+    fn make(
+        &self,
+        path: &Utf8Path,
+        size: u64,
+        deadline: &Deadline,
+    ) -> Result<ScratchDisk, PortError> {
+        let template = self.template(size, deadline)?;
+        let temp = Utf8PathBuf::from(format!("{path}.new"));
+        let made = match self.pool.take(&template, path) {
+            true => Ok(false),
+            false => clone_file(&template, &temp, deadline)
+                .and_then(|reflinked| fs::rename(&temp, path).map(|()| reflinked)),
+        };
+        let made = made.and_then(|reflinked| {
+            let allocated = fs::metadata(path)?.blocks() * 512;
+            Ok(ScratchDisk { size, allocated, reflinked })
+        });
+        made.map_err(|err| {
+            // Best effort: the error to report is the one that led here.
+            let _ = fs::remove_file(&temp);
+            PortError::new(format!("make scratch disk {path}{}", space_hint(&err)), err)
+        })
+    }
+
+    fn path_of(&self, size: u64) -> Utf8PathBuf {
+        self.templates.join(format!("template-{}m.ext4", size / ROUND))
+    }
+
+    /// The template of a size; made if it does not exist.
+    fn template(&self, size: u64, deadline: &Deadline) -> Result<Utf8PathBuf, PortError> {
+        let path = self.path_of(size);
+        // A panic of another thread leaves no state but its temporary file.
+        let _guard = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if path.exists() {
+            return Ok(path);
+        }
+        let temp = self.templates.join(format!(".template-{}m.tmp", size / ROUND));
+        let made = make_template(&temp, size, deadline).and_then(|()| {
+            let publish = || {
+                File::open(&temp)?.sync_all()?;
+                fs::rename(&temp, &path)?;
+                rt::fs::sync_dir(self.templates.as_std_path())
+            };
+            publish().map_err(|err| {
+                PortError::new(format!("make template {path}{}", space_hint(&err)), err)
+            })
+        });
+        if made.is_err() {
+            let _ = fs::remove_file(&temp);
+        }
+        made.map(|()| path)
+    }
+}
+
+fn make_template(path: &Utf8Path, size: u64, deadline: &Deadline) -> Result<(), PortError> {
+    let made = create_file(path).and_then(|file| file.set_len(size));
+    made.map_err(|err| PortError::new(format!("make template {path}{}", space_hint(&err)), err))?;
+    mkfs("mkfs.ext4", path, deadline)
+}
+
+fn space_hint(err: &io::Error) -> &'static str {
+    match err.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            " (the disk is full: free some space, or move the data directory)"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Seek, Write};
+    use std::process::Command;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().build().unwrap()
+    }
+
+    fn fsck(path: &Utf8Path) {
+        let output = Command::new("e2fsck").args(["-fn", path.as_str()]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
+    #[test]
+    fn disks_are_whole_sparse_and_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        fs::create_dir(dir.join("t")).unwrap();
+        fs::write(dir.join("t/.template-9m.tmp"), "interrupted").unwrap();
+        let disks = ScratchDisks::open(&dir.join("t")).unwrap();
+        let (a, b) = (dir.join("a"), dir.join("b"));
+        fs::write(&b, "an earlier boot's").unwrap();
+        let made = runtime().block_on(async {
+            let made = disks.create(&a, (1 << 30) - 5).await.unwrap();
+            disks.create(&b, 1 << 30).await.unwrap();
+            made
+        });
+        assert_eq!(made.size, 1 << 30);
+        assert!(made.allocated < 8 << 20, "{made:?}");
+        fsck(&a);
+        let mut file = File::options().write(true).open(&a).unwrap();
+        file.seek(io::SeekFrom::Start(1024)).unwrap();
+        file.write_all(&[7; 1024]).unwrap();
+        fsck(&b);
+        let names = dir.join("t").read_dir_utf8().unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name().to_owned()).collect();
+        names.retain(|name| !name.starts_with(disk_pool::PREFIX));
+        assert_eq!(names, ["template-1024m.ext4"]);
+    }
+
+    #[test]
+    fn the_smallest_disk_is_valid() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let disks = ScratchDisks::open(dir).unwrap();
+        let made = runtime().block_on(disks.create(&dir.join("a"), 0)).unwrap();
+        assert_eq!(made.size, MIN_BYTES);
+        fsck(&dir.join("a"));
+    }
+
+    #[test]
+    fn a_failure_says_what_was_attempted_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let disks = ScratchDisks::open(&dir.join("t")).unwrap();
+        // A directory cannot be replaced by a file.
+        fs::create_dir(dir.join("d")).unwrap();
+        let err = runtime().block_on(disks.create(&dir.join("d"), 0)).unwrap_err();
+        assert!(rt::chain(&err).contains("make scratch disk"), "{}", rt::chain(&err));
+        assert!(!dir.join("d.new").exists());
+        // Larger than any file may be.
+        let err = runtime().block_on(disks.create(&dir.join("e"), 1 << 62)).unwrap_err();
+        assert!(rt::chain(&err).contains("make template"), "{}", rt::chain(&err));
+        assert_eq!(dir.join("t").read_dir_utf8().unwrap().count(), 1);
+    }
+}

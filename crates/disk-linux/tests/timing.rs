@@ -1,0 +1,37 @@
+//! How long it takes to make a scratch disk. Run by hand:
+//! `cargo test -p disk-linux --test timing -- --ignored --nocapture`
+
+use camino::Utf8Path;
+use disk_linux::ScratchDisks;
+use std::time::{Duration, Instant};
+
+const ROUNDS: u16 = 40;
+
+fn report(what: &str, times: &[Duration]) {
+    let mut times = times.to_vec();
+    times.sort();
+    let ms = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e3;
+    let (middle, most, all) = (ms(50), ms(90), ms(100));
+    eprintln!("{what}: median {middle:.2} ms, p90 {most:.2} ms, max {all:.2} ms");
+}
+
+#[test]
+#[ignore = "measures"]
+fn scratch() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = Utf8Path::from_path(dir.path()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let disks = ScratchDisks::open(&dir.join("t")).unwrap();
+    for mib in [1024, 8192] {
+        let mut times = Vec::new();
+        for round in 0..ROUNDS {
+            let path = dir.join(format!("{mib}-{round}"));
+            let begun = Instant::now();
+            runtime.block_on(disks.create(&path, mib << 20)).unwrap();
+            times.push(begun.elapsed());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        times.remove(0);
+        report(&format!("scratch disk of {mib} MiB"), &times);
+    }
+}

@@ -1,0 +1,70 @@
+//! Upgraded connections (WebSocket and others): bytes both ways.
+
+use crate::admission::permit::Permit;
+use crate::listen::connections::OpenRequest;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+
+/// Large buffers halve the work per byte against 8 KiB (measured).
+const BUFFER: usize = 64 << 10;
+
+/// Carries bytes until both sides have ended, or neither has sent any for
+/// `idle`. What it holds makes it count as load of the machine, and as use of the
+/// client's connection, meanwhile.
+pub(crate) async fn run(
+    client: OnUpgrade,
+    app: OnUpgrade,
+    idle: Duration,
+    (permit, _open): (Permit, OpenRequest),
+) {
+    match tokio::try_join!(client, app) {
+        Ok((client, app)) => carry(client, app, idle).await,
+        Err(err) => tracing::debug!(machine = %permit.machine.id, %err, "upgrade failed"),
+    }
+}
+
+async fn carry(client: Upgraded, app: Upgraded, idle: Duration) {
+    let moved = AtomicU64::new(0);
+    let (client_in, client_out) = split(TokioIo::new(client));
+    let (app_in, app_out) = split(TokioIo::new(app));
+    let both =
+        async { tokio::join!(copy(client_in, app_out, &moved), copy(app_in, client_out, &moved)) };
+    let silent = async {
+        loop {
+            let before = moved.load(Relaxed);
+            tokio::time::sleep(idle).await;
+            if moved.load(Relaxed) == before {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        _ = both => {}
+        () = silent => {}
+    }
+}
+
+/// One way. A half that ends ends the other side's half only.
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    moved: &AtomicU64,
+) {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let n = match from.read(&mut buffer).await {
+            Ok(n) if n > 0 => n,
+            _ => break,
+        };
+        moved.fetch_add(1, Relaxed);
+        if to.write_all(&buffer[..n]).await.is_err() || to.flush().await.is_err() {
+            return;
+        }
+        moved.fetch_add(1, Relaxed);
+    }
+    // The peer may be gone already.
+    let _ = to.shutdown().await;
+}

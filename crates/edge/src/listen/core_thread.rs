@@ -1,0 +1,180 @@
+//! The cores: each serves its share of the client connections on one runtime,
+//! usually a thread of its own.
+
+use crate::http::serve::{Client, serve};
+use crate::listen::client_io::ClientIo;
+use crate::listen::connections::Place;
+use crate::shared::{Core, Shared};
+use crate::table::shared::CachedTable;
+use crate::upstream::pool::Pool;
+use host_api::GuestStream;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+
+/// Connections accepted and not yet taken up by the core.
+const BACKLOG: usize = 1024;
+/// How long a connection that is to be closed may take for it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection on its way to a core.
+pub(crate) struct Accepted {
+    pub(crate) stream: ClientStream,
+    pub(crate) client: Arc<Client>,
+    pub(crate) place: Place,
+}
+
+/// A client's byte stream.
+pub(crate) enum ClientStream {
+    Tcp(std::net::TcpStream),
+    /// Anything else, such as a stream in memory.
+    Other(Box<dyn GuestStream>),
+}
+
+/// Starts a core on a thread of its own. What is received ends when the core has
+/// ended.
+pub(crate) fn start_core(
+    shared: Arc<Shared>,
+    number: usize,
+) -> io::Result<(mpsc::Sender<Accepted>, oneshot::Receiver<()>)> {
+    let (give, take) = mpsc::channel(BACKLOG);
+    let (ended, end) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(format!("edge-{number}")).spawn(move || {
+        runtime.block_on(run_core(shared, take));
+        // The edge's starter may be gone.
+        let _ = ended.send(());
+    })?;
+    Ok((give, end))
+}
+
+/// Starts a core on the runtime of the caller.
+pub(crate) fn start_core_here(shared: Arc<Shared>) -> mpsc::Sender<Accepted> {
+    let (give, take) = mpsc::channel(BACKLOG);
+    shared.tasks.clone().spawn(run_core(shared, take));
+    give
+}
+
+async fn run_core(shared: Arc<Shared>, mut accepted: mpsc::Receiver<Accepted>) {
+    let mut stopping = std::pin::pin!(shared.tasks.stopping());
+    let tasks = rt::Tasks::new();
+    let core = Arc::new(Core {
+        pool: Arc::new(Pool::new(tasks.clone(), shared.metrics.clone())),
+        table: CachedTable::new(shared.table.clone()),
+        rng: rt::Rng::from_os(),
+        shared,
+        tasks,
+    });
+    core.tasks.spawn_until_stop(core.clone().run_maintenance());
+    // Client connections are their own group: upstream ones must outlive them.
+    let clients = rt::Tasks::new();
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = &mut stopping => break,
+            next = accepted.recv() => next,
+        };
+        let Some(next) = next else { break };
+        clients.spawn(connection(core.clone(), clients.clone(), next));
+    }
+    let drain = core.shared.config.drain;
+    if !clients.shutdown(drain).await {
+        tracing::info!("requests still in flight after {drain:?} are cut off");
+    }
+    core.tasks.shutdown(Duration::from_millis(100)).await;
+}
+
+/// Tasks that hyper starts on this core's runtime.
+#[derive(Clone)]
+struct Spawner(rt::Tasks);
+
+impl<F> hyper::rt::Executor<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+async fn connection(core: Arc<Core>, group: rt::Tasks, accepted: Accepted) {
+    let shared = core.shared.clone();
+    let Accepted { stream, client, place } = accepted;
+    match stream {
+        ClientStream::Tcp(stream) => {
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                serve_stream(core, group, stream, client).await;
+            }
+        }
+        ClientStream::Other(stream) => serve_stream(core, group, stream, client).await,
+    }
+    drop(place);
+    shared.metrics.disconnects.inc();
+}
+
+async fn serve_stream(
+    core: Arc<Core>,
+    group: rt::Tasks,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    client: Arc<Client>,
+) {
+    let builder = protocol(&core.shared, group.clone());
+    let (idle, opening) = (core.shared.config.idle_timeout, core.shared.config.header_timeout);
+    let connection = client.connection.clone();
+    let service = service_fn(move |request| {
+        let answer = serve(core.clone(), client.clone(), request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let io = TokioIo::new(ClientIo::new(stream, idle, opening, connection.clone()));
+    let conn = builder.serve_connection_with_upgrades(io, service);
+    let mut conn = std::pin::pin!(conn);
+    let ended = tokio::select! {
+        biased;
+        ended = conn.as_mut() => ended,
+        () = group.stopping() => {
+            conn.as_mut().graceful_shutdown();
+            conn.await
+        }
+        () = connection.is_to_close(idle) => {
+            conn.as_mut().graceful_shutdown();
+            // A client that does not take part in the goodbye is cut.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, conn).await;
+            return;
+        }
+    };
+    if let Err(err) = ended {
+        tracing::trace!(%err, "client connection ended");
+    }
+}
+
+fn protocol(shared: &Shared, tasks: rt::Tasks) -> auto::Builder<Spawner> {
+    /// Enough for 100 Mbit/s at 80 ms.
+    const WINDOW: u32 = 1 << 20;
+    let config = &shared.config;
+    let mut builder = auto::Builder::new(Spawner(tasks));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.header_timeout)
+        .max_headers(config.max_headers)
+        .max_buf_size(config.max_header_bytes.max(8192));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW * 4)
+        .max_concurrent_streams(250)
+        .max_header_list_size(u32::try_from(config.max_header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}

@@ -1,0 +1,243 @@
+//! The services of this process, by its roles, joined through `host-api`.
+//!
+//! A process with the role `worker` has a host of its own and offers it to
+//! others at `listen.host_api`; `control` and `edge` call that host and those
+//! of `peers` behind the same traits, so nothing here depends on where a host
+//! runs.
+
+use super::directory::AppDirectory;
+use super::owners::StoreOwners;
+use super::world::{self, About};
+use super::{failed, peers, report, serve, token};
+use crate::error::DaemonError;
+use crate::settings::{Role, Settings};
+use control::guest_api::GuestApi;
+use control::http_api::{HttpApi, HttpConfig};
+use control::{Config, Platform};
+use edge::ports::{Directory, EdgeHost, NoDirectory};
+use edge::{Edge, EdgeConfig, Listener};
+use host_api::{CallContext, Hosts, Status};
+use prometheus_client::registry::Registry;
+use rt::{Clock, Health, Rng, Tasks};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+use store_sqlite::SqliteStore;
+use tokio::net::TcpListener;
+use worker::Worker;
+
+/// How often image data that nobody needs is looked for.
+const COLLECT_EVERY: Duration = Duration::from_secs(3600);
+
+/// What runs, for the report.
+pub(super) struct Running {
+    /// With the role `control`.
+    pub(super) api: Option<Api>,
+    /// Empty without the role `edge`.
+    pub(super) edge: Vec<SocketAddr>,
+    /// With the role `worker`.
+    pub(super) host: Option<Host>,
+}
+
+/// The API that is served.
+pub(super) struct Api {
+    pub(super) address: SocketAddr,
+    pub(super) token: String,
+    pub(super) cli_config: Option<String>,
+}
+
+/// The host of this process.
+pub(super) struct Host {
+    pub(super) about: About,
+    pub(super) machines: BTreeMap<String, u64>,
+    /// Where other processes reach it.
+    pub(super) host_api: Option<SocketAddr>,
+}
+
+/// Starts everything that the roles name.
+pub(super) async fn start(
+    settings: &Settings,
+    vars: &BTreeMap<String, String>,
+    tasks: &Tasks,
+    health: &Health,
+) -> Result<Running, DaemonError> {
+    let has = |role| settings.roles.contains(&role);
+    let (clock, rng) = (Clock::system(), Rng::from_os());
+    let mut registry = Registry::default();
+    // Bound first: a port that is taken is found out before anything is made.
+    let api = match has(Role::Control) {
+        true => Some(bind(settings.listen.api, "--api").await?),
+        false => None,
+    };
+    let host_api = match settings.listen.host_api {
+        Some(address) if has(Role::Worker) => Some(bind(address, "--host-api").await?),
+        _ => None,
+    };
+    let store = match has(Role::Control) {
+        true => Some(open_store(settings, &clock, tasks).await?),
+        false => None,
+    };
+    let (worker, host) = match has(Role::Worker) {
+        true => {
+            let owners = store.clone().map(StoreOwners);
+            let (worker, about) =
+                start_worker(settings, &clock, owners, tasks, &mut registry).await?;
+            let offered = offer(settings, &worker, host_api, tasks)?;
+            let context = CallContext::control(Duration::from_secs(10));
+            let info = Status::info(&worker, context).await;
+            let machines = info.map_err(|err| failed("ask the host", &err))?.machines;
+            (Some(worker), Some(Host { about, machines, host_api: offered }))
+        }
+        false => (None, None),
+    };
+    let hosts = peers::hosts(settings, worker, tasks)?;
+    let edge = match has(Role::Edge) {
+        true => start_edge(settings, &*hosts, store.as_ref(), tasks, &mut registry).await?,
+        false => Vec::new(),
+    };
+    let api = match (api, store) {
+        (Some((listener, address)), Some(store)) => {
+            let tasks = tasks.child();
+            let given = control::World { store, hosts: hosts.clone(), clock, rng, tasks };
+            let platform = Platform::new(control_config(settings, &edge), given);
+            let token = set_up(settings, &platform).await?;
+            let api = HttpApi::new(platform.clone(), HttpConfig::default(), &mut registry);
+            GuestApi::new(&api).start(hosts);
+            let metrics = serve::Metrics::new(registry, &settings.metrics, &token);
+            serve::serve(listener, api.router(), metrics, health.clone(), platform.tasks());
+            let cli_config = report::write_cli_config(settings, vars, address, &token);
+            Some(Api { address, token, cli_config })
+        }
+        _ => None,
+    };
+    Ok(Running { api, edge, host })
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr), DaemonError> {
+    let refused = |err: &std::io::Error| {
+        let hint = format!("Another program may have the port; give another with {flag}.");
+        DaemonError::failed(format!("Cannot listen on {address}")).because_of(err).hint(hint)
+    };
+    let listener = TcpListener::bind(address).await.map_err(|err| refused(&err))?;
+    let bound = listener.local_addr().map_err(|err| refused(&err))?;
+    Ok((listener, bound))
+}
+
+async fn open_store(
+    settings: &Settings,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> Result<Arc<dyn Store>, DaemonError> {
+    let path = settings.data_dir.join("global.db");
+    let store = SqliteStore::open(path.as_std_path(), clock.clone(), &tasks.child())
+        .map_err(|err| failed("open the global store", &err))?;
+    store::records::migrate(&store)
+        .await
+        .map_err(|err| failed("migrate the global store", &err))?;
+    Ok(Arc::new(store))
+}
+
+async fn start_worker(
+    settings: &Settings,
+    clock: &Clock,
+    owners: Option<StoreOwners>,
+    tasks: &Tasks,
+    registry: &mut Registry,
+) -> Result<(Worker, About), DaemonError> {
+    let (mut ports, about) = world::make(settings, clock).await.map_err(|err| {
+        failed("prepare the host", &err).hint("`updraft doctor` checks it and names each remedy.")
+    })?;
+    tracing::info!(accelerator = about.accelerator, reason = about.reason, "probed");
+    ports.owners = owners.map(|owners| Arc::new(owners) as _);
+    let config = world::host_config(settings);
+    let worker = Worker::start(config, ports, tasks.child(), registry).await;
+    let worker = worker.map_err(|err| failed("start the host", &err))?;
+    collect_images(&worker, tasks);
+    Ok((worker, about))
+}
+
+/// Offers the host to other processes, if there is an address for that.
+fn offer(
+    settings: &Settings,
+    worker: &Worker,
+    bound: Option<(TcpListener, SocketAddr)>,
+    tasks: &Tasks,
+) -> Result<Option<SocketAddr>, DaemonError> {
+    let Some((listener, address)) = bound else { return Ok(None) };
+    let identity = peers::identity(settings)?;
+    let server = host_remote::Server::new(Arc::new(worker.clone()), tasks.child());
+    server
+        .listen(listener, &identity.authority, &identity.own)
+        .map_err(|err| failed("offer this host to others", &err))?;
+    Ok(Some(address))
+}
+
+async fn start_edge(
+    settings: &Settings,
+    hosts: &dyn Hosts,
+    store: Option<&Arc<dyn Store>>,
+    tasks: &Tasks,
+    registry: &mut Registry,
+) -> Result<Vec<SocketAddr>, DaemonError> {
+    let tasks = tasks.child();
+    let directory: Arc<dyn Directory> = match store {
+        Some(store) => Arc::new(AppDirectory::follow(store.clone(), &tasks)),
+        None => Arc::new(NoDirectory),
+    };
+    let hosts = EdgeHost::watch(hosts, &tasks);
+    let edge = Edge::start(edge_config(settings), hosts, directory, tasks, registry).await;
+    let edge = edge
+        .map_err(|err| failed("start the edge", &err).hint("Give another address with --edge."))?;
+    Ok(edge.local_addrs())
+}
+
+/// What every platform has from its first start; the admin token.
+async fn set_up(settings: &Settings, platform: &Platform) -> Result<String, DaemonError> {
+    let token = token::read_or_make(&settings.admin.token_file, platform.rng())?;
+    control::orgs::ensure_default(platform)
+        .await
+        .map_err(|err| failed("set up the platform", &err))?;
+    control::tokens::install_admin_token(platform, settings.host.number, &token)
+        .await
+        .map_err(|err| failed("install the admin token", &err))?;
+    control::reconcile::start(platform);
+    Ok(token)
+}
+
+fn control_config(settings: &Settings, edge: &[SocketAddr]) -> Config {
+    Config {
+        domain: settings.edge.domains.first().cloned().unwrap_or_else(|| "localhost".into()),
+        edge_port: edge.first().map(SocketAddr::port),
+    }
+}
+
+fn edge_config(settings: &Settings) -> EdgeConfig {
+    let listener = |&addr| Listener { addr, port_as: None };
+    EdgeConfig {
+        listeners: settings.listen.edge.iter().map(listener).collect(),
+        domains: settings.edge.domains.clone(),
+        region: settings.host.region.to_string(),
+        host: settings.host.number,
+        autostop_interval: settings.edge.autostop_interval,
+        wake_timeout: settings.edge.wake_timeout,
+        ..EdgeConfig::default()
+    }
+}
+
+/// Removes image data that nobody needs, now and then.
+fn collect_images(worker: &Worker, tasks: &Tasks) {
+    let worker = worker.clone();
+    tasks.spawn_until_stop(async move {
+        let mut every = tokio::time::interval(COLLECT_EVERY);
+        loop {
+            every.tick().await;
+            match worker.collect_images().await {
+                Ok(0) => {}
+                Ok(bytes) => tracing::info!(bytes, "removed image data that nobody needed"),
+                Err(err) => tracing::warn!(error = %err, "cannot collect image data"),
+            }
+        }
+    });
+}

@@ -1,0 +1,157 @@
+//! The ladder: KVM with one CPU model after the other, then emulation.
+
+use crate::config::{Accelerator, CpuModel, QemuConfig};
+use crate::guest_image::kernel::Kernel;
+use crate::probe::boot_guest::{Attempt, boots};
+use crate::probe::result::{Probed, kvm_pvm_is_loaded, remember, remembered};
+use camino::Utf8Path;
+use std::fs;
+use std::time::Duration;
+use worker::ports::PortError;
+
+/// A stock kernel reaches user space within a second on working KVM.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+/// With `kvm_pvm` a kernel that was not made for it hangs at once, and one that was
+/// boots within a second.
+const PVM_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Finds accelerator and CPU model for VMs of `config` (whose own are not looked at),
+/// or takes what was found earlier with this QEMU, kernel and start of the host from
+/// `cache`.
+///
+/// # Errors
+/// QEMU cannot be started at all, or `cache` or the VMs' directory cannot be
+/// written. KVM that does not work is no error but an answer.
+pub async fn probe(
+    config: &QemuConfig,
+    kernel: &Kernel,
+    cache: &Utf8Path,
+    deadline: Duration,
+) -> Result<Probed, PortError> {
+    if let Some(known) = remembered(cache, &config.qemu, kernel) {
+        return Ok(known);
+    }
+    let probed = match fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Err(err) => emulated(&format!("/dev/kvm cannot be opened: {err}"), Vec::new()),
+        Ok(_) => {
+            let pvm = kvm_pvm_is_loaded();
+            let deadline = if pvm { deadline.min(PVM_DEADLINE) } else { deadline };
+            let attempt = async |cpu_model| {
+                let accelerator = Accelerator::Kvm;
+                let config = QemuConfig { accelerator, cpu_model, ..config.clone() };
+                boots(&config, cache, deadline).await
+            };
+            climb_down(pvm, attempt).await?
+        }
+    };
+    tracing::info!(found = probed.line(), failures = ?probed.failures, "accelerator probed");
+    remember(cache, &config.qemu, kernel, &probed)?;
+    Ok(probed)
+}
+
+/// The result where the operator has chosen the accelerator: the CPU model is found
+/// out all the same.
+///
+/// # Errors
+/// As of [`probe`].
+pub async fn forced(
+    accelerator: Accelerator,
+    config: &QemuConfig,
+    kernel: &Kernel,
+    cache: &Utf8Path,
+    deadline: Duration,
+) -> Result<Probed, PortError> {
+    if accelerator == Accelerator::Tcg {
+        return Ok(Probed::new(accelerator, CpuModel::Plain, "the settings say so"));
+    }
+    let probed = probe(config, kernel, cache, deadline).await?;
+    Ok(match probed.accelerator {
+        Accelerator::Kvm => probed,
+        Accelerator::Tcg => Probed {
+            failures: probed.failures,
+            ..Probed::new(
+                accelerator,
+                CpuModel::Host,
+                "the settings say so, although no guest booted with it",
+            )
+        },
+    })
+}
+
+/// Tries the models in their order. A guest that was started and stays silent has,
+/// with `kvm_pvm`, a known reason that no other model mends.
+async fn climb_down(
+    pvm: bool,
+    mut attempt: impl AsyncFnMut(CpuModel) -> Result<Attempt, PortError>,
+) -> Result<Probed, PortError> {
+    let (mut failures, mut last) = (Vec::new(), String::new());
+    for model in CpuModel::LADDER {
+        let name = model.as_str();
+        match attempt(model).await? {
+            Attempt::Booted => {
+                let reason = match model {
+                    CpuModel::Host => format!("a guest booted, CPU model {name}"),
+                    _ => format!("CPU model {name}, since none before it boots"),
+                };
+                return Ok(Probed { failures, ..Probed::new(Accelerator::Kvm, model, &reason) });
+            }
+            Attempt::Silent if pvm => {
+                failures.push(format!("{name}: the guest hangs"));
+                let reason = "kvm_pvm is loaded: a stock kernel does not start with KVM";
+                return Ok(emulated(reason, failures));
+            }
+            Attempt::Silent => last = "it never comes up".into(),
+            Attempt::Failed(why) => last = why,
+        }
+        failures.push(format!("{name}: {last}"));
+    }
+    Ok(emulated(&format!("no guest boots with KVM: {last}"), failures))
+}
+
+fn emulated(reason: &str, failures: Vec<String>) -> Probed {
+    Probed { failures, ..Probed::new(Accelerator::Tcg, CpuModel::Plain, reason) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    /// The result for what each model does, in their order.
+    async fn found(pvm: bool, attempts: [Attempt; 3]) -> String {
+        let mut attempts = attempts.into_iter();
+        let probed = climb_down(pvm, async |_| Ok(attempts.next().unwrap())).await.unwrap();
+        let left = attempts.count();
+        format!("{} {:?} {:?} left {left}", probed.line(), probed.cpu_model, probed.failures)
+    }
+
+    fn msr() -> Attempt {
+        Attempt::Failed("failed to set MSR 0x10a".into())
+    }
+
+    #[tokio::test]
+    async fn the_first_model_that_boots_is_taken() {
+        use Attempt::{Booted, Silent};
+        let mut text = String::new();
+        for (pvm, attempts) in [
+            (false, [Booted, Booted, Booted]),
+            (false, [msr(), Booted, Booted]),
+            (false, [msr(), Silent, Booted]),
+            (false, [msr(), msr(), msr()]),
+            (false, [Silent, Silent, Silent]),
+            (true, [msr(), Booted, Booted]),
+            (true, [msr(), Silent, Booted]),
+        ] {
+            text.push_str(&format!("{}\n", found(pvm, attempts).await));
+        }
+        expect![[r#"
+            kvm (a guest booted, CPU model host) Host [] left 2
+            kvm (CPU model host,-arch-capabilities, since none before it boots) HostWithoutArchCapabilities ["host: failed to set MSR 0x10a"] left 1
+            kvm (CPU model qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt, since none before it boots) Plain ["host: failed to set MSR 0x10a", "host,-arch-capabilities: it never comes up"] left 0
+            tcg (no guest boots with KVM: failed to set MSR 0x10a) Plain ["host: failed to set MSR 0x10a", "host,-arch-capabilities: failed to set MSR 0x10a", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt: failed to set MSR 0x10a"] left 0
+            tcg (no guest boots with KVM: it never comes up) Plain ["host: it never comes up", "host,-arch-capabilities: it never comes up", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt: it never comes up"] left 0
+            kvm (CPU model host,-arch-capabilities, since none before it boots) HostWithoutArchCapabilities ["host: failed to set MSR 0x10a"] left 1
+            tcg (kvm_pvm is loaded: a stock kernel does not start with KVM) Plain ["host: failed to set MSR 0x10a", "host,-arch-capabilities: the guest hangs"] left 1
+        "#]].assert_eq(&text);
+    }
+}

@@ -1,0 +1,174 @@
+//! Images of the host.
+
+use crate::host::registry::{Host, Worker};
+use crate::ports::Resolved;
+use crate::ports::{ImageArchive, ImageError, ImageSummary, Progress};
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use host_api::{CallContext, HostError, ImageUpload, Images};
+use model::life::State;
+use rt::clock::rfc3339;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use wire::machines::{ErrorBody, Image, ImageProgress, ImageRef};
+
+impl Host {
+    /// Digests that machines need, with the number of machines.
+    fn images_in_use(&self) -> BTreeMap<String, u64> {
+        let mut used = BTreeMap::new();
+        for handle in self.handles() {
+            let view = handle.view();
+            if view.record.state != State::Destroyed {
+                *used.entry(view.record.image.digest.clone()).or_default() += 1;
+            }
+        }
+        used
+    }
+}
+
+#[async_trait]
+impl Images for Worker {
+    async fn resolve_image(
+        &self,
+        context: CallContext,
+        reference: String,
+    ) -> Result<ImageRef, HostError> {
+        let resolve = async {
+            let resolved = self.0.context.images.resolve(&reference).await;
+            resolved.map_err(|err| host_error(&err))
+        };
+        let Resolved { registry, repository, tag, digest, labels } =
+            self.within(&context, resolve).await?;
+        Ok(ImageRef { registry, repository, tag, digest, labels })
+    }
+
+    async fn import_image(
+        &self,
+        _context: CallContext,
+        name: Option<String>,
+        tar: ImageUpload,
+    ) -> Result<BoxStream<'static, ImageProgress>, HostError> {
+        let (sender, receiver) = mpsc::channel(64);
+        let worker = self.clone();
+        self.0.context.tasks.spawn_until_stop(async move {
+            let import = worker.import(name, tar, sender.clone());
+            let last = tokio::select! {
+                imported = import => match imported {
+                    Ok(image) => ImageProgress::Done { image },
+                    Err(err) => ImageProgress::Failed {
+                        error: ErrorBody {
+                            error: err.to_string(),
+                            status: "unknown".into(),
+                            hint: None,
+                        },
+                    },
+                },
+                // The client has gone.
+                () = sender.closed() => return,
+            };
+            let _ = sender.send(last).await;
+        });
+        let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|progress| (progress, receiver))
+        });
+        Ok(stream.boxed())
+    }
+
+    async fn images(&self, context: CallContext) -> Result<Vec<Image>, HostError> {
+        let used = self.0.images_in_use();
+        let list = async {
+            let list = self.0.context.images.list().await;
+            list.map_err(|err| host_error(&err))
+        };
+        let list = self.within(&context, list).await?;
+        Ok(list.into_iter().map(|summary| image(summary, &used)).collect())
+    }
+
+    async fn remove_image(
+        &self,
+        context: CallContext,
+        reference: String,
+    ) -> Result<bool, HostError> {
+        let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
+        let remove = async {
+            let removed = self.0.context.images.remove(&reference, &used).await;
+            removed.map_err(|err| host_error(&err))
+        };
+        self.within(&context, remove).await
+    }
+}
+
+impl Worker {
+    /// Removes image data that nothing uses; returns the bytes freed.
+    ///
+    /// # Errors
+    /// The image store cannot be changed.
+    pub async fn collect_images(&self) -> Result<u64, HostError> {
+        let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
+        self.0.context.images.collect(&used).await.map_err(|err| host_error(&err))
+    }
+
+    async fn import(
+        &self,
+        name: Option<String>,
+        tar: ImageUpload,
+        progress: mpsc::Sender<ImageProgress>,
+    ) -> Result<Image, HostError> {
+        let dir = self.0.context.config.data_dir.join("uploads");
+        let spool = dir.join(format!("{:016x}.tar", self.0.context.rng.bits()));
+        let spooled = spool_upload(&spool, tar).await;
+        let report: Progress = Arc::new(move |name: &str, done, total| {
+            // A slow client misses steps, not the result.
+            let _ = progress.try_send(ImageProgress::Step { name: name.into(), done, total });
+        });
+        let outcome = match spooled {
+            Ok(()) => {
+                let archive = ImageArchive { path: &spool, name: name.as_deref(), file_name: None };
+                let imported = self.0.context.images.import(archive, report).await;
+                imported.map_err(|err| host_error(&err))
+            }
+            Err(err) => Err(HostError::Internal(format!("receive image into {spool}: {err}"))),
+        };
+        // What an interrupted upload leaves is removed at the next start.
+        let _ = tokio::fs::remove_file(&spool).await;
+        outcome.map(|summary| image(summary, &self.0.images_in_use()))
+    }
+}
+
+async fn spool_upload(path: &camino::Utf8Path, mut tar: ImageUpload) -> std::io::Result<()> {
+    /// An image may unpack to 8 GiB; nothing sensible is larger packed.
+    const MOST: u64 = 16 << 30;
+    if let Some(dir) = path.parent() {
+        tokio::fs::create_dir_all(dir).await?;
+    }
+    let mut file = tokio::fs::File::create(path).await?;
+    let mut limited = tokio::io::AsyncReadExt::take(&mut tar, MOST + 1);
+    let mut buffered = tokio::io::BufReader::with_capacity(256 << 10, &mut limited);
+    if tokio::io::copy_buf(&mut buffered, &mut file).await? > MOST {
+        return Err(std::io::Error::other(format!("it is larger than {MOST} bytes")));
+    }
+    file.flush().await
+}
+
+fn image(summary: ImageSummary, used: &BTreeMap<String, u64>) -> Image {
+    Image {
+        used_by: used.get(&summary.digest).copied().unwrap_or(0),
+        references: summary.references,
+        digest: summary.digest,
+        size: summary.size,
+        created_at: rfc3339(summary.created_ms),
+    }
+}
+
+fn host_error(err: &ImageError) -> HostError {
+    let text = rt::chain(err);
+    match err {
+        ImageError::BadReference { .. } | ImageError::Refused { .. } => HostError::Invalid(text),
+        ImageError::InUse { .. } => HostError::Conflict(text),
+        ImageError::NotFound { .. } => HostError::NotFound(text),
+        ImageError::Failed(_) => HostError::Internal(text),
+    }
+}

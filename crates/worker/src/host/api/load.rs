@@ -1,0 +1,105 @@
+//! Waking machines for traffic, and stopping idle ones.
+
+use crate::host::registry::Worker;
+use crate::machine::view::View;
+use crate::machine::wait::wait;
+use crate::machine::{Handle, Request};
+use async_trait::async_trait;
+use host_api::{CallContext, Load, Stop, WaitFor, WakeRefused};
+use model::id::MachineId;
+use model::life::{State, Want};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A wake that takes longer has failed; the edge's own deadline is normally shorter.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(300);
+
+#[async_trait]
+impl Load for Worker {
+    async fn wake(&self, context: CallContext, id: MachineId) -> Result<(), WakeRefused> {
+        let handle = self.existing(&context, id).await?;
+        if handle.view().record.state == State::Started {
+            return Ok(());
+        }
+        let timeout = WAKE_TIMEOUT.min(context.deadline.remaining());
+        let woken = async {
+            let views = handle.views.clone();
+            let wanted = WaitFor {
+                states: vec!["started".into()],
+                timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+                ..WaitFor::default()
+            };
+            let start = |reply| Request::Start(context.source, reply);
+            self.ask(&handle, None, start).await.map_err(WakeRefused::from)?;
+            let mut stopped_again = handle.views.clone();
+            tokio::select! {
+                biased;
+                started = wait(views, &wanted) => {
+                    started.map(drop).map_err(|err| WakeRefused::Failed(err.to_string()))
+                }
+                // It was stopped while it came up.
+                _ = stopped_again.wait_for(is_down) => {
+                    Err(WakeRefused::Failed("it was stopped before it was started".into()))
+                }
+            }
+        };
+        let late = || WakeRefused::Unavailable(format!("it did not start within {timeout:?}"));
+        tokio::time::timeout(timeout, woken).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn stop_idle(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        reason: String,
+    ) -> Result<(), WakeRefused> {
+        let source = context.source;
+        let stop = |reply| Request::Stop(Stop::default(), source, Some(reason), reply);
+        self.existing(&context, id).await?;
+        self.change(context, id, stop).await.map_err(WakeRefused::from)
+    }
+
+    async fn suspend_idle(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        reason: String,
+    ) -> Result<(), WakeRefused> {
+        let view = self.existing(&context, id).await?.view();
+        if let Some(why) = view.record.unsuspendable() {
+            let reason = format!("{reason}; it cannot be suspended: {why}");
+            return self.stop_idle(context, id, reason).await;
+        }
+        let source = context.source;
+        let suspend = |reply| Request::Suspend(source, Some(reason), reply);
+        self.change(context, id, suspend).await.map_err(WakeRefused::from)
+    }
+
+    fn drained(&self, id: MachineId) {
+        if let Ok(handle) = self.machine_handle(id) {
+            // A full inbox may drop this: the machine's task waits a limited time only.
+            let _ = handle.requests.try_send((Request::Drained, None));
+        }
+    }
+
+    fn sessions(&self, id: MachineId) -> usize {
+        self.0.context.sessions.count(id)
+    }
+}
+
+impl Worker {
+    /// A machine that is not destroyed.
+    async fn existing(&self, context: &CallContext, id: MachineId) -> Result<Handle, WakeRefused> {
+        let handle = self.owned(context, id).await.map_err(WakeRefused::from)?;
+        match handle.view().record.state {
+            State::Destroyed => Err(WakeRefused::Gone),
+            _ => Ok(handle),
+        }
+    }
+}
+
+fn is_down(view: &Arc<View>) -> bool {
+    let record = &view.record;
+    let down = matches!(record.state, State::Stopped | State::Suspended | State::Created);
+    down && record.want != Want::Run
+}

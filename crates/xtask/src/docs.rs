@@ -1,0 +1,97 @@
+//! What the documents say exists, does.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+fn read(name: &str) -> String {
+    let text = std::fs::read_to_string(crate::root().join(name));
+    text.unwrap_or_else(|err| panic!("{name} can be read: {err}"))
+}
+
+/// Pages that users read.
+fn pages() -> Vec<(String, String)> {
+    let mut found: Vec<PathBuf> = vec!["README.md".into(), "SECURITY.md".into()];
+    for dir in ["docs", "docs/api"] {
+        let entries = std::fs::read_dir(crate::root().join(dir)).expect("docs/ is there");
+        let paths = entries.map(|entry| entry.expect("an entry can be read").file_name());
+        let pages = paths.filter(|name| name.to_string_lossy().ends_with(".md"));
+        found.extend(pages.map(|name| PathBuf::from(dir).join(name)));
+    }
+    found.sort();
+    let named = found.into_iter().map(|path| path.display().to_string());
+    named.map(|name| (read(&name), name)).map(|(text, name)| (name, text)).collect()
+}
+
+/// Commands by their headings in docs/cli.md, which is made from the parser.
+fn commands() -> BTreeSet<String> {
+    let page = read("docs/cli.md");
+    let headings = page.lines().filter_map(|line| line.strip_prefix("## updraft "));
+    headings.map(str::to_owned).chain(["help".to_owned()]).collect()
+}
+
+/// Other names of commands, as docs/cli.md shows them.
+const ALIASES: &[(&str, &str)] = &[("m", "machine"), ("machines", "machine"), ("app", "apps")];
+
+#[test]
+fn commands_in_the_documents_exist() {
+    let commands = commands();
+    let mut unknown = Vec::new();
+    for (name, text) in pages() {
+        // Its own table of what is absent names commands that are not there.
+        if name == "docs/cli.md" {
+            continue;
+        }
+        for (at, found) in text.match_indices("updraft ") {
+            // A crate, not the program.
+            if text[..at].ends_with("-p ") {
+                continue;
+            }
+            let part = &text[at + found.len()..];
+            let words: Vec<&str> = part.split(|c: char| !c.is_ascii_lowercase()).take(2).collect();
+            let first = words[0];
+            let first = ALIASES.iter().find(|(a, _)| *a == first).map_or(first, |(_, name)| name);
+            let group = commands.iter().any(|command| command.starts_with(&format!("{first} ")));
+            let in_code = part.chars().next().is_some_and(|c| c.is_ascii_lowercase());
+            let both = format!("{first} {}", words.get(1).copied().unwrap_or_default());
+            let known = if group { commands.contains(&both) } else { commands.contains(first) };
+            if in_code && !known && !(group && words.get(1).is_none_or(|word| word.is_empty())) {
+                unknown.push(format!("{name}: updraft {both}"));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "commands that do not exist: {unknown:#?}");
+}
+
+#[test]
+fn links_between_the_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for (name, text) in pages() {
+        let here = crate::root().join(&name);
+        let dir = here.parent().expect("a page is in a folder");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let target = if path.is_empty() { here.clone() } else { dir.join(path) };
+            let there = target.exists();
+            let anchored = anchor.is_empty()
+                || std::fs::read_to_string(&target).is_ok_and(|text| has_anchor(&text, anchor));
+            if !there || !anchored {
+                broken.push(format!("{name}: {link}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
+}
+
+/// A heading whose anchor, as GitHub makes it, is this one.
+fn has_anchor(text: &str, anchor: &str) -> bool {
+    let slug = |heading: &str| -> String {
+        let kept = heading.trim().to_lowercase();
+        let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| line.trim_start_matches('#')).any(|heading| slug(heading) == anchor)
+}
