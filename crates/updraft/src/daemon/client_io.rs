@@ -123,7 +123,7 @@ mod tests {
         let write = async { io.write_all(&[0; 160]).await };
         let read = async {
             for _ in 0..10 {
-                tokio::time::sleep(Duration::from_secs(20)).await;
+                sleep(Duration::from_secs(20)).await;
                 far.read_exact(&mut [0; 16]).await.unwrap();
             }
         };
