@@ -149,7 +149,7 @@ pub(crate) async fn release(
 /// has there. Doing it again changes nothing.
 ///
 /// Returns false if the claim has been released meanwhile: then the machine
-/// belongs to nobody.
+/// has no owner.
 pub(crate) async fn mark_created(
     platform: &Platform,
     id: MachineId,

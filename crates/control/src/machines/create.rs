@@ -21,7 +21,7 @@ struct Request {
     launch: LaunchMachine,
 }
 
-/// Creates a machine; goes on when the client leaves.
+/// Creates a machine. Runs to its end also when the client disconnects.
 ///
 /// # Errors
 /// The request is not valid, no host has room, or a host failed.
@@ -124,7 +124,7 @@ async fn release_refused(platform: &Platform, claim: &Claim) {
 }
 
 /// Records that the host has the machine. If its claim was released meanwhile,
-/// nobody owns the machine, and it is destroyed again.
+/// the machine has no owner, and it is destroyed again.
 async fn confirm(
     platform: &Platform,
     host: &Arc<dyn Host>,

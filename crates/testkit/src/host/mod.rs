@@ -14,8 +14,8 @@ mod traffic;
 
 use crate::CrashPoints;
 use host_api::{
-    CallContext, CreateMachine, HostError, KnownHost, LogLine, Route, RouteChange, RoutePosition,
-    RouteState, Stop,
+    CallContext, Caller, CreateMachine, HostError, KnownHost, LogLine, Route, RouteChange,
+    RoutePosition, RouteState, Stop,
 };
 use model::address::{self, Ipv4Pool, Slot};
 use model::id::{BootId, Epoch, EventId, HostId, InstanceId, MachineId};
@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::DuplexStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use wire::logs::LogEntry;
 use wire::machines::{Image, Machine, MachineEvent, MachineVersion};
 
@@ -55,6 +55,14 @@ struct Store {
     logs: Vec<(model::id::AppId, LogEntry)>,
     /// Errors with which the next call of a name ends.
     failures: HashMap<String, Vec<HostError>>,
+    /// Errors in place of the answer of the next call of a name.
+    lost_answers: HashMap<String, HostError>,
+    /// Calls of a name that are held back.
+    pauses: HashMap<String, Pause>,
+    /// What happens to every call.
+    reach: Reach,
+    /// Callers, oldest first.
+    callers: Vec<Caller>,
     calls: Vec<String>,
     stops: Vec<Stop>,
     /// Starts and suspends are not completed until the test says so.
@@ -68,6 +76,37 @@ struct Store {
     drained: Vec<MachineId>,
     sessions: HashMap<MachineId, usize>,
     memory_mib: u64,
+}
+
+/// How a host can be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// It answers.
+    #[default]
+    Reachable,
+    /// Every call fails at once.
+    Away,
+    /// Calls are never answered.
+    Silent,
+}
+
+/// A call that is held back.
+#[derive(Clone, Debug, Default)]
+pub struct Pause {
+    reached: Arc<Notify>,
+    released: Arc<Notify>,
+}
+
+impl Pause {
+    /// Returns once the call has been made.
+    pub async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    /// Lets the call be carried out.
+    pub fn release(&self) {
+        self.released.notify_one();
+    }
 }
 
 /// One machine.
@@ -116,6 +155,35 @@ impl FakeHost {
     /// fails so, before it does anything.
     pub fn fail_next(&self, call: &str, error: HostError) {
         self.lock().failures.entry(call.into()).or_default().push(error);
+    }
+
+    /// The next call of this name is carried out, and fails so in place of its
+    /// answer.
+    pub fn lose_answer(&self, call: &str, error: HostError) {
+        self.lock().lost_answers.insert(call.into(), error);
+    }
+
+    /// The next call of this name waits, before it does anything, until it is
+    /// released.
+    pub fn pause_next(&self, call: &str) -> Pause {
+        let pause = Pause::default();
+        self.lock().pauses.insert(call.into(), pause.clone());
+        pause
+    }
+
+    /// How it can be reached from now on.
+    pub fn set_reach(&self, reach: Reach) {
+        self.lock().reach = reach;
+    }
+
+    /// Callers of all calls, oldest first.
+    pub fn callers(&self) -> Vec<Caller> {
+        self.lock().callers.clone()
+    }
+
+    /// States of all machines, destroyed ones included, in order of their ids.
+    pub fn states(&self) -> Vec<&'static str> {
+        self.lock().machines.values().map(|kept| kept.state.as_str()).collect()
     }
 
     /// From now on starts stay in `starting` and suspends in `suspending`
@@ -222,6 +290,11 @@ impl FakeHost {
         state.subscribers.iter().filter(|subscriber| !subscriber.is_closed()).count()
     }
 
+    /// Somebody takes connections of guests.
+    pub fn takes_guests(&self) -> bool {
+        self.lock().guests.is_some()
+    }
+
     /// A process in the machine connects to the platform's API; `None` if
     /// nobody takes such connections.
     pub async fn connect_from_guest(&self, id: MachineId) -> Option<DuplexStream> {
@@ -279,6 +352,22 @@ impl FakeHost {
     /// point, the epoch.
     async fn enter_call(&self, name: &str, context: &CallContext) -> Result<(), HostError> {
         self.0.points.pass(&format!("before {name}")).await;
+        let (reach, pause) = {
+            let mut state = self.lock();
+            state.callers.push(context.caller.clone());
+            (state.reach, state.pauses.remove(name))
+        };
+        match reach {
+            Reach::Reachable => {}
+            Reach::Away => {
+                return Err(HostError::unreachable(format!("host {} does not answer", self.0.id)));
+            }
+            Reach::Silent => std::future::pending().await,
+        }
+        if let Some(pause) = pause {
+            pause.reached.notify_one();
+            pause.released.notified().await;
+        }
         let failure = {
             let mut state = self.lock();
             state
@@ -291,6 +380,12 @@ impl FakeHost {
             return Err(HostError::DeadlineExceeded(format!("{name}: no time is left")));
         }
         Ok(())
+    }
+
+    /// What a call ends with once it has been carried out.
+    async fn leave_call(&self, name: &str) -> Result<(), HostError> {
+        self.0.points.pass(&format!("after {name}")).await;
+        self.lock().lost_answers.remove(name).map_or(Ok(()), Err)
     }
 
     /// A machine that is here, for a caller of this epoch.

@@ -16,6 +16,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use wire::logs::{LogEntry, LogQuery};
 
+/// Lines of one answer.
+const PAGE: usize = 10_000;
+
 #[async_trait]
 impl Routes for FakeHost {
     async fn routes(&self, context: CallContext) -> Result<RouteSubscription, HostError> {
@@ -149,9 +152,13 @@ impl Logs for FakeHost {
     ) -> Result<BoxStream<'static, LogEntry>, HostError> {
         self.enter_call("logs", &context).await?;
         let mut lines = self.lines(app, &query);
+        if query.after.is_some() && query.tail.is_none() {
+            // A page goes on where the last one ended.
+            lines.truncate(PAGE);
+        }
         let newest = lines.iter().map(|line| line.offset).max();
-        let old = lines.len().saturating_sub(query.tail.unwrap_or(u32::MAX) as usize);
-        lines.drain(..old);
+        let most = query.tail.map_or(PAGE, |tail| tail as usize);
+        lines.drain(..lines.len().saturating_sub(most));
         let kept = stream::iter(lines);
         if !query.follow {
             return Ok(kept.boxed());
