@@ -15,7 +15,7 @@ pub enum State {
     Starting,
     /// Its main process runs.
     Started,
-    /// On its way down because somebody asked.
+    /// On its way down by a request.
     Stopping,
     /// A snapshot is being taken; the VM is paused or about to be.
     Suspending,

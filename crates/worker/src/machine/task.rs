@@ -38,7 +38,7 @@ const MAX_BOOTS: u32 = 3;
 pub(crate) enum TaskEnd {
     /// The machine is destroyed.
     Destroyed,
-    /// The host is stopping; the VM goes on.
+    /// The host is stopping; the VM keeps running.
     HostStopping,
 }
 

@@ -609,7 +609,7 @@ fn after_a_power_cut_what_should_run_runs() {
 }
 
 #[test]
-fn a_power_cut_loses_no_wish() {
+fn a_power_cut_loses_no_desired_state() {
     let made = "create m1 serve --policy=no";
     let runs = format!("{made}; wait m1 started");
     let cut = "power-cut; daemon; wait m1";

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 /// Why a VM was not suspended.
 pub(in super::super) struct SaveError {
     pub(super) why: String,
-    /// The guest was not touched: its session goes on.
+    /// The guest was not touched: its session stays open.
     pub(super) untouched: bool,
 }
 
