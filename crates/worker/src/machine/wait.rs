@@ -64,11 +64,14 @@ fn outcome(view: &View, from: u64, wait: &WaitFor) -> Option<Result<WaitResult, 
     let record = &view.record;
     let asks_for = |state: &str| wait.states.iter().any(|asked| asked == state);
     let ending = matches!(record.state, State::Destroying | State::Destroyed);
-    if ending && record.auto_destroy() && asks_for("stopped") {
-        // It has ended, which is why it is destroyed.
+    // It has ended, which is why it is destroyed.
+    let has_stopped = ending && record.auto_destroy() && asks_for("stopped");
+    let is_created = asks_for("created") && is_prepared(view);
+    if has_stopped || is_created {
+        let state = if has_stopped { State::Stopped } else { State::Created };
         return Some(Ok(WaitResult {
             ok: true,
-            state: State::Stopped.as_str().into(),
+            state: state.as_str().into(),
             version: record.instance.to_string(),
             event_id: view.events.front().map_or(String::new(), |event| event.id.clone()),
         }));
@@ -87,6 +90,14 @@ fn outcome(view: &View, from: u64, wait: &WaitFor) -> Option<Result<WaitResult, 
             record.state
         )))
     })
+}
+
+/// A machine that was prepared and never started: it is `stopped`, and a caller that
+/// created it without a launch may wait for `created`.
+fn is_prepared(view: &View) -> bool {
+    let is = |kinds: &[&str]| view.events.iter().any(|event| kinds.contains(&event.kind.as_str()));
+    let started = is(&["start", "exit", "launch_failed"]);
+    view.record.state == State::Stopped && is(&["launch"]) && !started
 }
 
 /// `current` is the record if the change is the newest.

@@ -33,7 +33,8 @@ fn an_exec_right_after_a_create_waits_for_the_start() {
 fn a_machine_that_is_not_launched_is_prepared_and_stopped() {
     check(
         "hold-pulls; create m1 serve --skip-launch; show; release-pulls; wait m1 stopped; show
-         events m1; wait m1 settled; start m1; wait m1 started; show
+         events m1; wait m1 settled; wait m1 created; start m1; wait m1 started; show
+         stop m1; wait m1 stopped; wait m1 created 1; start m1; wait m1 started
          hold-pulls; create m2 serve --skip-launch; start m2; release-pulls; wait m2 started; show",
         expect![[r#"
             m1 created
@@ -41,6 +42,7 @@ fn a_machine_that_is_not_launched_is_prepared_and_stopped() {
             stop by flyd -> stopped (prepared, not started)
             launch by user -> created
             m1 started
+            wait m1 created 1: machine did not reach created within 0 s; it is stopped
             m1 started
             m2 started
         "#]],
