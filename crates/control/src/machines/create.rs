@@ -55,7 +55,14 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
     let mut refusal = None;
     for id in placement::candidates(&infos, &wanted)? {
         let Some(host) = platform.hosts().get(id) else { continue };
-        let image = resolve_image(platform, &*host, &request.config.image).await?;
+        let image = match resolve_image(platform, &*host, &request.config.image).await {
+            Ok(image) => image,
+            // Another host may have the image, or reach its registry.
+            Err(err) => {
+                refusal = Some(err);
+                continue;
+            }
+        };
         let claim = claim(platform, id, &request.app.name, request.name.as_ref()).await?;
         let create = CreateMachine {
             id: claim.id,

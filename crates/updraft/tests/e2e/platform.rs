@@ -93,6 +93,14 @@ impl Context {
         Ok(platform)
     }
 
+    /// Runs a command of the program under test that needs no daemon.
+    pub(crate) fn command(&self, args: &[&str]) -> Result<()> {
+        let output = Command::new(updraft()).args(args).output()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "updraft {args:?}: {text}");
+        Ok(())
+    }
+
     /// A fresh directory.
     pub(crate) fn dir(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -115,6 +123,8 @@ impl Context {
 pub(crate) struct Platform {
     dir: PathBuf,
     program: Mutex<OsString>,
+    /// Where other processes reach its host; empty if nowhere.
+    host_api: Mutex<String>,
     args: Vec<String>,
     daemon: Mutex<Option<Running>>,
     http: Client,
@@ -129,11 +139,22 @@ struct Running {
 impl Platform {
     /// Starts a daemon on free ports; returns once it says that it is ready.
     pub(crate) fn start(dir: &Path, args: &[&str], program: &OsStr) -> Result<Self> {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        Self::start_program(dir, &args, program)
+    }
+
+    /// A daemon of the program under test with these arguments and no image.
+    pub(crate) fn start_plain(dir: &Path, args: &[String]) -> Result<Self> {
+        Self::start_program(dir, args, &updraft())
+    }
+
+    fn start_program(dir: &Path, args: &[String], program: &OsStr) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         let http = Client::builder().timeout(GUARD).pool_max_idle_per_host(0).build()?;
-        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let args = args.to_vec();
         let program = Mutex::new(program.to_owned());
-        let platform = Self { dir: dir.into(), program, args, daemon: Mutex::new(None), http };
+        let (daemon, host_api) = Default::default();
+        let platform = Self { dir: dir.into(), program, host_api, args, daemon, http };
         platform.up()?;
         Ok(platform)
     }
@@ -170,6 +191,10 @@ impl Platform {
             "tcg",
         ]);
         command.args(["--log", "info,updraft=debug", "--autostop-interval", "1s"]).args(&self.args);
+        let host_api = self.host_api();
+        if !host_api.is_empty() {
+            command.args(["--host-api", &host_api]);
+        }
         let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log"))?;
         // Another start has another port: the config of the last one is stale.
         let _ = std::fs::remove_file(self.dir.join("config/config.toml"));
@@ -178,14 +203,20 @@ impl Platform {
         let mut said = BTreeLines::default();
         for line in BufReader::new(stdout).lines() {
             said.take(&line?);
-            if said.get("token").is_some() {
+            if said.get("data").is_some() {
                 break;
             }
         }
-        let (Some(api), Some(edge)) = (said.get("api"), said.get("edge")) else {
+        if said.get("data").is_none() {
             let status = child.wait()?;
             bail!("the daemon ended at once ({status}):\n{}", self.log_tail());
-        };
+        }
+        let of = |name| said.get(name).unwrap_or_default();
+        let (api, edge) = (of("api"), of("edge"));
+        if let Some(address) = said.get("host-api") {
+            // Its peers look for it where it was before.
+            *self.host_api.lock().unwrap_or_else(PoisonError::into_inner) = address;
+        }
         *self.daemon() = Some(Running { child, api, edge });
         Ok(())
     }
@@ -217,6 +248,11 @@ impl Platform {
         }
         ensure!(output.status.success(), "down: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
+    }
+
+    /// Where other processes reach its host.
+    pub(crate) fn host_api(&self) -> String {
+        self.host_api.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn api(&self) -> String {
