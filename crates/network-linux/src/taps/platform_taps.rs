@@ -75,26 +75,34 @@ impl Taps {
         Ok(true)
     }
 
-    /// Restores the rules if chains are missing. Returns whether they were.
+    /// Restores rules that are missing. Returns whether any were.
     pub(crate) fn restore_rules(&self) -> Result<bool, PortError> {
         let chains: BTreeSet<_> = self.chains()?.into_iter().collect();
-        let active = self.slots.active();
+        let mut restored = false;
+        if !base::shared_chains().all(|name| chains.contains(name)) {
+            self.create_base()?;
+            restored = true;
+        }
         let slots: BTreeSet<_> =
             chains.iter().filter_map(|chain| base::slot_of_chain(chain)).collect();
-        let complete = base::shared_chains().all(|name| chains.contains(name))
-            && active.iter().all(|link| slots.contains(&link.slot));
-        if complete {
+        let missing = self.slots.active().into_iter().filter(|link| !slots.contains(&link.slot));
+        for link in missing {
+            restored |= self.restore_machine(link)?;
+        }
+        Ok(restored)
+    }
+
+    /// Restores the rules of a machine, unless it is being attached or detached.
+    fn restore_machine(&self, link: Link) -> Result<bool, PortError> {
+        let entry = self.slots.entry(link.slot);
+        let _guard = lock(&entry);
+        if !self.slots.is_active(&link) || self.slots_with_rules()?.contains(&link.slot) {
             return Ok(false);
         }
-        self.create_base()?;
-        for link in active {
-            let entry = self.slots.entry(link.slot);
-            let _guard = lock(&entry);
-            if let Some(tap) = self.links.find(&self.config.tag.tap(link.slot))? {
-                self.configure(&tap, &link)?;
-            }
-        }
-        Ok(true)
+        let Some(tap) = self.links.find(&self.config.tag.tap(link.slot))? else {
+            return Ok(false);
+        };
+        self.configure(&tap, &link).map(|()| true)
     }
 
     pub(crate) fn attach(&self, link: Link) -> Result<Nic, PortError> {

@@ -64,6 +64,11 @@ impl Slots {
         lock(&self.active).values().copied().collect()
     }
 
+    /// Whether a VM has the tap of this link.
+    pub(crate) fn is_active(&self, link: &Link) -> bool {
+        lock(&self.active).get(&link.slot) == Some(link)
+    }
+
     /// The slot parked for the longest time, if more than `bound` are parked; it
     /// is taken out of the queue.
     pub(crate) fn evict(&self, bound: usize) -> Option<Slot> {

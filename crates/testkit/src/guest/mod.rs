@@ -29,7 +29,7 @@ use futures_util::FutureExt;
 use guest_protocol::Process;
 use guest_protocol::codec::{Decoder, encode};
 use guest_protocol::{Exit, GuestConfig, HIGHEST, Listener, LogSource, Phase, ToGuest, ToHost};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -94,8 +94,8 @@ pub(crate) struct State {
     phase: Phase,
     listening: BTreeSet<Listener>,
     stubborn: bool,
-    /// Log lines written while there was no session.
-    unsent: Vec<ToHost>,
+    /// Log lines that the host has not acknowledged, each with its offset.
+    unacknowledged: VecDeque<(u64, Vec<u8>)>,
     /// Bytes of the log so far.
     logged: u64,
     /// When SIGKILL follows.
@@ -108,7 +108,7 @@ impl Default for State {
             phase: Phase::AwaitingConfig,
             listening: BTreeSet::new(),
             stubborn: false,
-            unsent: Vec::new(),
+            unacknowledged: VecDeque::new(),
             logged: 0,
             kill_at: None,
         }
@@ -241,7 +241,11 @@ impl Guest {
                 send(session, ToHost::Processes(number, vec![process])).await;
             }
             ToGuest::QuiesceForTemplate => send(session, ToHost::Quiesced).await,
-            ToGuest::Awake(_) | ToGuest::LogReceived(..) => {}
+            ToGuest::Awake(_) => {}
+            ToGuest::LogReceived(_, stored) => {
+                let log = &mut self.state.unacknowledged;
+                log.retain(|(offset, data)| offset + data.len() as u64 > stored);
+            }
             ToGuest::Resumed(resume) => {
                 let line = format!("resumed {}", resume.hook.join(" "));
                 self.log(line.trim(), session).await;
@@ -273,8 +277,8 @@ impl Guest {
             listening: self.state.listening.iter().copied().collect(),
         };
         send(session, welcome).await;
-        for line in std::mem::take(&mut self.state.unsent) {
-            send(session, line).await;
+        for (offset, data) in self.state.unacknowledged.clone() {
+            send(session, log_message(offset, data)).await;
         }
     }
 
@@ -366,14 +370,10 @@ impl Guest {
     }
 
     async fn log(&mut self, line: &str, session: &mut Option<Session>) {
-        let data = format!("{line}\n").into_bytes();
-        let offset = Some(self.state.logged);
+        let (offset, data) = (self.state.logged, format!("{line}\n").into_bytes());
         self.state.logged += data.len() as u64;
-        let message = ToHost::Log { source: LogSource::Stdout, offset, data };
-        match session {
-            Some(current) if current.greeted => send(session, message).await,
-            _ => self.state.unsent.push(message),
-        }
+        self.state.unacknowledged.push_back((offset, data.clone()));
+        send(session, log_message(offset, data)).await;
     }
 
     async fn signal(&mut self, signal: i32, session: &mut Option<Session>) {
@@ -395,6 +395,10 @@ impl Guest {
         self.points.pass_outside("guest: main process ended").await;
         send(session, ToHost::Exited(exit)).await;
     }
+}
+
+fn log_message(offset: u64, data: Vec<u8>) -> ToHost {
+    ToHost::Log { source: LogSource::Stdout, offset: Some(offset), data }
 }
 
 /// Sends a message if a session is open; the next welcome tells what was missed.

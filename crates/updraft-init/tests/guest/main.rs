@@ -217,7 +217,7 @@ fn commands_run_beside_the_main_process() {
 }
 
 #[test]
-fn a_session_ends_and_another_begins_in_the_midst_of_everything() {
+fn a_session_ends_and_another_begins_while_all_is_busy() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 128);
     let mut flood = config("httpd -p 80 -h /; exec yes line");
@@ -292,7 +292,7 @@ fn a_host_is_welcomed_at_once_whatever_the_guest_noticed() {
 }
 
 #[test]
-fn orders_that_cannot_be_carried_out_say_why() {
+fn a_configuration_that_cannot_be_applied_says_why() {
     let Some(assets) = assets() else { return };
     let failing: [(&str, GuestConfig); 5] = [
         (
@@ -339,7 +339,7 @@ fn orders_that_cannot_be_carried_out_say_why() {
 }
 
 #[test]
-fn a_main_process_killed_for_want_of_memory_is_reported_so() {
+fn a_main_process_ended_by_the_oom_killer_is_reported_so() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 96);
     let mut greedy = config("");
@@ -369,7 +369,7 @@ fn a_main_process_killed_for_want_of_memory_is_reported_so() {
 }
 
 #[test]
-fn init_rests_while_nobody_is_connected() {
+fn init_does_not_run_while_no_host_is_connected() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 96);
     guest.run(config("exec sleep 100000"));

@@ -57,8 +57,7 @@ pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<(Ports, A
     let images = OciImages::open(image_config(settings, probed.accelerator)?, clock.clone())?;
     let scratch = ScratchDisks::open(&settings.data_dir.join("scratch"))?;
     let space = Space::open(SpaceConfig {
-        // At least once: a factor below 1 is refused by the settings.
-        overcommit: settings.disk.overcommit.round() as u32,
+        overcommit: settings.disk.overcommit,
         ..SpaceConfig::new(settings.data_dir.clone())
     })?;
     let network = LinuxNetwork::open(network_config(settings))?;

@@ -115,15 +115,10 @@ pub(crate) struct MemorySettings {
 }
 
 /// `[disk]`: what of the host's disk machines may have.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DiskSettings {
-    pub(crate) overcommit: f64,
-}
-
-impl Default for DiskSettings {
-    fn default() -> Self {
-        Self { overcommit: 20.0 }
-    }
+    /// How many times the free space may be promised.
+    pub(crate) overcommit: u32,
 }
 
 /// `[vm]`: how VMs are run.
@@ -231,7 +226,9 @@ impl Settings {
             },
             metrics: metrics(from, p),
             memory: memory(from, p),
-            disk: DiskSettings { overcommit: from.parse("disk.overcommit", p, parse::overcommit) },
+            disk: DiskSettings {
+                overcommit: from.parse("disk.overcommit", p, parse::disk_overcommit),
+            },
             vm: vm(from, p),
             images: images(from, p),
             network: network(from, p),

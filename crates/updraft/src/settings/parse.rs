@@ -146,6 +146,13 @@ pub(super) fn overcommit(text: &str) -> Result<f64, String> {
     valid.then_some(factor).ok_or_else(|| "it has to be 1 to 16".into())
 }
 
+/// How many times disk space is promised: disks are sparse, and most stay so.
+pub(super) fn disk_overcommit(text: &str) -> Result<u32, String> {
+    let factor: u32 = number(text)?;
+    let valid = (1..=1000).contains(&factor);
+    valid.then_some(factor).ok_or_else(|| "it has to be a whole number from 1 to 1000".into())
+}
+
 /// vCPUs and MiB, such as `2x512`.
 pub(super) fn shape(text: &str) -> Result<Shape, String> {
     let rule = "it has to be CPUSxMIB, such as 2x512: 1 to 16 CPUs, 128 to 131072 MiB";

@@ -6,6 +6,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -306,6 +308,34 @@ impl Platform {
         }
     }
 
+    fn tag(&self) -> network_linux::Tag {
+        let path = camino::Utf8PathBuf::try_from(self.data()).expect("a path of ours is UTF-8");
+        network_linux::Tag::for_data_dir(&path.canonicalize_utf8().unwrap_or(path))
+    }
+
+    /// A connection to a guest that is about to listen, made where guests are
+    /// reached: in the platform's network namespace.
+    pub(crate) fn connect(&self, address: &str, port: u16) -> Result<TcpStream> {
+        let namespace = std::fs::File::open(format!("/run/netns/updraft-{}", self.tag()))?;
+        let address = (address.to_owned(), port);
+        // A thread of its own: a socket stays in the namespace where it was made.
+        let connected = std::thread::spawn(move || -> Result<TcpStream> {
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?;
+            let begun = std::time::Instant::now();
+            loop {
+                match TcpStream::connect((address.0.as_str(), address.1)) {
+                    Ok(stream) => return Ok(stream),
+                    Err(err) if begun.elapsed() > GUARD => return Err(err.into()),
+                    Err(_) => std::thread::sleep(Duration::from_millis(50)),
+                }
+            }
+        });
+        let stream = connected.join().map_err(|_| anyhow::anyhow!("the thread panicked"))??;
+        stream.set_read_timeout(Some(GUARD))?;
+        Ok(stream)
+    }
+
     /// What is there of this daemon's in the kernel and on disk, without a machine.
     pub(crate) fn leftovers(&self) -> String {
         let data = self.data().display().to_string();
@@ -314,8 +344,7 @@ impl Platform {
         let processes = format!(
             "ps -eo pid,stat,args | grep '[q]emu-system' | grep -v ' Z' | grep -F '{data}' || true"
         );
-        let path = camino::Utf8PathBuf::try_from(self.data()).expect("a path of ours is UTF-8");
-        let tag = network_linux::Tag::for_data_dir(&path.canonicalize_utf8().unwrap_or(path));
+        let tag = self.tag();
         let taps = format!(
             "(ip -o link; ip netns exec updraft-{tag} ip -o link 2>/dev/null || true) | \
              grep ': ud{tag}' || true"

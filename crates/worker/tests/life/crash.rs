@@ -73,7 +73,7 @@ const OPERATIONS: &[Operation] = &[
         before: "create m1 serve 8080 --skip-launch",
         script: "start m1",
         done: &["started"],
-        undone: &["created", "started"],
+        undone: &["created", "stopped", "started"],
         vm: OldVm::None,
     },
     Operation {

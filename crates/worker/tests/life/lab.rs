@@ -682,6 +682,7 @@ fn config(words: &[&str]) -> MachineConfig {
             ..Init::default()
         }),
         schedule: text("schedule"),
+        standbys: text("standby-for").map(|of| vec![of]),
         guest: number("memory").map(|mb| Guest { memory_mb: Some(mb as u32), ..Guest::default() }),
         restart: (text("policy").is_some() || number("retries").is_some()).then(|| Restart {
             policy: text("policy"),
