@@ -3,6 +3,7 @@
 //!
 //! - `mod.rs`: the state, and the switches with which a test holds it back or
 //!   breaks it.
+//! - `reach.rs`: calls that fail, are held back, or lose their answers.
 //! - `machines.rs`, `traffic.rs`, `images.rs`, `exec.rs`: the traits by concern.
 //!
 //! It outlives the process that calls it, as a real host does.
@@ -10,12 +11,14 @@
 mod exec;
 mod images;
 mod machines;
+mod reach;
 mod traffic;
+
+pub use reach::{Pause, Reach};
 
 use crate::CrashPoints;
 use host_api::{
-    CallContext, Caller, CreateMachine, HostError, KnownHost, LogLine, Route, RouteChange,
-    RoutePosition, RouteState, Stop,
+    Caller, CreateMachine, HostError, KnownHost, LogLine, RouteChange, RoutePosition, Stop,
 };
 use model::address::{self, Ipv4Pool, Slot};
 use model::id::{BootId, Epoch, EventId, HostId, InstanceId, MachineId};
@@ -25,7 +28,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::DuplexStream;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use wire::logs::LogEntry;
 use wire::machines::{Image, Machine, MachineEvent, MachineVersion};
 
@@ -78,37 +81,6 @@ struct Store {
     memory_mib: u64,
 }
 
-/// How a host can be reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reach {
-    /// It answers.
-    #[default]
-    Reachable,
-    /// Every call fails at once.
-    Away,
-    /// Calls are never answered.
-    Silent,
-}
-
-/// A call that is held back.
-#[derive(Clone, Debug, Default)]
-pub struct Pause {
-    reached: Arc<Notify>,
-    released: Arc<Notify>,
-}
-
-impl Pause {
-    /// Returns once the call has been made.
-    pub async fn reached(&self) {
-        self.reached.notified().await;
-    }
-
-    /// Lets the call be carried out.
-    pub fn release(&self) {
-        self.released.notify_one();
-    }
-}
-
 /// One machine.
 #[derive(Clone, Debug)]
 struct Kept {
@@ -149,41 +121,6 @@ impl FakeHost {
     /// Points before and after each change, at which its caller may be killed.
     pub fn points(&self) -> &CrashPoints {
         &self.0.points
-    }
-
-    /// The next call of this name (`create`, `destroy`, `resolve_image` …)
-    /// fails so, before it does anything.
-    pub fn fail_next(&self, call: &str, error: HostError) {
-        self.lock().failures.entry(call.into()).or_default().push(error);
-    }
-
-    /// The next call of this name is carried out, and fails so in place of its
-    /// answer.
-    pub fn lose_answer(&self, call: &str, error: HostError) {
-        self.lock().lost_answers.insert(call.into(), error);
-    }
-
-    /// The next call of this name waits, before it does anything, until it is
-    /// released.
-    pub fn pause_next(&self, call: &str) -> Pause {
-        let pause = Pause::default();
-        self.lock().pauses.insert(call.into(), pause.clone());
-        pause
-    }
-
-    /// How it can be reached from now on.
-    pub fn set_reach(&self, reach: Reach) {
-        self.lock().reach = reach;
-    }
-
-    /// Callers of all calls, oldest first.
-    pub fn callers(&self) -> Vec<Caller> {
-        self.lock().callers.clone()
-    }
-
-    /// States of all machines, destroyed ones included, in order of their ids.
-    pub fn states(&self) -> Vec<&'static str> {
-        self.lock().machines.values().map(|kept| kept.state.as_str()).collect()
     }
 
     /// From now on starts stay in `starting` and suspends in `suspending`
@@ -348,46 +285,6 @@ impl FakeHost {
         self.touch();
     }
 
-    /// The checks that every call passes: a failure that was set up, a crash
-    /// point, the epoch.
-    async fn enter_call(&self, name: &str, context: &CallContext) -> Result<(), HostError> {
-        self.0.points.pass(&format!("before {name}")).await;
-        let (reach, pause) = {
-            let mut state = self.lock();
-            state.callers.push(context.caller.clone());
-            (state.reach, state.pauses.remove(name))
-        };
-        match reach {
-            Reach::Reachable => {}
-            Reach::Away => {
-                return Err(HostError::unreachable(format!("host {} does not answer", self.0.id)));
-            }
-            Reach::Silent => std::future::pending().await,
-        }
-        if let Some(pause) = pause {
-            pause.reached.notify_one();
-            pause.released.notified().await;
-        }
-        let failure = {
-            let mut state = self.lock();
-            state
-                .failures
-                .get_mut(name)
-                .and_then(|failures| (!failures.is_empty()).then(|| failures.remove(0)))
-        };
-        failure.map_or(Ok(()), Err)?;
-        if context.deadline.remaining().is_zero() {
-            return Err(HostError::DeadlineExceeded(format!("{name}: no time is left")));
-        }
-        Ok(())
-    }
-
-    /// What a call ends with once it has been carried out.
-    async fn leave_call(&self, name: &str) -> Result<(), HostError> {
-        self.0.points.pass(&format!("after {name}")).await;
-        self.lock().lost_answers.remove(name).map_or(Ok(()), Err)
-    }
-
     /// A machine that is here, for a caller of this epoch.
     fn owned(&self, id: MachineId, sent: Option<Epoch>) -> Result<Kept, HostError> {
         let state = self.lock();
@@ -510,38 +407,6 @@ impl FakeHost {
         state.subscribers.retain(|to| to.try_send(numbered.clone()).is_ok());
         drop(state);
         self.touch();
-    }
-
-    fn route(&self, id: MachineId, kept: &Kept) -> Route {
-        let config = kept.machine.config.clone().unwrap_or_default();
-        let state = match kept.state {
-            State::Started => RouteState::Started,
-            State::Starting | State::Restarting => RouteState::Starting,
-            State::Stopping | State::Suspending => RouteState::Stopping,
-            State::Created | State::Stopped | State::Suspended | State::Failed => {
-                RouteState::Asleep
-            }
-            _ => RouteState::Unavailable,
-        };
-        Route {
-            app: kept.create.app,
-            app_name: kept.create.app_name.clone(),
-            machine: id,
-            epoch: kept.epoch,
-            region: self.0.region.clone(),
-            instance: kept.machine.instance_id.parse().expect("instances are ULIDs"),
-            boot: kept.boot,
-            state,
-            listening: kept.listening.clone(),
-            cordoned: kept.machine.cordoned,
-            services: config.services.unwrap_or_default(),
-            disable_autostart: config.disable_machine_autostart.unwrap_or(false),
-            primary_region: None,
-            last_failure: None,
-            suspended: kept.state == State::Suspended,
-            started_ms: 0,
-            stages_ms: Vec::new(),
-        }
     }
 
     /// The 6PN address of a machine, as the API shows it.

@@ -1,12 +1,10 @@
 //! `updraft up`: the services of this process, until it is told to stop.
 
-mod client_io;
 mod data_dir;
 mod directory;
 pub(crate) mod lock;
 mod owners;
 mod peers;
-mod places;
 mod report;
 mod serve;
 mod services;

@@ -1,17 +1,21 @@
-//! The API's listener: the API itself, `/healthz` and `/metrics`.
+//! The API's listener: the API itself, `/healthz` and `/metrics`; who gets a place
+//! ([`places`]) and who is cut off because it does not read ([`client_io`]).
 
-use super::client_io::{ClientIo, WriteLimits};
-use super::places::{Place, Places};
+mod client_io;
+mod places;
+
 use crate::settings::MetricsAccess;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use client_io::{ClientIo, WriteLimits};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use places::{Place, Places};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use rt::{Health, Tasks};
