@@ -13,8 +13,8 @@ use wire::logs::{LogEntry, LogQuery};
 const DEFAULT_LINES: u32 = 100;
 const MAX_LINES: u32 = 10_000;
 
-/// Lines of an app. Without `after` the newest ones, with it the oldest after that
-/// time; in order of time as far as they are not followed. `instance` may be the
+/// Lines of an app: the newest `tail`, or with `after` and no `tail` the oldest
+/// after that time; in order of time as far as they are not followed. `instance` may be the
 /// name of a machine. A followed stream ends when the platform stops.
 ///
 /// # Errors
@@ -24,8 +24,8 @@ pub async fn stream(
     app: &str,
     mut query: LogQuery,
 ) -> Result<BoxStream<'static, LogEntry>, Error> {
-    let default = if query.after.is_none() { DEFAULT_LINES } else { MAX_LINES };
-    query.tail = Some(query.tail.unwrap_or(default).min(MAX_LINES));
+    let default = query.after.is_none().then_some(DEFAULT_LINES);
+    query.tail = query.tail.or(default).map(|tail| tail.min(MAX_LINES));
     let record = resolve::app(platform, app).await?.record;
     if let Some(machine) = query.instance.take() {
         query.instance = Some(resolve::machine(platform, app, &machine).await?.id.to_string());
@@ -60,19 +60,25 @@ pub async fn stream(
 
 /// Cuts the lines of several hosts down to what was asked for.
 fn cut(lines: &mut Vec<LogEntry>, query: &LogQuery) {
-    let limit = query.tail.map_or(usize::MAX, |tail| tail as usize);
-    if query.after.is_none() {
-        lines.drain(..lines.len().saturating_sub(limit));
+    if let Some(tail) = query.tail {
+        lines.drain(..lines.len().saturating_sub(tail as usize));
+    } else {
+        cut_page(lines, MAX_LINES as usize);
+    }
+}
+
+/// Cuts the lines after a time down to the oldest. A page that is full may have
+/// been cut off between lines of one time, and the next one begins after the time
+/// of its last line: so it ends before that time, unless it has no other.
+fn cut_page(lines: &mut Vec<LogEntry>, limit: usize) {
+    if lines.len() < limit {
         return;
     }
-    if lines.len() <= limit {
-        return;
+    lines.truncate(limit);
+    let last = lines.last().map(|line| line.timestamp);
+    if let Some(end) = lines.iter().rposition(|line| Some(line.timestamp) != last) {
+        lines.truncate(end + 1);
     }
-    // The next page begins after the last line's time, so lines of one time are
-    // not to be separated, unless they are more than a page.
-    let next = lines[limit].timestamp;
-    let end = lines[..limit].iter().rposition(|line| line.timestamp != next);
-    lines.truncate(end.map_or(limit, |end| end + 1));
 }
 
 /// A line that says that those of a host are missing.
@@ -116,7 +122,7 @@ pub async fn page(platform: &Platform, app: &str, query: LogQuery) -> Result<Pag
 mod tests {
     use super::*;
 
-    fn cut_times(times: &[i64], after: Option<i64>, tail: u32) -> Vec<i64> {
+    fn lines(times: &[i64]) -> Vec<LogEntry> {
         let line = |timestamp: &i64| LogEntry {
             offset: 0,
             timestamp: *timestamp,
@@ -126,17 +132,29 @@ mod tests {
             region: "local".into(),
             message: String::new(),
         };
-        let mut lines: Vec<LogEntry> = times.iter().map(line).collect();
-        cut(&mut lines, &LogQuery { after, tail: Some(tail), ..LogQuery::default() });
+        times.iter().map(line).collect()
+    }
+
+    fn times(lines: Vec<LogEntry>) -> Vec<i64> {
         lines.into_iter().map(|line| line.timestamp).collect()
     }
 
     #[test]
     fn a_page_after_a_time_has_the_oldest_lines_and_separates_none_of_one_time() {
-        assert_eq!(cut_times(&[1, 2, 3], None, 2), [2, 3]);
-        assert_eq!(cut_times(&[1, 2, 3], Some(0), 2), [1, 2]);
-        assert_eq!(cut_times(&[1, 2, 2, 3], Some(0), 2), [1]);
-        assert_eq!(cut_times(&[1, 2, 2, 3], Some(0), 3), [1, 2, 2]);
-        assert_eq!(cut_times(&[2, 2, 2], Some(0), 2), [2, 2]);
+        let page = |of: &[i64], limit| {
+            let mut lines = lines(of);
+            cut_page(&mut lines, limit);
+            times(lines)
+        };
+        assert_eq!(page(&[1, 2], 3), [1, 2]);
+        assert_eq!(page(&[1, 2, 3], 3), [1, 2]);
+        assert_eq!(page(&[1, 2, 2, 3], 3), [1]);
+        assert_eq!(page(&[1, 2, 2, 3], 4), [1, 2, 2]);
+        assert_eq!(page(&[2, 2, 2], 2), [2, 2]);
+        for after in [None, Some(0)] {
+            let mut newest = lines(&[1, 2, 3]);
+            cut(&mut newest, &LogQuery { after, tail: Some(2), ..LogQuery::default() });
+            assert_eq!(times(newest), [2, 3]);
+        }
     }
 }

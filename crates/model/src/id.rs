@@ -187,6 +187,9 @@ ulid_id!(EventId, "event id", "One entry of a machine's event list; grows with t
 
 macro_rules! name_type {
     ($name:ident, $what:literal, $max:literal, $doc:literal) => {
+        name_type!($name, $what, $max, is_label, "lower-case letters, digits and dashes", $doc);
+    };
+    ($name:ident, $what:literal, $max:literal, $valid:ident, $chars:literal, $doc:literal) => {
         #[doc = $doc]
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
@@ -211,14 +214,11 @@ macro_rules! name_type {
                 let rule = concat!(
                     "1 to ",
                     $max,
-                    " lower-case letters, digits and dashes, ",
-                    "neither beginning nor ending with a dash"
+                    " ",
+                    $chars,
+                    ", neither beginning nor ending with a dash"
                 );
-                if is_label(text, $max) {
-                    Ok(Self(text.into()))
-                } else {
-                    Err(bad($what, text, rule))
-                }
+                if $valid(text, $max) { Ok(Self(text.into())) } else { Err(bad($what, text, rule)) }
             }
         }
 
@@ -234,12 +234,26 @@ name_type!(
     "Name of an app, unique on the platform; one DNS label (RFC 1035, section 2.3.1)."
 );
 name_type!(OrgSlug, "organization", 63, "Name of an organisation in paths.");
-name_type!(MachineName, "machine name", 63, "Name of a machine, unique in its app.");
+name_type!(
+    MachineName,
+    "machine name",
+    63,
+    is_machine_name,
+    "letters, digits, dashes and underscores",
+    "Name of a machine, unique in its app; it is in no DNS record."
+);
 name_type!(NetworkName, "network", 63, "Name of a 6PN network, unique in its org.");
 name_type!(RegionCode, "region", 20, "Code of a region, chosen by the operator.");
 
 fn is_label(text: &str, max: usize) -> bool {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    is_name(text, max, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn is_machine_name(text: &str, max: usize) -> bool {
+    is_name(text, max, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+fn is_name(text: &str, max: usize, allowed: impl Fn(u8) -> bool) -> bool {
     (1..=max).contains(&text.len())
         && text.bytes().all(allowed)
         && !text.starts_with('-')
@@ -267,6 +281,12 @@ mod tests {
             assert!(bad.parse::<AppName>().is_err(), "{bad}");
         }
         assert!("not-a-ulid".parse::<BootId>().is_err());
+        for bad in ["", "-a", "a-", "a.b", "a b", "ä", "../x", &"a".repeat(64)] {
+            assert!(bad.parse::<MachineName>().is_err(), "{bad}");
+        }
+        for good in ["agent-sandbox_3f2a", "Web_1", "_", "0", &"A".repeat(63)] {
+            assert!(good.parse::<MachineName>().is_ok(), "{good}");
+        }
     }
 
     #[test]

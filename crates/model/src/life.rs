@@ -15,7 +15,7 @@ pub enum State {
     Starting,
     /// Its main process runs.
     Started,
-    /// On its way down because somebody asked.
+    /// On its way down by a request.
     Stopping,
     /// A snapshot is being taken; the VM is paused or about to be.
     Suspending,
@@ -69,6 +69,8 @@ pub enum Event {
     },
     /// The host begins a boot.
     Launch,
+    /// The image and disk of a machine that is not to run yet are prepared.
+    Prepared,
     /// The main process runs.
     Running,
     /// Its snapshot is complete and its VM is gone.
@@ -124,7 +126,10 @@ impl State {
             // Destroying and destroyed machines accept no event but their own progress.
             (Destroyed, E::Down { .. } | E::Gone) => Destroyed,
             (Destroying, E::Gone) => Destroyed,
-            (Destroying, E::Down { .. } | E::Destroy { .. } | E::Fail | E::Running) => Destroying,
+            (
+                Destroying,
+                E::Down { .. } | E::Destroy { .. } | E::Fail | E::Prepared | E::Running,
+            ) => Destroying,
             (Destroyed | Destroying, _) => return Err(Refused { from: self, event }),
 
             (Created | Suspended | Stopped | Failed, E::Start | E::Restart) => Starting,
@@ -169,6 +174,9 @@ impl State {
                 Starting
             }
             (_, E::Launch) => return Err(Refused { from: self, event }),
+
+            (Created, E::Prepared) => Stopped,
+            (_, E::Prepared) => self,
 
             (Starting, E::Running) => Started,
             (_, E::Running) => self,
@@ -245,6 +253,7 @@ impl fmt::Display for Event {
             Self::Update { .. } => "be updated",
             Self::Destroy { .. } => "be destroyed without force",
             Self::Launch => "be launched",
+            Self::Prepared => "be prepared",
             Self::Running => "report that it runs",
             Self::Saved => "be suspended",
             Self::SuspendAborted => "abort a suspend",
@@ -261,7 +270,7 @@ mod tests {
     use expect_test::expect_file;
     use std::fmt::Write;
 
-    const EVENTS: [(&str, Event); 16] = [
+    const EVENTS: [(&str, Event); 17] = [
         ("start", Event::Start),
         ("stop", Event::Stop),
         ("suspend", Event::Suspend),
@@ -271,6 +280,7 @@ mod tests {
         ("destroy", Event::Destroy { force: false }),
         ("destroy -f", Event::Destroy { force: true }),
         ("launch", Event::Launch),
+        ("prepared", Event::Prepared),
         ("running", Event::Running),
         ("saved", Event::Saved),
         ("aborted", Event::SuspendAborted),

@@ -39,15 +39,35 @@ const SIGNALS: &[(&str, i32)] = &[
     ("SYS", 31),
 ];
 
+/// First and last real-time signal that programs can use (signal(7)).
+const SIGRTMIN: i32 = 34;
+const SIGRTMAX: i32 = 64;
+
 /// The number of a signal given by name, with or without `SIG` and in any
-/// case, or by number as text.
+/// case, or by number as text; real-time signals as `SIGRTMIN+n` or `SIGRTMAX-n`.
 pub fn number(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
         return is_valid(number).then_some(number);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(rest) = name.strip_prefix("RTMIN") {
+        return real_time(SIGRTMIN, rest, '+');
+    }
+    if let Some(rest) = name.strip_prefix("RTMAX") {
+        return real_time(SIGRTMAX, rest, '-');
+    }
     SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+}
+
+fn real_time(base: i32, rest: &str, sign: char) -> Option<i32> {
+    if rest.is_empty() {
+        return Some(base);
+    }
+    let distance: i32 = rest.strip_prefix(sign)?.parse().ok()?;
+    let number =
+        if sign == '+' { base.checked_add(distance)? } else { base.checked_sub(distance)? };
+    (distance >= 0 && (SIGRTMIN..=SIGRTMAX).contains(&number)).then_some(number)
 }
 
 /// There is a signal with this number, real-time ones included.
@@ -74,6 +94,12 @@ mod tests {
             ("SIG", None),
             ("SIGSIGTERM", None),
             ("SIGNOPE", None),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMIN", Some(34)),
+            ("SIGRTMAX-1", Some(63)),
+            ("SIGRTMIN+31", None),
+            ("SIGRTMIN3", None),
+            ("SIGRTMIN+-1", None),
         ] {
             assert_eq!(number(text), expected, "{text}");
         }

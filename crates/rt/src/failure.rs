@@ -1,6 +1,6 @@
 //! What happens when a part of the program fails for good.
 //!
-//! A daemon that goes on without one of its tasks is worse than one that is restarted:
+//! A daemon that runs without one of its tasks is worse than one that is restarted:
 //! the failure handler ends the process. Tests inject one that only takes notes.
 
 use std::any::Any;

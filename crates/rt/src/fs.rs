@@ -27,7 +27,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         _ => {}
     }
     let written = (|| {
-        // Only a new file: what somebody else puts there is never written to.
+        // Only a new file: a file or link that another process put there is never written to.
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(mode & 0o700).open(&temp)?;
         file.set_permissions(Permissions::from_mode(mode))?;
@@ -62,7 +62,7 @@ mod tests {
         let (victim, path) = (dir.path().join("victim"), dir.path().join("file"));
         fs::write(&victim, "precious").unwrap();
         symlink(&victim, &path).unwrap();
-        // As if somebody knew the names to come.
+        // As if another process knew the next names.
         let next = NEXT.load(Ordering::Relaxed);
         for number in next..next + 8 {
             let name = format!(".file.{}.{number}.tmp", std::process::id());

@@ -93,7 +93,7 @@ impl Tasks {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = service => failures.report(name, "it ended though the program goes on"),
+                () = service => failures.report(name, "it ended while the program was running"),
             }
         })
     }

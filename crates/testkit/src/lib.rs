@@ -7,6 +7,8 @@
 pub mod cluster;
 pub mod contract;
 pub mod crash;
+#[cfg(feature = "store")]
+mod crash_store;
 mod disks;
 pub mod guest;
 mod host;
@@ -23,8 +25,10 @@ pub use contract::{
     hypervisor_template_contract, images_contract, network_contract, settle,
 };
 pub use crash::CrashPoints;
+#[cfg(feature = "store")]
+pub use crash_store::CrashStore;
 pub use disks::FakeDisks;
-pub use host::FakeHost;
+pub use host::{FakeHost, Pause, Reach};
 pub use hypervisor::{FakeHypervisor, Fault};
 pub use images::FakeImages;
 pub use network::FakeNetwork;

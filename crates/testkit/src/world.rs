@@ -8,7 +8,7 @@ use std::sync::Arc;
 use worker::Ports;
 use worker::ports::{GuestApi, ImageConfig, TcpConnector};
 
-/// The outer world of one host and its directory.
+/// The adapters of one host and its directory.
 #[derive(Clone, Debug)]
 pub struct World {
     /// VMs.
@@ -25,7 +25,7 @@ pub struct World {
     data_dir: Utf8PathBuf,
 }
 
-/// Who answers the guests' API, if anybody does.
+/// The handler of the guests' API, if there is one.
 #[derive(Clone, Default)]
 struct GuestApiSlot(Option<Arc<dyn GuestApi>>);
 

@@ -2,7 +2,6 @@
 //!
 //! - [`machines`]: the public JSON of the Machines API, with its field names.
 //! - [`worker`]: what the control plane asks of a host.
-//! - [`routes`]: what a host tells the edge about its machines.
 //! - [`exec`]: an interactive command, over a WebSocket.
 //! - [`logs`]: one log line, as stored, streamed and shown.
 //!
@@ -11,5 +10,4 @@
 pub mod exec;
 pub mod logs;
 pub mod machines;
-pub mod routes;
 pub mod worker;

@@ -30,8 +30,8 @@ pub struct LogQuery {
     pub region: Option<String>,
     /// Only lines after this time, nanoseconds since the epoch.
     pub after: Option<i64>,
-    /// Lines to begin with: the newest ones or, with `after`, the oldest ones after
-    /// that time.
+    /// Newest lines to begin with. With `after` and without this it is the oldest
+    /// lines after that time, as many as fit into an answer.
     pub tail: Option<u32>,
     /// Only machines created since then, milliseconds since the epoch.
     #[serde(default)]

@@ -13,16 +13,18 @@ use crate::ports::{
 use crate::record::Record;
 use crate::routes::RouteHub;
 use crate::sessions::Sessions;
-use crate::templates::TemplateQueue;
+use crate::template_queue::TemplateQueue;
 use camino::{Utf8Path, Utf8PathBuf};
 use model::address::{self, Addresses, Ipv4Pool, Slot};
 use model::id::{HostId, MachineId};
 use rt::{Clock, Rng, Tasks};
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 /// Settings of one host.
 #[derive(Clone, Debug)]
@@ -140,6 +142,16 @@ impl HostContext {
         self.logs.line(&record.app.to_string(), &record.id.to_string(), "runner", line);
     }
 
+    /// MiB that a machine's VM may use: its guest's memory and the VM's own.
+    pub(crate) fn booked_mib(&self, record: &Record) -> u32 {
+        record.memory_mib().saturating_add(self.hypervisor.overhead_mib(record.vcpus()))
+    }
+
+    /// The file of a machine's writable disk.
+    pub(crate) fn disk_path(&self, record: &Record) -> Utf8PathBuf {
+        self.machine_dir(record.id).join(record.scratch_name())
+    }
+
     pub(crate) fn machine_dir(&self, id: MachineId) -> Utf8PathBuf {
         self.config.data_dir.join("machines").join(id.to_string())
     }
@@ -158,13 +170,27 @@ impl HostContext {
 
     /// The root image of a machine, pulled if need be.
     pub(crate) async fn ensure_image(&self, record: &Record) -> Result<RootImage, ImageError> {
-        let silent: Progress = Arc::new(|_, _, _| {});
-        let ensure = self.images.ensure(&record.config.image, &record.image.digest, silent);
+        let (logs, app) = (self.logs.clone(), record.app.to_string());
+        let (id, image) = (record.id.to_string(), record.config.image.clone());
+        let pulled = Arc::new(AtomicBool::new(false));
+        let first = pulled.clone();
+        let report: Progress = Arc::new(move |_, _, _| {
+            if !first.swap(true, Ordering::Relaxed) {
+                logs.line(&app, &id, "runner", &format!("Pulling container image {image}"));
+            }
+        });
+        let ensure = self.images.ensure(&record.config.image, &record.image.digest, report);
         let limit = self.config.image_deadline;
-        tokio::time::timeout(limit, ensure).await.unwrap_or_else(|_| {
+        let begun = Instant::now();
+        let image = tokio::time::timeout(limit, ensure).await.unwrap_or_else(|_| {
             let text = format!("image {} was not there within {limit:?}", record.config.image);
             Err(PortError::plain(text).transient().into())
-        })
+        });
+        if image.is_ok() && pulled.load(Ordering::Relaxed) {
+            let (name, took) = (&record.config.image, begun.elapsed().as_secs_f64());
+            self.log_line(record, &format!("Successfully prepared image {name} ({took:.1}s)"));
+        }
+        image
     }
 
     /// Removes what is left of a machine's network link.

@@ -2,6 +2,7 @@
 
 use crate::ports::OwnerLookup;
 use crate::record::{self, Owners, Record};
+use crate::schema::MIGRATIONS;
 use model::address::Slot;
 use model::id::MachineId;
 use rt::FailureHandler;
@@ -11,56 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 use wire::machines::{MachineConfig, MachineEvent, MachineVersion};
-
-const MIGRATIONS: &[&str] = &[
-    "
-    CREATE TABLE machines (
-        id     TEXT PRIMARY KEY,
-        app    TEXT NOT NULL,
-        name   TEXT NOT NULL,
-        state  TEXT NOT NULL,
-        slot   INTEGER UNIQUE,
-        record TEXT NOT NULL
-    ) STRICT;
-    -- Two machines of one app never share a name while both exist.
-    CREATE UNIQUE INDEX machine_names ON machines (app, name) WHERE state <> 'destroyed';
-    CREATE TABLE events (
-        id      TEXT PRIMARY KEY,
-        machine TEXT NOT NULL,
-        event   TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX machine_events ON events (machine, id);
-    CREATE TABLE versions (
-        machine TEXT NOT NULL,
-        version TEXT NOT NULL,
-        config  TEXT NOT NULL,
-        PRIMARY KEY (machine, version)
-    ) STRICT;
-",
-    "
-    -- Addresses follow from the slot: it rests after its machine is destroyed.
-    CREATE TABLE released_slots (
-        slot        INTEGER PRIMARY KEY,
-        released_ms INTEGER NOT NULL
-    ) STRICT;
-",
-    "
-    -- An app's name may be used again by another app; its id never is. Rows of the
-    -- first version get their id when the host starts.
-    ALTER TABLE machines ADD COLUMN app_id INTEGER;
-    DROP INDEX machine_names;
-    CREATE UNIQUE INDEX machine_names ON machines (app_id, name) WHERE state <> 'destroyed';
-    -- Calls that have been carried out, by their idempotency keys.
-    CREATE TABLE calls (
-        key     TEXT PRIMARY KEY,
-        done_ms INTEGER NOT NULL
-    ) STRICT;
-    CREATE INDEX calls_by_age ON calls (done_ms);
-    -- How often the worker has been started on this host.
-    CREATE TABLE starts (epoch INTEGER NOT NULL) STRICT;
-    INSERT INTO starts VALUES (0);
-",
-];
 
 /// Idempotency keys are kept for this long.
 const CALLS_KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -90,7 +41,7 @@ pub(crate) enum AddError {
 }
 
 /// One durable change of a machine.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
     pub(crate) events: Vec<MachineEvent>,
     /// The record's instance and config are a new version.

@@ -19,7 +19,9 @@ mod metrics;
 pub mod ports;
 mod record;
 mod routes;
+mod schema;
 mod sessions;
+mod template_queue;
 mod templates;
 
 pub use context::{HostConfig, Ports};

@@ -57,6 +57,8 @@ pub(crate) struct Record {
     /// The writable layer belongs to a process that was suspended and whose memory
     /// may be lost: the next boot keeps it. Reset once the process is known to run.
     pub(crate) keep_scratch: bool,
+    /// STOPSIGNAL of the image, once it has been read.
+    pub(crate) image_stop_signal: Option<i32>,
     pub(crate) created_ms: u64,
     pub(crate) updated_ms: u64,
 }
@@ -89,7 +91,7 @@ impl Record {
         slot: Slot,
         now_ms: u64,
     ) -> Self {
-        let launch = !create.skip_launch;
+        let launch = !create.skip_launch && !is_standby(&create.config);
         Self {
             id: create.id,
             epoch: create.epoch,
@@ -116,6 +118,7 @@ impl Record {
             failure: None,
             snapshot: None,
             keep_scratch: false,
+            image_stop_signal: None,
             created_ms: now_ms,
             updated_ms: now_ms,
         }
@@ -170,6 +173,11 @@ impl Record {
         (self.snapshot, self.keep_scratch) = (None, false);
     }
 
+    /// It takes over for another machine, and is not started otherwise.
+    pub(crate) fn is_standby(&self) -> bool {
+        is_standby(&self.config)
+    }
+
     pub(crate) fn auto_destroy(&self) -> bool {
         self.config.auto_destroy == Some(true)
     }
@@ -200,17 +208,22 @@ impl Record {
         gb << 30
     }
 
-    /// The stop of the request, with the config's signal and timeout as defaults.
+    /// The stop of the request. The signal is that of the request, else the config's,
+    /// else the image's, else SIGINT; the timeout that of the request, else the config's.
     pub(crate) fn stop_request(&self, signal: Option<i32>, timeout_ms: Option<u64>) -> StopRequest {
         let config = self.config.stop_config.as_ref();
         let named = config.and_then(|c| c.signal.as_deref()).and_then(model::signal::number);
         let timeout = config.and_then(|c| c.timeout.as_ref()).and_then(|span| span.get());
         let timeout = timeout_ms.map_or(timeout.unwrap_or(DEFAULT_STOP), Duration::from_millis);
         StopRequest {
-            signal: signal.or(named).unwrap_or(SIGINT),
+            signal: signal.or(named).or(self.image_stop_signal).unwrap_or(SIGINT),
             timeout_ms: timeout.min(LONGEST_STOP).as_millis() as u64,
         }
     }
+}
+
+pub(crate) fn is_standby(config: &MachineConfig) -> bool {
+    config.standbys.as_ref().is_some_and(|of| !of.is_empty())
 }
 
 /// Ids of apps and organizations, by app name and organization slug.
@@ -261,6 +274,8 @@ struct Stored {
     snapshot: Option<String>,
     #[serde(default)]
     keep_scratch: bool,
+    #[serde(default)]
+    image_stop_signal: Option<i32>,
     created_ms: u64,
     updated_ms: u64,
 }
@@ -293,6 +308,7 @@ impl Record {
             failure: self.failure.clone(),
             snapshot: self.snapshot.map(|boot| boot.to_string()),
             keep_scratch: self.keep_scratch,
+            image_stop_signal: self.image_stop_signal,
             created_ms: self.created_ms,
             updated_ms: self.updated_ms,
         };
@@ -341,6 +357,7 @@ impl Record {
             failure: stored.failure,
             snapshot: stored.snapshot.map(|boot| boot.parse()).transpose().map_err(bad)?,
             keep_scratch: stored.keep_scratch,
+            image_stop_signal: stored.image_stop_signal,
             created_ms: stored.created_ms,
             updated_ms: stored.updated_ms,
         })
@@ -395,6 +412,9 @@ pub(crate) mod tests {
     #[test]
     fn stops_are_bounded() {
         let mut record = sample();
+        record.image_stop_signal = Some(3);
+        assert_eq!(record.stop_request(None, None).signal, 3, "the image's");
+        record.image_stop_signal = None;
         let order = |r: &Record, s, t| r.stop_request(s, t);
         assert_eq!(order(&record, None, None), StopRequest { signal: 2, timeout_ms: 5000 });
         record.config.stop_config = Some(StopConfig {

@@ -62,7 +62,8 @@ impl Connection {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub(super) fn token_shown(&self) {
+    /// Records that a request on it had a valid token.
+    pub fn token_shown(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -149,7 +149,7 @@ pub(crate) async fn release(
 /// has there. Doing it again changes nothing.
 ///
 /// Returns false if the claim has been released meanwhile: then the machine
-/// belongs to nobody.
+/// has no owner.
 pub(crate) async fn mark_created(
     platform: &Platform,
     id: MachineId,
@@ -161,10 +161,12 @@ pub(crate) async fn mark_created(
         let Some(Stored { revision, mut record, .. }) = stored else { return Ok(false) };
         let instance: Option<InstanceId> = machine.instance_id.parse().ok();
         let same = record.created && record.instance == instance;
-        if same && (machine.config.is_none() || record.config == machine.config) {
+        let numbered = record.number.is_some() || machine.private_ip.is_empty();
+        if same && numbered && (machine.config.is_none() || record.config == machine.config) {
             return Ok(true);
         }
         (record.created, record.instance) = (true, instance);
+        record.number = record.number.or_else(|| number_of(&machine.private_ip));
         if let Some(config) = &machine.config {
             record.config = Some(config.clone());
         }
@@ -178,4 +180,30 @@ pub(crate) async fn mark_created(
         }
     }
     Err(Error::contention("the machine's record"))
+}
+
+/// The number in a 6PN address: machines of before numbers were allocated here
+/// have had theirs from their host.
+fn number_of(private_ip: &str) -> Option<MachineNumber> {
+    let address: std::net::Ipv6Addr = private_ip.parse().ok()?;
+    u64::try_from((address.to_bits() >> 16) & u128::from(u64::MAX)).ok().map(MachineNumber)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::address::{Ipv4Pool, Slot, of_machine, plan, uncompressed};
+    use model::id::NetworkId;
+
+    #[test]
+    fn the_number_of_a_machine_is_in_its_address() {
+        let pool = Ipv4Pool::new([172, 30, 0, 0].into(), 16).unwrap();
+        let number = MachineNumber::allocated(5).unwrap();
+        let address = of_machine(pool, Slot(9), NetworkId(7), number).unwrap().ipv6;
+        assert_eq!(number_of(&uncompressed(address)), Some(number));
+        let address = plan(pool, NetworkId(7), HostId(2), Slot(3)).unwrap().ipv6;
+        let of_slot = MachineNumber::of_slot(HostId(2), Slot(3));
+        assert_eq!(number_of(&uncompressed(address)), Some(of_slot));
+        assert_eq!(number_of(""), None);
+    }
 }

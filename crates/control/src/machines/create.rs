@@ -21,7 +21,7 @@ struct Request {
     launch: LaunchMachine,
 }
 
-/// Creates a machine; goes on when the client leaves.
+/// Creates a machine. Runs to its end also when the client disconnects.
 ///
 /// # Errors
 /// The request is not valid, no host has room, or a host failed.
@@ -55,7 +55,14 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
     let mut refusal = None;
     for id in placement::candidates(&infos, &wanted)? {
         let Some(host) = platform.hosts().get(id) else { continue };
-        let image = resolve_image(platform, &*host, &request.config.image).await?;
+        let image = match resolve_image(platform, &*host, &request.config.image).await {
+            Ok(image) => image,
+            // Another host may have the image, or reach its registry.
+            Err(err) => {
+                refusal = Some(err);
+                continue;
+            }
+        };
         let claim = claim(platform, id, &request.app.name, request.name.as_ref()).await?;
         let create = CreateMachine {
             id: claim.id,
@@ -124,7 +131,7 @@ async fn release_refused(platform: &Platform, claim: &Claim) {
 }
 
 /// Records that the host has the machine. If its claim was released meanwhile,
-/// nobody owns the machine, and it is destroyed again.
+/// the machine has no owner, and it is destroyed again.
 async fn confirm(
     platform: &Platform,
     host: &Arc<dyn Host>,

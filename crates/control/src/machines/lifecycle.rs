@@ -99,7 +99,7 @@ pub async fn cordon(
 }
 
 /// Wants the machine to be destroyed, a running one only with `force`; its name
-/// is free at once. Goes on when the client leaves.
+/// is free at once. Runs to its end also when the client disconnects.
 ///
 /// # Errors
 /// As [`start`].

@@ -199,3 +199,134 @@ async fn sleep_until(due: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, World};
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use futures_util::stream;
+    use host_api::FixedHosts;
+    use std::sync::{Arc, Mutex};
+    use store::{KeyValue, LeaseId, RangeResult, Revision, Store, Txn, TxnResult};
+    use tokio::sync::mpsc;
+
+    /// A store whose watch the test feeds.
+    struct Watched(Mutex<Option<mpsc::UnboundedReceiver<WatchBatch>>>);
+
+    #[async_trait]
+    impl Store for Watched {
+        async fn range(
+            &self,
+            _: KeyRange,
+            _: Option<Revision>,
+            _: Option<usize>,
+        ) -> Result<RangeResult, StoreError> {
+            Ok(RangeResult::default())
+        }
+
+        async fn txn(&self, _: Txn) -> Result<TxnResult, StoreError> {
+            Ok(TxnResult::default())
+        }
+
+        async fn watch(
+            &self,
+            _: KeyRange,
+            _: Revision,
+        ) -> Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError> {
+            let changes = self.0.lock().unwrap().take();
+            let changes = changes.ok_or(StoreError::Future(0))?;
+            Ok(stream::unfold(changes, |mut rest| async move {
+                rest.recv().await.map(|batch| (Ok(batch), rest))
+            })
+            .boxed())
+        }
+
+        async fn grant(&self, _: Duration) -> Result<LeaseId, StoreError> {
+            Err(StoreError::Future(0))
+        }
+
+        async fn keep_alive(&self, _: LeaseId) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn revoke(&self, _: LeaseId) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn compact(&self, _: Revision) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    /// Notes when each item is worked on: `bad` fails, `stuck` never ends,
+    /// `later` wants a pause, all others are done.
+    struct Recorder(Arc<Mutex<Vec<(String, u64)>>>, Instant);
+
+    impl Reconciler for Recorder {
+        const NAME: &'static str = "recorder";
+        const PREFIX: &'static str = "/x/";
+
+        async fn list(&self, _: &Platform) -> Result<Vec<String>, Error> {
+            Ok(vec!["bad".into(), "stuck".into(), "later".into(), "good".into()])
+        }
+
+        fn changed(&self, change: &Change) -> Option<(String, Duration)> {
+            let Change::Put(kv) = change else { return None };
+            Some((kv.key[Self::PREFIX.len()..].to_owned(), Duration::ZERO))
+        }
+
+        async fn reconcile(&self, _: &Platform, item: &str) -> Result<Outcome, Error> {
+            let at = self.1.elapsed().as_secs();
+            self.0.lock().unwrap().push((item.to_owned(), at));
+            match item {
+                "bad" => Err(Error::internal("it is bad")),
+                "stuck" => std::future::pending().await,
+                "later" => Ok(Outcome::Later(Duration::from_secs(5))),
+                _ => Ok(Outcome::Done),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn items_are_woken_by_the_watch_and_never_hold_up_each_other() {
+        let (feed, changes) = mpsc::unbounded_channel();
+        let tasks = rt::Tasks::new();
+        let world = World {
+            store: Arc::new(Watched(Mutex::new(Some(changes)))),
+            hosts: Arc::new(FixedHosts::new(vec![])),
+            clock: rt::Clock::manual(0),
+            rng: rt::Rng::seeded(1),
+            tasks: tasks.clone(),
+        };
+        let platform = Platform::new(Config::default(), world);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        start(&platform, Recorder(seen.clone(), Instant::now()));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let value = KeyValue {
+            key: "/x/new".into(),
+            value: Bytes::new(),
+            created: 1,
+            modified: 1,
+            version: 1,
+            lease: None,
+        };
+        feed.send(WatchBatch { revision: 1, changes: vec![Change::Put(value)] }).unwrap();
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        tasks.stop();
+        let seen = seen.lock().unwrap().clone();
+        let times = |item: &str| {
+            seen.iter().filter(|(of, _)| of == item).map(|(_, at)| *at).collect::<Vec<_>>()
+        };
+        assert_eq!(times("good"), [0], "once: it is done");
+        assert_eq!(times("new"), [30], "at once, long before the next resync");
+        assert_eq!(times("later"), (0..12).map(|n| n * 5).collect::<Vec<_>>());
+        assert_eq!(times("stuck"), [0], "one at a time");
+        let bad = times("bad");
+        // It is tried again with growing pauses, not all the time.
+        assert!((4..=9).contains(&bad.len()), "{bad:?}");
+        let pauses: Vec<u64> = bad.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses.last() > pauses.first(), "{pauses:?}");
+    }
+}

@@ -77,7 +77,7 @@ async fn a_repeated_create_with_the_same_key_is_one_app() {
     assert_eq!(error(&other), (422, why));
     // An app that is going is no answer: every other call denies it.
     w.machine(json!({})).await;
-    *w.host.stuck.lock().unwrap() = Some(HostError::Internal("stuck".into()));
+    w.host.fail_next("destroy", HostError::Internal("stuck".into()));
     assert_eq!(w.delete("/v1/apps/web?force=true").await.0, 202);
     let going = w.post("/v1/apps", ask("web")).await;
     let why = "Validation failed: Name has already been taken: app web is still being deleted";
@@ -106,7 +106,7 @@ async fn apps_created_at_once_get_numbers_of_their_own() {
 async fn an_app_whose_create_was_refused_is_not_deployed() {
     let w = world().await;
     w.app().await;
-    *w.host.refuse.lock().unwrap() = Some(HostError::NoCapacity("memory is full".into()));
+    w.host.fail_next("create", HostError::NoCapacity("memory is full".into()));
     let ask = json!({ "config": { "image": "nginx" } });
     assert_eq!(w.post("/v1/apps/web/machines", ask).await.0, 422);
     assert_eq!(w.get("/v1/apps/web").await.1["status"], "pending");

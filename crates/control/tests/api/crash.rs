@@ -1,6 +1,6 @@
 //! What a crash between two steps leaves behind, and how it is cleared away.
 
-use crate::world::{at, world};
+use crate::world::{at, id, world};
 use model::life::Event;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -11,7 +11,7 @@ async fn the_claim_of_a_machine_that_never_came_to_be_is_released() {
     w.app().await;
     let machine = w.machine(json!({ "name": "a" })).await;
     // As if the daemon had died between the claim and the host's answer.
-    w.host.lose(machine["id"].as_str().unwrap());
+    w.host.lose(id(&machine));
     w.reconcile().await;
     assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 1, "it may be on its way");
     let young =
@@ -30,10 +30,10 @@ async fn the_name_of_a_machine_that_destroyed_itself_is_free() {
     w.app().await;
     let events = [Event::Destroy { force: true }, Event::Gone];
     let machine = w.machine(json!({ "name": "a" })).await;
-    w.host.happen(machine["id"].as_str().unwrap(), &events).unwrap();
+    w.host.happen(id(&machine), &events).unwrap();
     // Also before a reconciler has seen it.
     let second = w.machine(json!({ "name": "a" })).await;
-    w.host.happen(second["id"].as_str().unwrap(), &events).unwrap();
+    w.host.happen(id(&second), &events).unwrap();
     w.reconcile().await;
     assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 0);
     assert_eq!(w.get(&at(&second, "")).await.1["state"], "destroyed", "it is remembered");
@@ -57,7 +57,7 @@ async fn a_deletion_that_was_cut_off_is_finished() {
     let machine = w.machine(json!({ "name": "a" })).await;
     // A create that never came to be holds the deletion up until it is old.
     let lost = w.machine(json!({ "name": "b" })).await;
-    w.host.lose(lost["id"].as_str().unwrap());
+    w.host.lose(id(&lost));
     assert_eq!(w.delete("/v1/apps/web?force=true").await.0, 202);
     assert_eq!(w.get("/v1/apps/web").await.0, 404);
     let again = w.post("/v1/apps", json!({ "name": "web" })).await;

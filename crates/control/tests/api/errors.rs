@@ -109,7 +109,7 @@ async fn bodies_that_are_refused() {
             r#"{"name":"A!","config":{"image":"nginx"}}"#.to_owned(),
             (
                 400,
-                "name: machine name \"A!\" is not valid: 1 to 63 lower-case letters, digits and dashes, neither beginning nor ending with a dash",
+                "name: machine name \"A!\" is not valid: 1 to 63 letters, digits, dashes and underscores, neither beginning nor ending with a dash",
             ),
         ),
         (
@@ -158,9 +158,9 @@ async fn what_the_platform_consists_of() {
     w.machine(json!({})).await;
     let (_, hosts) = w.get("/v1/platform/hosts").await;
     let expected = json!([{
-        "host": 0, "name": "", "region": "local", "region_aliases": [], "ipv4_pool": null,
+        "host": 0, "name": "host-0", "region": "local", "region_aliases": [], "ipv4_pool": null,
         "accelerator": "tcg", "hypervisor": "", "cpus": 2,
-        "memory_mib": 4096, "memory_reserved_mib": 256, "memory_used_mib": 64, "overcommit": 1.5,
+        "memory_mib": 4096, "memory_reserved_mib": 256, "memory_used_mib": 64, "overcommit": 1.0,
         "templates": ["1x256"], "machines": { "started": 1 },
     }]);
     assert_eq!(hosts, expected);
@@ -169,8 +169,7 @@ async fn what_the_platform_consists_of() {
         (&regions["Nearest"], &regions["Regions"][0]["code"]),
         (&json!("local"), &json!("local"))
     );
-    // Of 6144 MiB that may be promised.
-    assert_eq!(regions["Regions"][0]["capacity"], 23);
+    assert_eq!(regions["Regions"][0]["capacity"], 15);
     let (_, token) = w.get("/v1/tokens/current").await;
     assert_eq!(token["tokens"][0]["type"], "admin");
     assert!(!token.to_string().contains(TOKEN));

@@ -178,7 +178,7 @@ async fn a_machine_changes_its_own_labels_without_a_token() {
     let path = format!("/v1/apps/web/machines/{id}/metadata");
     assert_eq!(w.get(&path).await.1, json!({ "role": "primary" }));
     assert_eq!(set(&other).await, "403");
-    let callers = w.host.callers.lock().unwrap().clone();
+    let callers = w.host.callers();
     assert!(callers.contains(&host_api::Caller::Machine(id.parse().unwrap())), "{callers:?}");
 }
 
@@ -188,13 +188,9 @@ async fn connections_of_guests_come_from_the_hosts() {
     w.app().await;
     let id = machine(&w, "a").await;
     GuestApi::new(&w.api).start(w.hosts.clone());
-    let (mut guest, io) = tokio::io::duplex(4096);
-    let connection = host_api::GuestConnection {
-        machine: id.parse().unwrap(),
-        app: model::id::AppId(1),
-        io: Box::new(io),
-    };
-    w.host.guests.send(connection).await.unwrap();
+    let machine: MachineId = id.parse().unwrap();
+    w.host.until(|host| host.takes_guests()).await;
+    let mut guest = w.host.connect_from_guest(machine).await.unwrap();
     let get = format!("GET /v1/apps/web/machines/{id} HTTP/1.1\r\nconnection: close\r\n\r\n");
     guest.write_all(get.as_bytes()).await.unwrap();
     let mut answer = String::new();

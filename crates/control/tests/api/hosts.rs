@@ -4,6 +4,7 @@ use crate::world::{TestWorld, at, error, world_of};
 use host_api::HostError;
 use serde_json::{Value, json};
 use std::time::Duration;
+use testkit::Reach;
 
 /// A machine `a` on host 0 and a machine `b` on host 1.
 async fn two() -> (TestWorld, Value, Value) {
@@ -19,17 +20,18 @@ async fn two() -> (TestWorld, Value, Value) {
 #[tokio::test]
 async fn a_list_survives_a_host_that_is_away() {
     let (w, _, b) = two().await;
-    *w.other.as_ref().unwrap().away.lock().unwrap() = true;
+    w.other.as_ref().unwrap().set_reach(Reach::Away);
     let (code, list) = w.get("/v1/apps/web/machines").await;
     assert_eq!(code, 200);
-    let shown: Vec<_> = list
+    let mut shown: Vec<_> = list
         .as_array()
         .unwrap()
         .iter()
         .map(|m| (m["name"].as_str().unwrap(), m["host_status"].as_str().unwrap()))
         .collect();
+    shown.sort_unstable();
     assert_eq!(shown, [("a", "ok"), ("b", "unreachable")]);
-    let absent = list[1].clone();
+    let absent = list.as_array().unwrap().iter().find(|m| m["name"] == "b").unwrap().clone();
     assert_eq!((&absent["id"], &absent["instance_id"]), (&b["id"], &b["instance_id"]));
     assert_eq!(absent["incomplete_config"]["image"], "nginx");
     assert!(absent.get("config").is_none());
@@ -49,7 +51,7 @@ async fn a_list_survives_a_host_that_is_away() {
 #[tokio::test]
 async fn machines_go_to_the_hosts_that_answer() {
     let (w, ..) = two().await;
-    *w.host.away.lock().unwrap() = true;
+    w.host.set_reach(Reach::Away);
     w.machine(json!({ "name": "c" })).await;
     assert_eq!(w.other.as_ref().unwrap().states().len(), 2);
 }
@@ -57,22 +59,23 @@ async fn machines_go_to_the_hosts_that_answer() {
 #[tokio::test]
 async fn a_host_that_hangs_holds_nothing_up() {
     let (w, ..) = two().await;
-    *w.other.as_ref().unwrap().hangs.lock().unwrap() = true;
+    w.other.as_ref().unwrap().set_reach(Reach::Silent);
     let asked = tokio::time::timeout(Duration::from_secs(30), w.get("/v1/apps/web/machines"));
     let (code, list) = asked.await.expect("the host has a deadline");
-    assert_eq!((code, &list[1]["host_status"]), (200, &json!("unreachable")));
+    let of_b = list.as_array().unwrap().iter().find(|m| m["name"] == "b").unwrap();
+    assert_eq!((code, &of_b["host_status"]), (200, &json!("unreachable")));
 }
 
 #[tokio::test]
 async fn an_app_is_deleted_once_its_last_host_is_back() {
     let (w, ..) = two().await;
     let other = w.other.clone().unwrap();
-    *other.away.lock().unwrap() = true;
+    other.set_reach(Reach::Away);
     assert_eq!(w.delete("/v1/apps/web").await.0, 202);
     assert_eq!(w.host.states(), ["destroyed"], "what can be done is done");
     let taken = w.post("/v1/apps", json!({ "name": "web" })).await;
     assert_eq!(taken.1["status"], "name_taken");
-    *other.away.lock().unwrap() = false;
+    other.set_reach(Reach::Reachable);
     w.reconcile().await;
     assert_eq!(other.states(), ["destroyed"]);
     assert_eq!(w.post("/v1/apps", json!({ "name": "web" })).await.0, 201);
@@ -87,9 +90,9 @@ async fn one_item_that_fails_does_not_hold_up_the_others() {
     let ask = json!({ "config": { "image": "nginx" } });
     w.post("/v1/apps/first/machines", ask).await;
     for app in ["first", "second"] {
-        *w.host.stuck.lock().unwrap() = Some(HostError::Internal("stuck".into()));
-        *w.other.as_ref().unwrap().stuck.lock().unwrap() =
-            Some(HostError::Internal("stuck".into()));
+        w.host.fail_next("destroy", HostError::Internal("stuck".into()));
+        let stuck = || HostError::Internal("stuck".into());
+        w.other.as_ref().unwrap().fail_next("destroy", stuck());
         assert_eq!(w.delete(&format!("/v1/apps/{app}")).await.0, 202);
     }
     w.reconcile().await;

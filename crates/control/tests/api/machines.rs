@@ -1,6 +1,6 @@
 //! Machines: create, read, change, life, labels, waits.
 
-use crate::world::{at, error, world};
+use crate::world::{at, error, id, world};
 use host_api::{HostError, Stop};
 use model::life::Event;
 use reqwest::Method;
@@ -67,12 +67,12 @@ async fn what_the_host_refuses_leaves_no_claim() {
     let w = world().await;
     w.app().await;
     let ask = || json!({ "name": "a", "config": { "image": "nginx" } });
-    *w.host.refuse.lock().unwrap() = Some(HostError::NoCapacity("disk is full".into()));
+    w.host.fail_next("create", HostError::NoCapacity("disk is full".into()));
     let refused = w.post("/v1/apps/web/machines", ask()).await;
     let why = "could not reserve resource for machine: disk is full";
     assert_eq!(error(&refused), (422, why));
     assert_eq!(refused.1["status"], "insufficient_capacity");
-    *w.host.refuse.lock().unwrap() = Some(HostError::Internal("lost the answer".into()));
+    w.host.fail_next("create", HostError::Internal("lost the answer".into()));
     assert_eq!(w.post("/v1/apps/web/machines", ask()).await.0, 500);
     assert_eq!(w.post("/v1/apps/web/machines", ask()).await.0, 200, "the name is free");
 }
@@ -84,7 +84,7 @@ async fn a_machine_that_does_not_fit_is_refused_with_the_reason() {
     let large = json!({ "config": { "image": "nginx", "size": "performance-4x" } });
     let (code, body) = w.post("/v1/apps/web/machines", large).await;
     let why = "could not reserve resource for machine: \
-               host 0 in region local has 4096 of 6144 MB memory free, 8192 MB are needed";
+               host 0 in region local has 4096 of 4096 MB memory free, 8192 MB are needed";
     assert_eq!((code, body["error"].as_str().unwrap()), (422, why));
     let far = json!({ "config": { "image": "nginx" }, "region": "ams,fra" });
     let (code, body) = w.post("/v1/apps/web/machines", far).await;
@@ -104,7 +104,7 @@ async fn images_that_cannot_be_had() {
     assert_eq!(error(&unknown), (400, "config.image: resolve \"other\": no image other"));
     // A registry that knows no such image, or not for us: asking again is no use.
     for refused in [HostError::NotFound("none".into()), HostError::Invalid("none".into())] {
-        *w.host.registry.lock().unwrap() = Some(refused);
+        w.host.fail_next("resolve_image", refused);
         let unknown = create("nginx").await;
         assert_eq!(error(&unknown), (400, "config.image: resolve \"nginx\": none"));
     }
@@ -112,7 +112,7 @@ async fn images_that_cannot_be_had() {
     for away in
         [HostError::DeadlineExceeded("no answer".into()), HostError::Internal("no answer".into())]
     {
-        *w.host.registry.lock().unwrap() = Some(away);
+        w.host.fail_next("resolve_image", away);
         let away = create("nginx").await;
         assert_eq!(error(&away), (502, "config.image: resolve \"nginx\": no answer"));
     }
@@ -211,7 +211,7 @@ async fn the_verbs_of_a_life() {
     let ok = (200, json!({ "ok": true }));
     assert_eq!(w.post(&at(&machine, "/stop"), json!({ "timeout": "0s" })).await, ok);
     let usual = Stop { signal: None, timeout_ms: None };
-    assert_eq!(w.host.last_stop.lock().unwrap().take(), Some(usual));
+    assert_eq!(w.host.stops().pop(), Some(usual));
     let (_, started) = w.post("/v1/apps/web/machines/a/start", Value::Null).await;
     let expected = json!({
         "previous_state": "stopped", "migrated": false, "new_host": "", "resumed": false,
@@ -222,10 +222,10 @@ async fn the_verbs_of_a_life() {
     let restart = at(&machine, "/restart?timeout=10s&signal=SIGTERM&force_stop=false");
     assert_eq!(w.post(&restart, Value::Null).await, ok);
     let asked = Stop { signal: Some(15), timeout_ms: Some(10_000) };
-    assert_eq!(w.host.last_stop.lock().unwrap().take(), Some(asked));
+    assert_eq!(w.host.stops().pop(), Some(asked));
     for (signal, number) in [(json!(9), 9), (json!("SIGUSR1"), 10), (json!("hup"), 1)] {
         assert_eq!(w.post(&at(&machine, "/signal"), json!({ "signal": signal })).await, ok);
-        assert_eq!(w.host.last_signal.lock().unwrap().take(), Some(number));
+        assert_eq!(w.host.calls().pop(), Some(format!("signal {} {number}", id(&machine))));
     }
     assert_eq!(w.post(&at(&machine, "/cordon"), Value::Null).await, ok);
     assert_eq!(w.get(&at(&machine, "")).await.1["cordoned"], true);
@@ -265,13 +265,12 @@ async fn a_wait_ends_when_the_state_is_pushed_or_with_408() {
     let w = world().await;
     w.app().await;
     let machine = w.machine(json!({ "skip_launch": true })).await;
-    let id = machine["id"].as_str().unwrap();
     let (code, now) = w.get(&at(&machine, "/wait?state=created")).await;
     assert_eq!((code, &now["ok"], &now["state"]), (200, &json!(true), &json!("created")));
     assert_eq!(now["version"], machine["instance_id"]);
     let path = at(&machine, "/wait?state=started,failed&timeout=60");
     let waiting = w.get(&path);
-    let pushing = async { w.host.happen(id, &[Event::Start, Event::Running]).unwrap() };
+    let pushing = async { w.host.happen(id(&machine), &[Event::Start, Event::Running]).unwrap() };
     let ((code, reached), ()) = tokio::join!(waiting, pushing);
     assert_eq!((code, &reached["state"]), (200, &json!("started")));
     let late = w.get(&at(&machine, "/wait?state=stopped&state=failed&timeout=0")).await;
@@ -332,7 +331,8 @@ async fn parts_that_are_not_acted_on_are_warned_of() {
 async fn a_create_whose_answer_was_lost_is_no_failure() {
     let w = world().await;
     w.app().await;
-    *w.host.loses_answer.lock().unwrap() = true;
+    let broken = HostError::Unavailable { message: "it broke".into(), may_have_run: true };
+    w.host.lose_answer("create", broken);
     let machine = w.machine(json!({ "name": "a" })).await;
     assert_eq!(w.get("/v1/apps/web/machines/a").await.1["id"], machine["id"]);
 }
@@ -342,7 +342,7 @@ async fn a_machine_whose_claim_was_released_while_it_was_created_is_destroyed() 
     let w = world().await;
     w.app().await;
     // The host is so slow that the reconciler takes the claim for abandoned.
-    let hold = w.host.hold_create().await;
+    let hold = w.host.pause_next("create");
     let ask = json!({ "name": "a", "config": { "image": "nginx" } });
     let creating = w.post("/v1/apps/web/machines", ask);
     let meanwhile = async {

@@ -1,6 +1,6 @@
 //! Machines that are put down with their memory kept.
 
-use crate::world::{TestWorld, at, error, world};
+use crate::world::{TestWorld, at, error, id, world};
 use host_api::Source;
 use model::life::Event;
 use reqwest::Method;
@@ -23,13 +23,14 @@ async fn a_machine_is_suspended_and_goes_on() {
     let w = world().await;
     w.app().await;
     let machine = w.machine(json!({ "name": "a" })).await;
-    *w.host.slow_disk.lock().unwrap() = true;
+    w.host.hold(true);
     // As flyctl sends it: no body, and the nonce of a lease that is not looked at.
     let asked = w.request(Method::POST, "/v1/apps/web/machines/a/suspend");
     let answer = asked.header("fly-machine-lease-nonce", "6f1e").send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.json::<Value>().await.unwrap(), json!({ "ok": true }));
-    assert_eq!(*w.host.last_suspend.lock().unwrap(), Some(Source::User));
+    let asked = format!("suspend {} by {:?}", id(&machine), Source::User);
+    assert_eq!(w.host.calls().pop(), Some(asked));
     assert_eq!(state(&w, &machine).await, "suspending");
 
     let wait = |more: &str| at(&machine, &format!("/wait?state=suspended{more}"));
@@ -38,8 +39,7 @@ async fn a_machine_is_suspended_and_goes_on() {
     let of_it = format!("&instance_id={}&timeout=60", machine["instance_id"].as_str().unwrap());
     let path = wait(&of_it);
     let waiting = w.get(&path);
-    let id = machine["id"].as_str().unwrap();
-    let saved = async { w.host.happen(id, &[Event::Saved]).unwrap() };
+    let saved = async { w.host.happen(id(&machine), &[Event::Saved]).unwrap() };
     let ((code, reached), ()) = tokio::join!(waiting, saved);
     assert_eq!((code, &reached["state"]), (200, &json!("suspended")));
     assert_eq!(reached["version"], machine["instance_id"]);
@@ -47,6 +47,7 @@ async fn a_machine_is_suspended_and_goes_on() {
     assert_eq!(w.get(&other).await.0, 408, "another instance is not suspended");
     assert_eq!(w.get(&at(&machine, "/wait?state=settled&timeout=0")).await.0, 200);
 
+    w.host.hold(false);
     let (_, started) = w.post(&at(&machine, "/start"), Value::Null).await;
     let expected = json!({
         "previous_state": "suspended", "migrated": false, "new_host": "", "resumed": true,

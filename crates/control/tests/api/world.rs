@@ -1,9 +1,8 @@
 //! The API over real HTTP, with a real store and a fake host.
 
-use crate::host::FakeHost;
 use control::http_api::{HttpApi, HttpConfig};
 use control::{Config, Platform, World, orgs, reconcile, tokens};
-use host_api::{FixedHosts, KnownHost};
+use host_api::FixedHosts;
 use model::id::HostId;
 use prometheus_client::registry::Registry;
 use reqwest::{Method, StatusCode};
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use store_sqlite::SqliteStore;
+use testkit::FakeHost;
 
 pub(crate) const TOKEN: &str = "fm2_test-token";
 
@@ -18,9 +18,9 @@ pub(crate) struct TestWorld {
     pub(crate) api: HttpApi,
     pub(crate) platform: Platform,
     pub(crate) hosts: Arc<FixedHosts>,
-    pub(crate) host: Arc<FakeHost>,
+    pub(crate) host: FakeHost,
     /// A second host, if there is one.
-    pub(crate) other: Option<Arc<FakeHost>>,
+    pub(crate) other: Option<FakeHost>,
     pub(crate) clock: rt::Clock,
     pub(crate) registry: Registry,
     pub(crate) addr: SocketAddr,
@@ -45,10 +45,8 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     let tasks = rt::Tasks::new();
     let clock = rt::Clock::manual(1_700_000_000_000_000_000);
     let store = SqliteStore::open(&dir.path().join("global.db"), clock.clone(), &tasks).unwrap();
-    let hosts: Vec<_> = (0..count).map(|n| Arc::new(FakeHost::new(HostId(n)))).collect();
-    let known =
-        |(n, host): (usize, &Arc<FakeHost>)| KnownHost { id: HostId(n as u16), host: host.clone() };
-    let fixed = Arc::new(FixedHosts::new(hosts.iter().enumerate().map(known).collect()));
+    let hosts: Vec<_> = (0..count).map(|n| FakeHost::new(HostId(n), "local")).collect();
+    let fixed = Arc::new(FixedHosts::new(hosts.iter().map(FakeHost::known).collect()));
     let world = World {
         store: Arc::new(store),
         hosts: fixed.clone(),
@@ -157,4 +155,8 @@ pub(crate) fn at(machine: &Value, rest: &str) -> String {
 
 pub(crate) fn error(answer: &(u16, Value)) -> (u16, &str) {
     (answer.0, answer.1["error"].as_str().unwrap_or_default())
+}
+
+pub(crate) fn id(machine: &Value) -> model::id::MachineId {
+    machine["id"].as_str().unwrap().parse().unwrap()
 }

@@ -2,11 +2,9 @@
 
 use crate::http::body::Body;
 use crate::http::failure::Failure;
+use crate::http::headers::ERROR_CODE;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-
-/// Names the code of an answer that the edge gives itself.
-pub(crate) const ERROR_CODE: HeaderName = HeaderName::from_static("updraft-error");
+use http::{HeaderValue, Response, StatusCode, header};
 
 impl Failure {
     /// The answer, JSON if `json`.

@@ -16,6 +16,9 @@ const X_SSL: HeaderName = HeaderName::from_static("x-forwarded-ssl");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// Names the code of an answer that the edge gives itself.
+pub(crate) const ERROR_CODE: HeaderName = HeaderName::from_static("updraft-error");
+
 /// Headers `fly-…` that a client may send, since they ask for something
 /// (fly.io/docs/networking/dynamic-request-routing). Apps trust all others to be
 /// the platform's own.
@@ -105,6 +108,8 @@ pub(crate) fn from_app(headers: &mut HeaderMap) -> Result<(), String> {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     strip_hop(headers);
+    // Only the edge names codes of its own answers.
+    headers.remove(ERROR_CODE);
     Ok(())
 }
 
@@ -366,7 +371,9 @@ mod tests {
             if chunked {
                 headers.insert("transfer-encoding", "chunked".parse().unwrap());
             }
+            headers.insert(ERROR_CODE, "PR01".parse().unwrap());
             let found = from_app(&mut headers).map_err(drop);
+            assert!(found.is_err() || !headers.contains_key(ERROR_CODE));
             let found = found.map(|()| headers.get("content-length").map(|v| v.to_str().unwrap()));
             assert_eq!(found, want, "{lengths:?} {chunked}");
             assert!(!headers.contains_key("transfer-encoding"));

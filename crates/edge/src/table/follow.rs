@@ -9,7 +9,7 @@ use model::id::HostId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -33,7 +33,7 @@ pub(crate) async fn follow(
 ) {
     let writer: Writer = Arc::new(Mutex::new(writer));
     let mut followed: HashMap<HostId, AbortHandle> = HashMap::new();
-    let (first, mut asked) = tokio::sync::mpsc::channel::<()>(1);
+    let (first, mut asked) = mpsc::channel::<()>(1);
     let now = hosts.borrow_and_update().clone();
     update(shared, &writer, &mut followed, now, Some(&first));
     drop(first);
@@ -54,7 +54,7 @@ fn update(
     writer: &Writer,
     followed: &mut HashMap<HostId, AbortHandle>,
     hosts: Vec<EdgeHost>,
-    first: Option<&tokio::sync::mpsc::Sender<()>>,
+    first: Option<&mpsc::Sender<()>>,
 ) {
     followed.retain(|id, follower| {
         let stays = hosts.iter().any(|host| host.id == *id);
@@ -85,7 +85,7 @@ async fn follow_host(
     shared: Arc<Shared>,
     writer: Writer,
     host: EdgeHost,
-    mut first: Option<tokio::sync::mpsc::Sender<()>>,
+    mut first: Option<mpsc::Sender<()>>,
 ) {
     let host = Arc::new(host);
     let rng = rt::Rng::from_os();
@@ -124,7 +124,7 @@ async fn follow_subscription(
     writer: &Writer,
     host: &Arc<EdgeHost>,
     subscription: RouteSubscription,
-    first: &mut Option<tokio::sync::mpsc::Sender<()>>,
+    first: &mut Option<mpsc::Sender<()>>,
 ) -> bool {
     let RouteSubscription { snapshot, mut changes, acknowledge } = subscription;
     let mut stream = Stream { host: host.clone(), position: snapshot.position };
@@ -138,8 +138,7 @@ async fn follow_subscription(
     // the newest includes them all, and the next change sends it.
     let _ = acknowledge.try_send(start);
     while let Some(next) = changes.recv().await {
-        let piled_up = std::iter::from_fn(|| changes.try_recv().ok());
-        let batch = std::iter::once(next).chain(piled_up).take(AT_ONCE);
+        let batch = batch(next, &mut changes);
         let ended = change(shared, writer, |writer| stream.apply(writer, batch));
         let _ = acknowledge.try_send(stream.position.generation);
         if let Err(ended) = ended {
@@ -148,6 +147,15 @@ async fn follow_subscription(
         }
     }
     stream.position.generation > start
+}
+
+/// `next` and what has piled up behind it, to be shown at once.
+fn batch(
+    next: (u64, RouteChange),
+    changes: &mut mpsc::Receiver<(u64, RouteChange)>,
+) -> impl Iterator<Item = (u64, RouteChange)> {
+    let piled_up = std::iter::from_fn(|| changes.try_recv().ok());
+    std::iter::once(next).chain(piled_up).take(AT_ONCE)
 }
 
 /// Why a stream of changes cannot be followed further.
@@ -211,6 +219,18 @@ mod tests {
         assert_eq!(ended, Err(Ended::Gap(8)));
         assert_eq!(stream.position.generation, 6);
         assert_eq!(lab.machines("web"), ["m6"]);
+    }
+
+    #[tokio::test]
+    async fn changes_are_shown_though_more_are_waiting() {
+        let (to, mut from) = mpsc::channel(3 * AT_ONCE);
+        let remove = |n| (n as u64, RouteChange::Remove { machine: id("m") });
+        (2..=2 * AT_ONCE).for_each(|n| to.try_send(remove(n)).unwrap());
+        assert_eq!(batch(remove(1), &mut from).count(), AT_ONCE);
+        assert_eq!(from.len(), AT_ONCE);
+        let next = from.try_recv().unwrap();
+        assert_eq!(batch(next, &mut from).count(), AT_ONCE);
+        assert!(from.is_empty());
     }
 
     #[tokio::test]

@@ -64,14 +64,9 @@ async fn a_length_that_is_stated_twice_is_passed_on_once() {
         b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nConnection: close\r\n\r\nhello",
     ));
     let answer = world.get("/").await;
-    match answer.status {
-        200 => {
-            assert_eq!(answer.text, "hello");
-            let lengths: Vec<_> = answer.headers.get_all("content-length").iter().collect();
-            assert_eq!(lengths, ["5"]);
-        }
-        _ => assert_eq!(answer.code(), (502, "PU02")),
-    }
+    assert_eq!((answer.status, &*answer.text), (200, "hello"));
+    let lengths: Vec<_> = answer.headers.get_all("content-length").iter().collect();
+    assert_eq!(lengths, ["5"]);
     app.answers_raw(Some(
         b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\nConnection: close\r\n\r\nhello",
     ));

@@ -170,11 +170,8 @@ async fn connections_to_the_app_are_used_again_unless_it_counts_connections() {
     let counting =
         world.machine("m1", |s| s["concurrency"] = serde_json::json!({"type": "connections"}));
     world.host.bring_up("m1");
-    // The former app answers until the edge has heard of the change.
-    while counting.connections.load(SeqCst) == 0 {
-        assert_eq!(client.ask(request("/")).await.status, 200);
-    }
-    for _ in 0..5 {
+    world.host.until_acknowledged().await;
+    for _ in 0..6 {
         assert_eq!(client.ask(request("/")).await.status, 200);
     }
     assert_eq!(counting.connections.load(SeqCst), 6);
@@ -257,9 +254,10 @@ async fn at_the_hard_limit_requests_wait_for_a_place() {
     world.host.bring_up("m1");
     let all = join_all((0..20).map(|_| world.get("/gate")));
     let open = async {
-        while app.requests.load(SeqCst) < 20 {
+        for answered in 0..20 {
+            app.until(|app| app.inside.load(SeqCst) > 0).await;
             app.gate.notify_one();
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            app.until(|app| app.requests.load(SeqCst) > answered).await;
         }
     };
     let (answers, ()) = tokio::join!(all, open);
@@ -308,7 +306,8 @@ async fn over_the_soft_limit_one_more_machine_is_woken() {
         one.until(|app| app.inside.load(SeqCst) > 0).await;
         assert_eq!(world.get("/").await.status, 200, "served at once by whoever runs");
         assert_eq!(world.host.called(1).await, ["wake m2"]);
-        while world.get("/").await.text != "hello from m2" {}
+        world.host.until_acknowledged().await;
+        assert_eq!(world.get("/").await.text, "hello from m2", "it is below its soft limit");
         one.gate.notify_one();
     };
     tokio::join!(busy, check);

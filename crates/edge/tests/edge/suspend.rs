@@ -224,16 +224,14 @@ async fn a_machine_that_cannot_be_connected_to_yet_is_not_idle() {
     world.host.on_wake("m1", OnWake::Late(Duration::from_millis(300)));
     assert_eq!(world.get("/").await.status, 200);
     // A look that comes too early may make it ask again whether the machine runs.
-    while !world.host.is_suspended("m1") {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    world.host.until_suspended("m1").await;
     let calls = world.host.calls();
     assert_eq!(calls.iter().filter(|call| *call == "suspend m1").count(), 1, "{calls:?}");
     world.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_come_while_a_machine_is_being_suspended_make_it_go_on() {
+async fn requests_that_come_while_a_machine_is_being_suspended_make_it_resume() {
     let world = World::new(config()).await;
     let app = world.machine("m1", timed);
     world.host.change("m1", |r| r.stages_ms = vec![("image".into(), 1.0)]);
@@ -246,13 +244,9 @@ async fn requests_that_come_while_a_machine_is_being_suspended_make_it_go_on() {
     let suspension = async {
         app.until(|app| app.inside.load(SeqCst) > 0).await;
         world.host.set("m1", RouteState::Stopping, false);
-        // Those that come before the edge has heard of it are sent; the rest wake.
-        loop {
-            assert_eq!(world.get("/").await.status, 200);
-            if !world.host.calls().is_empty() {
-                break;
-            }
-        }
+        world.host.until_acknowledged().await;
+        assert_eq!(world.get("/").await.status, 200);
+        assert_eq!(world.host.calls(), ["wake m1"]);
         let answers = join_all((0..10).map(|_| world.get("/"))).await;
         assert!(answers.iter().all(|a| a.status == 200 && timings(a).is_empty()));
         app.gate.notify_one();

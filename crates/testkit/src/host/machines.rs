@@ -139,7 +139,7 @@ impl Machines for FakeHost {
                 machine
             }
         };
-        self.0.points.pass("after create").await;
+        self.leave_call("create").await?;
         Ok(machine)
     }
 
@@ -171,7 +171,7 @@ impl Machines for FakeHost {
             Ok(())
         })?;
         self.happen(update.id, &events)?;
-        self.0.points.pass("after update").await;
+        self.leave_call("update").await?;
         Ok(self.owned(update.id, None)?.machine)
     }
 
@@ -284,7 +284,7 @@ impl Machines for FakeHost {
         if kept.state != State::Destroyed {
             self.happen(id, &[Event::Destroy { force }, Event::Gone])?;
         }
-        self.0.points.pass("after destroy").await;
+        self.leave_call("destroy").await?;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //!
 //! - `mod.rs`: the state, and the switches with which a test holds it back or
 //!   breaks it.
+//! - `reach.rs`: calls that fail, are held back, or lose their answers.
 //! - `machines.rs`, `traffic.rs`, `images.rs`, `exec.rs`: the traits by concern.
 //!
 //! It outlives the process that calls it, as a real host does.
@@ -10,12 +11,14 @@
 mod exec;
 mod images;
 mod machines;
+mod reach;
 mod traffic;
+
+pub use reach::{Pause, Reach};
 
 use crate::CrashPoints;
 use host_api::{
-    CallContext, CreateMachine, HostError, KnownHost, LogLine, Route, RouteChange, RoutePosition,
-    RouteState, Stop,
+    Caller, CreateMachine, HostError, KnownHost, LogLine, RouteChange, RoutePosition, Stop,
 };
 use model::address::{self, Ipv4Pool, Slot};
 use model::id::{BootId, Epoch, EventId, HostId, InstanceId, MachineId};
@@ -55,6 +58,14 @@ struct Store {
     logs: Vec<(model::id::AppId, LogEntry)>,
     /// Errors with which the next call of a name ends.
     failures: HashMap<String, Vec<HostError>>,
+    /// Errors in place of the answer of the next call of a name.
+    lost_answers: HashMap<String, HostError>,
+    /// Calls of a name that are held back.
+    pauses: HashMap<String, Pause>,
+    /// What happens to every call.
+    reach: Reach,
+    /// Callers, oldest first.
+    callers: Vec<Caller>,
     calls: Vec<String>,
     stops: Vec<Stop>,
     /// Starts and suspends are not completed until the test says so.
@@ -110,12 +121,6 @@ impl FakeHost {
     /// Points before and after each change, at which its caller may be killed.
     pub fn points(&self) -> &CrashPoints {
         &self.0.points
-    }
-
-    /// The next call of this name (`create`, `destroy`, `resolve_image` …)
-    /// fails so, before it does anything.
-    pub fn fail_next(&self, call: &str, error: HostError) {
-        self.lock().failures.entry(call.into()).or_default().push(error);
     }
 
     /// From now on starts stay in `starting` and suspends in `suspending`
@@ -222,6 +227,11 @@ impl FakeHost {
         state.subscribers.iter().filter(|subscriber| !subscriber.is_closed()).count()
     }
 
+    /// Somebody takes connections of guests.
+    pub fn takes_guests(&self) -> bool {
+        self.lock().guests.is_some()
+    }
+
     /// A process in the machine connects to the platform's API; `None` if
     /// nobody takes such connections.
     pub async fn connect_from_guest(&self, id: MachineId) -> Option<DuplexStream> {
@@ -273,24 +283,6 @@ impl FakeHost {
     fn note(&self, call: String) {
         self.lock().calls.push(call);
         self.touch();
-    }
-
-    /// The checks that every call passes: a failure that was set up, a crash
-    /// point, the epoch.
-    async fn enter_call(&self, name: &str, context: &CallContext) -> Result<(), HostError> {
-        self.0.points.pass(&format!("before {name}")).await;
-        let failure = {
-            let mut state = self.lock();
-            state
-                .failures
-                .get_mut(name)
-                .and_then(|failures| (!failures.is_empty()).then(|| failures.remove(0)))
-        };
-        failure.map_or(Ok(()), Err)?;
-        if context.deadline.remaining().is_zero() {
-            return Err(HostError::DeadlineExceeded(format!("{name}: no time is left")));
-        }
-        Ok(())
     }
 
     /// A machine that is here, for a caller of this epoch.
@@ -415,38 +407,6 @@ impl FakeHost {
         state.subscribers.retain(|to| to.try_send(numbered.clone()).is_ok());
         drop(state);
         self.touch();
-    }
-
-    fn route(&self, id: MachineId, kept: &Kept) -> Route {
-        let config = kept.machine.config.clone().unwrap_or_default();
-        let state = match kept.state {
-            State::Started => RouteState::Started,
-            State::Starting | State::Restarting => RouteState::Starting,
-            State::Stopping | State::Suspending => RouteState::Stopping,
-            State::Created | State::Stopped | State::Suspended | State::Failed => {
-                RouteState::Asleep
-            }
-            _ => RouteState::Unavailable,
-        };
-        Route {
-            app: kept.create.app,
-            app_name: kept.create.app_name.clone(),
-            machine: id,
-            epoch: kept.epoch,
-            region: self.0.region.clone(),
-            instance: kept.machine.instance_id.parse().expect("instances are ULIDs"),
-            boot: kept.boot,
-            state,
-            listening: kept.listening.clone(),
-            cordoned: kept.machine.cordoned,
-            services: config.services.unwrap_or_default(),
-            disable_autostart: config.disable_machine_autostart.unwrap_or(false),
-            primary_region: None,
-            last_failure: None,
-            suspended: kept.state == State::Suspended,
-            started_ms: 0,
-            stages_ms: Vec::new(),
-        }
     }
 
     /// The 6PN address of a machine, as the API shows it.

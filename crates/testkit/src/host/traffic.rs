@@ -1,13 +1,13 @@
 //! `Routes`, `Load`, `Connections` and `Logs` of the host in memory.
 
-use super::FakeHost;
+use super::{FakeHost, Kept};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use host_api::{
     CallContext, Connections, GuestConnection, GuestStream, HostError, Load, LogLine, Logs,
-    Machines, RoutePosition, RouteSnapshot, RouteSubscription, Routes, Stop, Upstream, WaitFor,
-    WakeRefused,
+    Machines, Route, RoutePosition, RouteSnapshot, RouteState, RouteSubscription, Routes, Stop,
+    Upstream, WaitFor, WakeRefused,
 };
 use model::id::{AppId, MachineId};
 use model::life::State;
@@ -15,6 +15,9 @@ use std::io;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use wire::logs::{LogEntry, LogQuery};
+
+/// Lines of one answer.
+const PAGE: usize = 10_000;
 
 #[async_trait]
 impl Routes for FakeHost {
@@ -128,6 +131,38 @@ impl Connections for FakeHost {
 }
 
 impl FakeHost {
+    pub(super) fn route(&self, id: MachineId, kept: &Kept) -> Route {
+        let config = kept.machine.config.clone().unwrap_or_default();
+        let state = match kept.state {
+            State::Started => RouteState::Started,
+            State::Starting | State::Restarting => RouteState::Starting,
+            State::Stopping | State::Suspending => RouteState::Stopping,
+            State::Created | State::Stopped | State::Suspended | State::Failed => {
+                RouteState::Asleep
+            }
+            _ => RouteState::Unavailable,
+        };
+        Route {
+            app: kept.create.app,
+            app_name: kept.create.app_name.clone(),
+            machine: id,
+            epoch: kept.epoch,
+            region: self.0.region.clone(),
+            instance: kept.machine.instance_id.parse().expect("instances are ULIDs"),
+            boot: kept.boot,
+            state,
+            listening: kept.listening.clone(),
+            cordoned: kept.machine.cordoned,
+            services: config.services.unwrap_or_default(),
+            disable_autostart: config.disable_machine_autostart.unwrap_or(false),
+            primary_region: None,
+            last_failure: None,
+            suspended: kept.state == State::Suspended,
+            started_ms: 0,
+            stages_ms: Vec::new(),
+        }
+    }
+
     fn lines(&self, app: AppId, query: &LogQuery) -> Vec<LogEntry> {
         let state = self.lock();
         let of = state.logs.iter().filter(|(of, _)| *of == app).map(|(_, line)| line);
@@ -149,9 +184,13 @@ impl Logs for FakeHost {
     ) -> Result<BoxStream<'static, LogEntry>, HostError> {
         self.enter_call("logs", &context).await?;
         let mut lines = self.lines(app, &query);
+        if query.after.is_some() && query.tail.is_none() {
+            // A page goes on where the last one ended.
+            lines.truncate(PAGE);
+        }
         let newest = lines.iter().map(|line| line.offset).max();
-        let old = lines.len().saturating_sub(query.tail.unwrap_or(u32::MAX) as usize);
-        lines.drain(..old);
+        let most = query.tail.map_or(PAGE, |tail| tail as usize);
+        lines.drain(..lines.len().saturating_sub(most));
         let kept = stream::iter(lines);
         if !query.follow {
             return Ok(kept.boxed());

@@ -25,7 +25,7 @@ pub(super) fn ready(settings: &Settings, running: &Running) -> String {
     if let Some(host) = &running.host {
         let about = &host.about;
         if let Some(address) = host.host_api {
-            line("host api", &address.to_string());
+            line("host-api", &address.to_string());
         }
         line("accelerator", &format!("{} ({})", about.accelerator, short(&about.reason)));
         line("hypervisor", &about.hypervisor);
@@ -40,17 +40,17 @@ pub(super) fn ready(settings: &Settings, running: &Running) -> String {
     for peer in &settings.peers {
         line("peer", &format!("{} (number {}) at {}", peer.name, peer.number.0, peer.address));
     }
-    line("data", settings.data_dir.as_str());
     if let Some(path) = running.api.as_ref().and_then(|api| api.cli_config.as_ref()) {
         line("cli config", path);
     }
     for weakness in running.host.iter().flat_map(|host| &host.about.weaknesses) {
         line("note", weakness);
     }
-    // The last line: whoever waits for readiness reads up to it.
     if running.api.is_some() {
         line("token", settings.admin.token_file.as_str());
     }
+    // The last line of every report: whoever waits for readiness reads up to it.
+    line("data", settings.data_dir.as_str());
     text
 }
 

@@ -100,7 +100,7 @@ fn a_whole_file_with_sections() {
     assert_eq!(settings.tls.unwrap().key, "/etc/updraft/host.key");
     assert_eq!(settings.metrics, MetricsAccess::Token("0123456789abcdef".into()));
     assert_eq!((settings.memory.machines_mib, settings.memory.overcommit), (2048, 1.5));
-    assert!((settings.disk.overcommit - 2.0).abs() < 1e-9);
+    assert_eq!(settings.disk.overcommit, 2);
     assert_eq!(settings.network.allow_egress.len(), 1);
     assert!(settings.log.json && settings.log.filter == "debug");
 }

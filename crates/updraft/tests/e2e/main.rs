@@ -10,6 +10,7 @@ mod crash;
 mod edge;
 mod faults;
 mod guest;
+mod hosts;
 mod images;
 mod network;
 mod platform;
@@ -48,13 +49,14 @@ fn main() -> ExitCode {
 fn trials(context: Option<&Arc<Context>>) -> Vec<Trial> {
     let upgrade: &[(&str, Test)] =
         if upgrade::old_program().is_some() { upgrade::TESTS } else { &[] };
-    let groups: [(&str, &[(&str, Test)]); 9] = [
+    let groups: [(&str, &[(&str, Test)]); 10] = [
         ("api", api::TESTS),
         ("cli", cli::TESTS),
         ("crash", crash::TESTS),
         ("edge", edge::TESTS),
         ("faults", faults::TESTS),
         ("guest", guest::TESTS),
+        ("hosts", hosts::TESTS),
         ("network", network::TESTS),
         ("sleep", sleep::TESTS),
         ("upgrade", upgrade),

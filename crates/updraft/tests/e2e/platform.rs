@@ -6,6 +6,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -91,6 +93,14 @@ impl Context {
         Ok(platform)
     }
 
+    /// Runs a command of the program under test that needs no daemon.
+    pub(crate) fn command(&self, args: &[&str]) -> Result<()> {
+        let output = Command::new(updraft()).args(args).output()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "updraft {args:?}: {text}");
+        Ok(())
+    }
+
     /// A fresh directory.
     pub(crate) fn dir(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -113,6 +123,8 @@ impl Context {
 pub(crate) struct Platform {
     dir: PathBuf,
     program: Mutex<OsString>,
+    /// Where other processes reach its host; empty if nowhere.
+    host_api: Mutex<String>,
     args: Vec<String>,
     daemon: Mutex<Option<Running>>,
     http: Client,
@@ -127,11 +139,22 @@ struct Running {
 impl Platform {
     /// Starts a daemon on free ports; returns once it says that it is ready.
     pub(crate) fn start(dir: &Path, args: &[&str], program: &OsStr) -> Result<Self> {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        Self::start_program(dir, &args, program)
+    }
+
+    /// A daemon of the program under test with these arguments and no image.
+    pub(crate) fn start_plain(dir: &Path, args: &[String]) -> Result<Self> {
+        Self::start_program(dir, args, &updraft())
+    }
+
+    fn start_program(dir: &Path, args: &[String], program: &OsStr) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         let http = Client::builder().timeout(GUARD).pool_max_idle_per_host(0).build()?;
-        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let args = args.to_vec();
         let program = Mutex::new(program.to_owned());
-        let platform = Self { dir: dir.into(), program, args, daemon: Mutex::new(None), http };
+        let (daemon, host_api) = Default::default();
+        let platform = Self { dir: dir.into(), program, host_api, args, daemon, http };
         platform.up()?;
         Ok(platform)
     }
@@ -168,6 +191,10 @@ impl Platform {
             "tcg",
         ]);
         command.args(["--log", "info,updraft=debug", "--autostop-interval", "1s"]).args(&self.args);
+        let host_api = self.host_api();
+        if !host_api.is_empty() {
+            command.args(["--host-api", &host_api]);
+        }
         let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log"))?;
         // Another start has another port: the config of the last one is stale.
         let _ = std::fs::remove_file(self.dir.join("config/config.toml"));
@@ -176,14 +203,20 @@ impl Platform {
         let mut said = BTreeLines::default();
         for line in BufReader::new(stdout).lines() {
             said.take(&line?);
-            if said.get("token").is_some() {
+            if said.get("data").is_some() {
                 break;
             }
         }
-        let (Some(api), Some(edge)) = (said.get("api"), said.get("edge")) else {
+        if said.get("data").is_none() {
             let status = child.wait()?;
             bail!("the daemon ended at once ({status}):\n{}", self.log_tail());
-        };
+        }
+        let of = |name| said.get(name).unwrap_or_default();
+        let (api, edge) = (of("api"), of("edge"));
+        if let Some(address) = said.get("host-api") {
+            // Its peers look for it where it was before.
+            *self.host_api.lock().unwrap_or_else(PoisonError::into_inner) = address;
+        }
         *self.daemon() = Some(Running { child, api, edge });
         Ok(())
     }
@@ -215,6 +248,11 @@ impl Platform {
         }
         ensure!(output.status.success(), "down: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
+    }
+
+    /// Where other processes reach its host.
+    pub(crate) fn host_api(&self) -> String {
+        self.host_api.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn api(&self) -> String {
@@ -306,6 +344,34 @@ impl Platform {
         }
     }
 
+    fn tag(&self) -> network_linux::Tag {
+        let path = camino::Utf8PathBuf::try_from(self.data()).expect("a path of ours is UTF-8");
+        network_linux::Tag::for_data_dir(&path.canonicalize_utf8().unwrap_or(path))
+    }
+
+    /// A connection to a guest that is about to listen, made where guests are
+    /// reached: in the platform's network namespace.
+    pub(crate) fn connect(&self, address: &str, port: u16) -> Result<TcpStream> {
+        let namespace = std::fs::File::open(format!("/run/netns/updraft-{}", self.tag()))?;
+        let address = (address.to_owned(), port);
+        // A thread of its own: a socket stays in the namespace where it was made.
+        let connected = std::thread::spawn(move || -> Result<TcpStream> {
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?;
+            let begun = std::time::Instant::now();
+            loop {
+                match TcpStream::connect((address.0.as_str(), address.1)) {
+                    Ok(stream) => return Ok(stream),
+                    Err(err) if begun.elapsed() > GUARD => return Err(err.into()),
+                    Err(_) => std::thread::sleep(Duration::from_millis(50)),
+                }
+            }
+        });
+        let stream = connected.join().map_err(|_| anyhow::anyhow!("the thread panicked"))??;
+        stream.set_read_timeout(Some(GUARD))?;
+        Ok(stream)
+    }
+
     /// What is there of this daemon's in the kernel and on disk, without a machine.
     pub(crate) fn leftovers(&self) -> String {
         let data = self.data().display().to_string();
@@ -314,8 +380,7 @@ impl Platform {
         let processes = format!(
             "ps -eo pid,stat,args | grep '[q]emu-system' | grep -v ' Z' | grep -F '{data}' || true"
         );
-        let path = camino::Utf8PathBuf::try_from(self.data()).expect("a path of ours is UTF-8");
-        let tag = network_linux::Tag::for_data_dir(&path.canonicalize_utf8().unwrap_or(path));
+        let tag = self.tag();
         let taps = format!(
             "(ip -o link; ip netns exec updraft-{tag} ip -o link 2>/dev/null || true) | \
              grep ': ud{tag}' || true"

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("two_machines_of_a_template_are_two_machines", identity),
@@ -206,7 +205,7 @@ fn rounds(cx: &Context) -> Outcome {
     shell(&app, &id, "setsid nc -ll -p 9000 -e cat >/dev/null 2>&1 &")?;
     let machine = app.get(&id, "")?;
     let address = machine["private_ipv4"].as_str().context("it has an address")?.to_owned();
-    let mut connection = BufReader::new(connect(&address, 9000)?);
+    let mut connection = BufReader::new(platform.connect(&address, 9000)?);
     let before = shell(&app, &id, sums)?;
     let boot = shell(&app, &id, "cat /proc/sys/kernel/random/boot_id")?;
     let open = || sh(&format!("ls /proc/{}/fd | wc -l", platform.pid()));
@@ -236,21 +235,6 @@ fn rounds(cx: &Context) -> Outcome {
     let left = platform.leftovers();
     ensure!(left.is_empty(), "left behind: {left}");
     Ok(())
-}
-
-/// A connection to a guest that is about to listen.
-fn connect(address: &str, port: u16) -> Result<TcpStream> {
-    let begun = std::time::Instant::now();
-    loop {
-        match TcpStream::connect((address, port)) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(std::time::Duration::from_secs(60)))?;
-                return Ok(stream);
-            }
-            Err(err) if begun.elapsed().as_secs() > 20 => return Err(err.into()),
-            Err(_) => std::thread::sleep(std::time::Duration::from_millis(50)),
-        }
-    }
 }
 
 /// How many rounds: few in the usual run, many where somebody wants to be sure.

@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 
 /// Something that happened to a machine; newest first in lists.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "EventJson", into = "EventJson")]
 pub struct MachineEvent {
     /// Unique id, a ULID.
     pub id: String,
     /// `launch`, `start`, `stop`, `suspend`, `exit`, `update`, `restart`, `destroy`, …
-    #[serde(rename = "type")]
     pub kind: String,
     /// The state it led to or reports, such as `created` or `stopped`.
     pub status: String,
@@ -17,8 +17,63 @@ pub struct MachineEvent {
     /// Milliseconds since the epoch.
     pub timestamp: i64,
     /// Details; always there for `exit`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<EventDetails>,
+}
+
+/// A [`MachineEvent`] in JSON. `request` has only what Fly's API has there, since typed
+/// clients know no more; our additions stand beside it. Events that were stored before
+/// have them in `request`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct EventJson {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    source: String,
+    timestamp: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request: Option<EventDetails>,
+    #[serde(flatten)]
+    additions: Additions,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Additions {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stages_ms: Option<std::collections::BTreeMap<String, f64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resumed: Option<bool>,
+}
+
+impl From<MachineEvent> for EventJson {
+    fn from(event: MachineEvent) -> Self {
+        let MachineEvent { id, kind, status, source, timestamp, request } = event;
+        let details = request.unwrap_or_default();
+        let EventDetails { exit_event, restart_count, reason, stages_ms, origin, resumed } =
+            details;
+        let additions = Additions { reason, stages_ms, origin, resumed };
+        let request = EventDetails { exit_event, restart_count, ..EventDetails::default() };
+        let request = (request != EventDetails::default()).then_some(request);
+        Self { id, kind, status, source, timestamp, request, additions }
+    }
+}
+
+impl From<EventJson> for MachineEvent {
+    fn from(json: EventJson) -> Self {
+        let EventJson { id, kind, status, source, timestamp, request, additions } = json;
+        let Additions { reason, stages_ms, origin, resumed } = additions;
+        let mut details = request.unwrap_or_default();
+        details.reason = reason.or(details.reason);
+        details.stages_ms = stages_ms.or(details.stages_ms);
+        details.origin = origin.or(details.origin);
+        details.resumed = resumed.or(details.resumed);
+        let request = (details != EventDetails::default()).then_some(details);
+        Self { id, kind, status, source, timestamp, request }
+    }
 }
 
 /// Details of an event.
@@ -64,4 +119,34 @@ pub struct ExitEvent {
     pub signal: i32,
     /// RFC 3339.
     pub exited_at: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn additions_stand_beside_request_and_are_read_from_both_places() {
+        let details = EventDetails {
+            restart_count: Some(2),
+            origin: Some("template".into()),
+            ..EventDetails::default()
+        };
+        let event = MachineEvent {
+            id: "1".into(),
+            kind: "start".into(),
+            status: "started".into(),
+            source: "flyd".into(),
+            timestamp: 5,
+            request: Some(details),
+        };
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["request"], serde_json::json!({"restart_count": 2}));
+        assert_eq!((&json["origin"], &json["type"]), (&"template".into(), &"start".into()));
+        assert_eq!(serde_json::from_value::<MachineEvent>(json).unwrap(), event);
+        let stored = serde_json::json!({"id": "1", "type": "start", "status": "started",
+            "source": "flyd", "timestamp": 5,
+            "request": {"restart_count": 2, "origin": "template"}});
+        assert_eq!(serde_json::from_value::<MachineEvent>(stored).unwrap(), event);
+    }
 }

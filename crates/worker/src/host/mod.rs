@@ -3,6 +3,7 @@
 
 mod api;
 mod creates;
+mod low_space;
 mod recovery;
 mod registry;
 mod start;

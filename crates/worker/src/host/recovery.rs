@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use model::address::Slot;
 use model::id::{BootId, MachineId};
-use model::life::State;
+use model::life::{State, Want};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +54,14 @@ pub(super) async fn recover(
         let at_start = vm_at_start(context, &record, alive.contains(&record.id));
         let events = context.db.events(record.id, SHOWN_EVENTS).await;
         let events = events.map_err(StartError::Database)?;
-        if record.state.holds_memory() || record.boot.is_some() {
-            context.capacity.take(record.id, record.memory_mib());
+        if record.state.holds_memory() || record.boot.is_some() || record.want == Want::Run {
+            context.capacity.take(record.id, context.booked_mib(&record));
+        }
+        if record.state != State::Destroyed {
+            let disk = context.disk_path(&record);
+            if let Err(err) = context.disks.book(&disk, record.scratch_bytes()).await {
+                tracing::warn!(machine = %record.id, error = rt::chain(&err), "more disk is promised than there is");
+            }
         }
         let (id, boot, addresses) = (record.id, record.boot, context.addresses(&record));
         let destroyed = record.state == State::Destroyed;

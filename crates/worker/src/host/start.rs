@@ -1,8 +1,8 @@
 //! The start of a host.
 
-use super::recovery;
 use super::registry::{Host, Worker};
 use super::start_error::StartError;
+use super::{low_space, recovery};
 use crate::capacity::Capacity;
 use crate::context::{BlockedSlots, HostConfig, HostContext, Ports};
 use crate::db::HostDb;
@@ -11,7 +11,8 @@ use crate::logs::LogStore;
 use crate::metrics::Metrics;
 use crate::routes::RouteHub;
 use crate::sessions::Sessions;
-use crate::templates::{self, TemplateQueue};
+use crate::template_queue::TemplateQueue;
+use crate::templates;
 use camino::Utf8PathBuf;
 use prometheus_client::registry::Registry;
 use rt::Tasks;
@@ -75,6 +76,8 @@ impl Worker {
         let host = Arc::new(Host::new(context));
         recovery::recover(&host, ports.owners.as_deref()).await?;
         templates::start(&host.context);
+        let watch = low_space::watch(host.clone());
+        host.context.tasks.spawn_service("the watch of the disk", watch);
         Ok(Self(host))
     }
 }

@@ -201,7 +201,7 @@ impl LogStore {
         stream::iter(past).chain(follow(live, wanted)).boxed()
     }
 
-    /// Stored lines, oldest first: the newest ones, or, of a query that goes on after a
+    /// Stored lines, oldest first: the newest ones, or, of a query for what follows a
     /// time, the oldest ones after it. Holds one log's files and one page at a time; few
     /// read at once, beside the async threads.
     async fn past(&self, logs: Vec<String>, query: LogQuery) -> Vec<LogEntry> {

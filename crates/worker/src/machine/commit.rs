@@ -3,8 +3,10 @@
 use super::task::Task;
 use super::view::View;
 use crate::db::{Change, SaveError};
+use crate::ports::Disks;
 use crate::record::Record;
 use host_api::HostError;
+use model::life::Want;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::machines::MachineEvent;
@@ -20,13 +22,21 @@ impl Task {
         record.updated_ms = self.host.clock.now_ms();
         let call_key = self.call_key.take();
         let change = Change { events: events.clone(), new_version, call_key };
-        match self.host.db.save(record.clone(), change).await {
+        let mut saved = self.host.db.save(record.clone(), change.clone()).await;
+        if matches!(saved, Err(SaveError::Database(_)))
+            && release_disk_reserve(&self.host.disks).await
+        {
+            saved = self.host.db.save(record.clone(), change).await;
+        }
+        match saved {
             Ok(()) => {}
             // The change was made by the first of the two calls.
             Err(SaveError::Repeated) => return Ok(()),
             Err(SaveError::Database(err)) => return Err(HostError::Internal(rt::chain(&err))),
         }
-        if !record.state.holds_memory() && record.boot.is_none() {
+        // A machine that is started again keeps its memory while it goes down.
+        let unused = !record.state.holds_memory() && record.want != Want::Run;
+        if unused && record.boot.is_none() {
             self.host.capacity.release(record.id);
         }
         self.record = record.clone();
@@ -61,4 +71,14 @@ impl Task {
         let route = self.views.borrow().route(&self.host.config.region);
         self.host.routes.publish(self.record.id, route);
     }
+}
+
+/// After a failed write: gives up the reserve of the disk, so that stops and
+/// destroys can be recorded. True if there is more space now.
+async fn release_disk_reserve(disks: &Arc<dyn Disks>) -> bool {
+    let released = disks.release_reserve().await;
+    released.unwrap_or_else(|err| {
+        tracing::warn!(error = rt::chain(&err), "cannot release the reserve of the disk");
+        false
+    })
 }

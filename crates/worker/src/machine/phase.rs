@@ -1,13 +1,12 @@
 //! What exists of a machine's VM, with the data that each phase has.
 
-use super::boot::launch::Launched;
+use super::boot::launched::{ImageFacts, Launched};
 use super::down::clear::Teardown;
 use super::step::RequestedAction;
 use super::suspend::snapshot::SnapshotNote;
 use crate::agent::{Agent, Ports, Report};
 use crate::ports::{Origin, VmExit};
 use futures_util::future::BoxFuture;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -24,6 +23,8 @@ pub(super) enum VmPhase {
     /// A boot is recorded that has not begun; with the note of the snapshot that it
     /// is to be restored from.
     BootChosen(Option<SnapshotNote>),
+    /// There is none; the image and disk of the first boot are being prepared.
+    Preparing(CancellationToken),
     /// It is being made, restored or taken over.
     Launching(CancellationToken),
     /// It runs and there is a session with its guest.
@@ -109,13 +110,13 @@ pub(super) struct UpVm {
     pub(super) origin: Origin,
     /// Milliseconds by stage of its launch.
     pub(super) stages: Vec<(String, f64)>,
-    /// Labels of the image, if the launch has read it.
-    pub(super) labels: Option<BTreeMap<String, String>>,
+    /// What the launch has read of the image.
+    pub(super) image: Option<ImageFacts>,
 }
 
 impl UpVm {
     pub(super) fn new(launched: Launched) -> Self {
-        let Launched { agent, reports, ports, labels, exited, origin, stages, .. } = launched;
+        let Launched { agent, reports, ports, image, exited, origin, stages, .. } = launched;
         Self {
             agent,
             reports,
@@ -127,7 +128,7 @@ impl UpVm {
             draining: None,
             origin,
             stages,
-            labels,
+            image,
         }
     }
 

@@ -6,7 +6,7 @@ use super::phase::VmPhase;
 use super::step::{self, RequestedAction, Step};
 use super::suspend::snapshot;
 use super::task::Task;
-use crate::record::{Record, StopRequest};
+use crate::record::{Record, StopRequest, is_standby};
 use guest_protocol::ToGuest;
 use host_api::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
 use model::id::{Epoch, InstanceId};
@@ -56,6 +56,7 @@ impl Task {
             new_host: String::new(),
             resumed: previous == State::Suspended && self.is_resumable(),
         };
+        self.refuse_standby(&self.record, source)?;
         let record = self.after(Event::Start)?;
         if previous == State::Starting || (record == self.record && record.want == Want::Run) {
             return Ok(started);
@@ -92,6 +93,7 @@ impl Task {
     }
 
     async fn restart(&mut self, stop: Stop, force: bool, source: Source) -> Answer<()> {
+        self.refuse_standby(&self.record, source)?;
         let mut record = self.after(Event::Restart)?;
         let kill = StopRequest { signal: 9, timeout_ms: 0 };
         let order = record.stop_request(stop.signal, stop.timeout_ms);
@@ -117,7 +119,7 @@ impl Task {
                 "machine is at version {current}, not at the version given as current_version"
             )));
         }
-        let launch = !update.skip_launch;
+        let launch = !update.skip_launch && !is_standby(&update.config);
         let mut record = self.after(Event::Update { launch })?;
         record.instance = self.ids.instance();
         record.config = update.config;
@@ -131,7 +133,13 @@ impl Task {
             return self.run_with(record, vec![event], true).await;
         }
         record.want = Want::Stop;
-        self.try_commit(record, vec![event], true).await
+        let old_disk = self.host.disk_path(&self.record);
+        self.try_commit(record, vec![event], true).await?;
+        if old_disk != self.host.disk_path(&self.record) {
+            // The next start books the disk of the new instance.
+            self.host.disks.unbook(&old_disk);
+        }
+        Ok(())
     }
 
     async fn destroy(&mut self, force: bool) -> Answer<()> {
@@ -218,6 +226,18 @@ impl Task {
         }
     }
 
+    /// A standby is started only for the machine that it stands by for.
+    fn refuse_standby(&self, record: &Record, source: Source) -> Answer<()> {
+        match record.is_standby() && source != Source::Host {
+            false => Ok(()),
+            true => Err(HostError::Conflict(
+                "machine is a standby and is not started by requests; clear `standbys` in its \
+                 config first"
+                    .into(),
+            )),
+        }
+    }
+
     /// The record after `event`, or why not.
     pub(super) fn after(&self, event: Event) -> Answer<Record> {
         let refused = |err: model::life::Refused| HostError::Conflict(err.to_string());
@@ -242,10 +262,19 @@ impl Task {
         record.want = Want::Run;
         record.failure = None;
         // A VM that still runs keeps its memory until it is down.
-        let held = self.record.boot.map_or(0, |_| self.record.memory_mib());
-        let (id, memory) = (record.id, record.memory_mib().max(held));
+        let held = self.record.boot.map_or(0, |_| self.host.booked_mib(&self.record));
+        let (id, memory) = (record.id, self.host.booked_mib(&record).max(held));
         let room = self.host.capacity.reserve(id, memory);
         room.map_err(|err| HostError::NoCapacity(err.to_string()))?;
+        let disk = self.host.disk_path(&record);
+        if let Err(err) = self.host.disks.book(&disk, record.scratch_bytes()).await {
+            self.restore_reservation();
+            return Err(HostError::NoCapacity(rt::chain(&err)));
+        }
+        let old_disk = self.host.disk_path(&self.record);
+        if old_disk != disk {
+            self.host.disks.unbook(&old_disk);
+        }
         let launches = matches!(self.vm, VmPhase::Absent(_))
             && step::next(record.state, record.want, self.observe(&record)) == Step::Launch;
         let chosen = launches.then(|| self.choose_boot(&mut record));
@@ -262,12 +291,19 @@ impl Task {
             self.start.failure = None;
         }
         if committed.is_err() {
-            match self.record.state.holds_memory() || self.record.boot.is_some() {
-                true => self.host.capacity.take(id, self.record.memory_mib()),
-                false => self.host.capacity.release(id),
-            }
+            self.restore_reservation();
         }
         committed
+    }
+
+    /// Reserves again what the machine held before a request that failed.
+    fn restore_reservation(&self) {
+        let record = &self.record;
+        let holds = record.state.holds_memory() || record.boot.is_some();
+        match holds || record.want == Want::Run {
+            true => self.host.capacity.take(record.id, self.host.booked_mib(record)),
+            false => self.host.capacity.release(record.id),
+        }
     }
 
     /// The stop request is sent to the guest again.

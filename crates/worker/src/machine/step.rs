@@ -11,6 +11,8 @@ pub(crate) enum Vm {
     Absent,
     /// Nothing yet: the record names a boot that has not begun.
     BootChosen,
+    /// There is none; the image and disk of its first boot are being prepared.
+    Preparing,
     /// It is being made, restored or taken over.
     Launching,
     /// It runs and there is a session with its guest.
@@ -65,6 +67,10 @@ pub(crate) enum Step {
     Idle,
     /// Remove a snapshot that will not be restored.
     RemoveSnapshot,
+    /// Prepare the image and disk of a machine that is not to run yet.
+    Prepare,
+    /// Record that a machine that is down is being destroyed.
+    RecordDestroying,
     /// Begin a boot, or a restore if there is a snapshot.
     Launch,
     /// Cancel the launch that is under way.
@@ -97,6 +103,8 @@ pub(crate) fn next(state: State, want: Want, observed: Observed) -> Step {
             Step::RemoveSnapshot
         }
 
+        (Created, Vm::Preparing) => Step::Idle,
+        (_, Vm::Preparing) => Step::CancelLaunch,
         (_, Vm::Clearing) => Step::Idle,
         (_, Vm::Leftover) => Step::Clear,
         (_, Vm::Saving { cancelled: true }) => Step::Idle,
@@ -154,7 +162,11 @@ pub(crate) fn next(state: State, want: Want, observed: Observed) -> Step {
             Vm::Up { .. } | Vm::Unreachable | Vm::Saved,
         ) => Step::Clear,
         (Created | Suspended | Stopped, Vm::Absent) if want == Want::Run => Step::Launch,
-        (Created | Suspended | Stopped | Failed | Destroyed, Vm::Absent) => Step::Idle,
+        (Created | Suspended | Stopped | Failed, Vm::Absent) if want == Want::Destroy => {
+            Step::RecordDestroying
+        }
+        (Created, Vm::Absent) => Step::Prepare,
+        (Suspended | Stopped | Failed | Destroyed, Vm::Absent) => Step::Idle,
     }
 }
 
@@ -259,6 +271,22 @@ mod tests {
             }
         }
         assert_eq!(next(State::Suspending, Want::Stop, orphaned(Vm::Absent)), Step::RecordDown);
+    }
+
+    #[test]
+    fn a_machine_that_is_not_to_run_yet_is_prepared_once() {
+        let created = |vm| next(State::Created, Want::Stop, have(vm, false));
+        assert_eq!(created(Vm::Absent), Step::Prepare);
+        assert_eq!(created(Vm::Preparing), Step::Idle);
+        assert_eq!(
+            next(State::Starting, Want::Run, have(Vm::Preparing, false)),
+            Step::CancelLaunch
+        );
+        assert_eq!(next(State::Stopped, Want::Stop, have(Vm::Absent, false)), Step::Idle);
+        for state in [State::Stopped, State::Failed] {
+            let step = next(state, Want::Destroy, have(Vm::Absent, false));
+            assert_eq!(step, Step::RecordDestroying);
+        }
     }
 
     #[test]

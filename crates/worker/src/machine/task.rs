@@ -5,7 +5,7 @@
 //! save, removal) runs beside it; at most one of each at a time.
 
 use super::boot::adopt::{self, Adopted};
-use super::boot::launch::{LaunchError, Launched};
+use super::boot::launched::{ImageFacts, LaunchError, Launched};
 use super::boot::restore::{RestoreError, RestoredVm};
 use super::down::clear::{Teardown, VmEnd};
 use super::events::EventIds;
@@ -38,7 +38,7 @@ const MAX_BOOTS: u32 = 3;
 pub(crate) enum TaskEnd {
     /// The machine is destroyed.
     Destroyed,
-    /// The host is stopping; the VM goes on.
+    /// The host is stopping; the VM keeps running.
     HostStopping,
 }
 
@@ -74,6 +74,7 @@ pub(crate) fn new(
 
 /// What slow work ends with.
 pub(super) enum Done {
+    Prepared(Result<ImageFacts, LaunchError>),
     Launched(Result<Launched, LaunchError>),
     Adopted(Result<Adopted, LaunchError>),
     Restored(Result<RestoredVm, RestoreError>),
@@ -191,9 +192,11 @@ impl Task {
             match step::next(self.record.state, self.record.want, self.observe(&self.record)) {
                 Step::Idle => return true,
                 Step::RemoveSnapshot => self.remove_orphaned_snapshot().await,
+                Step::Prepare => self.begin_prepare(),
+                Step::RecordDestroying => self.record_destroying().await,
                 Step::Launch => self.begin_launch().await,
                 Step::CancelLaunch => {
-                    if let VmPhase::Launching(cancel) = &self.vm {
+                    if let VmPhase::Launching(cancel) | VmPhase::Preparing(cancel) = &self.vm {
                         cancel.cancel();
                     }
                     return true;
@@ -227,6 +230,7 @@ impl Task {
         let vm = match &self.vm {
             VmPhase::Absent(_) => Vm::Absent,
             VmPhase::BootChosen(_) => Vm::BootChosen,
+            VmPhase::Preparing(_) => Vm::Preparing,
             VmPhase::Launching(_) => Vm::Launching,
             VmPhase::Up(up) => Vm::Up { running: up.running, requested: up.requested },
             VmPhase::Unreachable(_) => Vm::Unreachable,
@@ -258,6 +262,7 @@ impl Task {
         match done {
             Done::Sent => {}
             Done::RoutesApplied => self.on_routes_applied(),
+            Done::Prepared(prepared) => self.on_prepared(prepared).await,
             Done::Launched(Ok(launched)) => self.on_launched(launched).await,
             Done::Launched(Err(err)) => self.on_launch_failed(err),
             Done::Adopted(Ok(adopted)) => self.on_adopted(adopted).await,

@@ -155,7 +155,7 @@ impl View {
 
 /// `up` says that there is a session with its guest.
 fn route_state(record: &Record, up: bool) -> RouteState {
-    let standby = record.config.standbys.as_ref().is_some_and(|of| !of.is_empty());
+    let standby = record.is_standby();
     match (record.state, record.want) {
         (State::Destroying | State::Destroyed | State::Failed, _) | (_, Want::Destroy) => {
             RouteState::Unavailable

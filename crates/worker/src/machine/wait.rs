@@ -62,7 +62,26 @@ fn outcome(view: &View, from: u64, wait: &WaitFor) -> Option<Result<WaitResult, 
         }));
     }
     let record = &view.record;
-    let hopeless = matches!(record.state, State::Failed | State::Destroyed);
+    let asks_for = |state: &str| wait.states.iter().any(|asked| asked == state);
+    let ending = matches!(record.state, State::Destroying | State::Destroyed);
+    // It has ended, which is why it is destroyed.
+    let has_stopped = ending && record.auto_destroy() && asks_for("stopped");
+    let is_created = asks_for("created") && is_prepared(view);
+    if has_stopped || is_created {
+        let state = if has_stopped { State::Stopped } else { State::Created };
+        return Some(Ok(WaitResult {
+            ok: true,
+            state: state.as_str().into(),
+            version: record.instance.to_string(),
+            event_id: view.events.front().map_or(String::new(), |event| event.id.clone()),
+        }));
+    }
+    let to_be_destroyed = record.want == Want::Destroy && asks_for("destroyed");
+    let hopeless = match record.state {
+        State::Failed => !to_be_destroyed,
+        State::Destroyed => true,
+        _ => false,
+    };
     hopeless.then(|| {
         let why = record.failure.as_deref().unwrap_or("it was destroyed");
         Err(HostError::Conflict(format!(
@@ -71,6 +90,14 @@ fn outcome(view: &View, from: u64, wait: &WaitFor) -> Option<Result<WaitResult, 
             record.state
         )))
     })
+}
+
+/// A machine that was prepared and never started: it is `stopped`, and a caller that
+/// created it without a launch may wait for `created`.
+fn is_prepared(view: &View) -> bool {
+    let is = |kinds: &[&str]| view.events.iter().any(|event| kinds.contains(&event.kind.as_str()));
+    let started = is(&["start", "exit", "launch_failed"]);
+    view.record.state == State::Stopped && is(&["launch"]) && !started
 }
 
 /// `current` is the record if the change is the newest.
@@ -84,15 +111,14 @@ fn is_reached(change: &StateChange, wait: &WaitFor, current: Option<&Record>) ->
     if version.is_some_and(|version| version != change.instance) {
         return false;
     }
-    let about_to_start = |record: &Record| {
-        let down = matches!(record.state, State::Created | State::Suspended | State::Stopped);
-        down && record.want == Want::Run
+    let about_to_change = |record: &Record| match record.state {
+        State::Created => true,
+        State::Suspended | State::Stopped => record.want != Want::Stop,
+        State::Failed => record.want == Want::Destroy,
+        _ => false,
     };
-    let settled = current.is_some_and(|r| change.state.is_settled() && !about_to_start(r));
-    asked(change.state.as_str())
-        || (asked("settled") && settled)
-        // A machine that never ran counts as stopped: release commands wait for that.
-        || (asked("stopped") && change.state == State::Created && settled)
+    let settled = current.is_some_and(|r| change.state.is_settled() && !about_to_change(r));
+    asked(change.state.as_str()) || (asked("settled") && settled)
 }
 
 #[cfg(test)]
@@ -169,6 +195,10 @@ mod tests {
         let mut idle = view;
         let mut record = idle.record.clone();
         record.want = Want::Stop;
+        idle.record(record.clone(), Vec::new());
+        sender.send_replace(Arc::new(idle.clone()));
+        assert!(wait(views.clone(), &waiting(&["settled"], 10)).await.is_err(), "not prepared");
+        record.state = State::Stopped;
         idle.record(record, Vec::new());
         sender.send_replace(Arc::new(idle));
         assert!(wait(views.clone(), &waiting(&["settled"], 10)).await.is_ok());

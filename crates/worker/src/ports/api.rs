@@ -1,4 +1,4 @@
-//! The port to whoever answers a guest's `/.fly/api`.
+//! The port to the API that a guest reaches at `/.fly/api`.
 
 use super::AgentIo;
 use model::id::MachineId;

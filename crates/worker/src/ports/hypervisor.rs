@@ -20,31 +20,31 @@ use tokio_util::sync::CancellationToken;
 ///   left (process, cgroup, files); `kill` of an unknown boot succeeds;
 /// - [`Vm::exited`] ends for every VM that ends, however it does;
 /// - once `suspend` has returned `Ok`, [`Hypervisor::snapshot`] finds the snapshot,
-///   also after a power cut, and the VM stands still until `kill` or `proceed`;
-///   after an error the VM goes on as before and there is no snapshot;
+///   also after a power cut, and the VM is paused until `kill` or `proceed`;
+///   after an error the VM keeps running and there is no snapshot;
 /// - a snapshot that does not fit (damaged, another version) is refused by
 ///   `boot` before any guest instruction runs.
 #[async_trait]
 pub trait Hypervisor: Send + Sync + 'static {
     /// Starts a VM and returns once its process runs and its agent port can be
     /// spoken to (the guest itself may not have read anything yet). A VM from a
-    /// snapshot stands still until [`Hypervisor::proceed`].
+    /// snapshot is paused until [`Hypervisor::proceed`].
     async fn boot(&self, spec: BootSpec) -> Result<Vm, PortError>;
 
-    /// Every VM process or remains of one on this host.
+    /// Every VM on this host, also one of which only files or groups are left.
     async fn list(&self) -> Result<Vec<FoundVm>, PortError>;
 
-    /// Takes over a VM that runs, or that stands still for a suspend (also one
-    /// that was cut off with its daemon: `proceed` lets it go on). An error means
-    /// it cannot be spoken to, or that its guest never ran.
+    /// Takes over a VM that runs, or that is paused for a suspend (also one
+    /// that was cut off with its daemon: `proceed` resumes it). An error means that
+    /// it cannot be reached, or that its guest never ran; a transient one may pass.
     async fn adopt(&self, machine: MachineId, boot: BootId) -> Result<Vm, PortError>;
 
     /// Ends a VM at once and removes everything of this boot; snapshots stay.
     async fn kill(&self, machine: MachineId, boot: BootId) -> Result<(), PortError>;
 
-    /// Writes a VM down so that it can go on later, and leaves it standing
-    /// still. Its disks are not part of it: they must stay as they are.
-    /// `cancel` gives up; then, as after any other error, it goes on.
+    /// Writes a snapshot of a VM and leaves the VM paused. Its disks are not part of
+    /// the snapshot: they must stay as they are. `cancel` aborts it; then, as after any
+    /// other error, the VM keeps running.
     async fn suspend(
         &self,
         machine: MachineId,
@@ -53,7 +53,7 @@ pub trait Hypervisor: Send + Sync + 'static {
         cancel: CancellationToken,
     ) -> Result<SaveTimes, PortError>;
 
-    /// Lets a VM go on that stands still; does nothing to one that runs.
+    /// Resumes a paused VM; does nothing to one that runs.
     async fn proceed(&self, machine: MachineId, boot: BootId) -> Result<(), PortError>;
 
     /// The snapshot in `dir`, if there is a whole one. Cheap: its content is
@@ -103,14 +103,14 @@ pub type Settle =
 pub struct SnapshotSpec {
     /// Directory of its own; made if absent, what is in it is replaced.
     pub dir: Utf8PathBuf,
-    /// Kept with it, for whoever asks [`Hypervisor::snapshot`].
+    /// Kept with the snapshot and returned by [`Hypervisor::snapshot`].
     pub note: String,
 }
 
 /// A snapshot that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The run that was written down.
+    /// The run whose memory it holds.
     pub boot: BootId,
     /// As given in [`SnapshotSpec`].
     pub note: String,
@@ -121,7 +121,7 @@ pub struct Snapshot {
 pub struct SaveTimes {
     /// While the guest still ran: room made, what is shared with others copied.
     pub prepare_ms: f64,
-    /// From the guest standing still until all of it was written.
+    /// From the pause of the guest until all of its memory was written.
     pub save_ms: f64,
     /// Until that was durable.
     pub sync_ms: f64,

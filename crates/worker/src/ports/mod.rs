@@ -1,4 +1,4 @@
-//! What the worker needs of the outer worlds, and nothing more.
+//! The ports: what the worker needs of the hypervisor, network, images and disks.
 
 mod api;
 mod connector;
@@ -14,7 +14,7 @@ pub use hypervisor::*;
 pub use images::*;
 pub use network::*;
 
-/// Why an outer world could not do what was asked: what was attempted, with
+/// Why an adapter could not do what was asked: what was attempted, with
 /// the causes as its sources.
 #[derive(Debug, thiserror::Error)]
 #[error("{attempted}")]

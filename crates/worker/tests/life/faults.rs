@@ -57,8 +57,10 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_durable() {
     let dir = tempfile::tempdir().unwrap();
     let path = camino::Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
     let Some(_small) = Small::mount(&path.join("data")) else {
-        eprintln!("skipped: no right to mount");
-        return;
+        return testkit::skip::skip(
+            "mounting a file system needs root",
+            testkit::skip::Lacks::Required,
+        );
     };
     let mut lab = Lab::at(dir, Settings::default());
     lab.script("create m1 serve --policy=no; wait m1 started; create m2 serve; wait m2 started");
@@ -74,6 +76,7 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_durable() {
         }
     }
     assert!(refused > 0, "the disk is not full");
+    assert!(lab.world.disks.reserve_released(), "the reserve is used first");
     let id = lab.id("m1");
     let label = |lab: &Lab| lab.machine(id).config.unwrap().metadata;
     let shown = label(&lab);

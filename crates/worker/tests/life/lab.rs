@@ -364,7 +364,7 @@ impl Lab {
         Ok(())
     }
 
-    fn creation(&mut self, name: &str, rest: &[&str]) -> CreateMachine {
+    pub(crate) fn creation(&mut self, name: &str, rest: &[&str]) -> CreateMachine {
         let id = match option(rest, "id-of") {
             Some(other) => self.id(other),
             None => MachineId::from_random(self.ids.len() as u64 + 1),
@@ -682,6 +682,7 @@ fn config(words: &[&str]) -> MachineConfig {
             ..Init::default()
         }),
         schedule: text("schedule"),
+        standbys: text("standby-for").map(|of| vec![of]),
         guest: number("memory").map(|mb| Guest { memory_mb: Some(mb as u32), ..Guest::default() }),
         restart: (text("policy").is_some() || number("retries").is_some()).then(|| Restart {
             policy: text("policy"),

@@ -54,13 +54,13 @@ fn a_machine_is_made_runs_stops_and_is_gone() {
 #[test]
 fn what_is_not_launched_waits_for_a_start() {
     check(
-        "create m1 serve --skip-launch; show; ledger; wait m1 started 1; wait m1 stopped
+        "create m1 serve --skip-launch; wait m1 stopped; show; ledger; wait m1 started 1
          stop m1; show; start m1; wait m1 started; show",
         expect![[r#"
-            m1 created
+            m1 stopped
             vms: -; remains: -; slots: []; dirs: -
-            wait m1 started 1: machine did not reach started within 0 s; it is created
-            m1 created
+            wait m1 started 1: machine did not reach started within 0 s; it is stopped
+            m1 stopped
             m1 started
         "#]],
     );
@@ -86,14 +86,14 @@ fn memory_is_given_once() {
     check_with(
         small,
         "create m1 serve --memory=600; wait m1 started; create m2 serve --memory=600
-         create m3 serve --memory=600 --skip-launch; start m3; host
+         create m3 serve --memory=600 --skip-launch; wait m3 stopped; start m3; host
          wait m1 started; stop m1; wait m1 stopped; host; start m3; wait m3 started; start m1; show
          wake m1; update m3 serve --memory=1200; update m3 serve --memory=900; wait m3 started; host",
         expect![[r#"
             create m2 serve --memory=600: could not reserve resource for machine: insufficient memory available to fulfill request (600 MiB asked, 400 of 1000 MiB free on this host)
             start m3: could not reserve resource for machine: insufficient memory available to fulfill request (600 MiB asked, 400 of 1000 MiB free on this host)
-            memory 600/1000 {"created": 1, "started": 1}
-            memory 0/1000 {"created": 1, "stopped": 1}
+            memory 600/1000 {"started": 1, "stopped": 1}
+            memory 0/1000 {"stopped": 2}
             start m1: could not reserve resource for machine: insufficient memory available to fulfill request (600 MiB asked, 400 of 1000 MiB free on this host)
             m1 stopped
             m3 started
@@ -458,14 +458,20 @@ fn logs_are_kept_over_boots_and_daemons() {
          logs m1; start m1; wait m1 started; kill; guest m1 log nobody listens; daemon
          guest m1 exit 0; wait m1 stopped; logs m1",
         expect![[r#"
+            [runner] Pulling container image app
+            [runner] Successfully prepared image app (0.0s)
             [app] line 0
             [app] line 1
             [app] line 2
             [app] hello
+            [runner] Pulling container image app
+            [runner] Successfully prepared image app (0.0s)
             [app] line 0
             [app] line 1
             [app] line 2
             [app] hello
+            [runner] Pulling container image app
+            [runner] Successfully prepared image app (0.0s)
             [app] line 0
             [app] line 1
             [app] line 2
@@ -523,7 +529,7 @@ fn wakes_and_idle_stops() {
             stop by proxy -> stopping (no load)
             wake m2: Gone
             idle m2: Gone
-            wake m1: NotStartable("machine is destroyed")
+            wake m1: Gone
         "#]],
     );
 }
@@ -603,7 +609,7 @@ fn after_a_power_cut_what_should_run_runs() {
 }
 
 #[test]
-fn a_power_cut_loses_no_wish() {
+fn a_power_cut_loses_no_desired_state() {
     let made = "create m1 serve --policy=no";
     let runs = format!("{made}; wait m1 started");
     let cut = "power-cut; daemon; wait m1";

@@ -35,7 +35,13 @@ fn a_machine_sleeps_and_goes_on_where_it_stood() {
             m1 resumes
             again Exited { code: 0, signal: 0 }
             m1's disk is kept
+            [runner] Pulling container image app
+            [runner] Successfully prepared image app (0.0s)
+            [runner] Pulling container image app
+            [runner] Successfully prepared image app (0.0s)
             [app] resumed hello
+            [runner] Pulling container image app
+            [runner] Successfully prepared image app (0.0s)
             [app] resumed hello
             start by flyd -> started resumed
             start by user -> starting
@@ -57,7 +63,7 @@ fn only_what_runs_and_can_be_is_suspended() {
         "create m1 serve --swap=64; wait m1 started; suspend m1; sleep m1; wait m1 stopped
          events m1 2; suspend m1
          create m2 serve --schedule=daily; wait m2 started; suspend m2; sleep m2; wait m2 stopped
-         create m3 serve --skip-launch; suspend m3; sleep m3; sleep m4
+         create m3 serve --skip-launch; wait m3 stopped; suspend m3; sleep m3; sleep m4
          create m5 serve --memory=3000; wait m5 started; sleep m5; wait m5 suspended; events m5 2",
         expect![[r#"
             suspend m1: machine cannot be suspended: it has swap (init.swap_size_mb)
@@ -65,8 +71,8 @@ fn only_what_runs_and_can_be_is_suspended() {
             stop by proxy -> stopping (no load; it cannot be suspended: it has swap (init.swap_size_mb))
             suspend m1: a machine that is stopped cannot be suspended
             suspend m2: machine cannot be suspended: it runs on a schedule
-            suspend m3: a machine that is created cannot be suspended
-            sleep m3: NotStartable("a machine that is created cannot be suspended")
+            suspend m3: a machine that is stopped cannot be suspended
+            sleep m3: NotStartable("a machine that is stopped cannot be suspended")
             sleep m4: Gone
             suspend by flyd -> suspended
             suspend by proxy -> suspending (no load)
@@ -290,6 +296,10 @@ fn a_suspended_machine_outlives_daemons_and_power_cuts() {
             hi Exited { code: 0, signal: 0 }
             m1's disk is kept
             vms: m1; remains: -; slots: [0]; dirs: m1; snapshots: m1
+            [runner] Pulling container image app
+            [runner] Successfully prepared image app (0.0s)
+            [runner] Pulling container image app
+            [runner] Successfully prepared image app (0.0s)
             [app] resumed hello
         "#]],
     );

@@ -81,8 +81,13 @@ async fn create_new(
     let record = Record::new(create, instance, Slot(0), now);
     let id = record.id;
     if record.want == model::life::Want::Run {
-        let room = context.capacity.reserve(id, record.memory_mib());
+        let room = context.capacity.reserve(id, context.booked_mib(&record));
         room.map_err(|err| HostError::NoCapacity(err.to_string()))?;
+    }
+    let disk = context.disk_path(&record);
+    if let Err(err) = context.disks.book(&disk, record.scratch_bytes()).await {
+        context.capacity.release(id);
+        return Err(HostError::NoCapacity(rt::chain(&err)));
     }
     let event_id = EventId::new(now, context.rng.wide_bits() >> 49);
     let event = new_event(event_id, "launch", State::Created, source, now);
@@ -97,6 +102,7 @@ async fn create_new(
         }
         Err(err) => {
             context.capacity.release(id);
+            context.disks.unbook(&disk);
             Err(match err {
                 AddError::NameTaken | AddError::IdTaken => HostError::Conflict(err.to_string()),
                 AddError::NoSlot => HostError::NoCapacity(err.to_string()),

@@ -5,7 +5,8 @@
 //! an unknown protocol version is kept without a session.
 
 use super::guest_config::guest_config;
-use super::launch::{self, LaunchError, Launched};
+use super::launch;
+use super::launched::{LaunchError, Launched};
 use super::session;
 use crate::agent::{Agent, AgentError};
 use crate::context::HostContext;

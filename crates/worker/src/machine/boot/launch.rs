@@ -1,57 +1,27 @@
 //! Boots a VM: image, disk, network, VM process, session, guest config.
 
 use super::guest_config::{HostFacts, guest_config};
+use super::launched::{ImageFacts, LaunchError, Launched};
 use super::session;
-use crate::agent::{Agent, AgentError, Ports, Report, Welcome};
-use crate::context::HostContext;
+use crate::agent::AgentError;
+use crate::context::{HostContext, blocking};
 use crate::ports::{BootSpec, ImageError, Link, Nic, Origin, PortError, RootImage, VmExit};
 use crate::record::{Persist, Record};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::future::BoxFuture;
 use guest_protocol::{MAX_FRAME, Phase, ToGuest};
 use model::address::Addresses;
 use model::id::BootId;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Time for each step of a launch but the image's pull and the guest's boot, which
+/// have deadlines of their own.
+const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time for the console output of a VM that has just ended to become known.
 const CONSOLE_TAIL_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A VM that is up, with an open session.
-pub(in super::super) struct Launched {
-    pub(in super::super) agent: Arc<Agent>,
-    pub(in super::super) welcome: Welcome,
-    pub(in super::super) reports: mpsc::Receiver<Report>,
-    pub(in super::super) ports: watch::Receiver<Ports>,
-    /// Labels of the image, if it was read.
-    pub(in super::super) labels: Option<BTreeMap<String, String>>,
-    pub(in super::super) exited: BoxFuture<'static, VmExit>,
-    pub(in super::super) origin: Origin,
-    /// Milliseconds by stage.
-    pub(in super::super) stages: Vec<(String, f64)>,
-}
-
-/// Why a VM did not come up.
-#[derive(Debug)]
-pub(in super::super) enum LaunchError {
-    /// It is no longer wanted.
-    Cancelled,
-    /// Another try may help.
-    Transient(String),
-    /// Another try would fail as well.
-    Final(String),
-}
-
-impl LaunchError {
-    pub(in super::super) fn of(err: &PortError) -> Self {
-        let text = rt::chain(err);
-        if err.transient { Self::Transient(text) } else { Self::Final(text) }
-    }
-}
 
 /// Times the stages of a start.
 pub(super) struct StageTimer {
@@ -90,7 +60,7 @@ pub(super) async fn launch(
         let text = format!("environment and files are larger than {MAX_FRAME} bytes in all");
         return Err(LaunchError::Final(text));
     }
-    let scratch = scratch_disk(&host, &record).await.map_err(|err| LaunchError::of(&err))?;
+    let scratch = step("make the writable disk", scratch_disk(&host, &record)).await?;
     timer.done("disk");
     let nic = attach(&host, &record).await?;
     timer.done("network");
@@ -100,7 +70,7 @@ pub(super) async fn launch(
     let mut spec = spec(&record, boot, image.path, scratch, nic);
     // A cold boot has less that can fail than a restore from a template.
     spec.cold = retry.then(|| "the boot before this one failed".into());
-    let mut vm = host.hypervisor.boot(spec).await.map_err(|err| LaunchError::of(&err))?;
+    let mut vm = step("start the VM", host.hypervisor.boot(spec)).await?;
     timer.done("spawn");
     if vm.origin == Origin::Template {
         // A template waits for its config, so the config need not wait for the
@@ -127,7 +97,7 @@ pub(super) async fn launch(
         sent.map_err(|err| LaunchError::agent(&err))?;
     }
     launched.stages = timer.stages;
-    launched.labels = Some(image.config.labels);
+    launched.image = Some(ImageFacts::of(image.config));
     Ok(launched)
 }
 
@@ -151,8 +121,7 @@ pub(super) async fn attach(
     record: &Record,
 ) -> Result<Option<Nic>, LaunchError> {
     let Some(link) = link(record, host.addresses(record)) else { return Ok(None) };
-    let attached = host.network.attach(link).await;
-    attached.map(Some).map_err(|err| LaunchError::of(&err))
+    step("attach the network", host.network.attach(link)).await.map(Some)
 }
 
 pub(super) fn spec(
@@ -183,11 +152,51 @@ async fn scratch_disk(host: &HostContext, record: &Record) -> Result<Utf8PathBuf
     let path = host.machine_dir(record.id).join(record.scratch_name());
     let kept = record.persist() != Persist::Never || record.keep_scratch;
     if kept && path.exists() {
-        return Ok(path);
+        let (disk, bytes) = (path.clone(), record.scratch_bytes());
+        let grown = blocking(move || grow(&disk, bytes)).await;
+        return grown
+            .map(|()| path.clone())
+            .map_err(|err| PortError::new(format!("grow {path}"), err));
     }
     host.make_empty_machine_dir(record.id).await?;
     host.disks.create(&path, record.scratch_bytes()).await?;
     Ok(path)
+}
+
+/// Extends a kept disk to the size that the config now says; it never shrinks.
+fn grow(disk: &Utf8Path, bytes: u64) -> std::io::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(disk)?;
+    match file.metadata()?.len() < bytes {
+        true => file.set_len(bytes),
+        false => Ok(()),
+    }
+}
+
+/// Runs one step of a launch within [`STEP_TIMEOUT`].
+async fn step<T>(
+    what: &str,
+    work: impl Future<Output = Result<T, PortError>>,
+) -> Result<T, LaunchError> {
+    match tokio::time::timeout(STEP_TIMEOUT, work).await {
+        Ok(done) => done.map_err(|err| LaunchError::of(&err)),
+        Err(_) => {
+            let text = format!("the host could not {what} within {STEP_TIMEOUT:?}");
+            Err(LaunchError::Transient(text))
+        }
+    }
+}
+
+/// Prepares the first boot of a machine: its image, and a disk that will be kept.
+pub(super) async fn prepare(
+    host: Arc<HostContext>,
+    record: Record,
+    cancel: CancellationToken,
+) -> Result<ImageFacts, LaunchError> {
+    let image = image(&host, &record, &cancel).await?;
+    if record.persist() != Persist::Never {
+        step("make the writable disk", scratch_disk(&host, &record)).await?;
+    }
+    Ok(ImageFacts::of(image.config))
 }
 
 pub(super) fn link(record: &Record, addresses: Option<Addresses>) -> Option<Link> {

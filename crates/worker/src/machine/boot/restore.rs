@@ -1,7 +1,8 @@
 //! Makes a VM from its machine's snapshot. It stays paused until the record says
 //! that the snapshot is used, so that no snapshot is run twice.
 
-use super::launch::{self, LaunchError, Launched, StageTimer};
+use super::launch::{self, StageTimer};
+use super::launched::{LaunchError, Launched};
 use super::session;
 use crate::context::HostContext;
 use crate::machine::suspend::snapshot::SnapshotNote;

@@ -1,6 +1,6 @@
 //! Acts on how a restore went, and records that the snapshot is used.
 
-use super::launch::LaunchError;
+use super::launched::LaunchError;
 use super::restore::{self, RestoreError, RestoredVm};
 use crate::machine::events::rounded;
 use crate::machine::phase::VmPhase;

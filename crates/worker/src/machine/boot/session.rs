@@ -1,6 +1,6 @@
 //! Opens the session with a VM's guest.
 
-use super::launch::{LaunchError, Launched};
+use super::launched::Launched;
 use crate::agent::{Agent, AgentError, ApiFor, Listen, Ports};
 use crate::context::HostContext;
 use crate::guest_connections::OfApp;
@@ -16,15 +16,6 @@ use tokio::sync::{mpsc, watch};
 const REPORTS: usize = 64;
 /// Time for a guest to read the message that comes before the greeting.
 const EARLY_MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
-
-impl LaunchError {
-    pub(super) fn agent(err: &AgentError) -> Self {
-        match err {
-            AgentError::Version(_) => Self::Final(rt::chain(err)),
-            _ => Self::Transient(rt::chain(err)),
-        }
-    }
-}
 
 /// Sends a message before the greeting. The session finds out if it was lost.
 pub(super) async fn send_early(mut vm: Vm, message: &ToGuest) -> Vm {
@@ -57,8 +48,8 @@ pub(super) async fn open(
     let deadline = host.config.boot_deadline;
     let connected = Agent::connect(vm.agent, host.rng.bits(), listen, deadline, &host.tasks);
     let (agent, welcome) = connected.await?;
-    let (exited, origin, stages, labels) = (vm.exited, vm.origin, Vec::new(), None);
-    Ok(Launched { agent, welcome, reports, ports, labels, exited, origin, stages })
+    let (exited, origin, stages, image) = (vm.exited, vm.origin, Vec::new(), None);
+    Ok(Launched { agent, welcome, reports, ports, image, exited, origin, stages })
 }
 
 /// Answers the guest's connections to the platform's API.

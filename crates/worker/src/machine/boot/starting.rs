@@ -1,7 +1,8 @@
 //! Chooses the next boot, begins it, and acts on how it went.
 
 use super::adopt::Adopted;
-use super::launch::{self, LaunchError, Launched};
+use super::launch;
+use super::launched::{ImageFacts, LaunchError, Launched};
 use crate::agent::Report;
 use crate::machine::down::clear::{Teardown, VmEnd};
 use crate::machine::events::{rounded, with_reason};
@@ -40,6 +41,42 @@ impl Task {
         }
     }
 
+    pub(in super::super) fn begin_prepare(&mut self) {
+        let cancel = CancellationToken::new();
+        let prepare = launch::prepare(self.host.clone(), self.record.clone(), cancel.clone());
+        self.effects.spawn(async move { Done::Prepared(prepare.await) });
+        self.vm = VmPhase::Preparing(cancel);
+    }
+
+    /// The machine is down and ready to be started, or its start will find out why it
+    /// cannot be.
+    pub(in super::super) async fn on_prepared(
+        &mut self,
+        prepared: Result<ImageFacts, LaunchError>,
+    ) {
+        self.vm = VmPhase::NONE;
+        if self.record.state != State::Created {
+            return;
+        }
+        let mut record = self.record.clone();
+        record.state = record.state.after(Event::Prepared).unwrap_or(record.state);
+        match prepared {
+            Ok(image) => {
+                record.image.labels = image.labels;
+                record.image_stop_signal = image.stop_signal;
+            }
+            Err(LaunchError::Cancelled) => return,
+            Err(LaunchError::Transient(why) | LaunchError::Final(why)) => {
+                self.host.log_line(&record, &format!("Machine could not be prepared: {why}"));
+                record.failure = Some(format!("it could not be prepared: {why}"));
+            }
+        }
+        let mut event = self.ids.event("stop", record.state, Source::Host);
+        let text = record.failure.clone().unwrap_or_else(|| "prepared, not started".into());
+        event.request = Some(with_reason(text));
+        self.commit(record, vec![event]).await;
+    }
+
     pub(in super::super) async fn begin_launch(&mut self) {
         let note = match std::mem::replace(&mut self.vm, VmPhase::NONE) {
             // Recorded together with the request.
@@ -47,7 +84,7 @@ impl Task {
             _ => {
                 let mut record = self.record.clone();
                 let (note, events) = self.choose_boot(&mut record);
-                self.host.capacity.take(record.id, record.memory_mib());
+                self.host.capacity.take(record.id, self.host.booked_mib(&record));
                 self.commit(record, events).await;
                 note
             }
@@ -180,8 +217,9 @@ impl Task {
         }
         self.timer = None;
         record.state = State::Started;
-        if let Some(labels) = up.labels.take() {
-            record.image.labels = labels;
+        if let Some(image) = up.image.take() {
+            record.image.labels = image.labels;
+            record.image_stop_signal = image.stop_signal;
         }
         let launch_stages = std::mem::take(&mut up.stages);
         let (origin, reason) = origin_label(&up.origin);

@@ -74,14 +74,12 @@ impl Task {
             reason: (ran && exit.is_none()).then(|| vm_exit.without_status()),
             ..EventDetails::default()
         });
-        let mut events = vec![event];
+        // A wait for `stopped` sees it before it is destroyed.
         if record.state == State::Stopped && record.auto_destroy() && record.want != Want::Run {
             record.want = Want::Destroy;
-            record.state = State::Destroying;
-            events.push(self.ids.event("destroy", State::Destroying, Source::Host));
         }
         self.start.boots = 0;
-        self.commit(record, events).await;
+        self.commit(record, vec![event]).await;
         self.set_restart_timer();
     }
 
@@ -145,7 +143,7 @@ impl Task {
         record.stop = None;
         record.state = record.state.after(Event::Fail).unwrap_or(State::Failed);
         if record.state == State::Failed {
-            record.want = Want::Stop;
+            record.want = if record.auto_destroy() { Want::Destroy } else { Want::Stop };
             record.failure = Some(why.clone());
         }
         self.start.boots = 0;
@@ -154,9 +152,18 @@ impl Task {
         self.commit(record, vec![event]).await;
     }
 
+    /// A machine that is down and is to be destroyed.
+    pub(in super::super) async fn record_destroying(&mut self) {
+        let mut record = self.record.clone();
+        record.state = State::Destroying;
+        let event = self.ids.event("destroy", State::Destroying, Source::Host);
+        self.commit(record, vec![event]).await;
+    }
+
     pub(in super::super) async fn record_destroyed(&mut self) {
         self.host.remove_link(&self.record).await;
         self.host.remove_machine_dir(self.record.id).await;
+        self.host.disks.unbook(&self.host.disk_path(&self.record));
         let mut record = self.record.clone();
         record.state = State::Destroyed;
         (record.boot, record.exit, record.slot) = (None, None, None);

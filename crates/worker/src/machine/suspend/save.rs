@@ -2,9 +2,9 @@
 
 use super::snapshot::SnapshotNote;
 use crate::agent::{Agent, Ports};
-use crate::context::HostContext;
+use crate::context::{HostContext, blocking};
 use crate::machine::boot::adopt::{self, Adopted};
-use crate::machine::boot::launch::LaunchError;
+use crate::machine::boot::launched::LaunchError;
 use crate::ports::{SaveTimes, SnapshotSpec};
 use crate::record::Record;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 /// Why a VM was not suspended.
 pub(in super::super) struct SaveError {
     pub(super) why: String,
-    /// The guest was not touched: its session goes on.
+    /// The guest was not touched: its session stays open.
     pub(super) untouched: bool,
 }
 
@@ -33,7 +33,10 @@ pub(super) async fn save(
     let _turn = turn.ok_or_else(|| aborted(true))?.map_err(|err| failed(err.to_string()))?;
     let quiesced = cancel.run_until_cancelled(agent.quiesce()).await;
     quiesced.ok_or_else(|| aborted(false))?.map_err(|err| failed(rt::chain(&err)))?;
-    let note = SnapshotNote::new(&record, ports.borrow().clone()).to_json();
+    let disk = host.disk_path(&record);
+    let length = blocking(move || std::fs::metadata(disk).map(|meta| meta.len())).await;
+    let length = length.map_err(|err| failed(format!("its disk cannot be read: {err}")))?;
+    let note = SnapshotNote::new(&record, length, ports.borrow().clone()).to_json();
     let to = SnapshotSpec { dir: host.snapshot_dir(record.id), note };
     let saved = host.hypervisor.suspend(record.id, boot, to, cancel).await;
     saved.map_err(|err| failed(rt::chain(&err)))

@@ -25,12 +25,17 @@ pub(in super::super) struct SnapshotNote {
 }
 
 impl SnapshotNote {
-    pub(in super::super) fn new(record: &Record, listening: BTreeSet<u16>) -> Self {
+    /// `scratch_bytes` is the size that the disk has.
+    pub(in super::super) fn new(
+        record: &Record,
+        scratch_bytes: u64,
+        listening: BTreeSet<u16>,
+    ) -> Self {
         Self {
             instance: record.instance.to_string(),
             image: record.image.digest.clone(),
             scratch: record.scratch_name(),
-            scratch_bytes: record.scratch_bytes(),
+            scratch_bytes,
             listening,
         }
     }
@@ -138,7 +143,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap();
         let record = sample();
-        let note = SnapshotNote::new(&record, [80].into());
+        let note = SnapshotNote::new(&record, record.scratch_bytes(), [80].into());
         let back: SnapshotNote = serde_json::from_str(&note.to_json()).unwrap();
         assert_eq!(back, note);
         assert!(note.mismatch(&record, dir).unwrap().contains("disk is missing"));

@@ -1,13 +1,21 @@
-//! The API's listener: the API itself, `/healthz` and `/metrics`.
+//! The API's listener: the API itself, `/healthz` and `/metrics`; who gets a place
+//! ([`places`]) and who is cut off because it does not read ([`client_io`]).
+
+mod client_io;
+mod places;
 
 use crate::settings::MetricsAccess;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use client_io::{ClientIo, WriteLimits};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use places::{Place, Places};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use rt::{Health, Tasks};
@@ -16,22 +24,32 @@ use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 /// Pause after an accept that failed for want of file descriptors or memory.
 const SHORTAGE: Duration = Duration::from_millis(200);
 
-/// What clients may take up before they have shown a token.
+/// What clients may take up.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// Connections at a time. Further ones wait in the kernel's queue until one
     /// ends. A WebSocket no longer counts: it has shown a token.
     connections: usize,
+    /// Those of them that are kept for clients that have shown a token.
+    kept: usize,
     /// Time for the head of a request, from the end of the one before.
     head: Duration,
+    /// Time without progress of a write.
+    write: WriteLimits,
 }
 
-const LIMITS: Limits = Limits { connections: 1024, head: Duration::from_secs(10) };
+const LIMITS: Limits = Limits {
+    connections: 1024,
+    kept: 64,
+    head: Duration::from_secs(10),
+    write: WriteLimits { stranger: Duration::from_secs(30), with_token: Duration::from_secs(600) },
+};
+/// A client whose machine is gone is noticed after a few probes.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Serves until the tasks stop. The first answer is given when everything is
 /// ready; from then on `/healthz` tells what does not work.
@@ -62,16 +80,14 @@ fn healthz(health: &Health) -> Response {
 
 fn accept(listener: TcpListener, router: Router, limits: Limits, tasks: &Tasks) {
     let connections = tasks.clone();
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let places = Places::new(limits.connections, limits.kept);
     tasks.spawn_until_stop(async move {
-        // The semaphore is never closed.
-        while let Ok(place) = places.clone().acquire_owned().await {
+        loop {
             let stream = next(&listener).await;
+            let place = places.take().await;
             let (router, tasks) = (router.clone(), connections.clone());
-            connections.spawn(async move {
-                connection(stream, router, limits, &tasks).await;
-                drop(place);
-            });
+            connections
+                .spawn(async move { connection(stream, router, place, limits, &tasks).await });
         }
     });
 }
@@ -96,16 +112,30 @@ async fn next(listener: &TcpListener) -> TcpStream {
 }
 
 /// Answers requests of one client; once the tasks stop, only the one under way.
-async fn connection(stream: TcpStream, router: Router, limits: Limits, tasks: &Tasks) {
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    place: Place,
+    limits: Limits,
+    tasks: &Tasks,
+) {
     // Small answers must not wait for acknowledgements.
     let _ = stream.set_nodelay(true);
+    keep_alive(&stream);
     let mut protocol = http1::Builder::new();
     protocol.timer(TokioTimer::new()).header_read_timeout(limits.head);
-    let service = TowerToHyperService::new(router);
+    let api = TowerToHyperService::new(router);
+    let shown = place.connection.clone();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(shown.clone());
+        api.call(request)
+    });
+    let stream = ClientIo::new(stream, place.connection.clone(), limits.write);
     let served = protocol.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
+        () = place.cut_off.cancelled() => return,
         () = tasks.stopping() => {
             served.as_mut().graceful_shutdown();
             served.await
@@ -113,6 +143,21 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, tasks: &T
     };
     if let Err(err) = ended {
         tracing::trace!(error = %err, "a connection to the API ended");
+    }
+}
+
+/// Lets the kernel find out that a client is gone, for connections on which
+/// nothing is sent for long, such as those of followed logs.
+fn keep_alive(stream: &TcpStream) {
+    use rustix::net::sockopt;
+    let set = || {
+        sockopt::set_socket_keepalive(stream, true)?;
+        sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
+        sockopt::set_tcp_keepintvl(stream, KEEPALIVE / 3)?;
+        sockopt::set_tcp_keepcnt(stream, 3)
+    };
+    if let Err(err) = set() {
+        tracing::debug!(error = %err, "set the keepalive of a connection to the API");
     }
 }
 
@@ -163,6 +208,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use control::http_api::Connection;
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
@@ -227,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn who_never_ends_a_head_is_cut_and_a_slow_answer_is_not() {
         let (tasks, hold) = (Tasks::new(), Arc::new(Notify::new()));
-        let limits = Limits { connections: 8, head: Duration::from_millis(50) };
+        let limits = Limits { connections: 8, kept: 0, head: Duration::from_millis(50), ..LIMITS };
         let addr = start(limits, held(&hold), &tasks).await;
         let waiting = send(addr, HELD).await;
         let slow = send(addr, "GET /ok HTTP/1.1\r\nhost:").await;
@@ -243,15 +289,44 @@ mod tests {
     #[tokio::test]
     async fn one_connection_too_many_waits_its_turn() {
         let (tasks, hold) = (Tasks::new(), Arc::new(Notify::new()));
-        let limits = Limits { connections: 1, head: LIMITS.head };
-        let addr = start(limits, held(&hold), &tasks).await;
+        let limits = Limits { connections: 1, kept: 0, ..LIMITS };
+        let entered = Arc::new(Notify::new());
+        let (inside, gate) = (entered.clone(), hold.clone());
+        let router = Router::new().route("/ok", get(async || "fine")).route(
+            "/held",
+            get(async move |axum::Extension(connection): axum::Extension<Connection>| {
+                connection.token_shown();
+                inside.notify_one();
+                gate.notified().await;
+                "held"
+            }),
+        );
+        let addr = start(limits, router, &tasks).await;
         let first = send(addr, HELD).await;
+        entered.notified().await;
+        // The place is of a client with a token, which is not cut off for others.
         let mut second = send(addr, OK).await;
         let early = second.read_u8();
         assert!(tokio::time::timeout(Duration::from_millis(100), early).await.is_err());
         hold.notify_one();
         assert!(rest(first).await.ends_with("held"));
         assert!(rest(second).await.ends_with("fine"));
+        tasks.stop();
+    }
+
+    #[tokio::test]
+    async fn strangers_do_not_keep_a_client_out() {
+        let (tasks, hold) = (Tasks::new(), Arc::new(Notify::new()));
+        let limits = Limits { connections: 8, kept: 4, head: Duration::from_secs(600), ..LIMITS };
+        let addr = start(limits, held(&hold), &tasks).await;
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            silent.push(send(addr, "GET /ok HTTP/1.1\r\n").await);
+        }
+        let answer = tokio::time::timeout(Duration::from_secs(30), rest(send(addr, OK).await));
+        assert!(answer.await.expect("there is a place").ends_with("fine"));
+        // The oldest have been cut off.
+        assert_eq!(rest(silent.remove(0)).await, "");
         tasks.stop();
     }
 

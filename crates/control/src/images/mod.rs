@@ -1,16 +1,15 @@
 //! Images of the hosts.
 
+mod import;
+
+pub use import::import;
+
 use crate::error::shortened;
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT, ask_all, within};
-use crate::{Error, Kind, Platform};
-use futures_util::stream::BoxStream;
-use host_api::{Host, ImageUpload};
+use crate::{Error, Platform};
+use host_api::Host;
 use std::sync::Arc;
-use std::time::Duration;
-use wire::machines::{Image, ImageProgress};
-
-/// Longest import; an upload that stands still is cut by the front long before.
-const IMPORT_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+use wire::machines::Image;
 
 /// Images of the hosts that answer, each once.
 ///
@@ -34,21 +33,6 @@ pub async fn list(platform: &Platform) -> Result<Vec<Image>, Error> {
         }
     }
     Ok(images)
-}
-
-/// Imports an image from a tar to the first host; the stream of its progress ends
-/// with `Done` or `Failed`.
-///
-/// # Errors
-/// The host cannot be reached, or refuses.
-pub async fn import(
-    platform: &Platform,
-    name: Option<String>,
-    tar: ImageUpload,
-) -> Result<BoxStream<'static, ImageProgress>, Error> {
-    let host = platform.hosts().all().into_iter().next();
-    let host = host.ok_or_else(|| Error::new(Kind::Unavailable, "there is no host"))?.host;
-    Ok(host.import_image(platform.context(IMPORT_TIMEOUT), name, tar).await?)
 }
 
 /// Removes a name or a digest from all hosts.

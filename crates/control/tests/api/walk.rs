@@ -1,0 +1,214 @@
+//! A systematic walk: the control plane is killed at every call of the store and
+//! of the host that an operation makes, and once more while it recovers. Whatever
+//! was left half done is finished or undone by the reconcilers.
+
+use control::{Config, Error, Platform, World, apps, machines, orgs, reconcile};
+use host_api::{ChangeMetadata, FixedHosts};
+use model::id::{AppId, HostId, MachineId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+use store::records::{self, AppRecord, MachineRecord, NameRecord, Stored};
+use store_sqlite::SqliteStore;
+use testkit::{CrashStore, FakeHost};
+use wire::machines::{CreateApp, LaunchMachine, MachineConfig};
+
+/// What outlives the control plane.
+struct Lab {
+    store: Arc<dyn Store>,
+    host: FakeHost,
+    clock: rt::Clock,
+    _dir: tempfile::TempDir,
+    _tasks: rt::Tasks,
+}
+
+impl Lab {
+    /// An app `web` with a machine `old`.
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let tasks = rt::Tasks::new();
+        let clock = rt::Clock::manual(1_700_000_000_000_000_000);
+        let path = dir.path().join("global.db");
+        let store = SqliteStore::open(&path, clock.clone(), &tasks).unwrap();
+        let host = FakeHost::new(HostId(0), "local");
+        let lab = Self { store: Arc::new(store), host, clock, _dir: dir, _tasks: tasks };
+        let platform = lab.start();
+        orgs::ensure_default(&platform).await.unwrap();
+        create_app(&platform, "web").await.unwrap();
+        create(&platform, "old").await.unwrap();
+        lab
+    }
+
+    /// A control plane; what an earlier one had in memory is gone.
+    fn start(&self) -> Platform {
+        let points = self.host.points().clone();
+        let world = World {
+            store: Arc::new(CrashStore::new(self.store.clone(), points)),
+            hosts: Arc::new(FixedHosts::new(vec![self.host.known()])),
+            clock: self.clock.clone(),
+            rng: rt::Rng::seeded(self.clock.now_ms()),
+            tasks: rt::Tasks::new(),
+        };
+        Platform::new(Config::default(), world)
+    }
+
+    /// Starts again after a crash, and lets the reconcilers do their work.
+    async fn recover(&self) -> Platform {
+        let platform = self.start();
+        for _ in 0..2 {
+            reconcile::pass(&platform).await;
+            self.clock.advance(Duration::from_secs(121));
+        }
+        reconcile::pass(&platform).await;
+        platform
+    }
+
+    async fn list<T: serde::de::DeserializeOwned>(&self, prefix: &str) -> Vec<Stored<T>> {
+        records::list(&*self.store, prefix).await.unwrap()
+    }
+
+    /// Every machine is owned, every name and record has its machine.
+    async fn check_ledger(&self, at: &str) {
+        let alive: BTreeSet<MachineId> = self.host.alive().into_iter().collect();
+        let names: Vec<Stored<NameRecord>> = self.list(records::NAMES).await;
+        let named: BTreeSet<MachineId> = names.iter().map(|name| name.record.id).collect();
+        assert_eq!(named, alive, "{at}: each name has a machine, each machine a name");
+        let machines: Vec<Stored<MachineRecord>> = self.list(records::MACHINES).await;
+        let by_id: BTreeMap<MachineId, MachineRecord> = machines
+            .into_iter()
+            .map(|m| (m.key[records::MACHINES.len()..].parse().unwrap(), m.record))
+            .collect();
+        let apps: Vec<Stored<AppRecord>> = self.list(records::APPS).await;
+        let apps: BTreeMap<AppId, AppRecord> =
+            apps.into_iter().map(|app| (app.record.id, app.record)).collect();
+        for id in &alive {
+            let record = by_id.get(id).unwrap_or_else(|| panic!("{at}: {id} has no owner"));
+            assert!(record.created && record.config.is_some(), "{at}: {record:?}");
+            assert!(apps[&record.app].deployed, "{at}");
+        }
+        for record in by_id.values() {
+            assert!(apps.contains_key(&record.app), "{at}: {record:?} is of no app");
+        }
+        assert!(apps.values().all(|app| !app.deleting), "{at}: a deletion is not finished");
+    }
+}
+
+async fn create_app(platform: &Platform, name: &str) -> Result<(), Error> {
+    let ask = CreateApp {
+        app_name: name.into(),
+        idempotency_key: Some(format!("key-{name}")),
+        ..CreateApp::default()
+    };
+    apps::create(platform, ask).await.map(drop)
+}
+
+fn launch(name: &str, image: &str) -> LaunchMachine {
+    let config = MachineConfig { image: image.into(), ..MachineConfig::default() };
+    LaunchMachine { name: Some(name.into()), config: Some(config), ..LaunchMachine::default() }
+}
+
+async fn create(platform: &Platform, name: &str) -> Result<(), Error> {
+    machines::create(platform, "web", launch(name, "nginx")).await.map(drop)
+}
+
+/// The operations that take several steps.
+const OPERATIONS: [&str; 6] = ["create app", "create", "update", "labels", "destroy", "delete app"];
+
+async fn run(platform: &Platform, operation: &str) -> Result<(), Error> {
+    match operation {
+        "create app" => create_app(platform, "other").await,
+        "create" => create(platform, "new").await,
+        "update" => machines::update(platform, "web", "old", launch("", "nginx:2")).await.map(drop),
+        "labels" => {
+            let change = ChangeMetadata::Merge([("a".to_owned(), Some("1".to_owned()))].into());
+            machines::change_metadata(platform, "web", "old", change, None).await
+        }
+        "destroy" => machines::destroy(platform, "web", "old", true).await,
+        "delete app" => apps::request_deletion(platform, "web").await,
+        other => panic!("{other}"),
+    }
+}
+
+/// The effect of an acknowledged operation.
+async fn is_done(platform: &Platform, operation: &str) -> bool {
+    let image = async |name: &str| {
+        let machine = machines::get(platform, "web", name).await.ok()?;
+        machine.config.map(|config| (config.image, config.metadata.unwrap_or_default()))
+    };
+    match operation {
+        "create app" => apps::get(platform, "other").await.is_ok(),
+        "create" => image("new").await.is_some(),
+        "update" => image("old").await.is_some_and(|(image, _)| image == "nginx:2"),
+        "labels" => image("old").await.is_some_and(|(_, labels)| labels.contains_key("a")),
+        "destroy" => image("old").await.is_none(),
+        "delete app" => apps::get(platform, "web").await.is_err(),
+        other => panic!("{other}"),
+    }
+}
+
+/// Kills the control plane at the `n`th point of an operation; false if it has
+/// fewer.
+async fn kill_at(operation: &str, n: u64, again: Option<u64>) -> bool {
+    let lab = Lab::new().await;
+    let points = lab.host.points().clone();
+    let platform = lab.start();
+    points.arm(n);
+    let at = tokio::select! {
+        done = run(&platform, operation) => {
+            done.unwrap();
+            points.disarm();
+            None
+        }
+        at = points.crashed() => Some(format!("{operation}, point {n}: {at}")),
+    };
+    points.disarm();
+    drop(platform);
+    if let Some(again) = again {
+        points.arm(again);
+        tokio::select! {
+            _ = lab.recover() => {}
+            _ = points.crashed() => {}
+        }
+        points.disarm();
+    }
+    let platform = lab.recover().await;
+    let place = at.clone().unwrap_or_else(|| operation.to_owned());
+    lab.check_ledger(&place).await;
+    if at.is_none() {
+        assert!(is_done(&platform, operation).await, "{operation} was acknowledged");
+    }
+    // The same again comes to the same end, whatever was left.
+    let repeated = run(&platform, operation).await;
+    if let Err(err) = &repeated {
+        let expected = [control::Kind::NameTaken, control::Kind::NotFound];
+        assert!(expected.contains(&err.kind), "{place}: {err}");
+    }
+    lab.recover().await;
+    assert!(is_done(&platform, operation).await, "{place}");
+    lab.check_ledger(&place).await;
+    at.is_some()
+}
+
+#[tokio::test]
+async fn the_control_plane_is_killed_at_every_call() {
+    for operation in OPERATIONS {
+        let mut n = 1;
+        while kill_at(operation, n, None).await {
+            n += 1;
+            assert!(n < 500, "{operation} does not end");
+        }
+        assert!(n > 5, "{operation} has only {n} points");
+    }
+}
+
+#[tokio::test]
+async fn and_again_while_it_recovers() {
+    for operation in ["create", "destroy", "delete app"] {
+        for n in [3, 6, 9, 12] {
+            for again in 1..=12 {
+                kill_at(operation, n, Some(again)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Stops the machine whose disk grows most when the host's disk is nearly full: other
+//! machines' file systems would fail next.
+
+use super::registry::Host;
+use crate::machine::Request;
+use crate::ports::LowSpace;
+use host_api::{Source, Stop};
+use model::id::MachineId;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+pub(super) async fn watch(host: Arc<Host>) {
+    loop {
+        let low = host.context.disks.low_space().await;
+        let id = low.disk.parent().and_then(|dir| dir.file_name()?.parse::<MachineId>().ok());
+        match id {
+            Some(id) => stop(&host, id, &low).await,
+            None => tracing::warn!(disk = %low.disk, free = low.free, "the disk is nearly full"),
+        }
+    }
+}
+
+async fn stop(host: &Host, id: MachineId, low: &LowSpace) {
+    let reason = format!(
+        "the host's disk is nearly full ({} MiB free) and this machine's disk has grown most \
+         ({} MiB)",
+        low.free >> 20,
+        low.grown >> 20
+    );
+    tracing::warn!(machine = %id, reason, "stopping a machine");
+    let Some(handle) = host.handle(id) else { return };
+    let (reply, answer) = oneshot::channel();
+    let request = Request::Stop(Stop::default(), Source::Host, Some(reason), reply);
+    if handle.requests.send((request, None)).await.is_err() {
+        return;
+    }
+    if let Ok(Err(err)) = answer.await {
+        tracing::warn!(machine = %id, error = %err, "cannot stop a machine");
+    }
+}

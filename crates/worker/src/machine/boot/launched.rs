@@ -1,0 +1,63 @@
+//! What a launch ends with: a VM with a session, or why there is none.
+
+use crate::agent::{Agent, AgentError, Ports, Report, Welcome};
+use crate::ports::{ImageConfig, Origin, PortError, VmExit};
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// A VM that is up, with an open session.
+pub(in super::super) struct Launched {
+    pub(in super::super) agent: Arc<Agent>,
+    pub(in super::super) welcome: Welcome,
+    pub(in super::super) reports: mpsc::Receiver<Report>,
+    pub(in super::super) ports: watch::Receiver<Ports>,
+    /// What was read of the image.
+    pub(in super::super) image: Option<ImageFacts>,
+    pub(in super::super) exited: BoxFuture<'static, VmExit>,
+    pub(in super::super) origin: Origin,
+    /// Milliseconds by stage.
+    pub(in super::super) stages: Vec<(String, f64)>,
+}
+
+/// What a machine's record keeps of its image.
+#[derive(Clone, Debug, Default)]
+pub(in super::super) struct ImageFacts {
+    pub(in super::super) labels: BTreeMap<String, String>,
+    pub(in super::super) stop_signal: Option<i32>,
+}
+
+impl ImageFacts {
+    pub(super) fn of(image: ImageConfig) -> Self {
+        let stop_signal = model::signal::number(&image.stop_signal);
+        Self { labels: image.labels, stop_signal }
+    }
+}
+
+/// Why a VM did not come up.
+#[derive(Debug)]
+pub(in super::super) enum LaunchError {
+    /// It is no longer wanted.
+    Cancelled,
+    /// Another try may help.
+    Transient(String),
+    /// Another try would fail as well.
+    Final(String),
+}
+
+impl LaunchError {
+    pub(in super::super) fn of(err: &PortError) -> Self {
+        let text = rt::chain(err);
+        if err.transient { Self::Transient(text) } else { Self::Final(text) }
+    }
+}
+
+impl LaunchError {
+    pub(super) fn agent(err: &AgentError) -> Self {
+        match err {
+            AgentError::Version(_) => Self::Final(rt::chain(err)),
+            _ => Self::Transient(rt::chain(err)),
+        }
+    }
+}

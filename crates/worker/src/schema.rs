@@ -1,0 +1,52 @@
+//! The tables of `host.db`, as migrations in order.
+
+/// Each is run once; a released one never changes.
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "
+    CREATE TABLE machines (
+        id     TEXT PRIMARY KEY,
+        app    TEXT NOT NULL,
+        name   TEXT NOT NULL,
+        state  TEXT NOT NULL,
+        slot   INTEGER UNIQUE,
+        record TEXT NOT NULL
+    ) STRICT;
+    -- Two machines of one app never share a name while both exist.
+    CREATE UNIQUE INDEX machine_names ON machines (app, name) WHERE state <> 'destroyed';
+    CREATE TABLE events (
+        id      TEXT PRIMARY KEY,
+        machine TEXT NOT NULL,
+        event   TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX machine_events ON events (machine, id);
+    CREATE TABLE versions (
+        machine TEXT NOT NULL,
+        version TEXT NOT NULL,
+        config  TEXT NOT NULL,
+        PRIMARY KEY (machine, version)
+    ) STRICT;
+",
+    "
+    -- Addresses follow from the slot: it rests after its machine is destroyed.
+    CREATE TABLE released_slots (
+        slot        INTEGER PRIMARY KEY,
+        released_ms INTEGER NOT NULL
+    ) STRICT;
+",
+    "
+    -- An app's name may be used again by another app; its id never is. Rows of the
+    -- first version get their id when the host starts.
+    ALTER TABLE machines ADD COLUMN app_id INTEGER;
+    DROP INDEX machine_names;
+    CREATE UNIQUE INDEX machine_names ON machines (app_id, name) WHERE state <> 'destroyed';
+    -- Calls that have been carried out, by their idempotency keys.
+    CREATE TABLE calls (
+        key     TEXT PRIMARY KEY,
+        done_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX calls_by_age ON calls (done_ms);
+    -- How often the worker has been started on this host.
+    CREATE TABLE starts (epoch INTEGER NOT NULL) STRICT;
+    INSERT INTO starts VALUES (0);
+",
+];

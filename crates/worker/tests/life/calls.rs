@@ -1,0 +1,194 @@
+//! What calls wait for, and what a machine that is down does by itself.
+
+use crate::daemon::Settings;
+use crate::lab::{Lab, check, check_with, user};
+use expect_test::expect;
+use host_api::{CreateMachine, HostError, Machines, Stop};
+use model::id::{Epoch, HostId};
+
+#[test]
+fn a_destroy_right_after_a_stop_waits_for_it() {
+    check(
+        "create m1 serve; wait m1 started; stop m1; destroy m1; wait m1 destroyed; ledger
+         create m2 serve; wait m2 started; destroy m2",
+        expect![[r#"
+            vms: -; remains: -; slots: []; dirs: -
+            destroy m2: a machine that is started cannot be destroyed without force
+        "#]],
+    );
+}
+
+#[test]
+fn an_exec_right_after_a_create_waits_for_the_start() {
+    check(
+        "create m1 serve; exec m1 true; stop m1; wait m1 stopped; exec m1 true",
+        expect![[r#"
+            Failed("true: not found")
+            exec m1 true: machine is stopped: it has to be started for this
+        "#]],
+    );
+}
+
+#[test]
+fn a_machine_that_is_not_launched_is_prepared_and_stopped() {
+    check(
+        "hold-pulls; create m1 serve --skip-launch; show; release-pulls; wait m1 stopped; show
+         events m1; wait m1 settled; wait m1 created; start m1; wait m1 started; show
+         stop m1; wait m1 stopped; wait m1 created 1; start m1; wait m1 started
+         hold-pulls; create m2 serve --skip-launch; start m2; release-pulls; wait m2 started; show",
+        expect![[r#"
+            m1 created
+            m1 stopped
+            stop by flyd -> stopped (prepared, not started)
+            launch by user -> created
+            m1 started
+            wait m1 created 1: machine did not reach created within 0 s; it is stopped
+            m1 started
+            m2 started
+        "#]],
+    );
+}
+
+#[test]
+fn an_image_that_cannot_be_prepared_is_told_and_the_start_finds_out() {
+    check(
+        "create m1 serve --skip-launch --image=none; wait m1 stopped; routes; start m1
+         wait m1 failed; destroy m1; wait m1 destroyed",
+        expect![[r#"
+            m1 asleep [] (it could not be prepared: image "none" was not found: the registry has none)
+        "#]],
+    );
+}
+
+#[test]
+fn a_standby_is_prepared_and_not_started_by_requests() {
+    check(
+        "create m1 serve --standby-for=m0; wait m1 stopped; start m1; wake m1; restart m1
+         update m1 serve --standby-for=m0; show; update m1 serve; wait m1 started; show",
+        expect![[r#"
+            start m1: machine is a standby and is not started by requests; clear `standbys` in its config first
+            wake m1: NotStartable("machine is a standby and is not started by requests; clear `standbys` in its config first")
+            restart m1: machine is a standby and is not started by requests; clear `standbys` in its config first
+            m1 stopped v2
+            m1 started v3
+        "#]],
+    );
+}
+
+#[test]
+fn a_machine_that_destroys_itself_is_stopped_first() {
+    check(
+        "create m1 serve --rm; wait m1 started; guest m1 exit 0; wait m1 stopped
+         wait m1 destroyed; wait m1 stopped; events m1 4
+         create m2 serve --rm --image=none; wait m2 destroyed; events m2 3; ledger",
+        expect![[r#"
+            destroy by flyd -> destroyed
+            destroy by flyd -> destroying
+            exit by flyd -> stopped code=0
+            start by flyd -> started
+            destroy by flyd -> destroyed
+            destroy by flyd -> destroying
+            launch_failed by flyd -> failed (image "none" was not found: the registry has none)
+            vms: -; remains: -; slots: []; dirs: -
+        "#]],
+    );
+}
+
+#[test]
+fn a_machine_that_is_started_again_keeps_its_memory() {
+    let settings = Settings { memory_mib: 1000, ..Settings::default() };
+    check_with(
+        settings,
+        "create m1 serve --memory=600; wait m1 started; stop m1; start m1
+         create m2 serve --memory=600; wait m1 started; host",
+        expect![[r#"
+            create m2 serve --memory=600: could not reserve resource for machine: insufficient memory available to fulfill request (600 MiB asked, 400 of 1000 MiB free on this host)
+            memory 600/1000 {"started": 1}
+        "#]],
+    );
+}
+
+#[test]
+fn disk_space_is_booked_at_create_and_start_until_the_machine_is_destroyed() {
+    let mut lab = Lab::new(Settings::default());
+    lab.world.disks.limit_bookings(12 << 30);
+    lab.script(
+        "create m1 serve; wait m1 started; create m2 serve
+         stop m1; wait m1 stopped; update m1 serve --persist=restart --skip-launch",
+    );
+    let refused = lab.take();
+    assert!(refused.contains("8589934592 of 12884901888 bytes are booked"), "{refused}");
+    assert_eq!(lab.world.disks.booked().len(), 0, "the disk of the old instance");
+    lab.script("start m1; wait m1 started; destroy m1 --force; wait m1 destroyed");
+    assert_eq!(lab.take(), "");
+    assert_eq!(lab.world.disks.booked().len(), 0);
+}
+
+#[test]
+fn the_machine_whose_disk_grows_most_is_stopped_when_the_disk_is_nearly_full() {
+    let mut lab = Lab::new(Settings::default());
+    lab.script("create m1 serve; wait m1 started; create m2 serve; wait m2 started");
+    let dir = lab.world.data_dir().join("machines").join(lab.id("m1").to_string());
+    let disk = dir.join("scratch.ext4");
+    let low = worker::ports::LowSpace { free: 5 << 20, disk, grown: 700 << 20 };
+    lab.world.disks.report_low_space(low);
+    lab.script("wait m1 stopped; show; events m1 2");
+    expect![[r#"
+        m1 stopped
+        m2 started
+        exit by flyd -> stopped code=0 requested
+        stop by flyd -> stopping (the host's disk is nearly full (5 MiB free) and this machine's disk has grown most (700 MiB))
+    "#]]
+    .assert_eq(&lab.take());
+}
+
+#[test]
+fn a_machine_of_a_newer_epoch_is_removed_and_may_come_back() {
+    let mut lab = Lab::new(Settings::default());
+    lab.script("create m1 serve; wait m1 started");
+    let (worker, id) = (lab.worker(), lab.id("m1"));
+    let newer = user().at(Epoch(3));
+    let told = lab.run(worker.stop(newer, id, Stop::default()));
+    let gone = HostError::NotMine { host: HostId(1), epoch: Some(Epoch(3)) };
+    assert_eq!(told, Err(gone.clone()));
+    drop(worker);
+    // Also a daemon that is killed meanwhile removes what is left of it.
+    lab.kill();
+    lab.restart();
+    let worker = lab.worker();
+    assert_eq!(lab.run(worker.machine(user(), id)), Err(gone));
+    assert_eq!(lab.machines(), []);
+    lab.run(async {
+        while lab.world.ledger() != testkit::Ledger::default() {
+            tokio::task::yield_now().await;
+        }
+    });
+    let create = lab.creation("m1", &["serve"]);
+    let again = |epoch| CreateMachine { id, epoch, ..create.clone() };
+    let stale = lab.run(worker.create(user(), again(Epoch(2))));
+    assert_eq!(stale, Err(HostError::StaleEpoch { sent: Epoch(2), known: Epoch(3) }));
+    lab.run(worker.create(user(), again(Epoch(4)))).unwrap();
+    drop(worker);
+    lab.script("wait m1 started; show");
+    assert_eq!(lab.take(), "m1 started\n");
+}
+
+#[test]
+fn a_call_with_a_key_is_carried_out_once_also_over_a_crash() {
+    let mut lab = Lab::new(Settings::default());
+    lab.script("create m1 serve; wait m1 started");
+    let (worker, id) = (lab.worker(), lab.id("m1"));
+    let keyed = || user().keyed("restart-1");
+    lab.run(worker.restart(keyed(), id, Stop::default(), false)).unwrap();
+    drop(worker);
+    lab.script("wait m1 restarting|starting; wait m1 started");
+    lab.kill();
+    lab.restart();
+    let worker = lab.worker();
+    lab.run(worker.restart(keyed(), id, Stop::default(), false)).unwrap();
+    drop(worker);
+    lab.script("show; exits m1 1");
+    assert_eq!(lab.take(), "m1 started\n");
+    let exits = |lab: &Lab| lab.machine(id).events.iter().filter(|e| e.kind == "exit").count();
+    assert_eq!(exits(&lab), 1);
+}
