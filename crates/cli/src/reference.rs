@@ -33,7 +33,7 @@ pub fn markdown(root: &Command) -> String {
          else it is used for want of any other token, and only with an API on this machine's \
          loopback.\n\n\
          ## Differences from flyctl\n\n\
-         - In `machine run IMAGE COMMAND...` flags stand before or after the image. From the \
+         - In `machine run IMAGE COMMAND...` flags are before or after the image. From the \
          first word of the command on everything belongs to the command.\n\
          - Commands of flyctl that are not there yet are named as such, with what to use in \
          their place. The exit code is 2.\n\

@@ -1,4 +1,4 @@
-//! What an outer world finds out about the host, for `doctor`.
+//! What an adapter finds out about the host, for `doctor`.
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@
 //!
 //! A VM runs the init that it was booted with, so a host meets inits of earlier
 //! releases. Within a version, messages and optional fields (`Option`) may be
-//! added: whoever does not know them ignores them. A change beyond that is a new
+//! added: a reader that does not know them ignores them. A change beyond that is a new
 //! version; the host keeps the codec of the version before (now [`v2`]) and the
 //! frames recorded in `tests/frames`, which have to decode for ever. Numbers of
 //! variants and fields are never used again. The first two fields of a welcome

@@ -33,7 +33,7 @@ pub enum Caller {
     Host(HostId),
 }
 
-/// The moment after which nobody waits for an answer any more.
+/// The moment after which the caller no longer waits for an answer.
 ///
 /// Between processes the remaining time travels, not the moment: clocks differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -12,7 +12,7 @@ pub type ImageUpload = Box<dyn AsyncRead + Send + Unpin>;
 /// Images of a host.
 #[async_trait]
 pub trait Images: Send + Sync {
-    /// What an image reference stands for on this host; a registry is asked if
+    /// Resolves an image reference on this host; a registry is asked if
     /// the host has none of that name.
     async fn resolve_image(
         &self,

@@ -10,7 +10,7 @@ use wire::logs::{LogEntry, LogQuery};
 /// Log lines of an app's machines on one host.
 #[async_trait]
 pub trait Logs: Send + Sync {
-    /// Lines in order of time. With `query.follow` the stream goes on until the
+    /// Lines in order of time. With `query.follow` the stream continues until the
     /// host stops or the stream is dropped; a reader that does not keep up
     /// loses lines, never slows the host.
     async fn logs(

@@ -42,7 +42,7 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// The authority that all peers of a platform trust, and nobody else's.
+/// The only authority that the peers of a platform trust.
 #[derive(Clone, Debug)]
 pub struct Authority(Credentials);
 

@@ -38,7 +38,7 @@ struct Inner {
     hints: mpsc::Sender<Hint>,
 }
 
-/// What nobody waits for.
+/// A call without an answer.
 #[derive(Debug)]
 enum Hint {
     Line(LogLine),
@@ -160,7 +160,7 @@ impl RemoteHost {
         }
     }
 
-    /// Something that nobody waits for. Under load it is dropped.
+    /// Sends a call without an answer. Under load it is dropped.
     fn hint(&self, hint: Hint) {
         if self.0.hints.try_send(hint).is_err() {
             tracing::debug!(host = self.0.id.0, "a hint to a host is dropped");

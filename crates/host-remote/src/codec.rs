@@ -112,7 +112,7 @@ pub(crate) fn channel() -> (BodySender, ChannelBody) {
 }
 
 impl BodySender {
-    /// Sends a frame; false if nobody reads any more.
+    /// Sends a frame; false if the receiver is closed.
     pub(crate) async fn frame<T: Serialize + ?Sized>(&self, value: &T) -> bool {
         match encode(value) {
             Ok(frame) => self.bytes(frame).await,
@@ -123,7 +123,7 @@ impl BodySender {
         }
     }
 
-    /// Sends plain bytes; false if nobody reads any more.
+    /// Sends plain bytes; false if the receiver is closed.
     pub(crate) async fn bytes(&self, bytes: Bytes) -> bool {
         self.0.send(bytes).await.is_ok()
     }
@@ -134,7 +134,7 @@ impl BodySender {
         let _ = self.0.try_send(bytes);
     }
 
-    /// Ends when nobody reads any more.
+    /// Ends when the receiver is closed.
     pub(crate) async fn closed(&self) {
         self.0.closed().await;
     }

@@ -139,7 +139,7 @@ impl Server {
             ended = served.as_mut() => ended,
             () = self.0.tasks.stopping() => {
                 served.as_mut().graceful_shutdown();
-                // What goes on after that is cut off with the connection.
+                // Calls that run longer are cut off with the connection.
                 tokio::time::timeout(DRAIN, served).await.unwrap_or(Ok(()))
             }
         };

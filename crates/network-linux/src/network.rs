@@ -182,7 +182,7 @@ impl Shared {
     }
 }
 
-/// What the guard does; whether it goes on.
+/// One pass of the guard. Returns whether the guard continues.
 fn check(shared: &Weak<Shared>, periodic: bool) -> bool {
     let Some(shared) = shared.upgrade() else { return false };
     shared.check(periodic);

@@ -1,5 +1,5 @@
 //! Imports of archives, checked in the root images.
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod common;
 
@@ -187,7 +187,7 @@ async fn what_a_crash_leaves_is_never_taken_for_an_image() {
     assert_eq!(world.files("roots"), [format!("{}.squashfs", image.manifest)]);
     assert_eq!(world.files("images"), [format!("{}.json", image.manifest)]);
     assert!(world.files("tmp").is_empty());
-    assert_eq!(world.files("partial").len(), 1, "a download goes on after a restart");
+    assert_eq!(world.files("partial").len(), 1, "a download is resumed after a restart");
     assert_eq!(world.images.collect(&BTreeSet::new()).await.unwrap(), 4);
     // A root that was cut short is no image either.
     std::fs::write(store.join(format!("roots/{}.squashfs", image.manifest)), b"cut").unwrap();

@@ -1,5 +1,5 @@
 //! Pulls from a registry that runs within the test.
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod common;
 
@@ -68,7 +68,7 @@ async fn root(State(shelf): State<Shared>, headers: HeaderMap) -> Response {
     denied(&shelf.lock().unwrap(), &headers).unwrap_or_else(|| "{}".into_response())
 }
 
-/// Sends until nobody reads any more.
+/// Sends until the peer has closed the connection.
 fn endless(status: StatusCode) -> Response {
     let chunks = futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 4096]));
     (status, Body::from_stream(chunks)).into_response()

@@ -23,7 +23,7 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// A clock that stands at `nanos` since the epoch until it is advanced.
+    /// A manual clock: it shows `nanos` since the epoch until it is advanced.
     pub fn manual(nanos: i64) -> Self {
         Self(Source::Manual(Arc::new(AtomicI64::new(nanos))))
     }

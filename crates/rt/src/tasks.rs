@@ -66,7 +66,7 @@ impl Tasks {
     }
 
     /// Runs `future` until it ends or the group is told to stop, whichever is
-    /// first; then it is dropped where it stands.
+    /// first; then it is dropped at its current await point.
     #[track_caller]
     pub fn spawn_until_stop<F>(&self, future: F) -> JoinHandle<()>
     where

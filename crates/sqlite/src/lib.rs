@@ -84,7 +84,7 @@ impl Database {
     }
 
     /// The same with a handler for panics in the work of callers: a panic is a defect
-    /// that may have left half of its work done, so the writer does not go on.
+    /// that may have left half of its work done, so the writer stops.
     ///
     /// # Errors
     /// As [`Database::open`].
@@ -307,7 +307,7 @@ mod tests {
         let db = Database::open_with(&dir.path().join("x.db"), SCHEMA, handler).unwrap();
         let read = db.read(|_| -> Result<(), Error> { panic!("a bad read") }).await.unwrap_err();
         assert!(matches!(&read, Error::Panicked(text) if text == "a bad read"), "{read:?}");
-        assert_eq!(sum(&db).await, 0, "reads go on");
+        assert_eq!(sum(&db).await, 0, "reads still work");
         let write = db.write(|_| -> Result<(), Error> { panic!("a bad write") }).await;
         assert!(matches!(write, Err(Error::Closed)), "{write:?}");
         assert_eq!(noted.recv().await.unwrap(), "a reader of a database failed: a bad read");

@@ -80,7 +80,7 @@ impl SqliteStore {
 
     /// Does `work` in a transaction and tells the watches of its revision.
     ///
-    /// It goes on in a task when the caller goes away: once the work is
+    /// It continues in a task if the caller is dropped: once the work is
     /// queued it will be committed, and then the watches have to be told.
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where

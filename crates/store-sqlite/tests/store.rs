@@ -66,7 +66,7 @@ async fn a_write_whose_caller_left_is_announced_all_the_same() {
     let store = open(dir.path(), &rt::Clock::system());
     let mut watch = store.watch(KeyRange::prefix("/"), 1).await.unwrap();
     let mut write = Box::pin(store.txn(put("/a", "", None)));
-    // Polled once, it is on its way; then nobody waits for it any more.
+    // Polled once, so it is submitted; then the caller drops it.
     assert!(futures_util::poll!(&mut write).is_pending());
     drop(write);
     let batch = watch.next().await.unwrap().unwrap();

@@ -3,7 +3,7 @@
 //! Every call of a fake passes points before, in and after what it does. An
 //! armed counter stops the world at the n-th point: the call never returns, as
 //! if the daemon had been killed there, and the harness is told. The harness
-//! then drops the daemon and disarms the points; guests go on where they were.
+//! then drops the daemon and disarms the points; guests keep running.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -39,7 +39,7 @@ impl CrashPoints {
         self.0.hit.send_replace(None);
     }
 
-    /// No crash any more. Guests that stand at a point go on.
+    /// Disarms all points. Guests that wait at a point continue.
     pub fn disarm(&self) {
         self.lock().left = None;
         self.0.hit.send_replace(None);

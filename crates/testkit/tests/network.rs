@@ -61,7 +61,7 @@ async fn a_subscriber_learns_that_a_silent_host_is_gone() {
     let mut routes = remote.routes(context()).await.unwrap();
     network.cut("api", "host");
     let ended = tokio::time::timeout(Duration::from_secs(60), routes.changes.recv()).await;
-    assert_eq!(ended.unwrap(), None, "pings notice what nobody closes");
+    assert_eq!(ended.unwrap(), None, "pings notice a connection that was not closed");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! `updraft down`: the daemon and all its VMs stopped, nothing left in the kernel.
 //!
 //! Machines are first stopped through the API, so that their processes get their
-//! signal and their time. Which ones ran is written down, and the next `up`
+//! signal and their time. Which ones ran is recorded, and the next `up`
 //! starts them again.
 
 use crate::daemon::lock::{DataDirLock, LockError};
@@ -172,7 +172,7 @@ async fn end(
 async fn stop_daemon(settings: &Settings, pid: i32) -> Result<DataDirLock, DaemonError> {
     let process = rustix::process::Pid::from_raw(pid).filter(|_| pid > 1).ok_or_else(|| {
         DaemonError::failed("Cannot stop the daemon")
-            .because("It has not written down its pid")
+            .because("It has not written its pid yet")
             .hint("It may just be starting: run `updraft down` again.")
     })?;
     eprintln!("Stopping the daemon (pid {pid})");

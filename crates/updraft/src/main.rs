@@ -27,7 +27,7 @@ struct Updraft {
 enum Top {
     /// Start the platform on this machine: API, worker and edge, or some of them
     ///
-    /// Runs until SIGTERM or SIGINT. The machines go on running after that, and
+    /// Runs until SIGTERM or SIGINT. The machines keep running after that, and
     /// the next `updraft up` with the same data directory takes them over;
     /// `updraft down` stops them as well.
     Up(SettingArgs),

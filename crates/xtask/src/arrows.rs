@@ -46,18 +46,18 @@ fn every_import_is_in_the_picture() {
 }
 
 #[test]
-fn services_and_outer_worlds_do_not_know_each_other() {
+fn services_and_adapters_do_not_know_each_other() {
     let actual = actual();
     let services = ["control", "worker", "edge", "dns"];
-    let outer =
+    let adapters =
         ["store-sqlite", "store-etcd", "vmm-qemu", "oci", "network-linux", "disk-linux", "cli"];
     for (name, imports) in &actual {
         let of = |group: &[&str]| imports.iter().filter(|i| group.contains(&i.as_str())).count();
         if services.contains(&name.as_str()) {
-            assert_eq!(of(&services) + of(&outer), 0, "{name} imports a service or an outer world");
+            assert_eq!(of(&services) + of(&adapters), 0, "{name} imports a service or an adapter");
         }
-        if outer.contains(&name.as_str()) {
-            assert_eq!(of(&outer), 0, "{name} imports another outer world");
+        if adapters.contains(&name.as_str()) {
+            assert_eq!(of(&adapters), 0, "{name} imports another adapter");
         }
         if ["model", "wire", "rt"].contains(&name.as_str()) {
             assert!(imports.is_empty(), "{name} is a leaf but imports {imports:?}");

@@ -1,4 +1,4 @@
-//! tidy: the house rules that a compiler does not check. Run as tests.
+//! tidy: rules of this repository that a compiler does not check. Run as tests.
 
 #[cfg(test)]
 mod arrows;

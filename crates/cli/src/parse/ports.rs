@@ -71,7 +71,7 @@ pub(crate) fn apply_ports(services: &mut Vec<Service>, changes: &[PortChange]) {
                 let handlers = (!handlers.is_empty()).then(|| handlers.clone());
                 let port = Port { port: Some(*port), handlers, ..Port::default() };
                 let same = services.iter_mut().find(|service| {
-                    service.internal_port == Some(*internal) && speaks(service, protocol)
+                    service.internal_port == Some(*internal) && has_protocol(service, protocol)
                 });
                 match same {
                     Some(service) => service.ports.get_or_insert_default().push(port),
@@ -90,14 +90,14 @@ pub(crate) fn apply_ports(services: &mut Vec<Service>, changes: &[PortChange]) {
 }
 
 fn detach(services: &mut [Service], port: u16, protocol: &str) {
-    for service in services.iter_mut().filter(|service| speaks(service, protocol)) {
+    for service in services.iter_mut().filter(|service| has_protocol(service, protocol)) {
         if let Some(ports) = &mut service.ports {
             ports.retain(|has| has.port != Some(port));
         }
     }
 }
 
-fn speaks(service: &Service, protocol: &str) -> bool {
+fn has_protocol(service: &Service, protocol: &str) -> bool {
     service.protocol.as_deref().unwrap_or("tcp") == protocol
 }
 

@@ -1,4 +1,4 @@
-//! A server that knows one app with two machines, and writes down what it is asked.
+//! A server that knows one app with two machines, and records its requests.
 
 use axum::Router;
 use axum::body::Bytes;

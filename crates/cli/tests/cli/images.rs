@@ -115,7 +115,7 @@ async fn images() {
 
 #[tokio::test]
 async fn an_image_is_read_from_standard_input() {
-    let input = "this stands for a tar";
+    let input = "in place of a tar";
     let setup = Setup { input, ..Setup::default() };
     let ran = cli_with(setup, &["image", "import", "-", "--name", "zip:1"]).await;
     assert!(ran.code == 0 && ran.out == "zip:1\n", "{}", ran.show());

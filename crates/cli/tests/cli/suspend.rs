@@ -1,4 +1,4 @@
-//! Suspending machines and seeing them go on.
+//! Suspending and resuming machines.
 
 use crate::fake::{ID, Setup, cli, cli_with};
 use expect_test::expect;

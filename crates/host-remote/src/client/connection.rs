@@ -102,7 +102,7 @@ pub(super) struct Connection {
 struct Link {
     sender: Option<SendRequest<ChannelBody>>,
     backoff: Backoff,
-    /// Until then callers are told of the last failure, and nobody dials.
+    /// Until then callers get the last failure, and no connection is attempted.
     rest: Option<(Instant, String)>,
 }
 

@@ -124,7 +124,7 @@ impl Images for RemoteHost {
         mut tar: ImageUpload,
     ) -> Result<BoxStream<'static, ImageProgress>, HostError> {
         let (request, body) = begin("import_image", &context, &(name,))?;
-        // The upload goes on while the answer begins: the host may refuse early.
+        // The upload continues while the answer begins: the host may refuse early.
         self.0.tasks.spawn_until_stop(async move {
             let mut buffer = BytesMut::with_capacity(CHUNK);
             loop {
@@ -183,7 +183,7 @@ impl Routes for RemoteHost {
                         return;
                     }
                 }
-                // Nobody acknowledges any more, but changes are still wanted.
+                // The subscriber no longer acknowledges, but still receives changes.
                 std::future::pending::<()>().await;
             };
             tokio::select! {

@@ -55,7 +55,7 @@ impl Server {
                     break;
                 }
             }
-            // Half of a session may be over while the other goes on.
+            // One direction of a session may end before the other.
             std::future::pending::<()>().await;
         };
         let out = sender.clone();

@@ -22,7 +22,7 @@ pub(crate) struct Guard(Arc<OwnedFd>);
 
 impl Guard {
     /// Starts the thread in the namespace of the calling one. `check` is told
-    /// whether it is a periodic look, and returns whether to go on.
+    /// whether it is a periodic look, and returns whether to continue.
     pub(crate) fn start(
         mut check: impl FnMut(bool) -> bool + Send + 'static,
     ) -> Result<Self, PortError> {

@@ -34,7 +34,7 @@ struct Shared {
 struct Stock {
     namespace: Option<Arc<Namespace>>,
     sockets: Vec<OwnedFd>,
-    /// Ends the thread: the namespace changed, or nobody uses it any more.
+    /// Ends the thread: the namespace has changed, or all users are dropped.
     generation: u64,
 }
 
@@ -139,7 +139,7 @@ impl Shared {
                 match made {
                     Ok(socket) if stock.generation == generation => stock.sockets.push(socket),
                     Ok(_) => {}
-                    // No descriptors: whoever needs a socket learns it, and the
+                    // No descriptors: the caller that needs a socket gets the error, and the
                     // next use of the stock wakes this thread again.
                     Err(_) => break,
                 }

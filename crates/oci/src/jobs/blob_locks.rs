@@ -41,7 +41,7 @@ mod tests {
         tokio::pin!(next);
         assert!(futures_util::poll!(next.as_mut()).is_pending());
         drop(first);
-        // It passes to the next waiter; nobody can take it in between.
+        // It passes to the next waiter; no other task can take it in between.
         assert!(locks.try_lock("a").is_none());
         drop(next.await);
         assert!(locks.try_lock("a").is_some());

@@ -33,7 +33,7 @@ impl Drop for Removal {
 
 impl Singleflight {
     /// Waits for the job of `key`, which is started as a task if it does not
-    /// run. The job goes on without callers, and its result is kept.
+    /// run. The job continues without callers, and its result is kept.
     pub(crate) async fn join<F>(
         &self,
         tasks: &rt::Tasks,

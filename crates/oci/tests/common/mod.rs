@@ -1,6 +1,6 @@
 //! Images made by hand, and a store to put them into.
 #![allow(dead_code, reason = "each test program uses a part")]
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 use camino::{Utf8Path, Utf8PathBuf};
 use oci::{OciConfig, OciImages};
@@ -180,7 +180,7 @@ impl World {
         self.path(name)
     }
 
-    /// Names of all files in the store that no record speaks of.
+    /// Names of all files in the store that no record names.
     pub(crate) fn files(&self, dir: &str) -> Vec<String> {
         let mut names: Vec<_> = std::fs::read_dir(self.path("oci").join(dir))
             .unwrap()

@@ -259,7 +259,7 @@ async fn change(
     wanted: impl Fn(&RouteChange) -> bool,
 ) -> (u64, RouteChange) {
     loop {
-        let (generation, change) = routes.changes.recv().await.expect("the stream goes on");
+        let (generation, change) = routes.changes.recv().await.expect("the stream is open");
         if wanted(&change) {
             return (generation, change);
         }
@@ -277,7 +277,7 @@ async fn routes_follow_the_machines(host: &dyn Host) {
     let mut expected = routes.snapshot.position.generation;
     let second = started(host, 8).await;
     loop {
-        let (generation, change) = routes.changes.recv().await.expect("the stream goes on");
+        let (generation, change) = routes.changes.recv().await.expect("the stream is open");
         expected += 1;
         assert_eq!(generation, expected, "generations have no gaps");
         let is_up = matches!(&change, RouteChange::Upsert(route)

@@ -125,7 +125,7 @@ async fn a_vm_is_resumed_from_its_snapshot<H: Hypervisor>(
     }
 }
 
-/// Goes on with the snapshot that the check before has left.
+/// Continues with the snapshot of the previous check.
 async fn a_damaged_snapshot_is_refused<H: Hypervisor>(
     driver: &H,
     spec: &impl Fn(MachineId, BootId) -> BootSpec,

@@ -233,7 +233,7 @@ impl FakeHost {
     }
 
     /// A process in the machine connects to the platform's API; `None` if
-    /// nobody takes such connections.
+    /// there is no subscriber for such connections.
     pub async fn connect_from_guest(&self, id: MachineId) -> Option<DuplexStream> {
         let (guests, app) = {
             let state = self.lock();

@@ -36,7 +36,7 @@ impl Entry {
     }
 }
 
-/// Where a source stands.
+/// Position of one source.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
     /// Bytes queued since boot.

@@ -34,7 +34,7 @@ struct Copy {
 }
 
 impl Copy {
-    /// Copies the entries of a directory; goes on after a failure, and returns the
+    /// Copies the entries of a directory; continues after a failure, and returns the
     /// first one.
     fn directory(&mut self, from: &Path, to: &Path, depth: usize) -> Result<()> {
         let mut outcome = Ok(());
@@ -71,7 +71,7 @@ impl Copy {
             rustix::fs::mknodat(rustix::fs::CWD, to, rustix::fs::FileType::Fifo, mode, 0)?;
             own(to, &meta)
         } else {
-            // A socket nobody listens on, or a device: made by what runs.
+            // A socket without a listener, or a device: made by the processes that use it.
             Ok(())
         }
     }

@@ -49,7 +49,7 @@ fn an_app_asks_its_host() {
     let id = guest.until(opened);
     assert_eq!(client_says(&mut guest, id), b"what\n");
     guest.send(&ToGuest::ApiData(id, b"that\n".to_vec()));
-    guest.send(&ToGuest::ApiData(99, b"to nobody".to_vec()));
+    guest.send(&ToGuest::ApiData(99, b"no such connection".to_vec()));
     guest.send(&ToGuest::ApiEnd(id));
     assert_eq!(output(&mut guest, 1), "that\n", "though the client had said all it would");
     // One that goes away by itself.

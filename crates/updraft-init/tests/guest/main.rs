@@ -224,7 +224,7 @@ fn a_session_ends_and_another_begins_while_all_is_busy() {
     flood.log_buffer = 64 * 1024;
     guest.run(flood);
     assert!(guest.until(listens(80)));
-    // A command that has used its window up; nobody reads on.
+    // A command that has used its window up; its output is not read any further.
     let zeros = Exec { argv: argv(&["cat", "/dev/zero"]), ..Exec::default() };
     guest.send(&ToGuest::Exec(1, zeros));
     let mut got = 0;

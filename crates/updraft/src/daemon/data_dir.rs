@@ -1,4 +1,4 @@
-//! The data directory: ours, and nobody else's to look into or write to.
+//! The data directory: only its owner may read or write it.
 
 use super::world::make_dir;
 use crate::error::DaemonError;

@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
-/// Held while it lives; the kernel lets go of it when the process ends,
+/// Held while it lives; the kernel releases it when the process ends,
 /// however it does.
 #[derive(Debug)]
 pub(crate) struct DataDirLock {
@@ -74,7 +74,7 @@ impl DataDirLock {
         }
     }
 
-    /// Waits until whoever has it lets go. Blocks the thread.
+    /// Waits until the process that holds it releases it. Blocks the thread.
     pub(crate) fn wait(data_dir: &Utf8Path) -> Result<Self, LockError> {
         let (path, file) = open(data_dir)?;
         let failed = |err: rustix::io::Errno| LockError::Open { path, err: err.into() };

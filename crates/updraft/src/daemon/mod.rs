@@ -6,6 +6,7 @@ pub(crate) mod lock;
 mod owners;
 mod peers;
 mod report;
+mod running;
 mod serve;
 mod services;
 mod token;
@@ -18,7 +19,7 @@ use crate::restart_list::RestartList;
 use crate::settings::{SettingArgs, Settings};
 use lock::{DataDirLock, LockError};
 use rt::{Health, Tasks};
-use services::{Api, Running};
+use running::Api;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,7 +36,7 @@ pub(crate) async fn up(
 ) -> Result<u8, DaemonError> {
     let mut settings = Settings::load(args, vars)?;
     start_logging(&settings)?;
-    // Data of machines and tokens are nobody else's business.
+    // No other user may read data of machines and tokens.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     data_dir::prepare(&settings.data_dir)?;
     settings.resolve_data_dir();
@@ -65,7 +66,7 @@ pub(crate) async fn up(
         start_again(&settings, api, &tasks);
     }
     stop.next().await;
-    tracing::info!("stopping; the machines go on running");
+    tracing::info!("stopping; the machines keep running");
     notify(&[sd_notify::NotifyState::Stopping]);
     tokio::select! {
         ended = tasks.shutdown(GRACE) => if !ended {

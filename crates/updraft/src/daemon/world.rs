@@ -1,4 +1,4 @@
-//! The outer worlds of a host, made from the settings.
+//! The adapters of a host, made from the settings.
 
 use crate::settings::{Settings, WantedAccelerator};
 use async_trait::async_trait;

@@ -2,7 +2,7 @@
 //! variable and the line in the help.
 //!
 //! Keys are nested (`listen.api` is `api` in the section `[listen]`). Names of
-//! earlier versions (flat keys, other flags and variables) go on working.
+//! earlier versions (flat keys, other flags and variables) still work.
 
 /// One setting.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ fn adopt(cx: &Context) -> Outcome {
         platform.up()?;
         ensure!(
             app.state(&id)? == "started" && boot_id(&app, &id)? == before,
-            "the same boot goes on"
+            "the same boot keeps running"
         );
     }
     ensure!(app.state(&ticker)? == "started");
@@ -52,7 +52,7 @@ fn graceful(cx: &Context) -> Outcome {
     let id = app.run("one", json!({}))?;
     let before = boot_id(&app, &id)?;
     platform.end(Signal::TERM)?;
-    ensure!(platform.leftovers().contains(&id), "the VM goes on");
+    ensure!(platform.leftovers().contains(&id), "the VM keeps running");
     platform.up()?;
     ensure!(boot_id(&app, &id)? == before, "and is taken over");
     Ok(())

@@ -108,7 +108,7 @@ fn cordon(cx: &Context) -> Outcome {
     platform.ok(Method::DELETE, &app.path(&one, "?force=true"), None)?;
     app.wait(&one, "destroyed")?;
     let response = platform.get("cordon", "/")?;
-    ensure!(response.status().is_server_error(), "nobody is left: {}", response.status());
+    ensure!(response.status().is_server_error(), "no machine is left: {}", response.status());
     Ok(())
 }
 
@@ -137,7 +137,7 @@ fn fifty_rounds(cx: &Context) -> Outcome {
         let start = |answers| scope.spawn(move || ask(answers));
         let clients = [start(answers.clone()), start(answers)];
         let rounds = (0..ROUNDS).try_for_each(|_| -> Result<()> {
-            // It may be up again before anybody can ask.
+            // It may be up again before the next request.
             let events = app.get(&id, "/events?limit=1")?;
             let newest = events[0]["id"].as_str().context("an event has an id")?.to_owned();
             app.post(&id, "/stop", json!({}))?;

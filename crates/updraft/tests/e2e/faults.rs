@@ -305,7 +305,7 @@ fn full_disk(cx: &Context) -> Outcome {
     } else {
         ensure!(status.is_server_error() && answer["error"].is_string(), "{status} {answer}");
     }
-    ensure!(app.state(&kept)? == "started", "what runs goes on");
+    ensure!(app.state(&kept)? == "started", "what runs keeps running");
     std::fs::remove_file(&filler)?;
     app.run("after", json!({}))?;
     ensure!(app.exec(&kept, &["true"])?.0 == 0, "and can be spoken to");

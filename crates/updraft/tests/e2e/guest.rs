@@ -161,7 +161,7 @@ fn processes(cx: &Context) -> Outcome {
         sockets.iter().any(|s| s["address"].as_str().is_some_and(|a| a.ends_with(":8080")))
     };
     let web = list.as_array().and_then(|all| all.iter().find(|p| listens(p)).cloned());
-    let web = web.with_context(|| format!("nobody listens on 8080 in {list}"))?;
+    let web = web.with_context(|| format!("no process listens on 8080 in {list}"))?;
     ensure!(web["command"].as_str().is_some_and(|c| c.contains("httpd")), "{web}");
     ensure!(web["pid"].as_i64() > Some(1) && web["rss"].as_u64() > Some(0), "{web}");
 

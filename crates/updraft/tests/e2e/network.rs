@@ -68,7 +68,7 @@ fn neighbours(cx: &Context) -> Outcome {
     app.post(&a, "/stop", json!({}))?;
     app.wait(&a, "stopped")?;
     let text = fetch(&app, &b, &a6, "8080", "/")?;
-    ensure!(!text.contains("hello"), "nobody answers for a stopped machine");
+    ensure!(!text.contains("hello"), "a stopped machine does not answer");
     app.post(&a, "/start", json!({}))?;
     app.wait(&a, "started")?;
     ensure!(ip6(&app, &a)? == a6, "the address is the machine's for life");
@@ -186,12 +186,12 @@ fn from_inside(platform: &crate::platform::Platform) -> Outcome {
                  ip -6 addr add fdaa:0:1:0:0:0:fff:2/128 dev eth0";
     let (code, text) = app.exec(&id, &["sh", "-c", spoof])?;
     ensure!(code == 0, "{text} {own}");
-    ensure!(ping(&app, &id, "192.0.2.10")?, "with its own address it goes on");
+    ensure!(ping(&app, &id, "192.0.2.10")?, "its own address still works");
     ensure!(!ping(&app, &id, "-I 172.30.255.77 192.0.2.10")?, "a false IPv4 source is dropped");
     // Each by name: the guest's kernel may prefer either.
     let own = app.get(&id, "")?["private_ip"].as_str().unwrap_or_default().to_owned();
     let six = |from: &str| ping(&app, &id, &format!("-I {from} 2001:db8:1::10"));
-    ensure!(six(&own)?, "with its own IPv6 address it goes on");
+    ensure!(six(&own)?, "its own IPv6 address still works");
     ensure!(!six("fdaa:0:1:0:0:0:fff:2")?, "a false IPv6 source is dropped");
     Ok(())
 }

@@ -240,7 +240,7 @@ impl Platform {
     /// `updraft down`.
     pub(crate) fn down(&self) -> Result<()> {
         let running = self.daemon().take();
-        // Reaps the daemon as soon as it ends, so that nobody waits for a zombie.
+        // Reaps the daemon as soon as it ends, so that no caller waits for a zombie.
         let reaper = running.map(|mut running| std::thread::spawn(move || running.child.wait()));
         let output = self.command().arg("down").output()?;
         if let Some(reaper) = reaper {
@@ -376,7 +376,7 @@ impl Platform {
     pub(crate) fn leftovers(&self) -> String {
         let data = self.data().display().to_string();
         let mut left = String::new();
-        // A zombie of a dead parent is nobody's process any more.
+        // A zombie whose parent is dead is left to the system's init.
         let processes = format!(
             "ps -eo pid,stat,args | grep '[q]emu-system' | grep -v ' Z' | grep -F '{data}' || true"
         );

@@ -1,4 +1,4 @@
-//! Machines that begin from a template, are suspended, and go on.
+//! Machines that start from a template, are suspended, and are resumed.
 
 use super::Test;
 use super::edge::body as answer;
@@ -116,14 +116,14 @@ fn dropped(cx: &Context) -> Outcome {
         app.post(&id, "/suspend", json!({}))?;
         app.wait(&id, "suspended")
     };
-    // A plain start goes on; the answer says so.
+    // A plain start resumes it; the answer says so.
     let first = boot()?;
     shell(&app, &id, "echo kept > /kept")?;
     suspend()?;
     let started = app.post(&id, "/start", json!({}))?;
     ensure!(started["resumed"] == true && started["previous_state"] == "suspended", "{started}");
     app.wait(&id, "started")?;
-    ensure!(boot()? == first, "it went on");
+    ensure!(boot()? == first, "it was resumed");
     // A stop drops the memory, and the next start begins afresh.
     suspend()?;
     app.post(&id, "/stop", json!({}))?;
@@ -164,7 +164,7 @@ fn itself(cx: &Context) -> Outcome {
     config["init"] = json!({"on_resume": ["sh", "-c", "echo resumed > /hook"]});
     let id = app.run("one", config)?;
     let before = answer(platform, "itself", "/cgi-bin/id")?;
-    // Its own API, without a token: itself, and nobody else.
+    // Its own API, without a token: itself, and no other machine.
     let ask = |path: &str| {
         format!(
             "printf 'POST /v1/apps/itself/machines/{path} HTTP/1.1\\r\\nHost: flaps\\r\\n\
@@ -177,7 +177,7 @@ fn itself(cx: &Context) -> Outcome {
     let line = format!("setsid sh -c \"({}) > /answer\" &", ask(&format!("{id}/suspend")));
     let _ = app.exec(&id, &["sh", "-c", &line]);
     app.wait(&id, "suspended")?;
-    ensure!(answer(platform, "itself", "/cgi-bin/id")? == before, "it went on");
+    ensure!(answer(platform, "itself", "/cgi-bin/id")? == before, "it was resumed");
     let said = shell(
         &app,
         &id,

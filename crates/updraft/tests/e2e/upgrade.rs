@@ -61,7 +61,7 @@ fn take_over(cx: &Context) -> Outcome {
     platform.switch_to_new()?;
     platform.up()?;
     ensure!(app.state(&runs)? == "started", "{}", app.story(&runs));
-    ensure!(boot_id(&app, &runs)? == boot, "the same boot goes on");
+    ensure!(boot_id(&app, &runs)? == boot, "the same boot keeps running");
     let after: Vec<Value> = ids.iter().map(|id| address(id)).collect::<Result<_>>()?;
     ensure!(before == after, "addresses stay for life: {before:?}, now {after:?}");
     let served = platform.get("upgrade", "/")?.text()?;

@@ -8,7 +8,7 @@ use std::fs;
 use worker::ports::PortError;
 
 const FILE: &str = "accelerator.json";
-/// Longest reason, so that it fits into one line with what stands before it.
+/// Longest reason, so that it fits into one line with the text before it.
 const REASON_CHARS: usize = 80;
 
 /// What was found.
