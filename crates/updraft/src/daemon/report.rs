@@ -1,6 +1,6 @@
 //! What the daemon says when it is ready, and the command line's config.
 
-use super::Running;
+use super::running::Running;
 use crate::settings::Settings;
 use cli::config::{self, ConfigFile};
 use std::collections::BTreeMap;

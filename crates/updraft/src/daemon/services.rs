@@ -7,6 +7,7 @@
 
 use super::directory::AppDirectory;
 use super::owners::StoreOwners;
+use super::running::{Api, Host, Running};
 use super::world::{self, About};
 use super::{failed, peers, report, serve, token};
 use crate::error::DaemonError;
@@ -30,31 +31,6 @@ use worker::Worker;
 
 /// How often image data that nobody needs is looked for.
 const COLLECT_EVERY: Duration = Duration::from_secs(3600);
-
-/// What runs, for the report.
-pub(super) struct Running {
-    /// With the role `control`.
-    pub(super) api: Option<Api>,
-    /// Empty without the role `edge`.
-    pub(super) edge: Vec<SocketAddr>,
-    /// With the role `worker`.
-    pub(super) host: Option<Host>,
-}
-
-/// The API that is served.
-pub(super) struct Api {
-    pub(super) address: SocketAddr,
-    pub(super) token: String,
-    pub(super) cli_config: Option<String>,
-}
-
-/// The host of this process.
-pub(super) struct Host {
-    pub(super) about: About,
-    pub(super) machines: BTreeMap<String, u64>,
-    /// Where other processes reach it.
-    pub(super) host_api: Option<SocketAddr>,
-}
 
 /// Starts everything that the roles name.
 pub(super) async fn start(
