@@ -137,16 +137,17 @@ class Daemon:
         return next((event["id"] for event in self.events(app, machine)), None)
 
     def staged(self, app, machine, kind, after):
-        """The request of the newest `kind` of event that tells stages, later than
-        the event `after`. The answer of an app may be there before its event."""
+        """The newest event of `kind` that has stages, later than the event `after`.
+        The answer of an app may be there before its event. Earlier versions had the
+        stages in `request`."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             for event in self.events(app, machine):
                 if event["id"] == after:
                     break
-                request = event.get("request") or {}
-                if event["type"] == kind and request.get("stages_ms"):
-                    return request
+                details = {**(event.get("request") or {}), **event}
+                if event["type"] == kind and details.get("stages_ms"):
+                    return details
             time.sleep(0.02)
         raise RuntimeError(f"no {kind} of {machine} with its stages: {self.events(app, machine)}")
 

@@ -45,11 +45,11 @@ class Subject:
         how it has to come to life for the figure to mean what it says."""
         before = self.daemon.last_event(self.app, self.id)
         took = first_byte(EDGE, self.host)
-        request = self.daemon.staged(self.app, self.id, "start", before)
-        if request.get("origin") != origin:
-            raise RuntimeError(f"{self.id} was to start from {origin}: {request}")
+        start = self.daemon.staged(self.app, self.id, "start", before)
+        if start.get("origin") != origin:
+            raise RuntimeError(f"{self.id} was to start from {origin}: {start}")
         self.daemon.wait(self.app, self.id, "started")
-        return took, request["stages_ms"]
+        return took, start["stages_ms"]
 
     def suspend(self):
         return self.daemon.suspend(self.app, self.id)

@@ -1,4 +1,4 @@
-//! What this process runs: found by `services`, shown by `report`.
+//! What runs in this process, for the report and the shutdown.
 
 use super::world::About;
 use std::collections::BTreeMap;

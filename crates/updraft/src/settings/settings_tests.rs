@@ -194,7 +194,7 @@ fn all_complaints_come_at_once() {
         "--overcommit",
         "--template",
         "UPDRAFT_MTU",
-        "boss: it has to be control, worker or edge",
+        "boss: a role is control, worker or edge",
         "NAME=ADDRESS:PORT",
         "tls.cert is missing",
         "tls.key is missing",

@@ -129,7 +129,7 @@ fn cannot_run(cx: &Context) -> Outcome {
         let id = app.create(name, json!({"init": init, "restart": {"policy": "no"}}))?;
         app.wait(&id, "failed")?;
         let event = app.event(&id, "launch_failed")?;
-        let reason = event["request"]["reason"].as_str().unwrap_or_default();
+        let reason = event["reason"].as_str().unwrap_or_default();
         ensure!(reason.contains(word), "{name}: {event}");
         let path = app.path(&id, "/wait?state=started&timeout=60");
         let (status, answer) = cx.shared().call(Method::GET, &path, None)?;
@@ -247,7 +247,7 @@ fn killed(cx: &Context) -> Outcome {
     sh(&format!("kill -9 {}", pid.trim()))?;
     app.wait(&id, "stopped")?;
     let event = app.event(&id, "exit")?;
-    ensure!(event["request"]["reason"].is_string(), "it says what happened: {event}");
+    ensure!(event["reason"].is_string(), "it says what happened: {event}");
     ensure!(event["request"]["exit_event"]["requested_stop"] == false, "{event}");
 
     let id = app.run("two", json!({"restart": {"policy": "always"}}))?;

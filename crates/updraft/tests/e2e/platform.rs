@@ -190,10 +190,13 @@ impl Platform {
             "--accelerator",
             "tcg",
         ]);
-        command.args(["--log", "info,updraft=debug", "--autostop-interval", "1s"]).args(&self.args);
-        let host_api = self.host_api();
-        if !host_api.is_empty() {
-            command.args(["--host-api", &host_api]);
+        command.args(["--log", "info,updraft=debug", "--autostop-interval", "1s"]);
+        let known = Some(self.host_api()).filter(|address| !address.is_empty());
+        let mut before = "";
+        for arg in &self.args {
+            let value = known.as_deref().filter(|_| before == "--host-api").unwrap_or(arg);
+            command.arg(value);
+            before = arg;
         }
         let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log"))?;
         // Another start has another port: the config of the last one is stale.

@@ -52,8 +52,8 @@ pub(crate) fn with_template(platform: &Platform) -> Outcome {
 fn origin(app: &App<'_>, id: &str) -> Result<Value> {
     let events = app.get(id, "/events?limit=20")?;
     let starts = events.as_array().context("events are a list")?;
-    let found = starts.iter().find(|e| e["type"] == "start" && e["request"]["origin"].is_string());
-    Ok(found.context("no start says its origin")?["request"].clone())
+    let found = starts.iter().find(|e| e["type"] == "start" && e["origin"].is_string());
+    found.cloned().with_context(|| format!("no start says its origin: {events}"))
 }
 
 fn identity(cx: &Context) -> Outcome {

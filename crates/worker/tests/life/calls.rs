@@ -167,7 +167,13 @@ fn a_machine_of_a_newer_epoch_is_removed_and_may_come_back() {
     let again = |epoch| CreateMachine { id, epoch, ..create.clone() };
     let stale = lab.run(worker.create(user(), again(Epoch(2))));
     assert_eq!(stale, Err(HostError::StaleEpoch { sent: Epoch(2), known: Epoch(3) }));
-    lab.run(worker.create(user(), again(Epoch(4)))).unwrap();
+    lab.run(async {
+        // Busy until the end of the removal is recorded.
+        while let Err(err) = worker.create(user(), again(Epoch(4))).await {
+            assert!(matches!(err, HostError::Busy(_)), "{err:?}");
+            tokio::task::yield_now().await;
+        }
+    });
     drop(worker);
     lab.script("wait m1 started; show");
     assert_eq!(lab.take(), "m1 started\n");
