@@ -8,7 +8,7 @@ setup: ## Install the distribution packages that are missing
 build: setup
 	cargo build --release --locked
 
-demo: build ## Tell the story: idle stop, cold request, suspend, kill -9
+demo: build ## Show it: idle stop, cold request, suspend, kill -9
 	@scripts/demo
 
 test: setup ## Format, lints, and all tests with real VMs
