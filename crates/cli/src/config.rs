@@ -103,7 +103,7 @@ pub struct Access {
     pub token: Option<String>,
 }
 
-/// What flags say about it.
+/// Flags that override it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AccessFlags<'a> {
     /// `--api`.

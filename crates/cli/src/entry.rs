@@ -1,5 +1,5 @@
 //! From the process's arguments to matches, or to a text that answers them: help,
-//! version, a usage error, or a word about a command that only flyctl has.
+//! version, a usage error, or a hint about a command that only flyctl has.
 
 use crate::error::{CliError, Exit};
 use crate::flyctl::commands as flyctl;

@@ -27,7 +27,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// All of them, with what they mean, in the words of the documentation.
+    /// All of them, with what they mean, as the documentation words them.
     pub const ALL: &'static [(Self, &'static str)] = &[
         (Self::Ok, "done"),
         (Self::Failed, "it failed"),
@@ -143,7 +143,7 @@ pub(crate) fn from_client(err: &client::Error, attempt: &str) -> CliError {
     use client::Error::{Answer, Api, BadUrl, Broken, Timeout, Unreachable};
     let fail = |kind| {
         let mut error = CliError::new(kind, format!("Cannot {attempt}")).because_of(err);
-        // Between what we say and the root the HTTP library says nothing of use.
+        // Between our message and the root cause the HTTP library adds nothing useful.
         let root = error.causes.len().saturating_sub(1);
         error.causes.drain(1.min(root)..root);
         error

@@ -52,7 +52,7 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Carries out a command and says the exit code. `root` is the whole parser of
+/// Carries out a command and returns the exit code. `root` is the whole parser of
 /// the program, for shell completions. Errors have been shown on return.
 pub async fn run(
     global: &GlobalArgs,

@@ -70,7 +70,7 @@ impl Error {
         }
     }
 
-    /// The server says that there is no such thing.
+    /// The server answered 404: there is no such object.
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(404)
     }

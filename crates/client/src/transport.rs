@@ -54,7 +54,7 @@ pub(crate) struct Call {
 
 impl Client {
     /// A client of the API at `base`, such as `http://127.0.0.1:4280`. Nothing
-    /// is sent yet. A token may carry its scheme word, such as `Bearer`.
+    /// is sent yet. A token may carry its scheme, such as `Bearer`.
     ///
     /// # Errors
     /// [`Error::BadUrl`].
@@ -136,7 +136,7 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|err| Error::answer(&name, err))
     }
 
-    /// Sends a call whose answer has nothing to tell.
+    /// Sends a call whose answer has no content of interest.
     pub(crate) async fn done(&self, call: Call) -> Result<(), Error> {
         self.send(call).await.map(drop)
     }

@@ -3,11 +3,11 @@
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What it is about, in a word or two.
+    /// Name of the check, one or two words.
     pub name: &'static str,
     /// How it is.
     pub finding: Finding,
-    /// What was found, in a few words.
+    /// Short description of the finding.
     pub found: String,
     /// What to do about it; empty if nothing.
     pub remedy: String,

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Listener {
     /// Where; port 0 takes a free one.
     pub addr: SocketAddr,
-    /// The outside port of services it stands for. `None` means: its own port
+    /// The outside port of services it serves. `None` means: its own port
     /// number if the app has a service there, else 80, else 443.
     pub port_as: Option<u16>,
 }
@@ -60,7 +60,7 @@ pub struct EdgeConfig {
     pub max_headers: usize,
     /// How often the interval rule of autostop is applied (60 s).
     pub autostop_interval: Duration,
-    /// How long requests in flight may go on when the edge stops (10 s).
+    /// How long requests in flight may take when the edge stops (10 s).
     pub drain: Duration,
     /// How often a held request says in the app's log what it waits for (5 s).
     pub still_waiting_every: Duration,

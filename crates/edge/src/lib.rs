@@ -8,7 +8,7 @@
 //!
 //! # Which service a listener means
 //!
-//! A listener stands for one outside port of services, or, without `port_as`,
+//! A listener serves one outside port of services, or, without `port_as`,
 //! for its own number, else 80, else 443: the first that the app has an `http`
 //! service on. TLS is not served yet, so `["tls", "http"]` on 443 is reached in
 //! plaintext, and `force_https` has no effect (it would be an endless redirect).
@@ -33,7 +33,7 @@
 //! A machine that has come up announces its ports before its guest has run an
 //! instruction. Until one request has been able to connect, a connect that fails is
 //! no failure: it is tried again within milliseconds, and a request that waits for a
-//! wake goes on waiting until the wake's own time is over.
+//! wake keeps waiting until the wake's own timeout.
 //!
 //! # Answers of the edge itself
 //!

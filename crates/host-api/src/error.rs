@@ -73,7 +73,7 @@ impl HostError {
         matches!(self, Self::Busy(_) | Self::DeadlineExceeded(_) | Self::Unavailable { .. })
     }
 
-    /// The caller's idea of who owns the machine is out of date.
+    /// The caller's record of the machine's owner is out of date.
     pub fn is_about_ownership(&self) -> bool {
         matches!(self, Self::NotMine { .. } | Self::StaleEpoch { .. })
     }

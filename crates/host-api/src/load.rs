@@ -1,11 +1,11 @@
-//! Waking machines for traffic, and putting idle ones down.
+//! Waking machines for traffic, and stopping or suspending idle ones.
 
 use crate::{CallContext, HostError};
 use async_trait::async_trait;
 use model::id::MachineId;
 use serde::{Deserialize, Serialize};
 
-/// Waking machines for traffic, and putting idle ones down. Only the edge on
+/// Wakes machines for traffic, and stops or suspends idle ones. Only the edge on
 /// the machine's own host calls it: that one alone knows the whole load.
 #[async_trait]
 pub trait Load: Send + Sync {
@@ -41,7 +41,7 @@ pub trait Load: Send + Sync {
     fn sessions(&self, id: MachineId) -> usize;
 }
 
-/// Why a machine cannot be woken or put down.
+/// Why a machine cannot be woken, stopped or suspended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum WakeRefused {

@@ -1,4 +1,4 @@
-//! What a host tells the edges about its machines.
+//! Routes: what a host streams to the edges about its machines.
 
 use crate::{CallContext, HostError};
 use async_trait::async_trait;

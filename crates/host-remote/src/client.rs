@@ -127,7 +127,7 @@ impl RemoteHost {
     ) -> Result<Incoming, HostError> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
-        // The authority says nothing: the peer is known by its certificate.
+        // The authority of the URL has no meaning: the peer is known by its certificate.
         let uri = format!("https://host{PREFIX}{method}").parse::<Uri>();
         *request.uri_mut() = uri.map_err(|err| HostError::Internal(err.to_string()))?;
         let sent = self.0.connection.send(request).await;

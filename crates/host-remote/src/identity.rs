@@ -1,4 +1,4 @@
-//! Who a peer is, as its certificate says.
+//! The identity of a peer: name and roles in its certificate.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -64,7 +64,7 @@ impl Peer {
         format!("{ROLE}{role}")
     }
 
-    /// What a certificate says, in DER. `None` if it names no peer. The
+    /// Reads a certificate in DER. `None` if it names no peer. The
     /// signature has been checked by TLS before.
     pub(crate) fn from_certificate(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;

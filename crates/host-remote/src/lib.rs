@@ -23,7 +23,7 @@
 //! A peer is known by its certificate: its name is the DNS name, its roles are
 //! URIs `updraft:role:<role>`. Only peers with the role `control` or `edge` may
 //! call a host, an edge only what concerns traffic. A client accepts a host
-//! only under the name that it was told.
+//! only under the name in its settings.
 
 mod ca;
 mod client;

@@ -36,7 +36,7 @@ impl Running {
     }
 }
 
-/// How many machines of a group must go on running: `min_machines_running`
+/// How many machines of a group must keep running: `min_machines_running`
 /// counts in the primary region only.
 pub fn keep(min_machines_running: u32, in_primary_region: bool) -> usize {
     if in_primary_region { min_machines_running as usize } else { 0 }
@@ -81,7 +81,7 @@ pub fn due(group: &[Running], keep: usize) -> Vec<usize> {
 
 /// When [`due`] can next name a machine, if nothing arrives meanwhile. A
 /// machine with load may become idle at once, so its whole `after` counts; the end
-/// of the load of one without any `after` has to be told.
+/// of the load of one without any `after` has to be known.
 pub fn next_due(group: &[Running], keep: usize) -> Option<Duration> {
     if group.len() <= keep {
         return None;

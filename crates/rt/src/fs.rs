@@ -1,4 +1,4 @@
-//! Files that are whole or absent, whatever happens.
+//! Atomic, durable writes: a file is complete or unchanged after a crash.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 pub struct Health(watch::Sender<BTreeMap<&'static str, String>>);
 
 impl Health {
-    /// Healthy until a part says otherwise.
+    /// Healthy until a part reports a problem.
     pub fn new() -> Self {
         Self::default()
     }
@@ -83,7 +83,7 @@ fn pulse(since_beat: Duration, limits: WatchdogLimits) -> Pulse {
 }
 
 /// Watches the runtime that this is called on, from a thread of its own, until
-/// `tasks` is told to stop.
+/// `tasks` is stopped.
 ///
 /// # Errors
 /// The thread cannot be started.

@@ -1,4 +1,4 @@
-//! Tasks and how they end, health, clock, randomness, backoff, error chains; no domain word.
+//! Tasks and how they end, health, clock, randomness, backoff, error chains; no domain term.
 
 pub mod backoff;
 pub mod clock;

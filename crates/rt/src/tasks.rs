@@ -9,11 +9,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// A group of tasks that are told to stop and waited for together. Cheap to
+/// A group of tasks that are stopped and awaited together. Cheap to
 /// clone; all clones are one group.
 ///
 /// A task that panics, and a service ([`Tasks::spawn_service`]) that ends before the
-/// group is told to stop, is reported to the failure handler, which ends the process.
+/// group is stopped, is reported to the failure handler, which ends the process.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -65,7 +65,7 @@ impl Tasks {
         })
     }
 
-    /// Runs `future` until it ends or the group is told to stop, whichever is
+    /// Runs `future` until it ends or the group is stopped, whichever is
     /// first; then it is dropped at its current await point.
     #[track_caller]
     pub fn spawn_until_stop<F>(&self, future: F) -> JoinHandle<()>
@@ -81,7 +81,7 @@ impl Tasks {
         })
     }
 
-    /// Runs `service`, which must not end, until the group is told to stop. If it ends
+    /// Runs `service`, which must not end, until the group is stopped. If it ends
     /// earlier, that is a failure of the program.
     #[track_caller]
     pub fn spawn_service<F>(&self, name: &'static str, service: F) -> JoinHandle<()>
@@ -98,12 +98,12 @@ impl Tasks {
         })
     }
 
-    /// Ends when the group is told to stop.
+    /// Ends when the group is stopped.
     pub fn stopping(&self) -> tokio_util::sync::WaitForCancellationFutureOwned {
         self.stop.clone().cancelled_owned()
     }
 
-    /// The group has been told to stop.
+    /// The group has been stopped.
     pub fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
     }

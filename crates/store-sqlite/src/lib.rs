@@ -78,10 +78,10 @@ impl SqliteStore {
         leases::expire(self).await
     }
 
-    /// Does `work` in a transaction and tells the watches of its revision.
+    /// Does `work` in a transaction and notifies the watches of its revision.
     ///
     /// It continues in a task if the caller is dropped: once the work is
-    /// queued it will be committed, and then the watches have to be told.
+    /// queued it will be committed, and then the watches have to be notified.
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

@@ -101,7 +101,7 @@ fn read(path: &Utf8Path) -> Result<String, DaemonError> {
     })
 }
 
-/// Writes both files; never over one that is there.
+/// Writes both files; never replaces an existing one.
 fn write_new(
     dir: &Utf8Path,
     certificate: &Utf8Path,

@@ -1,4 +1,4 @@
-//! `updraft down`: the daemon and all its VMs stopped, nothing left in the kernel.
+//! `updraft down`: stops the daemon and all its VMs, and removes taps, rules and control groups.
 //!
 //! Machines are first stopped through the API, so that their processes get their
 //! signal and their time. Which ones ran is recorded, and the next `up`

@@ -1,4 +1,4 @@
-//! What the documents say exists, does.
+//! Documents agree with the code: commands, links and test names in them exist.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -16,7 +16,7 @@ pub(crate) fn moment(ms: i64) -> String {
     rt::clock::rfc3339(u64::try_from(ms).unwrap_or(0))
 }
 
-/// `30 MB`, as people say it: decimal, two digits at most.
+/// A size such as `30 MB`: decimal, two digits at most.
 pub(crate) fn human_bytes(bytes: u64) -> String {
     const UNITS: &[&str] = &["B", "kB", "MB", "GB", "TB"];
     let mut value = bytes as f64;

@@ -133,7 +133,7 @@ impl Ui {
         self.notes.bytes(bytes);
     }
 
-    /// Shows why a command failed and says the exit code.
+    /// Shows why a command failed and returns the exit code.
     pub(crate) fn fail(&mut self, error: &CliError) -> u8 {
         if error.kind != Exit::BrokenPipe {
             let mut text = error.render();
@@ -200,7 +200,7 @@ impl Ui {
     }
 }
 
-/// A spinner that is gone when dropped.
+/// A spinner that is cleared when dropped.
 #[derive(Debug)]
 pub(crate) struct Spinner(ProgressBar);
 

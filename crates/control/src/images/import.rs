@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use wire::machines::{ErrorBody, ImageProgress};
 
-/// Longest import; an upload that stands still is cut by the front long before.
+/// Longest import; an upload that stalls is cut by the front long before.
 const IMPORT_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Bytes under way to each host: the slowest host sets the pace.
 const WINDOW: usize = 256 * 1024;

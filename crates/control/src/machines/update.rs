@@ -79,7 +79,7 @@ pub(super) fn refuse_leases(launch: &LaunchMachine) -> Result<(), Error> {
     }
 }
 
-/// What the image of a config stands for on a host.
+/// Resolves the image of a config on a host.
 pub(super) async fn resolve_image(
     platform: &Platform,
     host: &dyn Host,

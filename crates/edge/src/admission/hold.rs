@@ -167,7 +167,7 @@ async fn hold(
     attempt: &mut RequestAttempt,
 ) -> Result<Place, Failure> {
     let config = &core.shared.config;
-    // One that was held before goes on waiting, however many have come since.
+    // A request that was held before keeps waiting, however many have come since.
     let is_new = attempt.held_since.is_none();
     if app.waiting.fetch_add(1, SeqCst) >= config.max_held && is_new {
         app.waiting.fetch_sub(1, SeqCst);

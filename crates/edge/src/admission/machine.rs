@@ -189,7 +189,7 @@ impl Machine {
         self.epoch_is_not(|now| now == known).await;
     }
 
-    /// Returns once the boot that `epoch` stands for is over.
+    /// Returns once the boot of `epoch` has ended.
     pub(crate) async fn boot_ended(&self, epoch: u64) {
         self.epoch_is_not(|now| now.boot == epoch).await;
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 pub struct Permit {
     pub(crate) machine: Arc<Machine>,
     load: Arc<AtomicU32>,
-    /// Held requests are not told when it ends.
+    /// Held requests are not notified when it ends.
     silent: bool,
 }
 
@@ -37,7 +37,7 @@ impl Permit {
 
     /// Gives the place back of a request that could not connect yet, and will take
     /// it again after a pause. Requests that are held would try at once if they
-    /// were told, and wake each other without end.
+    /// were notified, and wake each other without end.
     pub(crate) fn release_silently(mut self) {
         self.silent = true;
     }

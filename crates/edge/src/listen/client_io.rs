@@ -2,7 +2,7 @@
 //!
 //! A client that ceases to read is cut. Otherwise one that asks for much and reads
 //! nothing would keep its place at the machine, and both connections, for ever: an
-//! answer's body is not polled, and so its own clock stands still, while bytes of
+//! answer's body is not polled, and so its own timeout does not run, while bytes of
 //! it cannot be sent.
 //!
 //! A client that does not send enough for the edge to tell HTTP/1 from HTTP/2 is

@@ -49,7 +49,7 @@ pub(crate) fn allocations() -> usize {
     ALLOCATIONS.with(Cell::get)
 }
 
-/// A host that nobody can reach.
+/// A host that cannot be reached.
 struct Unreachable;
 
 fn unreachable() -> HostError {

@@ -27,7 +27,7 @@ pub(crate) struct TableWriter {
     metrics: Metrics,
     idle_queue: Arc<IdleQueue>,
     region: String,
-    /// Outside ports that some listener stands for.
+    /// Outside ports that some listener serves.
     ports: Vec<u16>,
     apps: HashMap<AppId, WrittenApp>,
     machines: HashMap<MachineId, Owner>,
@@ -152,7 +152,7 @@ impl TableWriter {
                 if let Some(entry) = &app.entry {
                     self.table.remove(&shared.name, entry);
                 }
-                // A newer app of this name goes on counting in the same series.
+                // A newer app of this name continues the same series.
                 if self.table.get(&shared.name).is_none() {
                     shared.metrics.remove();
                 }

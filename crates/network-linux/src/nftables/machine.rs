@@ -1,4 +1,4 @@
-//! The nftables rules of one machine. [`super::base`] says what they are for;
+//! The nftables rules of one machine. [`super::base`] explains their purpose;
 //! `tests/rules.rs` has them as text.
 
 use super::base::{MAPS, PARKED, table};

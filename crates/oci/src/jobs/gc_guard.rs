@@ -53,7 +53,7 @@ impl GcGuards {
         GcGuard { guards: Arc::clone(self), digest: digest.to_owned(), grace }
     }
 
-    /// Whether a call asks for the image at this moment.
+    /// Whether a call uses the image at this moment.
     pub(crate) fn in_call(&self, digest: &str) -> bool {
         let guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
         guarded.get(digest).is_some_and(|guarded| guarded.calls > 0)

@@ -59,7 +59,7 @@ pub fn machines_of(app: AppId) -> String {
     format!("/app-machines/{app}/")
 }
 
-/// Key that says that a machine is of an app.
+/// Key that lists a machine under its app.
 pub fn app_machine_key(app: AppId, id: MachineId) -> String {
     format!("/app-machines/{app}/{id}")
 }

@@ -144,7 +144,7 @@ impl FakeHost {
         self.lock().stops.clone()
     }
 
-    /// Machines that the edge has said to be drained.
+    /// Machines that the edge has reported as drained.
     pub fn drained(&self) -> Vec<MachineId> {
         self.lock().drained.clone()
     }

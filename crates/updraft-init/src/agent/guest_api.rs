@@ -118,7 +118,7 @@ impl GuestApi {
         }
     }
 
-    /// Closes all connections: their session is over.
+    /// Closes all connections: their session has ended.
     pub(crate) fn clear(&mut self) {
         self.connections.clear();
     }
@@ -131,7 +131,7 @@ impl GuestApi {
 }
 
 impl Connection {
-    /// Writes the bytes of the host; false if the connection is over.
+    /// Writes the bytes of the host; false if the connection is closed.
     fn write(&mut self) -> bool {
         while !self.pending.is_empty() {
             match rustix::io::write(&self.socket, self.pending.as_slices().0) {
@@ -144,7 +144,7 @@ impl Connection {
         !self.write_closed
     }
 
-    /// Reads what the client sends; false if the connection is over.
+    /// Reads what the client sends; false if the connection is closed.
     fn read(&mut self, id: ApiId, buffer: &mut [u8], outbox: &mut Outbox) -> bool {
         if self.read_closed {
             return !self.is_closed();

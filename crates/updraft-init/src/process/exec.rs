@@ -180,7 +180,7 @@ impl Execs {
         true
     }
 
-    /// Kills all of them without a report: their session is over.
+    /// Kills all commands without a report: their session has ended.
     pub(crate) fn clear(&mut self) {
         for exec in self.running.values() {
             signals::send(-exec.pid, libc::SIGKILL);

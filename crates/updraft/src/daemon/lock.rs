@@ -21,7 +21,7 @@ pub(crate) enum LockError {
     /// Another daemon has it.
     #[error("another updraft daemon (pid {pid}) works on this data directory")]
     Held {
-        /// Its process id, or 0 if it has not said.
+        /// Its process id, or 0 if it has not written it yet.
         pid: i32,
     },
     /// The file cannot be made.
@@ -36,7 +36,7 @@ pub(crate) enum LockError {
 }
 
 impl DataDirLock {
-    /// Takes the lock at once, or says who has it.
+    /// Takes the lock at once, or returns the process that has it.
     pub(crate) fn take(data_dir: &Utf8Path) -> Result<Self, LockError> {
         let (path, mut file) = open(data_dir)?;
         let failed = |err| LockError::Open { path: path.clone(), err };

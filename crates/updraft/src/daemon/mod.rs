@@ -1,4 +1,4 @@
-//! `updraft up`: the services of this process, until it is told to stop.
+//! `updraft up`: the services of this process, until a signal stops it.
 
 mod data_dir;
 mod directory;
@@ -24,12 +24,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Requests that are under way when the daemon is told to stop have this long.
+/// Requests in flight when the daemon is stopped may take this long.
 const GRACE: Duration = Duration::from_secs(15);
 /// Longest wait for the lock of a daemon that was killed.
 const DYING: Duration = Duration::from_secs(10);
 
-/// Starts everything, says so, and runs until told to stop. The VMs stay.
+/// Starts everything, prints that it is ready, and runs until a signal stops it. The VMs stay.
 pub(crate) async fn up(
     args: &SettingArgs,
     vars: &BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! What the daemon says when it is ready, and the command line's config.
+//! The daemon's report when it is ready, and the command line's config.
 
 use super::running::Running;
 use crate::settings::Settings;
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-/// What was found and where things are; its first line says that it is ready.
+/// What was found and where things are; its first line contains `is ready`.
 pub(super) fn ready(settings: &Settings, running: &Running) -> String {
     let mut text = format!("Updraft {} is ready\n", env!("CARGO_PKG_VERSION"));
     let mut line = |name: &str, value: &str| {
@@ -61,7 +61,7 @@ fn short(reason: &str) -> &str {
 }
 
 /// Prints the report. A reader that has gone (`updraft up | head`) is no reason
-/// to end: the platform runs, and a service manager is told otherwise.
+/// to end: the platform runs, and a service manager is notified by other means.
 pub(super) fn show(report: &str) {
     use std::io::Write as _;
     let mut stdout = std::io::stdout().lock();

@@ -160,7 +160,7 @@ pub(super) fn host_config(settings: &Settings) -> HostConfig {
     }
 }
 
-/// The name servers that guests are told, and may reach.
+/// The name servers that guests get in their config, and may reach.
 fn nameservers(settings: &Settings) -> Vec<String> {
     match settings.network.nameservers.is_empty() {
         true => host_nameservers(),

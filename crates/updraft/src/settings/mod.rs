@@ -50,7 +50,7 @@ pub(crate) enum MetricsAccess {
     AdminToken,
     /// Who has this token.
     Token(String),
-    /// Everybody who reaches the API's address.
+    /// Every client that reaches the API's address.
     Open,
 }
 
@@ -65,7 +65,7 @@ impl std::fmt::Debug for MetricsAccess {
     }
 }
 
-/// `[host]`: who this host is.
+/// `[host]`: identity of this host.
 #[derive(Clone, Debug)]
 pub(crate) struct HostSettings {
     pub(crate) name: String,

@@ -1,4 +1,4 @@
-//! What the daemon tells the launcher, and how the launcher reports a failure.
+//! The launch specification that the daemon sends to the launcher, and how the launcher reports a failure.
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,7 @@ pub(crate) enum Fd {
     State = 10,
 }
 
-/// What the daemon tells the launcher.
+/// What the launcher is to set up and start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Spec {
     pub(crate) program: Utf8PathBuf,

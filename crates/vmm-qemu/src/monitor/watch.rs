@@ -55,7 +55,7 @@ pub(crate) async fn watch(
     let mut known = VmExit::default();
     if let Some(exit_reason) = until_ended(&vm, &mut qmp, &mut requests).await {
         known = exit_reason;
-        // The guest is over; its process is of no more use.
+        // The guest has ended; its process is of no more use.
         let quit = tokio::time::timeout(QUIT_TIMEOUT, qmp.execute("quit", json!({}))).await;
         if !matches!(quit, Ok(Ok(_))) {
             tracing::debug!(pid = vm.pid, "a halted VM does not answer and is killed");
@@ -73,7 +73,7 @@ pub(crate) async fn watch(
     exit.send_replace(Some(known));
 }
 
-/// Returns when the guest is over (with how) or the process has ended (`None`).
+/// Returns how the guest ended, or `None` once the process has ended.
 async fn until_ended(
     vm: &Running,
     qmp: &mut Qmp,
@@ -83,7 +83,7 @@ async fn until_ended(
     let gone = pidfd::ended(handle);
     tokio::select! {
         biased;
-        // A guest that is over explains an end better than the end itself.
+        // How the guest ended explains the end better than the exit of the process.
         over = guest_ended(qmp, requests) => match over {
             Ok(exit) => Some(exit),
             // The monitor closes when the process ends, and a moment before.

@@ -57,7 +57,7 @@ pub struct MachineConfig {
     /// `hourly`, `daily`, `weekly` or `monthly`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
-    /// Ids of machines that this one stands in for.
+    /// Ids of machines that this one is a standby for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standbys: Option<Vec<String>>,
     /// Deprecated in favour of `services[].autostart`.

@@ -19,7 +19,7 @@ pub(crate) enum AgentError {
     Closed,
     #[error("guest has been configured already")]
     NotFresh,
-    /// The message is not sent; the session goes on.
+    /// The message is not sent; the session continues.
     #[error("message of {0} bytes is larger than {MAX_FRAME}")]
     TooLarge(usize),
 }

@@ -218,7 +218,7 @@ async fn a_command_that_does_not_fit_into_a_message_is_refused() {
     let (_input, mut output) = agent.exec(ExecStart { argv, ..ExecStart::default() }, &tasks);
     let Some(ExecOutput::Failed(why)) = output.recv().await else { panic!("it was run") };
     assert!(why.contains("the most is 262144"), "{why}");
-    // The session goes on.
+    // The session continues.
     agent.send(&ToGuest::Signal(1)).await.unwrap();
     assert_eq!(guest.next().await, ToGuest::Signal(1));
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 ///   [`ImageError::InUse`]; `remove` of a name leaves the image to `keep`.
 #[async_trait]
 pub trait Images: Send + Sync + 'static {
-    /// What a reference stands for: an imported or pulled image of that name,
+    /// Resolves a reference: an imported or pulled image of that name,
     /// else what the registry says now. Does not fetch layers.
     async fn resolve(&self, reference: &str) -> Result<Resolved, ImageError>;
 
@@ -82,7 +82,7 @@ pub enum ImageError {
     NotFound {
         /// As given.
         reference: String,
-        /// What the registry said, beginning with ": ", or empty.
+        /// The registry's message, beginning with ": ", or empty.
         detail: String,
     },
     /// The image cannot be removed.
@@ -107,7 +107,7 @@ pub enum ImageError {
     Failed(#[from] PortError),
 }
 
-/// What a reference stands for.
+/// The image that a reference resolves to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// Host of the registry, or `local`.

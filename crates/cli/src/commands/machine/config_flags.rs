@@ -195,7 +195,7 @@ fn merge(into: &mut Option<BTreeMap<String, String>>, pairs: &[(String, String)]
     }
 }
 
-/// The API's word for a policy; the spellings of all three worlds are known.
+/// The API's name for a policy; accepts the spellings of Fly's API, flyctl and Docker.
 fn restart_policy(text: &str) -> Result<&'static str, String> {
     match text {
         "no" | "never" => Ok("no"),

@@ -132,7 +132,7 @@ where
 {
     let mut queue: VecDeque<ExecInput> = VecDeque::new();
     let mut queued = 0;
-    // A command that has closed its input gets no more; its output goes on.
+    // A command that has closed its input gets no more; its output continues.
     let mut open = true;
     loop {
         let reading = queued < MAX_QUEUED;

@@ -39,7 +39,7 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
     })
 }
 
-/// A body of any size, which ends with an error if it stands still for `limit`.
+/// A body of any size, which ends with an error if it stalls for `limit`.
 pub(in crate::http_api) fn upload(body: Body, limit: Duration) -> ImageUpload {
     let parts = stream::unfold(Some(body.into_data_stream()), move |parts| async move {
         let mut parts = parts?;

@@ -52,7 +52,7 @@ const LIMITS: Limits = Limits {
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Serves until the tasks stop. The first answer is given when everything is
-/// ready; from then on `/healthz` tells what does not work.
+/// ready; from then on `/healthz` reports what does not work.
 pub(super) fn serve(
     listener: TcpListener,
     api: Router,
