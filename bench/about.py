@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def about(report, args):
-    """`report` is what the daemon said when it was ready."""
+    """`report` is what the daemon printed when it was ready."""
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "command": " ".join(["bench/run", *args.words]),

@@ -60,8 +60,8 @@ def idle(result):
 
 
 def suspended(result):
-    told = result["herd"]["suspended"]
-    processes, mib = len(told["processes"]), told["suspended"]["host"]
+    sampled = result["herd"]["suspended"]
+    processes, mib = len(sampled["processes"]), sampled["suspended"]["host"]
     return f"{processes} processes, {mib} MiB", not processes and not mib
 
 

@@ -92,7 +92,7 @@ class Bare:
         run("tuntap", "add", TAP, "mode", "tap")
         run("address", "add", f"{HOST}/30", "dev", TAP)
         run("link", "set", TAP, "up")
-        # No second is lost to an address that nobody answers for yet.
+        # No second is lost to neighbour discovery.
         run("neighbour", "replace", GUEST, "lladdr", MAC, "dev", TAP, "nud", "permanent")
 
     def value(self, flag):
@@ -123,44 +123,44 @@ class Bare:
             "-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng",
         ]
 
-    def kernel_words(self):
+    def kernel_arguments(self):
         return ["-kernel", self.kernel, "-initrd", self.initramfs, "-append", self.value("-append")]
 
     def start(self, more=(), pass_fds=()):
         """Seconds from QEMU's start to the app's first HTTP byte, and of them those
-        until its guest's network was up. `more`: further words for QEMU."""
+        until its guest's network was up. `more`: further arguments for QEMU."""
         self.fresh_scratch()
         log = (self.dir / "qemu.log").open("wb")
         began = time.perf_counter()
         self.process = subprocess.Popen(
-            [*self.board(), *self.kernel_words(), *more], bufsize=0, pass_fds=pass_fds,
+            [*self.board(), *self.kernel_arguments(), *more], bufsize=0, pass_fds=pass_fds,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
         )
         log.close()
-        said = self._until_network()
+        reply = self._until_network()
         network = time.perf_counter() - began
         while time.perf_counter() - began < DEADLINE:
             if first_byte((GUEST, 8080), "bare", timeout=5):
                 return time.perf_counter() - began, network
             time.sleep(0.001)
-        raise RuntimeError(f"the app in bare QEMU never answered:\n{said.decode(errors='replace')}")
+        raise RuntimeError(f"the app in bare QEMU never answered:\n{reply.decode(errors='replace')}")
 
     def fresh_scratch(self):
         copy(self.blank, self.dir / "scratch.ext4")
 
     def _until_network(self):
         """Only then it is worth to connect: earlier packets would pile up in
-        front of the guest. Returns what the guest said."""
-        said, output = b"", self.process.stdout
+        front of the guest. Returns the guest's console output."""
+        reply, output = b"", self.process.stdout
         deadline = time.monotonic() + DEADLINE
-        while READY not in said:
+        while READY not in reply:
             readable, _, _ = select.select([output], [], [], max(0, deadline - time.monotonic()))
             chunk = output.read(65536) if readable else b""
             if not chunk:
                 trouble = (self.dir / "qemu.log").read_text()
-                raise RuntimeError(f"bare QEMU did not boot:\n{trouble}\n{said.decode(errors='replace')}")
-            said += chunk
-        return said
+                raise RuntimeError(f"bare QEMU did not boot:\n{trouble}\n{reply.decode(errors='replace')}")
+            reply += chunk
+        return reply
 
     def __enter__(self):
         return self

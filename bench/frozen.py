@@ -34,7 +34,7 @@ class Frozen:
         with self.ram.open("wb") as file:
             file.truncate(size)
         try:
-            bare.start([*self._memory(self.ram, "on"), *self.qmp.words], self.qmp.fds)
+            bare.start([*self._memory(self.ram, "on"), *self.qmp.arguments], self.qmp.fds)
             self.qmp.greet()
             self._save(self.state)
             self.qmp.ask("quit")
@@ -95,7 +95,7 @@ class Frozen:
     def _restore(self, ram, share):
         copy(self.scratch, self.dir / "scratch.ext4")
         self.qmp = Qmp(self.dir / "qmp.sock")
-        command = [*self.bare.board(), *self._memory(ram, share), *self.qmp.words, "-incoming", "defer"]
+        command = [*self.bare.board(), *self._memory(ram, share), *self.qmp.arguments, "-incoming", "defer"]
         with self.state.open("rb") as state, (self.dir / "qemu.log").open("wb") as log:
             began = time.perf_counter()
             self.bare.process = subprocess.Popen(

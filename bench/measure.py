@@ -11,7 +11,7 @@ NOT_YET = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH}
 
 def first_byte(address, host, timeout=90):
     """Seconds from the request's first byte to the answer's first, or None if
-    nobody listens. The connection is made before."""
+    no process listens. The connection is made before."""
     request = f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
     try:
         with socket.create_connection(address, timeout) as stream:

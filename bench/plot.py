@@ -8,7 +8,7 @@ FONT = "font-family='DejaVu Sans, Helvetica, Arial, sans-serif'"
 KINDS = {
     "disk, network": ("#8a93a6", ["image", "disk", "network"]),
     "QEMU's process, state loaded": ("#2f6fb0", ["spawn", "process", "load", "cont"]),
-    "guest boots, or goes on": ("#e0a030", ["boot", "restore"]),
+    "guest boots, or is resumed": ("#e0a030", ["boot", "restore"]),
     "guest is set up": ("#3f9a6b", None),
     "the rest, with the app's answer": ("#c4574e", ["rest", "app", "answer"]),
 }
@@ -118,7 +118,7 @@ def ticks(most, wanted=6):
 def touched(found, about):
     """Two panels with a line for each size of machine."""
     panels = [
-        ("Suspend: the guest stands still (save)", "save_ms"),
+        ("Suspend: the guest is paused (save)", "save_ms"),
         ("Suspend: API call to suspended, durable", "suspend_ms"),
         ("Resume: request to first byte", "resume_ms"),
     ]

@@ -70,11 +70,11 @@ class Nginx:
 
 
 def wait_for(address, host):
-    """Until whoever was just started answers."""
+    """Waits until the proxy that was just started answers."""
     deadline = time.monotonic() + 30
     while first_byte(address, host) is None:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"nobody answers at {address}")
+            raise RuntimeError(f"there is no answer at {address}")
         time.sleep(0.01)
 
 
@@ -93,14 +93,14 @@ def load(address, host, path, connections, seconds, pids):
     before = cpu_seconds(pids)
     command = ["wrk", f"-t{1 if connections == 1 else 2}", f"-c{connections}", f"-d{seconds}s"]
     command += ["--latency", "--timeout", "10s", "-H", f"Host: {host}", "http://%s:%d%s" % (*address, path)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    reply = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     spent = cpu_seconds(pids) - before
     # wrk counts what is neither 2xx nor 3xx, and what broke.
-    if "Non-2xx" in said or "Socket errors" in said:
-        raise RuntimeError(f"requests failed:\n{' '.join(map(str, command))}\n{said}")
-    requests = int(re.search(r"(\d+) requests in", said)[1])
-    at = lambda percent: _seconds(re.search(rf"{percent}%\s+([\d.]+)(us|ms|s|m)", said))
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])
+    if "Non-2xx" in reply or "Socket errors" in reply:
+        raise RuntimeError(f"requests failed:\n{' '.join(map(str, command))}\n{reply}")
+    requests = int(re.search(r"(\d+) requests in", reply)[1])
+    at = lambda percent: _seconds(re.search(rf"{percent}%\s+([\d.]+)(us|ms|s|m)", reply))
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", reply)[1])
     cpu = spent / requests if pids else None
     return {"rate": rate, "p50": at(50), "p99": at(99), "cpu": cpu}
 

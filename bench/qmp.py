@@ -6,8 +6,8 @@ import socket
 
 
 class Qmp:
-    """`words` and `fds` are for the QEMU that is to be started; what is asked of
-    it before it is there waits."""
+    """`arguments` and `fds` are for the QEMU that is to be started; commands that
+    are sent before it runs wait."""
 
     def __init__(self, path):
         if os.path.exists(path):
@@ -16,7 +16,7 @@ class Qmp:
         self.listener.bind(str(path))
         self.listener.listen(1)
         self.fds = [self.listener.fileno()]
-        self.words = [
+        self.arguments = [
             "-chardev", f"socket,id=qmp,fd={self.fds[0]},server=on,wait=off",
             "-mon", "chardev=qmp,mode=control",
         ]
@@ -38,18 +38,18 @@ class Qmp:
         rights = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
         self.stream.sendmsg([message], rights)
         while True:
-            said = self._line()
-            if "return" in said:
-                return said["return"]
-            if "error" in said:
-                raise RuntimeError(f"QEMU refused {command}: {said['error']['desc']}")
-            self.events.append(said)
+            reply = self._line()
+            if "return" in reply:
+                return reply["return"]
+            if "error" in reply:
+                raise RuntimeError(f"QEMU refused {command}: {reply['error']['desc']}")
+            self.events.append(reply)
 
     def until_migrated(self):
         """Until a migration, out or in, has ended."""
         while True:
-            said = self.events.pop(0) if self.events else self._line()
-            status = said.get("event") == "MIGRATION" and said["data"]["status"]
+            reply = self.events.pop(0) if self.events else self._line()
+            status = reply.get("event") == "MIGRATION" and reply["data"]["status"]
             if status == "failed":
                 raise RuntimeError("QEMU could not migrate")
             if status == "completed":

@@ -12,7 +12,7 @@ STAGES = {
     "disk": "scratch disk made",
     "network": "tap, addresses, rules",
     "spawn": "QEMU in its jail",
-    "restore": "guest of the template goes on, agent port",
+    "restore": "guest of the template is resumed, agent port",
     "boot": "guest kernel, init, agent port",
     "guest_modules": "of boot: drivers of the agent port",
     "guest_port": "of boot: the port is there",
@@ -75,7 +75,7 @@ def resume(found):
 
 def suspend(found):
     note = (
-        "save: from the guest standing still until it may go on or go away. S writes no memory: bare QEMU's is in its file all along. P writes all of it. "
+        "save: from the pause of the guest until it may be resumed or killed. S writes no memory: bare QEMU's is in its file all along. P writes all of it. "
         "The first suspend of a start writes all that the machine has touched, a later one what it touched since it was resumed."
     )
     return spreads("Suspend, ms", [
@@ -109,7 +109,7 @@ def stages(found):
 def suspend_stages(found):
     meanings = {
         "prepare": "room, and what is shared copied; the guest runs",
-        "save": "devices and touched memory; the guest stands still",
+        "save": "devices and touched memory; the guest is paused",
         "sync": "durable, summed up",
     }
     both = [found["stages"]["first"], found["stages"]["again"]]
@@ -132,15 +132,15 @@ def herd(found):
     ]
     note = f"Mean of the machines {found['mean_mib']:.1f} MiB: {found['ratio']:.2f} of bare QEMU."
     yield spreads(f"Memory of {found['n']} idle 256 MiB machines of one template, MiB", rows, note)
-    told = found["suspended"]
+    sampled = found["suspended"]
     rows = [
         [name, one["processes"], one["files in memory"], one.get("host")]
         for name, one in [
-            ("before the machines", told["before"]), ("stopped", told["stopped"]),
-            ("running", told["running"]), ("suspended", told["suspended"]),
+            ("before the machines", sampled["before"]), ("stopped", sampled["stopped"]),
+            ("running", sampled["running"]), ("suspended", sampled["suspended"]),
         ]
     ]
-    note = f"Processes of suspended machines: {len(told['processes'])}. Other work on the machine counts too, but for the last column."
+    note = f"Processes of suspended machines: {len(sampled['processes'])}. Other work on the machine counts too, but for the last column."
     header = ["", "processes", "files in memory", "machines, says the API"]
     yield table(f"Memory of the host with {found['n']} machines, MiB", header, rows, note)
     rows = []
@@ -209,11 +209,11 @@ def tables(result):
     yield "### The run\n\n" + "\n".join(about) + "\n"
     if "starts" not in result["failed"] and any(name in result for name in ["create", "start"]):
         yield aims.aims(result)
-    told = [
+    sections = [
         ("create", [create]), ("start", [start, resume, suspend, stages, suspend_stages]), ("memory", [memory]),
         ("herd", [herd]), ("sizes", [sizes]), ("flatten", [flatten]), ("requests", [requests, against_nginx]),
     ]
-    for name, shows in told:
+    for name, shows in sections:
         for show in shows if name in result else []:
             shown = show(result[name])
             yield from [shown] if isinstance(shown, str) else shown

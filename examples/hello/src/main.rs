@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "an app is told by its environment")]
+#[expect(clippy::disallowed_methods, reason = "an app is configured by its environment")]
 fn variable(name: &str, default: &str) -> String {
     env::var(name).unwrap_or_else(|_| default.into())
 }
