@@ -99,7 +99,7 @@ fn moved(key: &str, id: MachineId, app: AppId, old: OldMachine) -> Vec<Op> {
         app,
         name: old.name,
         // In version 1 the id of a machine told its host.
-        owner: id.host(),
+        owner: id.legacy_host(),
         epoch: Epoch(1),
         number: None,
         claimed_ms: old.claimed_ms,
