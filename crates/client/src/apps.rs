@@ -4,7 +4,7 @@ use crate::{Client, Error, Lines, SHORT};
 use reqwest::Method;
 use wire::logs::{LogEntry, LogQuery};
 use wire::machines::{App, AppList, CreateApp, CreatedApp};
-use wire::worker::HostInfo;
+use wire::platform::HostInfo;
 
 impl Client {
     /// Apps of an org, or of the default one.

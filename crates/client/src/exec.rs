@@ -13,7 +13,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 use tokio_tungstenite::tungstenite::{Message, protocol::Role};
 use wire::exec::{ExecControl, ExecEnd, STDERR, STDOUT};
-use wire::worker::{ExecInput, ExecOutput, ExecStart};
+use wire::exec::{ExecInput, ExecOutput, ExecStart};
 
 /// A command that runs in a machine. Dropping it ends the command.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use model::id::MachineId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+pub use wire::exec::ExecStart;
 use wire::exec::TermSize;
-pub use wire::worker::ExecStart;
 
 /// Commands that run in a guest.
 #[async_trait]

@@ -136,12 +136,6 @@ pub fn of_machine(
     })
 }
 
-/// The addresses of the machine in `slot`, or `None` if the pool ends before it.
-#[doc(hidden)]
-pub fn plan(pool: Ipv4Pool, network: NetworkId, host: HostId, slot: Slot) -> Option<Addresses> {
-    of_machine(pool, slot, network, MachineNumber::of_slot(host, slot))
-}
-
 /// The address in full, eight groups: clients split it on `:` and want eight.
 pub fn uncompressed(address: Ipv6Addr) -> String {
     address.segments().map(|group| format!("{group:x}")).join(":")
@@ -154,13 +148,17 @@ mod tests {
     #[test]
     fn addresses_of_two_machines() {
         let pool = Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16).unwrap();
-        let first = plan(pool, NetworkId(7), HostId(1), Slot(0)).unwrap();
+        let of_slot = |slot| {
+            let number = MachineNumber::of_slot(HostId(1), Slot(slot));
+            of_machine(pool, Slot(slot), NetworkId(7), number)
+        };
+        let first = of_slot(0).unwrap();
         assert_eq!(first.ipv4.to_string(), "172.30.0.2");
         assert_eq!(first.ipv4_gateway.to_string(), "172.30.0.1");
         assert_eq!(uncompressed(first.ipv6), "fdaa:0:7:0:1:0:1:2");
-        let last = plan(pool, NetworkId(7), HostId(1), Slot(16383)).unwrap();
+        let last = of_slot(16383).unwrap();
         assert_eq!(last.ipv4.to_string(), "172.30.255.254");
-        assert_eq!(plan(pool, NetworkId(7), HostId(1), Slot(16384)), None);
+        assert_eq!(of_slot(16384), None);
         assert_ne!(first.mac, last.mac);
     }
 

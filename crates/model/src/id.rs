@@ -90,24 +90,15 @@ number_id!(
 pub struct MachineId(u64);
 
 impl MachineId {
-    const RANDOM_BITS: u32 = 40;
-
-    /// A new id on `host`; the low 40 bits of `random` make it unique.
-    #[doc(hidden)]
-    pub fn new(host: HostId, random: u64) -> Self {
-        let low = random & ((1 << Self::RANDOM_BITS) - 1);
-        Self((u64::from(host.0) << Self::RANDOM_BITS) | low)
-    }
-
-    /// The host that made it.
-    #[doc(hidden)]
-    pub fn host(self) -> HostId {
-        HostId((self.0 >> Self::RANDOM_BITS) as u16)
-    }
-
     /// An id of the low 56 bits of `random`.
     pub fn from_random(random: u64) -> Self {
         Self(random & ((1 << 56) - 1))
+    }
+
+    /// The number of the host in the upper 16 bits of ids that were made while ids
+    /// still named their host. Only a migration of such records may ask.
+    pub fn legacy_host(self) -> HostId {
+        HostId((self.0 >> 40) as u16)
     }
 }
 
@@ -265,11 +256,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_id_carries_its_host() {
-        let id = MachineId::new(HostId(0xabcd), u64::MAX);
-        assert_eq!(id.to_string(), "abcdffffffffff");
-        assert_eq!(id.host(), HostId(0xabcd));
-        assert_eq!("abcdffffffffff".parse(), Ok(id));
+    fn a_machine_id_is_56_bits() {
+        let id = MachineId::from_random(0xffab_cd00_0000_0001);
+        assert_eq!(id.to_string(), "abcd0000000001");
+        assert_eq!("abcd0000000001".parse(), Ok(id));
+        assert_eq!(id.legacy_host(), HostId(0xabcd));
     }
 
     #[test]

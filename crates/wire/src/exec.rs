@@ -1,6 +1,6 @@
 //! What crosses the WebSocket of `GET …/machines/{id}/exec/stream`.
 //!
-//! The client's first message is a text: the JSON of [`crate::worker::ExecStart`].
+//! The client's first message is a text: the JSON of [`ExecStart`].
 //! After it, client to server: a binary message is input, a text is an
 //! [`ExecControl`]. Server to client: a binary message is output whose first
 //! byte is [`STDOUT`] or [`STDERR`], a text is an [`ExecEnd`] and the last.
@@ -19,6 +19,54 @@ pub struct TermSize {
     pub rows: u16,
     /// Columns.
     pub cols: u16,
+}
+
+/// A command to run in a guest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExecStart {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// `user[:group]`; `None` is root.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Added to the environment.
+    #[serde(default)]
+    pub env: Vec<(String, String)>,
+    /// Give it a terminal of this size.
+    #[serde(default)]
+    pub tty: Option<TermSize>,
+    /// Milliseconds until it is killed.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+}
+
+/// Client to an exec.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ExecInput {
+    /// Input; empty means end of input.
+    Data(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// New size of the terminal.
+    Resize(TermSize),
+    /// Signal, Linux number.
+    Signal(i32),
+}
+
+/// Exec to client; `Exited` or `Failed` is the last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ExecOutput {
+    /// Standard output, or the terminal.
+    Stdout(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// Standard error.
+    Stderr(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// It has ended.
+    Exited {
+        /// Exit code, or 128 + signal.
+        code: i32,
+        /// Signal that ended it, or 0.
+        signal: i32,
+    },
+    /// It could not be run, or the machine went away.
+    Failed(String),
 }
 
 /// Client to server, as text.

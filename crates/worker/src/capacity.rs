@@ -65,11 +65,10 @@ fn sum(held: &HashMap<MachineId, u32>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::id::HostId;
 
     #[test]
     fn room_is_given_once() {
-        let [a, b] = [1, 2].map(|n| MachineId::new(HostId(0), n));
+        let [a, b] = [1, 2].map(|n| MachineId::from_random(n));
         let capacity = Capacity::new(1000);
         assert_eq!(capacity.reserve(a, 600), Ok(()));
         assert_eq!(capacity.reserve(a, 700), Ok(()));

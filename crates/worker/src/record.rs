@@ -330,7 +330,8 @@ impl Record {
         // The app of a destroyed machine may be gone, and is not needed.
         let owner = owner.or_else(|| destroyed.then(Default::default));
         let (app, org) = owner.ok_or_else(|| format!("the id of app {} is unknown", names.0))?;
-        let of_slot = || MachineNumber::of_slot(id.host(), Slot(stored.slot.unwrap_or_default()));
+        let of_slot =
+            || MachineNumber::of_slot(id.legacy_host(), Slot(stored.slot.unwrap_or_default()));
         Ok(Self {
             id,
             epoch: stored.epoch.unwrap_or(FIRST_EPOCH),

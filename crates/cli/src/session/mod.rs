@@ -9,7 +9,7 @@ use std::io::{self, BufRead};
 use terminal::Raw;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use wire::worker::{ExecInput, ExecOutput};
+use wire::exec::{ExecInput, ExecOutput};
 
 /// What of this side the command gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

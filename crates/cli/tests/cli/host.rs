@@ -2,7 +2,7 @@
 
 use crate::fake::cli;
 use expect_test::expect;
-use wire::worker::HostInfo;
+use wire::platform::HostInfo;
 
 #[tokio::test]
 async fn what_hosts_have_and_use() {

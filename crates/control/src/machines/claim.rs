@@ -192,7 +192,7 @@ fn number_of(private_ip: &str) -> Option<MachineNumber> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::address::{Ipv4Pool, Slot, of_machine, plan, uncompressed};
+    use model::address::{Ipv4Pool, Slot, of_machine, uncompressed};
     use model::id::NetworkId;
 
     #[test]
@@ -201,8 +201,8 @@ mod tests {
         let number = MachineNumber::allocated(5).unwrap();
         let address = of_machine(pool, Slot(9), NetworkId(7), number).unwrap().ipv6;
         assert_eq!(number_of(&uncompressed(address)), Some(number));
-        let address = plan(pool, NetworkId(7), HostId(2), Slot(3)).unwrap().ipv6;
         let of_slot = MachineNumber::of_slot(HostId(2), Slot(3));
+        let address = of_machine(pool, Slot(3), NetworkId(7), of_slot).unwrap().ipv6;
         assert_eq!(number_of(&uncompressed(address)), Some(of_slot));
         assert_eq!(number_of(""), None);
     }

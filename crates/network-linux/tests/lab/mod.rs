@@ -7,7 +7,7 @@
 #![allow(dead_code)]
 
 use camino::Utf8Path;
-use model::address::{Addresses, Ipv4Pool, Slot, plan};
+use model::address::{Addresses, Ipv4Pool, MachineNumber, Slot, of_machine};
 use model::id::{HostId, NetworkId};
 use network_linux::{LinuxNetwork, NetworkConfig, Tag};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -164,7 +164,8 @@ impl Host {
 
     pub(crate) fn link(&self, slot: u16, network: u32) -> Link {
         let (slot, network) = (Slot(slot), NetworkId(network));
-        let addresses = plan(self.config.pool, network, HostId(1), slot).unwrap();
+        let number = MachineNumber::of_slot(HostId(1), slot);
+        let addresses = of_machine(self.config.pool, slot, network, number).unwrap();
         Link { slot, network, addresses }
     }
 

@@ -2,7 +2,7 @@
 
 use guest_protocol::codec::{Decoder, encode};
 use guest_protocol::{HIGHEST, LOWEST, ToGuest, ToHost};
-use model::id::{BootId, HostId, MachineId};
+use model::id::{BootId, MachineId};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use worker::ports::{AgentIo, BootSpec, FoundVm, Hypervisor, Vm};
@@ -26,7 +26,7 @@ pub async fn hypervisor_contract<H: Hypervisor>(
 }
 
 pub(super) fn ids(n: u64) -> (MachineId, BootId) {
-    (MachineId::new(HostId(0), 0xc0_0000 + n), BootId::new(n, u128::from(n)))
+    (MachineId::from_random(0xc0_0000 + n), BootId::new(n, u128::from(n)))
 }
 
 /// Greets until the guest answers; the session's number proves that the answer

@@ -1,6 +1,6 @@
 //! The contract of [`Network`].
 
-use model::address::{Ipv4Pool, Slot, plan};
+use model::address::{Ipv4Pool, MachineNumber, Slot, of_machine};
 use model::id::{HostId, NetworkId};
 use std::net::Ipv4Addr;
 use worker::ports::{Link, Network};
@@ -85,7 +85,8 @@ async fn parking(network: &impl Network, a: Link, b: Link) {
 fn link(slot: u16, network: u32) -> Link {
     let pool = Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16).unwrap();
     let network = NetworkId(network);
-    let addresses = plan(pool, network, HostId(1), Slot(slot)).unwrap();
+    let number = MachineNumber::of_slot(HostId(1), Slot(slot));
+    let addresses = of_machine(pool, Slot(slot), network, number).unwrap();
     Link { slot: Slot(slot), network, addresses }
 }
 

@@ -5,7 +5,7 @@ use crate::launch::BootSource;
 use crate::monitor::MonitorCommand;
 use crate::template::store::Template;
 use camino::Utf8PathBuf;
-use model::id::{BootId, HostId, MachineId};
+use model::id::{BootId, MachineId};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -95,7 +95,7 @@ impl Inner {
     fn builder_spec(&self, shape: Shape, attempt: u64) -> Result<BootSpec, PortError> {
         let blank = self.blank_disk().map_err(|err| failed("make", shape, err))?;
         Ok(BootSpec {
-            machine: MachineId::new(HostId(0), 1),
+            machine: MachineId::from_random(1),
             boot: BootId::new(
                 attempt,
                 u128::from(shape.memory_mib) << 16 | u128::from(shape.vcpus),

@@ -5,7 +5,7 @@ use crate::config::QemuConfig;
 use crate::driver::QemuHypervisor;
 use crate::guest_image::initramfs;
 use camino::Utf8Path;
-use model::id::{BootId, HostId, MachineId};
+use model::id::{BootId, MachineId};
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub async fn boots(
     config.start_deadline = deadline;
     let driver = QemuHypervisor::open(config)?;
     // Always the same names: what a killed daemon left is removed by the next.
-    let (machine, boot) = (MachineId::new(HostId(0), 0), BootId::new(0, 0));
+    let (machine, boot) = (MachineId::from_random(0), BootId::new(0, 0));
     driver.kill(machine, boot).await?;
     let spec = BootSpec {
         machine,

@@ -200,13 +200,12 @@ pub(crate) fn ok_if_absent(result: io::Result<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::id::HostId;
 
     #[tokio::test]
     async fn a_socket_far_down_can_be_reached() {
         let temp = tempfile::tempdir().unwrap();
         let run_dir = Utf8Path::from_path(temp.path()).unwrap().join("d".repeat(200));
-        let dir = BootDir::new(&run_dir, MachineId::new(HostId(1), 2), BootId::new(3, 4));
+        let dir = BootDir::new(&run_dir, MachineId::from_random(2), BootId::new(3, 4));
         dir.create().unwrap();
         let listener = dir.listen(QMP).unwrap();
         dir.connect(QMP).unwrap();
@@ -219,7 +218,7 @@ mod tests {
     fn boots_are_found_by_their_directories() {
         let temp = tempfile::tempdir().unwrap();
         let run_dir = Utf8Path::from_path(temp.path()).unwrap();
-        let dir = BootDir::new(run_dir, MachineId::new(HostId(1), 2), BootId::new(3, 4));
+        let dir = BootDir::new(run_dir, MachineId::from_random(2), BootId::new(3, 4));
         dir.create().unwrap();
         fs::create_dir(run_dir.join("other")).unwrap();
         let found = all(run_dir).unwrap();

@@ -225,7 +225,7 @@ fn after_the_first_count(run_dir: camino::Utf8PathBuf) -> Settle {
         let run_dir = run_dir.clone();
         Box::pin(async move {
             // A template is made by one VM at a time, of a machine of no host.
-            let builder = MachineId::new(model::id::HostId(0), 1);
+            let builder = MachineId::from_random(1);
             let dir = run_dir.join(builder.to_string());
             let boots = dir.read_dir_utf8().unwrap().flatten();
             let pids = boots.filter_map(|boot| fs::read_to_string(boot.path().join("pid")).ok());

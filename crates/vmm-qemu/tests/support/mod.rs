@@ -2,7 +2,7 @@
 //! as lines of text over the agent port.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use model::id::{BootId, HostId, MachineId};
+use model::id::{BootId, MachineId};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -232,7 +232,7 @@ pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
 }
 
 pub(crate) fn ids(number: u64) -> (MachineId, BootId) {
-    (MachineId::new(HostId(7), number), BootId::new(1, u128::from(number)))
+    (MachineId::from_random(number), BootId::new(1, u128::from(number)))
 }
 
 /// A word to the guest and its one line of answer.

@@ -46,7 +46,7 @@ fn listen(logs: &std::path::Path) -> (Listen, mpsc::Receiver<Report>) {
         reports,
         ports: watch::channel(Ports::new()).0,
         api: ApiFor {
-            machine: model::id::MachineId::new(model::id::HostId(1), 1),
+            machine: model::id::MachineId::from_random(1),
             app: "web".into(),
             handler: None,
         },

@@ -55,6 +55,6 @@ pub struct Link {
     pub slot: Slot,
     /// 6PN network.
     pub network: NetworkId,
-    /// From `model::address::plan`.
+    /// From `model::address::of_machine`.
     pub addresses: Addresses,
 }

@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::error::{ErrorContext, Result};
 use crate::ui::table::vertical;
 use clap::Args;
-use wire::worker::HostInfo;
+use wire::platform::HostInfo;
 
 /// Show what the hosts have and what is used of it
 ///

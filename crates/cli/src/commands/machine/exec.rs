@@ -11,8 +11,8 @@ use crate::session::{Attach, attach, exit_code};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use wire::exec::ExecStart;
 use wire::machines::ExecMachine;
-use wire::worker::ExecStart;
 
 /// Exit code of a command that SIGKILL ended.
 const KILLED: u8 = 137;

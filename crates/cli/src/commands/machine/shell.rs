@@ -15,8 +15,8 @@ use crate::session::terminal;
 use crate::session::{Attach, NOT_RUN, attach};
 use client::{Client, Destroy, WaitQuery};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use wire::exec::ExecStart;
 use wire::machines::{Init, LaunchMachine, MachineConfig, Restart};
-use wire::worker::ExecStart;
 
 /// App of shells that belong to none.
 const APP: &str = "updraft-interactive-shells";
