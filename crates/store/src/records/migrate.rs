@@ -98,7 +98,7 @@ fn moved(key: &str, id: MachineId, app: AppId, old: OldMachine) -> Vec<Op> {
     let record = MachineRecord {
         app,
         name: old.name,
-        // In version 1 the id of a machine told its host.
+        // In version 1 the id of a machine contained its host.
         owner: id.legacy_host(),
         epoch: Epoch(1),
         number: None,
