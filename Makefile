@@ -14,7 +14,7 @@ demo: build ## Show it: idle stop, cold request, suspend, kill -9
 test: setup ## Format, lints, and all tests with real VMs
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo test --workspace --locked
+	@scripts/run-tests --workspace --locked
 
 test-upgrade: setup ## Take over machines that an earlier version started (needs the git history)
 	@scripts/test-upgrade

@@ -13,6 +13,7 @@ use std::net::{SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use testkit::skip::{Lacks, skip};
 use worker::ports::{Network, Nic};
 
 /// Waits until `done`, for something that the guard does.
@@ -356,8 +357,7 @@ fn a_tap_moves_while_qemu_has_it_open() {
     let spare = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let Some(mut qemu) = qemu(&tap, spare, socket.local_addr().unwrap().port()) else {
         assert!(Command::new("qemu-system-x86_64").arg("--version").output().is_err());
-        eprintln!("SKIPPED: there is no qemu-system-x86_64");
-        return;
+        return skip("there is no qemu-system-x86_64", Lacks::Required);
     };
     // From here on only QEMU has it, as after the end of a daemon.
     drop(tap);

@@ -3,6 +3,7 @@
 use crate::assets::{assets, owners_are_kept};
 use crate::vm::{Guest, argv, config};
 use guest_protocol::*;
+use testkit::skip::{Lacks, skip};
 
 fn exec(words: &[&str]) -> Exec {
     Exec { argv: argv(words), ..Exec::default() }
@@ -38,7 +39,7 @@ fn an_image_finds_what_other_engines_give_it() {
     if owners_are_kept() {
         assert_eq!(guest.shell(5, "stat -c %u:%g /run/app"), ok("1000:1000\n"));
     } else {
-        println!("SKIPPED (optional: root): owners in /run of the image");
+        skip("files of other owners in /run of the image need root", Lacks::Required);
     }
 
     // Modules that apps ask for.

@@ -3,6 +3,7 @@
 use camino::Utf8Path;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use testkit::skip::{Lacks, skip};
 use vmm_qemu::GuestImage;
 
 /// Where the counter is, in the guest's memory.
@@ -76,8 +77,7 @@ fn the_bytes_are_those_of_the_source() {
         status.map(|status| assert!(status.success(), "{program}"))
     };
     if run("as", &["--32", "-o", "guest.o", source]).is_err() {
-        crate::support::skip_optional("as and ld of binutils");
-        return;
+        return skip("there is no assembler (`as` of binutils)", Lacks::Optional);
     }
     let args =
         ["-m", "elf_i386", "-Ttext", "0", "--oformat", "binary", "-o", "guest.bin", "guest.o"];

@@ -4,12 +4,13 @@
 
 mod guest;
 
-use crate::support::{PATIENCE, World, cgroup_value, ended, ids, kill_all, signal, skip_optional};
+use crate::support::{PATIENCE, World, cgroup_value, ended, ids, kill_all, signal};
 use guest::{counter, counter_in};
 use model::id::{BootId, MachineId};
 use rustix::process::Signal;
 use std::fs;
 use std::time::Duration;
+use testkit::skip::{Lacks, skip};
 use tokio_util::sync::CancellationToken;
 use vmm_qemu::{Accelerator, CpuModel};
 use worker::ports::{BootSpec, Hypervisor, Origin, Settle, Shape, SnapshotSpec};
@@ -31,7 +32,7 @@ async fn on_every_accelerator(check: impl AsyncFn(World)) {
     check(counting(World::new(), Accelerator::Tcg, CpuModel::default())).await;
     match kvm_model().await {
         Ok(model) => check(counting(World::new(), Accelerator::Kvm, model)).await,
-        Err(missing) => skip_optional(&missing),
+        Err(missing) => skip(&missing, Lacks::Optional),
     }
 }
 
@@ -199,9 +200,9 @@ async fn a_suspended_vm_resumes_where_it_stopped() {
 
 #[tokio::test]
 async fn a_snapshot_of_another_cpu_model_is_refused() {
-    let Ok(model) = kvm_model().await else {
-        skip_optional("KVM that runs a guest");
-        return;
+    let model = match kvm_model().await {
+        Ok(model) => model,
+        Err(missing) => return skip(&missing, Lacks::Optional),
     };
     let mut world = counting(World::new(), Accelerator::Kvm, model);
     let (driver, (machine, boot)) = (world.driver(), ids(4));

@@ -210,11 +210,6 @@ impl Drop for World {
     }
 }
 
-/// Says that a test leaves something out for want of an optional device or program.
-pub(crate) fn skip_optional(what: &str) {
-    eprintln!("SKIPPED (optional: {what})");
-}
-
 /// The value of a file below whichever cgroup tree has it.
 pub(crate) fn cgroup_value(path: &str) -> Option<String> {
     let trees = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
