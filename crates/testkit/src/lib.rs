@@ -25,7 +25,7 @@ pub use contract::{
 pub use crash::CrashPoints;
 pub use disks::FakeDisks;
 pub use host::FakeHost;
-pub use hypervisor::{FakeHypervisor, Fault};
+pub use hypervisor::{FakeHypervisor, Fault, GuestListener};
 pub use images::FakeImages;
 pub use network::FakeNetwork;
 pub use world::{Ledger, World};
