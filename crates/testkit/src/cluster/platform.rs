@@ -30,6 +30,12 @@ pub(super) const TOKEN: &str = "fm2_cluster";
 /// Time for a call of the test itself. It passes as real time at the fastest.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Time after which what has no answer yet counts as lost.
+const ANSWERED: Duration = Duration::from_millis(500);
+
+/// Timeouts that one call may meet one after the other.
+const MAX_JUMPS: usize = 10;
+
 /// What a cluster is like.
 #[derive(Clone, Copy, Debug)]
 pub struct ClusterOptions {
@@ -187,6 +193,12 @@ impl Cluster {
         self.network.cut(CONTROL, &node(id));
     }
 
+    /// Calls arrive at a host, and their answers are lost.
+    pub fn lose_answers(&mut self, id: HostId) {
+        self.away.insert(id);
+        [CONTROL, EDGE].iter().for_each(|to| self.network.cut_one_way(&node(id), to));
+    }
+
     /// A host that was cut off can be reached again.
     pub fn heal(&mut self, id: HostId) {
         self.away.remove(&id);
@@ -205,14 +217,25 @@ impl Cluster {
         self.settle().await;
     }
 
-    /// Does something, and jumps over `by` meanwhile if it does not end before.
+    /// Does something, and jumps over `by`, also several times, if it does not end
+    /// before.
+    ///
+    /// # Panics
+    /// It has no end.
     pub async fn jump_during<T>(&self, by: Duration, doing: impl Future<Output = T>) -> T {
         let mut doing = std::pin::pin!(doing);
-        // What is answered at all is answered much faster.
-        match tokio::time::timeout(Duration::from_millis(500), doing.as_mut()).await {
-            Ok(done) => done,
-            Err(_) => tokio::join!(doing, self.jump(by)).0,
+        for _ in 0..MAX_JUMPS {
+            // What is answered at all is answered much faster.
+            if let Ok(done) = tokio::time::timeout(ANSWERED, doing.as_mut()).await {
+                return done;
+            }
+            tokio::select! {
+                biased;
+                done = doing.as_mut() => return done,
+                () = self.jump(by) => {}
+            }
         }
+        panic!("it does not end within {MAX_JUMPS} jumps over {by:?}");
     }
 
     /// Waits until control and edge have connections to all hosts that can be

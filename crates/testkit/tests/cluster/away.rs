@@ -8,6 +8,8 @@ use testkit::cluster::{Cluster, ClusterOptions};
 
 /// Longer than control waits for an answer to a question, shorter than for a change.
 const READ: Duration = Duration::from_secs(10);
+/// Longer than the edge waits for one connection, shorter than it tries others.
+const CONNECT: Duration = Duration::from_millis(5100);
 /// Longer than control waits for a change.
 const CHANGE: Duration = Duration::from_secs(61);
 
@@ -56,7 +58,7 @@ fn a_host_that_is_cut_off_is_missed_for_its_own_machines_only() {
         assert_eq!(cluster.post("web", there, "stop").await.0, 200);
         cluster.wait("web", there, "stopped").await;
         for _ in 0..20 {
-            let served = cluster.jump_during(READ, cluster.request("web")).await.machine();
+            let served = cluster.jump_during(CONNECT, cluster.request("web")).await.machine();
             assert_ne!(owners[&served], lost, "the edge does not reach that host");
         }
         let new = cluster.jump_during(READ, cluster.create("web", Value::Null)).await;

@@ -23,6 +23,8 @@ struct Walk<'a> {
     rng: Rng,
     seed: u64,
     machines: Vec<(&'static str, MachineId)>,
+    /// Hosts that hang or will hang at a crash point until they are killed.
+    armed: BTreeSet<HostId>,
     log: String,
 }
 
@@ -50,7 +52,7 @@ impl Walk<'_> {
     }
 
     async fn step(&mut self) {
-        match self.rng.below(12) {
+        match self.rng.below(14) {
             0..=3 => self.create().await,
             4 | 5 => self.change("stop").await,
             6 => self.change("start").await,
@@ -66,8 +68,20 @@ impl Walk<'_> {
                 self.note(format!("heal host {host}"));
                 self.cluster.heal(host);
             }
+            11 => {
+                let host = self.any_host();
+                self.note(format!("answers of host {host} are lost"));
+                self.cluster.lose_answers(host);
+            }
+            12 => {
+                let (host, point) = (self.any_host(), self.rng.below(30) as u64 + 1);
+                self.note(format!("host {host} hangs at the crash point {point} from now"));
+                self.cluster.host(host).world().points.arm(point);
+                self.armed.insert(host);
+            }
             _ => {
                 let host = self.any_host();
+                self.armed.remove(&host);
                 let runs = self.cluster.host(host).runs();
                 self.note(format!("{} host {host}", if runs { "kill" } else { "restart" }));
                 match runs {
@@ -102,12 +116,11 @@ impl Walk<'_> {
         let app = APPS[self.rng.below(APPS.len())];
         let answer = self.cluster.jump_during(LONG, self.cluster.request(app)).await;
         self.note(format!("request to {app}: {answer:?}"));
-        let own = |id: MachineId| self.machines.iter().any(|known| *known == (app, id));
         if answer.status == 200 {
-            // One whose create failed for its client may exist, and is of the app.
+            // One whose create failed for its client may exist all the same.
             let id = answer.machine();
             let other = self.machines.iter().any(|(of, known)| *known == id && *of != app);
-            assert!(own(id) || !other, "{id} of another app answers for {app}");
+            assert!(!other, "{id} of another app answers for {app}");
         }
     }
 
@@ -116,6 +129,9 @@ impl Walk<'_> {
         self.note("heal everything".into());
         for host in self.cluster.host_ids() {
             self.cluster.heal(host);
+            if self.armed.contains(&host) {
+                self.cluster.kill(host);
+            }
             if !self.cluster.host(host).runs() {
                 self.cluster.restart(host);
             }
@@ -236,7 +252,7 @@ fn walk(seed: u64) {
             cluster.app(app).await;
         }
         let (rng, machines, log) = (Rng::seeded(seed), Vec::new(), String::new());
-        let mut walk = Walk { cluster, rng, seed, machines, log };
+        let mut walk = Walk { cluster, rng, seed, machines, armed: BTreeSet::new(), log };
         for _ in 0..STEPS {
             walk.step().await;
         }
