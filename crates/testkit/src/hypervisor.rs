@@ -1,9 +1,12 @@
 //! VMs that are tasks, with guests that speak the real protocol.
 
+mod listener;
 mod snapshots;
 
+pub use listener::GuestListener;
+
 use crate::CrashPoints;
-use crate::guest::{Control, End, Guest, GuestAction, GuestRuntime, State};
+use crate::guest::{Control, End, Guest, GuestAction, GuestRuntime, SharedPorts, State};
 use async_trait::async_trait;
 use camino::Utf8Path;
 use model::id::{BootId, MachineId};
@@ -69,6 +72,10 @@ struct FakeVm {
     ports: mpsc::UnboundedSender<DuplexStream>,
     actions: mpsc::UnboundedSender<GuestAction>,
     controls: mpsc::UnboundedSender<Control>,
+    /// Its network card.
+    mac: Option<[u8; 6]>,
+    /// Ports that its guest listens on.
+    listening: SharedPorts,
     /// Its guest has run at all.
     ran: bool,
     kill: CancellationToken,
@@ -183,13 +190,16 @@ impl FakeHypervisor {
     }
 
     /// A new VM; with `memory` from a snapshot, standing still.
-    fn start(&self, silent: bool, memory: Option<State>) -> FakeVm {
+    fn start(&self, silent: bool, memory: Option<State>, mac: Option<[u8; 6]>) -> FakeVm {
         let (ports, connections) = mpsc::unbounded_channel();
         let (actions, doings) = mpsc::unbounded_channel();
         let (controls, orders) = mpsc::unbounded_channel();
         let (ended, exit) = watch::channel(None);
         let kill = CancellationToken::new();
         let ran = memory.is_none();
+        let state = memory.unwrap_or_default();
+        let listening = SharedPorts::default();
+        state.show_ports(&listening);
         let guest = Guest {
             silent,
             connections,
@@ -197,7 +207,8 @@ impl FakeHypervisor {
             controls: orders,
             points: self.0.points.clone(),
             paused: !ran,
-            state: memory.unwrap_or_default(),
+            state,
+            ports: listening.clone(),
             torn: self.0.torn.clone(),
         };
         let killed = kill.clone();
@@ -215,7 +226,7 @@ impl FakeHypervisor {
         });
         let mut host = self.lock();
         host.last_pid += 1;
-        FakeVm { pid: host.last_pid, ports, actions, controls, ran, kill, exit }
+        FakeVm { pid: host.last_pid, ports, actions, controls, mac, listening, ran, kill, exit }
     }
 
     fn control(&self, machine: MachineId, boot: BootId, control: Control) -> Result<(), PortError> {
@@ -266,7 +277,7 @@ impl Hypervisor for FakeHypervisor {
         if !self.lock().vms.contains_key(&key) {
             let silent = spec.kernel_args.iter().any(|word| word == "silent");
             let silent = silent || self.lock().mute.remove(&spec.machine);
-            let vm = self.start(silent, memory);
+            let vm = self.start(silent, memory, spec.nic.as_ref().map(|nic| nic.mac));
             self.lock().vms.insert(key, vm);
         }
         self.0.points.pass("vm: after boot").await;

@@ -29,7 +29,7 @@ pub use crash::CrashPoints;
 pub use crash_store::CrashStore;
 pub use disks::FakeDisks;
 pub use host::{FakeHost, Pause, Reach};
-pub use hypervisor::{FakeHypervisor, Fault};
+pub use hypervisor::{FakeHypervisor, Fault, GuestListener};
 pub use images::FakeImages;
 pub use network::FakeNetwork;
 pub use world::{Ledger, World};

@@ -4,6 +4,7 @@ use crate::CrashPoints;
 use async_trait::async_trait;
 use model::address::Slot;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use worker::ports::{Link, Network, Nic, PortError};
 
@@ -42,6 +43,14 @@ impl FakeNetwork {
     pub fn parked(&self) -> Vec<Slot> {
         let host = self.lock();
         host.links.iter().filter(|(_, tap)| tap.parked).map(|(slot, _)| *slot).collect()
+    }
+
+    /// The card behind the link that has this private address, if a VM has the link.
+    pub fn mac_at(&self, address: Ipv4Addr) -> Option<[u8; 6]> {
+        let host = self.lock();
+        let mut attached = host.links.values().filter(|tap| !tap.parked);
+        let tap = attached.find(|tap| tap.link.addresses.ipv4 == address);
+        tap.map(|tap| tap.link.addresses.mac)
     }
 
     /// The host loses power: nothing of the network is left.

@@ -69,7 +69,7 @@ pub(crate) async fn finish_deletion(
     app: &AppRecord,
 ) -> Result<Progress, Error> {
     let listed = list_app(platform, app.id, ListFilter::default()).await?;
-    let destroyed = listed.machines.iter().map(|machine| destroy(platform, machine));
+    let destroyed = listed.machines.iter().map(|(_, machine)| destroy(platform, machine));
     for outcome in join_all(destroyed).await {
         outcome?;
     }

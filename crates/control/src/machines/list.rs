@@ -6,7 +6,7 @@ use crate::{Error, Platform, resolve};
 use host_api::{Host, MachineFilter};
 use model::id::{AppId, HostId, MachineId};
 use model::life::State;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use store::KeyRange;
 use store::records::{self, MachineRecord, NameRecord, Stored};
@@ -30,7 +30,9 @@ pub struct ListFilter {
 /// Machines of the hosts that answered, and the hosts that did not.
 #[derive(Debug)]
 pub(crate) struct Listed {
-    pub(crate) machines: Vec<Machine>,
+    /// With the host that has it. A machine whose ownership has moved may be there
+    /// twice until its former owner has given it up.
+    pub(crate) machines: Vec<(HostId, Machine)>,
     pub(crate) unreachable: Vec<HostId>,
 }
 
@@ -56,6 +58,7 @@ pub async fn list(
     if by_record && !unreachable.is_empty() {
         machines.extend(recorded(platform, app, &unreachable).await?);
     }
+    let mut machines = of_owners(platform, machines).await?;
     machines.sort_by(|a, b| a.created_at.cmp(&b.created_at));
     Ok(machines)
 }
@@ -73,7 +76,10 @@ pub(crate) async fn list_app(
         async move { host.machines(context, filter).await }
     };
     let answers = ask_all(platform, ask).await;
-    let machines = answers.answered.into_iter().flat_map(|(_, machines)| machines).collect();
+    let of_host = |(host, machines): (HostId, Vec<Machine>)| {
+        machines.into_iter().map(move |machine| (host, machine))
+    };
+    let machines = answers.answered.into_iter().flat_map(of_host).collect();
     let unreachable = answers.failed.into_iter().map(|(host, _)| host).collect();
     Ok(Listed { machines, unreachable })
 }
@@ -83,17 +89,39 @@ async fn recorded(
     platform: &Platform,
     app: AppId,
     hosts: &[HostId],
-) -> Result<Vec<Machine>, Error> {
+) -> Result<Vec<(HostId, Machine)>, Error> {
     let names: Vec<Stored<NameRecord>> =
         records::list(platform.store(), &records::names_of(app)).await?;
     let mut machines = Vec::new();
     for name in names {
         let Some(found) = resolve::by_id(platform, name.record.id).await? else { continue };
         if hosts.contains(&found.record.owner) {
-            machines.push(unreachable_machine(found.id, &found.record));
+            machines.push((found.record.owner, unreachable_machine(found.id, &found.record)));
         }
     }
     Ok(machines)
+}
+
+/// One entry per machine: of one that several hosts have, that of its owner.
+async fn of_owners(
+    platform: &Platform,
+    machines: Vec<(HostId, Machine)>,
+) -> Result<Vec<Machine>, Error> {
+    let mut times: HashMap<String, usize> = HashMap::new();
+    machines.iter().for_each(|(_, machine)| *times.entry(machine.id.clone()).or_default() += 1);
+    let mut kept = Vec::with_capacity(machines.len());
+    for (host, machine) in machines {
+        if times[&machine.id] == 1 || owner(platform, &machine.id).await? == Some(host) {
+            kept.push(machine);
+        }
+    }
+    Ok(kept)
+}
+
+async fn owner(platform: &Platform, id: &str) -> Result<Option<HostId>, Error> {
+    let Ok(id) = id.parse() else { return Ok(None) };
+    let found = resolve::by_id(platform, id).await?;
+    Ok(found.map(|machine| machine.record.owner))
 }
 
 /// A machine whose host cannot be asked.

@@ -65,11 +65,14 @@ struct Pending {
 }
 
 type Work<'a> = BoxFuture<'a, (String, Result<Outcome, Error>)>;
+type Listing<'a> = BoxFuture<'a, Result<Vec<String>, Error>>;
 type Changes = BoxStream<'static, Result<WatchBatch, StoreError>>;
 
 async fn run<R: Reconciler>(platform: &Platform, reconciler: &R) {
     let mut pending: BTreeMap<String, Pending> = BTreeMap::new();
     let mut in_flight: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
+    // Polled beside the work, which may hold what the list waits for.
+    let mut listing: Option<Listing<'_>> = None;
     let mut changes: Option<Changes> = None;
     let mut resync = tokio::time::interval(RESYNC);
     resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -80,13 +83,14 @@ async fn run<R: Reconciler>(platform: &Platform, reconciler: &R) {
                 if changes.is_none() {
                     changes = watch::<R>(platform).await;
                 }
-                match reconciler.list(platform).await {
-                    Ok(items) => items.into_iter().for_each(|item| add(&mut pending, item, Duration::ZERO)),
-                    Err(err) => tracing::warn!(
-                        reconciler = R::NAME, error = %err, "list what to reconcile"
-                    ),
-                }
+                listing.get_or_insert_with(|| Box::pin(reconciler.list(platform)));
             }
+            listed = end_of(&mut listing) => match listed {
+                Ok(items) => items.into_iter().for_each(|item| add(&mut pending, item, Duration::ZERO)),
+                Err(err) => tracing::warn!(
+                    reconciler = R::NAME, error = %err, "list what to reconcile"
+                ),
+            },
             batch = next(&mut changes) => match batch {
                 Ok(batch) => {
                     for (item, after) in batch.changes.iter().filter_map(|c| reconciler.changed(c)) {
@@ -183,6 +187,13 @@ async fn watch<R: Reconciler>(platform: &Platform) -> Option<Changes> {
             None
         }
     }
+}
+
+async fn end_of(listing: &mut Option<Listing<'_>>) -> Result<Vec<String>, Error> {
+    let Some(list) = listing else { return std::future::pending().await };
+    let listed = list.await;
+    *listing = None;
+    listed
 }
 
 async fn next(changes: &mut Option<Changes>) -> Result<WatchBatch, StoreError> {
@@ -328,5 +339,64 @@ mod tests {
         assert!((4..=9).contains(&bad.len()), "{bad:?}");
         let pauses: Vec<u64> = bad.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(pauses.last() > pauses.first(), "{pauses:?}");
+    }
+}
+
+#[cfg(test)]
+mod list_tests {
+    use super::*;
+    use crate::{Config, World};
+    use host_api::FixedHosts;
+    use std::sync::Arc;
+    use tokio::sync::{Mutex, watch};
+
+    /// Its work holds for 90 seconds what its list needs, too, as a connection to
+    /// a host that is being made.
+    struct Locking {
+        lock: Mutex<()>,
+        lists: watch::Sender<u32>,
+    }
+
+    impl Reconciler for Arc<Locking> {
+        const NAME: &'static str = "locking";
+        const PREFIX: &'static str = "/nothing/";
+
+        async fn list(&self, _platform: &Platform) -> Result<Vec<String>, Error> {
+            drop(self.lock.lock().await);
+            self.lists.send_modify(|lists| *lists += 1);
+            Ok(vec!["item".into()])
+        }
+
+        fn changed(&self, _change: &Change) -> Option<(String, Duration)> {
+            None
+        }
+
+        async fn reconcile(&self, _platform: &Platform, _item: &str) -> Result<Outcome, Error> {
+            let _held = self.lock.lock().await;
+            tokio::time::sleep(Duration::from_secs(90)).await;
+            Ok(Outcome::Done)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_goes_on_while_a_list_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tasks, clock) = (rt::Tasks::new(), rt::Clock::system());
+        let path = dir.path().join("global.db");
+        let store = store_sqlite::SqliteStore::open(&path, clock.clone(), &tasks).unwrap();
+        let world = World {
+            store: Arc::new(store),
+            hosts: Arc::new(FixedHosts::new(vec![])),
+            clock,
+            rng: rt::Rng::seeded(1),
+            tasks: tasks.clone(),
+        };
+        let platform = Platform::new(Config::default(), world);
+        let locking = Arc::new(Locking { lock: Mutex::new(()), lists: watch::Sender::new(0) });
+        start(&platform, locking.clone());
+        let mut lists = locking.lists.subscribe();
+        let listed = lists.wait_for(|lists| *lists >= 3);
+        assert!(tokio::time::timeout(10 * RESYNC, listed).await.is_ok(), "the list never ends");
+        tasks.stop();
     }
 }

@@ -7,16 +7,19 @@ mod claims;
 mod compaction;
 mod deletions;
 mod driver;
+mod former_owners;
 
 use crate::Platform;
 use claims::Claims;
 use deletions::Deletions;
 use driver::Reconciler;
+use former_owners::FormerOwners;
 
 /// Starts all reconcilers; they end with the platform's tasks.
 pub fn start(platform: &Platform) {
     driver::start(platform, Claims);
     driver::start(platform, Deletions);
+    driver::start(platform, FormerOwners);
     compaction::start(platform);
 }
 
@@ -24,6 +27,7 @@ pub fn start(platform: &Platform) {
 pub async fn pass(platform: &Platform) {
     pass_of(platform, &Claims).await;
     pass_of(platform, &Deletions).await;
+    pass_of(platform, &FormerOwners).await;
 }
 
 async fn pass_of<R: Reconciler>(platform: &Platform, reconciler: &R) {

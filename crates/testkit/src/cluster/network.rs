@@ -14,6 +14,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// Bytes under way in each direction of a connection.
@@ -38,8 +39,15 @@ pub struct SimulatedNetwork(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     tasks: Tasks,
-    servers: Mutex<HashMap<Node, Server>>,
+    servers: Mutex<HashMap<Node, Served>>,
     links: Mutex<HashMap<(Node, Node), watch::Sender<Link>>>,
+}
+
+/// A server, and the runtime that its calls are answered on.
+#[derive(Clone, Debug)]
+struct Served {
+    server: Server,
+    runtime: Handle,
 }
 
 impl SimulatedNetwork {
@@ -48,9 +56,14 @@ impl SimulatedNetwork {
         Self(Arc::new(Inner { tasks, servers: Mutex::default(), links: Mutex::default() }))
     }
 
-    /// From now on `server` answers connections to `node`.
+    /// From now on `server` answers connections to `node`, on the runtime that
+    /// this is called on.
+    ///
+    /// # Panics
+    /// It is called outside of a runtime.
     pub fn serve(&self, node: &str, server: Server) {
-        lock(&self.0.servers).insert(node.into(), server);
+        let served = Served { server, runtime: Handle::current() };
+        lock(&self.0.servers).insert(node.into(), served);
     }
 
     /// Nobody answers at `node` any more: its process is gone. Connections that
@@ -130,14 +143,16 @@ impl Dial for SimulatedDial {
         // A connection needs an answer: both directions have to work.
         out.wait_for(|link| !link.cut).await.map_err(gone)?;
         back.clone().wait_for(|link| !link.cut).await.map_err(gone)?;
-        let server = lock(&self.network.0.servers).get(&self.to).cloned();
-        let server = server.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+        let found = lock(&self.network.0.servers).get(&self.to).cloned();
+        let Served { server, runtime } =
+            found.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
         let (client_end, client) = tokio::io::duplex(WINDOW);
         let (server_end, served) = tokio::io::duplex(WINDOW);
         let tasks = &self.network.0.tasks;
         let peer = self.peer.clone();
-        tasks.spawn_until_stop(async move { server.serve(peer, served).await });
         tasks.spawn_until_stop(carry(client, server_end, out, back));
+        let _there = runtime.enter();
+        tasks.spawn_until_stop(async move { server.serve(peer, served).await });
         Ok(Box::new(client_end))
     }
 }

@@ -30,8 +30,8 @@ use guest_protocol::Process;
 use guest_protocol::codec::{Decoder, encode};
 use guest_protocol::{Exit, GuestConfig, HIGHEST, Listener, LogSource, Phase, ToGuest, ToHost};
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
@@ -81,12 +81,17 @@ pub(crate) struct Guest {
     pub(crate) controls: mpsc::UnboundedReceiver<Control>,
     pub(crate) points: CrashPoints,
     pub(crate) state: State,
+    /// What `state` says of ports, for those who connect.
+    pub(crate) ports: SharedPorts,
     /// It is paused.
     pub(crate) paused: bool,
     /// Set if something was sent to it while it was paused: with a real port the
     /// snapshot would have been inconsistent.
     pub(crate) torn: Arc<AtomicBool>,
 }
+
+/// Ports that a guest listens on, as whoever connects to it finds them.
+pub(crate) type SharedPorts = Arc<Mutex<BTreeSet<u16>>>;
 
 /// The state that outlives a session.
 #[derive(Clone, Debug)]
@@ -112,6 +117,14 @@ impl Default for State {
             logged: 0,
             kill_at: None,
         }
+    }
+}
+
+impl State {
+    /// Makes `ports` those that are listened on now.
+    pub(crate) fn show_ports(&self, ports: &SharedPorts) {
+        let now = self.listening.iter().map(|listener| listener.port).collect();
+        *ports.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 }
 
@@ -364,6 +377,7 @@ impl Guest {
             true => self.state.listening.insert(listener),
             false => self.state.listening.remove(&listener),
         };
+        self.state.show_ports(&self.ports);
         if changed {
             send(session, ToHost::Listening(listener, begun)).await;
         }
@@ -392,6 +406,7 @@ impl Guest {
         }
         self.state.phase = Phase::Exited(exit);
         self.state.listening.clear();
+        self.state.show_ports(&self.ports);
         self.points.pass_outside("guest: main process ended").await;
         send(session, ToHost::Exited(exit)).await;
     }

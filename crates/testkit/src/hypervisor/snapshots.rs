@@ -101,7 +101,7 @@ impl FakeHypervisor {
         if let Some(Fault::Transient | Fault::Final) = fault {
             return Err(PortError::plain("the guest of a template does not come up"));
         }
-        let vm = self.start(false, None);
+        let vm = self.start(false, None, None);
         // Ended with this call, however it ends: a template leaves no VM.
         let _end = vm.kill.clone().drop_guard();
         let (ours, theirs) = tokio::io::duplex(super::PORT_BUFFER);
