@@ -112,14 +112,34 @@ fn the_pool_stays_empty_where_a_rename_fails_or_space_is_short() {
     let (big, small) = (dir.join("big"), dir.join("small"));
     std::fs::create_dir(&small).unwrap();
     with_tmpfs(&small, "64m", || {
-        let disks = [&big, &small].map(|dir| ScratchDisks::open(&dir.join("t")).unwrap());
-        for round in 0..3 {
-            for disks in &disks {
-                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                let disk = small.join(format!("disk-{round}"));
-                runtime.block_on(disks.create(&disk, 0)).unwrap();
+        // One runtime for all: one that ends drops the refills that have not begun.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let create = |disks: &ScratchDisks| {
+            runtime.block_on(disks.create(&small.join("disk"), 0)).unwrap();
+        };
+        let [big_disks, small_disks] =
+            [&big, &small].map(|dir| ScratchDisks::open(&dir.join("t")).unwrap());
+        let until = |count| {
+            let begun = std::time::Instant::now();
+            while pooled(&big.join("t")).len() != count {
+                assert!(begun.elapsed().as_secs() < 60, "never {count} pooled disks");
+                std::thread::yield_now();
             }
+        };
+        let beside = runtime.block_on(big_disks.create(&big.join("disk"), 0)).unwrap();
+        // Where a copy is a reflink, nothing is pooled to begin with.
+        if !beside.reflinked {
+            until(2);
+            // The rename of a pooled disk fails now, and with it the pool.
+            create(&big_disks);
+            until(0);
         }
+        for _ in 0..3 {
+            create(&big_disks);
+            create(&small_disks);
+        }
+        // Waits for the refills that have begun.
+        drop(runtime);
         assert!(pooled(&small.join("t")).is_empty(), "64 MiB are short");
         assert!(pooled(&big.join("t")).is_empty(), "a rename goes to no other file system");
     });
