@@ -17,13 +17,15 @@ impl Client {
     }
 
     /// Sends the tar of an OCI layout or of a `docker save`; the answer is its
-    /// progress, which ends with `Done` or `Failed`.
+    /// progress, which ends with `Done` or `Failed`. The file's name is what an image
+    /// without a name is called by, and what errors call the tar.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn import_image<S>(
         &self,
         name: Option<&str>,
+        file_name: Option<&str>,
         tar: S,
     ) -> Result<Lines<ImageProgress>, Error>
     where
@@ -32,6 +34,9 @@ impl Client {
         let mut call = self.call(Method::POST, &["v1", "images", "import"]);
         if let Some(name) = name {
             call = call.query(&[("name", name.to_owned())]);
+        }
+        if let Some(file_name) = file_name {
+            call = call.query(&[("file", file_name.to_owned())]);
         }
         call.request = call.request.header("content-type", "application/x-tar");
         call.request = call.request.body(Body::wrap_stream(tar));

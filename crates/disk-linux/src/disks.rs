@@ -34,6 +34,10 @@ impl Disks for LinuxDisks {
         self.space.unbook(path);
     }
 
+    async fn free_space(&self) -> Result<u64, PortError> {
+        self.space.free_space().await
+    }
+
     async fn release_reserve(&self) -> Result<bool, PortError> {
         self.space.release_reserve().await
     }

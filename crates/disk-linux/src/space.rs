@@ -95,6 +95,17 @@ impl Space {
         self.0.lock().remove(path);
     }
 
+    /// See [`worker::ports::Disks::free_space`].
+    ///
+    /// # Errors
+    /// The file system cannot be asked.
+    pub async fn free_space(&self) -> Result<u64, PortError> {
+        let dir = self.0.config.dir.clone();
+        let attempted = format!("read the free space of {dir}");
+        let free = tokio::task::spawn_blocking(move || free_space(&dir)).await;
+        free.map_err(io::Error::other).flatten().map_err(|err| PortError::new(attempted, err))
+    }
+
     /// See [`worker::ports::Disks::release_reserve`].
     ///
     /// # Errors

@@ -3,11 +3,23 @@
 use crate::{CallContext, HostError};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 use wire::machines::{Image, ImageProgress, ImageRef};
 
 /// Bytes of a tar.
 pub type ImageUpload = Box<dyn AsyncRead + Send + Unpin>;
+
+/// What an imported image is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportName {
+    /// A name for the image, instead of the archive's names.
+    pub name: Option<String>,
+    /// The archive's file name where it comes from, without directories. It names
+    /// an image that has no name otherwise, and the archive in errors.
+    #[serde(default)]
+    pub file_name: Option<String>,
+}
 
 /// Images of a host.
 #[async_trait]
@@ -25,7 +37,7 @@ pub trait Images: Send + Sync {
     async fn import_image(
         &self,
         context: CallContext,
-        name: Option<String>,
+        name: ImportName,
         tar: ImageUpload,
     ) -> Result<BoxStream<'static, ImageProgress>, HostError>;
 

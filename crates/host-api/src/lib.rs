@@ -36,7 +36,7 @@ pub use connections::{Connections, GuestConnection, GuestStream, Upstream};
 pub use context::{CallContext, Caller, Deadline, Source};
 pub use error::HostError;
 pub use exec::{Exec, ExecInput, ExecOutput, ExecSession, ExecStart};
-pub use images::{ImageUpload, Images};
+pub use images::{ImageUpload, Images, ImportName};
 pub use load::{Load, WakeRefused};
 pub use logs::{LogLine, Logs};
 pub use machines::{

@@ -51,9 +51,13 @@ impl Ipv4Pool {
 
     /// A pool from its first address and prefix length, 8 to 30.
     /// `None` if the length is out of range or bits are set behind it.
-    pub fn new(base: Ipv4Addr, prefix: u8) -> Option<Self> {
-        let fits = (8..=Self::BLOCK).contains(&prefix);
-        (fits && base.to_bits() & (u32::MAX >> prefix) == 0).then_some(Self { base, prefix })
+    pub const fn new(base: Ipv4Addr, prefix: u8) -> Option<Self> {
+        let fits = 8 <= prefix && prefix <= Self::BLOCK;
+        if fits && base.to_bits() & (u32::MAX >> prefix) == 0 {
+            Some(Self { base, prefix })
+        } else {
+            None
+        }
     }
 
     /// Machines this pool has room for.

@@ -21,6 +21,7 @@ pub struct FakeDisks {
 struct Host {
     booked: BTreeMap<Utf8PathBuf, u64>,
     limit: Option<u64>,
+    free: Option<u64>,
     reserve_released: bool,
     low: Option<LowSpace>,
 }
@@ -39,6 +40,11 @@ impl FakeDisks {
     /// Refuses bookings beyond this many bytes in total.
     pub fn limit_bookings(&self, bytes: u64) {
         self.lock().limit = Some(bytes);
+    }
+
+    /// Makes `free_space` return this.
+    pub fn set_free_space(&self, bytes: u64) {
+        self.lock().free = Some(bytes);
     }
 
     /// Whether the reserve was released.
@@ -90,6 +96,10 @@ impl Disks for FakeDisks {
 
     fn unbook(&self, path: &Utf8Path) {
         self.lock().booked.remove(path);
+    }
+
+    async fn free_space(&self) -> Result<u64, PortError> {
+        Ok(self.lock().free.unwrap_or(u64::MAX))
     }
 
     async fn release_reserve(&self) -> Result<bool, PortError> {

@@ -5,7 +5,7 @@ use client::{Client, WaitQuery};
 use std::time::Duration;
 use tokio::time::Instant;
 use wire::logs::LogQuery;
-use wire::machines::{Machine, WaitResult};
+use wire::machines::{Machine, MachineEvent, WaitResult};
 
 /// A new machine that ends within this time has crashed at once.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -54,17 +54,23 @@ pub(crate) async fn first_start(
     // No version: a machine that is gone has none to wait for.
     let query = WaitQuery { states, timeout: limit, ..WaitQuery::default() };
     let mut result = until(client, app, &machine.id, query).await?;
-    if result.state == "started" {
-        match end_at_once(client, app, machine, &result).await {
-            Some(ended) => result = ended,
-            None => return Ok(result.state),
-        }
+    if result.state == "started"
+        && let Some(ended) = end_at_once(client, app, machine, &result).await
+    {
+        result = ended;
     }
     let reached = result.state;
     let logs = format!("`updraft logs -n -a {app} -m {}` shows what it wrote.", machine.id);
     let now = client.machine(app, &machine.id).await.ok();
     let details = now.iter().flat_map(|m| &m.events).find_map(|event| event.request.as_ref());
-    let exit = details.and_then(|details| details.exit_event.as_ref());
+    // A machine that its restart policy starts again is soon `started` again: then
+    // only an exit since it was created tells.
+    let is_new = |event: &&MachineEvent| machine.events.iter().all(|known| known.id != event.id);
+    let events = now.iter().flat_map(|now| &now.events);
+    let mut exits = events
+        .filter(|event| reached != "started" || is_new(event))
+        .filter_map(|event| event.request.as_ref()?.exit_event.as_ref());
+    let exit = exits.next();
     let reason = details.and_then(|details| details.reason.clone());
     match (reached.as_str(), exit) {
         ("failed", _) => {
@@ -76,6 +82,9 @@ pub(crate) async fn first_start(
             let why = format!("Its main process ended with exit code {}{oom}", exit.exit_code);
             let mut error = CliError::failed(format!("Machine {} has ended", machine.id));
             error = error.because(why);
+            if !matches!(reached.as_str(), "stopped" | "destroyed") {
+                error = error.because("Its restart policy starts it again");
+            }
             for line in last_lines(client, app, &machine.id).await {
                 error = error.because(format!("It wrote: {line}"));
             }

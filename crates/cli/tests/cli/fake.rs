@@ -291,6 +291,11 @@ fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &B
         ("POST", []) if sent["config"]["image"] == "crasher" => {
             ok(machine("crasher", "one", "created"))
         }
+        ("POST", []) if sent["config"]["image"] == "looper" => {
+            let mut looper = machine("looper", "one", "created");
+            looper["events"] = json!([]);
+            ok(looper)
+        }
         ("POST", []) if sent["config"]["image"] == "warned" => {
             let warned = [("updraft-warning", "checks are not run yet")];
             (warned, axum::Json(machine(ID, "one", "created"))).into_response()

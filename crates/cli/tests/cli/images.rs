@@ -103,10 +103,12 @@ async fn images() {
     expect![[r#"
         exit 3
         --- asked
+        GET /v1/images
         DELETE /v1/images?reference=web%3A1
         DELETE /v1/images?reference=other
         --- stderr
         Removed web:1
+        1 machine keeps the image that had this name
         Error: Cannot remove image other
         Caused by: There is no such image
     "#]]
@@ -140,7 +142,7 @@ async fn a_layout_is_sent_as_a_tar_of_what_belongs_to_it() {
     expect![[r#"
         exit 0
         --- asked
-        POST /v1/images/import?name=web%3A1 <oci-layout index.json blobs/sha256/bb blobs/sha256/aa>
+        POST /v1/images/import?name=web%3A1&file=layout <oci-layout index.json blobs/sha256/bb blobs/sha256/aa>
         --- stdout
         web:1
         --- stderr
@@ -163,7 +165,11 @@ async fn a_layout_is_sent_as_a_tar_of_what_belongs_to_it() {
     assert!(ran.code == 2 && ran.err.contains("No such file"), "{}", ran.show());
     // Without a name of its own it gets its directory's.
     let ran = cli_with(at(), &["image", "import", "layout"]).await;
-    assert!(ran.asked.contains("import?name=layout%3Alatest ") && ran.code == 0, "{}", ran.show());
+    assert!(
+        ran.asked.contains("import?name=layout%3Alatest&file=layout ") && ran.code == 0,
+        "{}",
+        ran.show()
+    );
     assert_eq!(ran.out, "layout:latest\n");
 
     fs::remove_file(dir.path().join("layout/index.json")).unwrap();

@@ -130,6 +130,7 @@ async fn run_and_create() {
         GET /v1/images
         GET /v1/apps/web/machines/3d8d413b29d089/wait?timeout=60&state=started%2Cstopped%2Csuspended%2Cfailed%2Cdestroyed
         GET /v1/apps/web/machines/3d8d413b29d089/wait?timeout=1&state=stopped%2Cfailed%2Cdestroyed&from_event_id=01J2
+        GET /v1/apps/web/machines/3d8d413b29d089
         --- stdout
 
         Success! A Machine has been successfully launched in app web
@@ -226,6 +227,15 @@ async fn a_machine_that_crashes_at_once_is_a_failure() {
     "#]]
     .assert_eq(&ran.err);
     assert_eq!(ran.code, 1);
+}
+
+#[tokio::test]
+async fn a_machine_that_crashes_and_is_started_again_at_once_is_a_failure() {
+    let ran = cli(&["m", "run", "looper", "-a", "web", "--restart", "always"]).await;
+    assert_eq!(ran.code, 1, "{}", ran.show());
+    for text in ["Machine looper has ended", "exit code 3", "Its restart policy starts it again"] {
+        assert!(ran.err.contains(text), "{}", ran.show());
+    }
 }
 
 #[tokio::test]

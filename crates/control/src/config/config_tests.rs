@@ -30,6 +30,8 @@ fn configs_that_are_allowed() {
         json!({ "env": { "A": "b", "FLYING": "x" }, "metadata": { "fly_process_group": "app" } }),
         json!({ "init": { "exec": null, "cmd": ["sleep", "inf"], "swap_size_mb": 512 } }),
         json!({ "init": { "on_resume": ["/bin/sh", "-c", "date"] } }),
+        json!({ "processes": [{ "cmd": ["sleep", "1"], "user": "web", "ignore_app_secrets": true }] }),
+        http_options(json!({ "idle_timeout": 86_400 })),
         json!({ "mounts": [], "containers": [], "processes": null }),
         service(
             json!({ "ports": [{ "port": 443, "handlers": ["tls", "http"], "force_https": true },
@@ -268,8 +270,20 @@ fn configs_that_are_refused() {
             "config.containers: several containers in one machine are not supported yet",
         ),
         (
-            json!({ "processes": [{}] }),
+            json!({ "processes": [{ "cmd": ["a"] }, {}] }),
             "config.processes: several processes in one machine are not supported yet",
+        ),
+        (
+            json!({ "processes": [{ "env": { "A=": "" }, "cmd": ["\0"], "env_from": [{}] }] }),
+            "config.processes[0].cmd[0]: must not contain a NUL byte\nconfig.processes[0].env.A=: is not a name for an environment variable\nconfig.processes[0].env_from: is not supported yet",
+        ),
+        (
+            http_options(json!({ "idle_timeout": 86_401 })),
+            "config.services[0].ports[0].http_options.idle_timeout: must be seconds, from 0 to 86400 (a day)",
+        ),
+        (
+            http_options(json!({ "idle_timeout": "60s" })),
+            "config.services[0].ports[0].http_options.idle_timeout: must be seconds, from 0 to 86400 (a day)",
         ),
         (
             json!({ "statics": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10] }),
@@ -324,6 +338,11 @@ fn zero_values_are_not_kept_and_one_meaning_is_filled_in() {
         "services": [{ "internal_port": 80, "protocol": "tcp", "ports": [{ "port": 80 }] },
                      { "internal_port": 81, "protocol": "tcp", "concurrency": { "hard_limit": 5 } }] });
     assert_eq!(serde_json::to_value(config).unwrap(), expected);
+}
+
+fn http_options(options: Value) -> Value {
+    let port = json!({ "port": 80, "handlers": ["http"], "http_options": options });
+    service(json!({ "ports": [port] }))
 }
 
 fn warnings_of(config: Value) -> String {

@@ -16,6 +16,7 @@ mod validation;
 mod warnings;
 
 use crate::Error;
+use std::collections::BTreeMap;
 use validation::{ValidationErrors, quote};
 use wire::machines::{MachineConfig, Mount};
 
@@ -42,7 +43,7 @@ pub fn check(config: &MachineConfig) -> Result<(), Error> {
 pub fn violations(config: &MachineConfig) -> Vec<ValidationError> {
     let mut errors = ValidationErrors::default();
     image(&mut errors, config);
-    env(&mut errors, config);
+    environment(&mut errors, "config.env", config.env.as_ref());
     metadata(&mut errors, config);
     guest::check(&mut errors, config);
     process::check(&mut errors, config);
@@ -68,9 +69,13 @@ fn image(errors: &mut ValidationErrors, config: &MachineConfig) {
     }
 }
 
-fn env(errors: &mut ValidationErrors, config: &MachineConfig) {
-    for (name, value) in config.env.iter().flatten() {
-        let field = format!("config.env.{}", name.chars().take(80).collect::<String>());
+fn environment(
+    errors: &mut ValidationErrors,
+    at: &str,
+    variables: Option<&BTreeMap<String, String>>,
+) {
+    for (name, value) in variables.into_iter().flatten() {
+        let field = format!("{at}.{}", name.chars().take(80).collect::<String>());
         if name.is_empty() || name.contains(['=', '\0']) {
             errors.add(field, "is not a name for an environment variable");
         } else if value.contains('\0') {
@@ -124,12 +129,9 @@ fn mounts(errors: &mut ValidationErrors, mounts: &[Mount]) {
 
 /// Parts without which the machine would be something other than what was asked for.
 fn unbuilt(errors: &mut ValidationErrors, config: &MachineConfig) {
-    for (field, what) in [("containers", "several containers"), ("processes", "several processes")]
-    {
-        if listed(config, field) {
-            let why = format!("{what} in one machine are not supported yet");
-            errors.unsupported(format!("config.{field}"), why);
-        }
+    if listed(config, "containers") {
+        let why = "several containers in one machine are not supported yet";
+        errors.unsupported("config.containers", why);
     }
     for (field, what) in [
         ("cache_drive", "cache drives are"),

@@ -1,12 +1,13 @@
 //! What the config may say about the main process and the life of the machine:
 //! `init`, `restart`, `stop_config`, `schedule`, `rootfs`.
 
+use super::environment;
 use super::guest::{persist, words};
-use super::validation::{ValidationErrors, quote};
+use super::validation::{ValidationErrors, is_set, quote};
 use model::restart::Policy;
 use model::signal;
 use std::time::Duration;
-use wire::machines::{Init, MachineConfig};
+use wire::machines::{Init, MachineConfig, MachineProcess};
 
 /// Longest time a process may take to end.
 pub(crate) const MAX_STOP_TIMEOUT: Duration = Duration::from_secs(300);
@@ -17,6 +18,7 @@ pub(super) fn check(errors: &mut ValidationErrors, config: &MachineConfig) {
     if let Some(init) = &config.init {
         check_init(errors, init);
     }
+    check_processes(errors, config.processes.as_deref().unwrap_or_default());
     if let Some(restart) = &config.restart {
         let policy = restart.policy.as_deref();
         if Policy::parse(policy, restart.max_retries).is_none() {
@@ -53,6 +55,30 @@ fn check_init(errors: &mut ValidationErrors, init: &Init) {
     }
     if init.swap_size_mb.is_some_and(|mb| mb > MAX_SWAP_MB) {
         errors.add("config.init.swap_size_mb", format!("must be at most {MAX_SWAP_MB}"));
+    }
+}
+
+/// One process is the main process; several would be something else than what
+/// was asked for, were only one of them run.
+fn check_processes(errors: &mut ValidationErrors, processes: &[MachineProcess]) {
+    if processes.len() > 1 {
+        let why = "several processes in one machine are not supported yet";
+        errors.unsupported("config.processes", why);
+    }
+    for (i, process) in processes.iter().enumerate() {
+        let at = |field: &str| format!("config.processes[{i}].{field}");
+        words(errors, &at("exec"), process.exec.as_deref());
+        words(errors, &at("entrypoint"), process.entrypoint.as_deref());
+        words(errors, &at("cmd"), process.cmd.as_deref());
+        environment(errors, &at("env"), process.env.as_ref());
+        if process.user.as_deref().is_some_and(|user| user.contains(char::is_control)) {
+            errors.add(at("user"), "must be user[:group]");
+        }
+        for field in ["secrets", "env_from"] {
+            if process.extra.get(field).is_some_and(is_set) {
+                errors.unsupported(at(field), "is not supported yet");
+            }
+        }
     }
 }
 

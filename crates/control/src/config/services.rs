@@ -1,8 +1,11 @@
 //! What `config.services[]` may say.
 
 use super::checks;
-use super::validation::{ValidationErrors, quote};
+use super::validation::{ValidationErrors, is_set, quote};
 use wire::machines::{Port, Service};
+
+/// Longest `idle_timeout` that the edge acts on.
+const MAX_IDLE_SECONDS: u64 = 24 * 3600;
 
 pub(super) fn check(errors: &mut ValidationErrors, services: &[Service]) {
     for (i, service) in services.iter().enumerate() {
@@ -57,6 +60,12 @@ fn check_port(errors: &mut ValidationErrors, at: &str, port: &Port) {
                 format!("must be of http, tls, pg_tls and proxy_proto, not {}", quote(handler));
             errors.add(format!("{at}.handlers"), why);
         }
+    }
+    let options = port.extra.get("http_options");
+    let idle = options.and_then(|options| options.get("idle_timeout")).filter(|idle| is_set(idle));
+    if idle.is_some_and(|idle| idle.as_u64().is_none_or(|seconds| seconds > MAX_IDLE_SECONDS)) {
+        let rule = format!("must be seconds, from 0 to {MAX_IDLE_SECONDS} (a day)");
+        errors.add(format!("{at}.http_options.idle_timeout"), rule);
     }
     if port.force_https == Some(true) && !handlers.iter().any(|handler| handler == "http") {
         errors.add(format!("{at}.force_https"), "needs the handler http");

@@ -39,7 +39,10 @@ pub fn warnings(config: &MachineConfig) -> Vec<String> {
     for (i, service) in config.services.iter().flatten().enumerate() {
         service_warnings(&mut out, &format!("config.services[{i}]"), service);
     }
-    unknown(&mut out, "config", &config.extra, &["containers", "processes"]);
+    unknown(&mut out, "config", &config.extra, &["containers"]);
+    for (i, process) in config.processes.iter().flatten().enumerate() {
+        unknown(&mut out, &format!("config.processes[{i}]"), &process.extra, &[]);
+    }
     if let Some(init) = &config.init {
         unknown(&mut out, "config.init", &init.extra, &[]);
     }

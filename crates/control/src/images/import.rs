@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, BoxStream};
-use host_api::{ImageUpload, KnownHost};
+use host_api::{ImageUpload, ImportName, KnownHost};
 use model::id::HostId;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -29,7 +29,7 @@ type Steps = BoxStream<'static, ImageProgress>;
 /// There is no host, or one cannot be reached or refuses.
 pub async fn import(
     platform: &Platform,
-    name: Option<String>,
+    name: ImportName,
     tar: ImageUpload,
 ) -> Result<Steps, Error> {
     let hosts = platform.hosts().all();

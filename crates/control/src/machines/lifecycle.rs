@@ -2,7 +2,7 @@
 
 use super::claim::release;
 use crate::hosts::CHANGE_TIMEOUT;
-use crate::{Error, Platform, resolve};
+use crate::{Error, Kind, Platform, resolve};
 use host_api::Stop;
 use wire::machines::Started;
 
@@ -116,7 +116,11 @@ pub async fn destroy(
             .call(&own, CHANGE_TIMEOUT, async |host, context, id| {
                 host.destroy(context, id, force).await
             })
-            .await?;
+            .await
+            .map_err(|err| match err.kind {
+                Kind::Conflict if !force => err.hint("stop the machine first, or add force=true"),
+                _ => err,
+            })?;
         let record = &found.record;
         // The host has recorded that the machine is to be destroyed: a name that
         // could not be freed here is freed by the reconciler.

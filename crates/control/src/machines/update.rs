@@ -1,12 +1,14 @@
 //! Updating a machine: a new version of its config replaces the current one.
 
 use super::claim::mark_created;
-use crate::hosts::{self, CHANGE_TIMEOUT, within};
+use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::{Error, Kind, Platform, config, resolve};
 use host_api::{Host, HostError, UpdateMachine};
 use std::time::Duration;
 use wire::machines::{ImageRef, LaunchMachine, Machine, MachineConfig};
 
+/// The registry of images that were imported to the platform.
+const IMPORTED: &str = "local";
 /// Time to resolve an image, for which the host may have to ask a registry.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -30,7 +32,10 @@ pub async fn update(
     let own = platform.clone();
     let updated = platform.run_detached(async move {
         let host = hosts::get(&own, found.record.owner)?;
-        let image = resolve_image(&own, &*host, &config.image).await?;
+        let image = match image_in_use(&own, &*host, &found, &config.image).await? {
+            Some(image) => image,
+            None => resolve_image(&own, &*host, &config.image).await?,
+        };
         if launch.skip_service_registration == Some(true) {
             found
                 .call(&own, CHANGE_TIMEOUT, async |host, context, id| {
@@ -77,6 +82,29 @@ pub(super) fn refuse_leases(launch: &LaunchMachine) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// The image that the machine runs already, if the config names it as before and
+/// it was imported under a name that is removed: a registry may have another image
+/// of that name, which nobody has asked for.
+async fn image_in_use(
+    platform: &Platform,
+    host: &dyn Host,
+    found: &resolve::Machine,
+    image: &str,
+) -> Result<Option<ImageRef>, Error> {
+    let current = found
+        .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await)
+        .await?;
+    let named_as_before = current.config.is_some_and(|config| config.image == image);
+    let ImageRef { registry, repository, tag, .. } = &current.image_ref;
+    if !named_as_before || registry != IMPORTED || tag.is_empty() {
+        return Ok(None);
+    }
+    let name = format!("{repository}:{tag}");
+    let images = within(READ_TIMEOUT, host.images(platform.context(READ_TIMEOUT))).await?;
+    let known = images.iter().any(|image| image.references.contains(&name));
+    Ok((!known).then_some(current.image_ref))
 }
 
 /// Resolves the image of a config on a host.

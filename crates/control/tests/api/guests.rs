@@ -168,6 +168,22 @@ async fn images_are_imported_listed_and_removed() {
 }
 
 #[tokio::test]
+async fn the_file_name_of_an_import_reaches_the_host() {
+    let w = world().await;
+    let import = |query: &str| {
+        let request = w.request(Method::POST, &format!("/v1/images/import?{query}"));
+        async move { request.body("tar").send().await.unwrap() }
+    };
+    let text = import("file=web.tar&name=").await.text().await.unwrap();
+    assert!(text.contains(r#""references":["web.tar"]"#), "{text}");
+    let text = import("file=web.tar&name=demo:1").await.text().await.unwrap();
+    assert!(text.contains(r#""references":["demo:1"]"#), "{text}");
+    for bad in ["a/web.tar", "%2Ftmp%2Fweb.tar", "web%0A.tar"] {
+        assert_eq!(import(&format!("file={bad}")).await.status(), 400, "{bad}");
+    }
+}
+
+#[tokio::test]
 async fn pages_of_the_log_have_every_line_once() {
     let w = world().await;
     w.app().await;

@@ -204,6 +204,30 @@ async fn an_update_makes_a_new_version() {
 }
 
 #[tokio::test]
+async fn an_update_keeps_an_imported_image_whose_name_is_removed() {
+    let w = world().await;
+    w.app().await;
+    let import = async |tar: &'static str| {
+        let request = w.request(Method::POST, "/v1/images/import?name=app:1").body(tar);
+        assert!(request.send().await.unwrap().text().await.unwrap().contains("done"));
+    };
+    import("one").await;
+    let machine = w.machine(json!({ "config": { "image": "app:1" } })).await;
+    let update = async |image: &str| {
+        let (code, updated) =
+            w.post(&at(&machine, ""), json!({ "config": { "image": image } })).await;
+        assert_eq!(code, 200, "{updated}");
+        updated["image_ref"]["digest"].clone()
+    };
+    let first = &machine["image_ref"]["digest"];
+    assert_eq!(w.delete("/v1/images?reference=app:1").await.0, 200);
+    // The imaginary registry has another image of that name.
+    assert_eq!(update("app:1").await, *first);
+    import("another").await;
+    assert_ne!(update("app:1").await, *first, "what is imported anew is taken");
+}
+
+#[tokio::test]
 async fn the_verbs_of_a_life() {
     let w = world().await;
     w.app().await;

@@ -9,8 +9,8 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use host_api::{
     CallContext, Connections, Exec, ExecOutput, ExecSession, ExecStart, GuestConnection,
-    GuestStream, HostError, ImageUpload, Images, LogLine, Logs, RouteSnapshot, RouteSubscription,
-    Routes, Upstream,
+    GuestStream, HostError, ImageUpload, Images, ImportName, LogLine, Logs, RouteSnapshot,
+    RouteSubscription, Routes, Upstream,
 };
 use model::id::{AppId, MachineId};
 use serde::de::DeserializeOwned;
@@ -120,7 +120,7 @@ impl Images for RemoteHost {
     async fn import_image(
         &self,
         context: CallContext,
-        name: Option<String>,
+        name: ImportName,
         mut tar: ImageUpload,
     ) -> Result<BoxStream<'static, ImageProgress>, HostError> {
         let (request, body) = begin("import_image", &context, &(name,))?;

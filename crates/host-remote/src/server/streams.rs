@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use host_api::{
     CallContext, ExecInput, ExecSession, ExecStart, GuestConnection, GuestStream, HostError,
-    ImageUpload, RouteSubscription, Upstream,
+    ImageUpload, ImportName, RouteSubscription, Upstream,
 };
 use model::id::{AppId, MachineId};
 use std::io;
@@ -88,7 +88,7 @@ impl Server {
     pub(super) async fn import_image(
         &self,
         context: CallContext,
-        name: Option<String>,
+        name: ImportName,
         tar: ImageUpload,
     ) -> Result<ChannelBody, FrameError> {
         let progress = self.0.host.import_image(context, name, tar).await;

@@ -4,8 +4,8 @@
 use futures_util::StreamExt;
 use host_api::{
     CallContext, Caller, ChangeMetadata, CreateMachine, Deadline, ExecInput, ExecOutput, ExecStart,
-    Host, HostError, LogLine, MachineFilter, RouteChange, RouteState, RouteSubscription, Source,
-    Stop, Upstream, WaitFor, WakeRefused,
+    Host, HostError, ImportName, LogLine, MachineFilter, RouteChange, RouteState,
+    RouteSubscription, Source, Stop, Upstream, WaitFor, WakeRefused,
 };
 use model::address::MachineNumber;
 use model::id::{AppId, BootId, Epoch, MachineId, NetworkId, OrgId};
@@ -171,7 +171,8 @@ async fn a_machine_lives(host: &dyn Host) {
     let id = started(host, 3).await;
     let before = host.start(context(), id).await.expect("it runs already");
     assert_eq!(before.previous_state, "started");
-    let labels = BTreeMap::from([("role".to_owned(), Some("primary".to_owned()))]);
+    let label = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
+    let labels = BTreeMap::from([label("role", "primary"), label("empty", "")]);
     let change = ChangeMetadata::Merge(labels);
     host.change_metadata(context(), id, change.clone(), None).await.expect("labelled");
     let stale = "01BX5ZZKBKACTAV9WEVGEMMVRZ".parse().ok();
@@ -182,6 +183,7 @@ async fn a_machine_lives(host: &dyn Host) {
     assert!(machine.cordoned);
     let metadata = machine.config.and_then(|config| config.metadata).unwrap_or_default();
     assert_eq!(metadata.get("role").map(String::as_str), Some("primary"));
+    assert_eq!(metadata.get("empty").map(String::as_str), Some(""), "an empty value is a value");
     let unforced = host.destroy(context(), id, false).await;
     assert!(matches!(unforced, Err(HostError::Conflict(_))), "{unforced:?}");
     for _ in 0..2 {
@@ -361,7 +363,8 @@ async fn lines_of_the_platform_are_in_the_log(host: &dyn Host) {
 
 async fn images_come_and_go(host: &dyn Host, tar: Vec<u8>) {
     let upload = Box::new(std::io::Cursor::new(tar));
-    let progress = host.import_image(context(), Some("imported:1".into()), upload).await;
+    let name = ImportName { name: Some("imported:1".into()), file_name: Some("web.tar".into()) };
+    let progress = host.import_image(context(), name, upload).await;
     let steps: Vec<ImageProgress> = progress.expect("an import").collect().await;
     let Some(ImageProgress::Done { image }) = steps.last() else { panic!("{steps:?}") };
     assert!(image.references.iter().any(|name| name.contains("imported")), "{image:?}");

@@ -4,7 +4,7 @@ use super::FakeHost;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use host_api::{CallContext, HostError, ImageUpload, Images};
+use host_api::{CallContext, HostError, ImageUpload, Images, ImportName};
 use std::collections::BTreeMap;
 use tokio::io::AsyncReadExt;
 use wire::machines::{Image, ImageProgress, ImageRef};
@@ -40,14 +40,15 @@ impl Images for FakeHost {
     async fn import_image(
         &self,
         context: CallContext,
-        name: Option<String>,
+        name: ImportName,
         mut tar: ImageUpload,
     ) -> Result<BoxStream<'static, ImageProgress>, HostError> {
         self.enter_call("import_image", &context).await?;
         let mut data = Vec::new();
         let read = tar.read_to_end(&mut data).await;
         read.map_err(|err| HostError::Invalid(format!("read the tar: {err}")))?;
-        let name = name.unwrap_or_else(|| "imported:latest".into());
+        let ImportName { name, file_name } = name;
+        let name = name.or(file_name).unwrap_or_else(|| "imported:latest".into());
         let image = Image {
             references: vec![name.clone()],
             digest: format!("sha256:{:064x}", data.len()),

@@ -98,7 +98,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("images.compression", "image-compression", "WORD", "none", "none, lz4 or zstd: compression of root images"),
     row("images.registry_auth_file", "registry-auth-file", "FILE", "", "Logins for registries, as `docker login` writes them"),
 
-    row("network.ipv4_pool", "ipv4-pool", "CIDR", "172.30.0.0/16", "Private IPv4 addresses for machines, four for each"),
+    row("network.ipv4_pool", "ipv4-pool", "CIDR", "", "Private IPv4 addresses for machines, four for each [default: 172.30.0.0/16 for host 0, a /20 of its own in 10.192.0.0/10 for hosts 1 to 1024]"),
     row("network.mtu", "mtu", "BYTES", "1500", "MTU of the machines' interfaces"),
     row("network.masquerade", "masquerade", "BOOL", "true", "Hide machines behind the host's addresses on their way out"),
     row("network.nameservers", "nameserver", "ADDR,…", "", "Name servers for machines [default: those of the host that are not loopback]"),

@@ -347,8 +347,17 @@ fn images(from: &Layers, p: &mut Vec<String>) -> ImageSettings {
 }
 
 fn network(from: &Layers, p: &mut Vec<String>) -> NetworkSettings {
+    let given = from.parse("network.ipv4_pool", p, parse::optional_pool);
+    // A number that is none has been complained of already.
+    let host = parse::number(from.get("host.number")).unwrap_or_default();
+    let pool = given.or_else(|| parse::pool_of_host(host));
+    let ipv4_pool = pool.unwrap_or_else(|| {
+        let why = "hosts above 1024 have no addresses by default: give network.ipv4_pool";
+        p.push(from.complaint("host.number", why));
+        parse::FIRST_POOL
+    });
     NetworkSettings {
-        ipv4_pool: from.parse("network.ipv4_pool", p, parse::pool),
+        ipv4_pool,
         mtu: from.parse("network.mtu", p, parse::mtu),
         masquerade: from.parse("network.masquerade", p, parse::flag),
         nameservers: from.parse_list("network.nameservers", p, parse::nameserver),

@@ -171,7 +171,31 @@ pub(crate) fn host_memory_mib() -> u64 {
     rustix::system::sysinfo().totalram / (1 << 20)
 }
 
-pub(super) fn pool(text: &str) -> Result<Ipv4Pool, String> {
+/// Private addresses of host 0 unless its settings say otherwise.
+pub(super) const FIRST_POOL: Ipv4Pool = match Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16) {
+    Some(pool) => pool,
+    None => panic!("a prefix of 16 bits"),
+};
+/// What the other hosts share, and how many of them there is room for.
+const OTHER_POOLS: Ipv4Pool = match Ipv4Pool::new(Ipv4Addr::new(10, 192, 0, 0), 10) {
+    Some(pool) => pool,
+    None => panic!("a prefix of 10 bits"),
+};
+const OTHER_HOSTS: u16 = 1024;
+
+/// The private addresses that a host has by default: those of no other host.
+pub(super) fn pool_of_host(number: u16) -> Option<Ipv4Pool> {
+    if number == 0 {
+        return Some(FIRST_POOL);
+    }
+    network_linux::pool_slice(OTHER_POOLS, number, OTHER_HOSTS)
+}
+
+pub(super) fn optional_pool(text: &str) -> Result<Option<Ipv4Pool>, String> {
+    if text.is_empty() { Ok(None) } else { pool(text).map(Some) }
+}
+
+fn pool(text: &str) -> Result<Ipv4Pool, String> {
     let rule = || "it has to be a network of /8 to /30, such as 172.30.0.0/16".to_owned();
     let (base, prefix) = text.split_once('/').ok_or_else(rule)?;
     let base: Ipv4Addr = base.parse().map_err(|_| rule())?;

@@ -31,6 +31,22 @@ fn the_defaults_are_valid() {
 }
 
 #[test]
+fn hosts_have_private_addresses_of_their_own() {
+    let pool = |flags: &[(&str, &str)]| {
+        let (base, prefix) = load(flags, &[]).unwrap().network.ipv4_pool.cidr();
+        format!("{base}/{prefix}")
+    };
+    assert_eq!(pool(&[]), "172.30.0.0/16");
+    assert_eq!(pool(&[("host-number", "1")]), "10.192.0.0/20");
+    assert_eq!(pool(&[("host-number", "2")]), "10.192.16.0/20");
+    assert_eq!(pool(&[("host-number", "1024")]), "10.255.240.0/20");
+    let given = [("host-number", "1025"), ("ipv4-pool", "10.1.0.0/16")];
+    assert_eq!(pool(&given), "10.1.0.0/16");
+    let refused = load(&given[..1], &[]).unwrap_err();
+    assert!(refused.contains("1025") && refused.contains("network.ipv4_pool"), "{refused}");
+}
+
+#[test]
 fn flags_before_environment_before_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("updraft.toml");
@@ -150,7 +166,7 @@ fn every_flat_key_of_earlier_files_still_works() {
     assert!(!s.admin.write_cli_config && !s.network.masquerade && s.log.json);
     assert_eq!((s.memory.machines_mib, s.memory.overcommit), (777, 2.0));
     assert_eq!(s.vm.templates, [worker::ports::Shape { vcpus: 2, memory_mib: 512 }]);
-    assert_eq!(s.network.ipv4_pool, parse::pool("10.9.0.0/16").unwrap());
+    assert_eq!(s.network.ipv4_pool, parse::optional_pool("10.9.0.0/16").unwrap().unwrap());
     assert_eq!((s.network.mtu, s.network.block_egress.len()), (1400, 1));
     assert_eq!(s.network.nameservers, ["9.9.9.9"]);
     assert_eq!(s.vm.accelerator, WantedAccelerator::Only(vmm_qemu::Accelerator::Tcg));

@@ -63,7 +63,10 @@ pub struct MachineConfig {
     /// Deprecated in favour of `services[].autostart`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_machine_autostart: Option<bool>,
-    /// Everything else: metrics, statics, processes, containers, volumes, …
+    /// Processes of the machine; one is run instead of what `init` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<Vec<MachineProcess>>,
+    /// Everything else: metrics, statics, containers, volumes, …
     #[serde(flatten)]
     pub extra: Extra,
 }
@@ -93,6 +96,32 @@ pub struct Init {
     /// Words added to the kernel's command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_args: Option<Vec<String>>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// A process of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachineProcess {
+    /// Replaces ENTRYPOINT and CMD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Vec<String>>,
+    /// Replaces ENTRYPOINT only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces CMD only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// Added to the machine's environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
+    /// `user[:group]` instead of the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Give it none of the app's secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignore_app_secrets: Option<bool>,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,

@@ -8,6 +8,7 @@ mod recovery;
 mod registry;
 mod start;
 mod start_error;
+mod uploads;
 mod usage;
 
 pub use registry::Worker;

@@ -1,6 +1,7 @@
 //! The machines of the host, each with its task.
 
 use super::creates::Creates;
+use super::uploads::Uploads;
 use super::usage::Usage;
 use crate::context::HostContext;
 use crate::db::UnreadableRow;
@@ -21,6 +22,7 @@ pub(super) struct Host {
     pub(super) context: Arc<HostContext>,
     pub(super) usage: Usage,
     pub(super) creates: Creates,
+    pub(super) uploads: Uploads,
     machines: RwLock<BTreeMap<MachineId, Handle>>,
     /// Machines whose record cannot be read; set once, at the start.
     unreadable: OnceLock<Vec<UnreadableRow>>,
@@ -32,6 +34,7 @@ impl Host {
             context,
             usage: Usage::default(),
             creates: Creates::default(),
+            uploads: Uploads::default(),
             machines: RwLock::default(),
             unreadable: OnceLock::new(),
         }

@@ -202,7 +202,7 @@ impl Task {
             ChangeMetadata::Replace(all) => labels = all,
             ChangeMetadata::Merge(some) => {
                 for (key, value) in some {
-                    match value.filter(|value| !value.is_empty()) {
+                    match value {
                         Some(value) => labels.insert(key, value),
                         None => labels.remove(&key),
                     };

@@ -28,6 +28,9 @@ pub trait Disks: Send + Sync + 'static {
     /// Ends the booking of a disk; one that is not booked is fine.
     fn unbook(&self, path: &Utf8Path);
 
+    /// Bytes that can still be written, without the reserve.
+    async fn free_space(&self) -> Result<u64, PortError>;
+
     /// Deletes the reserve file, after a write failed for want of space: what
     /// stops and destroys machines can be recorded then. Returns `false` if
     /// there is no reserve (any more). The reserve comes back by itself once

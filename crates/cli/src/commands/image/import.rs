@@ -36,9 +36,13 @@ pub(super) async fn run(args: ImportArgs, cx: &mut Context<'_>) -> Result<()> {
         Source::Path(path) => naming::default_name(path),
         Source::Stream(_) => None,
     });
+    let file_name = match &source {
+        Source::Path(path) => naming::file_name(path),
+        Source::Stream(_) => None,
+    };
     let (body, reading) = tarball::stream(source)?;
     let mut steps = Steps::new(cx.ui());
-    let mut lines = match client.import_image(name.as_deref(), body).await {
+    let mut lines = match client.import_image(name.as_deref(), file_name.as_deref(), body).await {
         Ok(lines) => lines,
         // Why our own reading failed says more than that the request broke.
         Err(err) => {

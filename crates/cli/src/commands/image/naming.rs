@@ -78,6 +78,11 @@ fn entry(path: &Path, name: &str) -> Option<String> {
     None
 }
 
+/// The file's name, as the platform is told it.
+pub(super) fn file_name(path: &Path) -> Option<String> {
+    Some(path.canonicalize().ok()?.file_name()?.to_str()?.to_owned())
+}
+
 /// The file's name without its endings, as a repository may be called.
 fn stem(path: &Path) -> Option<String> {
     let path = path.canonicalize().ok()?;

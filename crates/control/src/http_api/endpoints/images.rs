@@ -8,6 +8,7 @@ use crate::{Error, images};
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
+use host_api::ImportName;
 use wire::machines::{Done, Image, ImageProgress};
 
 pub(in crate::http_api) async fn list(Acting(platform): Acting) -> Result<Json<Vec<Image>>, Error> {
@@ -23,8 +24,21 @@ pub(in crate::http_api) async fn import(
     request: Request,
 ) -> Result<Response, Error> {
     let tar = upload(request.into_body(), api.config.body_timeout);
-    let name = query.get("name").map(str::to_owned);
+    let text = |key| query.get(key).filter(|text| !text.is_empty()).map(str::to_owned);
+    let file_name = text("file");
+    if file_name.as_deref().is_some_and(|name| !is_file_name(name)) {
+        let rule = "must be the name of a file, without directories";
+        return Err(Error::invalid("file", rule));
+    }
+    let name = ImportName { name: text("name"), file_name };
     Ok(ndjson::<ImageProgress>(images::import(&platform, name, tar).await?))
+}
+
+/// Longest name of a file on Linux.
+const MAX_FILE_NAME: usize = 255;
+
+fn is_file_name(name: &str) -> bool {
+    name.len() <= MAX_FILE_NAME && !name.contains(|c: char| c == '/' || c.is_control())
 }
 
 pub(in crate::http_api) async fn remove(

@@ -1,17 +1,17 @@
 //! Images of the host.
 
 use crate::host::registry::{Host, Worker};
+use crate::host::uploads;
 use crate::ports::Resolved;
 use crate::ports::{ImageArchive, ImageError, ImageSummary, Progress};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use host_api::{CallContext, HostError, ImageUpload, Images};
+use host_api::{CallContext, HostError, ImageUpload, Images, ImportName};
 use model::life::State;
 use rt::clock::rfc3339;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use wire::machines::{ErrorBody, Image, ImageProgress, ImageRef};
 
@@ -48,12 +48,14 @@ impl Images for Worker {
     async fn import_image(
         &self,
         _context: CallContext,
-        name: Option<String>,
+        name: ImportName,
         tar: ImageUpload,
     ) -> Result<BoxStream<'static, ImageProgress>, HostError> {
+        let place = self.0.uploads.admit()?;
         let (sender, receiver) = mpsc::channel(64);
         let worker = self.clone();
         self.0.context.tasks.spawn_until_stop(async move {
+            let _place = place;
             let import = worker.import(name, tar, sender.clone());
             let last = tokio::select! {
                 imported = import => match imported {
@@ -113,44 +115,31 @@ impl Worker {
 
     async fn import(
         &self,
-        name: Option<String>,
+        name: ImportName,
         tar: ImageUpload,
         progress: mpsc::Sender<ImageProgress>,
     ) -> Result<Image, HostError> {
         let dir = self.0.context.config.data_dir.join("uploads");
         let spool = dir.join(format!("{:016x}.tar", self.0.context.rng.bits()));
-        let spooled = spool_upload(&spool, tar).await;
+        let spooled = uploads::spool(self.0.context.disks.as_ref(), &spool, tar).await;
         let report: Progress = Arc::new(move |name: &str, done, total| {
             // A slow client misses steps, not the result.
             let _ = progress.try_send(ImageProgress::Step { name: name.into(), done, total });
         });
         let outcome = match spooled {
             Ok(()) => {
-                let archive = ImageArchive { path: &spool, name: name.as_deref(), file_name: None };
+                let ImportName { name, file_name } = &name;
+                let (name, file_name) = (name.as_deref(), file_name.as_deref());
+                let archive = ImageArchive { path: &spool, name, file_name };
                 let imported = self.0.context.images.import(archive, report).await;
                 imported.map_err(|err| host_error(&err))
             }
-            Err(err) => Err(HostError::Internal(format!("receive image into {spool}: {err}"))),
+            Err(err) => Err(err),
         };
         // What an interrupted upload leaves is removed at the next start.
         let _ = tokio::fs::remove_file(&spool).await;
         outcome.map(|summary| image(summary, &self.0.images_in_use()))
     }
-}
-
-async fn spool_upload(path: &camino::Utf8Path, mut tar: ImageUpload) -> std::io::Result<()> {
-    /// An image may unpack to 8 GiB; nothing sensible is larger packed.
-    const MOST: u64 = 16 << 30;
-    if let Some(dir) = path.parent() {
-        tokio::fs::create_dir_all(dir).await?;
-    }
-    let mut file = tokio::fs::File::create(path).await?;
-    let mut limited = tokio::io::AsyncReadExt::take(&mut tar, MOST + 1);
-    let mut buffered = tokio::io::BufReader::with_capacity(256 << 10, &mut limited);
-    if tokio::io::copy_buf(&mut buffered, &mut file).await? > MOST {
-        return Err(std::io::Error::other(format!("it is larger than {MOST} bytes")));
-    }
-    file.flush().await
 }
 
 fn image(summary: ImageSummary, used: &BTreeMap<String, u64>) -> Image {

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use guest_protocol::{Device, GuestConfig, GuestFile, Main, Net};
 use model::address::{Addresses, IPV6_BLOCK, Ipv4Pool, uncompressed};
 use std::collections::BTreeMap;
-use wire::machines::Dns;
+use wire::machines::{Dns, Init, MachineConfig, MachineProcess};
 
 /// What the host adds to the record and the image.
 pub(super) struct HostFacts<'a> {
@@ -29,7 +29,8 @@ pub(super) fn guest_config(
     image: &RootImage,
     facts: HostFacts<'_>,
 ) -> Result<GuestConfig, String> {
-    let init = record.config.init.clone().unwrap_or_default();
+    let init = main_process(&record.config);
+    let process = process(&record.config);
     let dns = record.config.dns.clone().unwrap_or_default();
     let id = record.id.to_string();
     let hostname = dns.hostname.clone().filter(|name| !name.is_empty()).unwrap_or(id);
@@ -45,7 +46,10 @@ pub(super) fn guest_config(
         main: Main {
             argv: argv(&init, &image.config)?,
             env: env(record, &image.config, &facts),
-            user: image.config.user.clone(),
+            user: process
+                .and_then(|process| process.user.clone())
+                .filter(|user| !user.is_empty())
+                .unwrap_or_else(|| image.config.user.clone()),
             workdir: image.config.workdir.clone(),
             tty: init.tty.unwrap_or(false),
         },
@@ -63,9 +67,29 @@ fn machine_id(record: &Record) -> String {
     format!("{id}{id}{id}")[..32].to_owned()
 }
 
+/// The process that the config lists instead of `init`; control refuses several.
+fn process(config: &MachineConfig) -> Option<&MachineProcess> {
+    config.processes.as_ref()?.first()
+}
+
+/// What the main process is: what a listed process leaves open, `init` says.
+fn main_process(config: &MachineConfig) -> Init {
+    let mut init = config.init.clone().unwrap_or_default();
+    let Some(process) = process(config) else { return init };
+    let given = |argv: &Option<Vec<String>>| argv.clone().filter(|argv| !argv.is_empty());
+    let (exec, entrypoint) = (given(&process.exec), given(&process.entrypoint));
+    let cmd = given(&process.cmd);
+    if exec.is_some() || entrypoint.is_some() || cmd.is_some() {
+        init.exec = exec;
+    }
+    init.entrypoint = entrypoint.or(init.entrypoint);
+    init.cmd = cmd.or(init.cmd);
+    init
+}
+
 /// `init.exec` before `init.entrypoint` and `init.cmd` before the image; overriding
 /// the entrypoint keeps the image's CMD.
-fn argv(init: &wire::machines::Init, image: &ImageConfig) -> Result<Vec<String>, String> {
+fn argv(init: &Init, image: &ImageConfig) -> Result<Vec<String>, String> {
     if let Some(exec) = init.exec.as_ref().filter(|exec| !exec.is_empty()) {
         return Ok(exec.clone());
     }
@@ -89,6 +113,7 @@ fn env(record: &Record, image: &ImageConfig, facts: &HostFacts<'_>) -> Vec<(Stri
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
     env.extend(record.config.env.clone().unwrap_or_default());
+    env.extend(process(&record.config).and_then(|process| process.env.clone()).unwrap_or_default());
     let metadata = record.config.metadata.as_ref();
     let group = metadata.and_then(|m| m.get("fly_process_group")).map_or("app", String::as_str);
     let id = record.id.to_string();
@@ -170,7 +195,7 @@ fn files(record: &Record) -> Result<Vec<GuestFile>, String> {
 mod tests {
     use super::*;
     use crate::record::tests::sample;
-    use wire::machines::Init;
+    use serde_json::json;
 
     fn words(list: &[&str]) -> Vec<String> {
         list.iter().map(|&word| word.into()).collect()
@@ -223,6 +248,31 @@ mod tests {
         assert_eq!(env["FLY_APP_NAME"], "web");
         assert_eq!(env["PRIMARY_REGION"], "here");
         assert!(!env.contains_key("broken"));
+    }
+
+    #[test]
+    fn a_single_process_is_the_main_process() {
+        let argv_of = |config: serde_json::Value| {
+            let config: MachineConfig = serde_json::from_value(config).unwrap();
+            let image = ImageConfig {
+                entrypoint: words(&["/entry"]),
+                cmd: words(&["image"]),
+                ..ImageConfig::default()
+            };
+            argv(&main_process(&config), &image).unwrap().join(" ")
+        };
+        for (init, process, expected) in [
+            (json!({}), json!({}), "/entry image"),
+            (json!({}), json!({ "cmd": ["sleep", "1"] }), "/entry sleep 1"),
+            (json!({}), json!({ "exec": ["sh"], "cmd": [] }), "sh"),
+            (json!({}), json!({ "entrypoint": ["/other"] }), "/other image"),
+            (json!({ "exec": ["a"] }), json!({ "cmd": ["b"] }), "/entry b"),
+            (json!({ "exec": ["a"] }), json!({ "user": "web" }), "a"),
+            (json!({ "entrypoint": ["a"] }), json!({ "cmd": ["b"] }), "a b"),
+        ] {
+            let config = json!({ "image": "x", "init": init, "processes": [process] });
+            assert_eq!(argv_of(config.clone()), expected, "{config}");
+        }
     }
 
     #[test]
