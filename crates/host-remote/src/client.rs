@@ -10,7 +10,7 @@ use crate::codec::{self, BodySender, ChannelBody, FrameError, FrameReader, MAX_F
 use crate::server::PREFIX;
 use connection::Connection;
 use host_api::{CallContext, Deadline, HostError, KnownHost, LogLine};
-use http::{Method, Request, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use model::id::{HostId, MachineId};
 use rt::Tasks;
@@ -55,7 +55,7 @@ impl RemoteHost {
     /// Host `id`, reached by `dial`. Nothing is dialled before the first call.
     pub fn new(id: HostId, dial: Arc<dyn Dial>, tasks: Tasks) -> Self {
         let (hints, queue) = mpsc::channel(HINTS);
-        let connection = Connection::new(dial, tasks.clone());
+        let connection = Connection::new(id, dial, tasks.clone());
         let host = Self(Arc::new(Inner { id, connection, tasks: tasks.clone(), hints }));
         tasks.spawn_until_stop(send_hints(Arc::downgrade(&host.0), queue));
         host
@@ -125,24 +125,9 @@ impl RemoteHost {
         method: &'static str,
         body: ChannelBody,
     ) -> Result<Incoming, HostError> {
-        let mut request = Request::new(body);
-        *request.method_mut() = Method::POST;
-        // The authority of the URL has no meaning: the peer is known by its certificate.
-        let uri = format!("https://host{PREFIX}{method}").parse::<Uri>();
-        *request.uri_mut() = uri.map_err(|err| HostError::Internal(err.to_string()))?;
-        let sent = self.0.connection.send(request).await;
+        let sent = self.0.connection.send(call(method, body)?).await;
         let response = sent.map_err(|failed| self.away(method, &failed))?;
-        let host = self.0.id;
-        match response.status() {
-            StatusCode::OK => Ok(response.into_body()),
-            StatusCode::NOT_FOUND => Err(HostError::Unsupported(format!(
-                "host {host} runs another version and does not know {method}"
-            ))),
-            StatusCode::FORBIDDEN => Err(HostError::Internal(format!(
-                "host {host} does not let this peer call {method}: its certificate lacks the role"
-            ))),
-            other => Err(HostError::Internal(format!("{method}: answered with status {other}"))),
-        }
+        accepted(self.0.id, method, response)
     }
 
     fn away(&self, method: &str, failed: &connection::Failed) -> HostError {
@@ -165,6 +150,34 @@ impl RemoteHost {
         if self.0.hints.try_send(hint).is_err() {
             tracing::debug!(host = self.0.id.0, "a hint to a host is dropped");
         }
+    }
+}
+
+/// The request of a call.
+fn call(method: &str, body: ChannelBody) -> Result<Request<ChannelBody>, HostError> {
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    // The authority of the URL has no meaning: the peer is known by its certificate.
+    let uri = format!("https://host{PREFIX}{method}").parse::<Uri>();
+    *request.uri_mut() = uri.map_err(|err| HostError::Internal(err.to_string()))?;
+    Ok(request)
+}
+
+/// The body of an answer, if the host has taken the call.
+fn accepted(
+    host: HostId,
+    method: &str,
+    response: Response<Incoming>,
+) -> Result<Incoming, HostError> {
+    match response.status() {
+        StatusCode::OK => Ok(response.into_body()),
+        StatusCode::NOT_FOUND => Err(HostError::Unsupported(format!(
+            "host {host} runs another version and does not know {method}"
+        ))),
+        StatusCode::FORBIDDEN => Err(HostError::Internal(format!(
+            "host {host} does not let this peer call {method}: its certificate lacks the role"
+        ))),
+        other => Err(HostError::Internal(format!("{method}: answered with status {other}"))),
     }
 }
 

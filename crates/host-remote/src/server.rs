@@ -9,6 +9,7 @@ use crate::ca::{Credentials, roles};
 use crate::codec::{ChannelBody, FrameError, FrameReader};
 use crate::identity::Peer;
 use crate::tls::{self, TlsError};
+use crate::{CONNECTION_WINDOW, DRAIN, STREAM_WINDOW};
 use host_api::{CallContext, GuestConnection, Host};
 use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
@@ -37,8 +38,6 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest frame that a caller may send: a config with its files.
 const MAX_REQUEST: usize = 8 * 1024 * 1024;
-/// Calls under way have this long once the process stops.
-const DRAIN: Duration = Duration::from_secs(5);
 
 pub(crate) const PREFIX: &str = "/host/v1/";
 
@@ -131,6 +130,8 @@ impl Server {
         protocol
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_CALLS)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
         let served = protocol.serve_connection(TokioIo::new(io), service);

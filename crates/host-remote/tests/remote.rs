@@ -210,3 +210,108 @@ async fn a_guest_reaches_the_api_through_the_host() {
     guest.read_to_end(&mut answer).await.unwrap();
     assert_eq!(answer, b"200");
 }
+
+/// Writes until nobody takes any more.
+async fn write_until_stalled(mut to: impl tokio::io::AsyncWrite + Unpin) {
+    use tokio::io::AsyncWriteExt;
+    let piece = vec![b'x'; 64 * 1024];
+    let most = Duration::from_millis(300);
+    while let Ok(written) = tokio::time::timeout(most, to.write_all(&piece)).await {
+        written.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn streams_that_nobody_reads_do_not_stop_other_calls() {
+    let platform = Platform::new();
+    let host = host();
+    let address = platform.serve(&host, "one").await;
+    let remote = platform.client("one", &address, &platform.issue("api", &[Role::Control]));
+    let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let id = testkit::create_machine(&remote, 1).await;
+    host.set_upstream(id, app.local_addr().unwrap());
+    let route = host_api::Routes::routes(&remote, context()).await.unwrap().snapshot.routes;
+    let upstream = Upstream { machine: id, boot: route[0].boot.unwrap(), port: 80 };
+    let mut ends = Vec::new();
+    for _ in 0..8 {
+        let stream = host_api::Connections::connect(&remote, context(), upstream).await.unwrap();
+        ends.push((stream, app.accept().await.unwrap().0));
+    }
+    let stalled = ends.iter_mut().map(|(stream, served)| async {
+        tokio::join!(write_until_stalled(stream), write_until_stalled(served));
+    });
+    futures_util::future::join_all(stalled).await;
+    remote.machine(context(), id).await.unwrap();
+    let big = host_api::Images::import_image(
+        &remote,
+        context(),
+        None,
+        Box::new(std::io::Cursor::new(vec![7; 3_000_000])),
+    );
+    drop(big.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_peer_that_is_another_host_is_refused() {
+    let platform = Platform::new();
+    let other = FakeHost::new(HostId(4), "local");
+    let address = platform.serve(&other, "one").await;
+    let remote = platform.client("one", &address, &platform.issue("api", &[Role::Control]));
+    let refused = remote.stop(context(), MachineId::from_random(1), Stop::default()).await;
+    let Err(HostError::Unavailable { message, may_have_run: false }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(message.contains("it is host 4, not host 3"), "{message}");
+    assert_eq!(other.calls(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_call_under_way_has_its_grace_when_the_caller_stops() {
+    let platform = Platform::new();
+    let host = host();
+    let address = platform.serve(&host, "one").await;
+    let own = platform.issue("api", &[Role::Control]);
+    let dial = TlsDial::new("one", &address, platform.certificate(), &own).unwrap();
+    let tasks = Tasks::new();
+    let remote = RemoteHost::new(HostId(3), Arc::new(dial), tasks.clone());
+    let id = testkit::create_machine(&remote, 1).await;
+    let pause = host.pause_next("stop");
+    let (stopped, ()) = tokio::join!(remote.stop(context(), id, Stop::default()), async {
+        pause.reached().await;
+        tasks.stop();
+        tokio::task::yield_now().await;
+        pause.release();
+    });
+    stopped.unwrap();
+    let late = remote.stop(context(), id, Stop::default()).await;
+    assert!(matches!(late, Err(HostError::Unavailable { may_have_run: false, .. })), "{late:?}");
+    assert!(tasks.shutdown(Duration::from_secs(4)).await, "an idle connection ends at once");
+}
+
+/// Dials only once the test lets it.
+struct SlowDial(TlsDial, Arc<tokio::sync::Semaphore>, Arc<std::sync::atomic::AtomicUsize>);
+
+#[async_trait::async_trait]
+impl host_remote::Dial for SlowDial {
+    async fn dial(&self) -> std::io::Result<Box<dyn host_api::GuestStream>> {
+        self.2.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.1.acquire().await.unwrap().forget();
+        self.0.dial().await
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_does_not_end_the_dial_of_the_others() {
+    let platform = Platform::new();
+    let address = platform.serve(&host(), "one").await;
+    let own = platform.issue("api", &[Role::Control]);
+    let dial = TlsDial::new("one", &address, platform.certificate(), &own).unwrap();
+    let (gate, dials) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
+    let dial = SlowDial(dial, gate.clone(), Arc::clone(&dials));
+    let remote = RemoteHost::new(HostId(3), Arc::new(dial), platform.tasks.clone());
+    let impatient = remote.info(CallContext::control(Duration::from_millis(20))).await;
+    assert!(matches!(impatient, Err(HostError::DeadlineExceeded(_))), "{impatient:?}");
+    gate.add_permits(1);
+    remote.info(context()).await.unwrap();
+    assert_eq!(dials.load(std::sync::atomic::Ordering::SeqCst), 1, "there is one dial");
+}

@@ -2,27 +2,31 @@
 //! has broken.
 
 use crate::ca::Credentials;
-use crate::codec::ChannelBody;
+use crate::codec::{ChannelBody, FrameReader, MAX_FRAME};
 use crate::tls::{self, TlsError};
+use crate::{CONNECTION_WINDOW, DRAIN, STREAM_WINDOW};
 use async_trait::async_trait;
-use host_api::GuestStream;
+use host_api::{CallContext, GuestStream, HostError, HostInfo};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use model::id::HostId;
 use rt::{Backoff, Rng, Tasks};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-/// Time for a connection to be made, TLS and HTTP/2 included.
-const DIAL: Duration = Duration::from_secs(5);
+/// Time for a connection to be made and checked, TLS and HTTP/2 included.
+const DIAL: Duration = Duration::from_secs(3);
+/// Time that a caller waits for the dial of a host whose last dial failed.
+const WAIT_FOR_ABSENT: Duration = Duration::from_millis(250);
 /// A host that does not answer a ping for so long is gone.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -91,11 +95,16 @@ impl Failed {
     }
 }
 
-pub(super) struct Connection {
+/// The connection to one host. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Connection(Arc<Shared>);
+
+struct Shared {
+    /// Number that the host must say it has.
+    expected: HostId,
     dial: Arc<dyn Dial>,
     tasks: Tasks,
     rng: Rng,
-    /// Held while a connection is made, so that many callers make one.
     link: Mutex<Link>,
 }
 
@@ -104,16 +113,28 @@ struct Link {
     backoff: Backoff,
     /// Until then callers get the last failure, and no connection is attempted.
     rest: Option<(Instant, String)>,
+    /// The dial under way. It is a task of its own: a caller that gives up
+    /// does not end it for the others.
+    dialling: Option<watch::Receiver<()>>,
 }
 
 fn pauses() -> Backoff {
     Backoff::new(Duration::from_millis(20), Duration::from_secs(2))
 }
 
+/// What a caller does next.
+enum Next {
+    Use(SendRequest<ChannelBody>),
+    Fail(String),
+    /// Wait for the dial; at most so long, then fail with the last failure.
+    Wait(watch::Receiver<()>, Option<(Duration, String)>),
+}
+
 impl Connection {
-    pub(super) fn new(dial: Arc<dyn Dial>, tasks: Tasks) -> Self {
-        let link = Mutex::new(Link { sender: None, backoff: pauses(), rest: None });
-        Self { dial, tasks, rng: Rng::from_os(), link }
+    pub(super) fn new(expected: HostId, dial: Arc<dyn Dial>, tasks: Tasks) -> Self {
+        let link = Link { sender: None, backoff: pauses(), rest: None, dialling: None };
+        let (rng, link) = (Rng::from_os(), Mutex::new(link));
+        Self(Arc::new(Shared { expected, dial, tasks, rng, link }))
     }
 
     /// Sends a request. One that never left, because the connection had ended
@@ -139,44 +160,126 @@ impl Connection {
     }
 
     async fn sender(&self) -> Result<SendRequest<ChannelBody>, Failed> {
-        let mut link = self.link.lock().await;
+        loop {
+            match self.next() {
+                Next::Use(sender) => return Ok(sender),
+                Next::Fail(why) => return Err(Failed::before(why)),
+                // The dial's end drops its side of the channel.
+                Next::Wait(mut dialled, None) => drop(dialled.changed().await),
+                Next::Wait(mut dialled, Some((most, why))) => {
+                    let waited = tokio::time::timeout(most, dialled.changed()).await;
+                    waited.map(drop).map_err(|_| Failed::before(why))?;
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> Next {
+        let mut link = self.link();
         if let Some(sender) = link.sender.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
+            return Next::Use(sender.clone());
         }
-        if let Some((until, why)) = link.rest.as_ref().filter(|(until, _)| Instant::now() < *until)
+        if self.0.tasks.is_stopping() {
+            return Next::Fail("this process stops".into());
+        }
+        let failed = link.rest.clone();
+        if let Some((until, why)) = &failed
+            && Instant::now() < *until
         {
-            let _ = until;
-            return Err(Failed::before(why.clone()));
+            return Next::Fail(why.clone());
         }
+        let dialled = match &link.dialling {
+            Some(dialled) => dialled.clone(),
+            None => {
+                let (under_way, dialled) = watch::channel(());
+                link.dialling = Some(dialled.clone());
+                let own = self.clone();
+                self.0.tasks.spawn_until_stop(async move {
+                    own.dial().await;
+                    drop(under_way);
+                });
+                dialled
+            }
+        };
+        Next::Wait(dialled, failed.map(|(_, why)| (WAIT_FOR_ABSENT, why)))
+    }
+
+    /// Makes a connection and keeps it, or the failure.
+    async fn dial(&self) {
         let made = tokio::time::timeout(DIAL, self.make()).await;
-        match made.unwrap_or_else(|_| Err(format!("no connection within {DIAL:?}"))) {
+        let made = made.unwrap_or_else(|_| Err(format!("no connection within {DIAL:?}")));
+        let mut link = self.link();
+        link.dialling = None;
+        match made {
             Ok(sender) => {
-                *link = Link { sender: Some(sender.clone()), backoff: pauses(), rest: None };
-                Ok(sender)
+                (link.sender, link.backoff, link.rest) = (Some(sender), pauses(), None);
             }
             Err(why) => {
-                let pause = link.backoff.pause(&self.rng);
-                link.rest = Some((Instant::now() + pause, why.clone()));
-                Err(Failed::before(why))
+                let pause = link.backoff.pause(&self.0.rng);
+                link.rest = Some((Instant::now() + pause, why));
             }
         }
     }
 
     async fn make(&self) -> Result<SendRequest<ChannelBody>, String> {
-        let stream = self.dial.dial().await.map_err(|err| err.to_string())?;
+        let stream = self.0.dial.dial().await.map_err(|err| err.to_string())?;
         let mut protocol = http2::Builder::new(TokioExecutor::new());
         protocol
             .timer(TokioTimer::new())
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
         let made = protocol.handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = made.map_err(|err| rt::chain(&err))?;
-        self.tasks.spawn_until_stop(async move {
-            if let Err(err) = connection.await {
+        let (mut sender, connection) = made.map_err(|err| rt::chain(&err))?;
+        // Weak: a host that nobody calls any more ends its connection.
+        let (own, stopping) = (Arc::downgrade(&self.0), self.0.tasks.stopping());
+        self.0.tasks.spawn(async move {
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stopping => {
+                    // It ends with the calls that are under way.
+                    if let Some(shared) = own.upgrade() {
+                        Self(shared).link().sender = None;
+                    }
+                    tokio::time::timeout(DRAIN, connection).await.unwrap_or(Ok(()))
+                }
+            };
+            if let Err(err) = ended {
                 tracing::debug!(error = %err, "the connection to a host ended");
             }
         });
+        self.check_number(&mut sender).await?;
         Ok(sender)
+    }
+
+    /// The peer must be the host whose number it is called by: two that are
+    /// mixed up in the settings would each lose the other's machines.
+    async fn check_number(&self, sender: &mut SendRequest<ChannelBody>) -> Result<(), String> {
+        let (request, body) = super::begin("info", &CallContext::control(DIAL), &())
+            .map_err(|err| err.to_string())?;
+        drop(request);
+        let request = super::call("info", body).map_err(|err| err.to_string())?;
+        let answer = sender.send_request(request).await.map_err(|err| rt::chain(&err))?;
+        let expected = self.0.expected;
+        let body = super::accepted(expected, "info", answer).map_err(|err| err.to_string())?;
+        let info: Result<HostInfo, HostError> = FrameReader::new(body, MAX_FRAME)
+            .next()
+            .await
+            .map_err(|err| format!("it does not say its number: {}", rt::chain(&err)))?;
+        let found = info.map_err(|err| format!("it does not say its number: {err}"))?.host;
+        if found == expected {
+            return Ok(());
+        }
+        Err(format!(
+            "the peer says that it is host {found}, not host {expected}: \
+             correct the numbers in the settings"
+        ))
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.0.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,7 @@
 //! The calls that stream.
 
 use super::{Hint, RemoteHost, begin};
+use crate::DRAIN;
 use crate::codec::{BodySender, FrameReader};
 use crate::server::ConnectError;
 use async_trait::async_trait;
@@ -246,7 +247,9 @@ impl RemoteHost {
     fn pass_bytes(&self, request: BodySender, mut answers: FrameReader) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(CONNECTION_BUFFER);
         let (mut from_caller, mut to_caller) = tokio::io::split(theirs);
-        self.0.tasks.spawn_until_stop(async move {
+        // A connection under way has its grace when the process stops.
+        let stopping = self.0.tasks.stopping();
+        self.0.tasks.spawn(async move {
             let outward = async move {
                 let mut buffer = BytesMut::with_capacity(CHUNK);
                 loop {
@@ -264,8 +267,15 @@ impl RemoteHost {
                 }
                 to_caller.shutdown().await
             };
-            // An error in one direction ends the other, too.
-            let _ = tokio::try_join!(outward, inward);
+            let grace = async move {
+                stopping.await;
+                tokio::time::sleep(DRAIN).await;
+            };
+            tokio::select! {
+                // An error in one direction ends the other, too.
+                _ = async { tokio::try_join!(outward, inward) } => {}
+                () = grace => {}
+            }
         });
         ours
     }
