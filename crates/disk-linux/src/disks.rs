@@ -23,7 +23,9 @@ impl LinuxDisks {
 #[async_trait]
 impl Disks for LinuxDisks {
     async fn create(&self, path: &Utf8Path, bytes: u64) -> Result<(), PortError> {
-        self.scratch.create(path, bytes).await.map(drop)
+        self.scratch.create(path, bytes).await?;
+        self.space.note_created(path);
+        Ok(())
     }
 
     async fn book(&self, path: &Utf8Path, bytes: u64) -> Result<(), PortError> {

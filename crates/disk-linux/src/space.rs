@@ -30,16 +30,20 @@ pub struct SpaceConfig {
     pub reserve: u64,
     /// Below this many free bytes, the disk that grows most is named.
     pub low_water: u64,
+    /// A disk that has grown by less than this is not named: others take the space.
+    pub min_growth: u64,
     /// How often the free space is compared with the low-water mark.
     pub interval: Duration,
 }
 
 impl SpaceConfig {
     /// The usual settings: 20 times overcommitted, since most machines write a
-    /// few MiB of their 8 GiB; a reserve of 128 MiB, a low-water mark of 512 MiB.
+    /// few MiB of their 8 GiB; a reserve of 128 MiB, a low-water mark of 512 MiB, and
+    /// 64 MiB of growth for a disk to be named.
     pub fn new(dir: Utf8PathBuf) -> Self {
         let interval = Duration::from_secs(1);
-        Self { dir, overcommit: 20, reserve: 128 << 20, low_water: 512 << 20, interval }
+        let (reserve, low_water, min_growth) = (128 << 20, 512 << 20, 64 << 20);
+        Self { dir, overcommit: 20, reserve, low_water, min_growth, interval }
     }
 }
 
@@ -60,6 +64,9 @@ struct Booking {
     /// Bytes that were allocated when growth was last measured from.
     baseline: u64,
 }
+
+/// Bytes that each disk takes.
+type Sizes = BTreeMap<Utf8PathBuf, u64>;
 
 impl Space {
     /// No bookings yet. Makes the reserve file if there is space for it and for
@@ -106,6 +113,15 @@ impl Space {
         free.map_err(io::Error::other).flatten().map_err(|err| PortError::new(attempted, err))
     }
 
+    /// The disk at `path` has just been made: its growth is measured from here, also if it
+    /// replaced another file.
+    pub fn note_created(&self, path: &Utf8Path) {
+        let now = allocated(path);
+        if let (Some(booking), Ok(now)) = (self.0.lock().get_mut(path), now) {
+            booking.baseline = now;
+        }
+    }
+
     /// See [`worker::ports::Disks::release_reserve`].
     ///
     /// # Errors
@@ -138,7 +154,11 @@ impl Space {
             let shared = self.0.clone();
             let checked = tokio::task::spawn_blocking(move || shared.check()).await;
             match checked.map_err(io::Error::other).flatten() {
-                Ok(Some(low)) => return low,
+                // Not while it is checked: a caller that has left was told nothing.
+                Ok(Some((low, sizes))) => {
+                    self.0.measure_from(&sizes);
+                    return low;
+                }
                 Ok(None) => logged = None,
                 Err(err) => {
                     let (dir, error) = (&self.0.config.dir, rt::chain(&err));
@@ -190,26 +210,37 @@ impl Shared {
         Ok(())
     }
 
-    /// Below the low-water mark, the disk that has grown most. Its growth is
-    /// measured anew from here.
-    fn check(&self) -> io::Result<Option<LowSpace>> {
+    /// Below the low-water mark, the disk that has grown most, and what all disks take now.
+    /// Once it is told, the growth of all is measured from there: what they took earlier is
+    /// no reason to stop the next machine.
+    fn check(&self) -> io::Result<Option<(LowSpace, Sizes)>> {
         let free = free_space(&self.config.dir)?;
         if free >= self.config.low_water {
             self.restore_reserve()?;
             return Ok(None);
         }
-        let mut disks = self.lock();
-        let growth = disks.iter().map(|(path, disk)| {
-            let now = allocated(path).unwrap_or(disk.baseline);
-            (now.saturating_sub(disk.baseline), now, path.clone())
-        });
-        let Some((grown, now, disk)) = growth.max().filter(|(grown, _, _)| *grown > 0) else {
-            return Ok(None);
+        let disks = self.lock().clone();
+        let now = |(path, disk): (&Utf8PathBuf, &Booking)| {
+            (path.clone(), allocated(path).unwrap_or(disk.baseline))
         };
-        if let Some(booking) = disks.get_mut(&disk) {
-            booking.baseline = now;
+        let sizes: Sizes = disks.iter().map(now).collect();
+        let growth = disks.iter().map(|(path, disk)| {
+            (sizes.get(path).map_or(0, |now| now.saturating_sub(disk.baseline)), path)
+        });
+        let enough = |(grown, _): &(u64, _)| *grown >= self.config.min_growth.max(1);
+        let named = growth.max().filter(enough);
+        let named = named.map(|(grown, disk)| LowSpace { free, disk: disk.clone(), grown });
+        Ok(named.map(|low| (low, sizes)))
+    }
+
+    /// The growth of these disks is measured from these sizes.
+    fn measure_from(&self, sizes: &Sizes) {
+        let mut disks = self.lock();
+        for (path, now) in sizes {
+            if let Some(booking) = disks.get_mut(path) {
+                booking.baseline = *now;
+            }
         }
-        Ok(Some(LowSpace { free, disk, grown }))
     }
 
     /// Makes the reserve file if it does not exist and space allows.

@@ -17,6 +17,7 @@ fn config(dir: &Utf8Path) -> SpaceConfig {
         overcommit: 2,
         reserve: 8 << 20,
         low_water: 16 << 20,
+        min_growth: 2 << 20,
         interval: Duration::from_millis(1),
         ..SpaceConfig::new(dir.to_owned())
     }
@@ -100,8 +101,29 @@ fn below_the_low_water_mark_the_disk_that_grew_most_is_named() {
         let low = tokio::time::timeout(Duration::from_secs(10), space.low_space()).await.unwrap();
         assert_eq!((low.disk, low.grown), (b, 12 << 20));
         assert!(low.free < 16 << 20, "{}", low.free);
-        // It is not named again for the same growth.
+        // Neither is named for the same growth, nor for a growth that explains nothing.
+        File::options().append(true).open(&a).unwrap().write_all(&vec![1; 1 << 20]).unwrap();
+        let again = tokio::time::timeout(Duration::from_millis(100), space.low_space()).await;
+        assert_eq!(again.ok(), None);
+        File::options().append(true).open(&a).unwrap().write_all(&vec![1; 1 << 20]).unwrap();
         let low = tokio::time::timeout(Duration::from_secs(10), space.low_space()).await.unwrap();
-        assert_eq!((low.disk, low.grown), (a, 9 << 20));
+        assert_eq!((low.disk, low.grown), (a, 2 << 20));
+    });
+}
+
+#[test]
+fn the_growth_of_a_disk_that_replaced_a_larger_one_is_measured_from_its_making() {
+    on_64_mib(async |dir| {
+        let space = Space::open(config(dir)).unwrap();
+        let disk = dir.join("a");
+        fs::write(&disk, vec![1; 30 << 20]).unwrap();
+        space.book(&disk, 60 << 20).await.unwrap();
+        // The next boot's disk takes the place of the earlier one's.
+        fs::write(&disk, vec![1; 1 << 20]).unwrap();
+        space.note_created(&disk);
+        File::options().append(true).open(&disk).unwrap().write_all(&vec![1; 20 << 20]).unwrap();
+        fs::write(dir.join("other"), vec![1; 20 << 20]).unwrap();
+        let low = tokio::time::timeout(Duration::from_secs(10), space.low_space()).await.unwrap();
+        assert_eq!((low.disk, low.grown), (disk, 20 << 20));
     });
 }

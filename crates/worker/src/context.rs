@@ -238,3 +238,11 @@ pub(crate) fn remove_dir(dir: &Utf8Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Removes a file; an absent one is no error.
+pub(crate) fn remove_file(path: &Utf8Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+        _ => Ok(()),
+    }
+}

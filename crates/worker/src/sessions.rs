@@ -1,5 +1,6 @@
 //! Sessions that are open at machines beside their requests: execs and forwarded
-//! connections. A machine with any is not idle.
+//! connections. A machine with any is not idle. Connections of edges are no sessions:
+//! an edge counts its requests itself, and keeps connections for later ones.
 
 use model::id::MachineId;
 use std::collections::HashMap;

@@ -226,21 +226,23 @@ async fn call_host(machine: &Machine, action: IdleAction, reason: String) {
     }
     let (load, id) = (&machine.host.load, machine.id);
     let context = CallContext::edge(CALL_DEADLINE).at(machine.ownership);
-    let answer = match action {
+    let (line, answer) = match action {
         IdleAction::Stop => {
-            machine.log("info", format!("Stopping: {reason}"));
-            load.stop_idle(context, id, reason).await
+            (format!("Stopping: {reason}"), load.stop_idle(context, id, reason).await)
         }
         IdleAction::Suspend => {
-            machine.log("info", format!("Suspending: {reason}"));
-            load.suspend_idle(context, id, reason).await
+            (format!("Suspending: {reason}"), load.suspend_idle(context, id, reason).await)
         }
     };
-    if let Err(why) = answer {
-        tracing::warn!(machine = %id, ?action, ?why, "refused for an idle machine");
-        machine.end_drain();
-        machine.postpone_autostop(POSTPONED);
-        machine.app.request_idle_check();
+    match answer {
+        Ok(()) => machine.log("info", line),
+        Err(why) => {
+            // Such as one with a session that this edge does not see.
+            tracing::debug!(machine = %id, ?action, ?why, "refused for an idle machine");
+            machine.end_drain();
+            machine.postpone_autostop(POSTPONED);
+            machine.app.request_idle_check();
+        }
     }
     machine.app.changed.notify_waiters();
 }

@@ -7,7 +7,12 @@ use crate::ports::LowSpace;
 use host_api::{Source, Stop};
 use model::id::MachineId;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// Time between two machines that are stopped: the space of the first is free by then,
+/// and may be enough.
+const PAUSE: Duration = Duration::from_secs(30);
 
 pub(super) async fn watch(host: Arc<Host>) {
     loop {
@@ -17,6 +22,7 @@ pub(super) async fn watch(host: Arc<Host>) {
             Some(id) => stop(&host, id, &low).await,
             None => tracing::warn!(disk = %low.disk, free = low.free, "the disk is nearly full"),
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -1,9 +1,9 @@
 //! What calls wait for, and what a machine that is down does by itself.
 
 use crate::daemon::Settings;
-use crate::lab::{Lab, check, check_with, user};
+use crate::lab::{Lab, check, check_with, edge, user};
 use expect_test::expect;
-use host_api::{CreateMachine, HostError, Machines, Stop};
+use host_api::{Connections, CreateMachine, HostError, Load, Machines, Stop, Upstream};
 use model::id::{Epoch, HostId};
 
 #[test]
@@ -130,9 +130,16 @@ fn the_machine_whose_disk_grows_most_is_stopped_when_the_disk_is_nearly_full() {
     lab.script("create m1 serve; wait m1 started; create m2 serve; wait m2 started");
     let dir = lab.world.data_dir().join("machines").join(lab.id("m1").to_string());
     let disk = dir.join("scratch.ext4");
-    let low = worker::ports::LowSpace { free: 5 << 20, disk, grown: 700 << 20 };
+    assert!(disk.exists());
+    let low = worker::ports::LowSpace { free: 5 << 20, disk: disk.clone(), grown: 700 << 20 };
     lab.world.disks.report_low_space(low);
     lab.script("wait m1 stopped; show; events m1 2");
+    // Its writable layer is not kept, so the space is free again.
+    lab.run(async {
+        while disk.exists() {
+            tokio::task::yield_now().await;
+        }
+    });
     expect![[r#"
         m1 stopped
         m2 started
@@ -197,4 +204,30 @@ fn a_call_with_a_key_is_carried_out_once_also_over_a_crash() {
     assert_eq!(lab.take(), "m1 started\n");
     let exits = |lab: &Lab| lab.machine(id).events.iter().filter(|e| e.kind == "exit").count();
     assert_eq!(exits(&lab), 1);
+}
+
+#[test]
+fn a_machine_with_a_session_is_not_idle_wherever_the_session_comes_from() {
+    let mut lab = Lab::new(Settings::default());
+    lab.script("create m1 serve 80; wait m1 started; listens m1 80");
+    let boot = lab.subscribe().snapshot.routes[0].boot.unwrap();
+    let (worker, machine) = (lab.worker(), lab.id("m1"));
+    let upstream = Upstream { machine, boot, port: 80 };
+    let forwarded = lab.run(worker.connect(user(), upstream)).unwrap();
+    // A connection that an edge keeps for later requests is no session.
+    let pooled = lab.run(worker.connect(edge(), upstream)).unwrap();
+    assert_eq!(worker.sessions(machine), 1);
+    lab.script("idle m1; sleep m1; show");
+    drop(forwarded);
+    assert_eq!(worker.sessions(machine), 0);
+    drop(worker);
+    lab.script("idle m1; wait m1 stopped; show");
+    drop(pooled);
+    expect![[r#"
+        idle m1: NotStartable("machine is not idle: 1 execs or forwarded connections are open")
+        sleep m1: NotStartable("machine is not idle: 1 execs or forwarded connections are open")
+        m1 started
+        m1 stopped
+    "#]]
+    .assert_eq(&lab.take());
 }

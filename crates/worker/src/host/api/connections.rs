@@ -5,7 +5,9 @@ use crate::sessions::Session;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use host_api::{CallContext, Connections, GuestConnection, GuestStream, HostError, Upstream};
+use host_api::{
+    CallContext, Connections, GuestConnection, GuestStream, HostError, Source, Upstream,
+};
 use model::life::State;
 use std::io;
 use std::net::SocketAddrV4;
@@ -27,7 +29,7 @@ impl Connections for Worker {
         let current = view.record.boot == Some(upstream.boot);
         let running = matches!(view.record.state, State::Started | State::Stopping);
         let addresses = view.addresses.filter(|_| current && running).ok_or_else(over)?;
-        let session = host.sessions.open(upstream.machine);
+        let session = (context.source != Source::Proxy).then(|| host.sessions.open(view.record.id));
         let connect = host.connector.connect(SocketAddrV4::new(addresses.ipv4, upstream.port));
         let connected = tokio::time::timeout(context.deadline.remaining(), connect).await;
         let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -46,10 +48,10 @@ impl Connections for Worker {
     }
 }
 
-/// A connection that counts as a session of its machine.
+/// A connection that counts as a session of its machine, unless it is an edge's.
 struct CountedStream {
     stream: Box<dyn GuestStream>,
-    _session: Session,
+    _session: Option<Session>,
 }
 
 impl AsyncRead for CountedStream {

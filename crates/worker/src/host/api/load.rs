@@ -56,6 +56,7 @@ impl Load for Worker {
         let source = context.source;
         let stop = |reply| Request::Stop(Stop::default(), source, Some(reason), reply);
         self.existing(&context, id).await?;
+        self.refuse_in_session(id)?;
         self.change(context, id, stop).await.map_err(WakeRefused::from)
     }
 
@@ -66,6 +67,7 @@ impl Load for Worker {
         reason: String,
     ) -> Result<(), WakeRefused> {
         let view = self.existing(&context, id).await?.view();
+        self.refuse_in_session(id)?;
         if let Some(why) = view.record.unsuspendable() {
             let reason = format!("{reason}; it cannot be suspended: {why}");
             return self.stop_idle(context, id, reason).await;
@@ -88,6 +90,17 @@ impl Load for Worker {
 }
 
 impl Worker {
+    /// A machine with an open session is not idle, whatever the calling edge sees: the
+    /// session may have come over another edge, or over none.
+    fn refuse_in_session(&self, id: MachineId) -> Result<(), WakeRefused> {
+        match self.0.context.sessions.count(id) {
+            0 => Ok(()),
+            open => Err(WakeRefused::NotStartable(format!(
+                "machine is not idle: {open} execs or forwarded connections are open"
+            ))),
+        }
+    }
+
     /// A machine that is not destroyed.
     async fn existing(&self, context: &CallContext, id: MachineId) -> Result<Handle, WakeRefused> {
         let handle = self.owned(context, id).await.map_err(WakeRefused::from)?;

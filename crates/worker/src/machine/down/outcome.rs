@@ -1,9 +1,10 @@
 //! Records that a VM is gone, and decides what follows.
 
+use crate::context::{blocking, remove_file};
 use crate::machine::phase::VmPhase;
 use crate::machine::task::Task;
 use crate::ports::VmExit;
-use crate::record::Record;
+use crate::record::{Persist, Record};
 use guest_protocol::Exit;
 use host_api::Source;
 use model::life::{Event, State, Want};
@@ -81,6 +82,24 @@ impl Task {
         self.start.boots = 0;
         self.commit(record, vec![event]).await;
         self.set_restart_timer();
+        self.remove_unused_disk().await;
+    }
+
+    /// Frees the space of a writable layer that no later boot uses: a machine that is
+    /// down must not keep the host's disk full.
+    async fn remove_unused_disk(&mut self) {
+        let record = &self.record;
+        let kept = record.persist() != Persist::Never || record.keep_scratch;
+        let down = matches!(record.state, State::Stopped | State::Failed);
+        if kept || !down || record.snapshot.is_some() {
+            return;
+        }
+        let disk = self.host.disk_path(record);
+        let path = disk.clone();
+        if let Err(err) = blocking(move || remove_file(&path)).await {
+            // The next boot replaces it.
+            tracing::warn!(%disk, error = %err, "cannot remove an unused disk");
+        }
     }
 
     fn take_vm_exit(&mut self) -> VmExit {
@@ -150,6 +169,7 @@ impl Task {
         let mut event = self.ids.event("launch_failed", record.state, Source::Host);
         event.request = Some(EventDetails { reason: Some(why), ..EventDetails::default() });
         self.commit(record, vec![event]).await;
+        self.remove_unused_disk().await;
     }
 
     /// A machine that is down and is to be destroyed.
