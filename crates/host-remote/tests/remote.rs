@@ -245,7 +245,7 @@ async fn streams_that_nobody_reads_do_not_stop_other_calls() {
     let big = host_api::Images::import_image(
         &remote,
         context(),
-        None,
+        Default::default(),
         Box::new(std::io::Cursor::new(vec![7; 3_000_000])),
     );
     drop(big.await.unwrap());
