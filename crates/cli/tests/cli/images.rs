@@ -121,7 +121,7 @@ async fn an_image_is_read_from_standard_input() {
     let setup = Setup { input, ..Setup::default() };
     let ran = cli_with(setup, &["image", "import", "-", "--name", "zip:1"]).await;
     assert!(ran.code == 0 && ran.out == "zip:1\n", "{}", ran.show());
-    assert!(ran.asked.contains("import?name=zip%3A1 <21 bytes>"), "{}", ran.show());
+    assert!(ran.asked.contains("import?name=zip%3A1 <17 bytes>"), "{}", ran.show());
     let setup = Setup { terminal: true, ..Setup::default() };
     let ran = cli_with(setup, &["image", "import", "-"]).await;
     assert!(ran.code == 2 && ran.err.contains("docker save"), "{}", ran.show());
