@@ -171,6 +171,10 @@ pub struct UpdateMachine {
     pub skip_launch: bool,
     /// Refuse unless this is the current instance.
     pub current_version: Option<InstanceId>,
+    /// Cordon the machine with this update, or take it back in; `None` leaves
+    /// that as it is.
+    #[serde(default)]
+    pub cordoned: Option<bool>,
 }
 
 /// Which machines of a host.

@@ -2,7 +2,7 @@
 
 use super::claim::release;
 use crate::hosts::CHANGE_TIMEOUT;
-use crate::{Error, Platform, resolve};
+use crate::{Error, Kind, Platform, resolve};
 use host_api::Stop;
 use wire::machines::Started;
 
@@ -112,12 +112,19 @@ pub async fn destroy(
     let found = resolve::machine(platform, app, machine).await?;
     let own = platform.clone();
     let done = platform.run_detached(async move {
-        found
+        let record = &found.record;
+        let asked = found
             .call(&own, CHANGE_TIMEOUT, async |host, context, id| {
                 host.destroy(context, id, force).await
             })
-            .await?;
-        let record = &found.record;
+            .await;
+        match asked {
+            // The host has lost it, and its user wants it gone: so is its record.
+            Err(err) if err.kind == Kind::NotFound && record.created => {
+                return release(&own, (record.app, &record.name), found.id, true).await;
+            }
+            asked => asked?,
+        }
         // The host has recorded that the machine is to be destroyed: a name that
         // could not be freed here is freed by the reconciler.
         if let Err(err) = release(&own, (record.app, &record.name), found.id, false).await {

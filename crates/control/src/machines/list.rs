@@ -6,7 +6,7 @@ use crate::{Error, Platform, resolve};
 use host_api::{Host, MachineFilter};
 use model::id::{AppId, HostId, MachineId};
 use model::life::State;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use store::KeyRange;
 use store::records::{self, MachineRecord, NameRecord, Stored};
@@ -27,15 +27,16 @@ pub struct ListFilter {
     pub summary: bool,
 }
 
-/// Machines of the hosts that answered, and the hosts that did not.
+/// Machines with their hosts, and the hosts that answered.
 #[derive(Debug)]
 pub(crate) struct Listed {
-    pub(crate) machines: Vec<Machine>,
-    pub(crate) unreachable: Vec<HostId>,
+    pub(crate) machines: Vec<(HostId, Machine)>,
+    pub(crate) answered: HashSet<HostId>,
 }
 
-/// Machines of an app, oldest first. Those of a host that does not answer are
-/// listed by their records, with the `host_status` `unreachable`.
+/// Machines of an app, oldest first. Those of a host that does not answer, or is
+/// not known, are listed by their records, with the `host_status` `unreachable`;
+/// their state and region are not known, so that a filter of these excludes them.
 ///
 /// # Errors
 /// There is no such app, or a state of the filter does not exist.
@@ -49,12 +50,13 @@ pub async fn list(
         return Err(Error::invalid("state", format!("there is no state {state:?}")));
     }
     let app = resolve::app(platform, app).await?.record.id;
-    // State, region and labels of a machine are known to its host only.
-    let by_record =
-        filter.states.is_empty() && filter.region.is_none() && filter.metadata.is_empty();
-    let Listed { mut machines, unreachable } = list_app(platform, app, filter).await?;
-    if by_record && !unreachable.is_empty() {
-        machines.extend(recorded(platform, app, &unreachable).await?);
+    let by_record = filter.states.is_empty() && filter.region.is_none();
+    let labels = filter.metadata.clone();
+    let Listed { machines, answered } = list_app(platform, app, filter).await?;
+    let mut machines: Vec<Machine> = machines.into_iter().map(|(_, machine)| machine).collect();
+    if by_record {
+        let listed = machines.iter().map(|machine| machine.id.clone()).collect();
+        machines.extend(recorded(platform, app, &listed, &answered, &labels).await?);
     }
     machines.sort_by(|a, b| a.created_at.cmp(&b.created_at));
     Ok(machines)
@@ -73,23 +75,32 @@ pub(crate) async fn list_app(
         async move { host.machines(context, filter).await }
     };
     let answers = ask_all(platform, ask).await;
-    let machines = answers.answered.into_iter().flat_map(|(_, machines)| machines).collect();
-    let unreachable = answers.failed.into_iter().map(|(host, _)| host).collect();
-    Ok(Listed { machines, unreachable })
+    let answered = answers.answered.iter().map(|(host, _)| *host).collect();
+    let of_host = |(host, machines): (HostId, Vec<Machine>)| {
+        machines.into_iter().map(move |machine| (host, machine))
+    };
+    let machines = answers.answered.into_iter().flat_map(of_host).collect();
+    Ok(Listed { machines, answered })
 }
 
-/// Machines of hosts that did not answer, as their records describe them.
+/// Machines of other hosts than those that answered, as their records describe
+/// them. Only records of machines that are not listed are read.
 async fn recorded(
     platform: &Platform,
     app: AppId,
-    hosts: &[HostId],
+    listed: &HashSet<String>,
+    answered: &HashSet<HostId>,
+    labels: &BTreeMap<String, String>,
 ) -> Result<Vec<Machine>, Error> {
     let names: Vec<Stored<NameRecord>> =
         records::list(platform.store(), &records::names_of(app)).await?;
     let mut machines = Vec::new();
-    for name in names {
+    for name in names.into_iter().filter(|name| !listed.contains(&name.record.id.to_string())) {
         let Some(found) = resolve::by_id(platform, name.record.id).await? else { continue };
-        if hosts.contains(&found.record.owner) {
+        let config = found.record.config.as_ref();
+        let has = config.and_then(|config| config.metadata.as_ref());
+        let label = |(key, value)| has.is_some_and(|has| has.get(key) == Some(value));
+        if !answered.contains(&found.record.owner) && labels.iter().all(label) {
             machines.push(unreachable_machine(found.id, &found.record));
         }
     }

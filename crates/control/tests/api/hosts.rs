@@ -98,3 +98,66 @@ async fn one_item_that_fails_does_not_hold_up_the_others() {
     w.reconcile().await;
     assert_eq!(w.post("/v1/apps", json!({ "name": "second" })).await.0, 201);
 }
+
+#[tokio::test]
+async fn a_host_that_cannot_take_a_machine_now_leaves_it_to_the_next() {
+    let (w, ..) = two().await;
+    let other = w.other.as_ref().unwrap();
+    for (at, refusal) in [
+        HostError::Busy("too many creates".into()),
+        HostError::unreachable("it is away"),
+        HostError::NoCapacity("the disk is full".into()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // It has the most free memory, and is asked first.
+        w.host.fail_next("create", refusal);
+        w.machine(json!({ "name": format!("more-{at}") })).await;
+        assert_eq!((w.host.alive().len(), other.alive().len()), (1, 2 + at));
+    }
+}
+
+#[tokio::test]
+async fn labels_of_machines_of_an_absent_host_are_filtered_by_their_records() {
+    let w = world_of(2).await;
+    w.app().await;
+    for (name, role) in [("a", "db"), ("b", "db"), ("c", "web"), ("d", "web")] {
+        let config = json!({ "image": "nginx", "metadata": { "role": role } });
+        w.machine(json!({ "name": name, "config": config })).await;
+    }
+    let other = w.other.as_ref().unwrap();
+    assert_eq!((w.host.states().len(), other.states().len()), (2, 2));
+    other.set_reach(Reach::Away);
+    let names = async |query: &str| {
+        let (code, list) = w.get(&format!("/v1/apps/web/machines?{query}")).await;
+        assert_eq!(code, 200);
+        let names = list.as_array().unwrap().iter();
+        let mut names: Vec<_> = names.map(|m| m["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("metadata.role=db").await, ["a", "b"]);
+    assert_eq!(names("metadata.role=none").await, Vec::<String>::new());
+    assert_eq!(names("").await, ["a", "b", "c", "d"]);
+}
+
+#[tokio::test]
+async fn a_host_cannot_pass_for_machines_of_another() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (w, a, _) = two().await;
+    let id = crate::world::id(&a);
+    let other = w.other.as_ref().unwrap();
+    control::guest_api::GuestApi::new(&w.api).start(w.hosts.clone());
+    for (host, answered) in [(&w.host, true), (other, false)] {
+        host.until(testkit::FakeHost::takes_guests).await;
+        let mut guest = host.connect_as(id, model::id::AppId(1)).await.unwrap();
+        let path = at(&a, "");
+        let ask = format!("GET {path} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n");
+        // It may have been closed by now.
+        let _ = guest.write_all(ask.as_bytes()).await;
+        let mut answer = String::new();
+        guest.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.contains("200 OK"), answered, "{answer}");
+    }
+}

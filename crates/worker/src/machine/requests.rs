@@ -122,6 +122,7 @@ impl Task {
         let launch = !update.skip_launch && !is_standby(&update.config);
         let mut record = self.after(Event::Update { launch })?;
         record.instance = self.ids.instance();
+        record.cordoned = update.cordoned.unwrap_or(record.cordoned);
         record.config = update.config;
         record.image = update.image;
         record.restarts.clear();
