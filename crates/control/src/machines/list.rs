@@ -25,6 +25,8 @@ pub struct ListFilter {
     pub metadata: BTreeMap<String, String>,
     /// Without config and events.
     pub summary: bool,
+    /// Only on this host.
+    pub host: Option<HostId>,
 }
 
 /// Machines with their hosts, and the hosts that answered.
@@ -51,12 +53,15 @@ pub async fn list(
     }
     let app = resolve::app(platform, app).await?.record.id;
     let by_record = filter.states.is_empty() && filter.region.is_none();
-    let labels = filter.metadata.clone();
-    let Listed { machines, answered } = list_app(platform, app, filter).await?;
+    let (labels, host) = (filter.metadata.clone(), filter.host);
+    let is_wanted = |of: HostId| host.is_none_or(|host| host == of);
+    let Listed { mut machines, answered } = list_app(platform, app, filter).await?;
+    machines.retain(|(of, _)| is_wanted(*of));
     let mut machines: Vec<Machine> = machines.into_iter().map(|(_, machine)| machine).collect();
     if by_record {
         let listed = machines.iter().map(|machine| machine.id.clone()).collect();
-        machines.extend(recorded(platform, app, &listed, &answered, &labels).await?);
+        let is_absent = |owner| is_wanted(owner) && !answered.contains(&owner);
+        machines.extend(recorded(platform, app, &listed, is_absent, &labels).await?);
     }
     machines.sort_by(|a, b| a.created_at.cmp(&b.created_at));
     Ok(machines)
@@ -67,7 +72,7 @@ pub(crate) async fn list_app(
     app: AppId,
     filter: ListFilter,
 ) -> Result<Listed, Error> {
-    let ListFilter { include_deleted, states, region, metadata, summary } = filter;
+    let ListFilter { include_deleted, states, region, metadata, summary, .. } = filter;
     let filter =
         MachineFilter { app: Some(app), include_deleted, states, region, metadata, summary };
     let ask = |host: Arc<dyn Host>| {
@@ -83,13 +88,13 @@ pub(crate) async fn list_app(
     Ok(Listed { machines, answered })
 }
 
-/// Machines of other hosts than those that answered, as their records describe
-/// them. Only records of machines that are not listed are read.
+/// Machines of hosts that are absent, as their records describe them. Only
+/// records of machines that are not listed are read.
 async fn recorded(
     platform: &Platform,
     app: AppId,
     listed: &HashSet<String>,
-    answered: &HashSet<HostId>,
+    is_absent: impl Fn(HostId) -> bool,
     labels: &BTreeMap<String, String>,
 ) -> Result<Vec<Machine>, Error> {
     let names: Vec<Stored<NameRecord>> =
@@ -100,7 +105,7 @@ async fn recorded(
         let config = found.record.config.as_ref();
         let has = config.and_then(|config| config.metadata.as_ref());
         let label = |(key, value)| has.is_some_and(|has| has.get(key) == Some(value));
-        if !answered.contains(&found.record.owner) && labels.iter().all(label) {
+        if is_absent(found.record.owner) && labels.iter().all(label) {
             machines.push(unreachable_machine(found.id, &found.record));
         }
     }

@@ -140,6 +140,10 @@ async fn labels_of_machines_of_an_absent_host_are_filtered_by_their_records() {
     assert_eq!(names("metadata.role=db").await, ["a", "b"]);
     assert_eq!(names("metadata.role=none").await, Vec::<String>::new());
     assert_eq!(names("").await, ["a", "b", "c", "d"]);
+    let (of_one, of_other) = (names("host=0").await, names("host=1").await);
+    assert_eq!((of_one.len(), of_other.len()), (2, 2));
+    assert!(of_one.iter().all(|name| !of_other.contains(name)));
+    assert_eq!(w.get("/v1/apps/web/machines?host=x").await.0, 400);
 }
 
 #[tokio::test]
@@ -160,4 +164,26 @@ async fn a_host_cannot_pass_for_machines_of_another() {
         guest.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer.contains("200 OK"), answered, "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_followed_log_goes_on_when_its_host_is_back() {
+    use futures_util::StreamExt;
+    let (w, a, _) = two().await;
+    let id = crate::world::id(&a);
+    let now = w.clock.now_ns();
+    let query = wire::logs::LogQuery { follow: true, ..Default::default() };
+    let mut lines = control::logs::stream(&w.platform, "web", query).await.unwrap();
+    let mut next = async || {
+        let next = tokio::time::timeout(Duration::from_secs(20), lines.next());
+        next.await.expect("a line comes").expect("the stream goes on").message
+    };
+    w.host.print(id, now + 1, "one");
+    assert_eq!(next().await, "one");
+    w.host.restart_worker();
+    let gap = next().await;
+    assert!(gap.contains("The logs of host 0 are missing"), "{gap}");
+    w.host.print(id, now + 2, "two");
+    w.host.print(id, now + 3, "three");
+    assert_eq!((next().await.as_str(), next().await.as_str()), ("two", "three"));
 }

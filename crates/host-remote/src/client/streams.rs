@@ -72,10 +72,12 @@ impl Exec for RemoteHost {
                 loop {
                     let message = match answers.next().await {
                         Ok(message) => message,
-                        Err(err) => ExecOutput::Failed(format!("the host is gone: {err}")),
+                        Err(err) => ExecOutput::Lost(format!("the host is gone: {err}")),
                     };
-                    let is_last =
-                        matches!(message, ExecOutput::Exited { .. } | ExecOutput::Failed(_));
+                    let is_last = matches!(
+                        message,
+                        ExecOutput::Exited { .. } | ExecOutput::Failed(_) | ExecOutput::Lost(_)
+                    );
                     if outputs.send(message).await.is_err() || is_last {
                         return;
                     }

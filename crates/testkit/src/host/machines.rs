@@ -328,6 +328,7 @@ impl Machines for FakeHost {
                     })
                 }
             }
+            host_api::check_labels(labels).map_err(HostError::Invalid)?;
             Ok(())
         })
     }

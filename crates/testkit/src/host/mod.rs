@@ -207,6 +207,8 @@ impl FakeHost {
         state.generation = 0;
         state.subscribers.clear();
         state.guests = None;
+        drop(state);
+        self.touch();
     }
 
     /// Where the host's table is now.

@@ -203,13 +203,15 @@ impl Task {
             ChangeMetadata::Replace(all) => labels = all,
             ChangeMetadata::Merge(some) => {
                 for (key, value) in some {
-                    match value.filter(|value| !value.is_empty()) {
+                    match value {
                         Some(value) => labels.insert(key, value),
                         None => labels.remove(&key),
                     };
                 }
             }
         }
+        host_api::check_labels(&labels)
+            .map_err(|rule| HostError::Invalid(format!("change the metadata: {rule}")))?;
         record.config.metadata = (!labels.is_empty()).then_some(labels);
         self.try_commit(record, Vec::new(), false).await
     }
