@@ -169,10 +169,8 @@ fn from_inside(platform: &crate::platform::Platform) -> Outcome {
     ensure!(ping(&app, &id, &gateway)?, "the gateway answers a ping: {route}");
     let api = platform.api();
     let port = api.rsplit(':').next().unwrap_or_default();
-    sh(&format!(
-        "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 10 198.51.100.1 9099 | grep HTTP"
-    ))
-    .context("the host's service is there")?;
+    sh("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 10 198.51.100.1 9099 | grep HTTP")
+        .context("the host's service is there")?;
     // A network that the host is connected to is closed, too.
     let text = fetch(&app, &id, "198.51.100.2", "80", "/cgi-bin/who")?;
     ensure!(!text.contains("HTTP/"), "a network of the host: {text}");

@@ -51,16 +51,15 @@ const LIMITS: Limits = Limits {
 /// A client whose machine is gone is noticed after a few probes.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Serves until the tasks stop. The first answer is given when everything is
+/// Serves `api`, which may be empty, until the tasks stop. The first answer is given when everything is
 /// ready; from then on `/healthz` tells what does not work.
 pub(super) fn serve(
     listener: TcpListener,
     api: Router,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     health: Health,
     tasks: &Tasks,
 ) {
-    let metrics = Arc::new(metrics);
     let router = api
         .route("/healthz", get(async move || healthz(&health)))
         .route("/metrics", get(async move |headers: HeaderMap| metrics.answer(&headers)));

@@ -71,7 +71,8 @@ impl Places {
 
     fn cut_off_oldest(&self) {
         self.count();
-        if let Some(oldest) = self.lock().pop_front() {
+        let oldest = self.lock().pop_front();
+        if let Some(oldest) = oldest {
             tracing::debug!("a connection without a token is cut off for the next");
             oldest.cut_off.cancel();
         }
