@@ -236,6 +236,21 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn health_and_metrics_are_served_without_the_api() {
+        let (tasks, health) = (Tasks::new(), Health::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let metrics = Metrics::new(Registry::default(), &MetricsAccess::Open, "");
+        serve(listener, Router::new(), Arc::new(metrics), health, &tasks);
+        for (path, status) in [("/healthz", "200"), ("/metrics", "200"), ("/v1/apps", "404")] {
+            let ask = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            let answer = rest(send(addr, &ask).await).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+        }
+        tasks.stop();
+    }
+
     async fn start(limits: Limits, router: Router, tasks: &Tasks) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
