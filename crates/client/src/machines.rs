@@ -14,6 +14,8 @@ pub struct ListMachines {
     pub region: Option<String>,
     /// Only in one of these states.
     pub states: Vec<String>,
+    /// Only on the host of this number.
+    pub host: Option<u16>,
 }
 
 /// How to restart.
@@ -65,6 +67,7 @@ impl Client {
             pairs.push(("include_deleted", "true".to_owned()));
         }
         pairs.extend(which.region.clone().map(|v| ("region", v)));
+        pairs.extend(which.host.map(|v| ("host", v.to_string())));
         if !which.states.is_empty() {
             pairs.push(("state", which.states.join(",")));
         }

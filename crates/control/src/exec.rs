@@ -150,7 +150,11 @@ async fn collect(mut output: mpsc::Receiver<ExecOutput>) -> Result<ExecResult, E
             Some(ExecOutput::Failed(why)) => {
                 return Err(Error::new(Kind::Unsupported, format!("exec: {why}")));
             }
-            None => return Err(Error::internal("exec: the session broke off")),
+            Some(ExecOutput::Lost(why)) => {
+                let err = Error::new(Kind::Unavailable, format!("exec: {why}"));
+                return Err(err.hint("the command may have had effects; see what the machine does"));
+            }
+            None => return Err(Error::new(Kind::Unavailable, "exec: the session broke off")),
         }
     };
     let text = |data: Vec<u8>| String::from_utf8_lossy(&data).into_owned();
@@ -161,6 +165,23 @@ async fn collect(mut output: mpsc::Receiver<ExecOutput>) -> Result<ExecResult, E
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_machine_that_goes_away_is_not_an_unsupported_command() {
+        for (end, kind) in [
+            (Some(ExecOutput::Failed("no such program".into())), Kind::Unsupported),
+            (Some(ExecOutput::Lost("the machine is being suspended".into())), Kind::Unavailable),
+            (None, Kind::Unavailable),
+        ] {
+            let (outputs, output) = mpsc::channel(2);
+            outputs.send(ExecOutput::Stdout(b"begun".to_vec())).await.unwrap();
+            if let Some(end) = end {
+                outputs.send(end).await.unwrap();
+            }
+            drop(outputs);
+            assert_eq!(collect(output).await.unwrap_err().kind, kind);
+        }
+    }
 
     #[test]
     fn a_command_that_no_guest_could_run_is_refused() {

@@ -27,6 +27,7 @@ pub mod placement;
 mod platform;
 pub mod reconcile;
 mod resolve;
+mod retry;
 pub mod tokens;
 
 pub use error::{Error, Kind};

@@ -6,7 +6,9 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream};
 use host_api::{HostError, KnownHost};
-use model::id::HostId;
+use model::id::{AppId, HostId};
+use rt::Backoff;
+use std::time::Duration;
 use wire::logs::{LogEntry, LogQuery};
 
 /// Lines to begin with when nothing else is asked for, and at most.
@@ -38,7 +40,7 @@ pub async fn stream(
     let (mut streams, mut failed) = (Vec::new(), Vec::new());
     for (id, answer) in join_all(asked).await {
         match answer {
-            Ok(lines) => streams.push(lines),
+            Ok(lines) => streams.push((id, lines)),
             Err(err) => failed.push((id, err)),
         }
     }
@@ -49,13 +51,83 @@ pub async fn stream(
     }
     let notices = failed.iter().map(|(id, err)| away(platform, *id, err)).collect::<Vec<_>>();
     if query.follow {
-        let lines = stream::iter(notices).chain(stream::select_all(streams));
+        let mut all = Vec::new();
+        for (id, lines) in streams {
+            all.push(Follow::new(platform, id, record.id, &query, Some(lines)).stream());
+        }
+        for (id, _) in failed {
+            all.push(Follow::new(platform, id, record.id, &query, None).stream());
+        }
+        let lines = stream::iter(notices).chain(stream::select_all(all));
         return Ok(lines.take_until(platform.tasks().stopping()).boxed());
     }
-    let mut lines: Vec<LogEntry> = stream::iter(streams).flatten().collect().await;
+    let mut lines: Vec<LogEntry> = Vec::new();
+    for (_, of_host) in streams {
+        lines.extend(of_host.collect::<Vec<_>>().await);
+    }
     lines.sort_by_key(|line| line.timestamp);
     cut(&mut lines, &query);
     Ok(stream::iter(notices.into_iter().chain(lines)).boxed())
+}
+
+/// The lines of one host, followed: a stream that ends is said to have ended, and
+/// is continued after its last line once the host answers.
+struct Follow {
+    platform: Platform,
+    host: HostId,
+    app: AppId,
+    query: LogQuery,
+    lines: Option<BoxStream<'static, LogEntry>>,
+    pauses: Backoff,
+}
+
+impl Follow {
+    fn new(
+        platform: &Platform,
+        host: HostId,
+        app: AppId,
+        query: &LogQuery,
+        lines: Option<BoxStream<'static, LogEntry>>,
+    ) -> Self {
+        let after = query.after.unwrap_or_else(|| platform.clock().now_ns());
+        let query = LogQuery { after: Some(after), tail: None, ..query.clone() };
+        Self { platform: platform.clone(), host, app, query, lines, pauses: pauses() }
+    }
+
+    fn stream(self) -> BoxStream<'static, LogEntry> {
+        stream::unfold(self, async |mut own| Some((own.next().await, own))).boxed()
+    }
+
+    async fn next(&mut self) -> LogEntry {
+        loop {
+            let Some(lines) = &mut self.lines else {
+                tokio::time::sleep(self.pauses.pause(self.platform.rng())).await;
+                self.lines = self.ask().await;
+                continue;
+            };
+            if let Some(line) = lines.next().await {
+                self.query.after = self.query.after.max(Some(line.timestamp));
+                self.pauses = pauses();
+                return line;
+            }
+            self.lines = None;
+            let broken = HostError::unreachable("the host does not send them any more");
+            return away(&self.platform, self.host, &broken);
+        }
+    }
+
+    async fn ask(&mut self) -> Option<BoxStream<'static, LogEntry>> {
+        let host = self.platform.hosts().get(self.host)?;
+        let asked = host.logs(self.platform.context(READ_TIMEOUT), self.app, self.query.clone());
+        let answer = within(READ_TIMEOUT, asked).await;
+        answer
+            .inspect_err(|err| tracing::debug!(host = self.host.0, error = %err, "follow logs"))
+            .ok()
+    }
+}
+
+fn pauses() -> Backoff {
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(10))
 }
 
 /// Cuts the lines of several hosts down to what was asked for.

@@ -43,6 +43,9 @@ pub struct Platform {
     config: Arc<Config>,
     caller: Caller,
     lease_nonce: Option<String>,
+    /// Held while a counter is read and written: writers of this process wait
+    /// for each other in place of refusing each other's transactions.
+    counters: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -55,7 +58,8 @@ impl std::fmt::Debug for Platform {
 impl Platform {
     /// The platform as the control plane itself sees it.
     pub fn new(config: Config, world: World) -> Self {
-        Self { world, config: Arc::new(config), caller: Caller::Control, lease_nonce: None }
+        let (config, counters) = (Arc::new(config), Arc::default());
+        Self { world, config, caller: Caller::Control, lease_nonce: None, counters }
     }
 
     /// The same on behalf of `caller`, who holds the lease with this nonce.
@@ -90,6 +94,11 @@ impl Platform {
 
     pub(crate) fn hosts(&self) -> &dyn Hosts {
         &*self.world.hosts
+    }
+
+    /// The right to read and write counters.
+    pub(crate) async fn lock_counters(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.counters.lock().await
     }
 
     /// Context of a call to a host that is to be answered within `time`.

@@ -27,7 +27,7 @@ pub trait Exec: Send + Sync {
 pub struct ExecSession {
     /// To the command.
     pub input: mpsc::Sender<ExecInput>,
-    /// From the command; `Exited` or `Failed` is the last.
+    /// From the command; `Exited`, `Failed` or `Lost` is the last.
     pub output: mpsc::Receiver<ExecOutput>,
 }
 
@@ -43,7 +43,7 @@ pub enum ExecInput {
     Signal(i32),
 }
 
-/// Command to client; `Exited` or `Failed` is the last.
+/// Command to client; `Exited`, `Failed` or `Lost` is the last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecOutput {
@@ -58,6 +58,8 @@ pub enum ExecOutput {
         /// Signal that ended it, or 0.
         signal: i32,
     },
-    /// It could not be run, or the machine went away.
+    /// It could not be run.
     Failed(String),
+    /// The machine or its host went away while it ran.
+    Lost(String),
 }

@@ -40,7 +40,8 @@ pub use images::{ImageUpload, Images, ImportName};
 pub use load::{Load, WakeRefused};
 pub use logs::{LogLine, Logs};
 pub use machines::{
-    ChangeMetadata, CreateMachine, MachineFilter, Machines, Stop, UpdateMachine, WaitFor,
+    ChangeMetadata, CreateMachine, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Stop,
+    UpdateMachine, WaitFor, check_labels,
 };
 pub use routes::{
     Route, RouteChange, RoutePosition, RouteSnapshot, RouteState, RouteSubscription, Routes,

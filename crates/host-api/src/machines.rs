@@ -171,6 +171,10 @@ pub struct UpdateMachine {
     pub skip_launch: bool,
     /// Refuse unless this is the current instance.
     pub current_version: Option<InstanceId>,
+    /// Cordon the machine with this update, or take it back in; `None` leaves
+    /// that as it is.
+    #[serde(default)]
+    pub cordoned: Option<bool>,
 }
 
 /// Which machines of a host.
@@ -212,7 +216,29 @@ pub struct Stop {
     pub timeout_ms: Option<u64>,
 }
 
-/// A change of labels.
+/// Labels of one machine.
+pub const MAX_LABELS: usize = 64;
+/// Bytes of all its labels, keys and values.
+pub const MAX_LABEL_BYTES: usize = 64 * 1024;
+
+/// The rule that the labels of a machine break, all taken together.
+///
+/// # Errors
+/// They are too many or too long.
+pub fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
+    let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if labels.len() <= MAX_LABELS && bytes <= MAX_LABEL_BYTES {
+        return Ok(());
+    }
+    Err(format!(
+        "a machine has at most {MAX_LABELS} entries of {MAX_LABEL_BYTES} bytes in all, not {} of \
+         {bytes}",
+        labels.len()
+    ))
+}
+
+/// A change of labels. An empty value is a value; all labels together are
+/// bounded ([`check_labels`], else [`HostError::Invalid`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeMetadata {

@@ -1,5 +1,6 @@
 //! The identity of a peer: name and roles in its certificate.
 
+use host_api::{CallContext, Caller, Source};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -87,19 +88,18 @@ impl Peer {
 
     /// Whether it may call `method` of a host.
     pub(crate) fn may_call(&self, method: &str) -> bool {
-        const TRAFFIC: [&str; 9] = [
-            "append",
-            "connect",
-            "drained",
-            "info",
-            "routes",
-            "stop_idle",
-            "suspend_idle",
-            "wake",
-            "logs",
-        ];
+        const TRAFFIC: [&str; 8] =
+            ["append", "connect", "drained", "info", "routes", "stop_idle", "suspend_idle", "wake"];
         self.roles.contains(&Role::Control)
             || self.roles.contains(&Role::Edge) && TRAFFIC.contains(&method)
+    }
+
+    /// The context of its call: an edge can only act as an edge, whatever it sends.
+    pub(crate) fn authorized(&self, context: CallContext) -> CallContext {
+        if self.roles.contains(&Role::Control) {
+            return context;
+        }
+        CallContext { caller: Caller::Edge, source: Source::Proxy, ..context }
     }
 }
 
@@ -116,6 +116,7 @@ mod tests {
             (&[Role::Edge], "wake", true),
             (&[Role::Edge], "destroy", false),
             (&[Role::Edge], "exec", false),
+            (&[Role::Edge], "logs", false),
             (&[Role::Worker], "wake", false),
             (&[], "info", false),
         ] {

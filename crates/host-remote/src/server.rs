@@ -162,7 +162,7 @@ impl Server {
         }
         let mut body = FrameReader::new(request.into_body(), MAX_REQUEST);
         let context: CallContext = match body.next().await {
-            Ok(context) => context,
+            Ok(context) => peer.authorized(context),
             Err(err) => return malformed(peer, &err),
         };
         match self.call(&method, context, body).await {

@@ -102,6 +102,12 @@ async fn a_certificate_gives_the_rights_of_its_roles() {
         matches!(&refused, Err(HostError::Internal(why)) if why.contains("role")),
         "{refused:?}"
     );
+    let logs = host_api::Logs::logs(&edge, context(), model::id::AppId(1), Default::default());
+    let refused = logs.await.err();
+    assert!(
+        matches!(&refused, Some(HostError::Internal(why)) if why.contains("role")),
+        "{refused:?}"
+    );
     let worker = platform.client("one", &address, &platform.issue("two", &[Role::Worker]));
     assert!(worker.info(context()).await.is_err());
 }
@@ -314,4 +320,48 @@ async fn a_caller_that_gives_up_does_not_end_the_dial_of_the_others() {
     gate.add_permits(1);
     remote.info(context()).await.unwrap();
     assert_eq!(dials.load(std::sync::atomic::Ordering::SeqCst), 1, "there is one dial");
+}
+
+#[tokio::test]
+async fn an_edge_cannot_pass_for_another_caller() {
+    let platform = Platform::new();
+    let host = host();
+    let address = platform.serve(&host, "one").await;
+    let edge = platform.client("one", &address, &platform.issue("edge", &[Role::Edge]));
+    let forged = host_api::Caller::Token("admin".into());
+    let forged = CallContext { caller: forged, ..context() };
+    edge.info(forged).await.unwrap();
+    assert_eq!(host.callers().last(), Some(&host_api::Caller::Edge));
+}
+
+#[tokio::test]
+async fn one_machine_does_not_take_up_the_places_of_guests() {
+    use futures_util::{FutureExt, StreamExt};
+    let platform = Platform::new();
+    let host = host();
+    let address = platform.serve(&host, "one").await;
+    let remote = platform.client("one", &address, &platform.issue("api", &[Role::Control]));
+    let greedy = testkit::create_machine(&remote, 1).await;
+    let other = testkit::create_machine(&remote, 2).await;
+    let guests = host_api::Connections::guest_connections(&remote, context()).await;
+    let mut guests = guests.unwrap();
+    // Nobody polls the stream, so that nothing is fetched.
+    let mut opened = Vec::new();
+    for _ in 0..100 {
+        opened.push(host.connect_from_guest(greedy).await.unwrap());
+    }
+    let _kept = host.connect_from_guest(other).await.unwrap();
+    let mut seen = 0;
+    let found = async {
+        while let Some(connection) = guests.next().await {
+            if connection.machine == other {
+                return;
+            }
+            seen += 1;
+        }
+        panic!("the stream ended");
+    };
+    tokio::time::timeout(Duration::from_secs(10), found).await.unwrap();
+    assert!(seen <= 4, "{seen}");
+    assert!(guests.next().now_or_never().is_none());
 }

@@ -71,8 +71,15 @@ async fn a_host_that_is_gone_and_another_in_its_place() {
     network.remove("host");
     let away = remote.stop(context(), MachineId::from_random(1), Stop::default()).await;
     assert!(matches!(away, Err(HostError::Unavailable { .. })), "{away:?}");
-    let other = FakeHost::new(HostId(1), "elsewhere");
-    network.serve("host", Server::new(Arc::new(other), tasks));
+    let other = FakeHost::new(HostId(9), "local");
+    network.serve("host", Server::new(Arc::new(other), tasks.clone()));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let refused = remote.info(context()).await.unwrap_err().to_string();
+    assert!(refused.contains("it is host 9, not host 1"), "{refused}");
+    network.remove("host");
+    // The same host, started again elsewhere.
+    let again = FakeHost::new(HostId(1), "elsewhere");
+    network.serve("host", Server::new(Arc::new(again), tasks));
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(remote.info(context()).await.unwrap().region, "elsewhere");
 }

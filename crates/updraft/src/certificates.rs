@@ -38,8 +38,8 @@ enum Command {
         /// Name of the process, as peers call it (`host.name`)
         #[arg(long)]
         name: String,
-        /// What the process runs
-        #[arg(long, value_delimiter = ',', default_value = "control,worker,edge")]
+        /// What the process runs: each role gives rights on the other hosts
+        #[arg(long, value_delimiter = ',', required = true)]
         roles: Vec<Role>,
         /// Addresses, for programs that check them; peers check the name
         #[arg(long = "address", value_name = "IP")]

@@ -1,17 +1,19 @@
 //! `updraft down`: stops the daemon and all its VMs, and removes taps, rules and control groups.
 //!
-//! Machines are first stopped through the API, so that their processes get their
-//! signal and their time. Which ones ran is recorded, and the next `up`
-//! starts them again.
+//! The machines of this host are first stopped through the API, so that their
+//! processes get their signal and their time. Which ones ran is recorded, and the
+//! next `up` starts them again. Without the role control there is no API here to
+//! stop them through: they are killed.
 
 use crate::daemon::lock::{DataDirLock, LockError};
 use crate::daemon::{world_network_config, world_qemu_config};
 use crate::error::DaemonError;
 use crate::restart_list::{RestartList, Running};
-use crate::settings::{SettingArgs, Settings};
+use crate::settings::{Role, SettingArgs, Settings};
 use clap::{Args, ValueEnum};
 use client::{Client, ListMachines, WaitQuery};
 use futures_util::{StreamExt, stream};
+use model::id::HostId;
 use network_linux::LinuxNetwork;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -85,7 +87,8 @@ pub(crate) async fn down(
 async fn stop_machines(settings: &Settings, args: &DownArgs) {
     let stopped = async {
         let client = client(settings).map_err(|why| (why, Vec::new()))?;
-        let running = running(&client).await.map_err(|err| (rt::chain(&err), Vec::new()))?;
+        let host = settings.host.number;
+        let running = running(&client, host).await.map_err(|err| (rt::chain(&err), Vec::new()))?;
         RestartList::at(&settings.data_dir)
             .write(&running)
             .map_err(|err| (err.to_string(), Vec::new()))?;
@@ -115,6 +118,11 @@ fn gerund(how: Ending) -> &'static str {
 
 /// The API of the daemon that runs, by what it has left in its data directory.
 fn client(settings: &Settings) -> Result<Client, String> {
+    if !settings.roles.contains(&Role::Control) {
+        return Err("this host has no API (the role control); stop its machines through the \
+                    API of the platform before `updraft down`"
+            .into());
+    }
     let read = |path: &camino::Utf8Path| {
         std::fs::read_to_string(path).map_err(|err| format!("read {path}: {err}"))
     };
@@ -124,12 +132,13 @@ fn client(settings: &Settings) -> Result<Client, String> {
     Client::new(&url, Some(token.trim())).map_err(|err| rt::chain(&err))
 }
 
-async fn running(client: &Client) -> Result<Vec<Running>, client::Error> {
+/// The machines that run on `host`.
+async fn running(client: &Client, host: HostId) -> Result<Vec<Running>, client::Error> {
     let mut running = Vec::new();
     for app in client.apps(None).await?.apps {
         let states = ["started", "starting", "restarting", "replacing"];
         let states = states.map(str::to_owned).to_vec();
-        let which = ListMachines { states, ..ListMachines::default() };
+        let which = ListMachines { states, host: Some(host.0), ..ListMachines::default() };
         let machines = match client.machines(&app.name, &which).await {
             // Deleted meanwhile.
             Err(err) if err.is_not_found() => continue,

@@ -2,15 +2,13 @@
 
 use super::read::show;
 use crate::error::shortened;
+use crate::retry::Tries;
 use crate::{Error, Kind, Platform, orgs};
 use model::id::{AppId, AppName, NetworkId, NetworkName, OrgId};
 use store::records::{self, AppRecord, NetworkRecord, OrgRecord, Stored, encode};
 use store::{Compare, Op, Revision, Txn};
 use wire::machines::{CreateApp, CreatedApp};
 
-/// Tries against other writers; whenever one is lost, another writer has made
-/// progress.
-const MAX_TRIES: usize = 16;
 const MAX_IDEMPOTENCY_KEY: usize = 256;
 const MAX_ROLE: usize = 63;
 /// Role of the apps in which clients build images; the platform does not
@@ -32,7 +30,8 @@ struct Request {
 /// The name is taken, or the request is not valid.
 pub async fn create(platform: &Platform, ask: CreateApp) -> Result<CreatedApp, Error> {
     let request = parse(platform, ask).await?;
-    for _ in 0..MAX_TRIES {
+    let mut tries = Tries::new();
+    while tries.again(platform).await {
         let app = match earlier(platform, &request).await? {
             Some(app) => Some(app),
             None => try_create(platform, &request).await?,
@@ -112,6 +111,7 @@ async fn earlier(platform: &Platform, request: &Request) -> Result<Option<AppRec
 
 /// `None` if another writer came first.
 async fn try_create(platform: &Platform, request: &Request) -> Result<Option<AppRecord>, Error> {
+    let _counters = platform.lock_counters().await;
     let app_key = records::app_key(request.name.as_str());
     let mut txn = Txn { compare: vec![Compare::Absent(app_key.clone())], ..Txn::default() };
     let id = AppId(next_number(platform, "apps", &mut txn).await?);

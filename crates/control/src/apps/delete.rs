@@ -5,7 +5,7 @@ use crate::machines::{ListFilter, list_app, release};
 use crate::{Error, Platform, hosts, orgs, resolve};
 use futures_util::future::join_all;
 use host_api::{HostError, WaitFor};
-use model::id::MachineId;
+use model::id::{HostId, MachineId};
 use model::life::State;
 use std::time::Duration;
 use store::records::{self, AppRecord, Stored, encode};
@@ -69,7 +69,7 @@ pub(crate) async fn finish_deletion(
     app: &AppRecord,
 ) -> Result<Progress, Error> {
     let listed = list_app(platform, app.id, ListFilter::default()).await?;
-    let destroyed = listed.machines.iter().map(|(_, machine)| destroy(platform, machine));
+    let destroyed = listed.machines.iter().map(|(host, machine)| destroy(platform, *host, machine));
     for outcome in join_all(destroyed).await {
         outcome?;
     }
@@ -88,18 +88,26 @@ pub(crate) async fn finish_deletion(
     Ok(Progress::Done)
 }
 
-async fn destroy(platform: &Platform, machine: &Machine) -> Result<(), Error> {
+/// Destroys a machine through the host that its record names, or, if it has no
+/// record, through the host that listed it.
+async fn destroy(platform: &Platform, listed_by: HostId, machine: &Machine) -> Result<(), Error> {
     let id: MachineId =
         machine.id.parse().map_err(|err| Error::internal(format!("list machines: {err}")))?;
-    let Some(found) = resolve::by_id(platform, id).await? else { return Ok(()) };
-    let host = hosts::get(platform, found.record.owner)?;
-    let context = platform.context(CHANGE_TIMEOUT).at(found.record.epoch);
+    let record = resolve::by_id(platform, id).await?.map(|found| found.record);
+    let host = hosts::get(platform, record.as_ref().map_or(listed_by, |record| record.owner))?;
+    let context = platform.context(CHANGE_TIMEOUT);
+    let context = match &record {
+        Some(record) => context.at(record.epoch),
+        None => context,
+    };
     match within(CHANGE_TIMEOUT, host.destroy(context, id, true)).await {
         // A conflict: it is being destroyed already.
         Ok(()) | Err(HostError::NotFound(_) | HostError::Conflict(_)) => {}
         Err(err) => return Err(err.into()),
     }
-    release(platform, (found.record.app, &found.record.name), id, false).await?;
+    if let Some(record) = &record {
+        release(platform, (record.app, &record.name), id, false).await?;
+    }
     let wait = WaitFor {
         states: vec![State::Destroyed.as_str().into()],
         timeout_ms: u64::try_from(DESTROY_TIMEOUT.as_millis()).unwrap_or(u64::MAX),

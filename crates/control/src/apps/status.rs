@@ -1,17 +1,16 @@
 //! The status of an app: `pending` until a host has taken a machine of it.
 
+use crate::retry::Tries;
 use crate::{Error, Platform};
 use store::records::{self, AppRecord, Stored, encode};
 use store::{Compare, Op, Txn};
-
-/// Tries against others that change the app.
-const MAX_TRIES: usize = 16;
 
 /// Records that the app has had a machine. Doing it again changes nothing, and
 /// an app that is gone stays gone.
 pub(crate) async fn mark_deployed(platform: &Platform, app: &AppRecord) -> Result<(), Error> {
     let key = records::app_key(app.name.as_str());
-    for _ in 0..MAX_TRIES {
+    let mut tries = Tries::new();
+    while tries.again(platform).await {
         let stored: Option<Stored<AppRecord>> = records::get(platform.store(), &key).await?;
         let same = stored.filter(|stored| stored.record.id == app.id && !stored.record.deployed);
         let Some(Stored { revision, mut record, .. }) = same else { return Ok(()) };

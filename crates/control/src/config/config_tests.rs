@@ -428,3 +428,19 @@ fn each_part_that_is_not_acted_on_is_warned_of() {
         assert_eq!(warnings_of(config.clone()), warning, "{config}");
     }
 }
+
+#[test]
+fn labels_are_bounded_in_all() {
+    let with = |count: usize, bytes: usize| {
+        let labels = (0..count).map(|n| (format!("{n:03}"), "x".repeat(bytes)));
+        let metadata = Some(labels.collect());
+        check(&MachineConfig { image: "a".into(), metadata, ..MachineConfig::default() })
+    };
+    assert!(with(64, 1).is_ok());
+    assert!(with(4, 16_000).is_ok());
+    for (count, bytes) in [(65, 1), (5, 16_000)] {
+        let refused = with(count, bytes).unwrap_err();
+        assert_eq!(refused.field.as_deref(), Some("config.metadata"), "{refused}");
+        assert!(refused.to_string().contains("at most 64 entries of 65536 bytes"), "{refused}");
+    }
+}

@@ -91,6 +91,9 @@ fn metadata(errors: &mut ValidationErrors, config: &MachineConfig) {
             errors.add(format!("config.metadata.{key}"), rule);
         }
     }
+    if let Some(Err(rule)) = config.metadata.as_ref().map(host_api::check_labels) {
+        errors.add("config.metadata", rule);
+    }
 }
 
 /// The rule that one entry of the metadata violates.

@@ -12,11 +12,12 @@ mod connection;
 mod subscribe;
 
 use crate::http_api::{FromMachine, HttpApi};
+use crate::{Platform, resolve};
 use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 use bounds::LIMITS;
 use host_api::Hosts;
-use model::id::MachineId;
+use model::id::{HostId, MachineId};
 use rt::Tasks;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 #[derive(Clone, Debug)]
 pub struct GuestApi {
     router: Router,
+    platform: Platform,
     tasks: Tasks,
 }
 
@@ -33,7 +35,9 @@ impl GuestApi {
     pub fn new(api: &HttpApi) -> Self {
         let bounded =
             |routes: Router<HttpApi>| routes.layer(from_fn_with_state(LIMITS, bounds::enforce));
-        Self { router: api.router_with(bounded), tasks: api.platform().tasks().clone() }
+        let platform = api.platform().clone();
+        let tasks = platform.tasks().clone();
+        Self { router: api.router_with(bounded), platform, tasks }
     }
 
     /// Serves one connection out of `machine`, in a task of its own, until either
@@ -46,6 +50,24 @@ impl GuestApi {
         let router = self.router.clone().layer(Extension(FromMachine(machine)));
         let tasks = self.tasks.clone();
         self.tasks.spawn(async move { connection::serve(io, router, LIMITS, &tasks).await });
+    }
+
+    /// Serves a connection that `host` says is out of `machine`, if the machine is
+    /// that host's: a host must not pass for machines of another.
+    fn serve_from<Io>(&self, host: HostId, machine: MachineId, io: Io)
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let own = self.clone();
+        self.tasks.spawn_until_stop(async move {
+            match resolve::by_id(&own.platform, machine).await {
+                Ok(Some(found)) if found.record.owner == host => own.serve(machine, io),
+                Ok(_) => tracing::warn!(
+                    host = host.0, %machine, "a host passed on a connection of a machine that it does not own"
+                ),
+                Err(err) => tracing::warn!(error = %err, "look up the machine of a connection"),
+            }
+        });
     }
 
     /// Serves the connections of all machines of `hosts`, until the platform stops.

@@ -50,7 +50,7 @@ async fn subscription(api: &GuestApi, KnownHost { id, host }: KnownHost) -> Host
     match tokio::time::timeout(SUBSCRIBE_TIMEOUT, asked).await {
         Ok(Ok(mut connections)) => {
             while let Some(GuestConnection { machine, io, .. }) = connections.next().await {
-                api.serve(machine, io);
+                api.serve_from(id, machine, io);
             }
         }
         Ok(Err(err)) => tracing::debug!(host = id.0, error = %err, "take connections of guests"),

@@ -2,6 +2,7 @@
 //! before a host is asked to create the machine.
 
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
+use crate::retry::Tries;
 use crate::{Error, Platform, resolve};
 use bytes::Bytes;
 use host_api::HostError;
@@ -13,8 +14,6 @@ use store::records::{self, MachineRecord, NameRecord, Stored, encode};
 use store::{Compare, Op, Txn};
 use wire::machines::Machine;
 
-/// Tries against others that claim the same names or change the app.
-const MAX_TRIES: usize = 16;
 /// Age at which the create that made a claim is over, one way or the other: the
 /// deadline of its call to the host has passed, and the host refuses it after that.
 pub(crate) const CLAIM_LIFETIME: Duration = Duration::from_secs(2 * CHANGE_TIMEOUT.as_secs());
@@ -37,7 +36,8 @@ pub(super) async fn claim(
     app: &AppName,
     wanted: Option<&MachineName>,
 ) -> Result<Claim, Error> {
-    for _ in 0..MAX_TRIES {
+    let mut tries = Tries::new();
+    while tries.again(platform).await {
         let rng = platform.rng();
         let name = match wanted {
             Some(name) => name.clone(),
@@ -69,7 +69,7 @@ pub(super) async fn claim(
             return Ok(claim);
         }
     }
-    Err(Error::contention("the app"))
+    Err(Error::contention("the list of machines"))
 }
 
 async fn write(
@@ -78,6 +78,7 @@ async fn write(
     owner: HostId,
     mut compare: Vec<Compare>,
 ) -> Result<Option<Claim>, Error> {
+    let _counters = platform.lock_counters().await;
     let counter_key = records::counter_key("machines");
     let last: Option<Stored<u64>> = records::get(platform.store(), &counter_key).await?;
     let (last, revision) = last.map_or((0, 0), |counter| (counter.record, counter.revision));
@@ -118,11 +119,22 @@ async fn is_free(platform: &Platform, id: MachineId) -> Result<bool, Error> {
     }
 }
 
-/// The create that made this claim is over. Only says something about a machine
-/// that its host does not know.
+/// The create that made this claim is over, and no host has confirmed the machine.
+/// Only says something about a machine that its host does not know.
 pub(crate) fn is_abandoned_claim(platform: &Platform, record: &MachineRecord) -> bool {
     let age = platform.clock().now_ms().saturating_sub(record.claimed_ms);
-    u128::from(age) > CLAIM_LIFETIME.as_millis()
+    !record.created && u128::from(age) > CLAIM_LIFETIME.as_millis()
+}
+
+/// Whether the machine still holds its name. A destroyed one does not.
+pub(crate) async fn holds_name(
+    platform: &Platform,
+    id: MachineId,
+    record: &MachineRecord,
+) -> Result<bool, Error> {
+    let key = records::name_key(record.app, record.name.as_str());
+    let holder: Option<Stored<NameRecord>> = records::get(platform.store(), &key).await?;
+    Ok(holder.is_some_and(|holder| holder.record.id == id))
 }
 
 /// Frees the name that a machine holds and, with `forget`, deletes its record. A
@@ -156,7 +168,8 @@ pub(crate) async fn mark_created(
     machine: &Machine,
 ) -> Result<bool, Error> {
     let key = records::machine_key(id);
-    for _ in 0..MAX_TRIES {
+    let mut tries = Tries::new();
+    while tries.again(platform).await {
         let stored: Option<Stored<MachineRecord>> = records::get(platform.store(), &key).await?;
         let Some(Stored { revision, mut record, .. }) = stored else { return Ok(false) };
         let instance: Option<InstanceId> = machine.instance_id.parse().ok();

@@ -81,11 +81,17 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
         };
         match create_on(platform, &host, &claim, create).await {
             Ok(machine) => return confirm(platform, &host, &request, &claim, machine).await,
-            Err(err) if err.kind == Kind::NoCapacity => refusal = Some(err),
-            Err(err) => return Err(err),
+            Err(Refused { err, elsewhere: true }) => refusal = Some(err),
+            Err(Refused { err, .. }) => return Err(err),
         }
     }
     Err(refusal.unwrap_or_else(|| Error::new(Kind::Unavailable, "the hosts became unreachable")))
+}
+
+/// A create that failed, and whether another host may take the machine.
+struct Refused {
+    err: Error,
+    elsewhere: bool,
 }
 
 async fn create_on(
@@ -93,7 +99,7 @@ async fn create_on(
     host: &Arc<dyn Host>,
     claim: &Claim,
     create: CreateMachine,
-) -> Result<Machine, Error> {
+) -> Result<Machine, Refused> {
     let key = format!("create-{}-{}", claim.id, claim.epoch);
     let context = platform.context(CHANGE_TIMEOUT).at(claim.epoch).keyed(key);
     let err = match within(CHANGE_TIMEOUT, host.create(context, create)).await {
@@ -105,21 +111,23 @@ async fn create_on(
         HostError::Unavailable { may_have_run, .. } => *may_have_run,
         _ => false,
     };
+    let elsewhere = match &err {
+        HostError::NoCapacity(_) | HostError::Busy(_) => true,
+        HostError::Unavailable { .. } => !in_doubt,
+        _ => false,
+    };
     if in_doubt {
         let asked = host.machine(platform.context(READ_TIMEOUT), claim.id);
-        match within(READ_TIMEOUT, asked).await {
-            // Its answer was lost, nothing else.
-            Ok(machine) => return Ok(machine),
-            Err(HostError::NotFound(_)) => {}
-            // The claim stays, and the reconciler asks the host again later.
-            Err(_) => return Err(err.into()),
+        // If it is there, its answer was lost, nothing else. If not, the call may
+        // still arrive: the claim stays, and the reconciler asks again once the
+        // call's deadline has passed.
+        if let Ok(machine) = within(READ_TIMEOUT, asked).await {
+            return Ok(machine);
         }
-    }
-    // A call that timed out may still arrive, before its deadline has passed.
-    if !matches!(err, HostError::DeadlineExceeded(_)) {
+    } else {
         release_refused(platform, claim).await;
     }
-    Err(err.into())
+    Err(Refused { err: err.into(), elsewhere })
 }
 
 /// Releases the claim of a machine that certainly does not exist.
@@ -139,6 +147,12 @@ async fn confirm(
     claim: &Claim,
     machine: Machine,
 ) -> Result<Machine, Error> {
+    // Before the machine's record: a record that says `created` needs nothing more.
+    if let Err(err) = mark_deployed(platform, &request.app).await {
+        // The machine exists and is claimed: the reconciler records the rest.
+        tracing::warn!(app = %request.app.name, error = %err, "record that an app is deployed");
+        return Ok(machine);
+    }
     match claim::mark_created(platform, claim.id, &machine).await {
         Ok(true) => {}
         Ok(false) => {
@@ -147,11 +161,7 @@ async fn confirm(
             let why = "the host took too long to create the machine; it was destroyed again";
             return Err(Error::new(Kind::Timeout, why).hint("try again"));
         }
-        // The machine exists and is claimed: the reconciler records the rest.
         Err(err) => tracing::warn!(machine = %claim.id, error = %err, "record a created machine"),
-    }
-    if let Err(err) = mark_deployed(platform, &request.app).await {
-        tracing::warn!(app = %request.app.name, error = %err, "record that an app is deployed");
     }
     Ok(machine)
 }

@@ -112,16 +112,22 @@ pub async fn destroy(
     let found = resolve::machine(platform, app, machine).await?;
     let own = platform.clone();
     let done = platform.run_detached(async move {
-        found
+        let record = &found.record;
+        let asked = found
             .call(&own, CHANGE_TIMEOUT, async |host, context, id| {
                 host.destroy(context, id, force).await
             })
-            .await
-            .map_err(|err| match err.kind {
-                Kind::Conflict if !force => err.hint("stop the machine first, or add force=true"),
-                _ => err,
-            })?;
-        let record = &found.record;
+            .await;
+        match asked {
+            // The host has lost it, and its user wants it gone: so is its record.
+            Err(err) if err.kind == Kind::NotFound && record.created => {
+                return release(&own, (record.app, &record.name), found.id, true).await;
+            }
+            Err(err) if err.kind == Kind::Conflict && !force => {
+                return Err(err.hint("stop the machine first, or add force=true"));
+            }
+            asked => asked?,
+        }
         // The host has recorded that the machine is to be destroyed: a name that
         // could not be freed here is freed by the reconciler.
         if let Err(err) = release(&own, (record.app, &record.name), found.id, false).await {

@@ -6,7 +6,7 @@ use crate::{Error, Platform, resolve};
 use host_api::{Host, MachineFilter};
 use model::id::{AppId, HostId, MachineId};
 use model::life::State;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use store::KeyRange;
 use store::records::{self, MachineRecord, NameRecord, Stored};
@@ -25,19 +25,22 @@ pub struct ListFilter {
     pub metadata: BTreeMap<String, String>,
     /// Without config and events.
     pub summary: bool,
+    /// Only on this host.
+    pub host: Option<HostId>,
 }
 
-/// Machines of the hosts that answered, and the hosts that did not.
+/// Machines with their hosts, and the hosts that answered.
 #[derive(Debug)]
 pub(crate) struct Listed {
     /// With the host that has it. A machine whose ownership has moved may be there
     /// twice until its former owner has given it up.
     pub(crate) machines: Vec<(HostId, Machine)>,
-    pub(crate) unreachable: Vec<HostId>,
+    pub(crate) answered: HashSet<HostId>,
 }
 
-/// Machines of an app, oldest first. Those of a host that does not answer are
-/// listed by their records, with the `host_status` `unreachable`.
+/// Machines of an app, oldest first. Those of a host that does not answer, or is
+/// not known, are listed by their records, with the `host_status` `unreachable`;
+/// their state and region are not known, so that a filter of these excludes them.
 ///
 /// # Errors
 /// There is no such app, or a state of the filter does not exist.
@@ -51,12 +54,15 @@ pub async fn list(
         return Err(Error::invalid("state", format!("there is no state {state:?}")));
     }
     let app = resolve::app(platform, app).await?.record.id;
-    // State, region and labels of a machine are known to its host only.
-    let by_record =
-        filter.states.is_empty() && filter.region.is_none() && filter.metadata.is_empty();
-    let Listed { mut machines, unreachable } = list_app(platform, app, filter).await?;
-    if by_record && !unreachable.is_empty() {
-        machines.extend(recorded(platform, app, &unreachable).await?);
+    let by_record = filter.states.is_empty() && filter.region.is_none();
+    let (labels, host) = (filter.metadata.clone(), filter.host);
+    let is_wanted = |of: HostId| host.is_none_or(|host| host == of);
+    let Listed { mut machines, answered } = list_app(platform, app, filter).await?;
+    machines.retain(|(of, _)| is_wanted(*of));
+    if by_record {
+        let listed = machines.iter().map(|(_, machine)| machine.id.clone()).collect();
+        let is_absent = |owner| is_wanted(owner) && !answered.contains(&owner);
+        machines.extend(recorded(platform, app, &listed, is_absent, &labels).await?);
     }
     let mut machines = of_owners(platform, machines).await?;
     machines.sort_by(|a, b| a.created_at.cmp(&b.created_at));
@@ -68,7 +74,7 @@ pub(crate) async fn list_app(
     app: AppId,
     filter: ListFilter,
 ) -> Result<Listed, Error> {
-    let ListFilter { include_deleted, states, region, metadata, summary } = filter;
+    let ListFilter { include_deleted, states, region, metadata, summary, .. } = filter;
     let filter =
         MachineFilter { app: Some(app), include_deleted, states, region, metadata, summary };
     let ask = |host: Arc<dyn Host>| {
@@ -76,26 +82,32 @@ pub(crate) async fn list_app(
         async move { host.machines(context, filter).await }
     };
     let answers = ask_all(platform, ask).await;
+    let answered = answers.answered.iter().map(|(host, _)| *host).collect();
     let of_host = |(host, machines): (HostId, Vec<Machine>)| {
         machines.into_iter().map(move |machine| (host, machine))
     };
     let machines = answers.answered.into_iter().flat_map(of_host).collect();
-    let unreachable = answers.failed.into_iter().map(|(host, _)| host).collect();
-    Ok(Listed { machines, unreachable })
+    Ok(Listed { machines, answered })
 }
 
-/// Machines of hosts that did not answer, as their records describe them.
+/// Machines of hosts that are absent, as their records describe them. Only
+/// records of machines that are not listed are read.
 async fn recorded(
     platform: &Platform,
     app: AppId,
-    hosts: &[HostId],
+    listed: &HashSet<String>,
+    is_absent: impl Fn(HostId) -> bool,
+    labels: &BTreeMap<String, String>,
 ) -> Result<Vec<(HostId, Machine)>, Error> {
     let names: Vec<Stored<NameRecord>> =
         records::list(platform.store(), &records::names_of(app)).await?;
     let mut machines = Vec::new();
-    for name in names {
+    for name in names.into_iter().filter(|name| !listed.contains(&name.record.id.to_string())) {
         let Some(found) = resolve::by_id(platform, name.record.id).await? else { continue };
-        if hosts.contains(&found.record.owner) {
+        let config = found.record.config.as_ref();
+        let has = config.and_then(|config| config.metadata.as_ref());
+        let label = |(key, value)| has.is_some_and(|has| has.get(key) == Some(value));
+        if is_absent(found.record.owner) && labels.iter().all(label) {
             machines.push((found.record.owner, unreachable_machine(found.id, &found.record)));
         }
     }

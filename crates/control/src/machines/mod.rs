@@ -10,7 +10,7 @@ mod read;
 mod update;
 mod wait;
 
-pub(crate) use claim::{CLAIM_LIFETIME, is_abandoned_claim, mark_created, release};
+pub(crate) use claim::{CLAIM_LIFETIME, holds_name, is_abandoned_claim, mark_created, release};
 pub use create::create;
 pub use lifecycle::{cordon, destroy, restart, signal, start, stop, suspend};
 pub use list::{ListFilter, list};

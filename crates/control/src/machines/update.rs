@@ -36,19 +36,13 @@ pub async fn update(
             Some(image) => image,
             None => resolve_image(&own, &*host, &config.image).await?,
         };
-        if launch.skip_service_registration == Some(true) {
-            found
-                .call(&own, CHANGE_TIMEOUT, async |host, context, id| {
-                    host.cordon(context, id, true).await
-                })
-                .await?;
-        }
         let update = UpdateMachine {
             id: found.id,
             config,
             image,
             skip_launch: launch.skip_launch == Some(true),
             current_version,
+            cordoned: (launch.skip_service_registration == Some(true)).then_some(true),
         };
         let updated = found
             .call(&own, CHANGE_TIMEOUT, |host, context, _| {

@@ -1,12 +1,13 @@
 //! Claims of machines against what their hosts have: forgets machines that were
-//! never created, frees the names of destroyed ones, and brings records up to date
-//! whose create or update broke off before the last step.
+//! never created, frees the names of destroyed ones, brings records up to date
+//! whose create or update broke off before the last step, and destroys machines
+//! that have no record.
 
 use super::driver::{Outcome, Reconciler};
 use crate::apps::mark_deployed;
-use crate::hosts::{READ_TIMEOUT, ask_all, within};
-use crate::machines::{CLAIM_LIFETIME, is_abandoned_claim, mark_created, release};
-use crate::{Error, Platform, hosts, resolve};
+use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT, ask_all, within};
+use crate::machines::{CLAIM_LIFETIME, holds_name, is_abandoned_claim, mark_created, release};
+use crate::{Error, Kind, Platform, hosts, resolve};
 use host_api::{Host, HostError, MachineFilter};
 use model::id::{AppId, HostId, MachineId};
 use model::life::State;
@@ -17,8 +18,15 @@ use store::records::{self, AppRecord, MachineRecord, NameRecord, Stored};
 use store::{Change, KeyRange};
 use wire::machines::Machine;
 
-/// Id, state and version of the machines of each host that answered.
-type StatesByHost = HashMap<HostId, HashMap<String, (Option<State>, String)>>;
+/// What a host says about a machine.
+struct Listed {
+    state: Option<State>,
+    version: String,
+    created_at: String,
+}
+
+/// The machines of each host that answered, by their ids.
+type StatesByHost = HashMap<HostId, HashMap<String, Listed>>;
 
 pub(super) struct Claims;
 
@@ -34,15 +42,15 @@ impl Reconciler for Claims {
             records::list(platform.store(), records::NAMES).await?;
         let named: HashSet<MachineId> = names.into_iter().map(|name| name.record.id).collect();
         let states = states_by_host(platform).await;
-        let mut items = Vec::new();
+        let mut items = without_record(platform, &records, &states);
         for Stored { key, record, .. } in records {
             let Some(id) = key.strip_prefix(records::MACHINES) else { continue };
             // A host that does not answer may have it.
             let Some(of_host) = states.get(&record.owner) else { continue };
             let is_named = id.parse().is_ok_and(|id| named.contains(&id));
             let settled = match of_host.get(id) {
-                Some((Some(State::Destroyed), _)) => !is_named,
-                Some((_, version)) => {
+                Some(Listed { state: Some(State::Destroyed), .. }) => !is_named,
+                Some(Listed { version, .. }) => {
                     record.created && record.instance.is_some_and(|i| i.to_string() == *version)
                 }
                 None => false,
@@ -63,6 +71,9 @@ impl Reconciler for Claims {
     }
 
     async fn reconcile(&self, platform: &Platform, item: &str) -> Result<Outcome, Error> {
+        if let Some((host, id)) = item.split_once('@') {
+            return destroy_unowned(platform, host, id).await;
+        }
         let Ok(id) = item.parse::<MachineId>() else { return Ok(Outcome::Done) };
         let Some(found) = resolve::by_id(platform, id).await? else { return Ok(Outcome::Done) };
         let record = &found.record;
@@ -74,18 +85,92 @@ impl Reconciler for Claims {
                 release(platform, own, id, false).await?;
             }
             Ok(machine) => {
+                // Before the machine's record, as when it is created.
+                if !record.created {
+                    mark_app(platform, record.app).await?;
+                }
                 mark_created(platform, id, &machine).await?;
-                mark_app(platform, record.app).await?;
             }
             // The host has the last word: the list may be older than the machine.
-            Err(HostError::NotFound(_)) if is_abandoned_claim(platform, record) => {
+            Err(HostError::NotFound(_)) if may_forget(platform, id, record).await? => {
                 tracing::info!(machine = %id, app = %record.app, "forget an unknown machine");
                 release(platform, own, id, true).await?;
+            }
+            Err(HostError::NotFound(_)) if record.created => {
+                return Err(lost(id, record.owner));
             }
             Err(HostError::NotFound(_)) => return Ok(Outcome::Later(CLAIM_LIFETIME)),
             Err(err) => return Err(err.into()),
         }
         Ok(Outcome::Done)
+    }
+}
+
+/// A machine that its host does not know needs no record if it was never created,
+/// if it has been destroyed (then it has no name), or if its app is being deleted.
+/// Any other was lost by its host: perhaps it runs without its data directory.
+async fn may_forget(
+    platform: &Platform,
+    id: MachineId,
+    record: &MachineRecord,
+) -> Result<bool, Error> {
+    if is_abandoned_claim(platform, record) {
+        return Ok(true);
+    }
+    if !record.created {
+        return Ok(false);
+    }
+    if !holds_name(platform, id, record).await? {
+        return Ok(true);
+    }
+    Ok(app(platform, record.app).await?.is_none_or(|app| app.deleting))
+}
+
+fn lost(id: MachineId, host: HostId) -> Error {
+    let why = format!("host {host} does not know machine {id}, which it has created");
+    let hint = "check the data directory of the host; if the machine is lost, destroy it";
+    Error::new(Kind::Unavailable, format!("{why}: {hint}"))
+}
+
+/// Machines older than any create under way that no record names, as `host@id`.
+fn without_record(
+    platform: &Platform,
+    records: &[Stored<MachineRecord>],
+    states: &StatesByHost,
+) -> Vec<String> {
+    let ids: HashSet<&str> =
+        records.iter().filter_map(|of| of.key.strip_prefix(records::MACHINES)).collect();
+    let lifetime = u64::try_from(CLAIM_LIFETIME.as_millis()).unwrap_or(u64::MAX);
+    // Times of this form are in order as texts.
+    let young = rt::clock::rfc3339(platform.clock().now_ms().saturating_sub(lifetime));
+    let mut unowned = Vec::new();
+    for (host, machines) in states {
+        let of_host = machines.iter().filter(|(id, listed)| {
+            let gone = matches!(listed.state, Some(State::Destroyed | State::Destroying));
+            !gone && listed.created_at < young && !ids.contains(id.as_str())
+        });
+        unowned.extend(of_host.map(|(id, _)| format!("{host}@{id}")));
+    }
+    unowned
+}
+
+/// Destroys a machine that has no record: its claim was released, or its record
+/// deleted, while its host could not be asked.
+async fn destroy_unowned(platform: &Platform, host: &str, id: &str) -> Result<Outcome, Error> {
+    let (Ok(host), Ok(id)) = (host.parse().map(HostId), id.parse::<MachineId>()) else {
+        return Ok(Outcome::Done);
+    };
+    // A claim is there before its machine is, so that this needs no lock.
+    if resolve::by_id(platform, id).await?.is_some() {
+        return Ok(Outcome::Done);
+    }
+    tracing::warn!(machine = %id, host = host.0, "destroy a machine that has no record");
+    let context = platform.context(CHANGE_TIMEOUT);
+    let host = hosts::get(platform, host)?;
+    match within(CHANGE_TIMEOUT, host.destroy(context, id, true)).await {
+        // A conflict: it is being destroyed already.
+        Ok(()) | Err(HostError::NotFound(_) | HostError::Conflict(_)) => Ok(Outcome::Done),
+        Err(err) => Err(err.into()),
     }
 }
 
@@ -95,19 +180,29 @@ async fn states_by_host(platform: &Platform) -> StatesByHost {
         let (filter, context) = (filter.clone(), platform.context(READ_TIMEOUT));
         async move { host.machines(context, filter).await }
     };
-    let entry =
-        |machine: Machine| (machine.id, (State::parse(&machine.state), machine.instance_id));
+    let entry = |machine: Machine| {
+        let state = State::parse(&machine.state);
+        (machine.id, Listed { state, version: machine.instance_id, created_at: machine.created_at })
+    };
     let answers = ask_all(platform, ask).await.answered.into_iter();
     answers.map(|(host, machines)| (host, machines.into_iter().map(entry).collect())).collect()
 }
 
 async fn mark_app(platform: &Platform, id: AppId) -> Result<(), Error> {
+    match app(platform, id).await? {
+        Some(app) if !app.deployed => mark_deployed(platform, &app).await,
+        _ => Ok(()),
+    }
+}
+
+/// An app by its id: reads all apps, so only for what is rare.
+async fn app(platform: &Platform, id: AppId) -> Result<Option<AppRecord>, Error> {
     let apps = platform.store().range(KeyRange::prefix(records::APPS), None, None).await?;
     for entry in apps.entries {
         let app: AppRecord = records::decode(&entry.key, &entry.value)?;
-        if app.id == id && !app.deployed {
-            mark_deployed(platform, &app).await?;
+        if app.id == id {
+            return Ok(Some(app));
         }
     }
-    Ok(())
+    Ok(None)
 }

@@ -62,39 +62,41 @@ struct Pending {
     due: Instant,
     backoff: Backoff,
     in_flight: bool,
+    /// A change came while it was in flight: it is looked at again at this time.
+    again: Option<Instant>,
 }
 
 type Work<'a> = BoxFuture<'a, (String, Result<Outcome, Error>)>;
-type Listing<'a> = BoxFuture<'a, Result<Vec<String>, Error>>;
+type Listing<'a> = BoxFuture<'a, (Option<Changes>, Result<Vec<String>, Error>)>;
 type Changes = BoxStream<'static, Result<WatchBatch, StoreError>>;
 
 async fn run<R: Reconciler>(platform: &Platform, reconciler: &R) {
     let mut pending: BTreeMap<String, Pending> = BTreeMap::new();
     let mut in_flight: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
+    let mut changes: Option<Changes> = None;
     // Polled beside the work, which may hold what the list waits for.
     let mut listing: Option<Listing<'_>> = None;
-    let mut changes: Option<Changes> = None;
     let mut resync = tokio::time::interval(RESYNC);
     resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let due = begin(platform, reconciler, &mut pending, &mut in_flight);
         tokio::select! {
-            _ = resync.tick() => {
-                if changes.is_none() {
-                    changes = watch::<R>(platform).await;
-                }
-                listing.get_or_insert_with(|| Box::pin(reconciler.list(platform)));
+            _ = resync.tick(), if listing.is_none() => {
+                listing = Some(Box::pin(list(platform, reconciler, changes.is_none())));
             }
-            listed = end_of(&mut listing) => match listed {
-                Ok(items) => items.into_iter().for_each(|item| add(&mut pending, item, Duration::ZERO)),
-                Err(err) => tracing::warn!(
-                    reconciler = R::NAME, error = %err, "list what to reconcile"
-                ),
-            },
+            (watched, items) = listed(&mut listing) => {
+                changes = watched.or(changes);
+                match items {
+                    Ok(items) => items.into_iter().for_each(|item| add(&mut pending, item, Duration::ZERO)),
+                    Err(err) => tracing::warn!(
+                        reconciler = R::NAME, error = %err, "list what to reconcile"
+                    ),
+                }
+            }
             batch = next(&mut changes) => match batch {
                 Ok(batch) => {
                     for (item, after) in batch.changes.iter().filter_map(|c| reconciler.changed(c)) {
-                        add(&mut pending, item, after);
+                        nudge(&mut pending, item, after);
                     }
                 }
                 Err(err) => {
@@ -146,7 +148,19 @@ fn add(pending: &mut BTreeMap<String, Pending>, item: String, after: Duration) {
         due,
         backoff: Backoff::new(FIRST_RETRY, MAX_RETRY),
         in_flight: false,
+        again: None,
     });
+}
+
+/// As [`add`], for a change that the work in flight may have come too early for.
+fn nudge(pending: &mut BTreeMap<String, Pending>, item: String, after: Duration) {
+    match pending.get_mut(&item).filter(|state| state.in_flight) {
+        Some(state) => {
+            let due = Instant::now() + after;
+            state.again = Some(state.again.map_or(due, |again| again.min(due)));
+        }
+        None => add(pending, item, after),
+    }
 }
 
 fn finish(
@@ -158,12 +172,18 @@ fn finish(
 ) {
     let Some(state) = pending.get_mut(&item) else { return };
     state.in_flight = false;
+    let again = state.again.take();
     let pause = match outcome {
         Ok(Outcome::Done) => {
             pending.remove(&item);
+            if let Some(again) = again {
+                add(pending, item, again.saturating_duration_since(Instant::now()));
+            }
             return;
         }
-        Ok(Outcome::Later(pause)) => pause,
+        Ok(Outcome::Later(pause)) => {
+            again.map_or(pause, |again| pause.min(again.saturating_duration_since(Instant::now())))
+        }
         Ok(Outcome::Waiting) => state.backoff.pause(platform.rng()),
         Err(err) => {
             let pause = state.backoff.pause(platform.rng());
@@ -172,6 +192,26 @@ fn finish(
         }
     };
     state.due = Instant::now() + pause;
+}
+
+/// Everything there may be to do; watches before that, if `unwatched`.
+async fn list<R: Reconciler>(
+    platform: &Platform,
+    reconciler: &R,
+    unwatched: bool,
+) -> (Option<Changes>, Result<Vec<String>, Error>) {
+    let changes = if unwatched { watch::<R>(platform).await } else { None };
+    (changes, reconciler.list(platform).await)
+}
+
+/// The end of the listing under way.
+async fn listed(
+    listing: &mut Option<Listing<'_>>,
+) -> (Option<Changes>, Result<Vec<String>, Error>) {
+    let Some(under_way) = listing else { return std::future::pending().await };
+    let done = under_way.await;
+    *listing = None;
+    done
 }
 
 async fn watch<R: Reconciler>(platform: &Platform) -> Option<Changes> {
@@ -187,13 +227,6 @@ async fn watch<R: Reconciler>(platform: &Platform) -> Option<Changes> {
             None
         }
     }
-}
-
-async fn end_of(listing: &mut Option<Listing<'_>>) -> Result<Vec<String>, Error> {
-    let Some(list) = listing else { return std::future::pending().await };
-    let listed = list.await;
-    *listing = None;
-    listed
 }
 
 async fn next(changes: &mut Option<Changes>) -> Result<WatchBatch, StoreError> {
@@ -271,8 +304,8 @@ mod tests {
         }
     }
 
-    /// Notes when each item is worked on: `bad` fails, `stuck` never ends,
-    /// `later` wants a pause, all others are done.
+    /// Notes when each item is worked on: `bad` fails, `stuck` never ends, `slow`
+    /// takes long, `later` wants a pause, all others are done.
     struct Recorder(Arc<Mutex<Vec<(String, u64)>>>, Instant);
 
     impl Reconciler for Recorder {
@@ -280,6 +313,10 @@ mod tests {
         const PREFIX: &'static str = "/x/";
 
         async fn list(&self, _: &Platform) -> Result<Vec<String>, Error> {
+            // From the second time on it takes long.
+            if !self.1.elapsed().is_zero() {
+                tokio::time::sleep(Duration::from_secs(25)).await;
+            }
             Ok(vec!["bad".into(), "stuck".into(), "later".into(), "good".into()])
         }
 
@@ -294,6 +331,10 @@ mod tests {
             match item {
                 "bad" => Err(Error::internal("it is bad")),
                 "stuck" => std::future::pending().await,
+                "slow" => {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                    Ok(Outcome::Done)
+                }
                 "later" => Ok(Outcome::Later(Duration::from_secs(5))),
                 _ => Ok(Outcome::Done),
             }
@@ -315,16 +356,16 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         start(&platform, Recorder(seen.clone(), Instant::now()));
         tokio::time::sleep(Duration::from_secs(30)).await;
-        let value = KeyValue {
-            key: "/x/new".into(),
-            value: Bytes::new(),
-            created: 1,
-            modified: 1,
-            version: 1,
-            lease: None,
+        let put = |item: &str| {
+            let (key, value) = (format!("/x/{item}"), Bytes::new());
+            let (created, modified, version) = (1, 1, 1);
+            Change::Put(KeyValue { key, value, created, modified, version, lease: None })
         };
-        feed.send(WatchBatch { revision: 1, changes: vec![Change::Put(value)] }).unwrap();
-        tokio::time::sleep(Duration::from_secs(29)).await;
+        let feed = |changes| feed.send(WatchBatch { revision: 1, changes }).unwrap();
+        feed(vec![put("new"), put("slow")]);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        feed(vec![put("slow")]);
+        tokio::time::sleep(Duration::from_secs(46)).await;
         tasks.stop();
         let seen = seen.lock().unwrap().clone();
         let times = |item: &str| {
@@ -332,11 +373,13 @@ mod tests {
         };
         assert_eq!(times("good"), [0], "once: it is done");
         assert_eq!(times("new"), [30], "at once, long before the next resync");
-        assert_eq!(times("later"), (0..12).map(|n| n * 5).collect::<Vec<_>>());
+        assert_eq!(times("slow"), [30, 40], "a change while it is in flight is not lost");
+        // Also while everything is being listed, from 60 on.
+        assert_eq!(times("later"), (0..16).map(|n| n * 5).collect::<Vec<_>>());
         assert_eq!(times("stuck"), [0], "one at a time");
         let bad = times("bad");
         // It is tried again with growing pauses, not all the time.
-        assert!((4..=9).contains(&bad.len()), "{bad:?}");
+        assert!((4..=11).contains(&bad.len()), "{bad:?}");
         let pauses: Vec<u64> = bad.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(pauses.last() > pauses.first(), "{pauses:?}");
     }

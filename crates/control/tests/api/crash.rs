@@ -1,6 +1,7 @@
 //! What a crash between two steps leaves behind, and how it is cleared away.
 
-use crate::world::{at, id, world};
+use crate::world::{at, error, id, world};
+use host_api::HostError;
 use model::life::Event;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -9,19 +10,85 @@ use std::time::Duration;
 async fn the_claim_of_a_machine_that_never_came_to_be_is_released() {
     let w = world().await;
     w.app().await;
+    let ask = || json!({ "name": "a", "config": { "image": "nginx" } });
+    // As if the call had been lost on its way, or the daemon had died before it.
+    let lost = HostError::Unavailable { message: "it broke".into(), may_have_run: true };
+    for in_doubt in [HostError::DeadlineExceeded("slow".into()), lost] {
+        w.host.fail_next("create", in_doubt);
+        assert!(w.post("/v1/apps/web/machines", ask()).await.0 >= 400);
+        w.reconcile().await;
+        assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 1, "it may be on its way");
+        assert_eq!(w.post("/v1/apps/web/machines", ask()).await.0, 422);
+        w.clock.advance(Duration::from_secs(121));
+        w.reconcile().await;
+        assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 0);
+        assert_eq!(w.get("/v1/apps/web/machines/a").await.0, 404);
+    }
+    w.machine(json!({ "name": "a" })).await;
+}
+
+#[tokio::test]
+async fn a_machine_that_its_host_has_lost_keeps_its_record_until_it_is_destroyed() {
+    let w = world().await;
+    w.app().await;
     let machine = w.machine(json!({ "name": "a" })).await;
-    // As if the daemon had died between the claim and the host's answer.
+    w.host.lose(id(&machine));
+    w.clock.advance(Duration::from_secs(1000));
+    w.reconcile().await;
+    assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 1);
+    let ask = json!({ "name": "a", "config": { "image": "nginx" } });
+    assert_eq!(w.post("/v1/apps/web/machines", ask).await.0, 422, "its name is its own");
+    assert_eq!(w.delete(&at(&machine, "?force=true")).await.0, 200);
+    assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 0);
+    w.machine(json!({ "name": "a" })).await;
+}
+
+#[tokio::test]
+async fn a_destroyed_machine_that_its_host_has_forgotten_is_forgotten() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "name": "a" })).await;
+    assert_eq!(w.delete(&at(&machine, "?force=true")).await.0, 200);
     w.host.lose(id(&machine));
     w.reconcile().await;
-    assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 1, "it may be on its way");
-    let young =
-        w.post("/v1/apps/web/machines", json!({ "name": "a", "config": { "image": "nginx" } }));
-    assert_eq!(young.await.0, 422);
+    let answer = w.get(&at(&machine, "")).await;
+    assert!(error(&answer).1.contains("app \"web\" has no machine"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_machine_without_a_record_is_destroyed_once_it_is_old() {
+    let w = world().await;
+    w.app().await;
+    let kept = w.machine(json!({ "name": "a" })).await;
+    let unowned = testkit::create_machine(&w.host, 1).await;
+    w.reconcile().await;
+    assert_eq!(w.host.alive().len(), 2, "its claim may be on its way");
     w.clock.advance(Duration::from_secs(121));
     w.reconcile().await;
-    assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 0);
-    assert_eq!(w.get(&at(&machine, "")).await.0, 404);
-    w.machine(json!({ "name": "a" })).await;
+    assert_eq!(w.host.alive(), [id(&kept)]);
+    assert!(w.host.calls().contains(&format!("destroy {unowned}")));
+}
+
+#[tokio::test]
+async fn an_app_is_deleted_although_a_machine_of_it_has_no_record() {
+    let w = world().await;
+    w.app().await;
+    let hold = w.host.pause_next("create");
+    let ask = json!({ "name": "a", "config": { "image": "nginx" } });
+    let creating = w.post("/v1/apps/web/machines", ask);
+    let meanwhile = async {
+        hold.reached().await;
+        w.clock.advance(Duration::from_secs(121));
+        w.reconcile().await;
+        w.host.fail_next("destroy", HostError::unreachable("it is away"));
+        hold.release();
+    };
+    let (refused, ()) = tokio::join!(creating, meanwhile);
+    assert_eq!(refused.0, 503, "{refused:?}");
+    assert_eq!(w.host.states(), ["started"], "nobody owns it");
+    assert_eq!(w.delete("/v1/apps/web?force=true").await.0, 202);
+    assert_eq!(w.host.states(), ["destroyed"]);
+    assert_eq!(w.post("/v1/apps", json!({ "name": "web" })).await.0, 201);
 }
 
 #[tokio::test]

@@ -98,3 +98,92 @@ async fn one_item_that_fails_does_not_hold_up_the_others() {
     w.reconcile().await;
     assert_eq!(w.post("/v1/apps", json!({ "name": "second" })).await.0, 201);
 }
+
+#[tokio::test]
+async fn a_host_that_cannot_take_a_machine_now_leaves_it_to_the_next() {
+    let (w, ..) = two().await;
+    let other = w.other.as_ref().unwrap();
+    for (at, refusal) in [
+        HostError::Busy("too many creates".into()),
+        HostError::unreachable("it is away"),
+        HostError::NoCapacity("the disk is full".into()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // It has the most free memory, and is asked first.
+        w.host.fail_next("create", refusal);
+        w.machine(json!({ "name": format!("more-{at}") })).await;
+        assert_eq!((w.host.alive().len(), other.alive().len()), (1, 2 + at));
+    }
+}
+
+#[tokio::test]
+async fn labels_of_machines_of_an_absent_host_are_filtered_by_their_records() {
+    let w = world_of(2).await;
+    w.app().await;
+    for (name, role) in [("a", "db"), ("b", "db"), ("c", "web"), ("d", "web")] {
+        let config = json!({ "image": "nginx", "metadata": { "role": role } });
+        w.machine(json!({ "name": name, "config": config })).await;
+    }
+    let other = w.other.as_ref().unwrap();
+    assert_eq!((w.host.states().len(), other.states().len()), (2, 2));
+    other.set_reach(Reach::Away);
+    let names = async |query: &str| {
+        let (code, list) = w.get(&format!("/v1/apps/web/machines?{query}")).await;
+        assert_eq!(code, 200);
+        let names = list.as_array().unwrap().iter();
+        let mut names: Vec<_> = names.map(|m| m["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("metadata.role=db").await, ["a", "b"]);
+    assert_eq!(names("metadata.role=none").await, Vec::<String>::new());
+    assert_eq!(names("").await, ["a", "b", "c", "d"]);
+    let (of_one, of_other) = (names("host=0").await, names("host=1").await);
+    assert_eq!((of_one.len(), of_other.len()), (2, 2));
+    assert!(of_one.iter().all(|name| !of_other.contains(name)));
+    assert_eq!(w.get("/v1/apps/web/machines?host=x").await.0, 400);
+}
+
+#[tokio::test]
+async fn a_host_cannot_pass_for_machines_of_another() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (w, a, _) = two().await;
+    let id = crate::world::id(&a);
+    let other = w.other.as_ref().unwrap();
+    control::guest_api::GuestApi::new(&w.api).start(w.hosts.clone());
+    for (host, answered) in [(&w.host, true), (other, false)] {
+        host.until(testkit::FakeHost::takes_guests).await;
+        let mut guest = host.connect_as(id, model::id::AppId(1)).await.unwrap();
+        let path = at(&a, "");
+        let ask = format!("GET {path} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n");
+        // It may have been closed by now.
+        let _ = guest.write_all(ask.as_bytes()).await;
+        let mut answer = String::new();
+        guest.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.contains("200 OK"), answered, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_followed_log_goes_on_when_its_host_is_back() {
+    use futures_util::StreamExt;
+    let (w, a, _) = two().await;
+    let id = crate::world::id(&a);
+    let now = w.clock.now_ns();
+    let query = wire::logs::LogQuery { follow: true, ..Default::default() };
+    let mut lines = control::logs::stream(&w.platform, "web", query).await.unwrap();
+    let mut next = async || {
+        let next = tokio::time::timeout(Duration::from_secs(20), lines.next());
+        next.await.expect("a line comes").expect("the stream goes on").message
+    };
+    w.host.print(id, now + 1, "one");
+    assert_eq!(next().await, "one");
+    w.host.restart_worker();
+    let gap = next().await;
+    assert!(gap.contains("The logs of host 0 are missing"), "{gap}");
+    w.host.print(id, now + 2, "two");
+    w.host.print(id, now + 3, "three");
+    assert_eq!((next().await.as_str(), next().await.as_str()), ("two", "three"));
+}

@@ -74,6 +74,10 @@ async fn what_the_host_refuses_leaves_no_claim() {
     assert_eq!(refused.1["status"], "insufficient_capacity");
     w.host.fail_next("create", HostError::Internal("lost the answer".into()));
     assert_eq!(w.post("/v1/apps/web/machines", ask()).await.0, 500);
+    // The call may still arrive: the name is free once that is out of the question.
+    assert_eq!(w.post("/v1/apps/web/machines", ask()).await.0, 422);
+    w.clock.advance(std::time::Duration::from_secs(121));
+    w.reconcile().await;
     assert_eq!(w.post("/v1/apps/web/machines", ask()).await.0, 200, "the name is free");
 }
 
@@ -198,6 +202,10 @@ async fn an_update_makes_a_new_version() {
     let leased = w.post(&at(&machine, ""), leased).await;
     assert_eq!(error(&leased), (422, "lease_ttl: leases are not supported yet"));
     let hidden = json!({ "config": { "image": "nginx" }, "skip_service_registration": true });
+    let mut refused = hidden.clone();
+    refused["current_version"] = machine["instance_id"].clone();
+    assert_eq!(w.post(&at(&machine, ""), refused).await.0, 412);
+    assert!(!w.get(&at(&machine, "")).await.1["cordoned"].as_bool().unwrap_or(false));
     assert_eq!(w.post(&at(&machine, ""), hidden).await.1["cordoned"], true);
     let empty = w.post(&at(&machine, ""), json!({})).await;
     assert_eq!(error(&empty), (400, "config: is required"));
@@ -379,4 +387,30 @@ async fn a_machine_whose_claim_was_released_while_it_was_created_is_destroyed() 
     assert_eq!(refused.0, 408, "{refused:?}");
     assert_eq!(w.host.states(), ["destroyed"], "it belongs to nobody");
     w.machine(json!({ "name": "a" })).await;
+}
+
+#[tokio::test]
+async fn a_hundred_creates_at_once_all_succeed() {
+    let w = world().await;
+    w.host.set_memory(1 << 20);
+    let apps = ["web", "one", "two", "three", "four"];
+    let made =
+        (0..apps.len()).map(async |n| w.post("/v1/apps", json!({ "app_name": apps[n] })).await);
+    for (code, json) in futures_util::future::join_all(made).await {
+        assert_eq!(code, 201, "{json}");
+    }
+    for spread in [1, apps.len()] {
+        let creates = (0..100).map(async |n| {
+            let path = format!("/v1/apps/{}/machines", apps[n % spread]);
+            w.post(&path, json!({ "config": { "image": "nginx" } })).await
+        });
+        for (code, json) in futures_util::future::join_all(creates).await {
+            assert_eq!(code, 200, "{json}");
+        }
+    }
+    let (_, listed) = w.get("/v1/apps/web/machines").await;
+    let listed = listed.as_array().unwrap();
+    let addresses: std::collections::HashSet<_> =
+        listed.iter().map(|m| m["private_ip"].as_str().unwrap()).collect();
+    assert_eq!((listed.len(), addresses.len(), w.host.alive().len()), (120, 120, 200));
 }

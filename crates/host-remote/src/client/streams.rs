@@ -7,6 +7,7 @@ use crate::server::ConnectError;
 use async_trait::async_trait;
 use bytes::BytesMut;
 use futures_util::StreamExt;
+use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream};
 use host_api::{
     CallContext, Connections, Exec, ExecOutput, ExecSession, ExecStart, GuestConnection,
@@ -28,6 +29,8 @@ const CHANGES: usize = 4096;
 /// Bytes that wait in each direction of a connection.
 const CONNECTION_BUFFER: usize = 64 * 1024;
 const CHUNK: usize = 32 * 1024;
+/// Connections of guests that are fetched at once.
+const FETCHES: usize = 32;
 
 /// The frames of an answer; it ends with them, or where the connection breaks.
 /// The request is kept open meanwhile.
@@ -69,10 +72,12 @@ impl Exec for RemoteHost {
                 loop {
                     let message = match answers.next().await {
                         Ok(message) => message,
-                        Err(err) => ExecOutput::Failed(format!("the host is gone: {err}")),
+                        Err(err) => ExecOutput::Lost(format!("the host is gone: {err}")),
                     };
-                    let is_last =
-                        matches!(message, ExecOutput::Exited { .. } | ExecOutput::Failed(_));
+                    let is_last = matches!(
+                        message,
+                        ExecOutput::Exited { .. } | ExecOutput::Failed(_) | ExecOutput::Lost(_)
+                    );
                     if outputs.send(message).await.is_err() || is_last {
                         return;
                     }
@@ -229,7 +234,8 @@ impl Connections for RemoteHost {
                 Some(GuestConnection { machine, app, io: Box::new(io.ok()?) })
             }
         };
-        Ok(announced.filter_map(fetch).boxed())
+        // At once: one that the host takes long to hand over holds up no other.
+        Ok(announced.map(fetch).buffer_unordered(FETCHES).filter_map(ready).boxed())
     }
 }
 

@@ -18,8 +18,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 /// Time for a subscriber to fetch a connection of a guest.
 const FETCH: Duration = Duration::from_secs(10);
-/// Connections of guests that wait to be fetched.
+/// Connections of guests that wait to be fetched, in all and of one machine: one
+/// that opens many does not keep the others out.
 const MAX_WAITING: usize = 64;
+const MAX_WAITING_OF_MACHINE: usize = 4;
 const CHUNK: usize = 32 * 1024;
 
 impl Server {
@@ -206,7 +208,8 @@ impl Server {
     /// Keeps a connection of a guest until it is fetched, for a while.
     fn announce(&self, connection: GuestConnection) -> Option<u64> {
         let mut guests = self.guests();
-        if guests.waiting.len() >= MAX_WAITING {
+        let of_machine = guests.waiting.values().filter(|of| of.machine == connection.machine);
+        if guests.waiting.len() >= MAX_WAITING || of_machine.count() >= MAX_WAITING_OF_MACHINE {
             return None;
         }
         guests.last += 1;

@@ -128,6 +128,29 @@ async fn unknown_machines_are_not_found(host: &dyn Host) {
     is_not_found(host.resolve_image(context(), "no-such-image:1".into()).await);
 }
 
+async fn labels_are_set_and_bounded(host: &dyn Host, id: MachineId) {
+    let merge = async |labels: Vec<(String, Option<String>)>| {
+        let change = ChangeMetadata::Merge(labels.into_iter().collect());
+        host.change_metadata(context(), id, change, None).await
+    };
+    let empty = || ("empty".to_owned(), Some(String::new()));
+    merge(vec![empty()]).await.expect("an empty value is a value");
+    let labels = async || {
+        let machine = host.machine(context(), id).await.expect("it is there");
+        machine.config.and_then(|config| config.metadata).unwrap_or_default()
+    };
+    assert_eq!(labels().await.get("empty").map(String::as_str), Some(""));
+    let many = (0..64).map(|n| (format!("n{n}"), Some("x".to_owned())));
+    let large = ("large".to_owned(), Some("x".repeat(64 * 1024)));
+    for too_much in [many.collect(), vec![large]] {
+        let refused = merge(too_much).await;
+        assert!(matches!(refused, Err(HostError::Invalid(_))), "{refused:?}");
+    }
+    assert_eq!(labels().await.len(), 2, "nothing of it was done");
+    merge(vec![("empty".to_owned(), None)]).await.expect("deleted");
+    assert!(!labels().await.contains_key("empty"));
+}
+
 async fn a_create_may_be_repeated(host: &dyn Host) {
     let create = create(host, 1).await;
     let id = create.id;
@@ -184,6 +207,7 @@ async fn a_machine_lives(host: &dyn Host) {
     let metadata = machine.config.and_then(|config| config.metadata).unwrap_or_default();
     assert_eq!(metadata.get("role").map(String::as_str), Some("primary"));
     assert_eq!(metadata.get("empty").map(String::as_str), Some(""), "an empty value is a value");
+    labels_are_set_and_bounded(host, id).await;
     let unforced = host.destroy(context(), id, false).await;
     assert!(matches!(unforced, Err(HostError::Conflict(_))), "{unforced:?}");
     for _ in 0..2 {

@@ -165,6 +165,7 @@ impl Machines for FakeHost {
         self.change(update.id, |kept| {
             kept.machine.version = version.clone();
             kept.machine.instance_id = version.clone();
+            kept.machine.cordoned = update.cordoned.unwrap_or(kept.machine.cordoned);
             kept.machine.config = Some(update.config.clone());
             kept.machine.image_ref = update.image;
             kept.versions.insert(0, MachineVersion { version, user_config: update.config });
@@ -327,6 +328,7 @@ impl Machines for FakeHost {
                     })
                 }
             }
+            host_api::check_labels(labels).map_err(HostError::Invalid)?;
             Ok(())
         })
     }

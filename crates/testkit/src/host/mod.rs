@@ -207,6 +207,8 @@ impl FakeHost {
         state.generation = 0;
         state.subscribers.clear();
         state.guests = None;
+        drop(state);
+        self.touch();
     }
 
     /// Where the host's table is now.
@@ -235,10 +237,13 @@ impl FakeHost {
     /// A process in the machine connects to the platform's API; `None` if
     /// there is no subscriber for such connections.
     pub async fn connect_from_guest(&self, id: MachineId) -> Option<DuplexStream> {
-        let (guests, app) = {
-            let state = self.lock();
-            (state.guests.clone()?, state.machines.get(&id)?.create.app)
-        };
+        let app = self.lock().machines.get(&id)?.create.app;
+        self.connect_as(id, app).await
+    }
+
+    /// The same, whether the host has such a machine or not.
+    pub async fn connect_as(&self, id: MachineId, app: model::id::AppId) -> Option<DuplexStream> {
+        let guests = self.lock().guests.clone()?;
         let (guest, io) = tokio::io::duplex(64 * 1024);
         let connection = host_api::GuestConnection { machine: id, app, io: Box::new(io) };
         guests.send(connection).await.ok()?;

@@ -195,8 +195,9 @@ impl Logs for FakeHost {
         if !query.follow {
             return Ok(kept.boxed());
         }
-        let later = Follow { host: self.clone(), app, query, after: newest, ready: Vec::new() };
-        let next = |mut follow: Follow| async { Some((follow.next().await, follow)) };
+        let (host, epoch) = (self.clone(), self.lock().worker_epoch);
+        let later = Follow { host, epoch, app, query, after: newest, ready: Vec::new() };
+        let next = |mut follow: Follow| async { Some((follow.next().await?, follow)) };
         Ok(kept.chain(stream::unfold(later, next)).boxed())
     }
 
@@ -205,9 +206,10 @@ impl Logs for FakeHost {
     }
 }
 
-/// Lines that come after those of the beginning.
+/// Lines that come after those of the beginning, until the worker starts again.
 struct Follow {
     host: FakeHost,
+    epoch: u64,
     app: AppId,
     query: LogQuery,
     after: Option<u64>,
@@ -215,7 +217,7 @@ struct Follow {
 }
 
 impl Follow {
-    async fn next(&mut self) -> LogEntry {
+    async fn next(&mut self) -> Option<LogEntry> {
         let mut changed = self.host.0.changed.subscribe();
         loop {
             if self.ready.is_empty() {
@@ -226,7 +228,10 @@ impl Follow {
             }
             if let Some(line) = self.ready.pop() {
                 self.after = Some(line.offset);
-                return line;
+                return Some(line);
+            }
+            if self.host.lock().worker_epoch != self.epoch {
+                return None;
             }
             // The sender lives as long as the host.
             let _ = changed.changed().await;

@@ -3,6 +3,7 @@
 mod data_dir;
 mod directory;
 pub(crate) mod lock;
+mod logging;
 mod owners;
 mod peers;
 mod report;
@@ -35,21 +36,26 @@ pub(crate) async fn up(
     vars: &BTreeMap<String, String>,
 ) -> Result<u8, DaemonError> {
     let mut settings = Settings::load(args, vars)?;
-    start_logging(&settings)?;
+    let (lost_lines, _writer) = logging::start(&settings)?;
     // No other user may read data of machines and tokens.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     data_dir::prepare(&settings.data_dir)?;
     settings.resolve_data_dir();
     let lock = DataDirLock::take_after(&settings.data_dir, DYING);
     let _lock = lock.await.map_err(|err| in_use(&settings, &err))?;
+    let _address = AddressFile::new(&settings);
     raise_open_files();
     let (tasks, health) = (Tasks::new(), Health::new());
     rt::health::watch_runtime(&tasks, health.clone(), rt::health::WatchdogLimits::default())
         .map_err(|err| failed("start the watchdog", &err))?;
+    logging::report_lost_lines(lost_lines, &tasks);
     let mut stop = StopSignals::new()?;
     let running = tokio::select! {
         started = services::start(&settings, vars, &tasks, &health) => started,
-        () = stop.next() => return Ok(0),
+        () = stop.next() => {
+            tasks.shutdown(GRACE).await;
+            return Ok(0);
+        }
     };
     let running = match running {
         Ok(running) => running,
@@ -76,6 +82,33 @@ pub(crate) async fn up(
         () = stop.next() => tracing::warn!("second signal: requests in flight are cut off"),
     }
     Ok(0)
+}
+
+/// The file with the API's address. It is there only while this process serves
+/// the API: another program may have the port after that.
+struct AddressFile(camino::Utf8PathBuf);
+
+impl AddressFile {
+    /// Removes the one that a process which was killed has left.
+    fn new(settings: &Settings) -> Self {
+        let file = Self(settings.api_address_file());
+        file.remove();
+        file
+    }
+
+    fn remove(&self) {
+        if let Err(err) = std::fs::remove_file(&self.0)
+            && err.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.0, error = %err, "remove the file with the API's address");
+        }
+    }
+}
+
+impl Drop for AddressFile {
+    fn drop(&mut self) {
+        self.remove();
+    }
 }
 
 /// Leaves the API's address where `updraft down` finds it.
@@ -123,19 +156,6 @@ impl StopSignals {
             _ = self.1.recv() => {}
         }
     }
-}
-
-fn start_logging(settings: &Settings) -> Result<(), DaemonError> {
-    use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_new(&settings.log.filter).map_err(|err| {
-        DaemonError::usage("Cannot use this log filter").because_of(&err).hint("Try --log=info.")
-    })?;
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match settings.log.json {
-        true => builder.json().init(),
-        false => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-    }
-    Ok(())
 }
 
 fn in_use(settings: &Settings, err: &LockError) -> DaemonError {

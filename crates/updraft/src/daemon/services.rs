@@ -12,6 +12,7 @@ use super::world::{self, About};
 use super::{failed, peers, report, serve, token};
 use crate::error::DaemonError;
 use crate::settings::{Role, Settings};
+use axum::Router;
 use control::guest_api::GuestApi;
 use control::http_api::{HttpApi, HttpConfig};
 use control::{Config, Platform};
@@ -51,6 +52,10 @@ pub(super) async fn start(
         Some(address) if has(Role::Worker) => Some(bind(address, "--host-api").await?),
         _ => None,
     };
+    let metrics_listener = match settings.listen.metrics {
+        Some(address) => Some(bind(address, "--metrics").await?),
+        None => None,
+    };
     let store = match has(Role::Control) {
         true => Some(open_store(settings, &clock, tasks).await?),
         false => None,
@@ -73,21 +78,30 @@ pub(super) async fn start(
         true => start_edge(settings, &*hosts, store.as_ref(), tasks, &mut registry).await?,
         false => Vec::new(),
     };
-    let api = match (api, store) {
-        (Some((listener, address)), Some(store)) => {
+    let control = match store {
+        Some(store) => {
             let tasks = tasks.child();
             let given = control::World { store, hosts: hosts.clone(), clock, rng, tasks };
             let platform = Platform::new(control_config(settings, &edge), given);
             let token = set_up(settings, &platform).await?;
             let api = HttpApi::new(platform.clone(), HttpConfig::default(), &mut registry);
             GuestApi::new(&api).start(hosts);
-            let metrics = serve::Metrics::new(registry, &settings.metrics, &token);
-            serve::serve(listener, api.router(), metrics, health.clone(), platform.tasks());
-            let cli_config = report::write_cli_config(settings, vars, address, &token);
-            Some(Api { address, token, cli_config })
+            Some((api, token))
         }
-        _ => None,
+        None => None,
     };
+    let token = control.as_ref().map_or("", |(_, token)| token.as_str());
+    let metrics = Arc::new(serve::Metrics::new(registry, &settings.metrics, token));
+    if let Some((listener, address)) = metrics_listener {
+        serve::serve(listener, Router::new(), metrics.clone(), health.clone(), &tasks.child());
+        tracing::info!(%address, "serving /healthz and /metrics");
+    }
+    let api = api.zip(control).map(|((listener, address), (api, token))| {
+        let tasks = api.platform().tasks();
+        serve::serve(listener, api.router(), metrics, health.clone(), tasks);
+        let cli_config = report::write_cli_config(settings, vars, address, &token);
+        Api { address, token, cli_config }
+    });
     Ok(Running { api, edge, host })
 }
 

@@ -69,6 +69,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("listen.api", "api", "ADDR", "127.0.0.1:4280", "Where the API listens: ADDRESS:PORT or http://ADDRESS:PORT"),
     row("listen.allow_remote_api", "allow-remote-api", "BOOL", "false", "Let the API listen on an address that is not loopback, without TLS"),
     row("listen.edge", "edge", "ADDR,…", "127.0.0.1:8080", "Where the edge listens"),
+    row("listen.metrics", "metrics", "ADDR", "", "Where `/healthz` and `/metrics` are served beside the API, or without it [default: nowhere]"),
     row("listen.host_api", "host-api", "ADDR", "", "Where other hosts of the platform reach this one, over mutual TLS [default: nowhere]"),
 
     row("edge.domains", "domain", "NAME,…", "localhost", "An app answers at <app>.<domain> for each of these"),

@@ -82,6 +82,8 @@ pub(crate) struct ListenSettings {
     pub(crate) edge: Vec<SocketAddr>,
     /// For the other hosts of the platform; needs `[tls]`.
     pub(crate) host_api: Option<SocketAddr>,
+    /// For `/healthz` and `/metrics`, whatever the roles are.
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// `[edge]`: how requests find machines.
@@ -247,8 +249,29 @@ impl Settings {
             let needs = needs.into_iter().filter(|(_, given)| *given);
             problems.extend(needs.map(|(key, _)| from.complaint(key, why)));
         }
+        if settings.listen.metrics.is_some()
+            && settings.metrics == MetricsAccess::AdminToken
+            && !settings.roles.contains(&Role::Control)
+        {
+            let why = "only a process with the role control has the admin token: set \
+                       metrics.token to a token of its own, or to none";
+            problems.push(from.complaint("listen.metrics", why));
+        }
+        problems.extend(peer_problems(&settings).map(|why| from.complaint("peers", &why)));
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
+}
+
+/// Numbers that two hosts would share.
+fn peer_problems(settings: &Settings) -> impl Iterator<Item = String> + '_ {
+    let peers = &settings.peers;
+    peers.iter().enumerate().filter_map(|(at, Peer { number, name, .. })| {
+        if let Some(other) = peers[..at].iter().find(|other| other.number == *number) {
+            return Some(format!("{} and {name} both have the number {number}", other.name));
+        }
+        let own = *number == settings.host.number;
+        own.then(|| format!("{name} has the number of this host, {number} (host.number)"))
+    })
 }
 
 fn roles(from: &Layers, p: &mut Vec<String>) -> Vec<Role> {
@@ -284,6 +307,7 @@ fn listen(from: &Layers, p: &mut Vec<String>) -> ListenSettings {
         api,
         edge: from.parse_list("listen.edge", p, parse::address),
         host_api: from.parse("listen.host_api", p, parse::optional_address),
+        metrics: from.parse("listen.metrics", p, parse::optional_address),
     }
 }
 

@@ -309,3 +309,26 @@ fn the_page_lists_every_setting_and_no_other() {
     }
     assert_eq!(table, wanted, "run UPDATE_DOCS=1 cargo test -p updraft settings");
 }
+
+#[test]
+fn two_hosts_cannot_have_one_number() {
+    let tls = [("tls-ca", "/a"), ("tls-cert", "/b"), ("tls-key", "/c"), ("host-number", "1")];
+    let with = |peers| load(&[tls.as_slice(), &[("peer", peers)]].concat(), &[]);
+    let twice = with("2:b=10.0.0.2:1,2:c=10.0.0.3:1").unwrap_err();
+    assert!(twice.contains("b and c both have the number 2"), "{twice}");
+    let own = with("1:b=10.0.0.2:1").unwrap_err();
+    assert!(own.contains("b has the number of this host, 1 (host.number)"), "{own}");
+    assert!(with("2:b=10.0.0.2:1,3:c=10.0.0.3:1").is_ok());
+}
+
+#[test]
+fn metrics_without_the_api_need_a_token_of_their_own() {
+    let worker = [("roles", "worker"), ("metrics", "127.0.0.1:9"), ("metrics-token", "admin")];
+    let refused = load(&worker, &[]).unwrap_err();
+    assert!(refused.contains("metrics.token to a token of its own"), "{refused}");
+    for token in ["none", "0123456789abcdef"] {
+        let settings = load(&[worker[0], worker[1], ("metrics-token", token)], &[]).unwrap();
+        assert_eq!(settings.listen.metrics.unwrap().port(), 9);
+    }
+    assert!(load(&worker[1..], &[]).is_ok(), "with the API");
+}

@@ -104,7 +104,7 @@ impl Execs {
             && let Err(err) = self.outgoing.send(&ToGuest::Exec(id, request)).await
         {
             lock(&self.running).remove(&id);
-            run.end(ExecOutput::Failed(refusal(&err)));
+            run.end(refusal(&err));
         }
         let pass = async {
             self.pass_input(id, &run, inputs).await;
@@ -235,21 +235,21 @@ impl Execs {
     /// Ends all commands.
     pub(super) fn end(&self, why: &str) {
         for (_, run) in lock(&self.running).drain() {
-            run.end(ExecOutput::Failed(why.into()));
+            run.end(ExecOutput::Lost(why.into()));
         }
     }
 }
 
 /// Why a command could not be sent to the guest.
-fn refusal(err: &AgentError) -> String {
-    match err {
+fn refusal(err: &AgentError) -> ExecOutput {
+    ExecOutput::Failed(match err {
         AgentError::TooLarge(bytes) => format!(
             "arguments and environment take {bytes} bytes, the most is {MAX_FRAME}: \
              pass them as input or in a file"
         ),
         AgentError::Version(_) => format!("{err}: restart the machine to run commands in it"),
-        _ => "the machine has stopped".into(),
-    }
+        _ => return ExecOutput::Lost("the machine has stopped".into()),
+    })
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -72,7 +72,7 @@ async fn quiescing_writes_what_was_sent_and_lets_nothing_follow() {
     agent.quiesce().await.unwrap();
     assert!(agent.send(&ToGuest::PowerOff).await.is_err());
     let end = output.recv().await.unwrap();
-    assert_eq!(end, ExecOutput::Failed("the machine is being suspended".into()));
+    assert_eq!(end, ExecOutput::Lost("the machine is being suspended".into()));
     agent.close().await;
     let sent = guest.await.unwrap();
     let signals = sent.iter().filter(|message| matches!(message, ToGuest::Signal(_)));

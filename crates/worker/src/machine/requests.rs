@@ -122,6 +122,7 @@ impl Task {
         let launch = !update.skip_launch && !is_standby(&update.config);
         let mut record = self.after(Event::Update { launch })?;
         record.instance = self.ids.instance();
+        record.cordoned = update.cordoned.unwrap_or(record.cordoned);
         record.config = update.config;
         record.image = update.image;
         record.restarts.clear();
@@ -209,6 +210,8 @@ impl Task {
                 }
             }
         }
+        host_api::check_labels(&labels)
+            .map_err(|rule| HostError::Invalid(format!("change the metadata: {rule}")))?;
         record.config.metadata = (!labels.is_empty()).then_some(labels);
         self.try_commit(record, Vec::new(), false).await
     }

@@ -410,6 +410,7 @@ impl Lab {
             image,
             skip_launch: rest.contains(&"--skip-launch"),
             current_version,
+            cordoned: None,
         }
     }
 

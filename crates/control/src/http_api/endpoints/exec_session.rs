@@ -111,7 +111,9 @@ where
             Some(ExecOutput::Exited { code, signal }) => {
                 (end(&ExecEnd::Exited { code, signal }), true)
             }
-            Some(ExecOutput::Failed(why)) => (end(&ExecEnd::Failed(why)), true),
+            Some(ExecOutput::Failed(why) | ExecOutput::Lost(why)) => {
+                (end(&ExecEnd::Failed(why)), true)
+            }
             None => (end(&ExecEnd::Failed("the session broke off".into())), true),
         };
         if to.send(message).await.is_err() {

@@ -7,6 +7,7 @@ use crate::{Error, config, machines};
 use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue};
+use model::id::HostId;
 use wire::machines::{Done, LaunchMachine, Machine, MachineEvent, MachineVersion, Process};
 
 /// Warnings in the headers of one answer.
@@ -43,6 +44,11 @@ fn warnings(mut texts: Vec<String>, machine: &Machine) -> HeaderMap {
     headers
 }
 
+fn host_number(text: &str) -> Result<HostId, Error> {
+    let rule = "must be the number of a host; `GET /v1/platform/hosts` lists them";
+    text.parse().map(HostId).map_err(|_| Error::invalid("host", rule))
+}
+
 pub(in crate::http_api) async fn list(
     Acting(platform): Acting,
     Path(app): Path<String>,
@@ -55,6 +61,7 @@ pub(in crate::http_api) async fn list(
         region: query.get("region").map(str::to_owned),
         metadata: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         summary: query.flag("summary")?,
+        host: query.get("host").map(host_number).transpose()?,
     };
     machines::list(&platform, &app, filter).await.map(Json)
 }

@@ -51,16 +51,15 @@ const LIMITS: Limits = Limits {
 /// A client whose machine is gone is noticed after a few probes.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Serves until the tasks stop. The first answer is given when everything is
-/// ready; from then on `/healthz` reports what does not work.
+/// Serves `api`, which may be empty, until the tasks stop. The first answer is given
+/// when everything is ready; from then on `/healthz` reports what does not work.
 pub(super) fn serve(
     listener: TcpListener,
     api: Router,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     health: Health,
     tasks: &Tasks,
 ) {
-    let metrics = Arc::new(metrics);
     let router = api
         .route("/healthz", get(async move || healthz(&health)))
         .route("/metrics", get(async move |headers: HeaderMap| metrics.answer(&headers)));
@@ -235,6 +234,21 @@ mod tests {
         ] {
             assert_eq!(ask(access.clone(), header), status, "{access:?} {header:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn health_and_metrics_are_served_without_the_api() {
+        let (tasks, health) = (Tasks::new(), Health::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let metrics = Metrics::new(Registry::default(), &MetricsAccess::Open, "");
+        serve(listener, Router::new(), Arc::new(metrics), health, &tasks);
+        for (path, status) in [("/healthz", "200"), ("/metrics", "200"), ("/v1/apps", "404")] {
+            let ask = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            let answer = rest(send(addr, &ask).await).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+        }
+        tasks.stop();
     }
 
     async fn start(limits: Limits, router: Router, tasks: &Tasks) -> SocketAddr {
