@@ -9,9 +9,12 @@ use crate::machine::{self, AtStart, Handle, TaskEnd};
 use model::id::MachineId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use tokio::sync::Semaphore;
 
 /// Destroyed machines whose record is kept.
 pub(super) const KEPT_DESTROYED: u32 = 1000;
+/// Uploads of images at a time.
+pub(super) const UPLOADS: usize = 4;
 
 /// One host and its machines. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +24,11 @@ pub(super) struct Host {
     pub(super) context: Arc<HostContext>,
     pub(super) usage: Usage,
     pub(super) creates: Creates,
+    /// Held to read while a machine is recorded that needs an image, and to write while
+    /// images that no machine needs are removed.
+    pub(super) images: tokio::sync::RwLock<()>,
+    /// Uploads of images that may begin.
+    pub(super) uploads: Arc<Semaphore>,
     machines: RwLock<BTreeMap<MachineId, Handle>>,
     /// Machines whose record cannot be read; set once, at the start.
     unreadable: OnceLock<Vec<UnreadableRow>>,
@@ -32,6 +40,8 @@ impl Host {
             context,
             usage: Usage::default(),
             creates: Creates::default(),
+            images: tokio::sync::RwLock::default(),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
             machines: RwLock::default(),
             unreadable: OnceLock::new(),
         }
@@ -42,10 +52,10 @@ impl Host {
         let id = view.record.id;
         let (handle, task) = machine::new(&self.context, view, at_start);
         self.insert(id, handle.clone());
-        let host = self.clone();
+        let (host, ended) = (self.clone(), handle.clone());
         self.context.tasks.spawn(async move {
             if task.await == TaskEnd::Destroyed {
-                host.retire_machine(id).await;
+                host.retire_machine(id, &ended).await;
             }
         });
         handle
@@ -74,10 +84,13 @@ impl Host {
         self.unreadable.get().map_or(&[], Vec::as_slice)
     }
 
-    /// A machine is destroyed. It can still be shown until its record is removed.
-    async fn retire_machine(&self, id: MachineId) {
-        self.context.routes.publish(id, None);
-        self.context.logs.trim(&id.to_string());
+    /// A machine is destroyed. It can still be shown until its record is removed. If it
+    /// has come back to this host meanwhile, route and log are the new one's.
+    async fn retire_machine(&self, id: MachineId, ended: &Handle) {
+        if self.handle(id).is_some_and(|handle| handle.views.same_channel(&ended.views)) {
+            self.context.routes.publish(id, None);
+            self.context.logs.trim(&id.to_string());
+        }
         let removed = match self.context.db.forget(KEPT_DESTROYED).await {
             Ok(removed) => removed,
             Err(err) => {

@@ -1,6 +1,7 @@
 //! Images of the host.
 
-use crate::host::registry::{Host, Worker};
+use crate::context::{blocking, remove_file};
+use crate::host::registry::{Host, UPLOADS, Worker};
 use crate::ports::Resolved;
 use crate::ports::{ImageArchive, ImageError, ImageSummary, Progress};
 use async_trait::async_trait;
@@ -51,9 +52,13 @@ impl Images for Worker {
         name: Option<String>,
         tar: ImageUpload,
     ) -> Result<BoxStream<'static, ImageProgress>, HostError> {
+        let place = self.0.uploads.clone().try_acquire_owned().map_err(|_| {
+            HostError::Busy(format!("{UPLOADS} images are uploaded already: try again later"))
+        })?;
         let (sender, receiver) = mpsc::channel(64);
         let worker = self.clone();
         self.0.context.tasks.spawn_until_stop(async move {
+            let _place = place;
             let import = worker.import(name, tar, sender.clone());
             let last = tokio::select! {
                 imported = import => match imported {
@@ -92,8 +97,9 @@ impl Images for Worker {
         context: CallContext,
         reference: String,
     ) -> Result<bool, HostError> {
-        let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
         let remove = async {
+            let _images = self.0.images.write().await;
+            let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
             let removed = self.0.context.images.remove(&reference, &used).await;
             removed.map_err(|err| host_error(&err))
         };
@@ -107,6 +113,7 @@ impl Worker {
     /// # Errors
     /// The image store cannot be changed.
     pub async fn collect_images(&self) -> Result<u64, HostError> {
+        let _images = self.0.images.write().await;
         let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
         self.0.context.images.collect(&used).await.map_err(|err| host_error(&err))
     }
@@ -118,39 +125,80 @@ impl Worker {
         progress: mpsc::Sender<ImageProgress>,
     ) -> Result<Image, HostError> {
         let dir = self.0.context.config.data_dir.join("uploads");
-        let spool = dir.join(format!("{:016x}.tar", self.0.context.rng.bits()));
-        let spooled = spool_upload(&spool, tar).await;
+        let spool = Spool(dir.join(format!("{:016x}.tar", self.0.context.rng.bits())));
+        let spooled = spool_upload(&spool.0, tar).await;
         let report: Progress = Arc::new(move |name: &str, done, total| {
             // A slow client misses steps, not the result.
             let _ = progress.try_send(ImageProgress::Step { name: name.into(), done, total });
         });
         let outcome = match spooled {
             Ok(()) => {
-                let archive = ImageArchive { path: &spool, name: name.as_deref(), file_name: None };
+                let archive =
+                    ImageArchive { path: &spool.0, name: name.as_deref(), file_name: None };
                 let imported = self.0.context.images.import(archive, report).await;
                 imported.map_err(|err| host_error(&err))
             }
-            Err(err) => Err(HostError::Internal(format!("receive image into {spool}: {err}"))),
+            Err(err) => Err(HostError::Internal(format!("receive image into {}: {err}", spool.0))),
         };
-        // What an interrupted upload leaves is removed at the next start.
-        let _ = tokio::fs::remove_file(&spool).await;
+        drop(spool);
         outcome.map(|summary| image(summary, &self.0.images_in_use()))
     }
+}
+
+/// Free space that an upload leaves to machines and databases.
+const SPACE_LEFT: u64 = 512 << 20;
+/// Bytes between two looks at the free space.
+const SPACE_STEP: u64 = 16 << 20;
+
+/// The file of an upload, removed when the upload ends, also if its client leaves. What a
+/// crash leaves is removed at the next start.
+struct Spool(camino::Utf8PathBuf);
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if let Err(err) = remove_file(&self.0) {
+            tracing::warn!(file = %self.0, error = %err, "cannot remove an upload");
+        }
+    }
+}
+
+/// Fails if an upload may not take more space in `dir`.
+async fn require_space(dir: &camino::Utf8Path) -> std::io::Result<()> {
+    let path = dir.to_owned();
+    let stat = blocking(move || Ok(rustix::fs::statvfs(path.as_std_path())?)).await?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free < SPACE_LEFT + SPACE_STEP {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::StorageFull,
+            format!("only {} MiB are free: remove images or machines first", free >> 20),
+        ));
+    }
+    Ok(())
 }
 
 async fn spool_upload(path: &camino::Utf8Path, mut tar: ImageUpload) -> std::io::Result<()> {
     /// An image may unpack to 8 GiB; nothing sensible is larger packed.
     const MOST: u64 = 16 << 30;
-    if let Some(dir) = path.parent() {
-        tokio::fs::create_dir_all(dir).await?;
+    let dir = path.parent().unwrap_or(path);
+    tokio::fs::create_dir_all(dir).await?;
+    let (mut file, mut received) = (None, 0);
+    loop {
+        require_space(dir).await?;
+        let file = match &mut file {
+            Some(file) => file,
+            None => file.insert(tokio::fs::File::create(path).await?),
+        };
+        let mut limited = tokio::io::AsyncReadExt::take(&mut tar, SPACE_STEP);
+        let mut buffered = tokio::io::BufReader::with_capacity(256 << 10, &mut limited);
+        let step = tokio::io::copy_buf(&mut buffered, file).await?;
+        received += step;
+        if received > MOST {
+            return Err(std::io::Error::other(format!("it is larger than {MOST} bytes")));
+        }
+        if step < SPACE_STEP {
+            return file.flush().await;
+        }
     }
-    let mut file = tokio::fs::File::create(path).await?;
-    let mut limited = tokio::io::AsyncReadExt::take(&mut tar, MOST + 1);
-    let mut buffered = tokio::io::BufReader::with_capacity(256 << 10, &mut limited);
-    if tokio::io::copy_buf(&mut buffered, &mut file).await? > MOST {
-        return Err(std::io::Error::other(format!("it is larger than {MOST} bytes")));
-    }
-    file.flush().await
 }
 
 fn image(summary: ImageSummary, used: &BTreeMap<String, u64>) -> Image {
