@@ -67,6 +67,8 @@ pub struct EdgeConfig {
     pub drain: Duration,
     /// How often a held request says in the app's log what it waits for (5 s).
     pub still_waiting_every: Duration,
+    /// Where a blocked core is told (nowhere).
+    pub health: rt::Health,
     /// The `Server` header of answers.
     pub server: String,
 }
@@ -95,6 +97,7 @@ impl Default for EdgeConfig {
             autostop_interval: Duration::from_secs(60),
             drain: Duration::from_secs(10),
             still_waiting_every: Duration::from_secs(5),
+            health: rt::Health::new(),
             server: concat!("Fly/", env!("CARGO_PKG_VERSION"), " (updraft)").into(),
         }
     }

@@ -69,8 +69,10 @@ use host_api::GuestStream;
 use listen::accept::{Cores, accept};
 use listen::connections::{Connections, allowed_by_open_files};
 use listen::core_thread::{ClientStream, start_core, start_core_here};
+use listen::heartbeat;
 use ports::{Directory, EdgeHost};
 use prometheus_client::registry::Registry;
+use rt::health::WatchdogLimits;
 use shared::Shared;
 use std::io;
 use std::net::SocketAddr;
@@ -192,9 +194,14 @@ type Ends = Vec<oneshot::Receiver<()>>;
 fn start_cores(shared: &Arc<Shared>) -> Result<(Cores, Ends), StartError> {
     let mut to = Vec::new();
     let mut ends = Vec::new();
+    let cores = shared.config.cores;
+    let (tasks, health) = (&shared.tasks, shared.config.health.clone());
+    let beats = heartbeat::watch(cores, tasks, health, WatchdogLimits::default());
+    let beats = beats.map_err(StartError::Thread)?;
     // Dropping the senders ends the cores that were started.
     for number in 0..shared.config.cores {
-        let (give, end) = start_core(shared.clone(), number).map_err(StartError::Thread)?;
+        let started = start_core(shared.clone(), number, beats.clone());
+        let (give, end) = started.map_err(StartError::Thread)?;
         to.push(give);
         ends.push(end);
     }

@@ -4,6 +4,7 @@
 use crate::http::body::OpenBodies;
 use crate::http::serve::{Client, serve};
 use crate::listen::client_io::ClientIo;
+use crate::listen::heartbeat::Heartbeats;
 use crate::shared::{Core, Shared};
 use crate::table::shared::CachedTable;
 use crate::upstream::pool::Pool;
@@ -43,12 +44,14 @@ pub(crate) enum ClientStream {
 pub(crate) fn start_core(
     shared: Arc<Shared>,
     number: usize,
+    beats: Arc<Heartbeats>,
 ) -> io::Result<(mpsc::Sender<Accepted>, oneshot::Receiver<()>)> {
     let (give, take) = mpsc::channel(BACKLOG);
     let (ended, end) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(format!("edge-{number}")).spawn(move || {
-        runtime.block_on(run_core(shared, take));
+        let beat = Some(beats.run(number));
+        runtime.block_on(run_core(shared, take, beat));
         // The edge's starter may be gone.
         let _ = ended.send(());
     })?;
@@ -58,11 +61,17 @@ pub(crate) fn start_core(
 /// Starts a core on the runtime of the caller.
 pub(crate) fn start_core_here(shared: Arc<Shared>) -> mpsc::Sender<Accepted> {
     let (give, take) = mpsc::channel(BACKLOG);
-    shared.tasks.clone().spawn(run_core(shared, take));
+    // The runtime's own watchdog watches it.
+    let beat = None::<std::future::Pending<()>>;
+    shared.tasks.clone().spawn(run_core(shared, take, beat));
     give
 }
 
-async fn run_core(shared: Arc<Shared>, mut accepted: mpsc::Receiver<Accepted>) {
+async fn run_core(
+    shared: Arc<Shared>,
+    mut accepted: mpsc::Receiver<Accepted>,
+    beat: Option<impl Future<Output = ()> + Send + 'static>,
+) {
     let mut stopping = std::pin::pin!(shared.tasks.stopping());
     let tasks = rt::Tasks::new();
     // Client connections are their own group: upstream ones must outlive them.
@@ -78,6 +87,7 @@ async fn run_core(shared: Arc<Shared>, mut accepted: mpsc::Receiver<Accepted>) {
         tasks,
     });
     core.tasks.spawn_until_stop(core.clone().run_maintenance());
+    beat.map(|beat| core.tasks.spawn_until_stop(beat));
     loop {
         let next = tokio::select! {
             biased;
