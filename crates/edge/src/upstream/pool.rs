@@ -195,7 +195,7 @@ impl Pool {
         let epoch = machine.connection_epoch();
         let stream = connect(machine, upstream, epoch.boot, limit).await?;
         let received = Received::default();
-        let io = TokioIo::new(UpstreamStream::new(stream, received.clone()));
+        let io = TokioIo::new(UpstreamStream::new(stream, received.clone(), permit));
         let made = http1::Builder::new().max_headers(MAX_ANSWER_HEADERS).handshake(io).await;
         let (sender, conn) = made.map_err(|err| NoConnection {
             code: Code::Pc06,
@@ -208,7 +208,7 @@ impl Pool {
         let id = inner.next;
         let open = Open(self.clone(), key(upstream), id);
         let task = self.tasks.spawn(async move {
-            let _open = (open, permit);
+            let _open = open;
             // How it ended shows at the request that used it.
             let _ = conn.with_upgrades().await;
         });

@@ -178,6 +178,11 @@ async fn a_request_beyond_the_connections_to_machines_waits_and_then_fails() {
     };
     let (first, last) = tokio::join!(world.get("/gate"), others);
     assert_eq!((first.status, last.status), (200, 200), "{}", last.text);
+    // A tunnel has a connection, too.
+    let ws = websocket(&world).await;
+    assert_eq!(world.get("/").await.code(), (503, "PL01"));
+    drop(ws);
+    assert_eq!(world.get("/").await.status, 200);
     // An idle connection makes room for one to another machine.
     let other = world.machine("m2", |_| {});
     world.host.take_down("m1");
