@@ -122,6 +122,7 @@ mod tests {
     use crate::netlink::{ACK, CREATE, EXCLUSIVE, REQUEST};
     use rustix::thread::{UnshareFlags, unshare_unsafe};
     use std::net::Ipv4Addr;
+    use testkit::skip::{Lacks, skip};
 
     /// `RTM_NEWADDR`, and the attributes `IFA_ADDRESS` and `IFA_LOCAL` (rtnetlink(7)).
     const NEW_ADDRESS: u16 = 20;
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn a_thousand_changes_go_in_one_write() {
         if !rustix::process::geteuid().is_root() {
-            return eprintln!("SKIPPED: network namespaces need root");
+            return skip("network namespaces need root", Lacks::Required);
         }
         let add = || {
             // SAFETY: no descriptor table or memory is unshared, only the network of this

@@ -1,19 +1,18 @@
 //! The greeting: how a session with a guest begins.
 
 use super::error::AgentError;
-use super::intake::Intake;
+use super::reader::{Intake, Reader};
 use crate::ports::AgentIo;
 use guest_protocol::codec::{Decoder, encode, encode_in};
 use guest_protocol::{HIGHEST, LOWEST, Listener, Phase, ToGuest, ToHost};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, WriteHalf};
 use tokio::time::Instant;
 
 /// The hello is sent again after this long: a guest that was just resetting its
 /// port may have lost it.
 const HELLO_INTERVAL: Duration = Duration::from_secs(2);
 
-pub(super) type Reader = ReadHalf<Box<dyn AgentIo>>;
 pub(super) type Writer = WriteHalf<Box<dyn AgentIo>>;
 
 /// The guest's answer to the hello.

@@ -2,7 +2,7 @@
 //!
 //! The reader never waits for a client: output of execs goes into buffers that credit
 //! bounds, reports go to the machine's task, logs are stored or dropped. Everything
-//! that a guest sends is hostile: `claims` bounds what is believed of it, `intake` how
+//! that a guest sends is hostile: `claims` bounds what is believed of it, `reader` how
 //! fast it is read.
 
 mod api;
@@ -10,7 +10,6 @@ mod claims;
 mod error;
 mod exec;
 mod greet;
-mod intake;
 mod mutex;
 mod outgoing;
 mod reader;
