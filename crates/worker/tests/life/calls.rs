@@ -266,6 +266,20 @@ fn a_create_whose_time_is_over_leaves_nothing() {
     assert_eq!(lab.world.disks.booked().len(), 1);
 }
 
+#[test]
+fn a_machine_whose_phase_is_not_known_keeps_running_after_a_takeover() {
+    let clock = rt::Clock::manual(1_000_000_000_000);
+    let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
+    lab.script("create m1 serve; wait m1 started; guest m1 hide-phase; tick 1s");
+    lab.kill();
+    lab.restart();
+    // Longer than a boot may take.
+    lab.script("wait m1 started; tick 60s; tick 60s; wait m1 started; show");
+    assert_eq!(lab.take(), "m1 started\n");
+    let machine = lab.machine(lab.id("m1"));
+    assert!(machine.events.iter().all(|event| event.kind != "exit"), "{:?}", machine.events);
+}
+
 /// A client that sends a little and then nothing.
 struct Slow(bool);
 
