@@ -22,8 +22,11 @@ impl LinuxDisks {
 
 #[async_trait]
 impl Disks for LinuxDisks {
-    async fn create(&self, path: &Utf8Path, bytes: u64) -> Result<(), PortError> {
-        self.scratch.create(path, bytes).await?;
+    async fn create(&self, path: &Utf8Path, bytes: u64, kept: bool) -> Result<(), PortError> {
+        match kept {
+            true => self.scratch.create_kept(path, bytes).await?,
+            false => self.scratch.create(path, bytes).await?,
+        };
         self.space.note_created(path);
         Ok(())
     }

@@ -70,20 +70,39 @@ impl ScratchDisks {
     /// Makes a disk at `path`; it replaces a file there when it is complete. `size`
     /// in bytes is rounded up to MiB, at least 16 of them.
     ///
-    /// The disk is not synced: a power cut also ends the boot that it belongs to.
+    /// The disk is not synced: a power cut also ends the boot that it belongs to. One that
+    /// outlives its boot is made by [`ScratchDisks::create_kept`].
     ///
     /// # Errors
     /// No space, no `mkfs.ext4`, no permission, or not done within 60 seconds.
     /// `path` is unchanged or absent then.
     pub async fn create(&self, path: &Utf8Path, size: u64) -> Result<ScratchDisk, PortError> {
+        self.create_as(path, size, false).await
+    }
+
+    /// The same, for a disk that later boots use: it is whole and on stable storage before
+    /// it has its name, so that a power cut leaves none that only seems to be one.
+    ///
+    /// # Errors
+    /// As of [`ScratchDisks::create`].
+    pub async fn create_kept(&self, path: &Utf8Path, size: u64) -> Result<ScratchDisk, PortError> {
+        self.create_as(path, size, true).await
+    }
+
+    async fn create_as(
+        &self,
+        path: &Utf8Path,
+        size: u64,
+        kept: bool,
+    ) -> Result<ScratchDisk, PortError> {
         let (disks, path) = (self.clone(), path.to_owned());
         let attempted = format!("make scratch disk {path}");
         let size = size.max(MIN_BYTES).next_multiple_of(ROUND);
         let deadline = Deadline::after(CREATE_TIMEOUT);
-        let made = tokio::task::spawn_blocking(move || disks.make(&path, size, &deadline))
+        let made = tokio::task::spawn_blocking(move || disks.make(&path, size, kept, &deadline))
             .await
             .map_err(|err| PortError::new(attempted, err))??;
-        if !made.reflinked {
+        if !made.reflinked && !kept {
             let disks = self.clone();
             // In the background; a temporary file is removed at the next start.
             drop(tokio::task::spawn_blocking(move || disks.pool.refill(&disks.path_of(size))));
@@ -95,14 +114,25 @@ impl ScratchDisks {
         &self,
         path: &Utf8Path,
         size: u64,
+        kept: bool,
         deadline: &Deadline,
     ) -> Result<ScratchDisk, PortError> {
         let template = self.template(size, deadline)?;
         let temp = Utf8PathBuf::from(format!("{path}.new"));
-        let made = match self.pool.take(&template, path) {
+        let publish = |reflinked| {
+            if kept {
+                File::open(&temp)?.sync_all()?;
+            }
+            fs::rename(&temp, path)?;
+            if let Some(dir) = path.parent().filter(|_| kept) {
+                rt::fs::sync_dir(dir.as_std_path())?;
+            }
+            Ok(reflinked)
+        };
+        // Those of the pool are not synced.
+        let made = match !kept && self.pool.take(&template, path) {
             true => Ok(false),
-            false => clone_file(&template, &temp, deadline)
-                .and_then(|reflinked| fs::rename(&temp, path).map(|()| reflinked)),
+            false => clone_file(&template, &temp, deadline).and_then(publish),
         };
         let made = made.and_then(|reflinked| {
             let allocated = fs::metadata(path)?.blocks() * 512;
@@ -187,6 +217,7 @@ mod tests {
         let made = runtime().block_on(async {
             let made = disks.create(&a, (1 << 30) - 5).await.unwrap();
             disks.create(&b, 1 << 30).await.unwrap();
+            disks.create_kept(&dir.join("kept"), 1 << 30).await.unwrap();
             made
         });
         assert_eq!(made.size, 1 << 30);
@@ -196,6 +227,7 @@ mod tests {
         file.seek(io::SeekFrom::Start(1024)).unwrap();
         file.write_all(&[7; 1024]).unwrap();
         fsck(&b);
+        fsck(&dir.join("kept"));
         let names = dir.join("t").read_dir_utf8().unwrap();
         let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name().to_owned()).collect();
         names.retain(|name| !name.starts_with(disk_pool::PREFIX));

@@ -29,15 +29,18 @@ pub struct EdgeConfig {
     /// Threads, each with its own runtime and upstream connections (one per core).
     /// 0 means none: the edge runs on the runtime that starts it.
     pub cores: usize,
-    /// Client connections at a time (20 000). It is lowered to what the process's
-    /// limit of open files allows, less a quarter of that limit, and at least 256,
-    /// for everything else. At the limit the connection that has been idle for
+    /// Client connections at a time (20 000). It is lowered to half of what the process's
+    /// limit of open files leaves after a quarter of that limit, at least 256, for
+    /// everything else; the other half is for connections to machines. At the limit the connection that has been idle for
     /// longest makes room.
     pub max_connections: usize,
     /// Client connections at a time from one IPv4 address or one IPv6 /64; `None`
     /// is an eighth of all. Addresses of the loopback have no such limit: proxies
     /// on the same machine use them.
     pub max_connections_per_source: Option<usize>,
+    /// Connections to machines at a time (20 000), lowered in the same way. Beyond it a
+    /// request waits for [`EdgeConfig::capacity_timeout`] and then fails with PL01.
+    pub max_upstream: usize,
     /// Requests one app may have waiting (1 000).
     pub max_held: usize,
     /// How long a request waits for a machine to start and listen (60 s).
@@ -64,6 +67,8 @@ pub struct EdgeConfig {
     pub drain: Duration,
     /// How often a held request says in the app's log what it waits for (5 s).
     pub still_waiting_every: Duration,
+    /// Where a blocked core is told (nowhere).
+    pub health: rt::Health,
     /// The `Server` header of answers.
     pub server: String,
 }
@@ -79,6 +84,7 @@ impl Default for EdgeConfig {
             cores,
             max_connections: 20_000,
             max_connections_per_source: None,
+            max_upstream: 20_000,
             max_held: 1_000,
             wake_timeout: Duration::from_secs(60),
             capacity_timeout: Duration::from_secs(30),
@@ -91,6 +97,7 @@ impl Default for EdgeConfig {
             autostop_interval: Duration::from_secs(60),
             drain: Duration::from_secs(10),
             still_waiting_every: Duration::from_secs(5),
+            health: rt::Health::new(),
             server: concat!("Fly/", env!("CARGO_PKG_VERSION"), " (updraft)").into(),
         }
     }

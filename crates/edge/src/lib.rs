@@ -69,8 +69,10 @@ use host_api::GuestStream;
 use listen::accept::{Cores, accept};
 use listen::connections::{Connections, allowed_by_open_files};
 use listen::core_thread::{ClientStream, start_core, start_core_here};
+use listen::heartbeat;
 use ports::{Directory, EdgeHost};
 use prometheus_client::registry::Registry;
+use rt::health::WatchdogLimits;
 use shared::Shared;
 use std::io;
 use std::net::SocketAddr;
@@ -79,6 +81,7 @@ use table::shared::SharedTable;
 use table::writer::TableWriter;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use upstream::budget::UpstreamBudget;
 
 /// Why the edge cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +135,7 @@ impl Edge {
         let host = format!("{:04x}", config.host.0);
         let metrics = metrics::Metrics::new(registry, &config.region, &host);
         table::metrics::register(registry, table.clone(), &config.region, &host);
+        let allowed = allowed_connections();
         let shared = Arc::new(Shared {
             server,
             directory,
@@ -142,7 +146,8 @@ impl Edge {
             clock: rt::Clock::system(),
             born: tokio::time::Instant::now(),
             idle_queue: Arc::default(),
-            connections: Arc::new(places(&config)),
+            connections: Arc::new(places(&config, allowed)),
+            upstream: Arc::new(UpstreamBudget::new(allowed.min(config.max_upstream))),
             config,
         });
         let (cores, ends) = start_cores(&shared)?;
@@ -150,11 +155,11 @@ impl Edge {
         let (queue, region) = (shared.idle_queue.clone(), shared.config.region.clone());
         let writer = TableWriter::new(table, metrics, queue, region, ports);
         table::follow::follow(&shared, writer, hosts).await;
-        tasks.spawn_until_stop(admission::autostop::watch(shared.clone()));
+        tasks.spawn_service("the edge's autostop", admission::autostop::watch(shared.clone()));
         let mut bound = Vec::new();
         for (listener, addr, ports) in listeners {
             bound.push((addr, ports.clone()));
-            tasks.spawn_until_stop(accept(listener, ports, cores.clone()));
+            tasks.spawn_service("an acceptor of the edge", accept(listener, ports, cores.clone()));
         }
         tasks.spawn(async move {
             for end in ends {
@@ -189,9 +194,14 @@ type Ends = Vec<oneshot::Receiver<()>>;
 fn start_cores(shared: &Arc<Shared>) -> Result<(Cores, Ends), StartError> {
     let mut to = Vec::new();
     let mut ends = Vec::new();
+    let cores = shared.config.cores;
+    let (tasks, health) = (&shared.tasks, shared.config.health.clone());
+    let beats = heartbeat::watch(cores, tasks, health, WatchdogLimits::default());
+    let beats = beats.map_err(StartError::Thread)?;
     // Dropping the senders ends the cores that were started.
     for number in 0..shared.config.cores {
-        let (give, end) = start_core(shared.clone(), number).map_err(StartError::Thread)?;
+        let started = start_core(shared.clone(), number, beats.clone());
+        let (give, end) = started.map_err(StartError::Thread)?;
         to.push(give);
         ends.push(end);
     }
@@ -201,16 +211,17 @@ fn start_cores(shared: &Arc<Shared>) -> Result<(Cores, Ends), StartError> {
     Ok((Cores::new(shared.clone(), to), ends))
 }
 
-/// As many places as the settings and the process's limit of open files allow.
-fn places(config: &EdgeConfig) -> Connections {
+/// As many client connections, and as many to machines, as the process's limit of open
+/// files allows.
+fn allowed_connections() -> usize {
     use rustix::process::{Resource, getrlimit};
-    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let allowed = allowed_by_open_files(open_files);
+    allowed_by_open_files(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
+
+/// As many places as the settings and the process's limit of open files allow.
+fn places(config: &EdgeConfig, allowed: usize) -> Connections {
     if allowed < config.max_connections {
-        tracing::warn!(
-            open_files,
-            "the limit of open files leaves room for {allowed} client connections only"
-        );
+        tracing::warn!("the limit of open files leaves room for {allowed} client connections only");
     }
     Connections::new(config.max_connections.min(allowed), config.max_connections_per_source)
 }

@@ -3,11 +3,13 @@
 use crate::admission::app::AppShared;
 use crate::admission::idle_queue::IdleQueue;
 use crate::config::EdgeConfig;
+use crate::http::body::OpenBodies;
 use crate::http::failure::Failure;
 use crate::listen::connections::Connections;
 use crate::metrics::Metrics;
 use crate::ports::Directory;
 use crate::table::shared::{CachedTable, SharedTable};
+use crate::upstream::budget::UpstreamBudget;
 use crate::upstream::pool::Pool;
 use http::HeaderValue;
 use std::fmt;
@@ -32,6 +34,7 @@ pub(crate) struct Shared {
     /// Apps that autostop should look at.
     pub(crate) idle_queue: Arc<IdleQueue>,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) upstream: Arc<UpstreamBudget>,
 }
 
 impl fmt::Debug for Shared {
@@ -92,8 +95,12 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) table: CachedTable,
     pub(crate) pool: Arc<Pool>,
+    /// Bodies of answers over HTTP/2, which their clients may cease to take.
+    pub(crate) bodies: OpenBodies,
     /// Tasks of this core's runtime.
     pub(crate) tasks: rt::Tasks,
+    /// Those that serve clients: they end before the others.
+    pub(crate) clients: rt::Tasks,
     pub(crate) rng: rt::Rng,
 }
 
@@ -106,6 +113,7 @@ impl Core {
             sweep.tick().await;
             self.pool.sweep();
             self.table.sweep();
+            self.bodies.sweep();
         }
     }
 }
@@ -129,6 +137,7 @@ pub(crate) mod testing {
             born: Instant::now(),
             idle_queue: Arc::default(),
             connections: Arc::new(Connections::new(max, None)),
+            upstream: Arc::new(UpstreamBudget::new(max)),
         }
     }
 }

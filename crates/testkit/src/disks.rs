@@ -65,7 +65,7 @@ impl FakeDisks {
 
 #[async_trait]
 impl Disks for FakeDisks {
-    async fn create(&self, path: &Utf8Path, bytes: u64) -> Result<(), PortError> {
+    async fn create(&self, path: &Utf8Path, bytes: u64, _kept: bool) -> Result<(), PortError> {
         self.points.pass("disk: before create").await;
         // Like the real one: made beside and renamed, so a crash leaves no half disk.
         let temp = path.with_extension("tmp");

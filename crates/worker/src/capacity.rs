@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn room_is_given_once() {
-        let [a, b] = [1, 2].map(|n| MachineId::from_random(n));
+        let [a, b] = [1, 2].map(MachineId::from_random);
         let capacity = Capacity::new(1000);
         assert_eq!(capacity.reserve(a, 600), Ok(()));
         assert_eq!(capacity.reserve(a, 700), Ok(()));

@@ -131,7 +131,10 @@ impl Record {
             && self.name == create.name;
         // An update has changed the config since.
         let updated = self.instance.parts().0 > self.created_ms;
-        same && (updated || self.config == create.config)
+        // Labels change without one.
+        let unlabelled =
+            |config: &MachineConfig| MachineConfig { metadata: None, ..config.clone() };
+        same && (updated || unlabelled(&self.config) == unlabelled(&create.config))
     }
 
     pub(crate) fn vcpus(&self) -> u32 {

@@ -30,6 +30,9 @@ struct Table {
     position: RoutePosition,
     routes: BTreeMap<MachineId, Route>,
     subscribers: Vec<Subscriber>,
+    /// Number of the next subscriber: none is used twice, since the end of a subscriber
+    /// that has been dropped is noticed late.
+    next: u64,
 }
 
 #[derive(Debug)]
@@ -43,8 +46,8 @@ impl RouteHub {
     /// An empty table of `host`, whose worker has been started `epoch` times.
     pub(crate) fn new(host: HostId, epoch: u64) -> Self {
         let position = RoutePosition { host, epoch, generation: 0 };
-        let (routes, subscribers) = Default::default();
-        let table = Mutex::new(Table { position, routes, subscribers });
+        let (routes, subscribers, next) = Default::default();
+        let table = Mutex::new(Table { position, routes, subscribers, next });
         Self(Arc::new(Inner { table, applied: watch::Sender::new(0) }))
     }
 
@@ -92,7 +95,8 @@ impl RouteHub {
         let (acknowledge, acknowledgements) = mpsc::channel(ACKNOWLEDGEMENTS);
         let mut table = self.lock();
         let position = table.position;
-        let number = table.subscribers.last().map_or(0, |last| last.number + 1);
+        let number = table.next;
+        table.next += 1;
         let acknowledged = position.generation;
         table.subscribers.push(Subscriber { number, changes: sender, acknowledged });
         let snapshot = RouteSnapshot { position, routes: table.routes.values().cloned().collect() };
@@ -136,6 +140,25 @@ impl RouteHub {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_late_end_of_a_dropped_subscriber_ends_no_other() {
+        let hub = RouteHub::new(HostId(1), 7);
+        let tasks = rt::Tasks::new();
+        let RouteSubscription { changes, acknowledge, .. } = hub.subscribe(&tasks);
+        drop(changes);
+        let machine = MachineId::from_random(1);
+        hub.publish(machine, Some(crate::machine::view::tests::route(machine)));
+        assert!(!hub.has_subscribers());
+        let mut second = hub.subscribe(&tasks);
+        drop(acknowledge);
+        // The task that reads acknowledgements sees the end.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        hub.publish(machine, None);
+        assert_eq!(second.changes.recv().await, Some((2, RouteChange::Remove { machine })));
+    }
 
     #[tokio::test]
     async fn the_slowest_edge_decides_what_is_applied() {

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Why a response body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +20,8 @@ pub(crate) enum BodyError {
     App(#[source] hyper::Error),
     #[error("the app was silent for {0:?}")]
     Silent(Duration),
+    #[error("the client took nothing of the answer for too long")]
+    NotTaken,
 }
 
 /// Body of an answer to a client.
@@ -31,7 +35,7 @@ pub(crate) struct Body {
 #[derive(Debug)]
 enum Content {
     Full(Option<Bytes>),
-    App(Box<AppBody>),
+    App(Arc<Mutex<Option<AppBody>>>),
 }
 
 impl Body {
@@ -44,25 +48,80 @@ impl Body {
     }
 
     pub(crate) fn app(body: AppBody) -> Self {
-        Self { content: Content::App(Box::new(body)), open: None }
+        Self { content: Content::App(Arc::new(Mutex::new(Some(body)))), open: None }
     }
 
     /// Keeps the client's connection from being idle while the body lives.
     pub(crate) fn hold_open(&mut self, open: OpenRequest) {
+        if let Content::App(body) = &self.content
+            && let Some(body) = lock(body).as_mut()
+        {
+            body.open = Some(open);
+            return;
+        }
         self.open = Some(open);
     }
 }
 
+/// Bodies of answers over HTTP/2 on one core.
+///
+/// A client that gives no window lets the body of its answer lie: it is not polled, so
+/// that its own clock stands still, while the connection answers pings. It
+/// must not keep its place at the machine, and the connection to it, for ever.
+#[derive(Debug, Default)]
+pub(crate) struct OpenBodies(Mutex<Vec<Weak<Mutex<Option<AppBody>>>>>);
+
+impl OpenBodies {
+    /// Takes care that `body` is dropped once its client has taken nothing for the time
+    /// in which the app would have to send something.
+    pub(crate) fn watch(&self, body: &mut Body) {
+        if let Content::App(body) = &body.content {
+            if let Some(body) = lock(body).as_mut() {
+                body.piece = HTTP2_PIECE;
+            }
+            lock(&self.0).push(Arc::downgrade(body));
+        }
+    }
+
+    /// Drops bodies that are not taken.
+    pub(crate) fn sweep(&self) {
+        lock(&self.0).retain(|body| {
+            let Some(body) = body.upgrade() else { return false };
+            let mut body = lock(&body);
+            let is_stuck = body.as_ref().is_some_and(AppBody::is_stuck);
+            // With it go the place at the machine and the use of the connection.
+            drop(if is_stuck { body.take() } else { None });
+            body.is_some()
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Longest piece of a body that is handed to HTTP/2 at once. One that is taken shows that
+/// the client takes bytes at all.
+const HTTP2_PIECE: usize = 16 << 10;
+
 /// Body of an app's answer. While it lives it counts as load of its machine.
 #[derive(Debug)]
 pub(crate) struct AppBody {
-    pub(crate) inner: Incoming,
+    inner: Incoming,
+    /// Data that has been read and not been handed on.
+    rest: Bytes,
+    /// Longest piece that is handed on at once.
+    piece: usize,
     /// Given back to the pool if the body was read to its end.
-    pub(crate) lease: Option<Lease>,
-    pub(crate) idle: Silence,
-    pub(crate) ended: bool,
+    lease: Option<Lease>,
+    idle: Silence,
+    ended: bool,
+    /// Since when the next piece is the client's to take; `None` while it is the app's
+    /// to send.
+    ready_since: Option<Instant>,
+    open: Option<OpenRequest>,
     // Last on purpose: the connection is back before the place is free.
-    pub(crate) permit: Permit,
+    permit: Permit,
 }
 
 impl http_body::Body for Body {
@@ -75,14 +134,17 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().content {
             Content::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Content::App(body) => body.poll_frame(cx),
+            Content::App(body) => match lock(body).as_mut() {
+                Some(body) => body.poll_frame(cx),
+                None => Poll::Ready(Some(Err(BodyError::NotTaken))),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Full(bytes) => bytes.is_none(),
-            Content::App(body) => body.inner.is_end_stream(),
+            Content::App(body) => lock(body).as_ref().is_some_and(AppBody::is_at_end),
         }
     }
 
@@ -91,34 +153,72 @@ impl http_body::Body for Body {
             Content::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
-            Content::App(body) => body.inner.size_hint(),
+            Content::App(body) => lock(body).as_ref().map_or_else(SizeHint::default, |body| {
+                let (inner, rest) = (body.inner.size_hint(), body.rest.len() as u64);
+                let mut hint = SizeHint::default();
+                hint.set_lower(inner.lower().saturating_add(rest));
+                inner.upper().inspect(|upper| hint.set_upper(upper.saturating_add(rest)));
+                hint
+            }),
         }
     }
 }
 
 impl AppBody {
+    pub(crate) fn new(inner: Incoming, lease: Lease, idle: Silence, permit: Permit) -> Self {
+        let (rest, piece, lease) = (Bytes::new(), usize::MAX, Some(lease));
+        let ready_since = Some(Instant::now());
+        Self { inner, rest, piece, lease, idle, ended: false, ready_since, open: None, permit }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.rest.is_empty() && self.inner.is_end_stream()
+    }
+
+    /// The client has taken nothing for the idle time.
+    fn is_stuck(&self) -> bool {
+        self.ready_since.is_some_and(|since| since.elapsed() >= self.idle.limit())
+    }
+
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.ready_since = Some(Instant::now());
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(self.next_piece())));
+        }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.idle.end();
                 self.ended |= frame.is_none();
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::App)))
+                Poll::Ready(frame.map(|frame| match frame.map(Frame::into_data) {
+                    Ok(Ok(data)) => {
+                        self.rest = data;
+                        Ok(self.next_piece())
+                    }
+                    Ok(Err(other)) => Ok(other),
+                    Err(err) => Err(BodyError::App(err)),
+                }))
             }
             Poll::Pending => {
+                self.ready_since = None;
                 ready!(self.idle.poll(cx));
                 Poll::Ready(Some(Err(BodyError::Silent(self.idle.limit()))))
             }
         }
     }
+
+    fn next_piece(&mut self) -> Frame<Bytes> {
+        Frame::data(self.rest.split_to(self.rest.len().min(self.piece)))
+    }
 }
 
 impl Drop for AppBody {
     fn drop(&mut self) {
+        let is_read = self.rest.is_empty() && (self.ended || self.inner.is_end_stream());
         if let Some(lease) = self.lease.take()
-            && (self.ended || self.inner.is_end_stream())
+            && is_read
         {
             lease.give_back(&self.permit.machine);
         }

@@ -53,13 +53,18 @@ pub(crate) async fn forward(
                     core.shared.metrics.record_wake_stage("first_byte", began.elapsed());
                 }
                 let pristine = target.pristine;
-                let mut response =
-                    answer(core, &target, permit, (response, lease), outgoing, open)?;
+                let served = (response, lease);
+                let mut response = answer(core, &target, permit, served, outgoing, open)?;
+                if origin.version == Version::HTTP_2 {
+                    core.bodies.watch(response.body_mut());
+                }
                 if waited && !pristine {
                     add_server_timing(&target, &attempt.timestamps, &mut response);
                 }
                 return Ok((response, pristine));
             }
+            // The edge itself is at its limit, so another machine is no remedy.
+            Err(failure) if failure.code == Code::Pl01 => return Err(failure),
             Err(failure) if outgoing.can_send() => {
                 let failure = failure.on(target.machine.id);
                 if is_settling {
@@ -144,8 +149,9 @@ async fn connection(core: &Arc<Core>, target: &Target, new: bool) -> Result<Leas
     {
         return Ok(lease);
     }
-    let limit = core.shared.config.connect_timeout;
-    let made = core.pool.connect(machine, upstream, share, limit).await;
+    let config = &core.shared.config;
+    let limits = (config.capacity_timeout, config.connect_timeout);
+    let made = core.pool.connect(machine, upstream, share, limits).await;
     made.map_err(|err| Failure::new(err.code, err.why))
 }
 
@@ -188,8 +194,7 @@ fn answer(
     headers::from_app(&mut head.headers)
         .map_err(|why| Failure::new(Code::Pu02, why).on(target.machine.id))?;
     head.version = Version::HTTP_11;
-    let idle = Silence::new(idle);
-    let body = AppBody { inner, lease: Some(lease), idle, ended: false, permit };
+    let body = AppBody::new(inner, lease, Silence::new(idle), permit);
     Ok(Response::from_parts(head, Body::app(body)))
 }
 
@@ -211,7 +216,8 @@ fn switch_protocols(
         return Err(refused("the app changed to another protocol than the client asked for"));
     }
     let app = hyper::upgrade::on(&mut response);
-    core.tasks.spawn(tunnel::run(client, app, idle, (permit, open.clone())));
+    // With the client's connections: a tunnel has the time of the drain, too.
+    core.clients.spawn(tunnel::run(client, app, idle, (permit, open.clone())));
     let (mut head, _) = response.into_parts();
     headers::strip_hop(&mut head.headers);
     head.headers.remove(header::CONTENT_LENGTH);

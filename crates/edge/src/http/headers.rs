@@ -143,10 +143,17 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes out all `fly-…` headers but those that are a client's to send.
+/// Takes out all `fly-…` headers but those that are a client's to send. Gateway interfaces
+/// (CGI, WSGI) read `_` in a name as `-`, so with `_` a client could send what only the
+/// edge may set.
 fn drop_platform_headers(headers: &mut HeaderMap) {
     let is_platforms = |name: &&HeaderName| {
-        name.as_str().starts_with("fly-") && !OF_CLIENTS.contains(&name.as_str())
+        let name = name.as_str();
+        if name.contains('_') {
+            let read = name.replace('_', "-");
+            return read.starts_with("fly-") || read.starts_with("x-forwarded-");
+        }
+        name.starts_with("fly-") && !OF_CLIENTS.contains(&name)
     };
     // Looked for first: most requests have none.
     if headers.keys().any(|name| is_platforms(&name)) {
@@ -271,6 +278,11 @@ mod tests {
             ("fly-src", "app=other"),
             ("fly-src-signature", "aaaa"),
             ("fly-prefer-region", "ams"),
+            ("fly_client_ip", "6.6.6.6"),
+            ("fly-client_ip", "6.6.6.6"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded_proto", "https"),
+            ("x_request", "kept"),
             ("x-forwarded-for", "10.0.0.1"),
             ("x-forwarded-port", "444"),
             ("via", "1.1 cdn"),
@@ -291,6 +303,7 @@ mod tests {
             x-forwarded-port: 444
             x-forwarded-proto: http
             x-forwarded-ssl: off
+            x_request: kept
         "#]]
         .assert_eq(&show(&headers));
     }

@@ -8,7 +8,7 @@ use crate::http::code::Code;
 use crate::http::failure::Failure;
 use crate::http::forward::forward;
 use crate::http::headers::{self, Origin};
-use crate::listen::connections::Connection;
+use crate::listen::connections::Place;
 use crate::routing::host::{NoApp, app_of, authority};
 use crate::shared::Core;
 use http::{Method, Request, Response, Version};
@@ -23,7 +23,7 @@ pub(crate) struct Client {
     pub(crate) local: SocketAddr,
     /// Outside ports of services it may mean, the best first.
     pub(crate) ports: Arc<[u16]>,
-    pub(crate) connection: Arc<Connection>,
+    pub(crate) place: Arc<Place>,
 }
 
 /// Answers a request.
@@ -32,7 +32,7 @@ pub(crate) async fn serve(
     client: Arc<Client>,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let open = client.connection.begin_request(request.version() == Version::HTTP_2);
+    let open = client.place.begin_request(request.version() == Version::HTTP_2);
     let shared = &core.shared;
     let request_id = request_id(&core);
     let json = headers::wants_json(request.headers());

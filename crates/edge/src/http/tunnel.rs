@@ -13,7 +13,7 @@ const BUFFER: usize = 64 << 10;
 
 /// Carries bytes until both sides have ended, or neither has sent any for
 /// `idle`. What it holds makes it count as load of the machine, and as use of the
-/// client's connection, meanwhile.
+/// client's connection, whose place it keeps, meanwhile.
 pub(crate) async fn run(
     client: OnUpgrade,
     app: OnUpgrade,

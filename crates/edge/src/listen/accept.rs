@@ -45,9 +45,8 @@ impl Cores {
             }
             Err(full) => return self.refuse(peer, full),
         };
-        let connection = place.connection.clone();
-        let client = Arc::new(Client { peer, local, ports, connection });
-        let mut accepted = Accepted { stream, client, place };
+        let client = Arc::new(Client { peer, local, ports, place });
+        let mut accepted = Accepted { stream, client };
         let first = self.turn.fetch_add(1, Relaxed);
         // A core that does not keep up must not keep connections from the others.
         for at in 0..self.to.len() {

@@ -64,7 +64,7 @@ impl Connections {
 
     /// A place for a connection from `peer`; with it the number of idle
     /// connections that are closed for it.
-    pub(crate) fn take(self: &Arc<Self>, peer: IpAddr) -> Result<(Place, usize), Full> {
+    pub(crate) fn take(self: &Arc<Self>, peer: IpAddr) -> Result<(Arc<Place>, usize), Full> {
         let source = source_of(peer);
         let mut inner = self.lock();
         let of_source = inner.by_source.get(&source).copied().unwrap_or(0);
@@ -92,7 +92,7 @@ impl Connections {
         inner.all.insert(id, connection.clone());
         *inner.by_source.entry(source).or_default() += 1;
         let place = Place { of: self.clone(), id, source, connection };
-        Ok((place, evicted))
+        Ok((Arc::new(place), evicted))
     }
 }
 
@@ -131,13 +131,25 @@ fn source_of(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// A connection's place, given back when it is dropped.
+/// A connection's place, given back when it is dropped: with the connection, or with the
+/// last request or tunnel that came over it.
 #[derive(Debug)]
 pub(crate) struct Place {
     of: Arc<Connections>,
     id: u64,
     source: IpAddr,
     pub(crate) connection: Arc<Connection>,
+}
+
+impl Place {
+    /// A request has come.
+    pub(crate) fn begin_request(self: &Arc<Self>, is_http2: bool) -> OpenRequest {
+        self.connection.open.fetch_add(1, SeqCst);
+        if is_http2 {
+            self.connection.set_http2();
+        }
+        OpenRequest(self.clone())
+    }
 }
 
 impl Drop for Place {
@@ -171,15 +183,6 @@ impl Connection {
         }
     }
 
-    /// A request has come.
-    pub(crate) fn begin_request(self: &Arc<Self>, is_http2: bool) -> OpenRequest {
-        self.open.fetch_add(1, SeqCst);
-        if is_http2 {
-            self.set_http2();
-        }
-        OpenRequest(self.clone())
-    }
-
     /// Returns once the connection is to be closed: it makes room for another, or
     /// speaks HTTP/2 and has been without a request for `idle`.
     pub(crate) async fn is_to_close(&self, idle: Duration) {
@@ -207,29 +210,31 @@ impl Connection {
 
 /// A request or tunnel under way on a client's connection.
 #[derive(Debug)]
-pub(crate) struct OpenRequest(Arc<Connection>);
+pub(crate) struct OpenRequest(Arc<Place>);
 
 impl Clone for OpenRequest {
     fn clone(&self) -> Self {
-        self.0.open.fetch_add(1, SeqCst);
+        self.0.connection.open.fetch_add(1, SeqCst);
         Self(self.0.clone())
     }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.0.mark_active();
-        if self.0.open.fetch_sub(1, SeqCst) == 1 && self.0.is_http2.load(SeqCst) {
-            self.0.changed.notify_one();
+        let connection = &self.0.connection;
+        connection.mark_active();
+        if connection.open.fetch_sub(1, SeqCst) == 1 && connection.is_http2.load(SeqCst) {
+            connection.changed.notify_one();
         }
     }
 }
 
-/// Client connections that the process's limit of open files leaves room for: all
-/// but a quarter of it, at least 256, which API, store, images and guests need.
+/// Client connections, and as many connections to machines, that the process's limit of
+/// open files leaves room for: half of what is left of it after a quarter, at least 256,
+/// which API, store, images and guests need.
 pub(crate) fn allowed_by_open_files(open_files: u64) -> usize {
     let reserve = (open_files / 4).max(256);
-    usize::try_from(open_files.saturating_sub(reserve)).unwrap_or(usize::MAX).max(1)
+    usize::try_from(open_files.saturating_sub(reserve) / 2).unwrap_or(usize::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -242,7 +247,7 @@ mod tests {
 
     #[test]
     fn open_files_leave_a_reserve() {
-        for (limit, allowed) in [(1024, 768), (512, 256), (300, 44), (100, 1), (20_000, 15_000)] {
+        for (limit, allowed) in [(1024, 384), (512, 128), (300, 22), (100, 1), (20_000, 7_500)] {
             assert_eq!(allowed_by_open_files(limit), allowed, "{limit}");
         }
     }
@@ -255,13 +260,13 @@ mod tests {
             places.push(all.take(ip(&format!("192.0.2.{n}"))).unwrap().0);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        let busy = places[0].connection.begin_request(false);
+        let busy = places[0].begin_request(false);
         let (_fourth, evicted) = all.take(ip("192.0.2.4")).unwrap();
         assert_eq!(evicted, 1);
         places[1].connection.is_to_close(Duration::MAX).await;
-        let open = places[2].connection.begin_request(false);
+        let open = places[2].begin_request(false);
         let (fifth, _) = all.take(ip("192.0.2.5")).unwrap();
-        let _open = fifth.connection.begin_request(false);
+        let _open = fifth.begin_request(false);
         assert_eq!(all.take(ip("192.0.2.6")).unwrap_err(), Full::All);
         drop((busy, open));
         assert!(all.take(ip("192.0.2.6")).is_ok());
@@ -286,15 +291,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_http2_connection_without_requests_is_closed_after_a_while() {
         let all = Arc::new(Connections::new(3, None));
-        let connection = all.take(ip("127.0.0.1")).unwrap().0.connection.clone();
+        let (place, _) = all.take(ip("127.0.0.1")).unwrap();
+        let connection = &place.connection;
         let began = Instant::now();
         let minute = Duration::from_secs(60);
         let requests = async {
-            let first = connection.begin_request(true);
+            let first = place.begin_request(true);
             tokio::time::sleep(minute * 5).await;
             drop(first);
             tokio::time::sleep(minute / 2).await;
-            drop(connection.begin_request(true));
+            drop(place.begin_request(true));
         };
         tokio::join!(connection.is_to_close(minute), requests);
         assert_eq!(began.elapsed(), minute * 6 + minute / 2);

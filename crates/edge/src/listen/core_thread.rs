@@ -1,9 +1,10 @@
 //! The cores: each serves its share of the client connections on one runtime,
 //! usually a thread of its own.
 
+use crate::http::body::OpenBodies;
 use crate::http::serve::{Client, serve};
 use crate::listen::client_io::ClientIo;
-use crate::listen::connections::Place;
+use crate::listen::heartbeat::Heartbeats;
 use crate::shared::{Core, Shared};
 use crate::table::shared::CachedTable;
 use crate::upstream::pool::Pool;
@@ -29,7 +30,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Accepted {
     pub(crate) stream: ClientStream,
     pub(crate) client: Arc<Client>,
-    pub(crate) place: Place,
 }
 
 /// A client's byte stream.
@@ -44,12 +44,14 @@ pub(crate) enum ClientStream {
 pub(crate) fn start_core(
     shared: Arc<Shared>,
     number: usize,
+    beats: Arc<Heartbeats>,
 ) -> io::Result<(mpsc::Sender<Accepted>, oneshot::Receiver<()>)> {
     let (give, take) = mpsc::channel(BACKLOG);
     let (ended, end) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(format!("edge-{number}")).spawn(move || {
-        runtime.block_on(run_core(shared, take));
+        let beat = Some(beats.run(number));
+        runtime.block_on(run_core(shared, take, beat));
         // The edge's starter may be gone.
         let _ = ended.send(());
     })?;
@@ -59,23 +61,33 @@ pub(crate) fn start_core(
 /// Starts a core on the runtime of the caller.
 pub(crate) fn start_core_here(shared: Arc<Shared>) -> mpsc::Sender<Accepted> {
     let (give, take) = mpsc::channel(BACKLOG);
-    shared.tasks.clone().spawn(run_core(shared, take));
+    // The runtime's own watchdog watches it.
+    let beat = None::<std::future::Pending<()>>;
+    shared.tasks.clone().spawn(run_core(shared, take, beat));
     give
 }
 
-async fn run_core(shared: Arc<Shared>, mut accepted: mpsc::Receiver<Accepted>) {
+async fn run_core(
+    shared: Arc<Shared>,
+    mut accepted: mpsc::Receiver<Accepted>,
+    beat: Option<impl Future<Output = ()> + Send + 'static>,
+) {
     let mut stopping = std::pin::pin!(shared.tasks.stopping());
     let tasks = rt::Tasks::new();
+    // Client connections are their own group: upstream ones must outlive them.
+    let clients = rt::Tasks::new();
+    let (metrics, budget) = (shared.metrics.clone(), shared.upstream.clone());
     let core = Arc::new(Core {
-        pool: Arc::new(Pool::new(tasks.clone(), shared.metrics.clone())),
+        pool: Arc::new(Pool::new(tasks.clone(), metrics, budget)),
+        bodies: OpenBodies::default(),
+        clients: clients.clone(),
         table: CachedTable::new(shared.table.clone()),
         rng: rt::Rng::from_os(),
         shared,
         tasks,
     });
     core.tasks.spawn_until_stop(core.clone().run_maintenance());
-    // Client connections are their own group: upstream ones must outlive them.
-    let clients = rt::Tasks::new();
+    beat.map(|beat| core.tasks.spawn_until_stop(beat));
     loop {
         let next = tokio::select! {
             biased;
@@ -108,7 +120,7 @@ where
 
 async fn connection(core: Arc<Core>, group: rt::Tasks, accepted: Accepted) {
     let shared = core.shared.clone();
-    let Accepted { stream, client, place } = accepted;
+    let Accepted { stream, client } = accepted;
     match stream {
         ClientStream::Tcp(stream) => {
             if let Ok(stream) = TcpStream::from_std(stream) {
@@ -117,7 +129,6 @@ async fn connection(core: Arc<Core>, group: rt::Tasks, accepted: Accepted) {
         }
         ClientStream::Other(stream) => serve_stream(core, group, stream, client).await,
     }
-    drop(place);
     shared.metrics.disconnects.inc();
 }
 
@@ -129,7 +140,7 @@ async fn serve_stream(
 ) {
     let builder = protocol(&core.shared, group.clone());
     let (idle, opening) = (core.shared.config.idle_timeout, core.shared.config.header_timeout);
-    let connection = client.connection.clone();
+    let connection = client.place.connection.clone();
     let service = service_fn(move |request| {
         let answer = serve(core.clone(), client.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
@@ -157,8 +168,10 @@ async fn serve_stream(
 }
 
 fn protocol(shared: &Shared, tasks: rt::Tasks) -> auto::Builder<Spawner> {
-    /// Enough for 100 Mbit/s at 80 ms.
-    const WINDOW: u32 = 1 << 20;
+    /// What a stream and a connection may have sent before the app takes it: every
+    /// connection of a client can make the edge hold this much.
+    const STREAM_WINDOW: u32 = 256 << 10;
+    const CONNECTION_WINDOW: u32 = 1 << 20;
     let config = &shared.config;
     let mut builder = auto::Builder::new(Spawner(tasks));
     builder
@@ -170,8 +183,8 @@ fn protocol(shared: &Shared, tasks: rt::Tasks) -> auto::Builder<Spawner> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW * 4)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(250)
         .max_header_list_size(u32::try_from(config.max_header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(20))

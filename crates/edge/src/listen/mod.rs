@@ -5,3 +5,4 @@ pub(crate) mod accept;
 pub(crate) mod client_io;
 pub(crate) mod connections;
 pub(crate) mod core_thread;
+pub(crate) mod heartbeat;

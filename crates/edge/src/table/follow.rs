@@ -7,6 +7,7 @@ use crate::table::writer::TableWriter;
 use host_api::{CallContext, HostError, RouteChange, RoutePosition, RouteSubscription};
 use model::id::HostId;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -32,7 +33,7 @@ pub(crate) async fn follow(
     mut hosts: watch::Receiver<Vec<EdgeHost>>,
 ) {
     let writer: Writer = Arc::new(Mutex::new(writer));
-    let mut followed: HashMap<HostId, AbortHandle> = HashMap::new();
+    let mut followed = Followed::new();
     let (first, mut asked) = mpsc::channel::<()>(1);
     let now = hosts.borrow_and_update().clone();
     update(shared, &writer, &mut followed, now, Some(&first));
@@ -40,34 +41,47 @@ pub(crate) async fn follow(
     // Each follower drops its sender once it has asked for the first time.
     let _ = timeout(FIRST_TABLE, asked.recv()).await;
     let shared_too = shared.clone();
-    shared.tasks.spawn_until_stop(async move {
+    shared.tasks.spawn_service("the edge's list of hosts", async move {
         while hosts.changed().await.is_ok() {
             let now = hosts.borrow_and_update().clone();
             update(&shared_too, &writer, &mut followed, now, None);
         }
+        // The list no longer changes; the hosts are followed on.
+        std::future::pending().await
     });
 }
+
+/// The follower of each host, and where it sees that its host has been forgotten.
+type Followed = HashMap<HostId, (AbortHandle, Arc<AtomicBool>)>;
 
 /// Follows hosts that are new, and forgets those that are gone.
 fn update(
     shared: &Arc<Shared>,
     writer: &Writer,
-    followed: &mut HashMap<HostId, AbortHandle>,
+    followed: &mut Followed,
     hosts: Vec<EdgeHost>,
     first: Option<&mpsc::Sender<()>>,
 ) {
-    followed.retain(|id, follower| {
+    followed.retain(|id, (follower, forgotten)| {
         let stays = hosts.iter().any(|host| host.id == *id);
         if !stays {
             follower.abort();
-            change(shared, writer, |writer| writer.forget_host(*id));
+            change(shared, writer, |writer| {
+                // Under the lock: the follower may be about to apply what it has read.
+                forgotten.store(true, SeqCst);
+                writer.forget_host(*id);
+            });
         }
         stays
     });
     for host in hosts {
         followed.entry(host.id).or_insert_with(|| {
-            let follower = follow_host(shared.clone(), writer.clone(), host, first.cloned());
-            shared.tasks.spawn_until_stop(follower).abort_handle()
+            let (host, forgotten) = (Arc::new(host), Arc::new(AtomicBool::new(false)));
+            let (shared, writer) = (shared.clone(), writer.clone());
+            let follower = Follower { shared, writer, host, forgotten: forgotten.clone() };
+            let tasks = follower.shared.tasks.clone();
+            let follow = follower.follow(first.cloned());
+            (tasks.spawn_service("the follower of a host", follow).abort_handle(), forgotten)
         });
     }
 }
@@ -81,33 +95,75 @@ fn change<T>(shared: &Shared, writer: &Writer, change: impl FnOnce(&mut TableWri
     result
 }
 
-async fn follow_host(
+/// Follows one host.
+struct Follower {
     shared: Arc<Shared>,
     writer: Writer,
-    host: EdgeHost,
-    mut first: Option<mpsc::Sender<()>>,
-) {
-    let host = Arc::new(host);
-    let rng = rt::Rng::from_os();
-    let pauses = || rt::Backoff::new(Duration::from_millis(5), Duration::from_secs(2));
-    let mut backoff = pauses();
-    loop {
-        let subscription = subscribe(&host).await;
-        let progressed = match subscription {
-            Ok(subscription) => {
-                follow_subscription(&shared, &writer, &host, subscription, &mut first).await
+    host: Arc<EdgeHost>,
+    /// The host is no longer part of the platform: nothing of it is applied.
+    forgotten: Arc<AtomicBool>,
+}
+
+impl Follower {
+    async fn follow(self, mut first: Option<mpsc::Sender<()>>) {
+        let Self { host, .. } = &self;
+        let rng = rt::Rng::from_os();
+        let pauses = || rt::Backoff::new(Duration::from_millis(5), Duration::from_secs(2));
+        let mut backoff = pauses();
+        loop {
+            let subscription = subscribe(host).await;
+            let progressed = match subscription {
+                Ok(subscription) => self.follow_subscription(subscription, &mut first).await,
+                Err(err) => {
+                    tracing::warn!(host = %host.id, %err, "cannot follow the host's routes");
+                    false
+                }
+            };
+            // The edge need not wait for this host any longer.
+            first = None;
+            if progressed {
+                backoff = pauses();
             }
-            Err(err) => {
-                tracing::warn!(host = %host.id, %err, "cannot follow the host's routes");
-                false
-            }
-        };
-        // The edge need not wait for this host any longer.
-        first = None;
-        if progressed {
-            backoff = pauses();
+            tokio::time::sleep(backoff.pause(&rng)).await;
         }
-        tokio::time::sleep(backoff.pause(&rng)).await;
+    }
+
+    /// Changes the table unless the host has been forgotten.
+    fn change<T>(&self, change_host: impl FnOnce(&mut TableWriter) -> T) -> Option<T> {
+        change(&self.shared, &self.writer, |writer| {
+            (!self.forgotten.load(SeqCst)).then(|| change_host(writer))
+        })
+    }
+
+    /// Applies a subscription until there is a gap or the end. Says whether there
+    /// were any changes.
+    async fn follow_subscription(
+        &self,
+        subscription: RouteSubscription,
+        first: &mut Option<mpsc::Sender<()>>,
+    ) -> bool {
+        let host = &self.host;
+        let RouteSubscription { snapshot, mut changes, acknowledge } = subscription;
+        let mut stream = Stream { host: host.clone(), position: snapshot.position };
+        let start = snapshot.position.generation;
+        if self.change(|writer| writer.replace(host, snapshot)) != Some(true) {
+            tracing::warn!(host = %host.id, "a stale snapshot of the host's routes is ignored");
+            return false;
+        }
+        *first = None;
+        // A full queue means that the host has not read earlier acknowledgements;
+        // the newest includes them all, and the next change sends it.
+        let _ = acknowledge.try_send(start);
+        while let Some(next) = changes.recv().await {
+            let batch = batch(next, &mut changes);
+            let Some(ended) = self.change(|writer| stream.apply(writer, batch)) else { break };
+            let _ = acknowledge.try_send(stream.position.generation);
+            if let Err(ended) = ended {
+                tracing::warn!(host = %host.id, ?ended, "the host's routes are asked for again");
+                break;
+            }
+        }
+        stream.position.generation > start
     }
 }
 
@@ -115,38 +171,6 @@ async fn subscribe(host: &EdgeHost) -> Result<RouteSubscription, HostError> {
     let asked = host.routes.routes(CallContext::edge(SUBSCRIBE_TIMEOUT));
     let too_late = |_| HostError::DeadlineExceeded("the host did not send its routes".into());
     timeout(SUBSCRIBE_TIMEOUT, asked).await.map_err(too_late)?
-}
-
-/// Applies a subscription until there is a gap or the end. Says whether there
-/// were any changes.
-async fn follow_subscription(
-    shared: &Shared,
-    writer: &Writer,
-    host: &Arc<EdgeHost>,
-    subscription: RouteSubscription,
-    first: &mut Option<mpsc::Sender<()>>,
-) -> bool {
-    let RouteSubscription { snapshot, mut changes, acknowledge } = subscription;
-    let mut stream = Stream { host: host.clone(), position: snapshot.position };
-    let start = snapshot.position.generation;
-    if !change(shared, writer, |writer| writer.replace(host, snapshot)) {
-        tracing::warn!(host = %host.id, "a stale snapshot of the host's routes is ignored");
-        return false;
-    }
-    *first = None;
-    // A full queue means that the host has not read earlier acknowledgements;
-    // the newest includes them all, and the next change sends it.
-    let _ = acknowledge.try_send(start);
-    while let Some(next) = changes.recv().await {
-        let batch = batch(next, &mut changes);
-        let ended = change(shared, writer, |writer| stream.apply(writer, batch));
-        let _ = acknowledge.try_send(stream.position.generation);
-        if let Err(ended) = ended {
-            tracing::warn!(host = %host.id, ?ended, "the host's routes are asked for again");
-            break;
-        }
-    }
-    stream.position.generation > start
 }
 
 /// `next` and what has piled up behind it, to be shown at once.
@@ -241,5 +265,25 @@ mod tests {
         let remove = (6, RouteChange::Remove { machine: id("m10") });
         assert_eq!(old.apply(&mut lab.writer, [remove].into_iter()), Err(Ended::Stale));
         assert_eq!(lab.machines("web"), ["m10"]);
+    }
+
+    #[tokio::test]
+    async fn a_late_batch_of_a_forgotten_host_changes_nothing() {
+        let lab = Lab::new(&[80]);
+        let (host, mut late) = (lab.host.clone(), stream(&lab, 5));
+        let shared = Arc::new(crate::shared::testing::shared(9));
+        let (writer, table) = (Arc::new(Mutex::new(lab.writer)), lab.table);
+        let forgotten = Arc::new(AtomicBool::new(false));
+        let follower = Follower { shared: shared.clone(), writer: writer.clone(), host, forgotten };
+        follower.change(|writer| late.apply(writer, [upsert(6)].into_iter())).unwrap().unwrap();
+        assert!(table.get("web").is_some());
+        let id = follower.host.id;
+        let follower_too = shared.tasks.spawn(std::future::pending::<()>()).abort_handle();
+        let mut followed = Followed::from([(id, (follower_too, follower.forgotten.clone()))]);
+        update(&shared, &writer, &mut followed, Vec::new(), None);
+        assert!(table.get("web").is_none());
+        // What it had read before it was told to end.
+        assert_eq!(follower.change(|writer| late.apply(writer, [upsert(7)].into_iter())), None);
+        assert!(table.get("web").is_none());
     }
 }

@@ -10,6 +10,7 @@
 use crate::admission::machine::{ConnectionEpoch, Machine};
 use crate::http::code::Code;
 use crate::metrics::Metrics;
+use crate::upstream::budget::UpstreamBudget;
 use crate::upstream::connect::{NoConnection, connect};
 use crate::upstream::request_body::{OutBody, Progress};
 use crate::upstream::stream::{Received, UpstreamStream};
@@ -20,6 +21,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -36,6 +38,7 @@ const MAX_ANSWER_HEADERS: usize = 256;
 pub(crate) struct Pool {
     tasks: rt::Tasks,
     metrics: Metrics,
+    budget: Arc<UpstreamBudget>,
     inner: Mutex<Inner>,
 }
 
@@ -92,7 +95,8 @@ impl Lease {
     pub(crate) fn give_back(self, machine: &Machine) {
         let uploaded = self.progress.as_ref().is_none_or(|p| p.ended.load(Relaxed));
         let is_good = machine.connection_epoch() == self.epoch;
-        if !self.keep || !uploaded || self.sender.is_closed() || !is_good {
+        let is_kept = self.keep && !self.pool.budget.is_exhausted();
+        if !is_kept || !uploaded || self.sender.is_closed() || !is_good {
             return;
         }
         let mut inner = self.pool.lock();
@@ -123,8 +127,8 @@ impl Drop for Open {
 }
 
 impl Pool {
-    pub(crate) fn new(tasks: rt::Tasks, metrics: Metrics) -> Self {
-        Self { tasks, metrics, inner: Mutex::default() }
+    pub(crate) fn new(tasks: rt::Tasks, metrics: Metrics, budget: Arc<UpstreamBudget>) -> Self {
+        Self { tasks, metrics, budget, inner: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -165,18 +169,33 @@ impl Pool {
         Some(idle.remove(at).1)
     }
 
-    /// A new connection; `keep` says whether it may be used more than once.
+    /// The right to one more connection. If there is none, the idle connections of this
+    /// core are closed, and it waits for at most `limit`.
+    async fn admit(&self, limit: Duration) -> Result<OwnedSemaphorePermit, NoConnection> {
+        if let Some(permit) = self.budget.try_take() {
+            return Ok(permit);
+        }
+        self.lock().boots.values_mut().for_each(|of| of.idle.clear());
+        self.budget.take(limit).await.ok_or_else(|| NoConnection {
+            code: Code::Pl01,
+            why: format!("the edge had no connection to machines left for {limit:?}"),
+        })
+    }
+
+    /// A new connection; `keep` says whether it may be used more than once. `limits` are
+    /// for a free connection of the budget, and for the connect.
     pub(crate) async fn connect(
         self: &Arc<Self>,
         machine: &Arc<Machine>,
         upstream: Upstream,
         keep: bool,
-        limit: Duration,
+        (wait, limit): (Duration, Duration),
     ) -> Result<Lease, NoConnection> {
+        let permit = self.admit(wait).await?;
         let epoch = machine.connection_epoch();
         let stream = connect(machine, upstream, epoch.boot, limit).await?;
         let received = Received::default();
-        let io = TokioIo::new(UpstreamStream::new(stream, received.clone()));
+        let io = TokioIo::new(UpstreamStream::new(stream, received.clone(), permit));
         let made = http1::Builder::new().max_headers(MAX_ANSWER_HEADERS).handshake(io).await;
         let (sender, conn) = made.map_err(|err| NoConnection {
             code: Code::Pc06,

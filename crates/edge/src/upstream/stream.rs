@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The app has sent something since this was last cleared.
 #[derive(Clone, Debug, Default)]
@@ -32,11 +33,17 @@ pub(crate) struct UpstreamStream {
     stream: Box<dyn GuestStream>,
     received: Received,
     broken: bool,
+    /// Given back with the stream, which a tunnel keeps beyond its HTTP connection.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl UpstreamStream {
-    pub(crate) fn new(stream: Box<dyn GuestStream>, received: Received) -> Self {
-        Self { stream, received, broken: false }
+    pub(crate) fn new(
+        stream: Box<dyn GuestStream>,
+        received: Received,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { stream, received, broken: false, _permit: permit }
     }
 
     fn forgive<T>(&mut self, done: Poll<io::Result<T>>, instead: T) -> Poll<io::Result<T>> {

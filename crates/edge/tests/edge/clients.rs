@@ -2,6 +2,7 @@
 
 use crate::answers::http2;
 use crate::fake::*;
+use crate::{echo, websocket};
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -115,5 +116,132 @@ async fn real_sockets_are_served_by_all_cores() {
         assert_eq!((answer.status, &*answer.text), (200, "hello from m1"), "{n}");
     }
     assert!(app.connections.load(SeqCst) >= 2, "each core has a pool of its own");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_websocket_keeps_its_place() {
+    let world = World::new(edge::EdgeConfig { max_connections: 1, ..config() }).await;
+    let _app = world.running("m1");
+    let mut ws = websocket(&world).await;
+    echo(&mut ws, b"one").await;
+    let mut second = world.connect();
+    assert_eq!(closed(&mut second).await, b"");
+    let refused = r#"updraft_edge_refused_total{region="local",host="0000"} 1"#;
+    assert!(world.metrics().contains(refused));
+    echo(&mut ws, b"two").await;
+    ws.shutdown().await.unwrap();
+    drop(ws);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.get("/").await.status, 200);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_websocket_has_the_time_of_the_drain() {
+    let world = World::new(config()).await;
+    let _app = world.running("m1");
+    let mut ws = websocket(&world).await;
+    echo(&mut ws, b"one").await;
+    let stop = world.tasks.shutdown(Duration::from_secs(30));
+    let client = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        echo(&mut ws, b"two").await;
+        ws.shutdown().await.unwrap();
+        drop(ws);
+        Instant::now()
+    };
+    let began = Instant::now();
+    let (ended, left) = tokio::join!(async { (stop.await, Instant::now()) }, client);
+    assert!(ended.0);
+    assert!(ended.1 >= left, "the edge waited {:?}", ended.1 - began);
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_beyond_the_connections_to_machines_waits_and_then_fails() {
+    let wait = Duration::from_secs(2);
+    let limits = edge::EdgeConfig { max_upstream: 1, capacity_timeout: wait, ..config() };
+    let world = World::new(limits).await;
+    let app = world.running("m1");
+    let others = async {
+        app.until(|app| app.inside.load(SeqCst) == 1).await;
+        let began = Instant::now();
+        let answer = world.get("/").await;
+        assert_eq!(answer.code(), (503, "PL01"), "{}", answer.text);
+        assert_eq!(began.elapsed().as_secs(), 2);
+        let release = async {
+            tokio::time::sleep(wait / 2).await;
+            app.gate.notify_one();
+        };
+        tokio::join!(world.get("/"), release).0
+    };
+    let (first, last) = tokio::join!(world.get("/gate"), others);
+    assert_eq!((first.status, last.status), (200, 200), "{}", last.text);
+    // A tunnel has a connection, too.
+    let ws = websocket(&world).await;
+    assert_eq!(world.get("/").await.code(), (503, "PL01"));
+    drop(ws);
+    assert_eq!(world.get("/").await.status, 200);
+    // An idle connection makes room for one to another machine.
+    let other = world.machine("m2", |_| {});
+    world.host.take_down("m1");
+    world.host.bring_up("m2");
+    world.host.until_acknowledged().await;
+    assert_eq!(world.get("/").await.text, "hello from m2");
+    assert_eq!(other.connections.load(SeqCst), 1);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_that_takes_nothing_loses_its_place_at_the_machine() {
+    let world = World::new(config()).await;
+    let app = world.running("m1");
+    let (mut h2, tasks) = http2(&world).await;
+    let big = hyper::Request::get("http://web.localhost/big").body(empty()).unwrap();
+    let response = within(h2.send_request(big)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let load = |n: u32| {
+        let of = r#"instance="00000000006d31",region="local",host="0000"}"#;
+        world.metrics().contains(&format!("fly_app_concurrency{{app=\"web\",{of} {n}"))
+    };
+    tokio::time::sleep(Duration::from_secs(55)).await;
+    assert!(load(1), "{}", world.metrics());
+    // It answers pings all the while.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(load(0), "{}", world.metrics());
+    // The body that was cut does not pass for a whole one.
+    use http_body_util::BodyExt;
+    assert!(within(response.into_body().collect()).await.is_err());
+    assert_eq!(app.connections.load(SeqCst), 1);
+    tasks.shutdown(Duration::from_secs(1)).await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_may_send_little_before_the_app_takes_it() {
+    let world = World::new(config()).await;
+    let mut stream = world.connect();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let (mut of_stream, mut of_connection) = (None, None);
+    let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+    while of_stream.is_none() || of_connection.is_none() {
+        let mut head = [0; 9];
+        within(stream.read_exact(&mut head)).await.unwrap();
+        let mut payload = vec![0; number(&[0, head[0], head[1], head[2]]) as usize];
+        within(stream.read_exact(&mut payload)).await.unwrap();
+        match head[3] {
+            // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, 6.5.2)
+            4 => {
+                let mut settings = payload.chunks(6);
+                let window = settings.find(|setting| setting[..2] == [0, 4]);
+                of_stream = of_stream.or(window.map(|setting| number(&setting[2..])));
+            }
+            // WINDOW_UPDATE, on top of the 65 535 bytes of the protocol
+            8 => of_connection = Some(65_535 + number(&payload)),
+            _ => {}
+        }
+    }
+    assert_eq!((of_stream, of_connection), (Some(256 << 10), Some(1 << 20)));
     world.end().await;
 }

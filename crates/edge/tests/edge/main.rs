@@ -39,7 +39,7 @@ fn upload(n: usize) -> (OutBody, String) {
     (BodyExt::boxed(body), format!("{} {sum}", n * MIB))
 }
 
-async fn websocket(world: &World) -> TokioIo<hyper::upgrade::Upgraded> {
+pub(crate) async fn websocket(world: &World) -> TokioIo<hyper::upgrade::Upgraded> {
     let mut req = request("/ws");
     req.headers_mut().insert("connection", "Upgrade".parse().unwrap());
     req.headers_mut().insert("upgrade", "websocket".parse().unwrap());
@@ -48,7 +48,7 @@ async fn websocket(world: &World) -> TokioIo<hyper::upgrade::Upgraded> {
     TokioIo::new(hyper::upgrade::on(response).await.unwrap())
 }
 
-async fn echo(io: &mut TokioIo<hyper::upgrade::Upgraded>, text: &[u8]) {
+pub(crate) async fn echo(io: &mut TokioIo<hyper::upgrade::Upgraded>, text: &[u8]) {
     io.write_all(text).await.unwrap();
     let mut back = vec![0; text.len()];
     io.read_exact(&mut back).await.unwrap();

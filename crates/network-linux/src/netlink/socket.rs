@@ -3,9 +3,14 @@
 
 use super::message::{DONE, ERROR, INTERRUPTED, Messages, split};
 use netlink_sys::{Socket, SocketAddr};
+use rustix::net::sockopt;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
+/// Bytes of requests and answers that may wait: all answers of one write do. An
+/// acknowledgement takes about 1 KiB there.
+const QUEUE: usize = 16 << 20;
 /// Attempts at a list that changes while it is read.
 const LIST_ATTEMPTS: usize = 32;
 
@@ -32,6 +37,14 @@ impl Netlink {
         socket.connect(&SocketAddr::new(0, 0))?;
         // An error message need not repeat the request.
         socket.set_cap_ack(true)?;
+        // SAFETY: the socket owns the descriptor and lives as long as the borrow.
+        let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+        // Without the right to it (CAP_NET_ADMIN of the host) batches are small at most.
+        if let Err(err) = sockopt::set_socket_recv_buffer_size_force(fd, QUEUE)
+            .and_then(|()| sockopt::set_socket_send_buffer_size_force(fd, QUEUE))
+        {
+            tracing::debug!(%err, "cannot enlarge the queues of a netlink socket");
+        }
         Ok(Self(Mutex::new(Numbered { socket, next: 1 })))
     }
 
@@ -100,5 +113,44 @@ impl Netlink {
             }
         }
         Err(io::Error::other("netlink: the list changed at every attempt to read it"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::{ACK, CREATE, EXCLUSIVE, REQUEST};
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+    use std::net::Ipv4Addr;
+    use testkit::skip::{Lacks, skip};
+
+    /// `RTM_NEWADDR`, and the attributes `IFA_ADDRESS` and `IFA_LOCAL` (rtnetlink(7)).
+    const NEW_ADDRESS: u16 = 20;
+    const ADDRESS: u16 = 1;
+    const LOCAL: u16 = 2;
+
+    #[test]
+    fn a_thousand_changes_go_in_one_write() {
+        if !rustix::process::geteuid().is_root() {
+            return skip("network namespaces need root", Lacks::Required);
+        }
+        let add = || {
+            // SAFETY: no descriptor table or memory is unshared, only the network of this
+            // thread, which ends after the test.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+            let netlink = Netlink::open(netlink_sys::protocols::NETLINK_ROUTE).unwrap();
+            let mut messages = Messages::default();
+            for n in 0..1000u32 {
+                let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 1, 0, 1)) + n).octets();
+                messages.push(NEW_ADDRESS, REQUEST | ACK | CREATE | EXCLUSIVE, |body| {
+                    // IPv4, a prefix of 32 bits, on the loopback.
+                    body.fixed(&[2, 32, 0, 0, 1, 0, 0, 0]);
+                    body.value(LOCAL, &address);
+                    body.value(ADDRESS, &address);
+                });
+            }
+            netlink.request(messages)
+        };
+        std::thread::spawn(add).join().unwrap().unwrap();
     }
 }

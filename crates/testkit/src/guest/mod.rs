@@ -55,6 +55,8 @@ pub enum GuestAction {
     Api(u32, String),
     /// It closes that connection.
     ApiEnd(u32),
+    /// From now on its phase is one that the host does not know.
+    HidePhase,
     /// The VM's process ends without a report of the guest.
     CrashVm,
 }
@@ -366,6 +368,7 @@ impl Guest {
                 send(session, ToHost::ApiData(id, text.into_bytes())).await;
             }
             GuestAction::ApiEnd(id) => send(session, ToHost::ApiEnd(id)).await,
+            GuestAction::HidePhase => self.state.phase = Phase::Unknown,
             GuestAction::CrashVm => return Some(End::Crashed),
         }
         None

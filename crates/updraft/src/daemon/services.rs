@@ -75,7 +75,9 @@ pub(super) async fn start(
     };
     let hosts = peers::hosts(settings, worker, tasks)?;
     let edge = match has(Role::Edge) {
-        true => start_edge(settings, &*hosts, store.as_ref(), tasks, &mut registry).await?,
+        true => {
+            start_edge(settings, &*hosts, store.as_ref(), (tasks, health), &mut registry).await?
+        }
         false => Vec::new(),
     };
     let control = match store {
@@ -168,7 +170,7 @@ async fn start_edge(
     settings: &Settings,
     hosts: &dyn Hosts,
     store: Option<&Arc<dyn Store>>,
-    tasks: &Tasks,
+    (tasks, health): (&Tasks, &Health),
     registry: &mut Registry,
 ) -> Result<Vec<SocketAddr>, DaemonError> {
     let tasks = tasks.child();
@@ -177,7 +179,8 @@ async fn start_edge(
         None => Arc::new(NoDirectory),
     };
     let hosts = EdgeHost::watch(hosts, &tasks);
-    let edge = Edge::start(edge_config(settings), hosts, directory, tasks, registry).await;
+    let config = EdgeConfig { health: health.clone(), ..edge_config(settings) };
+    let edge = Edge::start(config, hosts, directory, tasks, registry).await;
     let edge = edge
         .map_err(|err| failed("start the edge", &err).hint("Give another address with --edge."))?;
     Ok(edge.local_addrs())

@@ -6,6 +6,7 @@ use crate::driver::QemuHypervisor;
 use crate::guest_image::initramfs;
 use camino::Utf8Path;
 use model::id::{BootId, MachineId};
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -70,6 +71,7 @@ pub async fn boots(
         cold: None,
     };
     let attempt = match driver.boot(spec).await {
+        Err(err) if is_timeout(&err) => Attempt::Silent,
         Err(err) => Attempt::Failed(rt::chain(&err)),
         Ok(vm) => judge(tokio::time::timeout(deadline, vm.exited).await.ok()),
     };
@@ -78,6 +80,19 @@ pub async fn boots(
         fs::remove_file(&file).map_err(|err| PortError::new(format!("remove {file}"), err))?;
     }
     Ok(attempt)
+}
+
+/// The process did not get ready in time, which says nothing of the accelerator.
+fn is_timeout(err: &PortError) -> bool {
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        if err.downcast_ref::<io::Error>().is_some_and(|err| err.kind() == io::ErrorKind::TimedOut)
+        {
+            return true;
+        }
+        cause = err.source();
+    }
+    false
 }
 
 fn judge(exit: Option<VmExit>) -> Attempt {

@@ -3,9 +3,8 @@
 use crate::config::{Accelerator, CpuModel, QemuConfig};
 use crate::guest_image::kernel::Kernel;
 use crate::probe::boot_guest::{Attempt, boots};
-use crate::probe::result::{Probed, kvm_pvm_is_loaded, remember, remembered};
+use crate::probe::result::{Probed, kvm_pvm_is_loaded, open_kvm, remember, remembered};
 use camino::Utf8Path;
-use std::fs;
 use std::time::Duration;
 use worker::ports::PortError;
 
@@ -31,8 +30,8 @@ pub async fn probe(
     if let Some(known) = remembered(cache, &config.qemu, kernel) {
         return Ok(known);
     }
-    let probed = match fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        Err(err) => emulated(&format!("/dev/kvm cannot be opened: {err}"), Vec::new()),
+    let (probed, lasts) = match open_kvm() {
+        Err(err) => (emulated(&format!("/dev/kvm cannot be opened: {err}"), Vec::new()), false),
         Ok(_) => {
             let pvm = kvm_pvm_is_loaded();
             let deadline = if pvm { deadline.min(PVM_DEADLINE) } else { deadline };
@@ -45,7 +44,9 @@ pub async fn probe(
         }
     };
     tracing::info!(found = probed.line(), failures = ?probed.failures, "accelerator probed");
-    remember(cache, &config.qemu, kernel, &probed)?;
+    if lasts {
+        remember(cache, &config.qemu, kernel, &probed)?;
+    }
     Ok(probed)
 }
 
@@ -80,11 +81,14 @@ pub async fn forced(
 
 /// Tries the models in their order. A guest that was started and stays silent has,
 /// with `kvm_pvm`, a known reason that no other model mends.
+///
+/// Says also whether the result lasts: that a guest has booted, or that QEMU itself has
+/// refused each model. A guest that was silent may only have been slow on a busy host.
 async fn climb_down(
     pvm: bool,
     mut attempt: impl AsyncFnMut(CpuModel) -> Result<Attempt, PortError>,
-) -> Result<Probed, PortError> {
-    let (mut failures, mut last) = (Vec::new(), String::new());
+) -> Result<(Probed, bool), PortError> {
+    let (mut failures, mut last, mut refused) = (Vec::new(), String::new(), true);
     for model in CpuModel::LADDER {
         let name = model.as_str();
         match attempt(model).await? {
@@ -93,19 +97,20 @@ async fn climb_down(
                     CpuModel::Host => format!("a guest booted, CPU model {name}"),
                     _ => format!("CPU model {name}, since none before it boots"),
                 };
-                return Ok(Probed { failures, ..Probed::new(Accelerator::Kvm, model, &reason) });
+                let probed = Probed::new(Accelerator::Kvm, model, &reason);
+                return Ok((Probed { failures, ..probed }, true));
             }
             Attempt::Silent if pvm => {
                 failures.push(format!("{name}: the guest hangs"));
                 let reason = "kvm_pvm is loaded: a stock kernel does not start with KVM";
-                return Ok(emulated(reason, failures));
+                return Ok((emulated(reason, failures), true));
             }
-            Attempt::Silent => last = "it never comes up".into(),
+            Attempt::Silent => (last, refused) = ("it never comes up".into(), false),
             Attempt::Failed(why) => last = why,
         }
         failures.push(format!("{name}: {last}"));
     }
-    Ok(emulated(&format!("no guest boots with KVM: {last}"), failures))
+    Ok((emulated(&format!("no guest boots with KVM: {last}"), failures), refused))
 }
 
 fn emulated(reason: &str, failures: Vec<String>) -> Probed {
@@ -120,9 +125,11 @@ mod tests {
     /// The result for what each model does, in their order.
     async fn found(pvm: bool, attempts: [Attempt; 3]) -> String {
         let mut attempts = attempts.into_iter();
-        let probed = climb_down(pvm, async |_| Ok(attempts.next().unwrap())).await.unwrap();
+        let attempt = async |_| Ok(attempts.next().unwrap());
+        let (probed, lasts) = climb_down(pvm, attempt).await.unwrap();
         let left = attempts.count();
-        format!("{} {:?} {:?} left {left}", probed.line(), probed.cpu_model, probed.failures)
+        let (line, model, failures) = (probed.line(), probed.cpu_model, probed.failures);
+        format!("{line} {model:?} {failures:?} left {left} lasts {lasts}")
     }
 
     fn msr() -> Attempt {
@@ -139,19 +146,21 @@ mod tests {
             (false, [msr(), Silent, Booted]),
             (false, [msr(), msr(), msr()]),
             (false, [Silent, Silent, Silent]),
+            (false, [msr(), Silent, msr()]),
             (true, [msr(), Booted, Booted]),
             (true, [msr(), Silent, Booted]),
         ] {
             text.push_str(&format!("{}\n", found(pvm, attempts).await));
         }
         expect![[r#"
-            kvm (a guest booted, CPU model host) Host [] left 2
-            kvm (CPU model host,-arch-capabilities, since none before it boots) HostWithoutArchCapabilities ["host: failed to set MSR 0x10a"] left 1
-            kvm (CPU model qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt, since none before it boots) Plain ["host: failed to set MSR 0x10a", "host,-arch-capabilities: it never comes up"] left 0
-            tcg (no guest boots with KVM: failed to set MSR 0x10a) Plain ["host: failed to set MSR 0x10a", "host,-arch-capabilities: failed to set MSR 0x10a", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt: failed to set MSR 0x10a"] left 0
-            tcg (no guest boots with KVM: it never comes up) Plain ["host: it never comes up", "host,-arch-capabilities: it never comes up", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt: it never comes up"] left 0
-            kvm (CPU model host,-arch-capabilities, since none before it boots) HostWithoutArchCapabilities ["host: failed to set MSR 0x10a"] left 1
-            tcg (kvm_pvm is loaded: a stock kernel does not start with KVM) Plain ["host: failed to set MSR 0x10a", "host,-arch-capabilities: the guest hangs"] left 1
+            kvm (a guest booted, CPU model host) Host [] left 2 lasts true
+            kvm (CPU model host,-arch-capabilities, since none before it boots) HostWithoutArchCapabilities ["host: failed to set MSR 0x10a"] left 1 lasts true
+            kvm (CPU model qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt, since none before it boots) Plain ["host: failed to set MSR 0x10a", "host,-arch-capabilities: it never comes up"] left 0 lasts true
+            tcg (no guest boots with KVM: failed to set MSR 0x10a) Plain ["host: failed to set MSR 0x10a", "host,-arch-capabilities: failed to set MSR 0x10a", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt: failed to set MSR 0x10a"] left 0 lasts true
+            tcg (no guest boots with KVM: it never comes up) Plain ["host: it never comes up", "host,-arch-capabilities: it never comes up", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt: it never comes up"] left 0 lasts false
+            tcg (no guest boots with KVM: failed to set MSR 0x10a) Plain ["host: failed to set MSR 0x10a", "host,-arch-capabilities: it never comes up", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt: failed to set MSR 0x10a"] left 0 lasts false
+            kvm (CPU model host,-arch-capabilities, since none before it boots) HostWithoutArchCapabilities ["host: failed to set MSR 0x10a"] left 1 lasts true
+            tcg (kvm_pvm is loaded: a stock kernel does not start with KVM) Plain ["host: failed to set MSR 0x10a", "host,-arch-capabilities: the guest hangs"] left 1 lasts true
         "#]].assert_eq(&text);
     }
 }

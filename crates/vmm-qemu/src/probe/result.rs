@@ -60,6 +60,11 @@ pub(crate) fn kvm_pvm_is_loaded() -> bool {
     Utf8Path::new("/sys/module/kvm_pvm").exists()
 }
 
+/// Opens the device of KVM, as QEMU does.
+pub(super) fn open_kvm() -> std::io::Result<fs::File> {
+    fs::OpenOptions::new().read(true).write(true).open("/dev/kvm")
+}
+
 /// What an earlier probe found with this QEMU, kernel and start of the host.
 pub(crate) fn remembered(cache: &Utf8Path, qemu: &Utf8Path, kernel: &Kernel) -> Option<Probed> {
     let known: Remembered = serde_json::from_slice(&fs::read(cache.join(FILE)).ok()?).ok()?;
@@ -83,7 +88,10 @@ pub(super) fn remember(
 fn key(qemu: &Utf8Path, kernel: &Kernel) -> Result<String, PortError> {
     let host = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let pvm = if kvm_pvm_is_loaded() { " with kvm_pvm" } else { "" };
-    Ok(format!("qemu {} kernel {} boot {}{pvm}", qemu_version(qemu)?, kernel.release, host.trim()))
+    // Permissions and modules change while the host is up.
+    let kvm = if open_kvm().is_ok() { "kvm opens" } else { "kvm does not open" };
+    let (qemu, kernel, host) = (qemu_version(qemu)?, &kernel.release, host.trim());
+    Ok(format!("qemu {qemu} kernel {kernel} boot {host} {kvm}{pvm}"))
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 const MAX_RUNNING: usize = 64;
 /// How much later than its timeout a guest may report the end of a command.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(10);
+/// Time for a guest that does not read to take up a command.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
 
 fn term_size(size: wire::exec::TermSize) -> guest_protocol::TermSize {
@@ -100,11 +102,13 @@ impl Execs {
             tty: exec.tty.map(term_size),
             timeout_ms: exec.timeout_ms,
         };
-        if self.is_running(id)
-            && let Err(err) = self.outgoing.send(&ToGuest::Exec(id, request)).await
-        {
-            lock(&self.running).remove(&id);
-            run.end(refusal(&err));
+        if self.is_running(id) {
+            let request = ToGuest::Exec(id, request);
+            let sent = tokio::time::timeout(SEND_TIMEOUT, self.outgoing.send(&request)).await;
+            if let Err(err) = sent.unwrap_or(Err(AgentError::Deadline(SEND_TIMEOUT))) {
+                lock(&self.running).remove(&id);
+                run.end(refusal(&err));
+            }
         }
         let pass = async {
             self.pass_input(id, &run, inputs).await;
@@ -248,6 +252,7 @@ fn refusal(err: &AgentError) -> ExecOutput {
              pass them as input or in a file"
         ),
         AgentError::Version(_) => format!("{err}: restart the machine to run commands in it"),
+        AgentError::Deadline(limit) => format!("the guest did not take the command in {limit:?}"),
         _ => return ExecOutput::Lost("the machine has stopped".into()),
     })
 }

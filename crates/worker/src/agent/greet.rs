@@ -1,17 +1,18 @@
 //! The greeting: how a session with a guest begins.
 
 use super::error::AgentError;
+use super::reader::{Intake, Reader};
 use crate::ports::AgentIo;
 use guest_protocol::codec::{Decoder, encode, encode_in};
 use guest_protocol::{HIGHEST, LOWEST, Listener, Phase, ToGuest, ToHost};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, WriteHalf};
+use tokio::time::Instant;
 
 /// The hello is sent again after this long: a guest that was just resetting its
 /// port may have lost it.
 const HELLO_INTERVAL: Duration = Duration::from_secs(2);
 
-pub(super) type Reader = ReadHalf<Box<dyn AgentIo>>;
 pub(super) type Writer = WriteHalf<Box<dyn AgentIo>>;
 
 /// The guest's answer to the hello.
@@ -38,6 +39,7 @@ pub(super) async fn greet(
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; 64 << 10];
     let mut again = tokio::time::interval(HELLO_INTERVAL);
+    let mut intake = Intake::new(Instant::now());
     loop {
         let read = tokio::select! {
             read = reader.read(&mut buffer) => read.map_err(AgentError::Io)?,
@@ -51,6 +53,11 @@ pub(super) async fn greet(
         }
         let mut messages = Vec::new();
         decoder.feed(&buffer[..read], |message: ToHost| messages.push(message));
+        // A guest may send a lot before it answers, too.
+        let pause = intake.charge(read, messages.len(), Instant::now());
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
         let ours = |m: &ToHost| matches!(m, ToHost::Welcome { session: s, .. } if *s == session);
         let Some(at) = messages.iter().position(ours) else {
             messages.into_iter().for_each(&mut before);

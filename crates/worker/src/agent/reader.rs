@@ -1,12 +1,14 @@
 //! Reads what a guest sends. While a budget of the guest is used up its port is not
 //! read: the guest waits, and costs the host nothing.
 
-use super::greet::Reader;
+use crate::ports::AgentIo;
 use guest_protocol::ToHost;
 use guest_protocol::codec::Decoder;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::time::Instant;
+
+pub(super) type Reader = ReadHalf<Box<dyn AgentIo>>;
 
 /// Takes the messages of a session.
 pub(super) trait Receiver: Send + Sync {
@@ -55,18 +57,18 @@ const BURST: f64 = 2.0;
 
 /// The budgets of one guest.
 #[derive(Debug)]
-struct Intake {
+pub(super) struct Intake {
     bytes: Bucket,
     messages: Bucket,
 }
 
 impl Intake {
-    fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self { bytes: Bucket::new(BYTES, now), messages: Bucket::new(MESSAGES, now) }
     }
 
     /// Charges what was read. Returns how long not to read on.
-    fn charge(&mut self, bytes: usize, messages: usize, now: Instant) -> Duration {
+    pub(super) fn charge(&mut self, bytes: usize, messages: usize, now: Instant) -> Duration {
         self.bytes.charge(bytes as f64, now).max(self.messages.charge(messages as f64, now))
     }
 }

@@ -274,3 +274,20 @@ async fn a_guest_that_floods_is_not_read_for_a_while() {
     assert_eq!(began.elapsed().as_secs(), 2, "{:?}", began.elapsed());
     agent.close().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_floods_before_its_answer_is_not_read_for_a_while() {
+    let (dir, tasks) = (tempfile::tempdir().unwrap(), rt::Tasks::new());
+    let (connected, mut guest, ..) = connect(&dir, &tasks);
+    let began = tokio::time::Instant::now();
+    let session = guest.session().await;
+    let frame = encode(&ToHost::LogDropped(1));
+    for _ in 0..8_000 {
+        guest.write(frame.clone()).await;
+    }
+    let (version, phase, listening) = (HIGHEST, Phase::Running(1), vec![]);
+    guest.write(encode(&ToHost::Welcome { version, session, phase, listening })).await;
+    connected.await.unwrap().unwrap();
+    // 4000 at once, then 2000 per second.
+    assert_eq!(began.elapsed().as_secs(), 2, "{:?}", began.elapsed());
+}

@@ -22,6 +22,9 @@ pub(super) struct Host {
     pub(super) context: Arc<HostContext>,
     pub(super) usage: Usage,
     pub(super) creates: Creates,
+    /// Held to read while a machine is recorded that needs an image, and to write while
+    /// images that no machine needs are removed.
+    pub(super) images: tokio::sync::RwLock<()>,
     pub(super) uploads: Uploads,
     machines: RwLock<BTreeMap<MachineId, Handle>>,
     /// Machines whose record cannot be read; set once, at the start.
@@ -34,6 +37,7 @@ impl Host {
             context,
             usage: Usage::default(),
             creates: Creates::default(),
+            images: tokio::sync::RwLock::default(),
             uploads: Uploads::default(),
             machines: RwLock::default(),
             unreadable: OnceLock::new(),
@@ -45,10 +49,10 @@ impl Host {
         let id = view.record.id;
         let (handle, task) = machine::new(&self.context, view, at_start);
         self.insert(id, handle.clone());
-        let host = self.clone();
+        let (host, ended) = (self.clone(), handle.clone());
         self.context.tasks.spawn(async move {
             if task.await == TaskEnd::Destroyed {
-                host.retire_machine(id).await;
+                host.retire_machine(id, &ended).await;
             }
         });
         handle
@@ -77,10 +81,13 @@ impl Host {
         self.unreadable.get().map_or(&[], Vec::as_slice)
     }
 
-    /// A machine is destroyed. It can still be shown until its record is removed.
-    async fn retire_machine(&self, id: MachineId) {
-        self.context.routes.publish(id, None);
-        self.context.logs.trim(&id.to_string());
+    /// A machine is destroyed. It can still be shown until its record is removed. If it
+    /// has come back to this host meanwhile, route and log are the new one's.
+    async fn retire_machine(&self, id: MachineId, ended: &Handle) {
+        if self.handle(id).is_some_and(|handle| handle.views.same_channel(&ended.views)) {
+            self.context.routes.publish(id, None);
+            self.context.logs.trim(&id.to_string());
+        }
         let removed = match self.context.db.forget(KEPT_DESTROYED).await {
             Ok(removed) => removed,
             Err(err) => {

@@ -43,6 +43,8 @@ const JOBS: usize = 4096;
 const READERS: usize = 4;
 /// Lines of one page.
 const PAGE: usize = 10_000;
+/// Pages that a follower gets before the lines that come.
+const PAGES: usize = 64;
 
 /// The logs of one host.
 pub(crate) struct LogStore {
@@ -185,13 +187,27 @@ impl LogStore {
         // which the offsets tell, but is never missed.
         let live = query.follow.then(|| self.live.subscribe(app));
         let own = query.instance.is_none().then(|| app_log(app));
-        let logs = machines.into_iter().chain(own).collect();
-        let past = self.past(logs, query.clone()).await;
+        let logs: Vec<String> = machines.into_iter().chain(own).collect();
+        self.flush().await;
+        let past = self.past(logs.clone(), query.clone(), None).await;
         let Some(live) = live else { return stream::iter(past).boxed() };
         let mut seen: HashMap<String, u64> = HashMap::new();
-        for entry in &past {
-            seen.insert(entry.instance.clone(), entry.offset);
+        let mut note = |page: &[LogEntry]| {
+            for entry in page {
+                seen.insert(entry.instance.clone(), entry.offset);
+            }
+        };
+        note(&past);
+        // Who goes on from a line may have missed more than a page.
+        let mut pages = vec![past];
+        while query.after.is_some() && query.tail.is_none() && pages.len() < PAGES {
+            let Some(last) = pages.last().filter(|page| page.len() == PAGE) else { break };
+            let from = last.last().map(Position::of);
+            let page = self.past(logs.clone(), query.clone(), from).await;
+            note(&page);
+            pages.push(page);
         }
+        let past = pages.into_iter().flatten();
         let query = query.clone();
         let wanted = move |entry: &LogEntry| {
             query.instance.as_ref().is_none_or(|only| *only == entry.instance)
@@ -204,21 +220,34 @@ impl LogStore {
     /// Stored lines, oldest first: the newest ones, or, of a query for what follows a
     /// time, the oldest ones after it. Holds one log's files and one page at a time; few
     /// read at once, beside the async threads.
-    async fn past(&self, logs: Vec<String>, query: LogQuery) -> Vec<LogEntry> {
+    async fn past(
+        &self,
+        logs: Vec<String>,
+        query: LogQuery,
+        from: Option<Position>,
+    ) -> Vec<LogEntry> {
         // It is never closed.
         let Ok(turn) = self.reading.clone().acquire_owned().await else { return Vec::new() };
-        let (dir, jobs) = (self.dir.clone(), self.jobs.clone());
+        let dir = self.dir.clone();
         let read = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            // What was logged before the query is written first.
+            read_page(&dir, &logs, &query, from)
+        });
+        read.await.unwrap_or_default()
+    }
+
+    /// Returns once what was logged before is written.
+    async fn flush(&self) {
+        let jobs = self.jobs.clone();
+        let flush = tokio::task::spawn_blocking(move || {
             let (answer, flushed) = sync_channel(1);
             if jobs.is_some_and(|jobs| jobs.send(Job::Flush(answer)).is_ok()) {
                 // Without an answer the writer has failed, which it has reported.
                 let _ = flushed.recv();
             }
-            read_page(&dir, &logs, &query)
         });
-        read.await.unwrap_or_default()
+        // It does not panic.
+        let _ = flush.await;
     }
 
     fn queued(&self, machine: &str) -> Arc<Queued> {
@@ -241,13 +270,30 @@ impl Drop for LogStore {
     }
 }
 
-fn read_page(dir: &camino::Utf8Path, logs: &[String], query: &LogQuery) -> Vec<LogEntry> {
+/// Where a line is among those of all logs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Position(i64, u64, String);
+
+impl Position {
+    fn of(entry: &LogEntry) -> Self {
+        Self(entry.timestamp, entry.offset, entry.instance.clone())
+    }
+}
+
+fn read_page(
+    dir: &camino::Utf8Path,
+    logs: &[String],
+    query: &LogQuery,
+    from: Option<Position>,
+) -> Vec<LogEntry> {
     let oldest = query.after.is_some() && query.tail.is_none();
     let limit = query.tail.map_or(PAGE, |tail| (tail as usize).min(PAGE));
     let mut page: Vec<LogEntry> = Vec::new();
     for log in logs {
         let mut lines = segments::read(dir, log);
-        lines.retain(|entry| is_wanted(entry, query));
+        lines.retain(|entry| {
+            is_wanted(entry, query) && from.as_ref().is_none_or(|from| Position::of(entry) > *from)
+        });
         page.extend(lines);
         page.sort_by(|a, b| {
             let key = |entry: &LogEntry| (entry.timestamp, entry.offset);
@@ -435,6 +481,49 @@ mod tests {
         }
         let expected: Vec<_> = (0..12_000).map(|n| n.to_string()).collect();
         assert!(got == expected, "{} lines", got.len());
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_comes_back_gets_all_that_it_has_missed() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(1));
+        let store = store(&dir, &clock);
+        for n in 0..12_000 {
+            store.line("web", "m1", "runner", &n.to_string());
+            if n % 4000 == 3999 {
+                flush(&store).await;
+            }
+        }
+        // All lines are of one moment, as those of one piece of output are.
+        let query = LogQuery { after: Some(0), follow: true, ..LogQuery::default() };
+        let lines = store.query(vec!["m1".into()], "web", &query).await;
+        store.line("web", "m1", "runner", "12000");
+        let lines: Vec<_> = lines.take(12_001).map(|entry| entry.message).collect().await;
+        let expected: Vec<_> = (0..=12_000).map(|n| n.to_string()).collect();
+        assert!(lines == expected, "{} lines", lines.len());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_not_acknowledged_until_it_is() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
+        let store = store(&dir, &clock);
+        // No file can be written there.
+        let blocked = dir.path().join("m1.log");
+        std::fs::create_dir(&blocked).unwrap();
+        let boot = Some(model::id::BootId::new(1, 1));
+        let append = |offset, data| {
+            let (app, machine, stream) = ("web", "m1", LogStream::Stdout);
+            let (acknowledge, acknowledged) = tokio::sync::oneshot::channel();
+            let log = GuestLog { app, machine, boot, stream, offset, data };
+            store.append_guest(&log, |stored| acknowledge.send(stored).unwrap_or_default());
+            acknowledged
+        };
+        let mut first = append(0, b"one\n");
+        flush(&store).await;
+        assert!(first.try_recv().is_err());
+        std::fs::remove_dir(&blocked).unwrap();
+        assert_eq!(append(4, b"two\n").await, Ok(8));
+        assert_eq!(first.await, Ok(4));
+        assert_eq!(all(&store, LogQuery::default()).await, ["one", "two"]);
     }
 
     #[tokio::test]

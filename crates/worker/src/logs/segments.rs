@@ -29,7 +29,12 @@ impl Segments {
             fs::rename(&self.current, &self.previous)?;
             file = open()?;
         }
-        file.write_all(lines)
+        let before = file.metadata()?.len();
+        file.write_all(lines).inspect_err(|_| {
+            // A part of them would end in the middle of a line. Best effort: the write that
+            // failed is reported.
+            let _ = file.set_len(before);
+        })
     }
 
     /// Keeps only the newest `bytes`, in whole lines.

@@ -16,6 +16,9 @@ use wire::logs::LogEntry;
 
 /// Jobs whose lines go into one write per log.
 const BATCH: usize = 256;
+/// Bytes of one log that are kept while they cannot be written; as much as init keeps
+/// for a daemon that does not read.
+const UNWRITTEN: usize = 256 << 10;
 /// What is kept of the log of a destroyed machine.
 const KEPT_OF_DESTROYED: u64 = 64 << 10;
 
@@ -89,7 +92,7 @@ struct Log {
     /// Bytes dropped in the guest or in the queue.
     dropped_bytes: u64,
     positions: Positions,
-    /// Lines that are not written yet.
+    /// Lines that are not written yet, or could not be.
     unwritten: Vec<u8>,
     /// What is acknowledged once they are.
     unacknowledged: Vec<(Acknowledge, u64)>,
@@ -166,12 +169,23 @@ impl Writer {
 
     fn write(&mut self) {
         for log in self.logs.values_mut().filter(|log| !log.unwritten.is_empty()) {
-            // A full disk must not stop the machine; followers have got the lines.
-            failed(&log.id.log, log.segments.append(&log.unwritten));
+            // A full disk must not stop the machine; followers have got the lines. They are
+            // written with later ones if they can be: nothing of them is acknowledged yet,
+            // so after a restart init sends them again.
+            let written = log.segments.append(&log.unwritten);
+            if written.is_err() && log.unwritten.len() <= UNWRITTEN {
+                failed(&log.id.log, written);
+                continue;
+            }
+            if written.is_err() {
+                log.dropped_bytes = log.dropped_bytes.saturating_add(log.unwritten.len() as u64);
+                log.unacknowledged.clear();
+            }
+            failed(&log.id.log, written);
             log.unwritten.clear();
             log.unwritten.shrink_to(64 << 10);
         }
-        for log in self.logs.values_mut() {
+        for log in self.logs.values_mut().filter(|log| log.unwritten.is_empty()) {
             for (acknowledge, stored) in log.unacknowledged.drain(..) {
                 acknowledge(stored);
             }

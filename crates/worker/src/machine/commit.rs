@@ -31,7 +31,10 @@ impl Task {
         match saved {
             Ok(()) => {}
             // The change was made by the first of the two calls.
-            Err(SaveError::Repeated) => return Ok(()),
+            Err(SaveError::Repeated) => {
+                self.restore_reservation();
+                return Ok(());
+            }
             Err(SaveError::Database(err)) => return Err(HostError::Internal(rt::chain(&err))),
         }
         // A machine that is started again keeps its memory while it goes down.

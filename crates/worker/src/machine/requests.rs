@@ -285,9 +285,11 @@ impl Task {
             events.extend(more);
             note
         });
+        let boot = record.boot;
         let committed = self.try_commit(record, events, new_version).await;
+        // A call that is repeated commits nothing.
         if committed.is_ok() {
-            if let Some(note) = chosen {
+            if let Some(note) = chosen.filter(|_| self.record.boot == boot) {
                 self.vm = VmPhase::BootChosen(note);
             }
             // The failure of an earlier start does not apply to this one.
@@ -300,7 +302,7 @@ impl Task {
     }
 
     /// Reserves again what the machine held before a request that failed.
-    fn restore_reservation(&self) {
+    pub(super) fn restore_reservation(&self) {
         let record = &self.record;
         let holds = record.state.holds_memory() || record.boot.is_some();
         match holds || record.want == Want::Run {

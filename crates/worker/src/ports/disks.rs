@@ -14,8 +14,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 pub trait Disks: Send + Sync + 'static {
     /// Makes a fresh, sparse ext4 image of `bytes` at `path`, replacing what is
     /// there. After an error nothing is there. Ends within a deadline of its own
-    /// (about a minute); an error after it is transient.
-    async fn create(&self, path: &Utf8Path, bytes: u64) -> Result<(), PortError>;
+    /// (about a minute); an error after it is transient. One to be `kept` for later boots
+    /// is on stable storage before it has its name.
+    async fn create(&self, path: &Utf8Path, bytes: u64, kept: bool) -> Result<(), PortError>;
 
     /// Books space for a disk that may grow to `bytes` at `path`, whether the
     /// file exists yet or not. Booking the same path again replaces its size.

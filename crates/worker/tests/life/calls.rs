@@ -3,8 +3,15 @@
 use crate::daemon::Settings;
 use crate::lab::{Lab, check, check_with, edge, user};
 use expect_test::expect;
-use host_api::{Connections, CreateMachine, HostError, Load, Machines, Stop, Upstream};
+use host_api::{
+    Connections, CreateMachine, Deadline, Exec, ExecStart, HostError, Images, Load, Machines, Stop,
+    Upstream,
+};
 use model::id::{Epoch, HostId};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
 
 #[test]
 fn a_destroy_right_after_a_stop_waits_for_it() {
@@ -230,4 +237,87 @@ fn a_machine_with_a_session_is_not_idle_wherever_the_session_comes_from() {
         m1 stopped
     "#]]
     .assert_eq(&lab.take());
+}
+
+#[test]
+fn an_exec_of_an_older_owner_is_refused() {
+    let mut lab = Lab::new(Settings::default());
+    lab.script("create m1 serve; wait m1 started");
+    let (worker, id) = (lab.worker(), lab.id("m1"));
+    let start = ExecStart { argv: vec!["true".into()], ..ExecStart::default() };
+    let refused = lab.run(worker.exec(user().at(Epoch(0)), id, start)).map(drop);
+    assert_eq!(refused, Err(HostError::StaleEpoch { sent: Epoch(0), known: Epoch(1) }));
+}
+
+#[test]
+fn a_create_whose_time_is_over_leaves_nothing() {
+    let mut lab = Lab::new(Settings::default());
+    let (worker, create) = (lab.worker(), lab.creation("m1", &["serve"]));
+    let mut late = user();
+    late.deadline = Deadline::within(Duration::ZERO);
+    let refused = lab.run(worker.create(late, create.clone())).map(drop);
+    assert!(matches!(refused, Err(HostError::DeadlineExceeded(_))), "{refused:?}");
+    // One create of an id runs at a time, so this one finds what the first has left.
+    let refused =
+        lab.run(worker.create(user(), CreateMachine { name: "other".parse().unwrap(), ..create }));
+    assert_eq!(refused.unwrap().name, "other");
+    drop(worker);
+    assert_eq!(lab.machines().len(), 1);
+    assert_eq!(lab.world.disks.booked().len(), 1);
+}
+
+#[test]
+fn a_machine_whose_phase_is_not_known_keeps_running_after_a_takeover() {
+    let clock = rt::Clock::manual(1_000_000_000_000);
+    let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
+    lab.script("create m1 serve; wait m1 started; guest m1 hide-phase; tick 1s");
+    lab.kill();
+    lab.restart();
+    // Longer than a boot may take.
+    lab.script("wait m1 started; tick 60s; tick 60s; wait m1 started; show");
+    assert_eq!(lab.take(), "m1 started\n");
+    let machine = lab.machine(lab.id("m1"));
+    assert!(machine.events.iter().all(|event| event.kind != "exit"), "{:?}", machine.events);
+}
+
+/// A client that sends a little and then nothing.
+struct Slow(bool);
+
+impl AsyncRead for Slow {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Pending;
+        }
+        buffer.put_slice(&[7; 1000]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn uploads_are_few_and_leave_nothing_when_their_client_goes() {
+    let lab = Lab::new(Settings::default());
+    let worker = lab.worker();
+    let dir = lab.world.data_dir().join("uploads");
+    let files = || dir.read_dir_utf8().map_or(0, |files| files.count());
+    let until = |count: usize| {
+        lab.run(async {
+            while files() != count {
+                tokio::task::yield_now().await;
+            }
+        });
+    };
+    let begin = || lab.run(worker.import_image(user(), Default::default(), Box::new(Slow(false))));
+    let mut uploads: Vec<_> = (0..4).map(|_| begin().unwrap()).collect();
+    until(4);
+    assert!(matches!(begin().map(drop), Err(HostError::Busy(_))));
+    uploads.pop();
+    until(3);
+    uploads.push(begin().unwrap());
+    until(4);
+    drop(uploads);
+    until(0);
 }

@@ -712,6 +712,7 @@ fn parse_action(words: &[&str]) -> GuestAction {
         ["log", ref text @ ..] => GuestAction::Log(text.join(" ")),
         ["api", id, ref text @ ..] => GuestAction::Api(id.parse().unwrap(), text.join(" ")),
         ["api-end", id] => GuestAction::ApiEnd(id.parse().unwrap()),
+        ["hide-phase"] => GuestAction::HidePhase,
         ["crash"] => GuestAction::CrashVm,
         _ => panic!("no such action: {words:?}"),
     }

@@ -6,7 +6,7 @@ use crate::host::registry::{Host, Worker};
 use crate::machine::view::View;
 use crate::machine::{AtStart, Handle, Request, new_event};
 use crate::record::Record;
-use host_api::{CallContext, CreateMachine, HostError, Source};
+use host_api::{CallContext, CreateMachine, Deadline, HostError, Source};
 use model::address::Slot;
 use model::id::{EventId, InstanceId};
 use model::life::State;
@@ -19,13 +19,13 @@ impl Worker {
         context: CallContext,
         create: CreateMachine,
     ) -> Result<Machine, HostError> {
-        let (worker, source) = (self.clone(), context.source);
+        let (worker, source, deadline) = (self.clone(), context.source, context.deadline);
         // A task of its own: the caller may leave at any moment.
         let created = self.0.context.tasks.spawn(async move {
             // One create of an id at a time.
             let turn = worker.0.creates.turn(create.id);
             let _turn = turn.lock().await;
-            worker.create_or_find(create, source).await
+            worker.create_or_find(create, source, deadline).await
         });
         let answer = async {
             let joined = created.await;
@@ -39,9 +39,10 @@ impl Worker {
         &self,
         create: CreateMachine,
         source: Source,
+        deadline: Deadline,
     ) -> Result<Handle, HostError> {
         let Some(handle) = self.0.handle(create.id) else {
-            return create_new(&self.0, create, source).await;
+            return create_new(&self.0, create, source, deadline).await;
         };
         let record = handle.view().record.clone();
         let known = record.given_up.unwrap_or(record.epoch);
@@ -51,7 +52,7 @@ impl Worker {
         if record.given_up.is_some() {
             return match record.state {
                 // It comes back to this host.
-                State::Destroyed => create_new(&self.0, create, source).await,
+                State::Destroyed => create_new(&self.0, create, source, deadline).await,
                 _ => Err(HostError::Busy(format!(
                     "machine {} is still being removed from this host",
                     create.id
@@ -74,7 +75,10 @@ async fn create_new(
     host: &Arc<Host>,
     create: CreateMachine,
     source: Source,
+    deadline: Deadline,
 ) -> Result<Handle, HostError> {
+    // No image is removed between the look at the machines and this one's row.
+    let _images = host.images.read().await;
     let context = &host.context;
     let now = context.clock.now_ms();
     let instance = InstanceId::new(now, context.rng.wide_bits() >> 49);
@@ -88,6 +92,12 @@ async fn create_new(
     if let Err(err) = context.disks.book(&disk, record.scratch_bytes()).await {
         context.capacity.release(id);
         return Err(HostError::NoCapacity(rt::chain(&err)));
+    }
+    if deadline.remaining().is_zero() {
+        // The caller has been told that it failed, and may have created it elsewhere.
+        context.capacity.release(id);
+        context.disks.unbook(&disk);
+        return Err(HostError::DeadlineExceeded("the machine was not created in time".into()));
     }
     let event_id = EventId::new(now, context.rng.wide_bits() >> 49);
     let event = new_event(event_id, "launch", State::Created, source, now);

@@ -21,7 +21,11 @@ impl Exec for Worker {
         id: MachineId,
         exec: ExecStart,
     ) -> Result<ExecSession, HostError> {
-        let agent = self.within(&context, self.agent(id)).await?;
+        let agent = async {
+            self.owned(&context, id).await?;
+            self.agent(id).await
+        };
+        let agent = self.within(&context, agent).await?;
         let (input, from_guest) = agent.exec(exec, &self.0.context.tasks);
         let (to_client, output) = mpsc::channel(OUTPUT_QUEUE);
         let session = self.0.context.sessions.open(id);

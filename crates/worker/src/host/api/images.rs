@@ -1,5 +1,6 @@
 //! Images of the host.
 
+use crate::context::remove_file;
 use crate::host::registry::{Host, Worker};
 use crate::host::uploads;
 use crate::ports::Resolved;
@@ -94,8 +95,9 @@ impl Images for Worker {
         context: CallContext,
         reference: String,
     ) -> Result<bool, HostError> {
-        let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
         let remove = async {
+            let _images = self.0.images.write().await;
+            let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
             let removed = self.0.context.images.remove(&reference, &used).await;
             removed.map_err(|err| host_error(&err))
         };
@@ -109,6 +111,7 @@ impl Worker {
     /// # Errors
     /// The image store cannot be changed.
     pub async fn collect_images(&self) -> Result<u64, HostError> {
+        let _images = self.0.images.write().await;
         let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
         self.0.context.images.collect(&used).await.map_err(|err| host_error(&err))
     }
@@ -120,8 +123,8 @@ impl Worker {
         progress: mpsc::Sender<ImageProgress>,
     ) -> Result<Image, HostError> {
         let dir = self.0.context.config.data_dir.join("uploads");
-        let spool = dir.join(format!("{:016x}.tar", self.0.context.rng.bits()));
-        let spooled = uploads::spool(self.0.context.disks.as_ref(), &spool, tar).await;
+        let spool = Spool(dir.join(format!("{:016x}.tar", self.0.context.rng.bits())));
+        let spooled = uploads::spool(self.0.context.disks.as_ref(), &spool.0, tar).await;
         let report: Progress = Arc::new(move |name: &str, done, total| {
             // A slow client misses steps, not the result.
             let _ = progress.try_send(ImageProgress::Step { name: name.into(), done, total });
@@ -130,15 +133,26 @@ impl Worker {
             Ok(()) => {
                 let ImportName { name, file_name } = &name;
                 let (name, file_name) = (name.as_deref(), file_name.as_deref());
-                let archive = ImageArchive { path: &spool, name, file_name };
+                let archive = ImageArchive { path: &spool.0, name, file_name };
                 let imported = self.0.context.images.import(archive, report).await;
                 imported.map_err(|err| host_error(&err))
             }
             Err(err) => Err(err),
         };
-        // What an interrupted upload leaves is removed at the next start.
-        let _ = tokio::fs::remove_file(&spool).await;
+        drop(spool);
         outcome.map(|summary| image(summary, &self.0.images_in_use()))
+    }
+}
+
+/// The file of an upload, removed when the upload ends, also if its client leaves. What a
+/// crash leaves is removed at the next start.
+struct Spool(camino::Utf8PathBuf);
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if let Err(err) = remove_file(&self.0) {
+            tracing::warn!(file = %self.0, error = %err, "cannot remove an upload");
+        }
     }
 }
 

@@ -36,6 +36,9 @@ impl Machines for Worker {
     ) -> Result<Machine, HostError> {
         let id = update.id;
         let request = |reply| Request::Update(Box::new(update), reply);
+        // No image is removed between the look at the machines and the new config.
+        let images = async { Ok(self.0.images.read().await) };
+        let _images = self.within(&context, images).await?;
         self.change(context, id, request).await?;
         Ok(self.show(&self.machine_handle(id)?.view(), false))
     }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Time for each step of a launch but the image's pull and the guest's boot, which
 /// have deadlines of their own.
-const STEP_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time for the console output of a VM that has just ended to become known.
 const CONSOLE_TAIL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -159,7 +159,8 @@ async fn scratch_disk(host: &HostContext, record: &Record) -> Result<Utf8PathBuf
             .map_err(|err| PortError::new(format!("grow {path}"), err));
     }
     host.make_empty_machine_dir(record.id).await?;
-    host.disks.create(&path, record.scratch_bytes()).await?;
+    let outlives_boot = record.persist() != Persist::Never;
+    host.disks.create(&path, record.scratch_bytes(), outlives_boot).await?;
     Ok(path)
 }
 

@@ -6,7 +6,7 @@ use super::launched::{LaunchError, Launched};
 use super::session;
 use crate::context::HostContext;
 use crate::machine::suspend::snapshot::SnapshotNote;
-use crate::ports::{BootSpec, Vm};
+use crate::ports::{BootSpec, PortError, Vm};
 use crate::record::Record;
 use guest_protocol::ToGuest;
 use model::id::BootId;
@@ -48,13 +48,18 @@ pub(super) async fn restore(
     let scratch = host.machine_dir(record.id).join(record.scratch_name());
     let snapshot = Some(host.snapshot_dir(record.id));
     let spec = BootSpec { snapshot, ..launch::spec(&record, boot, image.path, scratch, nic) };
-    let vm = host
-        .hypervisor
-        .boot(spec)
-        .await
+    let booted = tokio::time::timeout(launch::STEP_TIMEOUT, host.hypervisor.boot(spec)).await;
+    let vm = booted
+        .unwrap_or_else(|_| Err(late("restore the VM")))
         .map_err(|err| RestoreError::Snapshot { why: rt::chain(&err), transient: err.transient })?;
     timer.done("spawn");
     Ok(RestoredVm { vm, note, stages: timer.stages })
+}
+
+/// The hypervisor has not done its part in time.
+fn late(what: &str) -> PortError {
+    let limit = launch::STEP_TIMEOUT;
+    PortError::plain(format!("the host could not {what} within {limit:?}")).transient()
 }
 
 /// Resumes the restored VM and opens a session with its guest.
@@ -63,7 +68,9 @@ pub(super) async fn resume(
     record: Record,
     vm: Vm,
 ) -> Result<Launched, LaunchError> {
-    let resumed = host.hypervisor.proceed(record.id, vm.boot).await;
+    let resumed = host.hypervisor.proceed(record.id, vm.boot);
+    let resumed = tokio::time::timeout(launch::STEP_TIMEOUT, resumed).await;
+    let resumed = resumed.unwrap_or_else(|_| Err(late("resume the VM")));
     resumed.map_err(|err| LaunchError::of(&err))?;
     let vm = session::send_early(vm, &ToGuest::Awake(host.clock.now_ns())).await;
     let launched = session::open(&host, &record, vm).await;

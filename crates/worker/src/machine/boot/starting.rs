@@ -129,6 +129,10 @@ impl Task {
                 self.on_report(Report::Exited(exit)).await;
             }
             Phase::Failed(why) => self.on_report(Report::ConfigFailed(why)).await,
+            // Its init is of another release, but a machine that has been started runs.
+            Phase::Unknown if found && self.record.state != State::Starting => {
+                self.on_report(Report::Running { stages_ms: Vec::new() }).await;
+            }
             Phase::AwaitingConfig | Phase::Preparing | Phase::Unknown => {}
         }
     }
