@@ -9,7 +9,7 @@ use crate::daemon::lock::{DataDirLock, LockError};
 use crate::daemon::{world_network_config, world_qemu_config};
 use crate::error::DaemonError;
 use crate::restart_list::{RestartList, Running};
-use crate::settings::{Role, SettingArgs, Settings};
+use crate::settings::{SettingArgs, Settings};
 use clap::{Args, ValueEnum};
 use client::{Client, ListMachines, WaitQuery};
 use futures_util::{StreamExt, stream};
@@ -86,8 +86,7 @@ pub(crate) async fn down(
 /// killed: `down` has to end with nothing running.
 async fn stop_machines(settings: &Settings, args: &DownArgs) {
     let stopped = async {
-        let client = client(settings).map_err(|why| (why, Vec::new()))?;
-        let host = settings.host.number;
+        let (client, host) = client(settings).map_err(|why| (why, Vec::new()))?;
         let running = running(&client, host).await.map_err(|err| (rt::chain(&err), Vec::new()))?;
         RestartList::at(&settings.data_dir)
             .write(&running)
@@ -116,9 +115,11 @@ fn gerund(how: Ending) -> &'static str {
     }
 }
 
-/// The API of the daemon that runs, by what it has left in its data directory.
-fn client(settings: &Settings) -> Result<Client, String> {
-    if !settings.roles.contains(&Role::Control) {
+/// The API of the daemon that runs, and the number of its host, by what it has
+/// left in its data directory.
+fn client(settings: &Settings) -> Result<(Client, HostId), String> {
+    let path = settings.api_address_file();
+    if !path.exists() {
         return Err("this host has no API (the role control); stop its machines through the \
                     API of the platform before `updraft down`"
             .into());
@@ -126,10 +127,13 @@ fn client(settings: &Settings) -> Result<Client, String> {
     let read = |path: &camino::Utf8Path| {
         std::fs::read_to_string(path).map_err(|err| format!("read {path}: {err}"))
     };
-    let address = read(&settings.api_address_file())?;
+    let left = read(&path)?;
     let token = read(&settings.admin.token_file)?;
-    let url = format!("http://{}", address.trim());
-    Client::new(&url, Some(token.trim())).map_err(|err| rt::chain(&err))
+    let (address, host) = left.trim().split_once('\n').unwrap_or((left.trim(), ""));
+    // A process without the role worker has no machines; an earlier version did not say.
+    let host = host.trim().parse().map_or(settings.host.number, HostId);
+    let client = Client::new(&format!("http://{address}"), Some(token.trim()));
+    Ok((client.map_err(|err| rt::chain(&err))?, host))
 }
 
 /// The machines that run on `host`.

@@ -17,7 +17,7 @@ pub(crate) use world::{network_config as world_network_config, qemu_config as wo
 
 use crate::error::DaemonError;
 use crate::restart_list::RestartList;
-use crate::settings::{SettingArgs, Settings};
+use crate::settings::{Role, SettingArgs, Settings};
 use lock::{DataDirLock, LockError};
 use rt::{Health, Tasks};
 use running::Api;
@@ -64,11 +64,13 @@ pub(crate) async fn up(
             return Err(err);
         }
     };
+    if let Some(api) = &running.api {
+        leave_address(&settings, api)?;
+    }
     report::show(&report::ready(&settings, &running));
     notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!("ready");
     if let Some(api) = &running.api {
-        leave_address(&settings, api)?;
         start_again(&settings, api, &tasks);
     }
     stop.next().await;
@@ -111,11 +113,15 @@ impl Drop for AddressFile {
     }
 }
 
-/// Leaves the API's address where `updraft down` finds it.
+/// Leaves the API's address, and the number of this process's host, where `updraft
+/// down` finds them: it may be called without the flags that `up` had.
 fn leave_address(settings: &Settings, api: &Api) -> Result<(), DaemonError> {
     let path = settings.api_address_file();
-    let written =
-        rt::fs::write_atomic(path.as_std_path(), api.address.to_string().as_bytes(), 0o600);
+    let mut text = format!("{}\n", api.address);
+    if settings.roles.contains(&Role::Worker) {
+        text.push_str(&format!("{}\n", settings.host.number));
+    }
+    let written = rt::fs::write_atomic(path.as_std_path(), text.as_bytes(), 0o600);
     written.map_err(|err| failed("save the API's address", &err))
 }
 

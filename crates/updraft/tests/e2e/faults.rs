@@ -285,7 +285,8 @@ impl Drop for Tmpfs {
 
 fn full_disk(cx: &Context) -> Outcome {
     let disk = Tmpfs::mount(cx.dir("full"), "512m")?;
-    let platform = cx.own("full/daemon", &[])?;
+    // Small as the disk is, machines are to be placed on it.
+    let platform = cx.own("full/daemon", &["--disk-overcommit", "1000"])?;
     let app = platform.app("full")?;
     let kept = app.run("kept", json!({}))?;
     // Made in the background, it would give room back that the test has taken.

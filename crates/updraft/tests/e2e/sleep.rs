@@ -90,7 +90,7 @@ fn autosuspend(cx: &Context) -> Outcome {
     let vm = sh(&format!("ls {}/vms/{id} 2>/dev/null | wc -l", platform.data().display()))?;
     ensure!(vm.trim() == "0", "a suspended machine has no process");
     let suspend = app.event(&id, "suspend")?;
-    ensure!(suspend["request"]["stages_ms"]["save"].is_number(), "{suspend}");
+    ensure!(suspend["stages_ms"]["save"].is_number(), "{suspend}");
     let response = platform.get("nap", "/cgi-bin/id")?;
     let timing = response.headers().get("server-timing").context("it says where the time went")?;
     let timing = timing.to_str()?.to_owned();
