@@ -556,6 +556,10 @@ async fn artifacts_beside_an_image_are_left_out_and_named() {
     let error = world.import(&path, None).await.unwrap_err();
     expect!["image none is refused: it holds no image for linux/amd64, only artifacts: application/spdx+json, application/vnd.dev.cosign.simplesigning.v1+json"]
         .assert_eq(&error.to_string());
+    hostile["artifactType"] = "a/b".into();
+    let path = world.layout("many", &layout_of(&image, &vec![hostile.clone(); 1000]));
+    let error = world.import(&path, None).await.unwrap_err().to_string();
+    assert!(error.matches("a/b").count() == 32 && error.ends_with(", more artifacts"), "{error}");
     hostile["artifactType"] = "application/x\u{1b}[2J".into();
     let path = world.layout("hostile", &layout_of(&image, &[hostile]));
     let error = world.import(&path, None).await.unwrap_err();
