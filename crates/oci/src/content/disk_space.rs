@@ -144,11 +144,8 @@ impl SpaceBooking {
     /// # Errors
     /// As of [`SpaceBooking::ensure`].
     pub(crate) fn extend(&self, purpose: &str) -> Result<()> {
-        let at_least = match self.state().left {
-            0 => STEP,
-            left => left,
-        };
-        self.ensure(at_least, purpose)
+        let left = self.state().left;
+        self.ensure(if left == 0 { STEP } else { left }, purpose)
     }
 
     /// Counts `n` bytes that are about to be written. Blocks.
