@@ -24,7 +24,7 @@ pub struct NetworkConfig {
     /// to the host, such as `10.0.0.0/8`. `block_egress` and the host's own
     /// addresses stay closed.
     pub allow_egress: Vec<Cidr>,
-    /// Name servers that guests are told: port 53 of these is open to guests.
+    /// Name servers that guests are configured with: port 53 of these is open to guests.
     pub nameservers: Vec<IpAddr>,
     /// MTU of the taps.
     pub mtu: u32,

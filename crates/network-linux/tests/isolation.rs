@@ -1,4 +1,4 @@
-//! What guests may and may not reach, with a real network in namespaces. A packet
+//! The addresses that guests can and cannot reach, with a real network in namespaces. A packet
 //! counts as dropped when a later one on the same path arrives first; no test
 //! waits for silence.
 
@@ -237,13 +237,13 @@ fn a_guest_cannot_fill_the_connection_table_of_the_host() {
         senders[0].send_to(b"more", world).unwrap();
     }
     neighbour.ns.udp("0.0.0.0:0").send_to(b"neighbour", world).unwrap();
-    let mut heard: Vec<_> = (0..13).map(|_| recv(&sink).0).collect();
-    heard.sort();
-    heard.dedup();
-    assert_eq!(heard, ["flow 0", "flow 1", "flow 2", "flow 3", "more", "neighbour"]);
+    let mut received: Vec<_> = (0..13).map(|_| recv(&sink).0).collect();
+    received.sort();
+    received.dedup();
+    assert_eq!(received, ["flow 0", "flow 1", "flow 2", "flow 3", "more", "neighbour"]);
     let chain = format!("nft list chain inet updraft_{} new_0000", host.tag());
     assert!(host.inside().sh(&chain).contains("ct count over 4 counter packets 2 "));
-    // What the host begins is not the guest's.
+    // A flow that the host begins does not count for the guest.
     let inside = greedy.ns.udp("0.0.0.0:5000");
     host.inside().udp("0.0.0.0:0").send_to(b"host", (greedy.addresses.ipv4, 5000)).unwrap();
     assert_eq!(recv(&inside).0, "host");

@@ -1,6 +1,6 @@
 //! The rules as text, which `nft` compiles, against those that we send ourselves.
 
-// Test code, though clippy cannot tell outside of `#[test]` functions.
+// Test code, which clippy does not recognise outside of `#[test]` functions.
 #![allow(clippy::unwrap_used)]
 
 mod lab;

@@ -110,10 +110,10 @@ const fn filter(number: u32, priority: i32, drop: bool) -> Hook {
     Hook { kind: "filter", number, priority, drop }
 }
 
-/// What the rules must know of the host's own namespace.
+/// The addresses and interfaces of the host's own namespace that the rules need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostNetworks {
-    /// Addresses of the host: closed whatever the settings say.
+    /// Addresses of the host: closed regardless of the settings.
     pub(crate) addresses: Vec<Cidr>,
     /// Networks that the host reaches without a router.
     pub(crate) connected: Vec<Cidr>,
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_of_machines_are_told_from_shared_ones() {
+    fn chains_of_machines_are_distinguished_from_shared_ones() {
         assert_eq!(slot_of_chain("pin_0007"), Some(Slot(7)));
         for shared in shared_chains().chain(["pin_7", "foo_0007"]) {
             assert_eq!(slot_of_chain(shared), None, "{shared}");

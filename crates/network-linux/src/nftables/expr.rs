@@ -117,7 +117,7 @@ pub(crate) enum Compare {
     AtLeast = 5,
 }
 
-/// What happens to a packet.
+/// The verdict on a packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict {
     Drop,

@@ -10,12 +10,12 @@ use model::address::Slot;
 use std::net::{IpAddr, Ipv6Addr};
 use worker::ports::Link;
 
-/// Most flows that a guest may begin per second, whatever becomes of them. The
+/// Most flows that a guest may begin per second, accepted or not. The
 /// kernel frees ended flows that it counts only so fast (before Linux 6.19, nine
 /// per tick), and counts flows that are refused for a moment as well.
 const NEW_FLOWS: u32 = 1000;
 
-/// Adds the rules of a machine, or replaces them. `mark` tells its flows from
+/// Adds the rules of a machine, or replaces them. `mark` distinguishes its flows from
 /// those of earlier machines in the slot; it may have `max_flows` at a time.
 pub(crate) fn add(config: &NetworkConfig, link: &Link, mark: u32, max_flows: u32) -> Batch {
     let mut batch = chains_of(config, link, mark, max_flows);

@@ -114,7 +114,7 @@ impl Taps {
                 Ok(tap) => return Ok(Nic { tap, mac: link.addresses.mac }),
                 Err(err) => {
                     let tap = self.config.tag.tap(link.slot);
-                    tracing::warn!(tap, error = %err, "a parked tap is created anew");
+                    tracing::warn!(tap, error = %err, "a parked tap is recreated");
                 }
             }
         }
