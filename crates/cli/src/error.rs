@@ -51,15 +51,15 @@ impl Exit {
 pub struct CliError {
     /// Decides the exit code.
     pub kind: Exit,
-    /// What was attempted: `Cannot start machine x`.
+    /// The operation that failed: `Cannot start machine x`.
     pub message: String,
     /// Why, outermost first.
     pub causes: Vec<String>,
-    /// What to do next, each naming a command or a flag.
+    /// Hints what to do next, each naming a command or a flag.
     pub hints: Vec<String>,
 }
 
-/// What a command comes to.
+/// The result of a command.
 pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
 
 impl CliError {
@@ -120,7 +120,7 @@ impl CliError {
     }
 }
 
-/// Says what was attempted when a library call fails.
+/// Adds what was attempted when a library call fails.
 pub(crate) trait ErrorContext<T> {
     /// `attempt` reads on after "Cannot": `start machine x`.
     fn context(self, attempt: impl FnOnce() -> String) -> Result<T>;

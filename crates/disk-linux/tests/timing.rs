@@ -29,6 +29,7 @@ fn scratch() {
             let begun = Instant::now();
             runtime.block_on(disks.create(&path, mib << 20)).unwrap();
             times.push(begun.elapsed());
+            // The pool of prepared disks is refilled before the next measurement.
             std::thread::sleep(Duration::from_millis(50));
         }
         times.remove(0);

@@ -292,7 +292,7 @@ async fn damaged_and_hostile_images_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_archive_is_said_to_be_none() {
+async fn what_is_no_archive_is_refused_as_such() {
     let world = World::new();
     let mut out = String::new();
     for (name, bytes) in [

@@ -1,4 +1,4 @@
-//! What callers of a host see when the network between them fails.
+//! Calls to a host while the network in between fails.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -195,7 +195,7 @@ impl Record {
         }
     }
 
-    /// File of the writable layer. Its name says what it is kept for, so that a layer
+    /// File of the writable layer. Its name shows what it is kept for, so that a layer
     /// of another instance or policy is never used.
     pub(crate) fn scratch_name(&self) -> String {
         match self.persist() {
@@ -431,7 +431,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_writable_layer_is_kept_as_the_config_says() {
+    fn the_writable_layer_is_kept_as_configured() {
         let mut record = sample();
         let persist = |word: &str| Some(Rootfs { persist: Some(word.into()), ..Rootfs::default() });
         assert_eq!(record.persist(), Persist::Never);

@@ -30,7 +30,7 @@ pub struct StatusArgs {
     rate: u64,
 }
 
-/// What `--json` prints, by the names that scripts for flyctl know.
+/// The JSON of `--json`, by the names that scripts for flyctl know.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Status<'a> {

@@ -152,7 +152,7 @@ fn a_whiteout_takes_what_came_from_below_only() {
 }
 
 #[test]
-fn an_opaque_directory_hides_all_below_wherever_it_stands() {
+fn an_opaque_directory_hides_all_below_at_any_place_in_the_layer() {
     check(
         "file d/old 1\nfile d/sub/old 1\n--
          file d/new 2\nfile d/.wh..wh..opq\nfile d/sub/new 2",

@@ -1,4 +1,4 @@
-//! What running jobs share: the store, threads for blocking work and the last
+//! The state that running jobs share: the store, threads for blocking work and the last
 //! step of each job ([`shared`]), one job per digest ([`singleflight`]), limits
 //! on jobs ([`admission`]), protection from garbage collection ([`gc_guard`]), locks on downloads ([`blob_locks`]),
 //! progress ([`progress`]).

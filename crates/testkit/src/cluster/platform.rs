@@ -36,7 +36,7 @@ const ANSWERED: Duration = Duration::from_millis(500);
 /// Timeouts that one call may meet one after the other.
 const MAX_JUMPS: usize = 10;
 
-/// What a cluster is like.
+/// The shape of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct ClusterOptions {
     /// How many hosts; their numbers begin with 1.
@@ -225,7 +225,7 @@ impl Cluster {
     pub async fn jump_during<T>(&self, by: Duration, doing: impl Future<Output = T>) -> T {
         let mut doing = std::pin::pin!(doing);
         for _ in 0..MAX_JUMPS {
-            // What is answered at all is answered much faster.
+            // A call that is answered at all is answered much faster.
             if let Ok(done) = tokio::time::timeout(ANSWERED, doing.as_mut()).await {
                 return done;
             }
@@ -262,6 +262,7 @@ impl Cluster {
     pub async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let waiting = async {
             while !holds().await {
+                // In simulated time: it costs no real time while nothing happens.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

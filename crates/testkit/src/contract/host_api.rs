@@ -36,7 +36,7 @@ pub async fn host_api_contract(subject: Subject) {
         let host = &*subject.host;
         unknown_machines_are_not_found(host).await;
         a_create_may_be_repeated(host).await;
-        a_create_that_nobody_waits_for_is_whole_or_absent(host).await;
+        an_abandoned_create_is_whole_or_absent(host).await;
         a_machine_lives(host).await;
         an_older_epoch_is_refused(host).await;
         a_newer_epoch_takes_the_machine_away(host).await;
@@ -173,7 +173,7 @@ async fn a_create_may_be_repeated(host: &dyn Host) {
 }
 
 /// The caller goes away at once; what it asked for has happened or it has not.
-async fn a_create_that_nobody_waits_for_is_whole_or_absent(host: &dyn Host) {
+async fn an_abandoned_create_is_whole_or_absent(host: &dyn Host) {
     let create = create(host, 2).await;
     let id = create.id;
     {
@@ -264,7 +264,7 @@ async fn a_newer_epoch_takes_the_machine_away(host: &dyn Host) {
     };
     left.await;
     let after = host.start(context().at(Epoch(1)), id).await;
-    assert!(after.is_err_and(|err| err.is_about_ownership()), "the former owner is told");
+    assert!(after.is_err_and(|err| err.is_about_ownership()), "the former owner refuses the call");
 }
 
 async fn waits_end_at_their_time(host: &dyn Host) {

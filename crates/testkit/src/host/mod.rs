@@ -44,11 +44,11 @@ struct Inner {
     rng: Rng,
     points: CrashPoints,
     state: Mutex<Store>,
-    /// Grows with every change that somebody may wait for.
+    /// Grows with every change that a caller may wait for.
     changed: watch::Sender<u64>,
 }
 
-/// What the host has.
+/// The state of the host.
 #[derive(Debug, Default)]
 struct Store {
     machines: BTreeMap<MachineId, Kept>,
@@ -62,13 +62,13 @@ struct Store {
     lost_answers: HashMap<String, HostError>,
     /// Calls of a name that are held back.
     pauses: HashMap<String, Pause>,
-    /// What happens to every call.
+    /// The fault of every call.
     reach: Reach,
     /// Callers, oldest first.
     callers: Vec<Caller>,
     calls: Vec<String>,
     stops: Vec<Stop>,
-    /// Starts and suspends are not completed until the test says so.
+    /// Starts and suspends are not completed until the test allows it.
     held: bool,
     worker_epoch: u64,
     generation: u64,
@@ -139,7 +139,7 @@ impl FakeHost {
         self.lock().calls.clone()
     }
 
-    /// What was asked of stops and restarts, oldest first.
+    /// The parameters of stops and restarts, oldest first.
     pub fn stops(&self) -> Vec<Stop> {
         self.lock().stops.clone()
     }
@@ -199,7 +199,7 @@ impl FakeHost {
         alive.map(|(id, _)| *id).collect()
     }
 
-    /// The worker starts again: subscriptions end, and positions begin anew at
+    /// The worker starts again: subscriptions end, and positions restart at
     /// a larger epoch.
     pub fn restart_worker(&self) {
         let mut state = self.lock();
@@ -229,7 +229,7 @@ impl FakeHost {
         state.subscribers.iter().filter(|subscriber| !subscriber.is_closed()).count()
     }
 
-    /// Somebody takes connections of guests.
+    /// There is a subscriber of guests' connections.
     pub fn takes_guests(&self) -> bool {
         self.lock().guests.is_some()
     }
@@ -339,7 +339,7 @@ impl FakeHost {
         Ok(done)
     }
 
-    /// The machine enters a state, with an event that says so.
+    /// The machine enters a state, with an event of it.
     fn enter(&self, kept: &mut Kept, event: Event, to: State) {
         kept.state = to;
         kept.machine.state = to.as_str().into();
@@ -399,7 +399,7 @@ impl FakeHost {
         self.0.clock.now_ms()
     }
 
-    /// Tells subscribers what has become of a machine.
+    /// Notifies subscribers of a machine's change.
     fn publish(&self, id: MachineId) {
         let mut state = self.lock();
         let route = state.machines.get(&id).filter(|kept| kept.state != State::Destroyed);

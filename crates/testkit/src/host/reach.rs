@@ -111,7 +111,7 @@ impl FakeHost {
         Ok(())
     }
 
-    /// What a call ends with once it has been carried out.
+    /// The result of a call once it has been carried out.
     pub(super) async fn leave_call(&self, name: &str) -> Result<(), HostError> {
         self.0.points.pass(&format!("after {name}")).await;
         self.lock().lost_answers.remove(name).map_or(Ok(()), Err)

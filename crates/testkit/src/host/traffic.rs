@@ -185,7 +185,7 @@ impl Logs for FakeHost {
         self.enter_call("logs", &context).await?;
         let mut lines = self.lines(app, &query);
         if query.after.is_some() && query.tail.is_none() {
-            // A page goes on where the last one ended.
+            // A page continues where the last one ended.
             lines.truncate(PAGE);
         }
         let newest = lines.iter().map(|line| line.offset).max();

@@ -35,7 +35,7 @@ impl From<&str> for SpawnError {
     }
 }
 
-/// What there is at a path.
+/// The kind of file at a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nothing,

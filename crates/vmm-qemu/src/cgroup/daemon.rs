@@ -1,4 +1,4 @@
-//! What keeps the daemon able to work however busy its guests are: a group beside
+//! The cgroup that keeps the daemon able to work however busy its guests are, beside
 //! theirs with the larger CPU weight, and a low rank among the victims when the host
 //! runs out of memory.
 

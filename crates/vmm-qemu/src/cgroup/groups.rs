@@ -253,7 +253,7 @@ fn lenient(set: io::Result<()>) {
     }
 }
 
-/// Says whether it was made.
+/// Returns whether it was made.
 pub(super) fn make_dir(dir: &Utf8Path) -> io::Result<bool> {
     match fs::create_dir(dir) {
         Ok(()) => Ok(true),

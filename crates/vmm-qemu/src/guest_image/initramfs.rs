@@ -1,4 +1,4 @@
-//! What a guest starts from: our init and the kernel modules it loads.
+//! The initramfs of a guest: our init and the kernel modules it loads.
 //!
 //! Not compressed: unpacking costs an emulated guest more than reading does.
 

@@ -55,7 +55,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<std::convert::Infalli
     register(&dir, &parent)?;
     let (spec, fds) = message::receive().attempt("read what to start")?;
     // Open until the process ends, for the daemon sees them close: by then the
-    // log must say why.
+    // log must have the reason.
     let fds = ManuallyDrop::new(fds);
     let (id, lock) = privileges::take_uid(Utf8Path::new(UID_LOCKS), spec.uid_base, spec.uid_count)?;
     let kvm_group = root::enter(&dir, &spec)?;

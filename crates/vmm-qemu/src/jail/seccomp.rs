@@ -16,7 +16,7 @@ use seccompiler::{
 use std::collections::BTreeMap;
 use std::io;
 
-/// Denied with `EPERM`, whatever the arguments.
+/// Denied with `EPERM`, regardless of the arguments.
 const DENIED: [libc::c_long; 61] = [
     // Kernel interfaces that QEMU does not use in the jail.
     libc::SYS_bpf,

@@ -82,7 +82,7 @@ pub async fn boots(
     Ok(attempt)
 }
 
-/// The process did not get ready in time, which says nothing of the accelerator.
+/// The process did not get ready in time, which proves nothing about the accelerator.
 fn is_timeout(err: &PortError) -> bool {
     let mut cause = err.source();
     while let Some(err) = cause {
@@ -98,7 +98,7 @@ fn is_timeout(err: &PortError) -> bool {
 fn judge(exit: Option<VmExit>) -> Attempt {
     match exit {
         Some(exit) if exit.powered_off => Attempt::Booted,
-        Some(exit) => Attempt::Failed(exit.last_words),
+        Some(exit) => Attempt::Failed(exit.console_tail),
         None => Attempt::Silent,
     }
 }
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tiny_program_is_what_its_headers_say() {
+    fn the_tiny_program_matches_its_headers() {
         let elf = tiny_elf();
         assert_eq!(elf.len(), 120 + POWER_OFF.len());
         assert_eq!(&elf[24..32], 0x40_0078u64.to_le_bytes());

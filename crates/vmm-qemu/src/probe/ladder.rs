@@ -63,7 +63,7 @@ pub async fn forced(
     deadline: Duration,
 ) -> Result<Probed, PortError> {
     if accelerator == Accelerator::Tcg {
-        return Ok(Probed::new(accelerator, CpuModel::Plain, "the settings say so"));
+        return Ok(Probed::new(accelerator, CpuModel::Plain, "it is set in the settings"));
     }
     let probed = probe(config, kernel, cache, deadline).await?;
     Ok(match probed.accelerator {
@@ -73,16 +73,16 @@ pub async fn forced(
             ..Probed::new(
                 accelerator,
                 CpuModel::Host,
-                "the settings say so, although no guest booted with it",
+                "it is set in the settings, although no guest booted with it",
             )
         },
     })
 }
 
 /// Tries the models in their order. A guest that was started and stays silent has,
-/// with `kvm_pvm`, a known reason that no other model mends.
+/// with `kvm_pvm`, a known reason that applies to every other model.
 ///
-/// Says also whether the result lasts: that a guest has booted, or that QEMU itself has
+/// Returns also whether the result lasts: that a guest has booted, or that QEMU itself has
 /// refused each model. A guest that was silent may only have been slow on a busy host.
 async fn climb_down(
     pvm: bool,

@@ -53,7 +53,7 @@ pub(crate) struct Welcome {
 impl Agent {
     /// Greets the guest and reads what it sends in tasks of `tasks`.
     ///
-    /// [`AgentError::Version`] says that there can be no session, as long as the VM
+    /// [`AgentError::Version`] means that there can be no session, as long as the VM
     /// runs; after any other error another attempt may succeed.
     pub(crate) async fn connect(
         io: Box<dyn AgentIo>,

@@ -120,7 +120,7 @@ impl Scripted {
         payloads
     }
 
-    /// The next message of a host that speaks the present version.
+    /// The next message of a host of the present version.
     async fn next(&mut self) -> ToGuest {
         use guest_protocol::codec::Message;
         let mut payloads = self.payloads().await;
@@ -190,7 +190,7 @@ async fn a_guest_of_version_2_is_served_with_what_it_knows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guest_of_an_unknown_version_is_told_apart_from_a_slow_one() {
+async fn a_guest_of_an_unknown_version_is_distinguished_from_a_slow_one() {
     let (dir, tasks) = (tempfile::tempdir().unwrap(), rt::Tasks::new());
     let (connected, mut guest, ..) = connect(&dir, &tasks);
     let session = guest.session().await;

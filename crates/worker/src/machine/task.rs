@@ -72,7 +72,7 @@ pub(crate) fn new(
     (Handle { requests, views: watched }, task.run(inbox, at_start))
 }
 
-/// What slow work ends with.
+/// The result of slow work.
 pub(super) enum Done {
     Prepared(Result<ImageFacts, LaunchError>),
     Launched(Result<Launched, LaunchError>),
@@ -225,7 +225,7 @@ impl Task {
         }
     }
 
-    /// What exists of the machine, if `record` were its record.
+    /// The present state of the machine, if `record` were its record.
     pub(super) fn observe(&self, record: &Record) -> Observed {
         let vm = match &self.vm {
             VmPhase::Absent(_) => Vm::Absent,

@@ -1,4 +1,4 @@
-//! Makes a VM from its machine's snapshot. It stays paused until the record says
+//! Makes a VM from its machine's snapshot. It stays paused until it is recorded
 //! that the snapshot is used, so that no snapshot is run twice.
 
 use super::launch::{self, StageTimer};
@@ -24,11 +24,11 @@ pub(in super::super) struct RestoredVm {
 pub(in super::super) enum RestoreError {
     /// A cause that would make a boot fail too.
     Launch(LaunchError),
-    /// The snapshot cannot be used; `transient` says that another try may help.
+    /// The snapshot cannot be used; `transient`: another try may help.
     Snapshot { why: String, transient: bool },
 }
 
-/// Makes a VM from the snapshot. When it fails, the teardown removes whatever it
+/// Makes a VM from the snapshot. When it fails, the teardown removes everything that it
 /// has made.
 pub(super) async fn restore(
     host: Arc<HostContext>,
@@ -68,7 +68,7 @@ pub(super) async fn resume(
     record: Record,
     vm: Vm,
 ) -> Result<Launched, LaunchError> {
-    let resumed = host.hypervisor.proceed(record.id, vm.boot);
+    let resumed = host.hypervisor.resume(record.id, vm.boot);
     let resumed = tokio::time::timeout(launch::STEP_TIMEOUT, resumed).await;
     let resumed = resumed.unwrap_or_else(|_| Err(late("resume the VM")));
     resumed.map_err(|err| LaunchError::of(&err))?;
