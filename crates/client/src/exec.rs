@@ -66,7 +66,7 @@ impl Client {
         if accept
             .is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes())
         {
-            return Err(Error::answer(&name, "the server does not speak WebSocket here"));
+            return Err(Error::answer(&name, "the server does not support WebSocket here"));
         }
         let stream = answer.upgrade().await.map_err(|err| Error::broken(&name, err))?;
         let socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;

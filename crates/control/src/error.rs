@@ -31,7 +31,7 @@ pub enum Kind {
     TooLarge,
     /// It took too long.
     Timeout,
-    /// Too much of this is going on.
+    /// Too many calls of this kind are in progress.
     Busy,
     /// Something outside the platform, such as a registry, failed.
     BadGateway,

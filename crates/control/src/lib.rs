@@ -9,7 +9,7 @@
 //! - Fronts ([`http_api`], [`guest_api`]): parse a request, call an operation, map
 //!   its error once.
 //!
-//! The global store says which host owns a machine; the host is the truth about
+//! The global store records which host owns a machine; the host is the truth about
 //! what the machine does, and every answer about one comes from it.
 
 pub mod apps;

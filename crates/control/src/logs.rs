@@ -70,7 +70,7 @@ pub async fn stream(
     Ok(stream::iter(notices.into_iter().chain(lines)).boxed())
 }
 
-/// The lines of one host, followed: a stream that ends is said to have ended, and
+/// The lines of one host, followed: the end of a stream is reported, and
 /// is continued after its last line once the host answers.
 struct Follow {
     platform: Platform,
@@ -153,7 +153,7 @@ fn cut_page(lines: &mut Vec<LogEntry>, limit: usize) {
     }
 }
 
-/// A line that says that those of a host are missing.
+/// A line that reports that those of a host are missing.
 fn away(platform: &Platform, HostId(host): HostId, err: &HostError) -> LogEntry {
     LogEntry {
         offset: 0,

@@ -12,7 +12,7 @@
 //! for its own number, else 80, else 443: the first that the app has an `http`
 //! service on. TLS is not served yet, so `["tls", "http"]` on 443 is reached in
 //! plaintext, and `force_https` has no effect (it would be an endless redirect).
-//! Raw TCP and UDP are not served yet; UR02 says so.
+//! Raw TCP and UDP are not served yet; such requests get UR02.
 //!
 //! # When nothing runs, or all is full
 //!

@@ -67,7 +67,7 @@ impl From<KnownHost> for EdgeHost {
     }
 }
 
-/// Which apps exist. Hosts only tell of machines, so the edge needs this to tell
+/// Which apps exist. Hosts only report machines, so the edge needs this to distinguish
 /// an app without machines from a name that no app has.
 pub trait Directory: Send + Sync + 'static {
     /// An app of this name exists. Called on the request path: it must not wait.

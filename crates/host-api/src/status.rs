@@ -44,7 +44,7 @@ pub struct HostInfo {
     #[serde(default)]
     pub memory_used_mib: u64,
     /// How many times `memory_mib` may be promised; 1, and 0 for hosts that do
-    /// not say, mean no more than there is.
+    /// not report it, mean no more than there is.
     #[serde(default)]
     pub overcommit: f64,
     /// Sizes that start from a template, as CPUs and MiB: `1x256`.

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_says_what_why_and_what_next() {
+    fn a_failure_has_what_why_and_what_next() {
         let io = std::io::Error::other("in use");
         let err = DaemonError::failed("Cannot listen").because_of(&io).hint("Give another port.");
         let lines = "Error: Cannot listen\nCaused by: in use\nHint: Give another port.\n";

@@ -52,7 +52,7 @@ impl GuestApi {
         self.tasks.spawn(async move { connection::serve(io, router, LIMITS, &tasks).await });
     }
 
-    /// Serves a connection that `host` says is out of `machine`, if the machine is
+    /// Serves a connection that `host` attributes to `machine`, if the machine is
     /// that host's: a host must not pass for machines of another.
     fn serve_from<Io>(&self, host: HostId, machine: MachineId, io: Io)
     where

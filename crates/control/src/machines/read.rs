@@ -12,7 +12,7 @@ const MAX_EVENTS: usize = 50;
 /// Time to list processes, for which the guest is asked.
 const GUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// One machine. If its host cannot be reached, what its record says.
+/// One machine. If its host cannot be reached, it is made from its record.
 ///
 /// # Errors
 /// There is no such machine.

@@ -80,7 +80,7 @@ pub(super) fn refuse_leases(launch: &LaunchMachine) -> Result<(), Error> {
 
 /// The image that the machine runs already, if the config names it as before and
 /// it was imported under a name that is removed: a registry may have another image
-/// of that name, which nobody has asked for.
+/// of that name, which has not been requested.
 async fn image_in_use(
     platform: &Platform,
     host: &dyn Host,

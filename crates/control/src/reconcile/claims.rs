@@ -18,7 +18,7 @@ use store::records::{self, AppRecord, MachineRecord, NameRecord, Stored};
 use store::{Change, KeyRange};
 use wire::machines::Machine;
 
-/// What a host says about a machine.
+/// The answer of a host about a machine.
 struct Listed {
     state: Option<State>,
     version: String,

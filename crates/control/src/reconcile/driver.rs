@@ -422,7 +422,7 @@ mod list_tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_goes_on_while_a_list_waits_for_it() {
+    async fn work_continues_while_a_list_waits_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let (tasks, clock) = (rt::Tasks::new(), rt::Clock::system());
         let path = dir.path().join("global.db");

@@ -1,5 +1,5 @@
 //! Hosts that still have a machine that belongs to another host by now: they were
-//! away when its ownership moved. Each is told the epoch, and gives the machine up.
+//! away when its ownership moved. Each is sent the epoch, and gives the machine up.
 
 use super::driver::{Outcome, Reconciler};
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT, ask_all, within};
@@ -82,8 +82,8 @@ async fn give_up(
     let context = platform.context(CHANGE_TIMEOUT).at(epoch);
     let nothing = ChangeMetadata::Merge(BTreeMap::new());
     let host = hosts::get(platform, host)?;
-    let told = host.change_metadata(context, id, nothing, None);
-    match within(CHANGE_TIMEOUT, told).await {
+    let answer = host.change_metadata(context, id, nothing, None);
+    match within(CHANGE_TIMEOUT, answer).await {
         Ok(()) => Ok(()),
         // The machine may have come back to that host with a still newer epoch.
         Err(err) if err.is_about_ownership() => Ok(()),

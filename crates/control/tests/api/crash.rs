@@ -85,7 +85,7 @@ async fn an_app_is_deleted_although_a_machine_of_it_has_no_record() {
     };
     let (refused, ()) = tokio::join!(creating, meanwhile);
     assert_eq!(refused.0, 503, "{refused:?}");
-    assert_eq!(w.host.states(), ["started"], "nobody owns it");
+    assert_eq!(w.host.states(), ["started"], "it has no owner");
     assert_eq!(w.delete("/v1/apps/web?force=true").await.0, 202);
     assert_eq!(w.host.states(), ["destroyed"]);
     assert_eq!(w.post("/v1/apps", json!({ "name": "web" })).await.0, 201);

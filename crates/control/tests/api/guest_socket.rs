@@ -133,7 +133,7 @@ async fn a_connection_takes_several_requests() {
     w.app().await;
     let id = machine(&w, "a").await;
     let mut guest = connect(&w, &id);
-    // A client that only ends its own half still hears the answers.
+    // A client that only ends its own half still receives the answers.
     let get = format!("GET /v1/apps/web/machines/{id} HTTP/1.1\r\n\r\n");
     guest.write_all(get.repeat(2).as_bytes()).await.unwrap();
     guest.shutdown().await.unwrap();

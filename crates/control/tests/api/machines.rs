@@ -232,7 +232,7 @@ async fn an_update_keeps_an_imported_image_whose_name_is_removed() {
     // The imaginary registry has another image of that name.
     assert_eq!(update("app:1").await, *first);
     import("another").await;
-    assert_ne!(update("app:1").await, *first, "what is imported anew is taken");
+    assert_ne!(update("app:1").await, *first, "a newly imported image is taken");
 }
 
 #[tokio::test]
@@ -385,7 +385,7 @@ async fn a_machine_whose_claim_was_released_while_it_was_created_is_destroyed() 
     };
     let (refused, ()) = tokio::join!(creating, meanwhile);
     assert_eq!(refused.0, 408, "{refused:?}");
-    assert_eq!(w.host.states(), ["destroyed"], "it belongs to nobody");
+    assert_eq!(w.host.states(), ["destroyed"], "it has no owner");
     w.machine(json!({ "name": "a" })).await;
 }
 

@@ -181,7 +181,7 @@ enum IdleAction {
 }
 
 impl IdleAction {
-    /// Stops only if every service says so. To suspend is the more cautious of
+    /// Stops only if every service is set to. To suspend is the more cautious of
     /// the two: it loses nothing that the service which asked for it, or the other
     /// one, has in memory, and the next request waits less.
     fn of(services: &[Service]) -> Self {

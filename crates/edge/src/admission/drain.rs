@@ -1,4 +1,4 @@
-//! Tells the host when a machine that is to be stopped has nothing in flight,
+//! Notifies the host when a machine that is to be stopped has nothing in flight,
 //! so that its app is asked to end between requests and not within one.
 //!
 //! The host waits for this only for a bounded time; a request that takes longer,

@@ -57,7 +57,7 @@ pub(crate) struct Machine {
 ///
 /// A new `reuse`: the machine is going down or has been, and may have resumed;
 /// connections end with the request they carry. A new `boot`: it no longer runs,
-/// or runs anew; connections are cut.
+/// or runs in another boot; connections are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionEpoch {
     pub(crate) boot: u64,
@@ -170,7 +170,7 @@ impl Machine {
         ConnectionEpoch { boot: self.boot_epoch(), reuse: self.reuse_epoch.load(SeqCst) }
     }
 
-    /// Its connections are worthless: it no longer runs, or runs anew.
+    /// Its connections are worthless: it no longer runs, or runs in another boot.
     pub(crate) fn invalidate_connections(&self) {
         self.epoch.fetch_add(1, SeqCst);
         self.idle_or_new_epoch.notify_waiters();

@@ -51,7 +51,7 @@ async fn run_wake(shared: Arc<Shared>, machine: Arc<Machine>, done: Done) {
 }
 
 async fn call_host(machine: &Machine) -> Result<(), WakeRefused> {
-    // Not before a stop that was begun has been recorded: the host would say
+    // Not before a stop that was begun has been recorded: the host would answer
     // "it runs" and stop it afterwards.
     let _lifecycle = machine.lifecycle_lock.lock().await;
     let context = CallContext::edge(WAKE_DEADLINE).at(machine.ownership);

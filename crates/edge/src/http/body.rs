@@ -66,8 +66,8 @@ impl Body {
 /// Bodies of answers over HTTP/2 on one core.
 ///
 /// A client that gives no window lets the body of its answer lie: it is not polled, so
-/// that its own clock stands still, while the connection answers pings. It
-/// must not keep its place at the machine, and the connection to it, for ever.
+/// that its own clock is paused, while the connection answers pings. It
+/// must not keep its place at the machine, and the connection to it, without end.
 #[derive(Debug, Default)]
 pub(crate) struct OpenBodies(Mutex<Vec<Weak<Mutex<Option<AppBody>>>>>);
 

@@ -305,7 +305,7 @@ fn apply_state_change(machine: &Machine, was: Option<RouteState>, is: RouteState
     }
     if is == Started && matches!(was, Started | Stopping) {
         if !same_boot {
-            // Its way down and up was missed, or it runs anew.
+            // Its way down and up was missed, or it runs in another boot.
             machine.invalidate_connections();
         } else if was == Stopping {
             // Before it takes requests again: the tasks that wait for the end of its
@@ -361,7 +361,7 @@ mod tests {
         };
         assert!(step(RouteState::Started).is_empty());
         let [(machine, epoch)] = step(RouteState::Stopping).try_into().unwrap();
-        assert!(step(RouteState::Stopping).is_empty(), "told once");
+        assert!(step(RouteState::Stopping).is_empty(), "reported once");
         for state in [RouteState::Asleep, RouteState::Starting, RouteState::Started] {
             assert!(step(state).is_empty());
         }
@@ -418,7 +418,7 @@ mod tests {
         assert_eq!(lab.machines("web"), ["m1", "m2", "m3"]);
         assert!(lab.writer.replace(&a, snapshot(1, 2, &["m2"])));
         assert_eq!(lab.machines("web"), ["m2", "m3"]);
-        assert!(lab.writer.replace(&a, snapshot(2, 0, &[])), "its worker has started anew");
+        assert!(lab.writer.replace(&a, snapshot(2, 0, &[])), "its worker has been restarted");
         assert_eq!(lab.machines("web"), ["m3"]);
         lab.writer.forget_host(HostId(1));
         assert_eq!(lab.machines("web"), ["m3"]);

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a connection is used only for the boot of the machine it was made
 //! to. A VM that is killed sends no FIN, so the pool forgets, and cuts, all
-//! connections of a machine when the table says that it no longer runs. Idle ones
+//! connections of a machine when the table reports that it no longer runs. Idle ones
 //! are closed sooner: when it begins to go down. A suspended guest then has no
 //! connections that only it believes in, and after its resume none of before is
 //! used, which might be alive or dead.
@@ -182,7 +182,7 @@ impl Pool {
         })
     }
 
-    /// A new connection; `keep` says whether it may be used more than once. `limits` are
+    /// A new connection; `keep`: whether it may be used more than once. `limits` are
     /// for a free connection of the budget, and for the connect.
     pub(crate) async fn connect(
         self: &Arc<Self>,

@@ -1,4 +1,4 @@
-//! What hosts tell the edge, and what it asks of them.
+//! What hosts send to the edge, and what it asks of them.
 
 use crate::fake::*;
 use edge::{AdmissionRequest, Refusal};

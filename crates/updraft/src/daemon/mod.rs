@@ -173,7 +173,7 @@ fn failed(what: &str, err: &(dyn std::error::Error + 'static)) -> DaemonError {
     DaemonError::failed(format!("Cannot {what}")).because_of(err)
 }
 
-/// Tells systemd; without it nothing happens.
+/// Notifies systemd; without it nothing happens.
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(err) = sd_notify::notify(false, states) {
         tracing::debug!(error = %err, "cannot notify the service manager");

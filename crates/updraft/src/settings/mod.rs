@@ -298,7 +298,7 @@ fn listen(from: &Layers, p: &mut Vec<String>) -> ListenSettings {
     let api: SocketAddr = from.parse("listen.api", p, parse::api_address);
     let allow_remote = from.parse("listen.allow_remote_api", p, parse::flag);
     if !api.ip().is_loopback() && !allow_remote {
-        let why = "it is not a loopback address, and the API does not speak TLS yet; put a TLS \
+        let why = "it is not a loopback address, and the API does not serve TLS yet; put a TLS \
                    proxy in front of it, or give --allow-remote-api=true if the network between \
                    is trusted";
         p.push(from.complaint("listen.api", why));

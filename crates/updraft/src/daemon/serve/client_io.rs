@@ -1,6 +1,6 @@
 //! A client's connection to the API, which is cut off when the client stops
 //! reading: otherwise a client that asks for much and reads nothing would keep its
-//! place for ever.
+//! place without end.
 
 use control::http_api::Connection;
 use std::io::{self, ErrorKind, IoSlice};

@@ -182,7 +182,7 @@ impl Metrics {
         if !self.admits(headers) {
             let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
             let text = "a token is needed: send `Authorization: Bearer <token>`; the setting \
-                        metrics.token says which\n";
+                        metrics.token names it\n";
             return (StatusCode::UNAUTHORIZED, challenge, text).into_response();
         }
         let mut text = String::new();
