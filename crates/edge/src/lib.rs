@@ -103,6 +103,15 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
+/// An edge whose addresses are bound and that does not serve yet: clients wait in the
+/// kernel's queues meanwhile. Dropping it frees the addresses.
+#[derive(Debug)]
+pub struct BoundEdge {
+    config: EdgeConfig,
+    server: HeaderValue,
+    listeners: Vec<Bound>,
+}
+
 /// A running edge. It stops with the tasks it was given.
 pub struct Edge {
     shared: Arc<Shared>,
@@ -117,11 +126,20 @@ impl std::fmt::Debug for Edge {
 }
 
 impl Edge {
-    /// Listens, learns the table of `hosts`, and serves until `tasks` stop; their
-    /// shutdown waits until requests in flight are done, at most `config.drain`.
+    /// Binds the addresses; what could keep the edge from serving is found out now.
     ///
     /// # Errors
-    /// [`StartError`]; then nothing is left running.
+    /// [`StartError`].
+    pub async fn bind(config: EdgeConfig) -> Result<BoundEdge, StartError> {
+        let server = check(&config)?;
+        let listeners = bind(&config).await?;
+        Ok(BoundEdge { config, server, listeners })
+    }
+
+    /// Binds the addresses and starts.
+    ///
+    /// # Errors
+    /// Those of [`Edge::bind`] and [`BoundEdge::start`].
     pub async fn start(
         config: EdgeConfig,
         hosts: watch::Receiver<Vec<EdgeHost>>,
@@ -129,8 +147,42 @@ impl Edge {
         tasks: rt::Tasks,
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
-        let server = check(&config)?;
-        let listeners = bind(&config).await?;
+        Self::bind(config).await?.start(hosts, directory, tasks, registry).await
+    }
+
+    /// The addresses it listens on, in the order of the settings.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|(addr, _)| *addr).collect()
+    }
+
+    /// Serves a stream that was accepted elsewhere as if it had come to the first
+    /// listener.
+    pub fn serve_stream(&self, stream: Box<dyn GuestStream>, peer: SocketAddr) {
+        if let Some((local, ports)) = self.listeners.first() {
+            self.cores.hand_over(ClientStream::Other(stream), (peer, *local), ports.clone());
+        }
+    }
+
+    /// What other edges ask about the machines of this edge's hosts.
+    pub fn admission(&self) -> Arc<dyn Admission> {
+        Arc::new(LocalAdmission(self.shared.clone()))
+    }
+}
+
+impl BoundEdge {
+    /// Learns the table of `hosts`, and serves until `tasks` stop; their shutdown waits
+    /// until requests in flight are done, at most `config.drain`.
+    ///
+    /// # Errors
+    /// [`StartError::Thread`]; then nothing is left running.
+    pub async fn start(
+        self,
+        hosts: watch::Receiver<Vec<EdgeHost>>,
+        directory: Arc<dyn Directory>,
+        tasks: rt::Tasks,
+        registry: &mut Registry,
+    ) -> Result<Edge, StartError> {
+        let Self { config, server, listeners } = self;
         let table = Arc::new(SharedTable::new());
         let host = format!("{:04x}", config.host.0);
         let metrics = metrics::Metrics::new(registry, &config.region, &host);
@@ -167,25 +219,7 @@ impl Edge {
                 let _ = end.await;
             }
         });
-        Ok(Self { shared, cores, listeners: bound })
-    }
-
-    /// The addresses it listens on, in the order of the settings.
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|(addr, _)| *addr).collect()
-    }
-
-    /// Serves a stream that was accepted elsewhere as if it had come to the first
-    /// listener.
-    pub fn serve_stream(&self, stream: Box<dyn GuestStream>, peer: SocketAddr) {
-        if let Some((local, ports)) = self.listeners.first() {
-            self.cores.hand_over(ClientStream::Other(stream), (peer, *local), ports.clone());
-        }
-    }
-
-    /// What other edges ask about the machines of this edge's hosts.
-    pub fn admission(&self) -> Arc<dyn Admission> {
-        Arc::new(LocalAdmission(self.shared.clone()))
+        Ok(Edge { shared, cores, listeners: bound })
     }
 }
 

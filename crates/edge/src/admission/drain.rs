@@ -17,7 +17,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) fn begin(shared: &Shared, (machine, epoch): (Arc<Machine>, ConnectionEpoch)) {
     shared.spawn(async move {
         if let Ok(true) = tokio::time::timeout(DRAIN_TIMEOUT, machine.drained(epoch)).await {
-            machine.host.load.drained(machine.id);
+            machine.host.api.load.drained(machine.id);
         }
     });
 }

@@ -6,7 +6,7 @@
 //! by autostop or sees that it must not be sent: an idle stop cuts off none.
 
 use crate::admission::app::AppShared;
-use crate::ports::EdgeHost;
+use crate::table::host::FollowedHost;
 use host_api::WakeRefused;
 use model::id::{Epoch, MachineId};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -26,7 +26,7 @@ pub(crate) struct Machine {
     pub(crate) id: MachineId,
     /// The ownership under which `host` has it.
     pub(crate) ownership: Epoch,
-    pub(crate) host: Arc<EdgeHost>,
+    pub(crate) host: Arc<FollowedHost>,
     pub(crate) app: Arc<AppShared>,
     pub(super) in_flight_and_draining: AtomicU64,
     /// Grows whenever connections to it have become worthless.
@@ -85,7 +85,7 @@ impl Machine {
     pub(crate) fn new(
         id: MachineId,
         ownership: Epoch,
-        host: Arc<EdgeHost>,
+        host: Arc<FollowedHost>,
         app: Arc<AppShared>,
     ) -> Self {
         let idle_since = Instant::now();

@@ -55,7 +55,7 @@ async fn call_host(machine: &Machine) -> Result<(), WakeRefused> {
     // "it runs" and stop it afterwards.
     let _lifecycle = machine.lifecycle_lock.lock().await;
     let context = CallContext::edge(WAKE_DEADLINE).at(machine.ownership);
-    let answer = machine.host.load.wake(context, machine.id).await;
+    let answer = machine.host.api.load.wake(context, machine.id).await;
     if answer.is_ok() && machine.is_draining() {
         // It has been down and up again, even if the table never showed it.
         machine.invalidate_connections();

@@ -8,7 +8,6 @@ use crate::http::code::Code;
 use crate::http::failure::Failure;
 use crate::http::headers::{self, Origin};
 use crate::http::outgoing::Outgoing;
-use crate::http::silence::Silence;
 use crate::http::timing::Timestamps;
 use crate::http::tunnel;
 use crate::listen::connections::OpenRequest;
@@ -194,7 +193,7 @@ fn answer(
     headers::from_app(&mut head.headers)
         .map_err(|why| Failure::new(Code::Pu02, why).on(target.machine.id))?;
     head.version = Version::HTTP_11;
-    let body = AppBody::new(inner, lease, Silence::new(idle), permit);
+    let body = AppBody::new(inner, lease, idle, permit);
     Ok(Response::from_parts(head, Body::app(body)))
 }
 

@@ -3,7 +3,7 @@
 
 use crate::http::body::OpenBodies;
 use crate::http::serve::{Client, serve};
-use crate::listen::client_io::ClientIo;
+use crate::listen::client_io::client_io;
 use crate::listen::heartbeat::Heartbeats;
 use crate::shared::{Core, Shared};
 use crate::table::shared::CachedTable;
@@ -145,7 +145,7 @@ async fn serve_stream(
         let answer = serve(core.clone(), client.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let io = TokioIo::new(ClientIo::new(stream, idle, opening, connection.clone()));
+    let io = TokioIo::new(client_io(stream, idle, opening, connection.clone()));
     let conn = builder.serve_connection_with_upgrades(io, service);
     let mut conn = std::pin::pin!(conn);
     let ended = tokio::select! {

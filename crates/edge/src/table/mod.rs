@@ -7,6 +7,7 @@
 
 pub(crate) mod app;
 pub(crate) mod follow;
+pub(crate) mod host;
 pub(crate) mod metrics;
 pub(crate) mod shared;
 pub(crate) mod target;

@@ -82,6 +82,8 @@ struct State {
     logs: Vec<String>,
     refuse_stops: bool,
     cannot_suspend: bool,
+    /// It cannot be reached: it takes no subscriber and answers no connect.
+    is_away: bool,
 }
 
 impl State {
@@ -267,6 +269,23 @@ impl Host {
         self.set(machine, RouteState::Asleep, false);
     }
 
+    /// It answers no call any more; its subscriptions stay open.
+    pub(crate) fn go_away(&self) {
+        self.state.lock().unwrap().is_away = true;
+    }
+
+    /// It answers calls again.
+    pub(crate) fn come_back(&self) {
+        self.state.lock().unwrap().is_away = false;
+    }
+
+    /// Its subscriptions end, as those of a host that does not answer pings.
+    pub(crate) fn end_subscriptions(&self) {
+        let mut s = self.state.lock().unwrap();
+        s.subscribers.clear();
+        s.acknowledgements.clear();
+    }
+
     /// Ends all subscriptions, as of a worker that restarts with its machines.
     pub(crate) fn restart_worker(&self) {
         let mut s = self.state.lock().unwrap();
@@ -281,6 +300,9 @@ impl Host {
 impl Routes for Host {
     async fn routes(&self, _context: CallContext) -> Result<RouteSubscription, HostError> {
         let mut s = self.state.lock().unwrap();
+        if s.is_away {
+            return Err(HostError::unreachable("the host is away"));
+        }
         let (to, changes) = mpsc::channel(10_000);
         let (acknowledge, acknowledged) = mpsc::channel(10_000);
         s.subscribers.push(to);
@@ -380,6 +402,9 @@ impl Connections for Host {
         _context: CallContext,
         upstream: Upstream,
     ) -> io::Result<Box<dyn GuestStream>> {
+        if self.state.lock().unwrap().is_away {
+            std::future::pending::<()>().await;
+        }
         let app = {
             let s = self.state.lock().unwrap();
             let route = s.routes.get(&upstream.machine).ok_or(ErrorKind::NotFound)?;
