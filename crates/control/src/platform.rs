@@ -1,7 +1,9 @@
 //! What every operation works with: the store, the hosts, and on whose behalf.
 
 use crate::Error;
+use crate::machines::Confirmations;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
@@ -46,6 +48,9 @@ pub struct Platform {
     /// Held while a counter is read and written: writers of this process wait
     /// for each other in place of refusing each other's transactions.
     counters: Arc<tokio::sync::Mutex<()>>,
+    /// Numbers of machines that have been reserved and are still to be given away.
+    machine_numbers: Arc<tokio::sync::Mutex<Range<u64>>>,
+    confirmations: Arc<Confirmations>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -58,8 +63,15 @@ impl std::fmt::Debug for Platform {
 impl Platform {
     /// The platform as the control plane itself sees it.
     pub fn new(config: Config, world: World) -> Self {
-        let (config, counters) = (Arc::new(config), Arc::default());
-        Self { world, config, caller: Caller::Control, lease_nonce: None, counters }
+        Self {
+            world,
+            config: Arc::new(config),
+            caller: Caller::Control,
+            lease_nonce: None,
+            counters: Arc::default(),
+            machine_numbers: Arc::default(),
+            confirmations: Arc::default(),
+        }
     }
 
     /// The same on behalf of `caller`, who holds the lease with this nonce.
@@ -99,6 +111,16 @@ impl Platform {
     /// The right to read and write counters.
     pub(crate) async fn lock_counters(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.counters.lock().await
+    }
+
+    /// Numbers of machines that have been reserved and are still to be given away.
+    pub(crate) async fn machine_numbers(&self) -> tokio::sync::MutexGuard<'_, Range<u64>> {
+        self.machine_numbers.lock().await
+    }
+
+    /// Creates that are still to be confirmed.
+    pub(crate) fn confirmations(&self) -> &Confirmations {
+        &self.confirmations
     }
 
     /// Context of a call to a host that is to be answered within `time`.

@@ -1,6 +1,6 @@
 //! Start, stop, suspend, restart, signal, cordon, destroy.
 
-use super::claim::release;
+use super::create::release;
 use crate::hosts::CHANGE_TIMEOUT;
 use crate::{Error, Kind, Platform, resolve};
 use host_api::Stop;

@@ -1,6 +1,6 @@
 //! Labels of a machine, which are changed without a new version.
 
-use super::claim::mark_created;
+use super::record::update_record;
 use crate::error::shortened;
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT};
 use crate::{Error, Platform, config, resolve};
@@ -50,7 +50,7 @@ pub async fn change(
         .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await)
         .await;
     let recorded = match shown {
-        Ok(shown) => mark_created(platform, found.id, &shown).await.map(drop),
+        Ok(shown) => update_record(platform, found.id, &shown).await.map(drop),
         Err(err) => Err(err),
     };
     if let Err(err) = recorded {

@@ -1,6 +1,6 @@
 //! Updating a machine: a new version of its config replaces the current one.
 
-use super::claim::mark_created;
+use super::record::update_record;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::{Error, Kind, Platform, config, resolve};
 use host_api::{Host, HostError, UpdateMachine};
@@ -50,7 +50,7 @@ pub async fn update(
                 async move { host.update(context, update).await }
             })
             .await?;
-        if let Err(err) = mark_created(&own, found.id, &updated).await {
+        if let Err(err) = update_record(&own, found.id, &updated).await {
             tracing::warn!(machine = %found.id, error = %err, "record an updated machine");
         }
         Ok(updated)

@@ -154,9 +154,13 @@ async fn kill_at(operation: &str, n: u64, again: Option<u64>) -> bool {
     let points = lab.host.points().clone();
     let platform = lab.start();
     points.arm(n);
+    // What follows after the answer belongs to the operation.
+    let to_its_end = async {
+        run(&platform, operation).await.unwrap();
+        assert!(platform.tasks().shutdown(Duration::from_secs(30)).await);
+    };
     let at = tokio::select! {
-        done = run(&platform, operation) => {
-            done.unwrap();
+        () = to_its_end => {
             points.disarm();
             None
         }

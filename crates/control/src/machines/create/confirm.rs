@@ -1,0 +1,103 @@
+//! Confirming creates: a claim becomes the record of a machine that exists.
+//!
+//! A create is answered once its claim and its host's record are durable. The
+//! confirmation follows after the answer, together with those of other creates, so
+//! that creates in a row do not wait for it. Until it is written, the claims'
+//! reconciler would finish the create.
+
+use super::confirmations::{Confirmation, Queued};
+use crate::hosts::{self, CHANGE_TIMEOUT, within};
+use crate::machines::record::{update_record, updated};
+use crate::{Error, Platform};
+use host_api::HostError;
+use model::id::{Epoch, HostId, MachineId};
+use std::time::Duration;
+use store::records::{self, MachineRecord, Stored, encode};
+use store::{Compare, Op, Txn};
+
+/// Time in which confirmations gather before they are written.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Confirms a create soon, in the background; at once if too many wait.
+pub(super) async fn confirm_soon(platform: &Platform, confirmation: Confirmation) {
+    match platform.confirmations().push(confirmation) {
+        Queued::First => {
+            let own = platform.clone();
+            platform.tasks().spawn(async move {
+                tokio::select! {
+                    () = tokio::time::sleep(GATHER) => {}
+                    () = own.tasks().stopping() => {}
+                }
+                confirm_all(&own, own.confirmations().take()).await;
+            });
+        }
+        Queued::Behind => {}
+        Queued::Refused(confirmation) => confirm_one(platform, &confirmation).await,
+    }
+}
+
+/// Confirms creates in one transaction; each by itself if a record of them has
+/// changed since it was claimed.
+async fn confirm_all(platform: &Platform, confirmations: Vec<Confirmation>) {
+    let mut txn = Txn::default();
+    for Confirmation { id, claimed: (record, revision), machine } in &confirmations {
+        let key = records::machine_key(*id);
+        txn.compare.push(Compare::Modified(key.clone(), *revision));
+        if let Some(record) = updated(record.clone(), machine) {
+            txn.then.push(Op::put(key, encode(&record)));
+        }
+    }
+    match platform.store().txn(txn).await {
+        Ok(result) if result.succeeded => return,
+        Ok(_) => {}
+        Err(err) => tracing::warn!(error = %err, "record created machines"),
+    }
+    for confirmation in &confirmations {
+        confirm_one(platform, confirmation).await;
+    }
+}
+
+/// Confirms one create. If its claim has been released since the answer, the machine
+/// has no owner, and it is destroyed.
+async fn confirm_one(platform: &Platform, confirmation: &Confirmation) {
+    let Confirmation { id, claimed: (claimed, _), machine } = confirmation;
+    let confirmed = async {
+        match stored(platform, *id).await? {
+            // Another create or an update has written it since, with a newer version.
+            Some(record) if record.created => return Ok(()),
+            Some(_) if update_record(platform, *id, machine).await? => return Ok(()),
+            _ => {}
+        }
+        tracing::warn!(machine = %id, "destroy a created machine whose claim was released");
+        destroy_unowned(platform, claimed.owner, *id, Some(claimed.epoch)).await
+    };
+    if let Err(err) = confirmed.await {
+        tracing::warn!(machine = %id, error = %err, "record a created machine");
+    }
+}
+
+async fn stored(platform: &Platform, id: MachineId) -> Result<Option<MachineRecord>, Error> {
+    let key = records::machine_key(id);
+    let found: Option<Stored<MachineRecord>> = records::get(platform.store(), &key).await?;
+    Ok(found.map(|stored| stored.record))
+}
+
+/// Destroys a machine that has no record. One that is gone already is no failure.
+pub(crate) async fn destroy_unowned(
+    platform: &Platform,
+    host: HostId,
+    id: MachineId,
+    epoch: Option<Epoch>,
+) -> Result<(), Error> {
+    let host = hosts::get(platform, host)?;
+    let context = platform.context(CHANGE_TIMEOUT);
+    let context = match epoch {
+        Some(epoch) => context.at(epoch),
+        None => context,
+    };
+    match within(CHANGE_TIMEOUT, host.destroy(context, id, true)).await {
+        // A conflict: it is being destroyed already.
+        Ok(()) | Err(HostError::NotFound(_) | HostError::Conflict(_)) => Ok(()),
+        Err(err) => Err(err.into()),
+    }
+}
