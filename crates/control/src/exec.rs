@@ -1,6 +1,6 @@
 //! Commands in a guest: to their end with one answer, or as a session.
 
-use crate::{Error, Kind, Platform, resolve};
+use crate::{Error, Kind, Platform, lookup};
 use host_api::{ExecInput, ExecOutput, ExecSession, ExecStart};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -72,7 +72,7 @@ async fn open_for(
     time: Duration,
 ) -> Result<ExecSession, Error> {
     check(&start)?;
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     found
         .call(platform, time, |host, context, id| {
             let start = start.clone();

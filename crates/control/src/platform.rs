@@ -1,6 +1,7 @@
 //! What every operation works with: the store, the hosts, and on whose behalf.
 
 use crate::Error;
+use crate::cache::{self, RecordsCache, TrackedStore};
 use crate::machines::Confirmations;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
 use std::ops::Range;
@@ -42,6 +43,8 @@ pub struct World {
 #[derive(Clone)]
 pub struct Platform {
     world: World,
+    store: Arc<TrackedStore>,
+    cache: Arc<RecordsCache>,
     config: Arc<Config>,
     caller: Caller,
     lease_nonce: Option<String>,
@@ -63,8 +66,12 @@ impl std::fmt::Debug for Platform {
 impl Platform {
     /// The platform as the control plane itself sees it.
     pub fn new(config: Config, world: World) -> Self {
+        let cache = Arc::<RecordsCache>::default();
+        let store = TrackedStore::new(world.store.clone(), cache.clone());
         Self {
             world,
+            store: Arc::new(store),
+            cache,
             config: Arc::new(config),
             caller: Caller::Control,
             lease_nonce: None,
@@ -72,6 +79,16 @@ impl Platform {
             machine_numbers: Arc::default(),
             confirmations: Arc::default(),
         }
+    }
+
+    /// From now on records are kept in memory and followed in the store, until the
+    /// platform's tasks are stopped. Before that every read goes to the store.
+    pub fn start_cache(&self) {
+        let (store, cache, rng) =
+            (self.world.store.clone(), self.cache.clone(), self.world.rng.clone());
+        self.world.tasks.spawn_until_stop(async move {
+            cache::follow(&*store, &cache, &rng).await;
+        });
     }
 
     /// The same on behalf of `caller`, who holds the lease with this nonce.
@@ -101,7 +118,12 @@ impl Platform {
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
-        &*self.world.store
+        &*self.store
+    }
+
+    /// Records in memory. `lookup` reads them.
+    pub(crate) fn cache(&self) -> &RecordsCache {
+        &self.cache
     }
 
     pub(crate) fn hosts(&self) -> &dyn Hosts {

@@ -3,7 +3,7 @@
 use super::record::update_record;
 use crate::error::shortened;
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT};
-use crate::{Error, Platform, config, resolve};
+use crate::{Error, Platform, config, lookup};
 use host_api::ChangeMetadata;
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub async fn get(
     app: &str,
     machine: &str,
 ) -> Result<BTreeMap<String, String>, Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     let shown = found
         .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await)
         .await?;
@@ -38,7 +38,7 @@ pub async fn change(
     let version = version.filter(|version| !version.is_empty()).map(str::parse).transpose();
     let version = version
         .map_err(|err: model::id::BadId| Error::invalid("machine_version", err.to_string()))?;
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     let changed = found.call(platform, CHANGE_TIMEOUT, |host, context, id| {
         let change = change.clone();
         async move { host.change_metadata(context, id, change, version).await }

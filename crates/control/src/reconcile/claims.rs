@@ -5,11 +5,12 @@
 
 use super::driver::{Outcome, Reconciler};
 use crate::apps::mark_deployed;
+use crate::cache::Ownership;
 use crate::hosts::{READ_TIMEOUT, ask_all, within};
 use crate::machines::{
     CLAIM_LIFETIME, destroy_unowned, holds_name, is_abandoned_claim, release, update_record,
 };
-use crate::{Error, Kind, Platform, hosts, resolve};
+use crate::{Error, Kind, Platform, hosts, lookup};
 use host_api::{Host, HostError, MachineFilter};
 use model::id::{AppId, HostId, MachineId};
 use model::life::State;
@@ -77,7 +78,9 @@ impl Reconciler for Claims {
             return destroy_without_record(platform, host, id).await;
         }
         let Ok(id) = item.parse::<MachineId>() else { return Ok(Outcome::Done) };
-        let Some(found) = resolve::by_id(platform, id).await? else { return Ok(Outcome::Done) };
+        let Some(found) = lookup::by_id_in_store(platform, id).await? else {
+            return Ok(Outcome::Done);
+        };
         let record = &found.record;
         let host = hosts::get(platform, record.owner)?;
         let asked = host.machine(platform.context(READ_TIMEOUT), id);
@@ -111,11 +114,7 @@ impl Reconciler for Claims {
 /// A machine that its host does not know needs no record if it was never created,
 /// if it has been destroyed (then it has no name), or if its app is being deleted.
 /// Any other was lost by its host: perhaps it runs without its data directory.
-async fn may_forget(
-    platform: &Platform,
-    id: MachineId,
-    record: &MachineRecord,
-) -> Result<bool, Error> {
+async fn may_forget(platform: &Platform, id: MachineId, record: &Ownership) -> Result<bool, Error> {
     if is_abandoned_claim(platform, record) {
         return Ok(true);
     }
@@ -167,7 +166,7 @@ async fn destroy_without_record(
         return Ok(Outcome::Done);
     };
     // A claim is there before its machine is, so that this needs no lock.
-    if resolve::by_id(platform, id).await?.is_some() {
+    if lookup::by_id_in_store(platform, id).await?.is_some() {
         return Ok(Outcome::Done);
     }
     tracing::warn!(machine = %id, host = host.0, "destroy a machine that has no record");

@@ -57,6 +57,7 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     let mut registry = Registry::default();
     let config = Config { edge_port: Some(8080), ..Config::default() };
     let platform = Platform::new(config, world);
+    platform.start_cache();
     orgs::ensure_default(&platform).await.unwrap();
     tokens::install_admin_token(&platform, HostId(0), TOKEN).await.unwrap();
     let limits =

@@ -111,6 +111,7 @@ impl Cluster {
             tasks: tasks.clone(),
         };
         let platform = Platform::new(Config::default(), world);
+        platform.start_cache();
         control::orgs::ensure_default(&platform).await.expect("there is an organization");
         let token = control::tokens::install_admin_token(&platform, HostId(0), TOKEN);
         token.await.expect("there is a token");

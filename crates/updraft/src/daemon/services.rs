@@ -85,6 +85,7 @@ pub(super) async fn start(
             let tasks = tasks.child();
             let given = control::World { store, hosts: hosts.clone(), clock, rng, tasks };
             let platform = Platform::new(control_config(settings, &edge), given);
+            platform.start_cache();
             let token = set_up(settings, &platform).await?;
             let api = HttpApi::new(platform.clone(), HttpConfig::default(), &mut registry);
             GuestApi::new(&api).start(hosts);

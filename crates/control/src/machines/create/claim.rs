@@ -2,9 +2,10 @@
 //! before a host is asked to create the machine.
 
 use super::numbers;
+use crate::cache::Ownership;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::retry::Tries;
-use crate::{Error, Platform, resolve};
+use crate::{Error, Platform, lookup};
 use bytes::Bytes;
 use host_api::HostError;
 use model::id::{AppId, AppName, Epoch, HostId, MachineId, MachineName};
@@ -55,9 +56,9 @@ pub(super) async fn claim(
                 .map_err(|err| Error::internal(format!("generate a machine name: {err}")))?,
         };
         // Read again each time: an app that is being deleted takes no machines.
-        let stored = resolve::app(platform, app.as_str()).await?;
+        let stored = lookup::app(platform, app.as_str()).await?;
         let name_key = records::name_key(stored.record.id, name.as_str());
-        let taken: Option<Stored<NameRecord>> = records::get(platform.store(), &name_key).await?;
+        let taken: Option<Stored<NameRecord>> = lookup::get(platform, &name_key).await?;
         if let Some(taken) = &taken
             && !is_free(platform, taken.record.id).await?
         {
@@ -111,7 +112,7 @@ async fn write(
 
 /// The machine that holds a name is gone, so that the name may be taken over.
 async fn is_free(platform: &Platform, id: MachineId) -> Result<bool, Error> {
-    let Some(machine) = resolve::by_id(platform, id).await? else { return Ok(true) };
+    let Some(machine) = lookup::by_id(platform, id).await? else { return Ok(true) };
     let host = hosts::get(platform, machine.record.owner)?;
     match within(READ_TIMEOUT, host.machine(platform.context(READ_TIMEOUT), id)).await {
         Ok(machine) => Ok(machine.state == State::Destroyed.as_str()),
@@ -122,7 +123,7 @@ async fn is_free(platform: &Platform, id: MachineId) -> Result<bool, Error> {
 
 /// The create that made this claim is over, and no host has confirmed the machine.
 /// Only says something about a machine that its host does not know.
-pub(crate) fn is_abandoned_claim(platform: &Platform, record: &MachineRecord) -> bool {
+pub(crate) fn is_abandoned_claim(platform: &Platform, record: &Ownership) -> bool {
     let age = platform.clock().now_ms().saturating_sub(record.claimed_ms);
     !record.created && u128::from(age) > CLAIM_LIFETIME.as_millis()
 }
@@ -131,7 +132,7 @@ pub(crate) fn is_abandoned_claim(platform: &Platform, record: &MachineRecord) ->
 pub(crate) async fn holds_name(
     platform: &Platform,
     id: MachineId,
-    record: &MachineRecord,
+    record: &Ownership,
 ) -> Result<bool, Error> {
     let key = records::name_key(record.app, record.name.as_str());
     let holder: Option<Stored<NameRecord>> = records::get(platform.store(), &key).await?;

@@ -8,11 +8,11 @@
 use super::confirmations::{Confirmation, Queued};
 use crate::hosts::{self, CHANGE_TIMEOUT, within};
 use crate::machines::record::{update_record, updated};
-use crate::{Error, Platform};
+use crate::{Error, Platform, lookup};
 use host_api::HostError;
 use model::id::{Epoch, HostId, MachineId};
 use std::time::Duration;
-use store::records::{self, MachineRecord, Stored, encode};
+use store::records::{self, encode};
 use store::{Compare, Op, Txn};
 
 /// Time in which confirmations gather before they are written.
@@ -62,9 +62,9 @@ async fn confirm_all(platform: &Platform, confirmations: Vec<Confirmation>) {
 async fn confirm_one(platform: &Platform, confirmation: &Confirmation) {
     let Confirmation { id, claimed: (claimed, _), machine } = confirmation;
     let confirmed = async {
-        match stored(platform, *id).await? {
-            // Another create or an update has written it since, with a newer version.
-            Some(record) if record.created => return Ok(()),
+        match lookup::by_id_in_store(platform, *id).await? {
+            // An update or the reconciler has written it since.
+            Some(found) if found.record.created => return Ok(()),
             Some(_) if update_record(platform, *id, machine).await? => return Ok(()),
             _ => {}
         }
@@ -74,12 +74,6 @@ async fn confirm_one(platform: &Platform, confirmation: &Confirmation) {
     if let Err(err) = confirmed.await {
         tracing::warn!(machine = %id, error = %err, "record a created machine");
     }
-}
-
-async fn stored(platform: &Platform, id: MachineId) -> Result<Option<MachineRecord>, Error> {
-    let key = records::machine_key(id);
-    let found: Option<Stored<MachineRecord>> = records::get(platform.store(), &key).await?;
-    Ok(found.map(|stored| stored.record))
 }
 
 /// Destroys a machine that has no record. One that is gone already is no failure.

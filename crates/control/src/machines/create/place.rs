@@ -7,7 +7,7 @@ use crate::apps::mark_deployed;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::machines::update::{checked_config, refuse_leases, resolve_image};
 use crate::placement::{self, Wanted};
-use crate::{Error, Kind, Platform, orgs, resolve};
+use crate::{Error, Kind, Platform, lookup, orgs};
 use host_api::{CreateMachine, Host, HostError};
 use model::id::{MachineName, OrgId, OrgSlug};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub async fn create(
     app: &str,
     mut launch: LaunchMachine,
 ) -> Result<Machine, Error> {
-    let app = resolve::app(platform, app).await?.record;
+    let app = lookup::app(platform, app).await?.record;
     let name = launch.name.take().filter(|name| !name.is_empty());
     let name = name.map(|name| name.parse()).transpose();
     let name = name.map_err(|err: model::id::BadId| Error::invalid("name", err.to_string()))?;
@@ -158,7 +158,7 @@ async fn release_refused(platform: &Platform, claim: &Claim) {
 /// owner, and it is destroyed again.
 async fn created(platform: &Platform, claim: Claim, machine: Machine) -> Result<Machine, Error> {
     let Claim { id, app, record, revision } = claim;
-    match resolve::by_id(platform, id).await {
+    match lookup::by_id(platform, id).await {
         Ok(Some(_)) => {}
         Ok(None) => {
             destroy_unowned(platform, record.owner, id, Some(record.epoch)).await?;
