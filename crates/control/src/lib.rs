@@ -34,4 +34,4 @@ mod retry;
 pub mod tokens;
 
 pub use error::{Error, Kind};
-pub use platform::{Config, Platform, World};
+pub use platform::{Config, Platform, Ports};

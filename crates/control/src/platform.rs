@@ -24,9 +24,9 @@ impl Default for Config {
     }
 }
 
-/// What the control plane is given.
+/// The adapters that the control plane works with, and what else it is given.
 #[derive(Clone)]
-pub struct World {
+pub struct Ports {
     /// The global state.
     pub store: Arc<dyn Store>,
     /// Owners of the machines.
@@ -42,7 +42,7 @@ pub struct World {
 /// The platform as one caller sees it. Cheap to clone.
 #[derive(Clone)]
 pub struct Platform {
-    world: World,
+    ports: Ports,
     store: Arc<TrackedStore>,
     cache: Arc<RecordsCache>,
     config: Arc<Config>,
@@ -65,11 +65,11 @@ impl std::fmt::Debug for Platform {
 
 impl Platform {
     /// The platform as the control plane itself sees it.
-    pub fn new(config: Config, world: World) -> Self {
+    pub fn new(config: Config, ports: Ports) -> Self {
         let cache = Arc::<RecordsCache>::default();
-        let store = TrackedStore::new(world.store.clone(), cache.clone());
+        let store = TrackedStore::new(ports.store.clone(), cache.clone());
         Self {
-            world,
+            ports,
             store: Arc::new(store),
             cache,
             config: Arc::new(config),
@@ -85,8 +85,8 @@ impl Platform {
     /// platform's tasks are stopped. Before that every read goes to the store.
     pub fn start_cache(&self) {
         let (store, cache, rng) =
-            (self.world.store.clone(), self.cache.clone(), self.world.rng.clone());
-        self.world.tasks.spawn_until_stop(async move {
+            (self.ports.store.clone(), self.cache.clone(), self.ports.rng.clone());
+        self.ports.tasks.spawn_until_stop(async move {
             cache::follow(&*store, &cache, &rng).await;
         });
     }
@@ -104,17 +104,17 @@ impl Platform {
 
     /// Owns work that outlives its request.
     pub fn tasks(&self) -> &rt::Tasks {
-        &self.world.tasks
+        &self.ports.tasks
     }
 
     /// For moments that are stored.
     pub fn clock(&self) -> &rt::Clock {
-        &self.world.clock
+        &self.ports.clock
     }
 
     /// For ids and names.
     pub fn rng(&self) -> &rt::Rng {
-        &self.world.rng
+        &self.ports.rng
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -127,7 +127,7 @@ impl Platform {
     }
 
     pub(crate) fn hosts(&self) -> &dyn Hosts {
-        &*self.world.hosts
+        &*self.ports.hosts
     }
 
     /// The right to read and write counters.
@@ -161,7 +161,7 @@ impl Platform {
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let done = self.world.tasks.spawn(work).await;
+        let done = self.ports.tasks.spawn(work).await;
         done.unwrap_or_else(|err| Err(Error::internal(format!("the operation broke off: {err}"))))
     }
 }

@@ -2,7 +2,7 @@
 //! of the host that an operation makes, and once more while it recovers. Whatever
 //! was left half done is finished or undone by the reconcilers.
 
-use control::{Config, Error, Platform, World, apps, machines, orgs, reconcile};
+use control::{Config, Error, Platform, Ports, apps, machines, orgs, reconcile};
 use host_api::{ChangeMetadata, FixedHosts};
 use model::id::{AppId, HostId, MachineId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,14 +43,14 @@ impl Lab {
     /// A control plane; what an earlier one had in memory is gone.
     fn start(&self) -> Platform {
         let points = self.host.points().clone();
-        let world = World {
+        let ports = Ports {
             store: Arc::new(CrashStore::new(self.store.clone(), points)),
             hosts: Arc::new(FixedHosts::new(vec![self.host.known()])),
             clock: self.clock.clone(),
             rng: rt::Rng::seeded(self.clock.now_ms()),
             tasks: rt::Tasks::new(),
         };
-        Platform::new(Config::default(), world)
+        Platform::new(Config::default(), ports)
     }
 
     /// Starts again after a crash, and lets the reconcilers do their work.
