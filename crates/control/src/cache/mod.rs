@@ -30,7 +30,7 @@ use tables::Tables;
 use tokio::sync::watch;
 
 /// Longest wait of a read for the tables to show what this process has seen.
-const CATCH_UP: Duration = Duration::from_secs(1);
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// Records in memory. Empty until [`follow`] runs.
 #[derive(Debug)]

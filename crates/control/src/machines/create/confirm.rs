@@ -95,3 +95,54 @@ pub(crate) async fn destroy_unowned(
         Err(err) => Err(err.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Ports};
+    use host_api::{CallContext, FixedHosts, Machines};
+    use model::id::AppId;
+    use std::sync::Arc;
+    use store::records::MachineRecord;
+    use store_sqlite::SqliteStore;
+    use testkit::FakeHost;
+
+    #[tokio::test]
+    async fn a_created_machine_whose_claim_is_gone_is_destroyed_and_others_are_confirmed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tasks, clock) = (rt::Tasks::new(), rt::Clock::manual(0));
+        let path = dir.path().join("global.db");
+        let store = Arc::new(SqliteStore::open(&path, clock.clone(), &tasks).unwrap());
+        let host = FakeHost::new(HostId(0), "local");
+        let hosts = Arc::new(FixedHosts::new(vec![host.known()]));
+        let ports = Ports { store, hosts, clock, rng: rt::Rng::seeded(1), tasks };
+        let platform = Platform::new(Config::default(), ports);
+        let mut confirmations = Vec::new();
+        for (number, claimed) in [(1, true), (2, false)] {
+            let id = testkit::create_machine(&host, number).await;
+            let context = CallContext::control(CHANGE_TIMEOUT);
+            let machine = host.machine(context, id).await.unwrap();
+            let record = MachineRecord {
+                app: AppId(1),
+                name: machine.name.parse().unwrap(),
+                owner: HostId(0),
+                epoch: Epoch(1),
+                number: None,
+                claimed_ms: 0,
+                created: false,
+                instance: None,
+                config: None,
+            };
+            let put = Op::put(records::machine_key(id), encode(&record));
+            let then = if claimed { vec![put] } else { vec![] };
+            let revision = platform.store().txn(Txn { then, ..Txn::default() }).await.unwrap();
+            let claimed = (record, revision.revision);
+            confirmations.push(Confirmation { id, claimed, machine });
+        }
+        let kept = confirmations[0].id;
+        confirm_all(&platform, confirmations).await;
+        assert_eq!(host.alive(), [kept]);
+        let record = lookup::whole_record(&platform, kept).await.unwrap().unwrap();
+        assert!(record.created && record.instance.is_some() && record.config.is_some());
+    }
+}
