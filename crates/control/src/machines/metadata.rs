@@ -1,6 +1,6 @@
 //! Labels of a machine, which are changed without a new version.
 
-use super::record::update_record;
+use super::record::{expect_change, update_record};
 use crate::error::shortened;
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT};
 use crate::{Error, Platform, config, lookup};
@@ -39,13 +39,14 @@ pub async fn change(
     let version = version
         .map_err(|err: model::id::BadId| Error::invalid("machine_version", err.to_string()))?;
     let found = lookup::machine(platform, app, machine).await?;
+    expect_change(platform, found.id).await?;
     let changed = found.call(platform, CHANGE_TIMEOUT, |host, context, id| {
         let change = change.clone();
         async move { host.change_metadata(context, id, change, version).await }
     });
-    changed.await?;
-    // The record holds the config for the case that the host is lost; if it
-    // cannot be brought up to date here, the reconciler does it.
+    let changed = changed.await;
+    // The record holds the config for the case that the host is lost; if it cannot be
+    // brought up to date here, the reconciler does it, as after a change that failed.
     let shown = found
         .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await)
         .await;
@@ -56,7 +57,7 @@ pub async fn change(
     if let Err(err) = recorded {
         tracing::warn!(machine = %found.id, error = %err, "record the labels of a machine");
     }
-    Ok(())
+    changed
 }
 
 fn check(change: &ChangeMetadata) -> Result<(), Error> {

@@ -35,6 +35,30 @@ pub(crate) async fn update_record(
     Err(Error::contention("the machine's record"))
 }
 
+/// Records that the config of a machine is about to change without a new version, so
+/// that the reconciler brings the record up to date if nobody else does.
+pub(super) async fn expect_change(platform: &Platform, id: MachineId) -> Result<(), Error> {
+    let key = records::machine_key(id);
+    let mut tries = Tries::new();
+    while tries.again(platform).await {
+        let stored: Option<Stored<MachineRecord>> = records::get(platform.store(), &key).await?;
+        let Some(Stored { revision, mut record, .. }) = stored else { return Ok(()) };
+        // A record without a version is never taken for one that is up to date.
+        if record.instance.take().is_none() {
+            return Ok(());
+        }
+        let txn = Txn {
+            compare: vec![Compare::Modified(key.clone(), revision)],
+            then: vec![Op::put(&key, encode(&record))],
+            otherwise: vec![],
+        };
+        if platform.store().txn(txn).await?.succeeded {
+            return Ok(());
+        }
+    }
+    Err(Error::contention("the machine's record"))
+}
+
 /// The record with what a host says of the machine; `None` if that is what it says
 /// already.
 pub(super) fn updated(mut record: MachineRecord, machine: &Machine) -> Option<MachineRecord> {
