@@ -118,7 +118,7 @@ impl ExecSource {
                     let end = serde_json::from_str(&text);
                     return match end.map_err(|err| Error::answer(&self.call, err))? {
                         ExecEnd::Exited { code, signal } => Ok(ExecOutput::Exited { code, signal }),
-                        ExecEnd::Failed(why) => Ok(ExecOutput::Failed(why)),
+                        ExecEnd::Failed(body) => Ok(ExecOutput::Failed(body)),
                     };
                 }
                 // Pings are answered by the library; a close shows as the end.

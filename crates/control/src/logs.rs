@@ -1,7 +1,7 @@
 //! Logs of an app: streams of lines over all hosts, and pages.
 
 use crate::hosts::{READ_TIMEOUT, within};
-use crate::{Error, Platform, resolve};
+use crate::{Error, Platform, lookup};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream};
@@ -28,9 +28,9 @@ pub async fn stream(
 ) -> Result<BoxStream<'static, LogEntry>, Error> {
     let default = query.after.is_none().then_some(DEFAULT_LINES);
     query.tail = query.tail.or(default).map(|tail| tail.min(MAX_LINES));
-    let record = resolve::app(platform, app).await?.record;
+    let record = lookup::app(platform, app).await?.record;
     if let Some(machine) = query.instance.take() {
-        query.instance = Some(resolve::machine(platform, app, &machine).await?.id.to_string());
+        query.instance = Some(lookup::machine(platform, app, &machine).await?.id.to_string());
     }
     let hosts = platform.hosts().all();
     let asked = hosts.iter().map(|KnownHost { id, host }| async {

@@ -5,6 +5,7 @@
 //! [`ExecControl`]. Server to client: a binary message is output whose first
 //! byte is [`STDOUT`] or [`STDERR`], a text is an [`ExecEnd`] and the last.
 
+use crate::machines::ErrorBody;
 use serde::{Deserialize, Serialize};
 
 /// First byte of a binary message that carries standard output or the terminal.
@@ -66,7 +67,7 @@ pub enum ExecOutput {
         signal: i32,
     },
     /// It could not be run, or the machine went away.
-    Failed(String),
+    Failed(ErrorBody),
 }
 
 /// Client to server, as text.
@@ -92,8 +93,9 @@ pub enum ExecEnd {
         /// Signal that ended it, or 0.
         signal: i32,
     },
-    /// `{"failed":"…"}`: it could not be run, or the machine went away.
-    Failed(String),
+    /// `{"failed":{"error":"…","status":"…"}}`: it could not be run, or the machine
+    /// went away. The body is that of an error of the API.
+    Failed(ErrorBody),
 }
 
 #[cfg(test)]
@@ -110,6 +112,8 @@ mod tests {
         let end = |e| serde_json::to_string(&e).unwrap();
         let exited = ExecEnd::Exited { code: 130, signal: 2 };
         assert_eq!(end(exited), r#"{"exited":{"code":130,"signal":2}}"#);
-        assert_eq!(end(ExecEnd::Failed("no".into())), r#"{"failed":"no"}"#);
+        let status = ErrorBody::COMMAND_NOT_FOUND.to_owned();
+        let failed = ExecEnd::Failed(ErrorBody { error: "no".into(), status, hint: None });
+        assert_eq!(end(failed), r#"{"failed":{"error":"no","status":"command_not_found"}}"#);
     }
 }

@@ -2,7 +2,7 @@
 
 pub(crate) mod terminal;
 
-use crate::error::{CliError, ErrorContext, Result};
+use crate::error::{CliError, ErrorContext, Result, exit_of_command};
 use crate::ui::Ui;
 use client::{ExecSink, ExecStream};
 use std::io::{self, BufRead};
@@ -56,8 +56,9 @@ pub(crate) async fn attach(ui: &mut Ui, stream: ExecStream, how: Attach) -> Resu
                 Ok(ExecOutput::Stdout(data)) => ui.bytes(&data)?,
                 Ok(ExecOutput::Stderr(data)) => ui.error_bytes(&data),
                 Ok(ExecOutput::Exited { code, signal }) => break Ok(exit_code(code, signal)),
-                Ok(ExecOutput::Failed(why)) => {
-                    break Err(CliError::failed(NOT_RUN).because(why));
+                Ok(ExecOutput::Failed(body)) => {
+                    let error = CliError::new(exit_of_command(&body), NOT_RUN).because(body.error);
+                    break Err(body.hint.into_iter().fold(error, CliError::hint));
                 }
                 Err(err) => break Err(err),
             },

@@ -361,7 +361,9 @@ async fn exec(log: Buffer, mut socket: WebSocket) {
             Message::Text(text) => {
                 writeln!(log.clone(), "ws {text}").unwrap();
                 if text.contains("nowhere") {
-                    let failed = json!({"failed": "nowhere: not found"}).to_string();
+                    let body =
+                        json!({"error": "nowhere: not found", "status": "command_not_found"});
+                    let failed = json!({ "failed": body }).to_string();
                     let _ = socket.send(Message::Text(failed.into())).await;
                     return;
                 }

@@ -12,7 +12,7 @@ mod connection;
 mod subscribe;
 
 use crate::http_api::{FromMachine, HttpApi};
-use crate::{Platform, resolve};
+use crate::{Platform, lookup};
 use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 use bounds::LIMITS;
@@ -60,7 +60,7 @@ impl GuestApi {
     {
         let own = self.clone();
         self.tasks.spawn_until_stop(async move {
-            match resolve::by_id(&own.platform, machine).await {
+            match lookup::by_id(&own.platform, machine).await {
                 Ok(Some(found)) if found.record.owner == host => own.serve(machine, io),
                 Ok(_) => tracing::warn!(
                     host = host.0, %machine, "a host passed on a connection of a machine that it does not own"

@@ -3,7 +3,7 @@
 
 use super::driver::{Outcome, Reconciler};
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT, ask_all, within};
-use crate::{Error, Platform, hosts, resolve};
+use crate::{Error, Platform, hosts, lookup};
 use host_api::{ChangeMetadata, Host, HostError, MachineFilter};
 use model::id::{Epoch, HostId, MachineId};
 use model::life::State;
@@ -45,7 +45,9 @@ impl Reconciler for FormerOwners {
     /// A host that does not answer is found by a later list, once it does.
     async fn reconcile(&self, platform: &Platform, item: &str) -> Result<Outcome, Error> {
         let Ok(id) = item.parse::<MachineId>() else { return Ok(Outcome::Done) };
-        let Some(found) = resolve::by_id(platform, id).await? else { return Ok(Outcome::Done) };
+        let Some(found) = lookup::by_id_in_store(platform, id).await? else {
+            return Ok(Outcome::Done);
+        };
         let context = platform.context(READ_TIMEOUT);
         let ask = |host: Arc<dyn Host>| {
             let context = context.clone();

@@ -32,6 +32,8 @@ async fn a_machine_that_its_host_has_lost_keeps_its_record_until_it_is_destroyed
     let w = world().await;
     w.app().await;
     let machine = w.machine(json!({ "name": "a" })).await;
+    // Its create is confirmed.
+    w.reconcile().await;
     w.host.lose(id(&machine));
     w.clock.advance(Duration::from_secs(1000));
     w.reconcile().await;
@@ -48,6 +50,7 @@ async fn a_destroyed_machine_that_its_host_has_forgotten_is_forgotten() {
     let w = world().await;
     w.app().await;
     let machine = w.machine(json!({ "name": "a" })).await;
+    w.reconcile().await;
     assert_eq!(w.delete(&at(&machine, "?force=true")).await.0, 200);
     w.host.lose(id(&machine));
     w.reconcile().await;

@@ -35,7 +35,7 @@ async fn a_command_answers_at_its_end() {
             json!({ "cmd": "a", "container": "c" }),
             (422, "container: containers are not supported yet"),
         ),
-        (json!({ "cmd": "nope" }), (422, "exec: no such program")),
+        (json!({ "cmd": "nope" }), (422, "exec: nope: not found")),
     ] {
         assert_eq!(error(&exec(ask.clone()).await), expected, "{ask}");
     }
@@ -89,10 +89,12 @@ async fn a_command_over_a_websocket() {
         drop(gone.send(Message::binary(vec![b'x'; 10_000])).await);
     }
     assert_eq!(receive(&mut gone).await, r#"{"exited":{"code":4,"signal":0}}"#);
+    let not_found = r#"{"failed":{"error":"exec: nope: not found","status":"command_not_found"}}"#;
     let mut nope = open(&w, &machine, start(json!(["nope"]))).await;
-    assert_eq!(receive(&mut nope).await, r#"{"failed":"no such program"}"#);
+    assert_eq!(receive(&mut nope).await, not_found);
+    let required = r#"{"failed":{"error":"command: is required","status":"unknown"}}"#;
     let mut bad = open(&w, &machine, start(json!([]))).await;
-    assert_eq!(receive(&mut bad).await, r#"{"failed":"command: is required"}"#);
+    assert_eq!(receive(&mut bad).await, required);
     // Without an upgrade it is an error like any other.
     let (code, _) = w.get(&at(&machine, "/exec/stream")).await;
     assert_eq!(code, 400);

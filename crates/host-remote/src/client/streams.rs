@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream};
 use host_api::{
-    CallContext, Connections, Exec, ExecOutput, ExecSession, ExecStart, GuestConnection,
+    CallContext, Connections, Exec, ExecError, ExecOutput, ExecSession, ExecStart, GuestConnection,
     GuestStream, HostError, ImageUpload, Images, ImportName, LogLine, Logs, RouteSnapshot,
     RouteSubscription, Routes, Upstream,
 };
@@ -72,12 +72,12 @@ impl Exec for RemoteHost {
                 loop {
                     let message = match answers.next().await {
                         Ok(message) => message,
-                        Err(err) => ExecOutput::Lost(format!("the host is gone: {err}")),
+                        Err(err) => {
+                            ExecOutput::Failed(ExecError::Lost(format!("the host is gone: {err}")))
+                        }
                     };
-                    let is_last = matches!(
-                        message,
-                        ExecOutput::Exited { .. } | ExecOutput::Failed(_) | ExecOutput::Lost(_)
-                    );
+                    let is_last =
+                        matches!(message, ExecOutput::Exited { .. } | ExecOutput::Failed(_));
                     if outputs.send(message).await.is_err() || is_last {
                         return;
                     }

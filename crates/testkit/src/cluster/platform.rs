@@ -103,14 +103,15 @@ impl Cluster {
         let store: Arc<dyn Store> = Arc::new(store.expect("the store opens"));
         store::records::migrate(&*store).await.expect("the store has its layout");
         let known = control_hosts.values().map(RemoteHost::known).collect();
-        let world = control::World {
+        let ports = control::Ports {
             store: store.clone(),
             hosts: Arc::new(FixedHosts::new(known)),
             clock,
             rng: Rng::seeded(options.seed),
             tasks: tasks.clone(),
         };
-        let platform = Platform::new(Config::default(), world);
+        let platform = Platform::new(Config::default(), ports);
+        platform.start_cache();
         control::orgs::ensure_default(&platform).await.expect("there is an organization");
         let token = control::tokens::install_admin_token(&platform, HostId(0), TOKEN);
         token.await.expect("there is a token");

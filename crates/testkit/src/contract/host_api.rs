@@ -3,8 +3,8 @@
 
 use futures_util::StreamExt;
 use host_api::{
-    CallContext, Caller, ChangeMetadata, CreateMachine, Deadline, ExecInput, ExecOutput, ExecStart,
-    Host, HostError, ImportName, LogLine, MachineFilter, RouteChange, RouteState,
+    CallContext, Caller, ChangeMetadata, CreateMachine, Deadline, ExecError, ExecInput, ExecOutput,
+    ExecStart, Host, HostError, ImportName, LogLine, MachineFilter, RouteChange, RouteState,
     RouteSubscription, Source, Stop, Upstream, WaitFor, WakeRefused,
 };
 use model::address::MachineNumber;
@@ -354,6 +354,9 @@ async fn commands_run_in_the_guest(host: &dyn Host) {
     assert_eq!(cat.output.recv().await, Some(ExecOutput::Stdout(b"ping".to_vec())));
     cat.input.send(ExecInput::Data(Vec::new())).await.expect("it reads");
     assert_eq!(cat.output.recv().await, Some(ExecOutput::Exited { code: 0, signal: 0 }));
+    let mut missing = host.exec(context(), id, argv(&["nowhere"])).await.expect("it is sent");
+    let end = missing.output.recv().await;
+    assert!(matches!(end, Some(ExecOutput::Failed(ExecError::NotFound(_)))), "{end:?}");
     host.stop(context(), id, Stop::default()).await.expect("stopped");
     state(host, id, &["stopped"]).await;
     let down = host.exec(context(), id, argv(&["echo"])).await.map(drop);

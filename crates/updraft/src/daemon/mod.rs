@@ -1,5 +1,6 @@
 //! `updraft up`: the services of this process, until a signal stops it.
 
+mod adapters;
 mod data_dir;
 mod directory;
 pub(crate) mod lock;
@@ -11,9 +12,8 @@ mod running;
 mod serve;
 mod services;
 mod token;
-mod world;
 
-pub(crate) use world::{network_config as world_network_config, qemu_config as world_qemu_config};
+pub(crate) use adapters::{network_config, qemu_config};
 
 use crate::error::DaemonError;
 use crate::restart_list::RestartList;

@@ -5,10 +5,10 @@
 //! of `peers` behind the same traits, so nothing here depends on where a host
 //! runs.
 
+use super::adapters::{self, About};
 use super::directory::AppDirectory;
 use super::owners::StoreOwners;
 use super::running::{Api, Host, Running};
-use super::world::{self, About};
 use super::{failed, peers, report, serve, token};
 use crate::error::DaemonError;
 use crate::settings::{Role, Settings};
@@ -85,8 +85,9 @@ pub(super) async fn start(
     let control = match store {
         Some(store) => {
             let tasks = tasks.child();
-            let given = control::World { store, hosts: hosts.clone(), clock, rng, tasks };
+            let given = control::Ports { store, hosts: hosts.clone(), clock, rng, tasks };
             let platform = Platform::new(control_config(settings, &edge), given);
+            platform.start_cache();
             let token = set_up(settings, &platform).await?;
             let api = HttpApi::new(platform.clone(), HttpConfig::default(), &mut registry);
             GuestApi::new(&api).start(hosts);
@@ -140,12 +141,12 @@ async fn start_worker(
     tasks: &Tasks,
     registry: &mut Registry,
 ) -> Result<(Worker, About), DaemonError> {
-    let (mut ports, about) = world::make(settings, clock).await.map_err(|err| {
+    let (mut ports, about) = adapters::make(settings, clock).await.map_err(|err| {
         failed("prepare the host", &err).hint("`updraft doctor` checks it and names each remedy.")
     })?;
     tracing::info!(accelerator = about.accelerator, reason = about.reason, "probed");
     ports.owners = owners.map(|owners| Arc::new(owners) as _);
-    let config = world::host_config(settings);
+    let config = adapters::host_config(settings);
     let worker = Worker::start(config, ports, tasks.child(), registry).await;
     let worker = worker.map_err(|err| failed("start the host", &err))?;
     collect_images(&worker, tasks);

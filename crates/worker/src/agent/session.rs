@@ -211,7 +211,7 @@ impl Agent {
             }
             ToHost::ExecCredit(id, bytes) => self.execs.credit(id, bytes),
             ToHost::ExecExited(id, exit) => self.execs.exited(id, exit),
-            ToHost::ExecFailed(id, why, _) => self.execs.failed(id, claims::text(why)),
+            ToHost::ExecFailed(id, why, kind) => self.execs.failed(id, claims::text(why), kind),
             // An answer to a repeated hello.
             ToHost::Welcome { .. } | ToHost::Quiesced => {}
             ToHost::ApiOpen(id) => self.api.open(id),

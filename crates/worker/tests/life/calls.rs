@@ -30,7 +30,7 @@ fn an_exec_right_after_a_create_waits_for_the_start() {
     check(
         "create m1 serve; exec m1 true; stop m1; wait m1 stopped; exec m1 true",
         expect![[r#"
-            Failed("true: not found")
+            Failed(NotFound("true: not found"))
             exec m1 true: machine is stopped: it has to be started for this
         "#]],
     );

@@ -491,7 +491,7 @@ fn commands_run_beside_the_main_process() {
             hi there Exited { code: 0, signal: 0 }
             input Exited { code: 0, signal: 0 }
             Exited { code: 1, signal: 0 }
-            Failed("nothing: not found")
+            Failed(NotFound("nothing: not found"))
             (2000000 bytes) Exited { code: 0, signal: 0 }
             42 main
             exec m1 echo late: machine is stopped: it has to be started for this

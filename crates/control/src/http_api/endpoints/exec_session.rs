@@ -8,6 +8,7 @@
 //! cannot be delivered any more that reveal it. A client that can be read from and does
 //! not answer pings is gone, too.
 
+use crate::http_api::answer::error_body;
 use crate::{Error, Kind, exec};
 use axum::extract::ws::Message;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
@@ -112,10 +113,8 @@ where
             Some(ExecOutput::Exited { code, signal }) => {
                 (end(&ExecEnd::Exited { code, signal }), true)
             }
-            Some(ExecOutput::Failed(why) | ExecOutput::Lost(why)) => {
-                (end(&ExecEnd::Failed(why)), true)
-            }
-            None => (end(&ExecEnd::Failed("the session broke off".into())), true),
+            Some(ExecOutput::Failed(err)) => (end(&ExecEnd::Failed(error_body(err.into()))), true),
+            None => (end(&ExecEnd::Failed(error_body(exec::broken_off()))), true),
         };
         if to.send(message).await.is_err() {
             return;
