@@ -89,10 +89,10 @@ async fn a_command_over_a_websocket() {
         drop(gone.send(Message::binary(vec![b'x'; 10_000])).await);
     }
     assert_eq!(receive(&mut gone).await, r#"{"exited":{"code":4,"signal":0}}"#);
-    let not_found = r#"{"failed":{"error":"exec: nope: not found","status":"command_not_found"}}"#;
+    let not_found = r#"{"failed":"exec: nope: not found","status":"command_not_found"}"#;
     let mut nope = open(&w, &machine, start(json!(["nope"]))).await;
     assert_eq!(receive(&mut nope).await, not_found);
-    let required = r#"{"failed":{"error":"command: is required","status":"unknown"}}"#;
+    let required = r#"{"failed":"command: is required","status":"unknown"}"#;
     let mut bad = open(&w, &machine, start(json!([]))).await;
     assert_eq!(receive(&mut bad).await, required);
     // Without an upgrade it is an error like any other.
