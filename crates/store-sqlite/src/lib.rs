@@ -59,7 +59,7 @@ impl SqliteStore {
     /// The file cannot be opened or is not such a store.
     pub fn open(path: &Path, clock: rt::Clock, tasks: &rt::Tasks) -> Result<Self, sqlite::Error> {
         let store = Self {
-            db: Database::open(path, MIGRATIONS)?,
+            db: Database::open_with(path, MIGRATIONS, tasks.failure_handler())?,
             clock,
             tasks: tasks.clone(),
             newest: Arc::new(channel::Sender::new(0)),

@@ -58,6 +58,9 @@ pub struct HostConfig {
     pub image_deadline: Duration,
     /// Shapes whose template is made ahead of time.
     pub templates: Vec<Shape>,
+    /// Machines that a new database does not name are removed; otherwise the host does not
+    /// start with them.
+    pub discard_unrecorded: bool,
 }
 
 /// Adapters of one host.

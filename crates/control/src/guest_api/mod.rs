@@ -8,6 +8,7 @@
 //! and no WebSockets.
 
 mod bounds;
+mod changes;
 mod connection;
 mod subscribe;
 
@@ -16,6 +17,7 @@ use crate::{Platform, lookup};
 use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 use bounds::LIMITS;
+use changes::Changes;
 use host_api::Hosts;
 use model::id::{HostId, MachineId};
 use rt::Tasks;
@@ -33,9 +35,12 @@ pub struct GuestApi {
 impl GuestApi {
     /// The machines' side of `api`.
     pub fn new(api: &HttpApi) -> Self {
-        let bounded =
-            |routes: Router<HttpApi>| routes.layer(from_fn_with_state(LIMITS, bounds::enforce));
         let platform = api.platform().clone();
+        let changes = Arc::new(Changes::new(platform.clock().clone()));
+        let bounded = |routes: Router<HttpApi>| {
+            let limited = routes.layer(from_fn_with_state(LIMITS, bounds::enforce));
+            limited.layer(from_fn_with_state(changes, changes::limit))
+        };
         let tasks = platform.tasks().clone();
         Self { router: api.router_with(bounded), platform, tasks }
     }

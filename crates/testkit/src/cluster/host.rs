@@ -135,6 +135,7 @@ impl SimulatedHost {
             boot_deadline: Duration::from_secs(60),
             image_deadline: Duration::from_secs(60),
             templates: Vec::new(),
+            discard_unrecorded: false,
         }
     }
 }

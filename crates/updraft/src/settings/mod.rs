@@ -73,6 +73,8 @@ pub(crate) struct HostSettings {
     pub(crate) region: RegionCode,
     /// Further codes of the region.
     pub(crate) region_aliases: Vec<RegionCode>,
+    /// Machines that a new `host.db` does not name are removed.
+    pub(crate) discard_unrecorded: bool,
 }
 
 /// `[listen]`: addresses of this process.
@@ -291,6 +293,7 @@ fn host(from: &Layers, p: &mut Vec<String>) -> HostSettings {
         number: from.parse("host.number", p, |text| parse::number(text).map(HostId)),
         region: from.parse("host.region", p, parse::region),
         region_aliases: from.parse_list("host.region_aliases", p, parse::region),
+        discard_unrecorded: from.parse("host.discard_unrecorded", p, parse::flag),
     }
 }
 

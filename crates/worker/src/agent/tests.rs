@@ -159,7 +159,7 @@ fn connect(
 async fn lines(logs: &LogStore) -> Vec<String> {
     use futures_util::StreamExt;
     let query = wire::logs::LogQuery::default();
-    let lines = logs.query(vec!["m".into()], "web", &query).await;
+    let lines = logs.query(vec!["m".into()], "web", &query).await.unwrap();
     lines.map(|entry| entry.message).collect().await
 }
 

@@ -140,8 +140,10 @@ impl UpVm {
 }
 
 /// The conditions that a drain waits for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Draining {
+    /// Which drain of the machine's task it is.
+    pub(super) number: u64,
     /// The edge has no request in flight.
     pub(super) drained: bool,
     /// Every edge has applied that the machine stops.

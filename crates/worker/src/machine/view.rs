@@ -37,7 +37,7 @@ pub(crate) struct View {
     pub(crate) unreachable: Option<String>,
 }
 
-/// One durable change.
+/// One durable change of state, instance or events.
 #[derive(Clone, Debug)]
 pub(super) struct StateChange {
     pub(super) number: u64,
@@ -75,14 +75,26 @@ impl View {
         }
         self.events.truncate(SHOWN_EVENTS);
         let event = self.events.front().map_or(String::new(), |event| event.id.clone());
+        self.note_change(record.state, record.instance, event);
+        self.record = record;
+    }
+
+    /// Labels and the like change without one: they must not displace the states that a
+    /// waiter looks back on.
+    fn note_change(&mut self, state: State, instance: InstanceId, event: String) {
+        let newest = self.changes.back();
+        let same = |newest: &StateChange| {
+            (newest.state, newest.instance) == (state, instance) && newest.event == event
+        };
+        if newest.is_some_and(same) {
+            return;
+        }
         let number = self.next_change;
         self.next_change += 1;
-        let (state, instance) = (record.state, record.instance);
         self.changes.push_back(StateChange { number, state, instance, event });
         if self.changes.len() > KEPT_CHANGES {
             self.changes.pop_front();
         }
-        self.record = record;
     }
 
     /// As the API shows it.

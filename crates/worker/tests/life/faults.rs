@@ -98,3 +98,29 @@ fn fill(path: &camino::Utf8Path) {
     let mut file = std::fs::File::create(path).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
 }
+
+#[test]
+fn a_machine_that_does_not_take_its_stop_does_not_keep_others_from_being_stopped() {
+    let clock = rt::Clock::manual(1_795_000_000_000_000_000);
+    let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
+    lab.script("create m1 serve; wait m1 started; create m2 serve; wait m2 started");
+    // Nothing can be recorded for the first machine, whose process has ended.
+    lab.sql(&format!(
+        "CREATE TRIGGER full BEFORE UPDATE ON machines WHEN NEW.id = '{}'
+         BEGIN SELECT RAISE(ABORT, 'no space'); END",
+        lab.id("m1")
+    ));
+    lab.script("guest m1 exit 0; tick 1s");
+    let low = |lab: &Lab, name: &str| {
+        let dir = lab.world.data_dir().join("machines").join(lab.id(name).to_string());
+        let disk = dir.join("scratch.ext4");
+        let low = worker::ports::LowSpace { free: 5 << 20, disk, grown: 700 << 20 };
+        lab.world.disks.report_low_space(low);
+    };
+    low(&lab, "m1");
+    lab.script("tick 31s; tick 31s");
+    low(&lab, "m2");
+    lab.script("tick 31s; wait m2 stopped; show");
+    assert_eq!(lab.take(), "m1 started\nm2 stopped\n");
+    lab.sql("DROP TRIGGER full");
+}

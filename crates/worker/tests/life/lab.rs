@@ -113,6 +113,13 @@ impl Lab {
         self.daemon = Some(Daemon::start(&self.world, &self.settings));
     }
 
+    /// Why a daemon cannot start.
+    pub(crate) fn refused_start(&self) -> String {
+        let daemon = Daemon::new(&self.world, &self.settings);
+        let started = daemon.run(Daemon::try_begin(&self.world, &self.settings, rt::Tasks::new()));
+        rt::chain(&started.map(drop).expect_err("the daemon starts"))
+    }
+
     /// One machine as the host shows it.
     pub(crate) fn machine(&self, id: MachineId) -> Machine {
         let worker = self.worker();

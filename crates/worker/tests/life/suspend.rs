@@ -392,3 +392,40 @@ fn what_the_edge_has_in_flight_is_waited_for() {
     edge.abort();
     lab.kill();
 }
+
+#[test]
+fn a_disk_that_no_later_boot_uses_is_removed_with_its_snapshot() {
+    for change in ["stop m1", "update m1 serve --skip-launch"] {
+        let mut lab = Lab::new(Settings::default());
+        lab.script("create m1 serve; wait m1 started; suspend m1; wait m1 suspended");
+        let dir = lab.world.data_dir().join("machines").join(lab.id("m1").to_string());
+        assert!(dir.join("scratch.ext4").exists());
+        lab.script(&format!("{change}; wait m1 stopped"));
+        lab.run(async {
+            while dir.join("scratch.ext4").exists() {
+                tokio::task::yield_now().await;
+            }
+        });
+        lab.script("start m1; wait m1 started");
+        assert_eq!(lab.take(), "");
+    }
+}
+
+#[test]
+fn a_harsher_stop_ends_the_drain_of_the_one_before() {
+    let clock = rt::Clock::manual(1_795_000_000_000_000_000);
+    let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
+    let edge = lab.edge();
+    // Its guest never answers again.
+    lab.script(
+        "create m1 serve 80 --services; wait m1 started; suspend m1; tick 1s
+         wait m1 suspended; mute-snapshot m1; start m1; wait m1 started",
+    );
+    lab.take();
+    lab.script("stop m1; tick 500ms; stop m1 --signal=9 --timeout=0; tick 9s; show");
+    assert_eq!(lab.take(), "m1 stopping\n", "the guest has 10 s beyond the timeout");
+    lab.script("tick 2s; wait m1 stopped; show");
+    assert_eq!(lab.take(), "m1 stopped\n");
+    edge.abort();
+    lab.kill();
+}

@@ -151,12 +151,14 @@ pub(super) fn spec(
 async fn scratch_disk(host: &HostContext, record: &Record) -> Result<Utf8PathBuf, PortError> {
     let path = host.machine_dir(record.id).join(record.scratch_name());
     let kept = record.persist() != Persist::Never || record.keep_scratch;
-    if kept && path.exists() {
+    if kept {
         let (disk, bytes) = (path.clone(), record.scratch_bytes());
         let grown = blocking(move || grow(&disk, bytes)).await;
-        return grown
-            .map(|()| path.clone())
-            .map_err(|err| PortError::new(format!("grow {path}"), err));
+        match grown {
+            Ok(()) => return Ok(path),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
+            Err(err) => return Err(PortError::new(format!("grow {path}"), err)),
+        }
     }
     host.make_empty_machine_dir(record.id).await?;
     let outlives_boot = record.persist() != Persist::Never;

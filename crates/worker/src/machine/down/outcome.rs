@@ -87,11 +87,12 @@ impl Task {
 
     /// Frees the space of a writable layer that no later boot uses: a machine that is
     /// down must not keep the host's disk full.
-    async fn remove_unused_disk(&mut self) {
+    pub(in super::super) async fn remove_unused_disk(&mut self) {
         let record = &self.record;
         let kept = record.persist() != Persist::Never || record.keep_scratch;
         let down = matches!(record.state, State::Stopped | State::Failed);
-        if kept || !down || record.snapshot.is_some() {
+        let absent = matches!(self.vm, VmPhase::Absent(_));
+        if kept || !down || !absent || record.snapshot.is_some() {
             return;
         }
         let disk = self.host.disk_path(record);
