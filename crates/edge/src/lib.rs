@@ -77,6 +77,7 @@ use shared::Shared;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use table::host::FollowedHosts;
 use table::shared::SharedTable;
 use table::writer::TableWriter;
 use tokio::net::TcpListener;
@@ -192,6 +193,8 @@ impl BoundEdge {
             server,
             directory,
             table: table.clone(),
+            hosts: FollowedHosts::default(),
+            unplaced_logged: Default::default(),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
             main: tokio::runtime::Handle::current(),

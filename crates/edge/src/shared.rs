@@ -8,13 +8,16 @@ use crate::http::failure::Failure;
 use crate::listen::connections::Connections;
 use crate::metrics::Metrics;
 use crate::ports::Directory;
+use crate::table::host::FollowedHosts;
 use crate::table::shared::{CachedTable, SharedTable};
 use crate::upstream::budget::UpstreamBudget;
 use crate::upstream::pool::Pool;
+use host_api::LogLine;
 use http::HeaderValue;
+use model::id::AppId;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -25,6 +28,10 @@ pub(crate) struct Shared {
     pub(crate) server: HeaderValue,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) table: Arc<SharedTable>,
+    /// The hosts that the table follows.
+    pub(crate) hosts: FollowedHosts,
+    /// Apps without machines of which a failure was logged recently, and when.
+    pub(crate) unplaced_logged: Mutex<Vec<(AppId, Instant)>>,
     pub(crate) metrics: Metrics,
     /// Tasks of the runtime that started the edge: calls to hosts run there.
     pub(crate) tasks: rt::Tasks,
@@ -55,7 +62,7 @@ impl Shared {
         const EVERY: Duration = Duration::from_millis(200);
         let app_name = failure.app.as_deref();
         tracing::debug!(app = app_name, machine = ?failure.machine, "{}", failure.line());
-        let Some(app) = app else { return };
+        let Some(app) = app else { return self.log_unplaced(failure) };
         let due = {
             let mut logged = app.failures_logged.lock().unwrap_or_else(PoisonError::into_inner);
             logged.retain(|(_, at)| at.elapsed() < EVERY);
@@ -75,6 +82,29 @@ impl Shared {
         match row {
             Some(row) => row.machine.log("error", failure.line()),
             None => app.log(None, "error", failure.line()),
+        }
+    }
+
+    /// Adds a failure to the log of an app that no host has machines of: a host keeps
+    /// the lines of any app. One a second and app, and of few apps at a time.
+    fn log_unplaced(&self, failure: &Failure) {
+        const EVERY: Duration = Duration::from_secs(1);
+        const APPS: usize = 256;
+        let id = failure.app.as_deref().and_then(|name| self.directory.app_id(name));
+        let Some(app) = id else { return };
+        {
+            let logged = &self.unplaced_logged;
+            let mut logged = logged.lock().unwrap_or_else(PoisonError::into_inner);
+            logged.retain(|(_, at)| at.elapsed() < EVERY);
+            if logged.len() >= APPS || logged.iter().any(|(logged, _)| *logged == app) {
+                return;
+            }
+            logged.push((app, Instant::now()));
+        }
+        if let Some(host) = self.hosts.first_reachable() {
+            let (provider, level) = ("proxy".into(), "error".into());
+            let message = failure.line();
+            host.api.logs.append(LogLine { app, machine: None, provider, level, message });
         }
     }
 
@@ -130,6 +160,8 @@ pub(crate) mod testing {
             server: HeaderValue::from_static("test"),
             directory: Arc::new(NoDirectory),
             table: Arc::new(SharedTable::new()),
+            hosts: FollowedHosts::default(),
+            unplaced_logged: Mutex::default(),
             metrics: Metrics::new(&mut Default::default(), "local", "0000"),
             tasks: rt::Tasks::new(),
             main: Handle::current(),

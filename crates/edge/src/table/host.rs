@@ -10,6 +10,7 @@ use host_api::HostError;
 use model::id::HostId;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -107,6 +108,29 @@ impl FollowedHost {
     fn at_ms(&self, moment: Instant) -> u64 {
         let ms = moment.saturating_duration_since(self.born).as_millis();
         u64::try_from(ms).unwrap_or(u64::MAX - 1) + 1
+    }
+}
+
+/// The hosts that are followed now, the first known first.
+#[derive(Debug, Default)]
+pub(crate) struct FollowedHosts(Mutex<Vec<Arc<FollowedHost>>>);
+
+impl FollowedHosts {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<FollowedHost>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, host: Arc<FollowedHost>) {
+        self.lock().push(host);
+    }
+
+    pub(super) fn remove(&self, id: HostId) {
+        self.lock().retain(|host| host.id != id);
+    }
+
+    /// The first that can be reached: the same one as long as it can.
+    pub(crate) fn first_reachable(&self) -> Option<Arc<FollowedHost>> {
+        self.lock().iter().find(|host| host.is_reachable()).cloned()
     }
 }
 

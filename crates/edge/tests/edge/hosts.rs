@@ -14,7 +14,14 @@ async fn an_app_without_machines_is_503_and_a_name_without_app_404() {
     let world = World::new(config()).await;
     let of = |host: &str| hyper::Request::get("/").header("host", host).body(empty()).unwrap();
     assert_eq!(world.ask(of("empty.localhost")).await.code(), (503, "PR01"));
+    world.host.logged("7 proxy - [PR01] the app has no machines").await;
+    assert_eq!(world.ask(of("empty.localhost")).await.code(), (503, "PR01"));
+    assert_eq!(world.host.log_text().lines().count(), 1, "a line a second at most");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(world.ask(of("empty.localhost")).await.code(), (503, "PR01"));
+    assert_eq!(world.host.log_text().lines().count(), 2);
     assert_eq!(world.ask(of("other.localhost")).await.code(), (404, "UR01"));
+    assert_eq!(world.host.log_text().lines().count(), 2, "there is no such app");
     world.end().await;
 }
 
