@@ -25,7 +25,6 @@ use tokio::time::Instant;
 /// Shared by all cores.
 pub(crate) struct Shared {
     pub(crate) config: EdgeConfig,
-    pub(crate) server: HeaderValue,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) table: Arc<SharedTable>,
     /// The hosts that the table follows.
@@ -125,6 +124,9 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) table: CachedTable,
     pub(crate) pool: Arc<Pool>,
+    /// Header values of this core's own: those of all cores would share a counter.
+    pub(crate) region: HeaderValue,
+    pub(crate) server: HeaderValue,
     /// Bodies of answers over HTTP/2, which their clients may cease to take.
     pub(crate) bodies: OpenBodies,
     /// Tasks of this core's runtime.
@@ -157,7 +159,6 @@ pub(crate) mod testing {
     pub(crate) fn shared(max: usize) -> Shared {
         Shared {
             config: EdgeConfig::default(),
-            server: HeaderValue::from_static("test"),
             directory: Arc::new(NoDirectory),
             table: Arc::new(SharedTable::new()),
             hosts: FollowedHosts::default(),
