@@ -388,11 +388,13 @@ impl Load for Host {
 impl Connections for Host {
     async fn connect(
         &self,
-        _context: CallContext,
+        context: CallContext,
         upstream: Upstream,
     ) -> io::Result<Box<dyn GuestStream>> {
         if self.state.lock().unwrap().is_away {
-            std::future::pending::<()>().await;
+            context.deadline.passed().await;
+            let late = HostError::DeadlineExceeded("the host is away".into());
+            return Err(io::Error::new(ErrorKind::TimedOut, late));
         }
         let app = {
             let s = self.state.lock().unwrap();
