@@ -77,6 +77,7 @@ use shared::Shared;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use table::host::FollowedHosts;
 use table::shared::SharedTable;
 use table::writer::TableWriter;
 use tokio::net::TcpListener;
@@ -108,7 +109,6 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct BoundEdge {
     config: EdgeConfig,
-    server: HeaderValue,
     listeners: Vec<Bound>,
 }
 
@@ -131,9 +131,9 @@ impl Edge {
     /// # Errors
     /// [`StartError`].
     pub async fn bind(config: EdgeConfig) -> Result<BoundEdge, StartError> {
-        let server = check(&config)?;
+        check(&config)?;
         let listeners = bind(&config).await?;
-        Ok(BoundEdge { config, server, listeners })
+        Ok(BoundEdge { config, listeners })
     }
 
     /// Binds the addresses and starts.
@@ -182,16 +182,17 @@ impl BoundEdge {
         tasks: rt::Tasks,
         registry: &mut Registry,
     ) -> Result<Edge, StartError> {
-        let Self { config, server, listeners } = self;
+        let Self { config, listeners } = self;
         let table = Arc::new(SharedTable::new());
         let host = format!("{:04x}", config.host.0);
         let metrics = metrics::Metrics::new(registry, &config.region, &host);
         table::metrics::register(registry, table.clone(), &config.region, &host);
         let allowed = allowed_connections();
         let shared = Arc::new(Shared {
-            server,
             directory,
             table: table.clone(),
+            hosts: FollowedHosts::default(),
+            unplaced_logged: Default::default(),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
             main: tokio::runtime::Handle::current(),
@@ -267,18 +268,18 @@ fn all_ports(listeners: &[Bound]) -> Vec<u16> {
     all
 }
 
-fn check(config: &EdgeConfig) -> Result<HeaderValue, StartError> {
+fn check(config: &EdgeConfig) -> Result<(), StartError> {
     for (bad, what) in [
         (config.listeners.is_empty(), "there is no listener"),
         (config.domains.is_empty(), "there is no domain"),
         (HeaderValue::from_str(&config.region).is_err(), "the region is no header value"),
+        (HeaderValue::from_str(&config.server).is_err(), "the server name is no header value"),
     ] {
         if bad {
             return Err(StartError::Config(what));
         }
     }
-    let server = HeaderValue::from_str(&config.server);
-    server.map_err(|_| StartError::Config("the server name is no header value"))
+    Ok(())
 }
 
 type Bound = (TcpListener, SocketAddr, Arc<[u16]>);

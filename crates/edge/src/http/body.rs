@@ -168,10 +168,10 @@ impl http_body::Body for Body {
 }
 
 impl AppBody {
-    pub(crate) fn new(inner: Incoming, lease: Lease, limit: Duration, permit: Permit) -> Self {
+    pub(crate) fn new(inner: Incoming, mut lease: Lease, limit: Duration, permit: Permit) -> Self {
+        let silence = std::mem::take(&mut lease.silence);
         let (rest, piece, lease) = (Bytes::new(), usize::MAX, Some(lease));
         let ready_since = Some(Instant::now());
-        let silence = Silence::default();
         let (ended, open) = (false, None);
         Self { inner, rest, piece, lease, limit, silence, ended, ready_since, open, permit }
     }
@@ -222,9 +222,11 @@ impl AppBody {
 impl Drop for AppBody {
     fn drop(&mut self) {
         let is_read = self.rest.is_empty() && (self.ended || self.inner.is_end_stream());
-        if let Some(lease) = self.lease.take()
+        if let Some(mut lease) = self.lease.take()
             && is_read
         {
+            self.silence.end();
+            lease.silence = std::mem::take(&mut self.silence);
             lease.give_back(&self.permit.machine);
         }
     }

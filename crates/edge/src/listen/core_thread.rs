@@ -2,6 +2,7 @@
 //! usually a thread of its own.
 
 use crate::http::body::OpenBodies;
+use crate::http::headers;
 use crate::http::serve::{Client, serve};
 use crate::listen::client_io::client_io;
 use crate::listen::heartbeat::Heartbeats;
@@ -83,6 +84,8 @@ async fn run_core(
         clients: clients.clone(),
         table: CachedTable::new(shared.table.clone()),
         rng: rt::Rng::from_os(),
+        region: headers::value(shared.config.region.clone()),
+        server: headers::value(shared.config.server.clone()),
         shared,
         tasks,
     });

@@ -99,6 +99,7 @@ mod tests {
         };
         let beats = watch(2, &tasks, health.clone(), limits).unwrap();
         let mut problems = health.watch();
+        // The beats are what the test is about; nothing is waited for.
         let ticks = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(5)).await;

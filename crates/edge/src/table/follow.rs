@@ -67,6 +67,7 @@ fn update(
         let stays = hosts.iter().any(|host| host.id == *id);
         if !stays {
             follower.abort();
+            shared.hosts.remove(*id);
             change(shared, writer, |writer| {
                 // Under the lock: the follower may be about to apply what it has read.
                 forgotten.store(true, SeqCst);
@@ -78,6 +79,7 @@ fn update(
     for host in hosts {
         followed.entry(host.id).or_insert_with(|| {
             let host = Arc::new(FollowedHost::new(host));
+            shared.hosts.add(host.clone());
             let forgotten = Arc::new(AtomicBool::new(false));
             let (shared, writer) = (shared.clone(), writer.clone());
             let follower = Follower { shared, writer, host, forgotten: forgotten.clone() };

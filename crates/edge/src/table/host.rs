@@ -10,6 +10,7 @@ use host_api::HostError;
 use model::id::HostId;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -84,13 +85,16 @@ impl FollowedHost {
         let Err(err) = made else { return self.record_heard() };
         let is_of_host = err.get_ref().is_some_and(|cause| cause.is::<HostError>());
         match err.kind() {
-            // Whether host or guest is silent cannot be told, unless the host was heard.
-            ErrorKind::TimedOut if self.heard_at_ms.load(SeqCst) < self.at_ms(began) => {
-                self.suspect();
-            }
-            ErrorKind::TimedOut => {}
             ErrorKind::HostUnreachable if is_of_host => self.suspect(),
+            // One that answers others is only slow.
+            ErrorKind::TimedOut if is_of_host => {
+                if self.heard_at_ms.load(SeqCst) < self.at_ms(began) {
+                    self.suspect();
+                }
+            }
             _ if is_of_host => {}
+            // The time is over, and nothing was said about why.
+            ErrorKind::TimedOut if err.get_ref().is_none() => {}
             _ => self.record_heard(),
         }
     }
@@ -107,6 +111,29 @@ impl FollowedHost {
     fn at_ms(&self, moment: Instant) -> u64 {
         let ms = moment.saturating_duration_since(self.born).as_millis();
         u64::try_from(ms).unwrap_or(u64::MAX - 1) + 1
+    }
+}
+
+/// The hosts that are followed now, the first known first.
+#[derive(Debug, Default)]
+pub(crate) struct FollowedHosts(Mutex<Vec<Arc<FollowedHost>>>);
+
+impl FollowedHosts {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<FollowedHost>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, host: Arc<FollowedHost>) {
+        self.lock().push(host);
+    }
+
+    pub(super) fn remove(&self, id: HostId) {
+        self.lock().retain(|host| host.id != id);
+    }
+
+    /// The first that can be reached: the same one as long as it can.
+    pub(crate) fn first_reachable(&self) -> Option<Arc<FollowedHost>> {
+        self.lock().iter().find(|host| host.is_reachable()).cloned()
     }
 }
 
@@ -142,7 +169,7 @@ mod tests {
         let host = host(1);
         for heard in [false, true] {
             advance(CONNECT).await;
-            host.record_connect(Instant::now() - CONNECT / 2, &failed(ErrorKind::TimedOut));
+            host.record_connect(Instant::now() - CONNECT / 2, &host_failed(ErrorKind::TimedOut));
             assert!(!host.is_reachable());
             advance(SUSPECT - Duration::from_millis(1)).await;
             assert!(!host.is_reachable());
@@ -162,16 +189,17 @@ mod tests {
             ErrorKind::ConnectionReset,
             ErrorKind::NotFound,
             ErrorKind::HostUnreachable,
+            ErrorKind::TimedOut,
         ] {
             host.record_connect(Instant::now(), &failed(kind));
             assert!(host.is_reachable(), "{kind}");
         }
-        // A guest that is silent, on a host that others are answered by.
+        // A host that answers others.
         let began = Instant::now();
         advance(CONNECT / 2).await;
         host.record_heard();
         advance(CONNECT / 2).await;
-        host.record_connect(began, &failed(ErrorKind::TimedOut));
+        host.record_connect(began, &host_failed(ErrorKind::TimedOut));
         assert!(host.is_reachable());
         host.record_connect(Instant::now(), &host_failed(ErrorKind::Other));
         assert!(host.is_reachable());

@@ -72,9 +72,8 @@ struct State {
     routes: BTreeMap<MachineId, Route>,
     apps: HashMap<MachineId, App>,
     subscribers: Vec<mpsc::Sender<(u64, RouteChange)>>,
-    acknowledgements: Vec<mpsc::Receiver<u64>>,
-    /// The newest generation that the edge has acknowledged.
-    acknowledged: Option<u64>,
+    /// The newest generation of this worker that the edge has acknowledged.
+    acknowledged: Arc<watch::Sender<u64>>,
     on_wake: HashMap<MachineId, OnWake>,
     sessions: HashMap<MachineId, usize>,
     calls: Vec<String>,
@@ -84,15 +83,6 @@ struct State {
     cannot_suspend: bool,
     /// It cannot be reached: it takes no subscriber and answers no connect.
     is_away: bool,
-}
-
-impl State {
-    fn is_acknowledged(&mut self) -> bool {
-        let news = self.acknowledgements.iter_mut();
-        let news = news.flat_map(|from| std::iter::from_fn(|| from.try_recv().ok()));
-        self.acknowledged = news.chain(self.acknowledged).max();
-        self.acknowledged == Some(self.position.generation)
-    }
 }
 
 /// One host.
@@ -215,12 +205,9 @@ impl Host {
 
     /// Waits until the edge has acknowledged all changes.
     pub(crate) async fn until_acknowledged(&self) {
-        let wait = async {
-            while !self.state.lock().unwrap().is_acknowledged() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        within(wait).await;
+        let mut acknowledged = self.state.lock().unwrap().acknowledged.subscribe();
+        let generation = || self.state.lock().unwrap().position.generation;
+        within(acknowledged.wait_for(|newest| *newest == generation())).await.unwrap();
     }
 
     async fn until(&self, ready: impl Fn(&State) -> bool) {
@@ -281,17 +268,14 @@ impl Host {
 
     /// Its subscriptions end, as those of a host that does not answer pings.
     pub(crate) fn end_subscriptions(&self) {
-        let mut s = self.state.lock().unwrap();
-        s.subscribers.clear();
-        s.acknowledgements.clear();
+        self.state.lock().unwrap().subscribers.clear();
     }
 
     /// Ends all subscriptions, as of a worker that restarts with its machines.
     pub(crate) fn restart_worker(&self) {
         let mut s = self.state.lock().unwrap();
         s.subscribers.clear();
-        s.acknowledgements.clear();
-        s.acknowledged = None;
+        s.acknowledged = Arc::default();
         s.position = RoutePosition { epoch: s.position.epoch + 1, generation: 0, ..s.position };
     }
 }
@@ -304,9 +288,14 @@ impl Routes for Host {
             return Err(HostError::unreachable("the host is away"));
         }
         let (to, changes) = mpsc::channel(10_000);
-        let (acknowledge, acknowledged) = mpsc::channel(10_000);
+        let (acknowledge, mut acknowledgements) = mpsc::channel::<u64>(10_000);
         s.subscribers.push(to);
-        s.acknowledgements.push(acknowledged);
+        let acknowledged = s.acknowledged.clone();
+        Handle::current().spawn(async move {
+            while let Some(generation) = acknowledgements.recv().await {
+                acknowledged.send_modify(|newest| *newest = generation.max(*newest));
+            }
+        });
         let routes = s.routes.values().cloned().collect();
         let snapshot = RouteSnapshot { position: s.position, routes };
         Ok(RouteSubscription { snapshot, changes, acknowledge })
@@ -399,11 +388,13 @@ impl Load for Host {
 impl Connections for Host {
     async fn connect(
         &self,
-        _context: CallContext,
+        context: CallContext,
         upstream: Upstream,
     ) -> io::Result<Box<dyn GuestStream>> {
         if self.state.lock().unwrap().is_away {
-            std::future::pending::<()>().await;
+            context.deadline.passed().await;
+            let late = HostError::DeadlineExceeded("the host is away".into());
+            return Err(io::Error::new(ErrorKind::TimedOut, late));
         }
         let app = {
             let s = self.state.lock().unwrap();
@@ -704,8 +695,8 @@ pub(crate) fn empty() -> OutBody {
 struct OneEmptyApp;
 
 impl Directory for OneEmptyApp {
-    fn app_exists(&self, name: &str) -> bool {
-        name == "empty"
+    fn app_id(&self, name: &str) -> Option<AppId> {
+        (name == "empty").then_some(AppId(7))
     }
 }
 

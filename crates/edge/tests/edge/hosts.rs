@@ -14,7 +14,14 @@ async fn an_app_without_machines_is_503_and_a_name_without_app_404() {
     let world = World::new(config()).await;
     let of = |host: &str| hyper::Request::get("/").header("host", host).body(empty()).unwrap();
     assert_eq!(world.ask(of("empty.localhost")).await.code(), (503, "PR01"));
+    world.host.logged("7 proxy - [PR01] the app has no machines").await;
+    assert_eq!(world.ask(of("empty.localhost")).await.code(), (503, "PR01"));
+    assert_eq!(world.host.log_text().lines().count(), 1, "a line a second at most");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(world.ask(of("empty.localhost")).await.code(), (503, "PR01"));
+    assert_eq!(world.host.log_text().lines().count(), 2);
     assert_eq!(world.ask(of("other.localhost")).await.code(), (404, "UR01"));
+    assert_eq!(world.host.log_text().lines().count(), 2, "there is no such app");
     world.end().await;
 }
 
@@ -98,9 +105,9 @@ async fn a_host_that_does_not_answer_costs_one_connect_and_is_then_passed_over()
     second.go_away();
     tokio::time::advance(Duration::from_millis(2)).await;
     let (by, longest) = answered(&world).await;
-    assert_eq!((by, longest.as_secs()), ([M1.to_owned()].into(), 5), "one request has waited");
+    assert_eq!((by, longest.as_secs()), ([M1.to_owned()].into(), 4), "one request has waited");
     let (by, longest) = answered(&world).await;
-    assert_eq!((by, longest.as_secs()), ([M1.to_owned()].into(), 0));
+    assert_eq!((by, longest), ([M1.to_owned()].into(), Duration::ZERO));
     second.come_back();
     tokio::time::advance(Duration::from_secs(10)).await;
     assert_eq!(answered(&world).await.0, [M1.to_owned(), M2.to_owned()].into());

@@ -236,6 +236,7 @@ async fn a_websocket_wakes_and_holds_off_autostop() {
     let mut ws = websocket(&world).await;
     for n in 0..20 {
         echo(&mut ws, format!("message {n}").as_bytes()).await;
+        // The pace of the client, on paused time.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(world.host.calls(), ["wake m1"]);
@@ -546,6 +547,7 @@ async fn the_minimum_stays_up_and_a_refused_stop_is_undone() {
     world.host.logged("Suspending: idle for 0s").await;
     for _ in 0..20 {
         assert_eq!(world.get("/").await.status, 200);
+        // Ten intervals of autostop in all, on paused time.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(world.host.calls().len(), 2, "{:?}", world.host.calls());

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream};
 use host_api::{
-    CallContext, Connections, Exec, ExecError, ExecOutput, ExecSession, ExecStart, GuestConnection,
+    CallContext, Connections, Deadline, Exec, ExecError, ExecOutput, ExecSession, ExecStart, GuestConnection,
     GuestStream, HostError, ImageUpload, Images, ImportName, LogLine, Logs, RouteSnapshot,
     RouteSubscription, Routes, Upstream,
 };
@@ -209,8 +209,13 @@ impl Connections for RemoteHost {
         context: CallContext,
         upstream: Upstream,
     ) -> io::Result<Box<dyn GuestStream>> {
-        let (request, answers, first): (_, _, Result<(), ConnectError>) =
-            self.open("connect", context, &(upstream,)).await.map_err(unreachable)?;
+        // The host gives up first, so that a guest's silence is not taken for its own.
+        let left = context.deadline.remaining();
+        let deadline = Deadline::within(left - left / 10);
+        let sent = CallContext { deadline, ..context };
+        let (request, body) = begin("connect", &sent, &(upstream,)).map_err(unreachable)?;
+        let (answers, first): (_, Result<(), ConnectError>) =
+            self.exchange("connect", context.deadline, body).await.map_err(unreachable)?;
         first?;
         Ok(Box::new(self.pass_bytes(request, answers)))
     }

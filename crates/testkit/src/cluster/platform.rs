@@ -63,6 +63,7 @@ pub struct Cluster {
     pub(super) api: HttpApi,
     pub(super) edge: Edge,
     pub(super) tasks: Tasks,
+    registry: Registry,
     /// As control calls them.
     pub(super) control_hosts: BTreeMap<HostId, RemoteHost>,
     edge_hosts: BTreeMap<HostId, RemoteHost>,
@@ -127,6 +128,7 @@ impl Cluster {
             api,
             edge,
             tasks,
+            registry,
             control_hosts,
             edge_hosts,
             hosts,
@@ -164,6 +166,17 @@ impl Cluster {
     /// The network between control, edge and hosts.
     pub fn network(&self) -> &SimulatedNetwork {
         &self.network
+    }
+
+    /// The metrics of control and edge, as Prometheus reads them.
+    ///
+    /// # Panics
+    /// They cannot be written.
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        let written = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        written.expect("metrics can be written");
+        text
     }
 
     /// Kills the worker of a host; its VMs run on.

@@ -102,16 +102,22 @@ impl Connections for FakeHost {
         upstream: Upstream,
     ) -> io::Result<Box<dyn GuestStream>> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "that boot has ended");
-        let to = {
-            let state = self.lock();
+        let (to, pause) = {
+            let mut state = self.lock();
             let kept = state.machines.get(&upstream.machine).ok_or_else(gone)?;
             if kept.boot != Some(upstream.boot) {
                 return Err(gone());
             }
-            state.upstreams.get(&upstream.machine).copied()
+            (state.upstreams.get(&upstream.machine).copied(), state.pauses.remove("connect"))
         };
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-        let connect = TcpStream::connect(to.ok_or_else(refused)?);
+        let to = to.ok_or_else(refused)?;
+        let connect = async {
+            if let Some(silent) = pause {
+                silent.hold().await;
+            }
+            TcpStream::connect(to).await
+        };
         let late = |_| io::Error::from(io::ErrorKind::TimedOut);
         let stream = tokio::time::timeout(context.deadline.remaining(), connect);
         Ok(Box::new(stream.await.map_err(late)??))

@@ -343,6 +343,7 @@ impl Platform {
                 return Ok(());
             }
             ensure!(begun.elapsed() < GUARD, "machines are left: {hosts}");
+            // The API has no call that waits for a whole host.
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -366,6 +367,7 @@ impl Platform {
                 match TcpStream::connect((address.0.as_str(), address.1)) {
                     Ok(stream) => return Ok(stream),
                     Err(err) if begun.elapsed() > GUARD => return Err(err.into()),
+                    // From outside of a guest its `listen` is only seen by connecting.
                     Err(_) => std::thread::sleep(Duration::from_millis(50)),
                 }
             }
