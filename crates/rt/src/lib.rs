@@ -11,7 +11,7 @@ pub mod tasks;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
-pub use errors::chain;
+pub use errors::{causes, chain};
 pub use failure::{Failure, FailureHandler};
 pub use health::Health;
 pub use rng::Rng;

@@ -44,7 +44,7 @@ enum Found {
     Program,
 }
 
-fn look(path: &str) -> Found {
+fn kind_of(path: &str) -> Found {
     match std::fs::metadata(path) {
         Err(_) => Found::Nothing,
         Ok(meta) if meta.is_dir() => Found::Directory,
@@ -77,7 +77,7 @@ fn find_with(
     }
     if program.contains('/') {
         let full = join(workdir, program);
-        return match look(&full) {
+        return match kind_of(&full) {
             Found::Program => Ok(full),
             Found::Nothing => Err(SpawnError::not_found(format!("{what} `{program}` not found"))),
             Found::Directory => {
@@ -91,7 +91,7 @@ fn find_with(
     let mut plain = None;
     for dir in path.split(':') {
         let full = join(&join(workdir, dir), program);
-        match look(&full) {
+        match kind_of(&full) {
             Found::Program => return Ok(full),
             Found::Plain => plain = Some(full),
             Found::Nothing | Found::Directory => {}

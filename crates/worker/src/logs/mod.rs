@@ -142,7 +142,7 @@ impl LogStore {
     }
 
     /// The machine's VM has ended: its last line is complete.
-    pub(crate) fn settle(&self, machine: &str) {
+    pub(crate) fn end_streams(&self, machine: &str) {
         let at_ns = self.clock.now_ns();
         self.send_or_drop(Job::EndOfStreams { log: machine.into(), at_ns });
     }
@@ -189,38 +189,38 @@ impl LogStore {
         let own = query.instance.is_none().then(|| app_log(app));
         let logs: Vec<String> = machines.into_iter().chain(own).collect();
         self.flush().await;
-        let past = self.past(logs.clone(), query.clone(), None).await;
-        let Some(live) = live else { return stream::iter(past).boxed() };
+        let stored = self.stored_lines(logs.clone(), query.clone(), None).await;
+        let Some(live) = live else { return stream::iter(stored).boxed() };
         let mut seen: HashMap<String, u64> = HashMap::new();
         let mut note = |page: &[LogEntry]| {
             for entry in page {
                 seen.insert(entry.instance.clone(), entry.offset);
             }
         };
-        note(&past);
+        note(&stored);
         // A follower that continues from a line may have missed more than a page.
-        let mut pages = vec![past];
+        let mut pages = vec![stored];
         while query.after.is_some() && query.tail.is_none() && pages.len() < PAGES {
             let Some(last) = pages.last().filter(|page| page.len() == PAGE) else { break };
             let from = last.last().map(Position::of);
-            let page = self.past(logs.clone(), query.clone(), from).await;
+            let page = self.stored_lines(logs.clone(), query.clone(), from).await;
             note(&page);
             pages.push(page);
         }
-        let past = pages.into_iter().flatten();
+        let stored = pages.into_iter().flatten();
         let query = query.clone();
         let wanted = move |entry: &LogEntry| {
             query.instance.as_ref().is_none_or(|only| *only == entry.instance)
                 && is_wanted(entry, &query)
                 && seen.get(&entry.instance).is_none_or(|last| entry.offset > *last)
         };
-        stream::iter(past).chain(follow(live, wanted)).boxed()
+        stream::iter(stored).chain(follow(live, wanted)).boxed()
     }
 
     /// Stored lines, oldest first: the newest ones, or, of a query for what follows a
     /// time, the oldest ones after it. Holds one log's files and one page at a time; few
     /// read at once, beside the async threads.
-    async fn past(
+    async fn stored_lines(
         &self,
         logs: Vec<String>,
         query: LogQuery,
@@ -408,13 +408,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_guest_dropped_is_one_line_at_the_end() {
+    async fn bytes_dropped_by_the_guest_are_one_line_at_the_end() {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
         let store = store(&dir, &clock);
         for _ in 0..1000 {
             store.guest_dropped("web", "m1", 3);
         }
-        store.settle("m1");
+        store.end_streams("m1");
         let lines = all(&store, LogQuery::default()).await;
         assert_eq!(lines, ["3000 bytes of output were dropped: too fast"]);
     }
@@ -443,7 +443,7 @@ mod tests {
         }
         let kept = all(&store, LogQuery { after: Some(-1), ..LogQuery::default() }).await.len();
         assert_eq!(kept, 10_000, "a page");
-        store.settle("m1");
+        store.end_streams("m1");
         let last = all(&store, LogQuery { tail: Some(1), ..LogQuery::default() }).await;
         let dropped = 16 * 4096 - (4 << 20) / 256;
         assert_eq!(last, [format!("{dropped} lines were dropped: more than 1048576 bytes/s")]);
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_written_is_not_acknowledged_until_it_is() {
+    async fn lines_are_acknowledged_only_once_they_are_written() {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
         let store = store(&dir, &clock);
         // No file can be written there.
@@ -549,7 +549,7 @@ mod tests {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
         let store = store(&dir, &clock);
         store.bytes("web", "m1", LogStream::Stderr, b"begin\npanic: out of cheese");
-        store.settle("m1");
+        store.end_streams("m1");
         assert_eq!(all(&store, LogQuery::default()).await, ["begin", "panic: out of cheese"]);
         for n in 0..2000 {
             store.line("web", "m1", "runner", &format!("{n:0100}"));

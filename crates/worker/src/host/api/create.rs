@@ -23,8 +23,8 @@ impl Worker {
         // A task of its own: the caller may leave at any moment.
         let created = self.0.context.tasks.spawn(async move {
             // One create of an id at a time.
-            let turn = worker.0.creates.turn(create.id);
-            let _turn = turn.lock().await;
+            let lock = worker.0.creates.lock_of(create.id);
+            let _guard = lock.lock().await;
             worker.create_or_find(create, source, deadline).await
         });
         let answer = async {
