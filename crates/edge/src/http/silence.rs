@@ -17,7 +17,7 @@ pub(crate) struct Silence {
 
 impl Silence {
     pub(crate) fn new(limit: Duration) -> Self {
-        // A century is as good as no limit, and does not overflow.
+        // A century is as good as for ever, and does not overflow.
         const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
         Self { limit: limit.min(LONGEST), timer: None, counting: false }
     }

@@ -1,11 +1,11 @@
 //! A client's connection with a deadline on what the client does.
 //!
 //! A client that ceases to read is cut. Otherwise one that asks for much and reads
-//! nothing would keep its place at the machine, and both connections, without end: an
+//! nothing would keep its place at the machine, and both connections, for ever: an
 //! answer's body is not polled, and so its own timeout does not run, while bytes of
 //! it cannot be sent.
 //!
-//! A client that does not send enough for the edge to distinguish HTTP/1 from HTTP/2 is
+//! A client that does not send enough for the edge to tell HTTP/1 from HTTP/2 is
 //! cut, too: hyper's deadline for a head begins only after that.
 
 use crate::http::silence::Silence;
@@ -66,7 +66,7 @@ impl Opening {
 
 impl<S: AsyncWrite + Unpin> ClientIo<S> {
     /// The stream of `connection`. A write may be stuck for `write_limit`; what is
-    /// needed to detect the protocol has to come within `opening_limit`.
+    /// needed to tell the protocol has to come within `opening_limit`.
     pub(crate) fn new(
         stream: S,
         write_limit: Duration,
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_has_a_deadline_for_the_start_of_its_protocol() {
+    async fn a_client_has_a_time_to_say_which_protocol_it_speaks() {
         for (bytes, cut) in [
             (&b""[..], true),
             (b"P", true),

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn there_may_be_no_machine() {
+    fn there_may_be_nobody() {
         check("up 25/20/25", 1, WaitForCapacity);
         check("up 25/20/25, fixed", 1, WaitForCapacity);
         check("fixed, away", 1, AutostartDisabled);

@@ -135,7 +135,7 @@ impl Follower {
         })
     }
 
-    /// Applies a subscription until there is a gap or the end. Returns whether there
+    /// Applies a subscription until there is a gap or the end. Says whether there
     /// were any changes.
     async fn follow_subscription(
         &self,
@@ -282,7 +282,7 @@ mod tests {
         let mut followed = Followed::from([(id, (follower_too, follower.forgotten.clone()))]);
         update(&shared, &writer, &mut followed, Vec::new(), None);
         assert!(table.get("web").is_none());
-        // What it had read before it was asked to end.
+        // What it had read before it was told to end.
         assert_eq!(follower.change(|writer| late.apply(writer, [upsert(7)].into_iter())), None);
         assert!(table.get("web").is_none());
     }

@@ -267,7 +267,7 @@ impl Host {
         self.set(machine, RouteState::Asleep, false);
     }
 
-    /// Ends all subscriptions, as of a worker that restarts with its machines.
+    /// Ends all subscriptions, as of a worker that starts anew with its machines.
     pub(crate) fn restart_worker(&self) {
         let mut s = self.state.lock().unwrap();
         s.subscribers.clear();
@@ -433,7 +433,7 @@ pub(crate) struct App {
     pub(crate) requests: Arc<AtomicUsize>,
     pub(crate) inside: Arc<AtomicUsize>,
     pub(crate) most_inside: Arc<AtomicUsize>,
-    /// Closes connections after each answer without announcing it.
+    /// Closes connections after each answer without saying so.
     pub(crate) hangs_up: Arc<AtomicBool>,
     /// Connects that get no answer, as of a SYN that is lost.
     pub(crate) lost_connects: Arc<AtomicUsize>,
