@@ -62,7 +62,7 @@ pub(crate) fn find(
     path: &str,
     workdir: &str,
 ) -> Result<String, SpawnError> {
-    find_with(what, program, path, workdir, look)
+    find_with(what, program, path, workdir, kind_of)
 }
 
 fn find_with(
@@ -70,7 +70,7 @@ fn find_with(
     program: &str,
     path: &str,
     workdir: &str,
-    look: impl Fn(&str) -> Found,
+    kind_of: impl Fn(&str) -> Found,
 ) -> Result<String, SpawnError> {
     if program.is_empty() {
         return Err(format!("empty {what}").into());
