@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_documented_as_absent_is_absent() {
+    fn commands_documented_as_absent_are_absent() {
         let root = crate::command();
         for (group, name, _) in flyctl::ABSENT {
             let group = match *group {

@@ -95,15 +95,7 @@ impl CliError {
     /// With the whole chain of an error as causes.
     #[must_use]
     pub fn because_of(mut self, error: &(dyn StdError + 'static)) -> Self {
-        let mut next = Some(error);
-        while let Some(cause) = next {
-            let words = cause.to_string();
-            // Some libraries put their source into their message.
-            if self.causes.last().is_none_or(|last| !last.ends_with(&words)) {
-                self.causes.push(words);
-            }
-            next = cause.source();
-        }
+        self.causes.extend(rt::causes(error));
         self
     }
 

@@ -38,7 +38,7 @@ fn on_64_mib(work: impl AsyncFnOnce(&Utf8Path) + Send) {
 }
 
 #[test]
-fn what_may_grow_beyond_the_free_space_times_the_factor_is_refused_with_the_numbers() {
+fn a_disk_beyond_the_free_space_times_the_factor_is_refused_with_the_numbers() {
     on_64_mib(async |dir| {
         let space = Space::open(SpaceConfig { reserve: 0, ..config(dir) }).unwrap();
         let [a, b] = ["a", "b"].map(|name| dir.join(name));

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_gets_its_default() {
+    fn absent_values_get_their_defaults() {
         assert_eq!(Size::new(None, None, None), Ok(Size::DEFAULT));
         assert_eq!(Size::new(None, Some(4), None).unwrap().memory_mb, 1024);
         assert_eq!(Size::new(Some("performance"), None, None).unwrap().memory_mb, 2048);

@@ -155,7 +155,7 @@ fn only_so_many_are_parked_and_the_longest_parked_are_removed_first() {
 }
 
 #[test]
-fn what_was_removed_meanwhile_is_recreated() {
+fn objects_removed_meanwhile_are_recreated() {
     if !can_run() {
         return;
     }

@@ -316,7 +316,7 @@ async fn wrong_digests_are_refused_and_leave_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn absent_images_are_not_found() {
     let registry = Registry::new(&image()).await;
     let world = World::with(|config| config.attempts = 1);
     let none = format!("sha256:{}", "0".repeat(64));

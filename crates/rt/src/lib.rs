@@ -14,7 +14,7 @@ pub mod tasks;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
-pub use errors::chain;
+pub use errors::{causes, chain};
 pub use failure::{Failure, FailureHandler};
 pub use health::Health;
 pub use peer_stream::{PeerLimits, PeerStream};

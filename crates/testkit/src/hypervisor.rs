@@ -133,7 +133,7 @@ impl FakeHypervisor {
     }
 
     /// Returns once there are templates of these shapes and of no others.
-    pub async fn has_templates(&self, shapes: &[Shape]) {
+    pub async fn wait_for_templates(&self, shapes: &[Shape]) {
         let mut templates = self.0.templates.subscribe();
         let same = |found: &BTreeSet<Shape>| found.iter().eq(shapes);
         let _ = templates.wait_for(same).await;
@@ -375,7 +375,7 @@ impl Hypervisor for FakeHypervisor {
     async fn make_template(&self, shape: Shape, quiesce: QuiesceGuest) -> Result<(), PortError> {
         let call = format!("template {}x{}", shape.vcpus, shape.memory_mib);
         self.lock().calls.push(call);
-        self.bake(shape, quiesce).await
+        self.build_template(shape, quiesce).await
     }
 
     fn about(&self) -> HypervisorInfo {

@@ -18,6 +18,7 @@ mod network;
 pub mod skip;
 #[cfg(feature = "store")]
 pub mod store;
+pub mod timing;
 mod world;
 
 pub use contract::{

@@ -130,7 +130,7 @@ fn client(settings: &Settings) -> Result<(Client, HostId), String> {
     let left = read(&path)?;
     let token = read(&settings.admin.token_file)?;
     let (address, host) = left.trim().split_once('\n').unwrap_or((left.trim(), ""));
-    // A process without the role worker has no machines; an earlier version did not report roles.
+    // A process without the role worker has no machines; an earlier version did not say.
     let host = host.trim().parse().map_or(settings.host.number, HostId);
     let client = Client::new(&format!("http://{address}"), Some(token.trim()));
     Ok((client.map_err(|err| rt::chain(&err))?, host))
@@ -200,7 +200,7 @@ async fn stop_daemon(settings: &Settings, pid: i32) -> Result<DataDirLock, Daemo
         Ok(Ok(lock)) => lock.map_err(|err| no_lock(&err)),
         _ => {
             let text = format!("The daemon (pid {pid}) did not stop within {PATIENCE:?}");
-            Err(DaemonError::failed(text).hint("Its log shows what it waits for."))
+            Err(DaemonError::failed(text).hint("Its log says what it waits for."))
         }
     }
 }

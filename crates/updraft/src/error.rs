@@ -46,15 +46,7 @@ impl DaemonError {
     /// With the whole chain of an error as causes.
     #[must_use]
     pub(crate) fn because_of(mut self, error: &(dyn StdError + 'static)) -> Self {
-        let mut next = Some(error);
-        while let Some(cause) = next {
-            let words = cause.to_string();
-            // Some libraries put their source into their message.
-            if self.causes.last().is_none_or(|last| !last.ends_with(&words)) {
-                self.causes.push(words);
-            }
-            next = cause.source();
-        }
+        self.causes.extend(rt::causes(error));
         self
     }
 

@@ -46,7 +46,7 @@ fn kernel_check() -> Check {
 fn accelerator(qemu: Option<&Utf8Path>, guest_cache: &Utf8Path) -> Check {
     let known = || {
         let (qemu, kernel) = (find_qemu(qemu).ok()?, kernel::find().ok()?);
-        probe::remembered(guest_cache, &qemu, &kernel)
+        probe::cached_result(guest_cache, &qemu, &kernel)
     };
     match known() {
         Some(probed) => found(&probed),

@@ -439,7 +439,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_stored_comes_back() {
+    fn a_stored_record_is_read_back_unchanged() {
         let mut record = sample();
         record.boot = Some(BootId::new(5, 6));
         record.exit = Some(Exit { code: 1, signal: 0, oom: false });

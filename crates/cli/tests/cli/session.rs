@@ -87,7 +87,7 @@ async fn a_shell_s_machine_is_gone_afterwards() {
 }
 
 #[tokio::test]
-async fn what_could_be_misread_is_refused() {
+async fn ambiguous_arguments_are_refused() {
     let ran = cli(&["m", "exec", "-a", "web", ID, "sh", "-c", "x"]).await;
     assert!(ran.code == 2 && ran.err.contains("'-- -c'"), "{}", ran.show());
     let ran = cli(&["m", "exec", "-a", "web", ID, "--", "sh", "-c", "x y"]).await;

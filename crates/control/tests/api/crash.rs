@@ -100,10 +100,10 @@ async fn the_name_of_a_machine_that_destroyed_itself_is_free() {
     w.app().await;
     let events = [Event::Destroy { force: true }, Event::Gone];
     let machine = w.machine(json!({ "name": "a" })).await;
-    w.host.happen(id(&machine), &events).unwrap();
+    w.host.apply_events(id(&machine), &events).unwrap();
     // Also before a reconciler has seen it.
     let second = w.machine(json!({ "name": "a" })).await;
-    w.host.happen(id(&second), &events).unwrap();
+    w.host.apply_events(id(&second), &events).unwrap();
     w.reconcile().await;
     assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 0);
     assert_eq!(w.get(&at(&second, "")).await.1["state"], "destroyed", "it is remembered");

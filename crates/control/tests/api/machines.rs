@@ -302,7 +302,8 @@ async fn a_wait_ends_when_the_state_is_pushed_or_with_408() {
     assert_eq!(now["version"], machine["instance_id"]);
     let path = at(&machine, "/wait?state=started,failed&timeout=60");
     let waiting = w.get(&path);
-    let pushing = async { w.host.happen(id(&machine), &[Event::Start, Event::Running]).unwrap() };
+    let pushing =
+        async { w.host.apply_events(id(&machine), &[Event::Start, Event::Running]).unwrap() };
     let ((code, reached), ()) = tokio::join!(waiting, pushing);
     assert_eq!((code, &reached["state"]), (200, &json!("started")));
     let late = w.get(&at(&machine, "/wait?state=stopped&state=failed&timeout=0")).await;

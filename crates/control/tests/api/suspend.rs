@@ -39,7 +39,7 @@ async fn a_machine_is_suspended_and_resumed() {
     let of_it = format!("&instance_id={}&timeout=60", machine["instance_id"].as_str().unwrap());
     let path = wait(&of_it);
     let waiting = w.get(&path);
-    let saved = async { w.host.happen(id(&machine), &[Event::Saved]).unwrap() };
+    let saved = async { w.host.apply_events(id(&machine), &[Event::Saved]).unwrap() };
     let ((code, reached), ()) = tokio::join!(waiting, saved);
     assert_eq!((code, &reached["state"]), (200, &json!("suspended")));
     assert_eq!(reached["version"], machine["instance_id"]);

@@ -191,10 +191,7 @@ pub(crate) fn host_networks(tag: Tag, host: &HostNetworks) -> Batch {
 
 /// Deletes the table, whether it exists or not.
 pub(crate) fn remove(tag: Tag) -> Batch {
-    let mut batch = Batch::new(table(tag));
-    batch.create_table();
-    batch.delete_table();
-    batch
+    Batch::removal(table(tag))
 }
 
 /// The slot whose chain this is.

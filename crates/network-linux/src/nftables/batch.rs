@@ -89,6 +89,14 @@ impl Batch {
         Self { table, messages, rules: 0, sets: 0 }
     }
 
+    /// Deletes `table`, whether it exists or not.
+    pub(crate) fn removal(table: String) -> Self {
+        let mut batch = Self::new(table);
+        batch.create_table();
+        batch.delete_table();
+        batch
+    }
+
     /// How many rules the batch adds.
     pub(crate) fn rules(&self) -> usize {
         self.rules

@@ -42,7 +42,7 @@ pub async fn host_api_contract(subject: Subject) {
         a_newer_epoch_takes_the_machine_away(host).await;
         waits_end_at_their_time(host).await;
         routes_follow_the_machines(host).await;
-        what_is_asleep_is_woken(host).await;
+        a_suspended_machine_is_woken(host).await;
         commands_run_in_the_guest(host).await;
         lines_of_the_platform_are_in_the_log(host).await;
         images_come_and_go(host, subject.tar.clone()).await;
@@ -320,7 +320,7 @@ async fn routes_follow_the_machines(host: &dyn Host) {
     gone(host, first).await;
 }
 
-async fn what_is_asleep_is_woken(host: &dyn Host) {
+async fn a_suspended_machine_is_woken(host: &dyn Host) {
     let id = started(host, 9).await;
     let edge = || CallContext::edge(Duration::from_secs(20));
     assert_eq!(host.wake(edge(), id).await, Ok(()), "it is awake");

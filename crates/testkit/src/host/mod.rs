@@ -51,7 +51,7 @@ struct Inner {
 /// The state of the host.
 #[derive(Debug, Default)]
 struct Store {
-    machines: BTreeMap<MachineId, Kept>,
+    machines: BTreeMap<MachineId, FakeMachine>,
     /// Machines given up to another owner, with the epoch of the other.
     given_up: HashMap<MachineId, Epoch>,
     images: BTreeMap<String, Image>,
@@ -83,7 +83,7 @@ struct Store {
 
 /// One machine.
 #[derive(Clone, Debug)]
-struct Kept {
+struct FakeMachine {
     create: CreateMachine,
     epoch: Epoch,
     state: State,
@@ -124,7 +124,7 @@ impl FakeHost {
     }
 
     /// From now on starts stay in `starting` and suspends in `suspending`
-    /// until [`FakeHost::happen`].
+    /// until [`FakeHost::apply_events`].
     pub fn hold(&self, held: bool) {
         self.lock().held = held;
     }
@@ -175,7 +175,7 @@ impl FakeHost {
     ///
     /// # Errors
     /// There is no such machine, or the table refuses an event.
-    pub fn happen(&self, id: MachineId, events: &[Event]) -> Result<(), HostError> {
+    pub fn apply_events(&self, id: MachineId, events: &[Event]) -> Result<(), HostError> {
         self.change(id, |kept| {
             for event in events {
                 let to = kept.state.after(*event);
@@ -291,7 +291,7 @@ impl FakeHost {
     }
 
     /// A machine that is here, for a caller of this epoch.
-    fn owned(&self, id: MachineId, sent: Option<Epoch>) -> Result<Kept, HostError> {
+    fn owned(&self, id: MachineId, sent: Option<Epoch>) -> Result<FakeMachine, HostError> {
         let state = self.lock();
         if let Some(epoch) = state.given_up.get(&id) {
             return Err(HostError::NotMine { host: self.0.id, epoch: Some(*epoch) });
@@ -325,7 +325,7 @@ impl FakeHost {
     fn change<T>(
         &self,
         id: MachineId,
-        change: impl FnOnce(&mut Kept) -> Result<T, HostError>,
+        change: impl FnOnce(&mut FakeMachine) -> Result<T, HostError>,
     ) -> Result<T, HostError> {
         let mut state = self.lock();
         let found = state.machines.get_mut(&id);
@@ -340,7 +340,7 @@ impl FakeHost {
     }
 
     /// The machine enters a state, with an event of it.
-    fn enter(&self, kept: &mut Kept, event: Event, to: State) {
+    fn enter(&self, kept: &mut FakeMachine, event: Event, to: State) {
         kept.state = to;
         kept.machine.state = to.as_str().into();
         match to {

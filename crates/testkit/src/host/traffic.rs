@@ -1,6 +1,6 @@
 //! `Routes`, `Load`, `Connections` and `Logs` of the host in memory.
 
-use super::{FakeHost, Kept};
+use super::{FakeHost, FakeMachine};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -137,7 +137,7 @@ impl Connections for FakeHost {
 }
 
 impl FakeHost {
-    pub(super) fn route(&self, id: MachineId, kept: &Kept) -> Route {
+    pub(super) fn route(&self, id: MachineId, kept: &FakeMachine) -> Route {
         let config = kept.machine.config.clone().unwrap_or_default();
         let state = match kept.state {
             State::Started => RouteState::Started,

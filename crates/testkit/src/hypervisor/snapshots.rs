@@ -43,7 +43,7 @@ impl FakeHypervisor {
             return Ok((None, BootOrigin::Cold(why.clone())));
         }
         let shape = Shape { vcpus: spec.vcpus, memory_mib: spec.memory_mib };
-        let template = self.has_template(shape);
+        let template = self.0.templates.borrow().contains(&shape);
         Ok(match (template, spec.kernel_args.is_empty()) {
             (true, true) => (None, BootOrigin::Template),
             (true, false) => (None, BootOrigin::Cold("it has kernel arguments of its own".into())),
@@ -92,9 +92,13 @@ impl FakeHypervisor {
     }
 
     /// Makes a template, talking to a guest of no machine.
-    pub(super) async fn bake(&self, shape: Shape, quiesce: QuiesceGuest) -> Result<(), PortError> {
+    pub(super) async fn build_template(
+        &self,
+        shape: Shape,
+        quiesce: QuiesceGuest,
+    ) -> Result<(), PortError> {
         self.0.points.pass("vm: before template").await;
-        if self.has_template(shape) {
+        if self.0.templates.borrow().contains(&shape) {
             return Ok(());
         }
         let fault = self.lock().template_faults.pop_front();

@@ -48,7 +48,7 @@ impl Probed {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Remembered {
+struct CachedResult {
     key: String,
     #[serde(flatten)]
     probed: Probed,
@@ -66,19 +66,19 @@ pub(super) fn open_kvm() -> std::io::Result<fs::File> {
 }
 
 /// The result of an earlier probe with this QEMU, kernel and start of the host.
-pub(crate) fn remembered(cache: &Utf8Path, qemu: &Utf8Path, kernel: &Kernel) -> Option<Probed> {
-    let known: Remembered = serde_json::from_slice(&fs::read(cache.join(FILE)).ok()?).ok()?;
-    (known.key == key(qemu, kernel).ok()?).then_some(known.probed)
+pub(crate) fn cached_result(cache: &Utf8Path, qemu: &Utf8Path, kernel: &Kernel) -> Option<Probed> {
+    let cached: CachedResult = serde_json::from_slice(&fs::read(cache.join(FILE)).ok()?).ok()?;
+    (cached.key == key(qemu, kernel).ok()?).then_some(cached.probed)
 }
 
-pub(super) fn remember(
+pub(super) fn cache_result(
     cache: &Utf8Path,
     qemu: &Utf8Path,
     kernel: &Kernel,
     probed: &Probed,
 ) -> Result<(), PortError> {
-    let remembered = Remembered { key: key(qemu, kernel)?, probed: probed.clone() };
-    let text = serde_json::to_vec_pretty(&remembered);
+    let cached = CachedResult { key: key(qemu, kernel)?, probed: probed.clone() };
+    let text = serde_json::to_vec_pretty(&cached);
     let text = text.map_err(|err| PortError::new("encode the result of the probe", err))?;
     let file = cache.join(FILE);
     rt::fs::write_atomic(file.as_std_path(), &text, 0o644)

@@ -140,7 +140,7 @@ async fn a_suspend_that_is_cancelled_leaves_a_guest_that_runs() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_before_the_guest_runs() {
+async fn a_snapshot_that_does_not_fit_is_refused_before_the_guest_runs() {
     let mut sleeper = Sleeper::new();
     let mut vm = sleeper.start().await;
     ask(&mut *vm.agent, "keep 8").await;

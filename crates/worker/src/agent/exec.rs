@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_is_bounded_in_pieces_too() {
+    fn waiting_input_is_bounded_in_pieces_too() {
         let mut buffer = Buffer::default();
         for n in 0..100_000 {
             let stream = if n % 2 == 0 { Output::Stdout } else { Output::Stderr };

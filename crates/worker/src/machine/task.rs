@@ -277,7 +277,7 @@ impl Task {
             Done::Saved(saved) => self.on_saved(saved).await,
             Done::Cleared(exit) => {
                 self.vm = VmPhase::Absent(exit);
-                self.host.logs.settle(&self.record.id.to_string());
+                self.host.logs.end_streams(&self.record.id.to_string());
                 self.show(|view| {
                     view.agent = None;
                     view.listening.clear();

@@ -52,7 +52,7 @@ fn a_machine_is_made_runs_stops_and_is_gone() {
 }
 
 #[test]
-fn what_is_not_launched_waits_for_a_start() {
+fn a_machine_that_is_not_launched_waits_for_a_start() {
     check(
         "create m1 serve --skip-launch; wait m1 stopped; show; ledger; wait m1 started 1
          stop m1; show; start m1; wait m1 started; show",
@@ -286,7 +286,7 @@ fn an_exit_for_lack_of_memory_is_reported() {
 }
 
 #[test]
-fn who_ignores_its_signal_is_killed_in_time() {
+fn a_process_that_ignores_its_signal_is_killed_in_time() {
     check(
         "create m1 stubborn --timeout=20ms; wait m1 started; stop m1; wait m1 stopped; events m1 1
          start m1; wait m1 started; stop m1 --timeout=3600000; stop m1 --signal=9

@@ -366,7 +366,7 @@ fn a_guest_that_does_not_answer_after_its_resume_is_booted() {
 }
 
 #[test]
-fn what_the_edge_has_in_flight_is_waited_for() {
+fn a_suspend_waits_for_requests_in_flight_at_the_edge() {
     let clock = rt::Clock::manual(1_795_000_000_000_000_000);
     let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
     let edge = lab.edge();

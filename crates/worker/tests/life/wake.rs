@@ -68,7 +68,7 @@ fn templates_are_made_ahead_and_where_one_was_missed() {
     let mut lab = Lab::new(settings);
     let hypervisor = lab.world.hypervisor.clone();
     hypervisor.fail_templates([Fault::Transient]);
-    let made = |lab: &Lab, shapes: &[Shape]| lab.run(hypervisor.has_templates(shapes));
+    let made = |lab: &Lab, shapes: &[Shape]| lab.run(hypervisor.wait_for_templates(shapes));
     made(&lab, &[shape(256), shape(512)]);
     lab.script("create m1 serve --memory=300; wait m1 started");
     let id = lab.id("m1");

@@ -163,7 +163,7 @@ async fn confirm(
     claim: &Claim,
     machine: Machine,
 ) -> Result<Machine, Error> {
-    // Before the machine's record: a record in the state `created` needs nothing more.
+    // Before the machine's record: a record that says `created` needs nothing more.
     if let Err(err) = mark_deployed(platform, &request.app).await {
         // The machine exists and is claimed: the reconciler records the rest.
         tracing::warn!(app = %request.app.name, error = %err, "record that an app is deployed");
