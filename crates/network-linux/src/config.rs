@@ -32,6 +32,9 @@ pub struct NetworkConfig {
     /// kernel's connection table. `None`: 1/64 of the table's size
     /// (`nf_conntrack_max`), at least 256 and at most 8192.
     pub max_flows: Option<u32>,
+    /// Most flows that all guests have open at a time, counted by hash in 256 parts.
+    /// `None`: half of the table's size, at least 4096.
+    pub max_flows_of_all: Option<u32>,
     /// Most taps that are parked for machines that are stopped.
     pub max_parked: usize,
 }
@@ -50,6 +53,7 @@ impl NetworkConfig {
             nameservers: Vec::new(),
             mtu: 1500,
             max_flows: None,
+            max_flows_of_all: None,
             max_parked: 256,
         }
     }
