@@ -120,7 +120,7 @@ fn the_growth_of_a_disk_that_replaced_a_larger_one_is_measured_from_its_making()
         space.book(&disk, 60 << 20).await.unwrap();
         // The next boot's disk takes the place of the earlier one's.
         fs::write(&disk, vec![1; 1 << 20]).unwrap();
-        space.note_created(&disk);
+        space.note_created(&disk).await;
         File::options().append(true).open(&disk).unwrap().write_all(&vec![1; 20 << 20]).unwrap();
         fs::write(dir.join("other"), vec![1; 20 << 20]).unwrap();
         let low = tokio::time::timeout(Duration::from_secs(10), space.low_space()).await.unwrap();

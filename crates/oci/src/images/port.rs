@@ -2,7 +2,7 @@
 
 use crate::config::settings::OciConfig;
 use crate::content::digest::Digest;
-use crate::error::{Error, Result as Step, failed};
+use crate::error::{Error, Result as Step, failed, lost};
 use crate::images::import::import;
 use crate::images::removal::remove;
 use crate::jobs::shared::Jobs;
@@ -112,6 +112,17 @@ impl OciImages {
         Ok((found.digest, labels))
     }
 
+    /// Removes partial downloads that no pull has written since `before_ms`.
+    async fn sweep_partial(&self, before_ms: u64) -> Result<u64, ImageError> {
+        let jobs = Arc::clone(&self.jobs);
+        let sweep = move || {
+            let lock = |hex: &str| jobs.blob_locks.try_lock(hex);
+            Store::sweep_partial(&jobs.config.dir, before_ms, lock)
+        };
+        let swept = tokio::task::spawn_blocking(sweep).await.map_err(lost)?;
+        Ok(swept.map_err(failed("remove partial downloads"))?)
+    }
+
     /// The labels of an image in the store.
     async fn labels(&self, digest: &Digest) -> Result<Option<Labels>, ImageError> {
         let digest = digest.to_string();
@@ -133,6 +144,11 @@ impl OciImages {
             labels,
         })
     }
+}
+
+/// The time `age` before `now_ms`, in milliseconds since the epoch.
+fn before(now_ms: u64, age: Duration) -> u64 {
+    now_ms.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Looks a name up in the store; `exact` is the digest within the name.
@@ -198,7 +214,12 @@ impl Images for OciImages {
         })?;
         let _guard = self.jobs.guards.guard(digest);
         let wanted = parsed.clone();
-        if let Some(root) = self.jobs.store(move |store| store.image(&wanted)).await? {
+        let now_ms = self.jobs.now_ms();
+        let find = move |store: &mut Store| {
+            store.note_use(&wanted.to_string(), now_ms);
+            store.image(&wanted)
+        };
+        if let Some(root) = self.jobs.store(find).await? {
             return check(root, reference);
         }
         let Requested::Name(name) = Requested::parse(reference)? else {
@@ -243,17 +264,19 @@ impl Images for OciImages {
         // While a job runs, its files look like those of interrupted jobs.
         let idle = self.jobs.running.try_write().ok();
         let alone = idle.is_some();
+        let (now_ms, config) = (self.jobs.now_ms(), &self.jobs.config);
+        let since = before(now_ms, config.keep_pulled);
         let work = move |store: &mut Store| -> Step<u64> {
             keep.extend(guards.guarded());
-            let mut freed = store.collect(&keep)?;
+            let mut freed = store.collect(&keep, now_ms, since)?;
             if alone {
-                let sweep = store.sweep().and_then(|n| Ok(n + store.sweep_partial()?));
+                let sweep = store.sweep();
                 freed += sweep.map_err(failed("remove the files of interrupted image jobs"))?;
             }
             Ok(freed)
         };
         let freed = self.jobs.store(work).await??;
         drop(idle);
-        Ok(freed)
+        Ok(freed + self.sweep_partial(before(now_ms, config.keep_partial)).await?)
     }
 }
