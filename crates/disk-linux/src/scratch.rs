@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_what_was_attempted_and_leaves_nothing() {
+    fn a_failure_has_what_was_attempted_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap();
         let disks = ScratchDisks::open(&dir.join("t")).unwrap();

@@ -163,7 +163,7 @@ impl Space {
             let shared = self.0.clone();
             let checked = tokio::task::spawn_blocking(move || shared.check()).await;
             match checked.map_err(io::Error::other).flatten() {
-                // Not while it is checked: a caller that has left was told nothing.
+                // Not while it is checked: a caller that has left got no answer.
                 Ok(Some((low, sizes))) => {
                     self.0.measure_from(&sizes);
                     return low;
@@ -222,8 +222,8 @@ impl Shared {
     }
 
     /// Below the low-water mark, the disk that has grown most, and what all disks take now.
-    /// Once it is told, the growth of all is measured from there: what they took earlier is
-    /// no reason to stop the next machine.
+    /// Once it is reported, the growth of all is measured from these sizes: what the disks
+    /// took earlier is no reason to stop the next machine.
     fn check(&self) -> io::Result<Option<(LowSpace, Sizes)>> {
         let free = free_space(&self.config.dir)?;
         if free >= self.config.low_water {

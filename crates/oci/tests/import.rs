@@ -175,7 +175,7 @@ async fn names_move_and_data_goes_with_the_last() {
 }
 
 #[tokio::test]
-async fn what_was_just_asked_for_is_not_collected() {
+async fn an_image_that_was_just_requested_is_not_collected() {
     let (world, image) = (World::new(), simple());
     let path = world.layout("l", &image.layout(Some("app:1")));
     world.import(&path, None).await.unwrap();
@@ -193,7 +193,7 @@ async fn what_was_just_asked_for_is_not_collected() {
 }
 
 #[tokio::test]
-async fn what_a_crash_leaves_is_never_taken_for_an_image() {
+async fn remains_of_a_crash_are_never_taken_for_an_image() {
     let world = World::new();
     let (image, other) = (simple(), "b".repeat(64));
     let path = world.layout("l", &image.layout(Some("app:1")));
@@ -331,7 +331,7 @@ async fn damaged_and_hostile_images_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_archive_is_said_to_be_none() {
+async fn a_file_that_is_no_archive_is_refused_as_such() {
     let world = World::new();
     let mut out = String::new();
     for (name, bytes) in [
@@ -383,7 +383,7 @@ fn may_unpack_devices() -> bool {
 
 /// All that a layer can hold, through `sqfstar`, and back by `unsquashfs`.
 #[tokio::test]
-async fn what_goes_in_comes_out() {
+async fn content_and_metadata_survive_the_import() {
     let script = r##"
 import tarfile, io, sys
 t = tarfile.open(sys.argv[1], 'w', format=tarfile.PAX_FORMAT)

@@ -122,6 +122,7 @@ async fn any(
         let half = blob[..blob.len() / 2].to_vec();
         let broken = async move {
             let arrived = async {
+                // Polled: the pull writes a real file, and nothing announces that.
                 while std::fs::metadata(&file).map_or(0, |file| file.len()) == 0 {
                     tokio::task::yield_now().await;
                 }
@@ -239,7 +240,7 @@ async fn without_and_with_a_login() {
 }
 
 #[tokio::test]
-async fn a_cut_download_goes_on_where_it_broke() {
+async fn a_cut_download_continues_where_it_broke() {
     let image = image();
     let registry = Registry::new(&image).await;
     let cut = |world: &World| {
@@ -259,7 +260,7 @@ async fn a_cut_download_goes_on_where_it_broke() {
 }
 
 #[tokio::test]
-async fn a_download_goes_on_after_a_crash_and_damaged_remains_do_no_harm() {
+async fn a_download_continues_after_a_crash_and_damaged_remains_do_no_harm() {
     let image = image();
     let registry = Registry::new(&image).await;
     let big = &image.blobs[&image.layers[0]];
@@ -321,7 +322,7 @@ async fn wrong_digests_are_refused_and_leave_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn absent_images_are_not_found() {
     let registry = Registry::new(&image()).await;
     let world = World::with(|config| config.attempts = 1);
     let none = format!("sha256:{}", "0".repeat(64));

@@ -9,12 +9,17 @@ use rusqlite::{Connection, OpenFlags, Savepoint};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// Most callers whose work goes into one commit: bounds the time one waits.
 const BATCH: usize = 256;
 /// Writes that may wait; more callers wait for room.
 const QUEUE: usize = 1024;
+/// Reads at once, each on a blocking thread with a connection of its own; more callers
+/// wait. The blocking threads are shared with all other work on files.
+const READERS: usize = 8;
+/// A file from before space could be given back is rewritten once if it is not larger.
+const CONVERTED: i64 = 256 << 20;
 
 /// Why the database could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +67,9 @@ pub struct Database {
 
 struct Readers {
     path: PathBuf,
+    /// Open connections that no read uses; never more than [`READERS`].
     idle: std::sync::Mutex<Vec<Connection>>,
+    turns: Arc<Semaphore>,
     failures: FailureHandler,
 }
 
@@ -95,6 +102,7 @@ impl Database {
     ) -> Result<Self, Error> {
         let failed = |err| Error::Open { path: path.into(), err };
         let mut writer = Connection::open(path).map_err(failed)?;
+        allow_shrinking(&writer).map_err(failed)?;
         writer
             .execute_batch(
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;
@@ -118,7 +126,8 @@ impl Database {
                 let err = rusqlite::Error::ToSqlConversionFailure(err.into());
                 Error::Open { path: path.into(), err }
             })?;
-        let readers = Readers { path: path.into(), idle: std::sync::Mutex::default(), failures };
+        let (idle, turns) = (std::sync::Mutex::default(), Arc::new(Semaphore::new(READERS)));
+        let readers = Readers { path: path.into(), idle, turns, failures };
         Ok(Self { jobs, readers: Arc::new(readers) })
     }
 
@@ -164,7 +173,8 @@ impl Database {
         sent.map_err(|_| Error::Closed)?.map_err(|_| Error::Closed)
     }
 
-    /// Runs `work` on a read-only view of what has been committed.
+    /// Runs `work` on a read-only view of what has been committed. At most [`READERS`]
+    /// reads run at once; more wait.
     ///
     /// # Errors
     /// Those of `work`, or no connection could be opened.
@@ -175,7 +185,10 @@ impl Database {
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
         let readers = self.readers.clone();
+        // It is never closed.
+        let turn = readers.turns.clone().acquire_owned().await.map_err(|_| Error::Closed)?;
         let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let conn = readers.take()?;
             match catch_unwind(AssertUnwindSafe(|| work(&conn))) {
                 Ok(outcome) => {
@@ -207,16 +220,30 @@ impl Readers {
     }
 
     fn give_back(&self, conn: Connection) {
-        const KEEP: usize = 4;
-        let mut idle = self.lock();
-        if idle.len() < KEEP {
-            idle.push(conn);
-        }
+        self.lock().push(conn);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Lets `PRAGMA incremental_vacuum` give free pages back to the file system
+/// (<https://www.sqlite.org/pragma.html#pragma_auto_vacuum>). A file that already has
+/// tables has to be rewritten for that.
+fn allow_shrinking(conn: &Connection) -> Result<(), rusqlite::Error> {
+    const INCREMENTAL: i64 = 2;
+    let number = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    if number("auto_vacuum")? == INCREMENTAL {
+        return Ok(());
+    }
+    conn.execute_batch("PRAGMA auto_vacuum=INCREMENTAL;")?;
+    let pages = number("page_count")?;
+    // A large file keeps its form: it would delay the start by minutes.
+    if pages > 0 && pages.saturating_mul(number("page_size")?) <= CONVERTED {
+        conn.execute_batch("VACUUM;")?;
+    }
+    Ok(())
 }
 
 fn migrate(conn: &mut Connection, migrations: &[&str]) -> Result<(), rusqlite::Error> {
@@ -312,6 +339,59 @@ mod tests {
         assert!(matches!(write, Err(Error::Closed)), "{write:?}");
         assert_eq!(noted.recv().await.unwrap(), "a reader of a database failed: a bad read");
         assert_eq!(noted.recv().await.unwrap(), "the writer of a database failed: a bad write");
+    }
+
+    #[tokio::test]
+    async fn few_reads_run_at_once() {
+        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(&dir.path().join("x.db"), SCHEMA).unwrap();
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(std::sync::Mutex::new(released));
+        let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+        let reads = (0..64).map(|_| {
+            let (running, most) = (running.clone(), most.clone());
+            let (begun, released) = (begun.clone(), released.clone());
+            db.read(move |_| {
+                most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                begun.send(()).unwrap();
+                // Ends with the sender.
+                let _ = released.lock().unwrap().recv();
+                running.fetch_sub(1, SeqCst);
+                Ok::<_, Error>(())
+            })
+        });
+        let all = futures_util::future::join_all(reads);
+        let first_begun = async {
+            for _ in 0..READERS {
+                begins.recv().await.unwrap();
+            }
+            // All others have been polled by now.
+            drop(release);
+        };
+        let (outcomes, ()) = tokio::join!(all, first_begun);
+        assert!(outcomes.iter().all(Result::is_ok));
+        assert_eq!(most.load(SeqCst), READERS);
+        assert!(db.readers.lock().len() <= READERS);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_an_earlier_version_can_shrink_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t (n INTEGER PRIMARY KEY);")
+            .unwrap();
+        old.execute_batch("INSERT INTO t VALUES (7); PRAGMA user_version=1;").unwrap();
+        drop(old);
+        let db = Database::open(&path, SCHEMA).unwrap();
+        assert_eq!(sum(&db).await, 7);
+        let mode = db.read(|conn| {
+            let mode = conn.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0));
+            mode.map_err(Error::from)
+        });
+        assert_eq!(mode.await.unwrap(), 2, "incremental");
     }
 
     #[tokio::test]

@@ -37,6 +37,11 @@ impl FakeDisks {
         self.lock().booked.clone()
     }
 
+    /// Forgets all bookings, as a new daemon does.
+    pub fn unbook_all(&self) {
+        self.lock().booked.clear();
+    }
+
     /// Refuses bookings beyond this many bytes in total.
     pub fn limit_bookings(&self, bytes: u64) {
         self.lock().limit = Some(bytes);

@@ -1,4 +1,4 @@
-//! What all machines of a host share: settings, ports, database, logs, routes
+//! The context that all machines of a host share: settings, ports, database, logs, routes
 //! and memory accounting.
 
 use crate::capacity::Capacity;
@@ -58,6 +58,9 @@ pub struct HostConfig {
     pub image_deadline: Duration,
     /// Shapes whose template is made ahead of time.
     pub templates: Vec<Shape>,
+    /// Machines that a new database does not name are removed; otherwise the host does not
+    /// start with them.
+    pub discard_unrecorded: bool,
 }
 
 /// Adapters of one host.
@@ -84,7 +87,7 @@ pub struct Ports {
     pub rng: Rng,
 }
 
-/// What all machines of a host share.
+/// The context that all machines of a host share.
 pub(crate) struct HostContext {
     pub(crate) config: HostConfig,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,

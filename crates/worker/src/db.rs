@@ -1,10 +1,11 @@
 //! `host.db`: the truth about this host's machines.
 
 use crate::ports::OwnerLookup;
-use crate::record::{self, Owners, Record};
+use crate::record::{self, Owners, Record, RecordParts};
 use crate::schema::MIGRATIONS;
 use model::address::Slot;
-use model::id::MachineId;
+use model::id::{AppId, MachineId};
+use model::life::State;
 use rt::FailureHandler;
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite::{Database, Error};
@@ -36,6 +37,10 @@ pub(crate) enum AddError {
         SLOT_QUARANTINE.as_secs() / 60
     )]
     NoSlot,
+    /// A create with this idempotency key has been carried out, and its machine has been
+    /// destroyed since.
+    #[error("this create has been carried out before, and its machine has been destroyed since")]
+    Repeated,
     #[error(transparent)]
     Database(#[from] Error),
 }
@@ -67,15 +72,27 @@ pub(crate) struct Machines {
     pub(crate) unreadable: Vec<UnreadableRow>,
 }
 
-/// A row whose record does not parse, with what its columns say.
+/// A row whose record does not parse, with the values of its columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnreadableRow {
     pub(crate) id: String,
+    /// Name of its app.
     pub(crate) app: String,
+    /// `None` in rows of the first version whose app is not known.
+    pub(crate) app_id: Option<AppId>,
     pub(crate) name: String,
     pub(crate) state: String,
     pub(crate) slot: Option<Slot>,
+    /// What can be read of its record.
+    pub(crate) parts: RecordParts,
     pub(crate) error: String,
+}
+
+impl UnreadableRow {
+    /// It may need its image and its memory.
+    pub(crate) fn may_exist(&self) -> bool {
+        self.state != State::Destroyed.as_str()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +110,8 @@ impl HostDb {
         lookup: Option<&dyn OwnerLookup>,
     ) -> Result<Machines, Error> {
         let rows = self.0.read(|conn| {
-            let sql = "SELECT record, id, app, name, state, slot FROM machines ORDER BY rowid";
+            let sql = "SELECT record, id, app, name, state, slot, app_id FROM machines
+                       ORDER BY rowid";
             let mut query = conn.prepare(sql)?;
             let rows = query.query_map([], |row| {
                 let aside = UnreadableRow {
@@ -102,6 +120,8 @@ impl HostDb {
                     name: row.get(3)?,
                     state: row.get(4)?,
                     slot: row.get::<_, Option<u16>>(5)?.map(Slot),
+                    app_id: row.get::<_, Option<u32>>(6)?.map(AppId),
+                    parts: RecordParts::default(),
                     error: String::new(),
                 };
                 Ok((row.get::<_, String>(0)?, aside))
@@ -119,7 +139,10 @@ impl HostDb {
                     }
                     machines.records.push(record);
                 }
-                Err(error) => machines.unreadable.push(UnreadableRow { error, ..aside }),
+                Err(error) => {
+                    let parts = RecordParts::of(&text);
+                    machines.unreadable.push(UnreadableRow { parts, error, ..aside });
+                }
             }
         }
         self.store_resolved(resolved).await?;
@@ -140,6 +163,15 @@ impl HostDb {
                 }
                 Ok(())
             })
+            .await
+    }
+
+    /// No worker has been started with this database, and it names no machine.
+    pub(crate) async fn is_unused(&self) -> Result<bool, Error> {
+        let sql = "SELECT (SELECT max(epoch) FROM starts) = 0
+                   AND NOT EXISTS (SELECT 1 FROM machines)";
+        self.0
+            .read(move |conn| conn.query_row(sql, [], |row| row.get(0)).map_err(Error::from))
             .await
     }
 
@@ -179,6 +211,11 @@ impl HostDb {
         self.0
             .write(move |conn| {
                 let mut record = make(Slot(0));
+                if let Some(key) = change.call_key.as_deref()
+                    && !note_call(conn, key, record.created_ms)?
+                {
+                    return Err(AddError::Repeated);
+                }
                 remove_given_up(conn, record.id)?;
                 check_free(conn, &record)?;
                 let slot = free_slot(conn, slots, &blocked, record.created_ms)?;
@@ -436,7 +473,7 @@ mod tests {
 
     async fn destroy(db: &HostDb, record: &Record, now_ms: u64) {
         let mut record = Record { slot: None, updated_ms: now_ms, ..record.clone() };
-        record.state = model::life::State::Destroyed;
+        record.state = State::Destroyed;
         db.save(record, Change::default()).await.unwrap();
     }
 
@@ -485,9 +522,9 @@ mod tests {
             &self,
             app: &model::id::AppName,
             org: &model::id::OrgSlug,
-        ) -> Result<Option<(model::id::AppId, model::id::OrgId)>, crate::ports::PortError> {
+        ) -> Result<Option<(AppId, model::id::OrgId)>, crate::ports::PortError> {
             let known = (app.as_str(), org.as_str()) == ("web", "personal");
-            Ok(known.then_some((model::id::AppId(42), model::id::OrgId(5))))
+            Ok(known.then_some((AppId(42), model::id::OrgId(5))))
         }
     }
 

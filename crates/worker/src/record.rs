@@ -80,6 +80,8 @@ pub(crate) enum Persist {
     Always,
 }
 
+const DEFAULT_VCPUS: u32 = 1;
+const DEFAULT_MEMORY_MIB: u32 = 256;
 const DEFAULT_SCRATCH_GB: u64 = 8;
 const DEFAULT_STOP: Duration = Duration::from_secs(5);
 const LONGEST_STOP: Duration = Duration::from_secs(300);
@@ -138,11 +140,11 @@ impl Record {
     }
 
     pub(crate) fn vcpus(&self) -> u32 {
-        self.config.guest.as_ref().and_then(|g| g.cpus).unwrap_or(1).max(1)
+        self.config.guest.as_ref().and_then(|g| g.cpus).unwrap_or(DEFAULT_VCPUS).max(1)
     }
 
     pub(crate) fn memory_mib(&self) -> u32 {
-        self.config.guest.as_ref().and_then(|g| g.memory_mb).unwrap_or(256)
+        self.config.guest.as_ref().and_then(|g| g.memory_mb).unwrap_or(DEFAULT_MEMORY_MIB)
     }
 
     /// Thousandths of a core under contention: 1/16 per shared vCPU, a whole core per
@@ -195,7 +197,7 @@ impl Record {
         }
     }
 
-    /// File of the writable layer. Its name says what it is kept for, so that a layer
+    /// File of the writable layer. Its name shows what it is kept for, so that a layer
     /// of another instance or policy is never used.
     pub(crate) fn scratch_name(&self) -> String {
         match self.persist() {
@@ -227,6 +229,38 @@ impl Record {
 
 pub(crate) fn is_standby(config: &MachineConfig) -> bool {
     config.standbys.as_ref().is_some_and(|of| !of.is_empty())
+}
+
+/// What can be read of a record that does not parse as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RecordParts {
+    /// Digest of its root image.
+    pub(crate) digest: Option<String>,
+    pub(crate) vcpus: Option<u32>,
+    pub(crate) memory_mib: Option<u32>,
+}
+
+impl RecordParts {
+    pub(crate) fn of(text: &str) -> Self {
+        let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        let number = |path| value.pointer(path)?.as_u64()?.try_into().ok();
+        let digest = value.pointer("/image/digest").and_then(|digest| digest.as_str());
+        Self {
+            digest: digest.filter(|digest| !digest.is_empty()).map(str::to_owned),
+            vcpus: number("/config/guest/cpus"),
+            memory_mib: number("/config/guest/memory_mb"),
+        }
+    }
+
+    /// As [`Record::vcpus`].
+    pub(crate) fn vcpus(&self) -> u32 {
+        self.vcpus.unwrap_or(DEFAULT_VCPUS).max(1)
+    }
+
+    /// As [`Record::memory_mib`].
+    pub(crate) fn memory_mib(&self) -> u32 {
+        self.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB)
+    }
 }
 
 /// Ids of apps and organizations, by app name and organization slug.
@@ -405,7 +439,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_stored_comes_back() {
+    fn a_stored_record_is_read_back_unchanged() {
         let mut record = sample();
         record.boot = Some(BootId::new(5, 6));
         record.exit = Some(Exit { code: 1, signal: 0, oom: false });
@@ -431,7 +465,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_writable_layer_is_kept_as_the_config_says() {
+    fn the_writable_layer_is_kept_as_configured() {
         let mut record = sample();
         let persist = |word: &str| Some(Rootfs { persist: Some(word.into()), ..Rootfs::default() });
         assert_eq!(record.persist(), Persist::Never);

@@ -30,6 +30,7 @@ async fn start(world: &World, tasks: &Tasks) -> Worker {
         boot_deadline: Duration::from_secs(20),
         image_deadline: Duration::from_secs(60),
         templates: Vec::new(),
+        discard_unrecorded: false,
     };
     let ports = world.ports(Clock::system(), Rng::seeded(1));
     let mut registry = prometheus_client::registry::Registry::default();
@@ -47,6 +48,17 @@ async fn the_worker_keeps_the_contract_of_a_host() {
     let tar = b"a tar".to_vec();
     testkit::host_api_contract(testkit::Subject { host: Arc::new(worker), tar }).await;
     assert!(tasks.shutdown(Duration::from_secs(10)).await);
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_keeps_the_contract_of_a_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(camino::Utf8Path::from_path(dir.path()).unwrap());
+    world.hypervisor.add_template(Shape { vcpus: 1, memory_mib: 256 });
+    let tasks = Tasks::new();
+    let worker = start(&world, &tasks).await;
+    let stop = async { assert!(tasks.shutdown(Duration::from_secs(10)).await) };
+    testkit::stopping_host_contract(&worker, stop).await;
 }
 
 /// The last message of an import.

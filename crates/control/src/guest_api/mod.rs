@@ -8,14 +8,16 @@
 //! and no WebSockets.
 
 mod bounds;
+mod changes;
 mod connection;
 mod subscribe;
 
 use crate::http_api::{FromMachine, HttpApi};
-use crate::{Platform, resolve};
+use crate::{Platform, lookup};
 use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 use bounds::LIMITS;
+use changes::Changes;
 use host_api::Hosts;
 use model::id::{HostId, MachineId};
 use rt::Tasks;
@@ -33,9 +35,12 @@ pub struct GuestApi {
 impl GuestApi {
     /// The machines' side of `api`.
     pub fn new(api: &HttpApi) -> Self {
-        let bounded =
-            |routes: Router<HttpApi>| routes.layer(from_fn_with_state(LIMITS, bounds::enforce));
         let platform = api.platform().clone();
+        let changes = Arc::new(Changes::new(platform.clock().clone()));
+        let bounded = |routes: Router<HttpApi>| {
+            let limited = routes.layer(from_fn_with_state(LIMITS, bounds::enforce));
+            limited.layer(from_fn_with_state(changes, changes::limit))
+        };
         let tasks = platform.tasks().clone();
         Self { router: api.router_with(bounded), platform, tasks }
     }
@@ -52,7 +57,7 @@ impl GuestApi {
         self.tasks.spawn(async move { connection::serve(io, router, LIMITS, &tasks).await });
     }
 
-    /// Serves a connection that `host` says is out of `machine`, if the machine is
+    /// Serves a connection that `host` attributes to `machine`, if the machine is
     /// that host's: a host must not pass for machines of another.
     fn serve_from<Io>(&self, host: HostId, machine: MachineId, io: Io)
     where
@@ -60,7 +65,7 @@ impl GuestApi {
     {
         let own = self.clone();
         self.tasks.spawn_until_stop(async move {
-            match resolve::by_id(&own.platform, machine).await {
+            match lookup::by_id(&own.platform, machine).await {
                 Ok(Some(found)) if found.record.owner == host => own.serve(machine, io),
                 Ok(_) => tracing::warn!(
                     host = host.0, %machine, "a host passed on a connection of a machine that it does not own"

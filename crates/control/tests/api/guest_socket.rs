@@ -99,6 +99,47 @@ async fn all_else_is_refused_without_a_token() {
 }
 
 #[tokio::test]
+async fn a_machine_that_changes_its_labels_all_the_time_is_slowed_down() {
+    let w = world().await;
+    w.app().await;
+    let id = machine(&w, "a").await;
+    let api = GuestApi::new(&w.api);
+    let own = format!("/v1/apps/web/machines/{id}");
+    let ask = async |line: String, more: &str| {
+        let (mut guest, host) = tokio::io::duplex(4096);
+        api.serve(id.parse().unwrap(), host);
+        let text = format!("{line} HTTP/1.1\r\nhost: flaps\r\nconnection: close\r\n{more}\r\n");
+        guest.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        guest.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let change = |n: usize| {
+        let body = json!({ "value": n.to_string() }).to_string();
+        let head = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+        format!("{head}\r\n{body}")
+    };
+    let label = || format!("POST {own}/metadata/n");
+    let mut done = 0;
+    let refused = loop {
+        let answer = ask(label(), &change(done)).await;
+        if !answer.starts_with("HTTP/1.1 204") && !answer.starts_with("HTTP/1.1 200") {
+            break answer;
+        }
+        done += 1;
+        assert!(done < 1000, "changes are not bounded");
+    };
+    assert_eq!(done, 20, "{refused}");
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    assert!(refused.to_lowercase().contains("retry-after: 1"), "{refused}");
+    // Reads, and whoever has a token, are not concerned.
+    assert!(ask(format!("GET {own}"), "").await.starts_with("HTTP/1.1 200"));
+    let token = format!("authorization: Bearer {TOKEN}\r\n{}", change(done));
+    let answer = ask(label(), &token).await;
+    assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
+}
+
+#[tokio::test]
 async fn with_a_token_it_is_the_api() {
     let w = world().await;
     w.app().await;
@@ -133,7 +174,7 @@ async fn a_connection_takes_several_requests() {
     w.app().await;
     let id = machine(&w, "a").await;
     let mut guest = connect(&w, &id);
-    // A client that only ends its own half still hears the answers.
+    // A client that only ends its own half still receives the answers.
     let get = format!("GET /v1/apps/web/machines/{id} HTTP/1.1\r\n\r\n");
     guest.write_all(get.repeat(2).as_bytes()).await.unwrap();
     guest.shutdown().await.unwrap();

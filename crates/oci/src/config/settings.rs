@@ -48,7 +48,7 @@ pub struct OciConfig {
     /// garbage-collected even without a name, so that the caller can record
     /// that it uses the image.
     pub grace: Duration,
-    /// Attempts of one request, counted anew after each byte of progress.
+    /// Attempts of one request, counted from zero after each byte of progress.
     pub attempts: u32,
     /// The program that writes SquashFS from a tar: `sqfstar` of
     /// `squashfs-tools` 4.5 or later.

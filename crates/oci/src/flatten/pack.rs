@@ -55,7 +55,7 @@ pub(crate) fn squash(
     drop(stdin);
     let status = child.0.wait().map_err(failed("wait for sqfstar"))?;
     if !status.success() {
-        // Its message says more than the broken pipe on this side.
+        // Its message is more specific than the broken pipe on this side.
         let text = message(messages).replace(&format!("{}/", config.dir), "");
         return Err(failure(&format!("sqfstar failed ({status}): {text}")));
     }

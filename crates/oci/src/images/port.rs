@@ -37,8 +37,8 @@ pub struct OciImages {
 /// The labels of an image's config.
 type Labels = BTreeMap<String, String>;
 
-/// What the store knows of a requested name.
-struct Known {
+/// The digest that the store has recorded for a requested name.
+struct StoredName {
     /// The name or digest comes from an import, so no registry is asked.
     imported: bool,
     digest: Option<Digest>,
@@ -151,8 +151,8 @@ fn before(now_ms: u64, age: Duration) -> u64 {
     now_ms.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// What the store knows of a name; `exact` is the digest within the name.
-fn known(store: &Store, canonical: &str, exact: Option<Digest>) -> Known {
+/// Looks a name up in the store; `exact` is the digest within the name.
+fn stored_name(store: &Store, canonical: &str, exact: Option<Digest>) -> StoredName {
     let record = store.name(canonical);
     let exact = exact.filter(|digest| store.has(&digest.to_string()));
     let imported = match (record, &exact) {
@@ -162,7 +162,7 @@ fn known(store: &Store, canonical: &str, exact: Option<Digest>) -> Known {
     };
     let named = record.and_then(|record| Digest::parse(&record.digest));
     let named = named.filter(|digest| imported || store.has(&digest.to_string()));
-    Known { imported, digest: exact.or(named) }
+    StoredName { imported, digest: exact.or(named) }
 }
 
 fn not_here(reference: &str) -> ImageError {
@@ -185,8 +185,8 @@ impl Images for OciImages {
             Requested::Digest(digest) => return self.resolve_digest(reference, digest).await,
         };
         let (canonical, exact) = (name.canonical(), name.digest());
-        let Known { imported, digest } =
-            self.jobs.store(move |store| known(store, &canonical, exact)).await?;
+        let StoredName { imported, digest } =
+            self.jobs.store(move |store| stored_name(store, &canonical, exact)).await?;
         let (digest, labels) = match digest {
             Some(digest) if imported || name.digest().is_some() => {
                 let labels = self.labels(&digest).await?.unwrap_or_default();
@@ -261,7 +261,7 @@ impl Images for OciImages {
     async fn collect(&self, keep: &BTreeSet<String>) -> Result<u64, ImageError> {
         let mut keep = keep.clone();
         let guards = Arc::clone(&self.jobs.guards);
-        // While a job runs, its files cannot be told from those of interrupted jobs.
+        // While a job runs, its files look like those of interrupted jobs.
         let idle = self.jobs.running.try_write().ok();
         let alone = idle.is_some();
         let (now_ms, config) = (self.jobs.now_ms(), &self.jobs.config);

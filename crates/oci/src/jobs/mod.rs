@@ -1,5 +1,5 @@
-//! What running jobs share: the store, threads for blocking work and the last
-//! step of each job ([`shared`]), what a job holds while it runs ([`job`]), one job per digest ([`singleflight`]), limits
+//! The state that running jobs share: the store, threads for blocking work and the last
+//! step of each job ([`shared`]), the permits and guards of a running job ([`job`]), one job per digest ([`singleflight`]), limits
 //! on jobs ([`admission`]), protection from garbage collection ([`gc_guard`]), locks
 //! on downloads ([`blob_locks`]), progress ([`progress`]).
 

@@ -1,4 +1,4 @@
-//! What jobs share: configuration, store, threads for blocking work, limits;
+//! The state that jobs share: configuration, store, threads for blocking work, limits;
 //! and the last step of every job.
 
 use crate::config::settings::OciConfig;
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{RwLock, Semaphore};
 use worker::ports::{ImageConfig, ImageError, PortError, Progress};
 
-/// What jobs share.
+/// The state that jobs share.
 pub(crate) struct Jobs {
     pub(crate) config: OciConfig,
     pub(crate) rng: rt::Rng,

@@ -1,4 +1,4 @@
-//! The JSON documents of an image, whatever they come from: index, manifest
+//! The JSON documents of an image, of any source: index, manifest
 //! and config ([`document`], [`image_config`]), the limits of labels ([`labels`]), and the choice of the manifest
 //! that suits the guest's CPU ([`platform`]).
 

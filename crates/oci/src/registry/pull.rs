@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use worker::ports::{ImageError, PortError, Progress};
 
-/// What the tasks of one pull share.
+/// The state that the tasks of one pull share.
 struct Pull {
     jobs: Arc<Jobs>,
     job: Arc<Job>,

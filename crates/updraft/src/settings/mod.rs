@@ -73,6 +73,8 @@ pub(crate) struct HostSettings {
     pub(crate) region: RegionCode,
     /// Further codes of the region.
     pub(crate) region_aliases: Vec<RegionCode>,
+    /// Machines that a new `host.db` does not name are removed.
+    pub(crate) discard_unrecorded: bool,
 }
 
 /// `[listen]`: addresses of this process.
@@ -293,6 +295,7 @@ fn host(from: &Layers, p: &mut Vec<String>) -> HostSettings {
         number: from.parse("host.number", p, |text| parse::number(text).map(HostId)),
         region: from.parse("host.region", p, parse::region),
         region_aliases: from.parse_list("host.region_aliases", p, parse::region),
+        discard_unrecorded: from.parse("host.discard_unrecorded", p, parse::flag),
     }
 }
 
@@ -300,7 +303,7 @@ fn listen(from: &Layers, p: &mut Vec<String>) -> ListenSettings {
     let api: SocketAddr = from.parse("listen.api", p, parse::api_address);
     let allow_remote = from.parse("listen.allow_remote_api", p, parse::flag);
     if !api.ip().is_loopback() && !allow_remote {
-        let why = "it is not a loopback address, and the API does not speak TLS yet; put a TLS \
+        let why = "it is not a loopback address, and the API does not serve TLS yet; put a TLS \
                    proxy in front of it, or give --allow-remote-api=true if the network between \
                    is trusted";
         p.push(from.complaint("listen.api", why));

@@ -8,6 +8,7 @@ mod recovery;
 mod registry;
 mod start;
 mod start_error;
+mod unrecorded;
 mod uploads;
 mod usage;
 

@@ -8,6 +8,7 @@ use crate::machine::view::{SHOWN_EVENTS, View};
 use crate::machine::{AtStart, Handle};
 use crate::ports::{OwnerLookup, PortError};
 use crate::record::Record;
+use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use model::address::Slot;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 
 /// Guests that do not answer within this time are adopted in the background.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What is left of dead VMs is normally removed in much less time.
+/// The remains of ended VMs are normally removed in much less time.
 const CLEAR_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `owners` finds the ids of apps that records of the first version only name.
@@ -46,8 +47,12 @@ pub(super) async fn recover(
     remove_unowned_dirs(context, &records, &unreadable).await;
     let known = records.iter().map(|r| r.id.to_string());
     let known = known.chain(unreadable.iter().map(|row| row.id.clone())).collect();
-    let apps = records.iter().map(|r| r.app.to_string());
-    context.logs.retain(known, apps.chain(unreadable.iter().map(|row| row.app.clone())).collect());
+    let apps = records.iter().map(|r| r.app);
+    let apps = apps.chain(unreadable.iter().filter_map(|row| row.app_id));
+    context.logs.retain(known, apps.map(|app| app.to_string()).collect());
+    for row in unreadable.iter().filter(|row| row.may_exist()) {
+        book_unreadable(context, row).await;
+    }
     host.set_unreadable(unreadable);
     let mut recovering = Vec::new();
     for record in records {
@@ -81,7 +86,37 @@ pub(super) async fn recover(
     Ok(())
 }
 
-/// What exists of a machine's VM.
+/// Books memory and disk of a machine whose VM may run, as far as they are known.
+async fn book_unreadable(host: &HostContext, row: &UnreadableRow) {
+    let Ok(id) = row.id.parse::<MachineId>() else { return };
+    let parts = &row.parts;
+    let overhead = host.hypervisor.overhead_mib(parts.vcpus());
+    host.capacity.take(id, parts.memory_mib().saturating_add(overhead));
+    let dir = host.machine_dir(id);
+    let disks = blocking(move || scratch_disks(&dir)).await.unwrap_or_else(|err| {
+        tracing::warn!(machine = %id, error = %err, "cannot find the disks of a machine");
+        Vec::new()
+    });
+    for (disk, bytes) in disks {
+        if let Err(err) = host.disks.book(&disk, bytes).await {
+            tracing::warn!(machine = %id, error = rt::chain(&err), "more disk is promised than there is");
+        }
+    }
+}
+
+/// The writable disks in a machine's directory, with their lengths.
+fn scratch_disks(dir: &Utf8Path) -> std::io::Result<Vec<(Utf8PathBuf, u64)>> {
+    let mut disks = Vec::new();
+    for entry in dir.read_dir_utf8()? {
+        let entry = entry?;
+        if entry.file_name().ends_with(".ext4") {
+            disks.push((entry.path().to_owned(), entry.metadata()?.len()));
+        }
+    }
+    Ok(disks)
+}
+
+/// The VM of a machine as it was found.
 fn vm_at_start(host: &HostContext, record: &Record, alive: bool) -> AtStart {
     let Some(boot) = record.boot else { return AtStart::NoVm };
     // Restored from its snapshot, but that was never recorded: it is still paused,
@@ -102,7 +137,9 @@ async fn wait_until_recovered(
     machines: Vec<(watch::Receiver<Arc<View>>, Option<BootId>, Instant)>,
 ) {
     for (mut views, boot, until) in machines {
-        let recovered = |view: &Arc<View>| view.agent.is_some() || view.record.boot != boot;
+        let recovered = |view: &Arc<View>| {
+            view.agent.is_some() || view.unreachable.is_some() || view.record.boot != boot
+        };
         // The task of a machine that is destroyed meanwhile ends.
         let waited = tokio::time::timeout_at(until, views.wait_for(recovered)).await.is_ok();
         if !waited {

@@ -2,10 +2,9 @@
 
 use super::registry::{Host, Worker};
 use super::start_error::StartError;
-use super::{low_space, recovery};
+use super::{low_space, recovery, unrecorded};
 use crate::capacity::Capacity;
 use crate::context::{BlockedSlots, HostConfig, HostContext, Ports};
-use crate::db::HostDb;
 use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
@@ -46,12 +45,11 @@ impl Worker {
         let (region, clock) = (config.region.clone(), ports.clock.clone());
         let logs = LogStore::open(dir.clone(), region, clock, tasks.failure_handler());
         let logs = Arc::new(logs.map_err(failed(&dir))?);
-        let path = config.data_dir.join("host.db");
-        let db = HostDb::open(path.as_std_path(), tasks.failure_handler())
-            .map_err(StartError::Database)?;
+        let failures = tasks.failure_handler();
+        let db = unrecorded::open_database(&config, &*ports.hypervisor, failures).await?;
         let epoch = db.next_epoch().await.map_err(StartError::Database)?;
         let context = Arc::new(HostContext {
-            capacity: Capacity::new(promised(&config)),
+            capacity: Capacity::new(bookable_mib(&config)),
             templates: TemplateQueue::default(),
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
             metrics: Metrics::new(registry),
@@ -82,7 +80,7 @@ impl Worker {
     }
 }
 
-/// MiB that may be promised. A factor that is no number above 1 changes nothing.
-fn promised(config: &HostConfig) -> u64 {
+/// MiB that may be booked. A factor that is no number above 1 changes nothing.
+fn bookable_mib(config: &HostConfig) -> u64 {
     (config.memory_mib as f64 * config.overcommit.max(1.0)) as u64
 }

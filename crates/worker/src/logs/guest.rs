@@ -1,5 +1,7 @@
 //! Output of a guest that numbers its bytes: it is stored once, however often it is
-//! sent, and acknowledged up to the last line that is written.
+//! sent, and acknowledged up to the last line that is written. What a guest sends faster
+//! than it is written is dropped and counted; the acknowledgement of what follows covers
+//! it, so it is not sent again.
 //!
 //! Init sends again what was not acknowledged, to the same daemon (a new session) or
 //! to the next one, which finds the end of each stored line beside the line. Offsets
@@ -30,7 +32,7 @@ pub(crate) struct GuestLog<'a> {
     pub(crate) data: &'a [u8],
 }
 
-/// Called with the offset before which everything is stored.
+/// Called with the offset before which everything is stored, or dropped and counted.
 pub(super) type Acknowledge = Box<dyn FnOnce(u64) + Send>;
 
 /// The same on its way to the writer.

@@ -6,6 +6,8 @@ use super::LINE;
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
     line: Vec<u8>,
+    /// A part of the current line has been dropped: so is the rest of it.
+    torn: bool,
 }
 
 impl Splitter {
@@ -13,6 +15,12 @@ impl Splitter {
     /// `bytes`. A line that is too long is cut in pieces. `None` once `bytes` is empty;
     /// the begin of a line is kept.
     pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Option<String> {
+        if self.torn {
+            // Counted when its first part was dropped.
+            let end = bytes.iter().position(|&b| b == b'\n');
+            self.torn = end.is_none();
+            *bytes = end.map_or(&[], |end| &bytes[end + 1..]);
+        }
         while !bytes.is_empty() {
             let end = bytes.iter().position(|&b| b == b'\n');
             let room = LINE - self.line.len();
@@ -27,16 +35,29 @@ impl Splitter {
         None
     }
 
-    /// Drops the rest of `bytes` and returns how many lines were in it.
+    /// Drops the rest of `bytes` and returns how many lines were in it. The begin of a
+    /// line behind them is kept; a line of which a part is dropped is dropped whole.
     pub(super) fn skip(&mut self, bytes: &mut &[u8]) -> u64 {
-        let lines = bytes.iter().filter(|&&b| b == b'\n').count();
-        if let Some(last) = bytes.iter().rposition(|&b| b == b'\n') {
+        let mut lines = bytes.iter().filter(|&&b| b == b'\n').count() as u64;
+        let begun = match bytes.iter().rposition(|&b| b == b'\n') {
+            Some(last) => {
+                // A line that was torn before has been counted.
+                lines -= u64::from(std::mem::take(&mut self.torn));
+                self.line.clear();
+                let begun = &bytes[last + 1..];
+                let whole = begun.len() < LINE;
+                self.line.extend_from_slice(if whole { begun } else { &[] });
+                !whole
+            }
+            None => !bytes.is_empty() && !self.torn,
+        };
+        if begun {
             self.line.clear();
-            let begun = &bytes[last + 1..];
-            self.line.extend_from_slice(&begun[..begun.len().min(LINE - 1)]);
+            self.torn = true;
+            lines += 1;
         }
         *bytes = &[];
-        lines as u64
+        lines
     }
 
     /// The begin of a line that will not be completed.
@@ -80,5 +101,21 @@ mod tests {
         let mut splitter = Splitter::default();
         assert_eq!(splitter.skip(&mut b"one\ntwo\nthr".as_slice()), 2);
         assert_eq!(feed(&mut splitter, b"ee\n"), ["three"]);
+    }
+
+    #[test]
+    fn a_line_of_which_a_part_is_dropped_is_counted_once_and_never_joined() {
+        let mut splitter = Splitter::default();
+        assert_eq!(feed(&mut splitter, b"begin "), [""; 0]);
+        assert_eq!(splitter.skip(&mut b"middle".as_slice()), 1);
+        assert_eq!(splitter.skip(&mut b"more".as_slice()), 0, "it is the same line");
+        assert_eq!(feed(&mut splitter, b" end\nnext\n"), ["next"]);
+        assert_eq!(splitter.skip(&mut b"a part".as_slice()), 1);
+        assert_eq!(splitter.skip(&mut b" of it\none\nbeg".as_slice()), 1);
+        assert_eq!(feed(&mut splitter, b"in\n"), ["begin"]);
+        let long = [b"one\n".as_slice(), &vec![b'x'; LINE]].concat();
+        assert_eq!(splitter.skip(&mut long.as_slice()), 2);
+        assert_eq!(splitter.rest(), None);
+        assert_eq!(feed(&mut splitter, b"xx\nnext\n"), ["next"]);
     }
 }

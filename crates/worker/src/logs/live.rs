@@ -14,20 +14,69 @@ pub(super) struct Live(Mutex<HashMap<String, broadcast::Sender<Arc<LogEntry>>>>)
 
 impl Live {
     pub(super) fn send(&self, app: &str, entry: LogEntry) {
-        let mut live = self.lock();
-        let unread = live.get(app).is_some_and(|to| to.send(Arc::new(entry)).is_err());
-        if unread {
-            live.remove(app);
+        if let Some(followers) = self.lock().get(app) {
+            // Without followers it is removed with the last of them.
+            let _ = followers.send(Arc::new(entry));
         }
     }
 
-    pub(super) fn subscribe(&self, app: &str) -> broadcast::Receiver<Arc<LogEntry>> {
-        let mut live = self.lock();
+    pub(super) fn follow(self: &Arc<Self>, app: &str) -> Follower {
         let new = || broadcast::channel(FOLLOWER_QUEUE).0;
-        live.entry(app.to_owned()).or_insert_with(new).subscribe()
+        let lines = self.lock().entry(app.to_owned()).or_insert_with(new).subscribe();
+        Follower { lines: Some(lines), app: app.into(), live: self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, broadcast::Sender<Arc<LogEntry>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A follower of one app's lines. The queue of an app is removed with its last follower.
+pub(super) struct Follower {
+    /// `None` only while it is dropped.
+    lines: Option<broadcast::Receiver<Arc<LogEntry>>>,
+    app: String,
+    live: Arc<Live>,
+}
+
+impl Follower {
+    /// The next line; `None` once the log is closed. A follower that is too slow
+    /// continues with the newest lines.
+    pub(super) async fn next(&mut self) -> Option<Arc<LogEntry>> {
+        let lines = self.lines.as_mut()?;
+        loop {
+            match lines.recv().await {
+                Ok(entry) => return Some(entry),
+                Err(broadcast::error::RecvError::Lagged(lines)) => {
+                    tracing::debug!(lines, "a follower of a log is too slow");
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut live = self.live.lock();
+        self.lines = None;
+        if live.get(&self.app).is_some_and(|followers| followers.receiver_count() == 0) {
+            live.remove(&self.app);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_of_an_app_ends_with_its_last_follower() {
+        let live = Arc::new(Live::default());
+        let (first, second) = (live.follow("web"), live.follow("web"));
+        drop(first);
+        assert_eq!(live.lock().len(), 1);
+        drop(second);
+        assert!(live.lock().is_empty());
     }
 }

@@ -10,15 +10,20 @@ mod budget;
 mod guest;
 mod lines;
 mod live;
+mod pages;
+mod query;
 mod segments;
 mod writer;
 
 pub(crate) use guest::{GuestLog, LogStream};
+pub(crate) use query::TooManyQueries;
 
 use camino::Utf8PathBuf;
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::BoxStream;
 use guest::Numbered;
 use live::Live;
+use pages::Reader;
+use query::{Past, Queries};
 use rt::failure::panic_message;
 use rt::{Clock, FailureHandler};
 use std::collections::{BTreeSet, HashMap};
@@ -27,7 +32,6 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use tokio::sync::{Semaphore, broadcast};
 use wire::logs::{LogEntry, LogQuery};
 use writer::{Job, LogId, Queued, Writer};
 
@@ -39,20 +43,12 @@ const LINE: usize = 16 << 10;
 const QUEUED: usize = 512 << 10;
 /// Jobs that may wait for the writer.
 const JOBS: usize = 4096;
-/// Queries that read files at once.
-const READERS: usize = 4;
-/// Lines of one page.
-const PAGE: usize = 10_000;
-/// Pages that a follower gets before the lines that come.
-const PAGES: usize = 64;
-
 /// The logs of one host.
 pub(crate) struct LogStore {
-    dir: Utf8PathBuf,
     clock: Clock,
     live: Arc<Live>,
-    /// Queries that read files at once.
-    reading: Arc<Semaphore>,
+    reader: Reader,
+    queries: Arc<Queries>,
     queued: Mutex<HashMap<String, Arc<Queued>>>,
     /// `None` only while it is dropped.
     jobs: Option<SyncSender<Job>>,
@@ -75,9 +71,9 @@ impl LogStore {
                 failures.report("the writer of the logs", panic_message(&*panic));
             }
         })?;
-        let reading = Arc::new(Semaphore::new(READERS));
         let (jobs, thread) = (Some(jobs), Some(thread));
-        Ok(Self { dir, clock, live, reading, queued: Mutex::default(), jobs, thread })
+        let (reader, queries) = (Reader::new(dir), Arc::default());
+        Ok(Self { clock, live, reader, queries, queued: Mutex::default(), jobs, thread })
     }
 
     /// Output of a machine's guest.
@@ -87,7 +83,7 @@ impl LogStore {
 
     /// Output of a guest that numbers its bytes: what has been stored before is left
     /// out. `acknowledge` gets the offset before which everything of this stream is
-    /// stored, after it has been written: the guest may forget it.
+    /// stored, or dropped and counted, after it has been written: the guest may forget it.
     pub(crate) fn append_guest(
         &self,
         log: &GuestLog<'_>,
@@ -104,7 +100,8 @@ impl LogStore {
         let before = queued.bytes.fetch_add(length, Ordering::Relaxed);
         let (bytes, at_ns) = (bytes.to_vec(), self.clock.now_ns());
         let job = Job::Bytes { id, stream, bytes, at_ns, numbered, queued: queued.clone() };
-        // Dropped data is not acknowledged: a guest that numbers it sends it again.
+        // Dropped data is lost and counted, also if its guest numbers it: the
+        // acknowledgement of what follows is one of all before it.
         if before + length > QUEUED || !self.try_send(job) {
             queued.bytes.fetch_sub(length, Ordering::Relaxed);
             queued.dropped_bytes.fetch_add(length as u64, Ordering::Relaxed);
@@ -176,64 +173,23 @@ impl LogStore {
     }
 
     /// Lines as asked, of these machines and of the app itself; with `follow` the
-    /// stream does not end by itself.
+    /// stream does not end by itself. It holds one page, and reads the next one when the
+    /// last line of that has been taken.
     pub(crate) async fn query(
         &self,
         machines: Vec<String>,
         app: &str,
         query: &LogQuery,
-    ) -> BoxStream<'static, LogEntry> {
+    ) -> Result<BoxStream<'static, LogEntry>, TooManyQueries> {
+        let place = self.queries.admit(app)?;
         // Subscribed before the files are read: a line may then come twice,
-        // which the offsets tell, but is never missed.
-        let live = query.follow.then(|| self.live.subscribe(app));
+        // which the offsets show, but is never missed.
+        let live = query.follow.then(|| self.live.follow(app));
         let own = query.instance.is_none().then(|| app_log(app));
-        let logs: Vec<String> = machines.into_iter().chain(own).collect();
+        let logs = machines.into_iter().chain(own).collect();
         self.flush().await;
-        let past = self.past(logs.clone(), query.clone(), None).await;
-        let Some(live) = live else { return stream::iter(past).boxed() };
-        let mut seen: HashMap<String, u64> = HashMap::new();
-        let mut note = |page: &[LogEntry]| {
-            for entry in page {
-                seen.insert(entry.instance.clone(), entry.offset);
-            }
-        };
-        note(&past);
-        // Who goes on from a line may have missed more than a page.
-        let mut pages = vec![past];
-        while query.after.is_some() && query.tail.is_none() && pages.len() < PAGES {
-            let Some(last) = pages.last().filter(|page| page.len() == PAGE) else { break };
-            let from = last.last().map(Position::of);
-            let page = self.past(logs.clone(), query.clone(), from).await;
-            note(&page);
-            pages.push(page);
-        }
-        let past = pages.into_iter().flatten();
-        let query = query.clone();
-        let wanted = move |entry: &LogEntry| {
-            query.instance.as_ref().is_none_or(|only| *only == entry.instance)
-                && is_wanted(entry, &query)
-                && seen.get(&entry.instance).is_none_or(|last| entry.offset > *last)
-        };
-        stream::iter(past).chain(follow(live, wanted)).boxed()
-    }
-
-    /// Stored lines, oldest first: the newest ones, or, of a query for what follows a
-    /// time, the oldest ones after it. Holds one log's files and one page at a time; few
-    /// read at once, beside the async threads.
-    async fn past(
-        &self,
-        logs: Vec<String>,
-        query: LogQuery,
-        from: Option<Position>,
-    ) -> Vec<LogEntry> {
-        // It is never closed.
-        let Ok(turn) = self.reading.clone().acquire_owned().await else { return Vec::new() };
-        let dir = self.dir.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            read_page(&dir, &logs, &query, from)
-        });
-        read.await.unwrap_or_default()
+        let past = Past::begin(self.reader.clone(), logs, query.clone()).await;
+        Ok(query::lines(past, live, place))
     }
 
     /// Returns once what was logged before is written.
@@ -270,44 +226,6 @@ impl Drop for LogStore {
     }
 }
 
-/// Where a line is among those of all logs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Position(i64, u64, String);
-
-impl Position {
-    fn of(entry: &LogEntry) -> Self {
-        Self(entry.timestamp, entry.offset, entry.instance.clone())
-    }
-}
-
-fn read_page(
-    dir: &camino::Utf8Path,
-    logs: &[String],
-    query: &LogQuery,
-    from: Option<Position>,
-) -> Vec<LogEntry> {
-    let oldest = query.after.is_some() && query.tail.is_none();
-    let limit = query.tail.map_or(PAGE, |tail| (tail as usize).min(PAGE));
-    let mut page: Vec<LogEntry> = Vec::new();
-    for log in logs {
-        let mut lines = segments::read(dir, log);
-        lines.retain(|entry| {
-            is_wanted(entry, query) && from.as_ref().is_none_or(|from| Position::of(entry) > *from)
-        });
-        page.extend(lines);
-        page.sort_by(|a, b| {
-            let key = |entry: &LogEntry| (entry.timestamp, entry.offset);
-            key(a).cmp(&key(b)).then_with(|| a.instance.cmp(&b.instance))
-        });
-        if oldest {
-            page.truncate(limit);
-        } else {
-            page.drain(..page.len().saturating_sub(limit));
-        }
-    }
-    page
-}
-
 fn of_machine(app: &str, machine: &str) -> LogId {
     LogId { app: app.into(), log: machine.into(), instance: machine.into() }
 }
@@ -321,33 +239,10 @@ fn app_log(app: &str) -> String {
     format!("app-{app}")
 }
 
-fn is_wanted(entry: &LogEntry, query: &LogQuery) -> bool {
-    query.after.is_none_or(|after| entry.timestamp > after)
-        && query.region.as_ref().is_none_or(|region| entry.region == *region)
-}
-
-fn follow(
-    live: broadcast::Receiver<Arc<LogEntry>>,
-    wanted: impl Fn(&LogEntry) -> bool + Send + 'static,
-) -> impl futures_util::Stream<Item = LogEntry> + Send {
-    stream::unfold((live, wanted), |(mut live, wanted)| async move {
-        loop {
-            match live.recv().await {
-                Ok(entry) if wanted(&entry) => return Some(((*entry).clone(), (live, wanted))),
-                Ok(_) => {}
-                // A follower that is too slow continues with the newest lines.
-                Err(broadcast::error::RecvError::Lagged(lines)) => {
-                    tracing::debug!(lines, "a follower of a log is too slow");
-                }
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::StreamExt;
 
     fn store(dir: &tempfile::TempDir, clock: &Clock) -> Arc<LogStore> {
         let path = Utf8PathBuf::from_path_buf(dir.path().into()).unwrap();
@@ -358,7 +253,7 @@ mod tests {
 
     /// Returns once everything logged so far is written.
     async fn flush(store: &Arc<LogStore>) {
-        let none = store.query(Vec::new(), "none", &LogQuery::default()).await;
+        let none = store.query(Vec::new(), "none", &LogQuery::default()).await.unwrap();
         assert_eq!(none.count().await, 0);
     }
 
@@ -367,7 +262,7 @@ mod tests {
             Some(only) => vec![only.clone()],
             None => vec!["m1".to_owned(), "m2".to_owned()],
         };
-        let lines = store.query(machines, "web", &query).await;
+        let lines = store.query(machines, "web", &query).await.unwrap();
         lines.map(|e| e.message).collect::<Vec<_>>().await
     }
 
@@ -420,14 +315,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_follower_misses_nothing_and_a_new_store_goes_on_counting() {
+    async fn a_follower_misses_nothing_and_a_new_store_continues_the_count() {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
         let first = store(&dir, &clock);
         first.bytes("web", "m1", LogStream::Stdout, b"a\n");
         drop(first);
         let second = store(&dir, &clock);
         let query = LogQuery { follow: true, ..LogQuery::default() };
-        let mut lines = second.query(vec!["m1".to_owned()], "web", &query).await;
+        let mut lines = second.query(vec!["m1".to_owned()], "web", &query).await.unwrap();
         second.bytes("web", "m1", LogStream::Stdout, b"b\n");
         let got = [lines.next().await.unwrap(), lines.next().await.unwrap()];
         assert_eq!(got.each_ref().map(|e| (e.offset, e.message.as_str())), [(1, "a"), (2, "b")]);
@@ -460,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_go_on_from_where_the_last_one_ended() {
+    async fn pages_continue_where_the_last_one_ended() {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(1));
         let store = store(&dir, &clock);
         for n in 0..12_000 {
@@ -473,7 +368,7 @@ mod tests {
         let (mut after, mut got) = (0, Vec::new());
         loop {
             let query = LogQuery { after: Some(after), ..LogQuery::default() };
-            let page = store.query(vec!["m1".into()], "web", &query).await;
+            let page = store.query(vec!["m1".into()], "web", &query).await.unwrap();
             let page: Vec<_> = page.collect().await;
             let Some(last) = page.last() else { break };
             after = last.timestamp;
@@ -495,11 +390,80 @@ mod tests {
         }
         // All lines are of one moment, as those of one piece of output are.
         let query = LogQuery { after: Some(0), follow: true, ..LogQuery::default() };
-        let lines = store.query(vec!["m1".into()], "web", &query).await;
+        let lines = store.query(vec!["m1".into()], "web", &query).await.unwrap();
         store.line("web", "m1", "runner", "12000");
         let lines: Vec<_> = lines.take(12_001).map(|entry| entry.message).collect().await;
         let expected: Vec<_> = (0..=12_000).map(|n| n.to_string()).collect();
         assert!(lines == expected, "{} lines", lines.len());
+    }
+
+    #[tokio::test]
+    async fn a_page_is_bounded_in_bytes_and_a_follower_gets_one_after_the_other() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(1));
+        let store = store(&dir, &clock);
+        let long = "x".repeat(LINE - 5);
+        for n in 0..500 {
+            store.line("web", "m1", "runner", &format!("{n:05}{long}"));
+            if n % 100 == 99 {
+                flush(&store).await;
+            }
+        }
+        let number = |entry: LogEntry| entry.message[..5].parse::<usize>().unwrap();
+        let page = LogQuery { after: Some(0), ..LogQuery::default() };
+        let lines = store.query(vec!["m1".into()], "web", &page).await.unwrap();
+        let lines: Vec<_> = lines.map(number).collect().await;
+        let expected = (4 << 20) / (LINE + 128);
+        assert_eq!(lines, (0..expected).collect::<Vec<_>>());
+        let newest = LogQuery { tail: Some(10_000), ..LogQuery::default() };
+        let lines = store.query(vec!["m1".into()], "web", &newest).await.unwrap();
+        let lines: Vec<_> = lines.map(number).collect().await;
+        assert_eq!(lines, (500 - expected..500).collect::<Vec<_>>());
+        let all = LogQuery { follow: true, ..page };
+        let mut lines = store.query(vec!["m1".into()], "web", &all).await.unwrap().map(number);
+        assert_eq!(lines.next().await, Some(0));
+        // Nothing beyond the first page is held: the rest is read when it is asked for.
+        for file in ["m1.log", "m1.log.1"] {
+            let _ = std::fs::remove_file(dir.path().join(file));
+        }
+        store.line("web", "m1", "runner", "00500");
+        let rest: Vec<_> = lines.take(expected).collect().await;
+        assert_eq!(rest, (1..expected).chain([500]).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn queries_of_one_app_are_bounded_in_number() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(1));
+        let store = store(&dir, &clock);
+        let query = LogQuery { follow: true, ..LogQuery::default() };
+        let mut followers = Vec::new();
+        for _ in 0..query::QUERIES {
+            followers.push(store.query(vec!["m1".into()], "web", &query).await.unwrap());
+        }
+        let refused = store.query(vec!["m1".into()], "web", &query).await;
+        assert_eq!(refused.map(drop), Err(TooManyQueries));
+        assert!(store.query(vec!["m9".into()], "other", &query).await.is_ok());
+        followers.pop();
+        assert!(store.query(vec!["m1".into()], "web", &query).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn numbered_output_that_is_dropped_is_counted() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
+        let store = store(&dir, &clock);
+        let boot = Some(model::id::BootId::new(1, 1));
+        let append = |offset, data: &[u8]| {
+            let (app, machine, stream) = ("web", "m1", LogStream::Stdout);
+            let (acknowledge, acknowledged) = tokio::sync::oneshot::channel();
+            let log = GuestLog { app, machine, boot, stream, offset, data };
+            store.append_guest(&log, |stored| acknowledge.send(stored).unwrap_or_default());
+            acknowledged
+        };
+        let flood = vec![b'x'; QUEUED + 1];
+        assert!(append(0, &flood).await.is_err(), "it is not acknowledged by itself");
+        let end = flood.len() as u64;
+        assert_eq!(append(end, b"next\n").await, Ok(end + 5), "the guest may forget both");
+        let text = format!("{} bytes of output were dropped: too fast", flood.len());
+        assert_eq!(all(&store, LogQuery::default()).await, [text, "next".into()]);
     }
 
     #[tokio::test]
@@ -533,8 +497,8 @@ mod tests {
         let elsewhere =
             LogQuery { follow: true, region: Some("nowhere".into()), ..LogQuery::default() };
         let late = LogQuery { follow: true, after: Some(5), ..LogQuery::default() };
-        let mut elsewhere = store.query(vec!["m1".into()], "web", &elsewhere).await;
-        let mut late = store.query(vec!["m1".into()], "web", &late).await;
+        let mut elsewhere = store.query(vec!["m1".into()], "web", &elsewhere).await.unwrap();
+        let mut late = store.query(vec!["m1".into()], "web", &late).await.unwrap();
         store.line("web", "m1", "runner", "at five");
         clock.advance(std::time::Duration::from_nanos(1));
         store.line("web", "m1", "runner", "at six");

@@ -6,6 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use model::id::BootId;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use wire::logs::LogEntry;
 
 /// The files of one log, JSON lines. No file stays open between two writes: there may
@@ -23,13 +24,14 @@ impl Segments {
 
     /// Appends whole lines with one write.
     pub(super) fn append(&self, lines: &[u8]) -> io::Result<()> {
-        let open = || OpenOptions::new().create(true).append(true).open(&self.current);
+        let open = || OpenOptions::new().create(true).read(true).append(true).open(&self.current);
         let mut file = open()?;
         if file.metadata()?.len() >= SEGMENT {
             fs::rename(&self.current, &self.previous)?;
             file = open()?;
         }
         let before = file.metadata()?.len();
+        end_torn_line(&mut file, before)?;
         file.write_all(lines).inspect_err(|_| {
             // A part of them would end in the middle of a line. Best effort: the write that
             // failed is reported.
@@ -73,7 +75,7 @@ impl Segments {
     }
 }
 
-/// What a stored line says beside its entry.
+/// The fields of a stored line beside its entry.
 #[derive(serde::Deserialize)]
 struct Stored {
     offset: u64,
@@ -91,14 +93,27 @@ pub(super) fn note_end(lines: &mut Vec<u8>, boot: BootId, stream: usize, end: u6
     }
 }
 
-/// All lines of a log, oldest first. A torn last line is left out.
+/// Ends the last line if a power cut has torn it: the next one would be a part of it.
+fn end_torn_line(file: &mut File, length: u64) -> io::Result<()> {
+    let mut last = *b"\n";
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    match last == *b"\n" {
+        true => Ok(()),
+        false => file.write_all(b"\n"),
+    }
+}
+
+/// All lines of a log, oldest first. Torn lines are left out.
 pub(super) fn read(dir: &Utf8Path, log: &str) -> Vec<LogEntry> {
     let [current, previous] = paths(dir, log);
     let mut out = Vec::new();
     for path in [previous, current] {
         let Ok(file) = File::open(path) else { continue };
-        let lines = BufReader::new(file.take(SEGMENT * 2)).lines().map_while(Result::ok);
-        out.extend(lines.filter_map(|line| serde_json::from_str(&line).ok()));
+        // By bytes: a line that was cut within a character is no text, those behind it are.
+        let lines = BufReader::new(file.take(SEGMENT * 2)).split(b'\n').map_while(Result::ok);
+        out.extend(lines.filter_map(|line| serde_json::from_slice(&line).ok()));
     }
     out
 }
@@ -131,4 +146,40 @@ fn tail(path: &Utf8Path, bytes: u64) -> io::Result<Vec<u8>> {
         tail.drain(..first);
     }
     Ok(tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(offset: u64, message: &str) -> Vec<u8> {
+        let (provider, level) = ("app".to_owned(), "info".to_owned());
+        let (instance, region) = ("m1".to_owned(), "here".to_owned());
+        let message = message.to_owned();
+        let entry = LogEntry { offset, timestamp: 0, provider, level, instance, region, message };
+        [serde_json::to_vec(&entry).unwrap(), b"\n".to_vec()].concat()
+    }
+
+    #[test]
+    fn a_torn_line_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let segments = Segments::new(dir, "m1");
+        segments.append(&line(1, "one")).unwrap();
+        // A power cut has kept half of the last character.
+        let torn = line(2, "\u{e4}");
+        let half = torn.iter().position(|&byte| byte == 0xc3).unwrap() + 1;
+        segments.append(&torn[..half]).unwrap();
+        for (number, message) in [(2, "two"), (3, "three")] {
+            segments.append(&line(number, message)).unwrap();
+        }
+        let texts: Vec<_> = read(dir, "m1").into_iter().map(|entry| entry.message).collect();
+        assert_eq!(texts, ["one", "two", "three"]);
+        assert_eq!(segments.resume().0, 4);
+        // So does one that an earlier version has joined with the line behind it.
+        fs::write(dir.join("m2.log"), [&torn[..half], &line(3, "x"), &line(4, "four")].concat())
+            .unwrap();
+        let texts: Vec<_> = read(dir, "m2").into_iter().map(|entry| entry.message).collect();
+        assert_eq!(texts, ["four"]);
+    }
 }

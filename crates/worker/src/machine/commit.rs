@@ -47,6 +47,14 @@ impl Task {
         Ok(())
     }
 
+    /// A request that changes nothing. The key of its call is noted all the same: its
+    /// repetition must not be carried out after other requests.
+    pub(super) async fn change_nothing(&mut self) -> Result<(), HostError> {
+        let Some(key) = self.call_key.take() else { return Ok(()) };
+        let noted = self.host.db.begin_call(key, self.host.clock.now_ms()).await;
+        noted.map(drop).map_err(|err| HostError::Internal(rt::chain(&err)))
+    }
+
     /// Makes a change durable that has already happened. It cannot be refused, so
     /// it is tried until it succeeds (a full disk) or the host stops; the next
     /// daemon then observes the same facts and derives the same change.

@@ -80,11 +80,13 @@ impl Task {
             record.stop = Some(order);
         }
         if was == (record.state, record.want) && !again {
-            return Ok(());
+            return self.change_nothing().await;
         }
         let mut event = self.ids.event("stop", record.state, source);
         event.request = reason.map(with_reason);
         self.try_commit(record, vec![event], false).await?;
+        // That of a snapshot that has been dropped.
+        self.remove_unused_disk().await;
         if again {
             // A second, perhaps harsher stop replaces the first.
             self.repeat_stop();
@@ -140,12 +142,13 @@ impl Task {
             // The next start books the disk of the new instance.
             self.host.disks.unbook(&old_disk);
         }
+        self.remove_unused_disk().await;
         Ok(())
     }
 
     async fn destroy(&mut self, force: bool) -> Answer<()> {
         if self.record.state == State::Destroying {
-            return Ok(());
+            return self.change_nothing().await;
         }
         let mut record = self.after(Event::Destroy { force })?;
         record.want = Want::Destroy;
@@ -154,7 +157,7 @@ impl Task {
         self.try_commit(record, vec![event], false).await
     }
 
-    /// The machine is removed from this host, whatever it does. Its event says why; its
+    /// The machine is removed from this host, in any state. Its event has the reason; its
     /// owner is another host.
     async fn give_up(&mut self, epoch: Epoch) -> Answer<()> {
         if self.record.given_up.is_some_and(|known| known >= epoch) {
@@ -176,13 +179,16 @@ impl Task {
 
     async fn set_epoch(&mut self, epoch: Epoch) -> Answer<()> {
         let record = Record { epoch: epoch.max(self.record.epoch), ..self.record.clone() };
+        if record == self.record {
+            return self.change_nothing().await;
+        }
         self.try_commit(record, Vec::new(), false).await
     }
 
     async fn cordon(&mut self, cordoned: bool) -> Answer<()> {
         let mut record = self.record.clone();
         if std::mem::replace(&mut record.cordoned, cordoned) == cordoned {
-            return Ok(());
+            return self.change_nothing().await;
         }
         self.try_commit(record, Vec::new(), false).await
     }
@@ -213,6 +219,10 @@ impl Task {
         host_api::check_labels(&labels)
             .map_err(|rule| HostError::Invalid(format!("change the metadata: {rule}")))?;
         record.config.metadata = (!labels.is_empty()).then_some(labels);
+        // A guest may repeat it as often as it likes.
+        if record == self.record {
+            return self.change_nothing().await;
+        }
         self.try_commit(record, Vec::new(), false).await
     }
 
@@ -229,7 +239,7 @@ impl Task {
         }
     }
 
-    /// A standby is started only for the machine that it stands by for.
+    /// A standby is started only for the machine whose standby it is.
     fn refuse_standby(&self, record: &Record, source: Source) -> Answer<()> {
         match record.is_standby() && source != Source::Host {
             false => Ok(()),
@@ -275,9 +285,6 @@ impl Task {
             return Err(HostError::NoCapacity(rt::chain(&err)));
         }
         let old_disk = self.host.disk_path(&self.record);
-        if old_disk != disk {
-            self.host.disks.unbook(&old_disk);
-        }
         let launches = matches!(self.vm, VmPhase::Absent(_))
             && step::next(record.state, record.want, self.observe(&record)) == Step::Launch;
         let chosen = launches.then(|| self.choose_boot(&mut record));
@@ -297,6 +304,11 @@ impl Task {
         }
         if committed.is_err() {
             self.restore_reservation();
+        }
+        // A call that failed or was repeated keeps the disk that the machine had.
+        let current = self.host.disk_path(&self.record);
+        for unused in [old_disk, disk].iter().filter(|disk| **disk != current) {
+            self.host.disks.unbook(unused);
         }
         committed
     }

@@ -66,13 +66,14 @@ pub(crate) fn new(
         start: StartAttempt::default(),
         suspend: SuspendAttempt::default(),
         timer: None,
+        drains: 0,
         vm_unattended: at_start != AtStart::NoVm,
     };
     task.publish();
     (Handle { requests, views: watched }, task.run(inbox, at_start))
 }
 
-/// What slow work ends with.
+/// The result of slow work.
 pub(super) enum Done {
     Prepared(Result<ImageFacts, LaunchError>),
     Launched(Result<Launched, LaunchError>),
@@ -81,7 +82,10 @@ pub(super) enum Done {
     Saved(Result<SaveTimes, SaveError>),
     Cleared(VmExit),
     Sent,
-    RoutesApplied,
+    /// Every edge has applied that the machine stops.
+    RoutesApplied {
+        drain: u64,
+    },
 }
 
 /// The start that is under way.
@@ -129,6 +133,8 @@ pub(super) struct Task {
     pub(super) suspend: SuspendAttempt,
     /// When the current state has lasted too long, or a pause is over.
     pub(super) timer: Option<Instant>,
+    /// Drains that have been begun.
+    pub(super) drains: u64,
     /// Files of a snapshot may exist.
     pub(super) snapshot_files: bool,
     /// The VM may have ended while no daemon ran.
@@ -225,7 +231,7 @@ impl Task {
         }
     }
 
-    /// What exists of the machine, if `record` were its record.
+    /// The present state of the machine, if `record` were its record.
     pub(super) fn observe(&self, record: &Record) -> Observed {
         let vm = match &self.vm {
             VmPhase::Absent(_) => Vm::Absent,
@@ -261,7 +267,7 @@ impl Task {
     async fn on_done(&mut self, done: Done) {
         match done {
             Done::Sent => {}
-            Done::RoutesApplied => self.on_routes_applied(),
+            Done::RoutesApplied { drain } => self.on_routes_applied(drain),
             Done::Prepared(prepared) => self.on_prepared(prepared).await,
             Done::Launched(Ok(launched)) => self.on_launched(launched).await,
             Done::Launched(Err(err)) => self.on_launch_failed(err),
@@ -271,7 +277,7 @@ impl Task {
             Done::Saved(saved) => self.on_saved(saved).await,
             Done::Cleared(exit) => {
                 self.vm = VmPhase::Absent(exit);
-                self.host.logs.settle(&self.record.id.to_string());
+                self.host.logs.end_streams(&self.record.id.to_string());
                 self.show(|view| {
                     view.agent = None;
                     view.listening.clear();

@@ -1,4 +1,4 @@
-//! What is shown of a machine: to the API and, as its route, to the edges.
+//! The published view of a machine: for the API and, as its route, for the edges.
 
 use crate::agent::Agent;
 use crate::record::Record;
@@ -33,11 +33,11 @@ pub(crate) struct View {
     pub(crate) stages: Vec<(String, f64)>,
     /// The session with the guest, if there is one.
     pub(crate) agent: Option<Arc<Agent>>,
-    /// Why the guest of a VM that runs cannot be spoken to, if so.
+    /// Why there can be no session with the guest of a VM that runs, if so.
     pub(crate) unreachable: Option<String>,
 }
 
-/// One durable change.
+/// One durable change of state, instance or events.
 #[derive(Clone, Debug)]
 pub(super) struct StateChange {
     pub(super) number: u64,
@@ -75,14 +75,26 @@ impl View {
         }
         self.events.truncate(SHOWN_EVENTS);
         let event = self.events.front().map_or(String::new(), |event| event.id.clone());
+        self.note_change(record.state, record.instance, event);
+        self.record = record;
+    }
+
+    /// Labels and the like change without one: they must not displace the states that a
+    /// waiter looks back on.
+    fn note_change(&mut self, state: State, instance: InstanceId, event: String) {
+        let newest = self.changes.back();
+        let same = |newest: &StateChange| {
+            (newest.state, newest.instance) == (state, instance) && newest.event == event
+        };
+        if newest.is_some_and(same) {
+            return;
+        }
         let number = self.next_change;
         self.next_change += 1;
-        let (state, instance) = (record.state, record.instance);
         self.changes.push_back(StateChange { number, state, instance, event });
         if self.changes.len() > KEPT_CHANGES {
             self.changes.pop_front();
         }
-        self.record = record;
     }
 
     /// As the API shows it.
@@ -145,7 +157,7 @@ impl View {
         })
     }
 
-    /// When it was last started, as its newest events say; 0 if they do not.
+    /// When it was last started, by its newest events; 0 if they have no start.
     fn started_ms(&self) -> u64 {
         let started = |event: &&MachineEvent| event.kind == "start" && event.status == "started";
         let event = self.events.iter().find(started);
@@ -153,7 +165,7 @@ impl View {
     }
 }
 
-/// `up` says that there is a session with its guest.
+/// `up`: there is a session with its guest.
 fn route_state(record: &Record, up: bool) -> RouteState {
     let standby = record.is_standby();
     match (record.state, record.want) {

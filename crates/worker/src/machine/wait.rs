@@ -28,9 +28,10 @@ pub(crate) async fn wait(
             if let Some(result) = outcome(&view, from, wait) {
                 return result;
             }
+            // A destroyed machine has been answered above: only the end of the host ends
+            // the task of another.
             if views.changed().await.is_err() {
-                let gone = "the machine is gone or its host is stopping";
-                return Err(HostError::NotFound(gone.into()));
+                return Err(HostError::unreachable("the host is stopping"));
             }
         }
     });
@@ -168,6 +169,26 @@ mod tests {
         assert_eq!(wait(views.clone(), &wanted).await.unwrap().state, "stopped");
         wanted.from_event = Some(EventId::new(1, 1));
         assert!(wait(views, &wanted).await.is_err(), "it is not newer than itself");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_of_labels_displace_no_state_that_a_wait_looks_back_on() {
+        let mut view = View::new(sample(), None, Vec::new());
+        for (state, id) in [(State::Starting, 1), (State::Started, 2)] {
+            let mut record = view.record.clone();
+            record.state = state;
+            let event = crate::machine::new_event(EventId::new(id, 1), "x", state, Source::Host, 1);
+            view.record(record, vec![event]);
+        }
+        for n in 0..100 {
+            let mut record = view.record.clone();
+            record.config.metadata = Some([("n".into(), n.to_string())].into());
+            view.record(record, Vec::new());
+        }
+        let (_sender, views) = watch::channel(Arc::new(view));
+        let mut wanted = waiting(&["starting"], 10);
+        wanted.from_event = Some(EventId::new(1, 0));
+        assert_eq!(wait(views, &wanted).await.unwrap().state, "starting");
     }
 
     #[tokio::test(start_paused = true)]

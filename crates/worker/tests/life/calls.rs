@@ -1,4 +1,4 @@
-//! What calls wait for, and what a machine that is down does by itself.
+//! The waits of calls, and the actions of a machine that is down.
 
 use crate::daemon::Settings;
 use crate::lab::{Lab, check, check_with, edge, user};
@@ -30,7 +30,7 @@ fn an_exec_right_after_a_create_waits_for_the_start() {
     check(
         "create m1 serve; exec m1 true; stop m1; wait m1 stopped; exec m1 true",
         expect![[r#"
-            Failed("true: not found")
+            Failed(NotFound("true: not found"))
             exec m1 true: machine is stopped: it has to be started for this
         "#]],
     );
@@ -57,7 +57,7 @@ fn a_machine_that_is_not_launched_is_prepared_and_stopped() {
 }
 
 #[test]
-fn an_image_that_cannot_be_prepared_is_told_and_the_start_finds_out() {
+fn an_image_that_cannot_be_prepared_is_reported_and_the_start_fails() {
     check(
         "create m1 serve --skip-launch --image=none; wait m1 stopped; routes; start m1
          wait m1 failed; destroy m1; wait m1 destroyed",
@@ -162,9 +162,9 @@ fn a_machine_of_a_newer_epoch_is_removed_and_may_come_back() {
     lab.script("create m1 serve; wait m1 started");
     let (worker, id) = (lab.worker(), lab.id("m1"));
     let newer = user().at(Epoch(3));
-    let told = lab.run(worker.stop(newer, id, Stop::default()));
+    let answer = lab.run(worker.stop(newer, id, Stop::default()));
     let gone = HostError::NotMine { host: HostId(1), epoch: Some(Epoch(3)) };
-    assert_eq!(told, Err(gone.clone()));
+    assert_eq!(answer, Err(gone.clone()));
     drop(worker);
     // Also a daemon that is killed meanwhile removes what is left of it.
     lab.kill();
@@ -320,4 +320,76 @@ fn uploads_are_few_and_leave_nothing_when_their_client_goes() {
     until(4);
     drop(uploads);
     until(0);
+}
+
+#[test]
+fn a_change_of_labels_that_changes_nothing_is_not_recorded() {
+    let clock = rt::Clock::manual(1_795_000_000_000_000_000);
+    let mut lab = Lab::new(Settings { clock: clock.clone(), ..Settings::default() });
+    lab.script("create m1 serve; wait m1 started; label m1 role=primary");
+    let id = lab.id("m1");
+    let before = lab.machine(id).updated_at;
+    clock.advance(Duration::from_secs(1));
+    lab.script("label m1 role=primary; label m1 absent");
+    assert_eq!(lab.machine(id).updated_at, before);
+    lab.script("label m1 role=replica; show");
+    assert_ne!(lab.machine(id).updated_at, before);
+    assert_eq!(lab.take(), "m1 started role=replica\n");
+}
+
+#[test]
+fn a_call_with_a_key_that_changes_nothing_is_not_carried_out_later() {
+    let mut lab = Lab::new(Settings::default());
+    lab.script("create m1 serve; wait m1 started; stop m1; wait m1 stopped");
+    let (worker, id) = (lab.worker(), lab.id("m1"));
+    let keyed = |key: &str| user().keyed(key);
+    lab.run(worker.stop(keyed("stop-1"), id, Stop::default())).unwrap();
+    lab.run(worker.cordon(keyed("cordon-1"), id, false)).unwrap();
+    lab.script("start m1; wait m1 started; cordon m1");
+    lab.run(worker.stop(keyed("stop-1"), id, Stop::default())).unwrap();
+    lab.run(worker.cordon(keyed("cordon-1"), id, false)).unwrap();
+    drop(worker);
+    lab.script("show");
+    assert_eq!(lab.take(), "m1 started cordoned\n");
+}
+
+#[test]
+fn a_create_with_a_key_makes_no_second_machine_once_the_first_is_forgotten() {
+    let mut lab = Lab::new(Settings::default());
+    let create = lab.creation("m1", &["serve"]);
+    let keyed = || user().keyed("create-1");
+    let worker = lab.worker();
+    lab.run(worker.create(keyed(), create.clone())).unwrap();
+    lab.run(worker.create(keyed(), create.clone())).unwrap();
+    drop(worker);
+    lab.script("wait m1 started; destroy m1 --force; wait m1 destroyed");
+    lab.kill();
+    lab.sql("DELETE FROM machines");
+    lab.restart();
+    let worker = lab.worker();
+    let again = lab.run(worker.create(keyed(), create.clone())).map(drop);
+    assert!(matches!(&again, Err(HostError::Conflict(why)) if why.contains("before")), "{again:?}");
+    assert_eq!(lab.world.disks.booked().len(), 0);
+    let other = user().keyed("create-2");
+    lab.run(worker.create(other, create)).unwrap();
+}
+
+#[test]
+fn a_change_that_cannot_be_recorded_keeps_the_disk_that_the_machine_had() {
+    let mut lab = Lab::new(Settings::default());
+    lab.script("create m1 serve; wait m1 started; stop m1; wait m1 stopped");
+    let before = lab.world.disks.booked();
+    assert_eq!(before.len(), 1);
+    lab.sql(
+        "CREATE TRIGGER full BEFORE UPDATE ON machines
+         BEGIN SELECT RAISE(ABORT, 'no space'); END",
+    );
+    lab.script("update m1 serve --persist=restart");
+    assert!(lab.take().contains("no space"));
+    assert_eq!(lab.world.disks.booked(), before);
+    lab.sql("DROP TRIGGER full");
+    lab.script("update m1 serve --persist=restart; wait m1 started");
+    let after = lab.world.disks.booked();
+    assert_eq!(after.len(), 1, "{after:?}");
+    assert!(after.keys().all(|path| !before.contains_key(path)), "{after:?}");
 }

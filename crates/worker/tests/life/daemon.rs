@@ -1,7 +1,7 @@
-//! A daemon that can be killed at any moment, on a host that goes on.
+//! A daemon that can be killed at any moment, on a host that keeps running.
 //!
 //! It runs in a runtime of its own, which only moves while the test is inside
-//! [`Daemon::run`], and whose end is like `kill -9`: nothing is told to stop.
+//! [`Daemon::run`], and whose end is like `kill -9`: nothing is asked to stop.
 
 use crate::faulty::Faults;
 use camino::Utf8Path;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use testkit::World;
 use tokio::runtime::{Builder, Runtime};
 use worker::ports::Shape;
-use worker::{HostConfig, Worker};
+use worker::{HostConfig, StartError, Worker};
 
 /// A test that has not come to its end by then never will.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,13 +23,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Settings {
     pub(crate) boot_deadline: Duration,
     pub(crate) memory_mib: u64,
-    /// Time stands still and is moved by the test.
+    /// Time is paused and is advanced by the test.
     pub(crate) paused: bool,
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
     /// Made ahead of time.
     pub(crate) templates: Vec<Shape>,
     pub(crate) faults: Faults,
+    pub(crate) discard_unrecorded: bool,
 }
 
 impl Default for Settings {
@@ -42,6 +43,7 @@ impl Default for Settings {
             seed: 1,
             templates: Vec::new(),
             faults: Faults::default(),
+            discard_unrecorded: false,
         }
     }
 }
@@ -76,6 +78,15 @@ impl Daemon {
 
     /// Opens the host's state and takes over what runs.
     pub(crate) async fn begin(world: &World, settings: &Settings) -> Worker {
+        Self::try_begin(world, settings, Tasks::new()).await.expect("the daemon starts")
+    }
+
+    /// The same with an owner of its tasks, for a daemon that may be refused or stopped.
+    pub(crate) async fn try_begin(
+        world: &World,
+        settings: &Settings,
+        tasks: Tasks,
+    ) -> Result<Worker, StartError> {
         let config = HostConfig {
             host: HostId(1),
             name: "one".into(),
@@ -91,12 +102,12 @@ impl Daemon {
             image_deadline: Duration::from_secs(60),
             overcommit: 1.0,
             templates: settings.templates.clone(),
+            discard_unrecorded: settings.discard_unrecorded,
         };
         let ports = world.ports(settings.clock.clone(), Rng::seeded(settings.seed));
         let ports = settings.faults.wrap(ports);
         let mut registry = prometheus_client::registry::Registry::default();
-        let started = Worker::start(config, ports, Tasks::new(), &mut registry).await;
-        started.expect("the daemon starts")
+        Worker::start(config, ports, tasks, &mut registry).await
     }
 
     /// A daemon that has begun.
@@ -161,7 +172,7 @@ fn wait_until_closed(data_dir: &Utf8Path) {
     };
     let begun = std::time::Instant::now();
     while is_open() {
-        assert!(begun.elapsed() < PATIENCE, "somebody still holds the daemon");
+        assert!(begun.elapsed() < PATIENCE, "the daemon is still referenced");
         std::thread::yield_now();
     }
 }

@@ -1,4 +1,4 @@
-//! What the edge is told, and a disk that is full.
+//! The changes that the edge is sent, and a disk that is full.
 
 use crate::daemon::Settings;
 use crate::lab::{Lab, route_line};
@@ -66,7 +66,7 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_durable() {
     lab.script("create m1 serve --policy=no; wait m1 started; create m2 serve; wait m2 started");
     let filler = path.join("data/filler");
     fill(&filler);
-    // Whatever the log had room for may still be acknowledged.
+    // A line that the log had room for may still be acknowledged.
     let mut refused = 0;
     for n in 0..200 {
         lab.script(&format!("label m1 n={n}"));
@@ -80,9 +80,9 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_durable() {
     let id = lab.id("m1");
     let label = |lab: &Lab| lab.machine(id).config.unwrap().metadata;
     let shown = label(&lab);
-    // What has happened is recorded once there is room, however long it takes.
+    // An event is recorded once there is room, however long it takes.
     lab.world.hypervisor.guest(id, testkit::guest::GuestAction::Exit(Default::default()));
-    assert!(lab.wait("m1", "stopped", 300).is_err(), "an end that is not durable is not told");
+    assert!(lab.wait("m1", "stopped", 300).is_err(), "an end that is not durable is not reported");
     std::fs::remove_file(&filler).unwrap();
     lab.wait("m1", "stopped", 3_600_000).unwrap();
     lab.kill();
@@ -97,4 +97,30 @@ fn fill(path: &camino::Utf8Path) {
     use std::io::Write;
     let mut file = std::fs::File::create(path).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
+}
+
+#[test]
+fn a_machine_that_does_not_take_its_stop_does_not_keep_others_from_being_stopped() {
+    let clock = rt::Clock::manual(1_795_000_000_000_000_000);
+    let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
+    lab.script("create m1 serve; wait m1 started; create m2 serve; wait m2 started");
+    // Nothing can be recorded for the first machine, whose process has ended.
+    lab.sql(&format!(
+        "CREATE TRIGGER full BEFORE UPDATE ON machines WHEN NEW.id = '{}'
+         BEGIN SELECT RAISE(ABORT, 'no space'); END",
+        lab.id("m1")
+    ));
+    lab.script("guest m1 exit 0; tick 1s");
+    let low = |lab: &Lab, name: &str| {
+        let dir = lab.world.data_dir().join("machines").join(lab.id(name).to_string());
+        let disk = dir.join("scratch.ext4");
+        let low = worker::ports::LowSpace { free: 5 << 20, disk, grown: 700 << 20 };
+        lab.world.disks.report_low_space(low);
+    };
+    low(&lab, "m1");
+    lab.script("tick 31s; tick 31s");
+    low(&lab, "m2");
+    lab.script("tick 31s; wait m2 stopped; show");
+    assert_eq!(lab.take(), "m1 started\nm2 stopped\n");
+    lab.sql("DROP TRIGGER full");
 }

@@ -13,7 +13,7 @@ fn script(rest: &str) -> String {
 }
 
 #[test]
-fn a_machine_sleeps_and_goes_on_where_it_stood() {
+fn a_machine_is_suspended_and_resumes_where_it_was() {
     check(
         &script(
             "guest m1 listen 81; listens m1 81; host; suspend m1; suspend m1; wait m1 suspended
@@ -160,7 +160,7 @@ fn memory_that_is_lost_costs_the_memory_but_not_the_disk() {
 }
 
 #[test]
-fn a_disk_that_is_lost_is_told_and_made_anew() {
+fn a_lost_disk_is_reported_and_recreated() {
     check(
         &script(
             "suspend m1; wait m1 suspended; break m1 disk; start m1; wait m1 started; disk m1
@@ -218,7 +218,7 @@ fn a_suspend_that_fails_leaves_it_running() {
 }
 
 #[test]
-fn a_start_during_a_suspend_goes_on_at_once() {
+fn a_start_during_a_suspend_resumes_at_once() {
     check(
         &script(
             "hold-suspends; suspend m1; show; exec m1 echo no; start m1; wait m1 started
@@ -306,7 +306,7 @@ fn a_suspended_machine_outlives_daemons_and_power_cuts() {
 }
 
 #[test]
-fn a_suspend_goes_on_over_a_new_daemon() {
+fn a_suspend_continues_over_a_new_daemon() {
     check(
         &script(
             "hold-suspends; suspend m1; kill; release-suspends; daemon; wait m1 suspended; ledger
@@ -366,7 +366,7 @@ fn a_guest_that_does_not_answer_after_its_resume_is_booted() {
 }
 
 #[test]
-fn what_the_edge_has_in_flight_is_waited_for() {
+fn a_suspend_waits_for_requests_in_flight_at_the_edge() {
     let clock = rt::Clock::manual(1_795_000_000_000_000_000);
     let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
     let edge = lab.edge();
@@ -389,6 +389,43 @@ fn what_the_edge_has_in_flight_is_waited_for() {
         start by flyd -> started (the suspend was aborted; the machine keeps running)
     "#]]
     .assert_eq(&lab.take());
+    edge.abort();
+    lab.kill();
+}
+
+#[test]
+fn a_disk_that_no_later_boot_uses_is_removed_with_its_snapshot() {
+    for change in ["stop m1", "update m1 serve --skip-launch"] {
+        let mut lab = Lab::new(Settings::default());
+        lab.script("create m1 serve; wait m1 started; suspend m1; wait m1 suspended");
+        let dir = lab.world.data_dir().join("machines").join(lab.id("m1").to_string());
+        assert!(dir.join("scratch.ext4").exists());
+        lab.script(&format!("{change}; wait m1 stopped"));
+        lab.run(async {
+            while dir.join("scratch.ext4").exists() {
+                tokio::task::yield_now().await;
+            }
+        });
+        lab.script("start m1; wait m1 started");
+        assert_eq!(lab.take(), "");
+    }
+}
+
+#[test]
+fn a_harsher_stop_ends_the_drain_of_the_one_before() {
+    let clock = rt::Clock::manual(1_795_000_000_000_000_000);
+    let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
+    let edge = lab.edge();
+    // Its guest never answers again.
+    lab.script(
+        "create m1 serve 80 --services; wait m1 started; suspend m1; tick 1s
+         wait m1 suspended; mute-snapshot m1; start m1; wait m1 started",
+    );
+    lab.take();
+    lab.script("stop m1; tick 500ms; stop m1 --signal=9 --timeout=0; tick 9s; show");
+    assert_eq!(lab.take(), "m1 stopping\n", "the guest has 10 s beyond the timeout");
+    lab.script("tick 2s; wait m1 stopped; show");
+    assert_eq!(lab.take(), "m1 stopped\n");
     edge.abort();
     lab.kill();
 }

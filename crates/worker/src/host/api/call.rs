@@ -1,4 +1,4 @@
-//! What holds of every call to the host.
+//! The checks of every call to the host.
 
 use crate::host::registry::Worker;
 use crate::machine::{Handle, Reply, Request};
@@ -82,20 +82,18 @@ impl Worker {
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<T, HostError> {
         let (reply, answer) = oneshot::channel();
-        let state = || handle.view().record.state;
+        // Only a destroyed machine's task ends while its host runs.
+        let ended = || match handle.view().record.state {
+            State::Destroyed => HostError::Conflict(format!("machine is {}", State::Destroyed)),
+            _ => HostError::unreachable("the host is stopping"),
+        };
         handle.requests.try_send((request(reply), key)).map_err(|err| match err {
             mpsc::error::TrySendError::Full(_) => {
                 HostError::Busy("too many requests wait for this machine".into())
             }
-            mpsc::error::TrySendError::Closed(_) => {
-                HostError::Conflict(format!("machine is {}", state()))
-            }
+            mpsc::error::TrySendError::Closed(_) => ended(),
         })?;
-        let ended = |_| match state() {
-            State::Destroyed => HostError::Conflict(format!("machine is {}", State::Destroyed)),
-            other => HostError::Conflict(format!("machine is {other} and its host is stopping")),
-        };
-        answer.await.map_err(ended)?
+        answer.await.map_err(|_| ended())?
     }
 
     /// A change of one machine: owned by the caller's epoch, done once per key, and

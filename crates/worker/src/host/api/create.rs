@@ -6,7 +6,7 @@ use crate::host::registry::{Host, Worker};
 use crate::machine::view::View;
 use crate::machine::{AtStart, Handle, Request, new_event};
 use crate::record::Record;
-use host_api::{CallContext, CreateMachine, Deadline, HostError, Source};
+use host_api::{CallContext, CreateMachine, HostError};
 use model::address::Slot;
 use model::id::{EventId, InstanceId};
 use model::life::State;
@@ -19,13 +19,13 @@ impl Worker {
         context: CallContext,
         create: CreateMachine,
     ) -> Result<Machine, HostError> {
-        let (worker, source, deadline) = (self.clone(), context.source, context.deadline);
+        let (worker, call) = (self.clone(), context.clone());
         // A task of its own: the caller may leave at any moment.
         let created = self.0.context.tasks.spawn(async move {
             // One create of an id at a time.
             let turn = worker.0.creates.turn(create.id);
             let _turn = turn.lock().await;
-            worker.create_or_find(create, source, deadline).await
+            worker.create_or_find(create, &call).await
         });
         let answer = async {
             let joined = created.await;
@@ -38,11 +38,10 @@ impl Worker {
     async fn create_or_find(
         &self,
         create: CreateMachine,
-        source: Source,
-        deadline: Deadline,
+        call: &CallContext,
     ) -> Result<Handle, HostError> {
         let Some(handle) = self.0.handle(create.id) else {
-            return create_new(&self.0, create, source, deadline).await;
+            return create_new(&self.0, create, call).await;
         };
         let record = handle.view().record.clone();
         let known = record.given_up.unwrap_or(record.epoch);
@@ -52,7 +51,7 @@ impl Worker {
         if record.given_up.is_some() {
             return match record.state {
                 // It comes back to this host.
-                State::Destroyed => create_new(&self.0, create, source, deadline).await,
+                State::Destroyed => create_new(&self.0, create, call).await,
                 _ => Err(HostError::Busy(format!(
                     "machine {} is still being removed from this host",
                     create.id
@@ -74,8 +73,7 @@ impl Worker {
 async fn create_new(
     host: &Arc<Host>,
     create: CreateMachine,
-    source: Source,
-    deadline: Deadline,
+    call: &CallContext,
 ) -> Result<Handle, HostError> {
     // No image is removed between the look at the machines and this one's row.
     let _images = host.images.read().await;
@@ -93,15 +91,16 @@ async fn create_new(
         context.capacity.release(id);
         return Err(HostError::NoCapacity(rt::chain(&err)));
     }
-    if deadline.remaining().is_zero() {
-        // The caller has been told that it failed, and may have created it elsewhere.
+    if call.deadline.remaining().is_zero() {
+        // The caller has received the failure, and may have created it elsewhere.
         context.capacity.release(id);
         context.disks.unbook(&disk);
         return Err(HostError::DeadlineExceeded("the machine was not created in time".into()));
     }
     let event_id = EventId::new(now, context.rng.wide_bits() >> 49);
-    let event = new_event(event_id, "launch", State::Created, source, now);
-    let change = Change { events: vec![event.clone()], new_version: true, call_key: None };
+    let event = new_event(event_id, "launch", State::Created, call.source, now);
+    let call_key = call.idempotency_key.clone();
+    let change = Change { events: vec![event.clone()], new_version: true, call_key };
     let slots = context.config.pool.machines();
     let place = move |slot| Record { slot: Some(slot), ..record };
     match context.db.add(place, slots, context.blocked_slots.list(), change).await {
@@ -114,7 +113,9 @@ async fn create_new(
             context.capacity.release(id);
             context.disks.unbook(&disk);
             Err(match err {
-                AddError::NameTaken | AddError::IdTaken => HostError::Conflict(err.to_string()),
+                AddError::NameTaken | AddError::IdTaken | AddError::Repeated => {
+                    HostError::Conflict(err.to_string())
+                }
                 AddError::NoSlot => HostError::NoCapacity(err.to_string()),
                 AddError::Database(_) => HostError::Internal(rt::chain(&err)),
             })

@@ -1,11 +1,13 @@
 //! Images of the host.
 
-use crate::context::remove_file;
+use crate::context::{blocking, remove_file};
+use crate::db::UnreadableRow;
 use crate::host::registry::{Host, Worker};
 use crate::host::uploads;
 use crate::ports::Resolved;
 use crate::ports::{ImageArchive, ImageError, ImageSummary, Progress};
 use async_trait::async_trait;
+use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use host_api::{CallContext, HostError, ImageUpload, Images, ImportName};
@@ -20,6 +22,10 @@ impl Host {
     /// Digests that machines need, with the number of machines.
     fn images_in_use(&self) -> BTreeMap<String, u64> {
         let mut used = BTreeMap::new();
+        let unreadable = self.unreadable().iter().filter(|row| row.may_exist());
+        for digest in unreadable.filter_map(|row| row.parts.digest.clone()) {
+            *used.entry(digest).or_default() += 1;
+        }
         for handle in self.handles() {
             let view = handle.view();
             if view.record.state != State::Destroyed {
@@ -27,6 +33,19 @@ impl Host {
             }
         }
         used
+    }
+
+    /// Refuses to remove images while it is not known which ones a machine needs.
+    fn refuse_if_image_unknown(&self) -> Result<(), HostError> {
+        let unknown = |row: &&UnreadableRow| row.may_exist() && row.parts.digest.is_none();
+        match self.unreadable().iter().find(unknown) {
+            None => Ok(()),
+            Some(row) => Err(HostError::Conflict(format!(
+                "no image is removed: the record of machine {} cannot be read on its host, so \
+                 the image that it needs is not known",
+                row.id
+            ))),
+        }
     }
 }
 
@@ -96,6 +115,7 @@ impl Images for Worker {
         reference: String,
     ) -> Result<bool, HostError> {
         let remove = async {
+            self.0.refuse_if_image_unknown()?;
             let _images = self.0.images.write().await;
             let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
             let removed = self.0.context.images.remove(&reference, &used).await;
@@ -109,8 +129,9 @@ impl Worker {
     /// Removes image data that nothing uses; returns the bytes freed.
     ///
     /// # Errors
-    /// The image store cannot be changed.
+    /// The image store cannot be changed, or it is not known which images machines need.
     pub async fn collect_images(&self) -> Result<u64, HostError> {
+        self.0.refuse_if_image_unknown()?;
         let _images = self.0.images.write().await;
         let used: BTreeSet<String> = self.0.images_in_use().into_keys().collect();
         self.0.context.images.collect(&used).await.map_err(|err| host_error(&err))
@@ -139,20 +160,40 @@ impl Worker {
             }
             Err(err) => Err(err),
         };
-        drop(spool);
+        spool.remove().await;
         outcome.map(|summary| image(summary, &self.0.images_in_use()))
     }
 }
 
 /// The file of an upload, removed when the upload ends, also if its client leaves. What a
 /// crash leaves is removed at the next start.
-struct Spool(camino::Utf8PathBuf);
+struct Spool(Utf8PathBuf);
+
+impl Spool {
+    /// Removes the file beside the async threads: it may have many gigabytes.
+    async fn remove(mut self) {
+        let path = std::mem::take(&mut self.0);
+        // It reports its failure itself.
+        let _ = blocking(move || Ok(remove_spooled(&path))).await;
+    }
+}
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        if let Err(err) = remove_file(&self.0) {
-            tracing::warn!(file = %self.0, error = %err, "cannot remove an upload");
+        let path = std::mem::take(&mut self.0);
+        if path.as_str().is_empty() {
+            return;
         }
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || remove_spooled(&path))),
+            Err(_) => remove_spooled(&path),
+        }
+    }
+}
+
+fn remove_spooled(path: &Utf8Path) {
+    if let Err(err) = remove_file(path) {
+        tracing::warn!(file = %path, error = %err, "cannot remove an upload");
     }
 }
 

@@ -5,7 +5,7 @@ use crate::machine::view::View;
 use crate::machine::wait::wait;
 use crate::machine::{Handle, Request};
 use async_trait::async_trait;
-use host_api::{CallContext, Load, Stop, WaitFor, WakeRefused};
+use host_api::{CallContext, HostError, Load, Stop, WaitFor, WakeRefused};
 use model::id::MachineId;
 use model::life::{State, Want};
 use std::sync::Arc;
@@ -35,7 +35,10 @@ impl Load for Worker {
             tokio::select! {
                 biased;
                 started = wait(views, &wanted) => {
-                    started.map(drop).map_err(|err| WakeRefused::Failed(err.to_string()))
+                    started.map(drop).map_err(|err| match err {
+                        HostError::Unavailable { message, .. } => WakeRefused::Unavailable(message),
+                        other => WakeRefused::Failed(other.to_string()),
+                    })
                 }
                 // It was stopped while it came up.
                 _ = stopped_again.wait_for(is_down) => {
@@ -90,7 +93,7 @@ impl Load for Worker {
 }
 
 impl Worker {
-    /// A machine with an open session is not idle, whatever the calling edge sees: the
+    /// A machine with an open session is not idle, also if the calling edge sees no request: the
     /// session may have come over another edge, or over none.
     fn refuse_in_session(&self, id: MachineId) -> Result<(), WakeRefused> {
         match self.0.context.sessions.count(id) {

@@ -22,8 +22,10 @@ impl Logs for Worker {
         let ids = of_app.map(|view| view.record.id.to_string());
         let wanted = |id: &String| query.instance.as_ref().is_none_or(|instance| instance == id);
         let machines = ids.filter(wanted).collect();
-        let read =
-            async { Ok(self.0.context.logs.query(machines, &app.to_string(), &query).await) };
+        let read = async {
+            let lines = self.0.context.logs.query(machines, &app.to_string(), &query).await;
+            lines.map_err(|err| HostError::Busy(err.to_string()))
+        };
         let lines = self.within(&context, read).await?;
         Ok(lines.take_until(self.0.context.tasks.stopping()).boxed())
     }

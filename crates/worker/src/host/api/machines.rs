@@ -203,7 +203,7 @@ impl Machines for Worker {
     }
 }
 
-/// A stop that was requested is waited for: who stops a machine may destroy it next.
+/// A stop that was requested is waited for: a caller that stops a machine may destroy it next.
 async fn wait_for_stop(handle: &Handle) {
     let mut views = handle.views.clone();
     let stops = |view: &View| {
@@ -215,10 +215,18 @@ async fn wait_for_stop(handle: &Handle) {
 }
 
 impl Worker {
-    /// Machines whose record cannot be read: what the columns of their row say.
+    /// Machines whose record cannot be read: from the columns of their row. Their
+    /// labels are not known.
     fn unreadable_machines(&self, filter: &MachineFilter) -> Vec<Machine> {
-        let any = filter.states.is_empty() && filter.metadata.is_empty() && filter.app.is_none();
-        let rows = self.0.unreadable().iter().filter(|_| any);
+        let region = &self.0.context.config.region;
+        let wanted = |row: &&UnreadableRow| {
+            filter.metadata.is_empty()
+                && filter.app.is_none_or(|app| row.app_id == Some(app))
+                && (filter.include_deleted || row.may_exist())
+                && (filter.states.is_empty() || filter.states.contains(&row.state))
+                && filter.region.as_ref().is_none_or(|wanted| wanted == region)
+        };
+        let rows = self.0.unreadable().iter().filter(wanted);
         rows.map(|row| self.show_unreadable(row)).collect()
     }
 

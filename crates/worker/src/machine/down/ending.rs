@@ -64,6 +64,8 @@ impl Task {
         let drain = graceful && self.is_routed_to();
         let VmPhase::Up(up) = &mut self.vm else { return };
         up.requested = RequestedAction::Stop;
+        // A harsher stop ends the drain of the one before.
+        up.draining = None;
         match drain {
             true => self.begin_drain(),
             false => self.send_stop(),
@@ -75,12 +77,14 @@ impl Task {
     pub(in super::super) fn begin_drain(&mut self) {
         let applied = self.host.routes.applied();
         let VmPhase::Up(up) = &mut self.vm else { return };
-        up.draining = Some(Draining::default());
+        self.drains += 1;
+        let number = self.drains;
+        up.draining = Some(Draining { number, drained: false, routes_applied: false });
         self.timer = Some(Instant::now() + DRAIN);
         self.effects.spawn(async move {
             // Beyond that the timer has ended the drain.
             let _ = tokio::time::timeout(DRAIN, applied).await;
-            Done::RoutesApplied
+            Done::RoutesApplied { drain: number }
         });
     }
 
@@ -90,8 +94,9 @@ impl Task {
     }
 
     /// Every edge has applied that the machine stops.
-    pub(in super::super) fn on_routes_applied(&mut self) {
-        self.note_drain(|draining| draining.routes_applied = true);
+    pub(in super::super) fn on_routes_applied(&mut self, drain: u64) {
+        // That of an earlier drain says nothing about this one.
+        self.note_drain(|draining| draining.routes_applied |= draining.number == drain);
     }
 
     fn note_drain(&mut self, note: impl FnOnce(&mut Draining)) {

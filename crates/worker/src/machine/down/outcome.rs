@@ -87,11 +87,12 @@ impl Task {
 
     /// Frees the space of a writable layer that no later boot uses: a machine that is
     /// down must not keep the host's disk full.
-    async fn remove_unused_disk(&mut self) {
+    pub(in super::super) async fn remove_unused_disk(&mut self) {
         let record = &self.record;
         let kept = record.persist() != Persist::Never || record.keep_scratch;
         let down = matches!(record.state, State::Stopped | State::Failed);
-        if kept || !down || record.snapshot.is_some() {
+        let absent = matches!(self.vm, VmPhase::Absent(_));
+        if kept || !down || !absent || record.snapshot.is_some() {
             return;
         }
         let disk = self.host.disk_path(record);
@@ -147,7 +148,7 @@ impl Task {
                 record.failure = exhausted.then(|| {
                     format!("it failed again after {tries} restarts (exit code {})", exit.code)
                 });
-                // What the owner asked for has been done.
+                // The owner's request has been carried out.
                 record.want = Want::Stop;
                 false
             }
@@ -195,7 +196,7 @@ impl Task {
 
 /// Whether the machine is started again although its exit status is unknown: no
 /// daemon ran when its VM ended (a power cut), so a machine that should run runs
-/// again, whatever its policy. A stop that was under way is completed.
+/// again, regardless of its policy. A stop that was under way is completed.
 fn runs_after_host_failure(record: &mut Record) -> bool {
     if record.state == State::Started && record.policy() == Policy::No {
         record.want = Want::Stop;

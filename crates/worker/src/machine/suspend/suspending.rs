@@ -31,7 +31,7 @@ impl Task {
         record.want = Want::Stop;
         record.restart_at = None;
         if record == self.record {
-            return Ok(());
+            return self.change_nothing().await;
         }
         let mut event = self.ids.event("suspend", record.state, source);
         event.request = reason.map(with_reason);
