@@ -174,7 +174,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// A disk of which the test says how much is free.
+    /// A disk whose free space the test sets.
     fn disk(free_mib: u64, reserve_mib: u64) -> (Arc<DiskSpace>, Arc<AtomicU64>) {
         let free = Arc::new(AtomicU64::new(free_mib * MIB));
         let now = Arc::clone(&free);

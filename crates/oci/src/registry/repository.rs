@@ -278,7 +278,7 @@ pub(crate) struct WantedBlob<'a> {
     pub(crate) digest: &'a Digest,
     pub(crate) size: u64,
     pub(crate) job: &'a Arc<Job>,
-    /// Told of the bytes that have come.
+    /// Called with the number of bytes that each chunk has.
     pub(crate) progress: &'a (dyn Fn(u64) + Sync),
 }
 
