@@ -56,7 +56,7 @@ pub(super) async fn recover(
     host.set_unreadable(unreadable);
     let mut recovering = Vec::new();
     for record in records {
-        let at_start = vm_at_start(context, &record, alive.contains(&record.id));
+        let at_start = vm_at_start(context, &record, alive.contains(&record.id)).await;
         let events = context.db.events(record.id, SHOWN_EVENTS).await;
         let events = events.map_err(StartError::Database)?;
         if record.state.holds_memory() || record.boot.is_some() || record.want == Want::Run {
@@ -117,14 +117,14 @@ fn scratch_disks(dir: &Utf8Path) -> std::io::Result<Vec<(Utf8PathBuf, u64)>> {
 }
 
 /// What exists of a machine's VM.
-fn vm_at_start(host: &HostContext, record: &Record, alive: bool) -> AtStart {
+async fn vm_at_start(host: &HostContext, record: &Record, alive: bool) -> AtStart {
     let Some(boot) = record.boot else { return AtStart::NoVm };
     // Restored from its snapshot, but that was never recorded: it is still paused,
     // and the snapshot can be used again.
     if !alive || record.snapshot.is_some() {
         return AtStart::Leftover;
     }
-    match record.exit.is_none() && host.is_saved(record.id, boot) {
+    match record.exit.is_none() && host.is_saved(record.id, boot).await {
         true => AtStart::Saved,
         false => AtStart::Running(boot),
     }

@@ -348,9 +348,13 @@ fn a_call_with_a_key_that_changes_nothing_is_not_carried_out_later() {
     lab.script("start m1; wait m1 started; cordon m1");
     lab.run(worker.stop(keyed("stop-1"), id, Stop::default())).unwrap();
     lab.run(worker.cordon(keyed("cordon-1"), id, false)).unwrap();
+    // A start that changes nothing is the same.
+    lab.run(worker.start(keyed("start-1"), id)).unwrap();
+    lab.script("stop m1; wait m1 stopped");
+    lab.run(worker.start(keyed("start-1"), id)).unwrap();
     drop(worker);
     lab.script("show");
-    assert_eq!(lab.take(), "m1 started cordoned\n");
+    assert_eq!(lab.take(), "m1 stopped cordoned\n");
 }
 
 #[test]
