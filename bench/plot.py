@@ -14,7 +14,7 @@ KINDS = {
 }
 SET_UP = "guest is set up"
 # Stages of the guest that are within the host's `boot` or `restore`.
-DURING = {f"guest_{name}" for name in ["modules", "port", "drivers", "ready", "orders"]}
+DURING = {f"guest_{name}" for name in ["modules", "port", "drivers", "ready", "config", "orders"]}
 # Sizes of machines, the smallest lightest.
 SHADES = ["#a9c8e8", "#6ea3d6", "#3f7fbf", "#235f9c", "#0f3d70"]
 

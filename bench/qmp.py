@@ -1,4 +1,4 @@
-"""A monitor of QEMU, spoken to over a socket that was there before QEMU."""
+"""A client of QEMU's monitor, over a socket that is made before QEMU starts."""
 import array
 import json
 import os

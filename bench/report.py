@@ -17,8 +17,9 @@ STAGES = {
     "guest_modules": "of boot: drivers of the agent port",
     "guest_port": "of boot: the port is there",
     "guest_drivers": "of boot: all other drivers",
-    "guest_ready": "of boot: the rest before the orders",
-    "guest_orders": "of boot or restore: until orders came",
+    "guest_ready": "of boot: the rest before the guest config",
+    "guest_config": "of boot or restore: until the guest config came",
+    "guest_orders": "the same, as release 0.1 names it",
     "guest_identity": "clock, entropy, name",
     "guest_disks": "disks bound",
     "guest_layers": "root and scratch mounted",
@@ -61,7 +62,7 @@ def start(found):
 def resume(found):
     note = (
         "R ends before the guest runs. What bare QEMU needs from there to its first answer is the guest's own time, which "
-        "emulation makes long: it translates all code anew. The last row is what Updraft adds to both."
+        "emulation makes long: it translates all code again. The last row is what Updraft adds to both."
     )
     return spreads("A request to a suspended machine, ms", [
         ("W: to its first byte through the edge", found["resumed_ms"]),
@@ -193,7 +194,7 @@ def against_nginx(found):
     rows = []
     for row in found:
         edge, nginx = row["ways"]["edge"], row["ways"]["nginx"]
-        # Few requests may cost less than the clock of the kernel can tell.
+        # Few requests may cost less than the resolution of the kernel's clock.
         ratio = lambda key: edge[key] / nginx[key] if nginx[key] else None
         rows.append([title_of(row), ratio("rate"), ratio("cpu"), ratio("p50"), ratio("p99")])
     return table("The edge relative to nginx (1.00)", ["", "req/s", "CPU/req", "p50", "p99"], rows)

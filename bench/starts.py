@@ -42,7 +42,7 @@ class Subject:
 
     def wake(self, origin):
         """Seconds of a request that wakes it, and milliseconds by stage. `origin`:
-        how it has to come to life for the figure to mean what it says."""
+        how it has to be started for the figure to be valid."""
         before = self.daemon.last_event(self.app, self.id)
         took = first_byte(EDGE, self.host)
         start = self.daemon.staged(self.app, self.id, "start", before)
@@ -139,7 +139,7 @@ def summary(found):
     answer = [one["answer"] / 1e3 for one in found.r]
     saves = [stages["save"] / 1e3 for _, stages in found.again]
     firsts = [stages["save"] / 1e3 for _, stages in found.first]
-    # The first save of a turn stands beside the machine's first.
+    # The first save of a turn is beside the machine's first.
     s_first, s_again = found.s[0::3], [one for n, one in enumerate(found.s) if n % 3]
     over = lambda left, right: spread([x / y for x, y in zip(left, right)], 1)
     return {

@@ -1,6 +1,6 @@
 //! Names that the shell completes: apps, machines and images of the platform.
 //!
-//! Asked while somebody presses Tab, so with little patience, and silent: a
+//! Runs while the user waits after Tab, so with a short deadline, and silent: a
 //! platform that does not answer has nothing to complete.
 
 use crate::config::{self, AccessFlags};

@@ -1,4 +1,4 @@
-//! What a command works with: flags of all commands, environment, the API.
+//! The context of a command: flags of all commands, environment, the API.
 
 use crate::complete;
 use crate::config::{self, AccessFlags, ConfigFile};
@@ -49,7 +49,7 @@ pub(crate) struct AppArgs {
     pub(crate) config: Option<PathBuf>,
 }
 
-/// What a command works with.
+/// The context of a command.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) global: &'a GlobalArgs,

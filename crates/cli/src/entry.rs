@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// What the arguments come to.
+/// The outcome of parsing the arguments.
 #[derive(Debug)]
 pub enum Parsed {
     /// A command to carry out.
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_to_be_absent_is_absent() {
+    fn commands_documented_as_absent_are_absent() {
         let root = crate::command();
         for (group, name, _) in flyctl::ABSENT {
             let group = match *group {

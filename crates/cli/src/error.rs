@@ -1,6 +1,7 @@
 //! How a command fails: a kind, what was attempted, why, and what to do next.
 
 use std::error::Error as StdError;
+use wire::machines::ErrorBody;
 
 /// Exit codes; `docs/cli.md` lists them and a test holds the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub enum Exit {
     Unreachable = 6,
     /// It took longer than it was allowed to.
     Timeout = 7,
+    /// The command is in the machine and cannot be executed; as a shell has it.
+    NotExecutable = 126,
+    /// The machine has no such command; as a shell has it.
+    CommandNotFound = 127,
     /// The reader of the output has gone (`updraft logs | head`); 128 + SIGPIPE.
     BrokenPipe = 141,
 }
@@ -37,6 +42,8 @@ impl Exit {
         (Self::Conflict, "against the current state: not startable, taken, out of date"),
         (Self::Unreachable, "no daemon answers"),
         (Self::Timeout, "it took longer than it was allowed to"),
+        (Self::NotExecutable, "the command is in the machine and cannot be executed"),
+        (Self::CommandNotFound, "the machine has no such command"),
         (Self::BrokenPipe, "the reader of the output has gone (`updraft logs | head`)"),
     ];
 
@@ -51,15 +58,15 @@ impl Exit {
 pub struct CliError {
     /// Decides the exit code.
     pub kind: Exit,
-    /// What was attempted: `Cannot start machine x`.
+    /// The operation that failed: `Cannot start machine x`.
     pub message: String,
     /// Why, outermost first.
     pub causes: Vec<String>,
-    /// What to do next, each naming a command or a flag.
+    /// Hints what to do next, each naming a command or a flag.
     pub hints: Vec<String>,
 }
 
-/// What a command comes to.
+/// The result of a command.
 pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
 
 impl CliError {
@@ -88,15 +95,7 @@ impl CliError {
     /// With the whole chain of an error as causes.
     #[must_use]
     pub fn because_of(mut self, error: &(dyn StdError + 'static)) -> Self {
-        let mut next = Some(error);
-        while let Some(cause) = next {
-            let words = cause.to_string();
-            // Some libraries put their source into their message.
-            if self.causes.last().is_none_or(|last| !last.ends_with(&words)) {
-                self.causes.push(words);
-            }
-            next = cause.source();
-        }
+        self.causes.extend(rt::causes(error));
         self
     }
 
@@ -120,7 +119,7 @@ impl CliError {
     }
 }
 
-/// Says what was attempted when a library call fails.
+/// Adds what was attempted when a library call fails.
 pub(crate) trait ErrorContext<T> {
     /// `attempt` reads on after "Cannot": `start machine x`.
     fn context(self, attempt: impl FnOnce() -> String) -> Result<T>;
@@ -161,7 +160,7 @@ pub(crate) fn from_client(err: &client::Error, attempt: &str) -> CliError {
             fail(Exit::Failed).hint("Is this an Updraft API, of the version of this program?")
         }
         Api { status, body, request_id } => {
-            let kind = kind_of(*status, &body.error);
+            let kind = kind_of(*status, body);
             let mut out =
                 CliError::new(kind, format!("Cannot {attempt}")).because(body.error.clone());
             if let Some(id) = request_id.as_ref().filter(|_| *status >= 500) {
@@ -182,9 +181,19 @@ pub(crate) fn from_client(err: &client::Error, attempt: &str) -> CliError {
     }
 }
 
+/// The exit code of a command that could not be run in a machine.
+pub(crate) fn exit_of_command(body: &ErrorBody) -> Exit {
+    match body.status.as_str() {
+        ErrorBody::COMMAND_NOT_FOUND => Exit::CommandNotFound,
+        ErrorBody::COMMAND_NOT_EXECUTABLE => Exit::NotExecutable,
+        _ => Exit::Failed,
+    }
+}
+
 /// The exit code for a refusal. Names that are taken are 422 where Fly's API
 /// has it so, and a conflict all the same.
-fn kind_of(status: u16, error: &str) -> Exit {
+fn kind_of(status: u16, body: &ErrorBody) -> Exit {
+    let error = &body.error;
     match status {
         422 if error.contains("already been taken") || error.contains("already exists") => {
             Exit::Conflict
@@ -193,6 +202,7 @@ fn kind_of(status: u16, error: &str) -> Exit {
         404 => Exit::NotFound,
         408 | 504 => Exit::Timeout,
         409 | 412 => Exit::Conflict,
+        422 => exit_of_command(body),
         _ => Exit::Failed,
     }
 }
@@ -218,15 +228,23 @@ mod tests {
     #[test]
     fn statuses_have_exit_codes() {
         let codes = [400, 401, 403, 404, 408, 409, 412, 422, 500, 504];
-        let codes = codes.map(|status| kind_of(status, "no").code());
+        let body = |error: &str, status: &str| ErrorBody {
+            error: error.into(),
+            status: status.into(),
+            hint: None,
+        };
+        let codes = codes.map(|status| kind_of(status, &body("no", "unknown")).code());
         assert_eq!(codes, [1, 4, 4, 3, 7, 5, 5, 1, 1, 7]);
-        assert_eq!(kind_of(422, "Validation failed: Name has already been taken").code(), 5);
+        let taken = body("Validation failed: Name has already been taken", "name_taken");
+        assert_eq!(kind_of(422, &taken).code(), 5);
+        assert_eq!(kind_of(422, &body("no", ErrorBody::COMMAND_NOT_FOUND)).code(), 127);
+        assert_eq!(kind_of(422, &body("no", ErrorBody::COMMAND_NOT_EXECUTABLE)).code(), 126);
     }
 
     #[test]
     fn every_exit_code_is_different() {
         let mut codes: Vec<_> = Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
         codes.dedup();
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 141]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 126, 127, 141]);
     }
 }

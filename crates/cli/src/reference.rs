@@ -10,7 +10,7 @@ pub fn markdown(root: &Command) -> String {
     root.build();
     let mut out = String::from(
         "# Command line\n\nThis page is made from `--help`. `UPDATE_DOCS=1 cargo test -p updraft \
-         reference_page` writes it anew. How to run the daemon is in [operate.md](operate.md).\n\n\
+         reference_page` updates it. How to run the daemon is in [operate.md](operate.md).\n\n\
          Data goes to stdout, everything else to stderr. `--json` prints the types of the API; \
          apps have flyctl's field names. Tables fit the terminal; elsewhere lines are as long as \
          they need to be. A response header `updraft-warning` is shown as a line `Warning: …`.\n\n\

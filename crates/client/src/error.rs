@@ -2,7 +2,7 @@
 
 use wire::machines::ErrorBody;
 
-/// Why a call failed. The message says what was attempted; the source says why.
+/// Why a call failed. The message has what was attempted; the source has why.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address of the API is none.

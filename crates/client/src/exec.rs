@@ -66,7 +66,7 @@ impl Client {
         if accept
             .is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes())
         {
-            return Err(Error::answer(&name, "the server does not speak WebSocket here"));
+            return Err(Error::answer(&name, "the server does not support WebSocket here"));
         }
         let stream = answer.upgrade().await.map_err(|err| Error::broken(&name, err))?;
         let socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
@@ -118,7 +118,7 @@ impl ExecSource {
                     let end = serde_json::from_str(&text);
                     return match end.map_err(|err| Error::answer(&self.call, err))? {
                         ExecEnd::Exited { code, signal } => Ok(ExecOutput::Exited { code, signal }),
-                        ExecEnd::Failed(why) => Ok(ExecOutput::Failed(why)),
+                        ExecEnd::Failed(body) => Ok(ExecOutput::Failed(body)),
                     };
                 }
                 // Pings are answered by the library; a close shows as the end.

@@ -1,7 +1,7 @@
 //! The one error of all operations: what kind, what was attempted and why it
 //! failed, which field is to blame, what to do next.
 
-use host_api::HostError;
+use host_api::{ExecError, HostError};
 use store::StoreError;
 
 /// What kind of failure it is. Fronts map it to their protocol's codes.
@@ -29,9 +29,13 @@ pub enum Kind {
     NotImplemented,
     /// The request is larger than allowed.
     TooLarge,
+    /// The guest has no such command.
+    CommandNotFound,
+    /// The command exists and cannot be executed.
+    CommandNotExecutable,
     /// It took too long.
     Timeout,
-    /// Too much of this is going on.
+    /// Too many calls of this kind are in progress.
     Busy,
     /// Something outside the platform, such as a registry, failed.
     BadGateway,
@@ -148,6 +152,28 @@ impl From<HostError> for Error {
                 Self::new(Kind::Unavailable, text).hint("the host may be down; try again later")
             }
             HostError::Internal(_) => Self::internal(text),
+        }
+    }
+}
+
+impl From<ExecError> for Error {
+    fn from(err: ExecError) -> Self {
+        let kind = match err {
+            ExecError::NotFound(_) => Kind::CommandNotFound,
+            ExecError::NotExecutable(_) => Kind::CommandNotExecutable,
+            ExecError::Refused(_) | ExecError::Unsupported(_) => Kind::Unsupported,
+            ExecError::TooLarge(_) => Kind::Invalid,
+            ExecError::Busy(_) => Kind::Busy,
+            ExecError::DeadlineExceeded(_) => Kind::Timeout,
+            ExecError::Malformed(_) => Kind::BadGateway,
+            ExecError::Lost(_) => Kind::Unavailable,
+        };
+        let error = Self::new(kind, format!("exec: {err}"));
+        match kind {
+            Kind::Unavailable => {
+                error.hint("the command may have had effects; see what the machine does")
+            }
+            _ => error,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Commands in a guest: to their end with one answer, or as a session.
 
-use crate::{Error, Kind, Platform, resolve};
-use host_api::{ExecInput, ExecOutput, ExecSession, ExecStart};
+use crate::{Error, Kind, Platform, lookup};
+use host_api::{ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -72,7 +72,7 @@ async fn open_for(
     time: Duration,
 ) -> Result<ExecSession, Error> {
     check(&start)?;
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     found
         .call(platform, time, |host, context, id| {
             let start = start.clone();
@@ -135,6 +135,11 @@ async fn feed(input: mpsc::Sender<ExecInput>, data: Vec<u8>) -> Infallible {
     std::future::pending().await
 }
 
+/// The host ended the session without an end of the command.
+pub(crate) fn broken_off() -> Error {
+    ExecError::Lost("the session broke off".into()).into()
+}
+
 async fn collect(mut output: mpsc::Receiver<ExecOutput>) -> Result<ExecResult, Error> {
     let (mut stdout, mut stderr, mut truncated) = (Vec::new(), Vec::new(), false);
     let mut keep = |to: &mut Vec<u8>, data: &[u8]| {
@@ -147,14 +152,8 @@ async fn collect(mut output: mpsc::Receiver<ExecOutput>) -> Result<ExecResult, E
             Some(ExecOutput::Stdout(data)) => keep(&mut stdout, &data),
             Some(ExecOutput::Stderr(data)) => keep(&mut stderr, &data),
             Some(ExecOutput::Exited { code, signal }) => break (code, signal),
-            Some(ExecOutput::Failed(why)) => {
-                return Err(Error::new(Kind::Unsupported, format!("exec: {why}")));
-            }
-            Some(ExecOutput::Lost(why)) => {
-                let err = Error::new(Kind::Unavailable, format!("exec: {why}"));
-                return Err(err.hint("the command may have had effects; see what the machine does"));
-            }
-            None => return Err(Error::new(Kind::Unavailable, "exec: the session broke off")),
+            Some(ExecOutput::Failed(err)) => return Err(err.into()),
+            None => return Err(broken_off()),
         }
     };
     let text = |data: Vec<u8>| String::from_utf8_lossy(&data).into_owned();
@@ -169,14 +168,15 @@ mod tests {
     #[tokio::test]
     async fn a_machine_that_goes_away_is_not_an_unsupported_command() {
         for (end, kind) in [
-            (Some(ExecOutput::Failed("no such program".into())), Kind::Unsupported),
-            (Some(ExecOutput::Lost("the machine is being suspended".into())), Kind::Unavailable),
+            (Some(ExecError::NotFound("none".into())), Kind::CommandNotFound),
+            (Some(ExecError::Refused("no such user".into())), Kind::Unsupported),
+            (Some(ExecError::Lost("the machine is being suspended".into())), Kind::Unavailable),
             (None, Kind::Unavailable),
         ] {
             let (outputs, output) = mpsc::channel(2);
             outputs.send(ExecOutput::Stdout(b"begun".to_vec())).await.unwrap();
             if let Some(end) = end {
-                outputs.send(end).await.unwrap();
+                outputs.send(ExecOutput::Failed(end)).await.unwrap();
             }
             drop(outputs);
             assert_eq!(collect(output).await.unwrap_err().kind, kind);

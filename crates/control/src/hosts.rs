@@ -1,10 +1,11 @@
-//! The hosts of the platform: asked one by one or all at once, always with a
-//! deadline, so that one that is away holds nothing up.
+//! The hosts of the platform: the owner of a machine called, or all hosts at once,
+//! always with a deadline, so that one that is away holds nothing up.
 
+use crate::lookup::{self, Machine};
 use crate::{Error, Platform, placement};
 use futures_util::future::join_all;
-use host_api::{Host, HostError, HostInfo, KnownHost};
-use model::id::HostId;
+use host_api::{CallContext, Host, HostError, HostInfo, KnownHost};
+use model::id::{HostId, MachineId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +79,32 @@ pub(crate) fn get(platform: &Platform, id: HostId) -> Result<Arc<dyn Host>, Erro
     platform.hosts().get(id).ok_or_else(|| {
         HostError::unreachable(format!("host {id}, which owns the machine, is not known")).into()
     })
+}
+
+impl Machine {
+    /// Calls the host that owns the machine, within `time`. If the ownership has
+    /// changed since the record was read, the store's record is read, once.
+    pub(crate) async fn call<T, F: Future<Output = Result<T, HostError>>>(
+        &self,
+        platform: &Platform,
+        time: Duration,
+        call: impl Fn(Arc<dyn Host>, CallContext, MachineId) -> F,
+    ) -> Result<T, Error> {
+        let attempt = async |owner: &Self| {
+            let host = get(platform, owner.record.owner)?;
+            let context = platform.context(time).at(owner.record.epoch);
+            Ok::<_, Error>(within(time, call(host, context, owner.id)).await)
+        };
+        let first = attempt(self).await?;
+        let Err(err) = first else { return first.map_err(Error::from) };
+        if !err.is_about_ownership() {
+            return Err(err.into());
+        }
+        match lookup::by_id_in_store(platform, self.id).await? {
+            Some(now) if now.record.epoch != self.record.epoch => Ok(attempt(&now).await??),
+            _ => Err(err.into()),
+        }
+    }
 }
 
 /// What each host that answers is and has.

@@ -4,15 +4,18 @@
 //!   [`exec`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
 //!   and hosts, as functions over a [`Platform`]. They know nothing of HTTP and
 //!   return one typed [`Error`].
+//! - `cache` and `lookup`: records of the store in memory, and names and ids of
+//!   requests looked up in them.
 //! - [`reconcile`]: finishes what a crash, a lost answer or an absent host left
 //!   half done. Depends on the subjects.
 //! - Fronts ([`http_api`], [`guest_api`]): parse a request, call an operation, map
 //!   its error once.
 //!
-//! The global store says which host owns a machine; the host is the truth about
+//! The global store records which host owns a machine; the host is the truth about
 //! what the machine does, and every answer about one comes from it.
 
 pub mod apps;
+mod cache;
 pub mod config;
 mod error;
 pub mod exec;
@@ -21,14 +24,14 @@ pub mod hosts;
 pub mod http_api;
 pub mod images;
 pub mod logs;
+mod lookup;
 pub mod machines;
 pub mod orgs;
 pub mod placement;
 mod platform;
 pub mod reconcile;
-mod resolve;
 mod retry;
 pub mod tokens;
 
 pub use error::{Error, Kind};
-pub use platform::{Config, Platform, World};
+pub use platform::{Config, Platform, Ports};

@@ -1,7 +1,7 @@
 //! Logs of an app: streams of lines over all hosts, and pages.
 
 use crate::hosts::{READ_TIMEOUT, within};
-use crate::{Error, Platform, resolve};
+use crate::{Error, Platform, lookup};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream};
@@ -28,9 +28,9 @@ pub async fn stream(
 ) -> Result<BoxStream<'static, LogEntry>, Error> {
     let default = query.after.is_none().then_some(DEFAULT_LINES);
     query.tail = query.tail.or(default).map(|tail| tail.min(MAX_LINES));
-    let record = resolve::app(platform, app).await?.record;
+    let record = lookup::app(platform, app).await?.record;
     if let Some(machine) = query.instance.take() {
-        query.instance = Some(resolve::machine(platform, app, &machine).await?.id.to_string());
+        query.instance = Some(lookup::machine(platform, app, &machine).await?.id.to_string());
     }
     let hosts = platform.hosts().all();
     let asked = hosts.iter().map(|KnownHost { id, host }| async {
@@ -70,7 +70,7 @@ pub async fn stream(
     Ok(stream::iter(notices.into_iter().chain(lines)).boxed())
 }
 
-/// The lines of one host, followed: a stream that ends is said to have ended, and
+/// The lines of one host, followed: the end of a stream is reported, and
 /// is continued after its last line once the host answers.
 struct Follow {
     platform: Platform,
@@ -153,7 +153,7 @@ fn cut_page(lines: &mut Vec<LogEntry>, limit: usize) {
     }
 }
 
-/// A line that says that those of a host are missing.
+/// A line that reports that those of a host are missing.
 fn away(platform: &Platform, HostId(host): HostId, err: &HostError) -> LogEntry {
     LogEntry {
         offset: 0,

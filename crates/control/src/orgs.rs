@@ -1,7 +1,7 @@
 //! Organizations and their 6PN networks.
 
 use crate::error::shortened;
-use crate::{Error, Platform};
+use crate::{Error, Platform, lookup};
 use model::id::{NetworkId, OrgId, OrgSlug};
 use store::records::{self, NetworkRecord, OrgRecord, Stored, encode};
 use store::{Compare, Op, StoreError, Txn};
@@ -44,6 +44,6 @@ pub async fn get(platform: &Platform, slug: &str) -> Result<OrgRecord, Error> {
     };
     let slug: OrgSlug = slug.parse().map_err(|_| no_org())?;
     let found: Option<Stored<OrgRecord>> =
-        records::get(platform.store(), &records::org_key(slug.as_str())).await?;
+        lookup::get(platform, &records::org_key(slug.as_str())).await?;
     found.map(|org| org.record).ok_or_else(no_org)
 }

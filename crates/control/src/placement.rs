@@ -126,7 +126,7 @@ pub fn free(host: &HostInfo) -> u64 {
 
 /// MiB that may be promised in all.
 fn promisable(host: &HostInfo) -> u64 {
-    // A factor below 1 means that the host does not tell it.
+    // A factor below 1 means that the host does not report it.
     (host.memory_mib as f64 * host.overcommit.max(1.0)) as u64
 }
 
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_has_aliases_and_a_refusal_says_so() {
+    fn a_region_has_aliases_and_a_refusal_names_them() {
         let hosts = [HostInfo { region_aliases: vec!["iad".into()], ..host(0, "local", 4096, 0) }];
         let place = |regions: &str| {
             candidates(&hosts, &Wanted { regions: regions.into(), memory_mb: 256, launch: true })

@@ -1,7 +1,10 @@
 //! What every operation works with: the store, the hosts, and on whose behalf.
 
 use crate::Error;
+use crate::cache::{self, RecordsCache, TrackedStore};
+use crate::machines::Confirmations;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
@@ -21,9 +24,9 @@ impl Default for Config {
     }
 }
 
-/// What the control plane is given.
+/// The adapters that the control plane works with, and what else it is given.
 #[derive(Clone)]
-pub struct World {
+pub struct Ports {
     /// The global state.
     pub store: Arc<dyn Store>,
     /// Owners of the machines.
@@ -39,13 +42,18 @@ pub struct World {
 /// The platform as one caller sees it. Cheap to clone.
 #[derive(Clone)]
 pub struct Platform {
-    world: World,
+    ports: Ports,
+    store: Arc<TrackedStore>,
+    cache: Arc<RecordsCache>,
     config: Arc<Config>,
     caller: Caller,
     lease_nonce: Option<String>,
     /// Held while a counter is read and written: writers of this process wait
     /// for each other in place of refusing each other's transactions.
     counters: Arc<tokio::sync::Mutex<()>>,
+    /// Numbers of machines that have been reserved and are still to be given away.
+    machine_numbers: Arc<tokio::sync::Mutex<Range<u64>>>,
+    confirmations: Arc<Confirmations>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -57,9 +65,30 @@ impl std::fmt::Debug for Platform {
 
 impl Platform {
     /// The platform as the control plane itself sees it.
-    pub fn new(config: Config, world: World) -> Self {
-        let (config, counters) = (Arc::new(config), Arc::default());
-        Self { world, config, caller: Caller::Control, lease_nonce: None, counters }
+    pub fn new(config: Config, ports: Ports) -> Self {
+        let cache = Arc::<RecordsCache>::default();
+        let store = TrackedStore::new(ports.store.clone(), cache.clone());
+        Self {
+            ports,
+            store: Arc::new(store),
+            cache,
+            config: Arc::new(config),
+            caller: Caller::Control,
+            lease_nonce: None,
+            counters: Arc::default(),
+            machine_numbers: Arc::default(),
+            confirmations: Arc::default(),
+        }
+    }
+
+    /// From now on records are kept in memory and followed in the store, until the
+    /// platform's tasks are stopped. Before that every read goes to the store.
+    pub fn start_cache(&self) {
+        let (store, cache, rng) =
+            (self.ports.store.clone(), self.cache.clone(), self.ports.rng.clone());
+        self.ports.tasks.spawn_until_stop(async move {
+            cache::follow(&*store, &cache, &rng).await;
+        });
     }
 
     /// The same on behalf of `caller`, who holds the lease with this nonce.
@@ -75,30 +104,45 @@ impl Platform {
 
     /// Owns work that outlives its request.
     pub fn tasks(&self) -> &rt::Tasks {
-        &self.world.tasks
+        &self.ports.tasks
     }
 
     /// For moments that are stored.
     pub fn clock(&self) -> &rt::Clock {
-        &self.world.clock
+        &self.ports.clock
     }
 
     /// For ids and names.
     pub fn rng(&self) -> &rt::Rng {
-        &self.world.rng
+        &self.ports.rng
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
-        &*self.world.store
+        &*self.store
+    }
+
+    /// Records in memory. `lookup` reads them.
+    pub(crate) fn cache(&self) -> &RecordsCache {
+        &self.cache
     }
 
     pub(crate) fn hosts(&self) -> &dyn Hosts {
-        &*self.world.hosts
+        &*self.ports.hosts
     }
 
     /// The right to read and write counters.
     pub(crate) async fn lock_counters(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.counters.lock().await
+    }
+
+    /// Numbers of machines that have been reserved and are still to be given away.
+    pub(crate) async fn machine_numbers(&self) -> tokio::sync::MutexGuard<'_, Range<u64>> {
+        self.machine_numbers.lock().await
+    }
+
+    /// Creates that are still to be confirmed.
+    pub(crate) fn confirmations(&self) -> &Confirmations {
+        &self.confirmations
     }
 
     /// Context of a call to a host that is to be answered within `time`.
@@ -117,7 +161,7 @@ impl Platform {
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let done = self.world.tasks.spawn(work).await;
+        let done = self.ports.tasks.spawn(work).await;
         done.unwrap_or_else(|err| Err(Error::internal(format!("the operation broke off: {err}"))))
     }
 }

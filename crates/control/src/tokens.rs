@@ -1,6 +1,6 @@
 //! API tokens. The store keeps their hashes only.
 
-use crate::{Error, Platform};
+use crate::{Error, Platform, lookup};
 use model::id::HostId;
 use sha2::{Digest, Sha256};
 use store::records::{self, Stored, TokenRecord, encode};
@@ -46,7 +46,7 @@ pub async fn install_admin_token(
 pub async fn find(platform: &Platform, token: &str) -> Result<Option<TokenRecord>, Error> {
     let sha256 = hash(token);
     let key = records::token_key(&sha256);
-    let found: Option<Stored<TokenRecord>> = records::get(platform.store(), &key).await?;
+    let found: Option<Stored<TokenRecord>> = lookup::get(platform, &key).await?;
     let same = |record: &TokenRecord| bool::from(record.sha256.as_bytes().ct_eq(sha256.as_bytes()));
     Ok(found.map(|found| found.record).filter(same))
 }

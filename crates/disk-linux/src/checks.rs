@@ -1,4 +1,4 @@
-//! What a host must have for its machines' disks, for `doctor`.
+//! The requirements of machines' disks on a host, for `doctor`.
 
 use crate::reflink::probe;
 use camino::Utf8Path;

@@ -27,7 +27,7 @@ impl Disks for LinuxDisks {
             true => self.scratch.create_kept(path, bytes).await?,
             false => self.scratch.create(path, bytes).await?,
         };
-        self.space.note_created(path);
+        self.space.note_created(path).await;
         Ok(())
     }
 

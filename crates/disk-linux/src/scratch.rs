@@ -10,6 +10,8 @@ use crate::disk_pool::{self, DiskPool};
 use crate::mkfs::mkfs;
 use crate::reflink::{clone_file, create_file};
 use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -21,6 +23,10 @@ use worker::ports::PortError;
 const MIN_BYTES: u64 = 16 << 20;
 /// Sizes are rounded up to whole MiB, so that few templates are needed.
 const ROUND: u64 = 1 << 20;
+/// Names of templates begin with this.
+const TEMPLATE: &str = "template-";
+/// Templates that stay when the directory is opened: the last used ones.
+const KEPT_TEMPLATES: usize = 16;
 /// A disk that takes longer than this is not made. Usual is 1 to 100 ms.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -28,8 +34,9 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct ScratchDisks {
     templates: Utf8PathBuf,
-    /// Held while a template is made, so that `mkfs` runs once per size.
-    making: Arc<Mutex<()>>,
+    /// A lock per size, held while its template is made, so that `mkfs` runs once
+    /// and disks of other sizes do not wait for it.
+    making: Arc<Mutex<HashMap<u64, Arc<Mutex<()>>>>>,
     pool: Arc<DiskPool>,
 }
 
@@ -47,21 +54,27 @@ pub struct ScratchDisk {
 
 impl ScratchDisks {
     /// Keeps templates in `dir`, which is created if needed. Temporary files of an
-    /// earlier process in it are removed.
+    /// earlier process in it are removed, and templates but the last used.
     ///
     /// # Errors
     /// The directory cannot be created or read.
     pub fn open(dir: &Utf8Path) -> Result<Self, PortError> {
         let failed = |err| PortError::new(format!("open the scratch templates in {dir}"), err);
         fs::create_dir_all(dir).map_err(failed)?;
+        let mut templates = Vec::new();
         for entry in dir.read_dir_utf8().map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            if [".template-", disk_pool::PREFIX]
-                .iter()
-                .any(|part| entry.file_name().starts_with(part))
-            {
+            let is = |part: &&str| entry.file_name().starts_with(*part);
+            if [".template-", disk_pool::PREFIX].iter().any(is) {
                 fs::remove_file(entry.path()).map_err(failed)?;
+            } else if is(&TEMPLATE) {
+                let used = entry.metadata().and_then(|file| file.modified()).map_err(failed)?;
+                templates.push((used, entry.into_path()));
             }
+        }
+        templates.sort_by(|a, b| b.cmp(a));
+        for (_, unused) in templates.iter().skip(KEPT_TEMPLATES) {
+            fs::remove_file(unused).map_err(failed)?;
         }
         let (making, pool) = (Arc::default(), Arc::default());
         Ok(Self { templates: dir.to_owned(), making, pool })
@@ -145,18 +158,32 @@ impl ScratchDisks {
         })
     }
 
+    /// The lock of a size. Locks that nobody holds or waits for are forgotten.
+    fn lock_of(&self, size: u64) -> Arc<Mutex<()>> {
+        let mut locks = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(locks.entry(size).or_default())
+    }
+
     fn path_of(&self, size: u64) -> Utf8PathBuf {
-        self.templates.join(format!("template-{}m.ext4", size / ROUND))
+        self.templates.join(format!("{TEMPLATE}{}m.ext4", size / ROUND))
     }
 
     /// The template of a size; made if it does not exist.
     fn template(&self, size: u64, deadline: &Deadline) -> Result<Utf8PathBuf, PortError> {
         let path = self.path_of(size);
-        // A panic of another thread leaves no state but its temporary file.
-        let _guard = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if path.exists() {
+        if note_use(&path) {
             return Ok(path);
         }
+        let lock = self.lock_of(size);
+        // A panic of another thread leaves no state but its temporary file.
+        let _guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if note_use(&path) {
+            return Ok(path);
+        }
+        deadline.check().map_err(|err| {
+            PortError::new(format!("wait for another to make template {path}"), err).transient()
+        })?;
         let temp = self.templates.join(format!(".template-{}m.tmp", size / ROUND));
         let made = make_template(&temp, size, deadline).and_then(|()| {
             let publish = || {
@@ -173,6 +200,14 @@ impl ScratchDisks {
         }
         made.map(|()| path)
     }
+}
+
+/// Whether the template exists. Its modification time is that of its last use.
+fn note_use(path: &Utf8Path) -> bool {
+    let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    let now = Timestamps { last_access: time(UTIME_OMIT), last_modification: time(UTIME_NOW) };
+    let noted = utimensat(CWD, path.as_std_path(), &now, AtFlags::empty());
+    noted.is_ok() || path.exists()
 }
 
 fn make_template(path: &Utf8Path, size: u64, deadline: &Deadline) -> Result<(), PortError> {
@@ -235,6 +270,46 @@ mod tests {
     }
 
     #[test]
+    fn a_template_that_is_being_made_keeps_no_other_size_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let disks = ScratchDisks::open(&dir.join("t")).unwrap();
+        runtime().block_on(disks.create(&dir.join("first"), 16 << 20)).unwrap();
+        let locks = [16 << 20, 17 << 20].map(|size| disks.lock_of(size));
+        let held = locks.each_ref().map(|lock| lock.lock().unwrap());
+        // One whose template exists, and one that needs another template.
+        for (name, mib) in [("again", 16), ("other", 18)] {
+            runtime().block_on(disks.create(&dir.join(name), mib << 20)).unwrap();
+        }
+        // One of the locked size waits no longer than its deadline once it is free.
+        let late = disks.clone();
+        let waiter = std::thread::spawn(move || {
+            late.template(17 << 20, &Deadline::after(Duration::ZERO)).unwrap_err()
+        });
+        drop(held);
+        let err = waiter.join().unwrap();
+        assert!(err.transient && err.to_string().starts_with("wait for another"), "{err}");
+    }
+
+    #[test]
+    fn only_the_last_used_templates_stay_when_the_directory_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let second = |n| std::time::UNIX_EPOCH + Duration::from_secs(n);
+        for n in 1..=KEPT_TEMPLATES as u64 + 3 {
+            let template = File::create(dir.join(format!("template-{n}m.ext4"))).unwrap();
+            template.set_modified(second(n)).unwrap();
+        }
+        // The oldest is used again.
+        assert!(note_use(&dir.join("template-1m.ext4")));
+        assert!(!note_use(&dir.join("template-99m.ext4")));
+        ScratchDisks::open(dir).unwrap();
+        let there = |n: u64| dir.join(format!("template-{n}m.ext4")).exists();
+        let gone: Vec<_> = (1..=KEPT_TEMPLATES as u64 + 3).filter(|n| !there(*n)).collect();
+        assert_eq!(gone, [2, 3, 4]);
+    }
+
+    #[test]
     fn the_smallest_disk_is_valid() {
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap();
@@ -245,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_what_was_attempted_and_leaves_nothing() {
+    fn a_failure_has_what_was_attempted_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap();
         let disks = ScratchDisks::open(&dir.join("t")).unwrap();

@@ -55,6 +55,9 @@ pub struct Space(Arc<Shared>);
 struct Shared {
     config: SpaceConfig,
     disks: Mutex<BTreeMap<Utf8PathBuf, Booking>>,
+    /// Held while disks are measured for a booking. `disks` is not locked
+    /// meanwhile, since asynchronous tasks lock it.
+    booking: Mutex<()>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +80,11 @@ impl Space {
     pub fn open(config: SpaceConfig) -> Result<Self, PortError> {
         let failed = |err| PortError::new(format!("open the space of {}", config.dir), err);
         fs::create_dir_all(&config.dir).map_err(failed)?;
-        let space = Self(Arc::new(Shared { config: config.clone(), disks: Mutex::default() }));
+        let space = Self(Arc::new(Shared {
+            config: config.clone(),
+            disks: Mutex::default(),
+            booking: Mutex::default(),
+        }));
         if let Err(err) = space.0.restore_reserve() {
             let dir = &config.dir;
             tracing::warn!(%dir, %err, "no reserve: a full disk may keep machines from stopping");
@@ -115,8 +122,10 @@ impl Space {
 
     /// The disk at `path` has just been made: its growth is measured from here, also if it
     /// replaced another file.
-    pub fn note_created(&self, path: &Utf8Path) {
-        let now = allocated(path);
+    pub async fn note_created(&self, path: &Utf8Path) {
+        let disk = path.to_owned();
+        let now = tokio::task::spawn_blocking(move || allocated(&disk)).await;
+        let now = now.map_err(io::Error::other).flatten();
         if let (Some(booking), Ok(now)) = (self.0.lock().get_mut(path), now) {
             booking.baseline = now;
         }
@@ -154,7 +163,7 @@ impl Space {
             let shared = self.0.clone();
             let checked = tokio::task::spawn_blocking(move || shared.check()).await;
             match checked.map_err(io::Error::other).flatten() {
-                // Not while it is checked: a caller that has left was told nothing.
+                // Not while it is checked: a caller that has left got no answer.
                 Ok(Some((low, sizes))) => {
                     self.0.measure_from(&sizes);
                     return low;
@@ -184,10 +193,12 @@ impl Shared {
     }
 
     fn book(&self, path: &Utf8Path, size: u64) -> io::Result<()> {
+        let _one = self.booking.lock().unwrap_or_else(PoisonError::into_inner);
         let free = free_space(&self.config.dir)?;
         let limit = free.saturating_mul(u64::from(self.config.overcommit));
         let baseline = allocated(path)?;
-        let mut disks = self.lock();
+        // A copy: what is unbooked while it is measured counts once more.
+        let disks = self.lock().clone();
         let others = disks.iter().filter(|(other, _)| *other != path);
         let booked = others.map(|(other, disk)| growth_left(other, disk.size)).sum::<u64>();
         let wanted = size.saturating_sub(baseline);
@@ -206,13 +217,13 @@ impl Shared {
                 ),
             ));
         }
-        disks.insert(path.to_owned(), Booking { size, baseline });
+        self.lock().insert(path.to_owned(), Booking { size, baseline });
         Ok(())
     }
 
     /// Below the low-water mark, the disk that has grown most, and what all disks take now.
-    /// Once it is told, the growth of all is measured from there: what they took earlier is
-    /// no reason to stop the next machine.
+    /// Once it is reported, the growth of all is measured from these sizes: what the disks
+    /// took earlier is no reason to stop the next machine.
     fn check(&self) -> io::Result<Option<(LowSpace, Sizes)>> {
         let free = free_space(&self.config.dir)?;
         if free >= self.config.low_water {
@@ -274,5 +285,25 @@ fn allocated(path: &Utf8Path) -> io::Result<u64> {
         Ok(file) => Ok(file.blocks() * 512),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(0),
         Err(err) => Err(err),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_unbooked_while_a_booking_measures_disks() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        let config = SpaceConfig { reserve: 0, ..SpaceConfig::new(dir.clone()) };
+        let space = Space::open(config).unwrap();
+        space.0.book(&dir.join("a"), 1).unwrap();
+        // As long as a stat takes on a disk that hangs.
+        let _measured = space.0.booking.lock().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(space.note_created(&dir.join("a")));
+        space.unbook(&dir.join("a"));
+        assert!(space.0.lock().is_empty());
     }
 }

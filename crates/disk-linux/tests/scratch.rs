@@ -27,12 +27,12 @@ fn a_full_disk_is_named_and_nothing_is_left() {
             runtime.block_on(disks.create(&small.join(disk), 0)).map_err(|err| rt::chain(&err))
         };
         // The disk does not fit, then not even its template.
-        let said = create(&big, "disk").unwrap_err();
-        assert!(said.contains("the disk is full"), "{said}");
+        let error = create(&big, "disk").unwrap_err();
+        assert!(error.contains("the disk is full"), "{error}");
         assert_eq!(names(&small), [""; 0]);
         assert_eq!(names(&big), ["template-16m.ext4"]);
-        let said = create(&small.join("t"), "disk").unwrap_err();
-        assert!(said.contains("make template"), "{said}");
+        let error = create(&small.join("t"), "disk").unwrap_err();
+        assert!(error.contains("make template"), "{error}");
         assert_eq!(names(&small), ["t"]);
         assert_eq!(names(&small.join("t")), [""; 0]);
     });

@@ -1,6 +1,6 @@
 //! Bookings, the reserve and the low-water mark on a file system of 64 MiB.
 
-// Test code, though clippy cannot tell outside of `#[test]` functions.
+// Test code, which clippy does not recognise outside of `#[test]` functions.
 #![allow(clippy::unwrap_used)]
 
 mod mount;
@@ -38,7 +38,7 @@ fn on_64_mib(work: impl AsyncFnOnce(&Utf8Path) + Send) {
 }
 
 #[test]
-fn what_may_grow_beyond_the_free_space_times_the_factor_is_refused_with_the_numbers() {
+fn a_disk_beyond_the_free_space_times_the_factor_is_refused_with_the_numbers() {
     on_64_mib(async |dir| {
         let space = Space::open(SpaceConfig { reserve: 0, ..config(dir) }).unwrap();
         let [a, b] = ["a", "b"].map(|name| dir.join(name));
@@ -52,7 +52,7 @@ fn what_may_grow_beyond_the_free_space_times_the_factor_is_refused_with_the_numb
         space.book(&a, 100 << 20).await.unwrap();
         space.unbook(&a);
         space.book(&b, 128 << 20).await.unwrap();
-        // What a disk has taken already is no growth.
+        // Space that a disk has taken already is no growth.
         File::create(&a).unwrap().write_all(&vec![1; 10 << 20]).unwrap();
         space.unbook(&b);
         space.book(&a, 118 << 20).await.unwrap();
@@ -120,7 +120,7 @@ fn the_growth_of_a_disk_that_replaced_a_larger_one_is_measured_from_its_making()
         space.book(&disk, 60 << 20).await.unwrap();
         // The next boot's disk takes the place of the earlier one's.
         fs::write(&disk, vec![1; 1 << 20]).unwrap();
-        space.note_created(&disk);
+        space.note_created(&disk).await;
         File::options().append(true).open(&disk).unwrap().write_all(&vec![1; 20 << 20]).unwrap();
         fs::write(dir.join("other"), vec![1; 20 << 20]).unwrap();
         let low = tokio::time::timeout(Duration::from_secs(10), space.low_space()).await.unwrap();

@@ -4,16 +4,9 @@
 use camino::Utf8Path;
 use disk_linux::ScratchDisks;
 use std::time::{Duration, Instant};
+use testkit::timing::report;
 
 const ROUNDS: u16 = 40;
-
-fn report(what: &str, times: &[Duration]) {
-    let mut times = times.to_vec();
-    times.sort();
-    let ms = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e3;
-    let (middle, most, all) = (ms(50), ms(90), ms(100));
-    eprintln!("{what}: median {middle:.2} ms, p90 {most:.2} ms, max {all:.2} ms");
-}
 
 #[test]
 #[ignore = "measures"]
@@ -29,6 +22,7 @@ fn scratch() {
             let begun = Instant::now();
             runtime.block_on(disks.create(&path, mib << 20)).unwrap();
             times.push(begun.elapsed());
+            // The pool of prepared disks is refilled before the next measurement.
             std::thread::sleep(Duration::from_millis(50));
         }
         times.remove(0);

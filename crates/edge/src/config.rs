@@ -65,9 +65,9 @@ pub struct EdgeConfig {
     pub autostop_interval: Duration,
     /// How long requests in flight may take when the edge stops (10 s).
     pub drain: Duration,
-    /// How often a held request says in the app's log what it waits for (5 s).
+    /// How often a held request logs to the app's log what it waits for (5 s).
     pub still_waiting_every: Duration,
-    /// Where a blocked core is told (nowhere).
+    /// Where a blocked core is reported (nowhere).
     pub health: rt::Health,
     /// The `Server` header of answers.
     pub server: String,

@@ -12,7 +12,7 @@
 //! for its own number, else 80, else 443: the first that the app has an `http`
 //! service on. TLS is not served yet, so `["tls", "http"]` on 443 is reached in
 //! plaintext, and `force_https` has no effect (it would be an endless redirect).
-//! Raw TCP and UDP are not served yet; UR02 says so.
+//! Raw TCP and UDP are not served yet; such requests get UR02.
 //!
 //! # When nothing runs, or all is full
 //!
@@ -77,6 +77,7 @@ use shared::Shared;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use table::host::FollowedHosts;
 use table::shared::SharedTable;
 use table::writer::TableWriter;
 use tokio::net::TcpListener;
@@ -103,6 +104,14 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
+/// An edge whose addresses are bound and that does not serve yet: clients wait in the
+/// kernel's queues meanwhile. Dropping it frees the addresses.
+#[derive(Debug)]
+pub struct BoundEdge {
+    config: EdgeConfig,
+    listeners: Vec<Bound>,
+}
+
 /// A running edge. It stops with the tasks it was given.
 pub struct Edge {
     shared: Arc<Shared>,
@@ -117,11 +126,20 @@ impl std::fmt::Debug for Edge {
 }
 
 impl Edge {
-    /// Listens, learns the table of `hosts`, and serves until `tasks` stop; their
-    /// shutdown waits until requests in flight are done, at most `config.drain`.
+    /// Binds the addresses; what could keep the edge from serving is found out now.
     ///
     /// # Errors
-    /// [`StartError`]; then nothing is left running.
+    /// [`StartError`].
+    pub async fn bind(config: EdgeConfig) -> Result<BoundEdge, StartError> {
+        check(&config)?;
+        let listeners = bind(&config).await?;
+        Ok(BoundEdge { config, listeners })
+    }
+
+    /// Binds the addresses and starts.
+    ///
+    /// # Errors
+    /// Those of [`Edge::bind`] and [`BoundEdge::start`].
     pub async fn start(
         config: EdgeConfig,
         hosts: watch::Receiver<Vec<EdgeHost>>,
@@ -129,17 +147,52 @@ impl Edge {
         tasks: rt::Tasks,
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
-        let server = check(&config)?;
-        let listeners = bind(&config).await?;
+        Self::bind(config).await?.start(hosts, directory, tasks, registry).await
+    }
+
+    /// The addresses it listens on, in the order of the settings.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|(addr, _)| *addr).collect()
+    }
+
+    /// Serves a stream that was accepted elsewhere as if it had come to the first
+    /// listener.
+    pub fn serve_stream(&self, stream: Box<dyn GuestStream>, peer: SocketAddr) {
+        if let Some((local, ports)) = self.listeners.first() {
+            self.cores.hand_over(ClientStream::Other(stream), (peer, *local), ports.clone());
+        }
+    }
+
+    /// What other edges ask about the machines of this edge's hosts.
+    pub fn admission(&self) -> Arc<dyn Admission> {
+        Arc::new(LocalAdmission(self.shared.clone()))
+    }
+}
+
+impl BoundEdge {
+    /// Learns the table of `hosts`, and serves until `tasks` stop; their shutdown waits
+    /// until requests in flight are done, at most `config.drain`.
+    ///
+    /// # Errors
+    /// [`StartError::Thread`]; then nothing is left running.
+    pub async fn start(
+        self,
+        hosts: watch::Receiver<Vec<EdgeHost>>,
+        directory: Arc<dyn Directory>,
+        tasks: rt::Tasks,
+        registry: &mut Registry,
+    ) -> Result<Edge, StartError> {
+        let Self { config, listeners } = self;
         let table = Arc::new(SharedTable::new());
         let host = format!("{:04x}", config.host.0);
         let metrics = metrics::Metrics::new(registry, &config.region, &host);
         table::metrics::register(registry, table.clone(), &config.region, &host);
         let allowed = allowed_connections();
         let shared = Arc::new(Shared {
-            server,
             directory,
             table: table.clone(),
+            hosts: FollowedHosts::default(),
+            unplaced_logged: Default::default(),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
             main: tokio::runtime::Handle::current(),
@@ -167,25 +220,7 @@ impl Edge {
                 let _ = end.await;
             }
         });
-        Ok(Self { shared, cores, listeners: bound })
-    }
-
-    /// The addresses it listens on, in the order of the settings.
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|(addr, _)| *addr).collect()
-    }
-
-    /// Serves a stream that was accepted elsewhere as if it had come to the first
-    /// listener.
-    pub fn serve_stream(&self, stream: Box<dyn GuestStream>, peer: SocketAddr) {
-        if let Some((local, ports)) = self.listeners.first() {
-            self.cores.hand_over(ClientStream::Other(stream), (peer, *local), ports.clone());
-        }
-    }
-
-    /// What other edges ask about the machines of this edge's hosts.
-    pub fn admission(&self) -> Arc<dyn Admission> {
-        Arc::new(LocalAdmission(self.shared.clone()))
+        Ok(Edge { shared, cores, listeners: bound })
     }
 }
 
@@ -233,18 +268,18 @@ fn all_ports(listeners: &[Bound]) -> Vec<u16> {
     all
 }
 
-fn check(config: &EdgeConfig) -> Result<HeaderValue, StartError> {
+fn check(config: &EdgeConfig) -> Result<(), StartError> {
     for (bad, what) in [
         (config.listeners.is_empty(), "there is no listener"),
         (config.domains.is_empty(), "there is no domain"),
         (HeaderValue::from_str(&config.region).is_err(), "the region is no header value"),
+        (HeaderValue::from_str(&config.server).is_err(), "the server name is no header value"),
     ] {
         if bad {
             return Err(StartError::Config(what));
         }
     }
-    let server = HeaderValue::from_str(&config.server);
-    server.map_err(|_| StartError::Config("the server name is no header value"))
+    Ok(())
 }
 
 type Bound = (TcpListener, SocketAddr, Arc<[u16]>);

@@ -1,7 +1,7 @@
 //! What the edge needs of hosts and of the control plane, and nothing more.
 
 use host_api::{Connections, Hosts, KnownHost, Load, Logs, Routes};
-use model::id::HostId;
+use model::id::{AppId, HostId};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -67,11 +67,11 @@ impl From<KnownHost> for EdgeHost {
     }
 }
 
-/// Which apps exist. Hosts only tell of machines, so the edge needs this to tell
+/// Which apps exist. Hosts only report machines, so the edge needs this to distinguish
 /// an app without machines from a name that no app has.
 pub trait Directory: Send + Sync + 'static {
-    /// An app of this name exists. Called on the request path: it must not wait.
-    fn app_exists(&self, name: &str) -> bool;
+    /// The app of this name, if there is one. Called on the request path: it must not wait.
+    fn app_id(&self, name: &str) -> Option<AppId>;
 }
 
 /// A directory that knows no app: each app is known by its machines alone.
@@ -79,7 +79,7 @@ pub trait Directory: Send + Sync + 'static {
 pub struct NoDirectory;
 
 impl Directory for NoDirectory {
-    fn app_exists(&self, _name: &str) -> bool {
-        false
+    fn app_id(&self, _name: &str) -> Option<AppId> {
+        None
     }
 }

@@ -8,13 +8,16 @@ use crate::http::failure::Failure;
 use crate::listen::connections::Connections;
 use crate::metrics::Metrics;
 use crate::ports::Directory;
+use crate::table::host::FollowedHosts;
 use crate::table::shared::{CachedTable, SharedTable};
 use crate::upstream::budget::UpstreamBudget;
 use crate::upstream::pool::Pool;
+use host_api::LogLine;
 use http::HeaderValue;
+use model::id::AppId;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -22,9 +25,12 @@ use tokio::time::Instant;
 /// Shared by all cores.
 pub(crate) struct Shared {
     pub(crate) config: EdgeConfig,
-    pub(crate) server: HeaderValue,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) table: Arc<SharedTable>,
+    /// The hosts that the table follows.
+    pub(crate) hosts: FollowedHosts,
+    /// Apps without machines of which a failure was logged recently, and when.
+    pub(crate) unplaced_logged: Mutex<Vec<(AppId, Instant)>>,
     pub(crate) metrics: Metrics,
     /// Tasks of the runtime that started the edge: calls to hosts run there.
     pub(crate) tasks: rt::Tasks,
@@ -55,7 +61,7 @@ impl Shared {
         const EVERY: Duration = Duration::from_millis(200);
         let app_name = failure.app.as_deref();
         tracing::debug!(app = app_name, machine = ?failure.machine, "{}", failure.line());
-        let Some(app) = app else { return };
+        let Some(app) = app else { return self.log_unplaced(failure) };
         let due = {
             let mut logged = app.failures_logged.lock().unwrap_or_else(PoisonError::into_inner);
             logged.retain(|(_, at)| at.elapsed() < EVERY);
@@ -78,6 +84,29 @@ impl Shared {
         }
     }
 
+    /// Adds a failure to the log of an app that no host has machines of: a host keeps
+    /// the lines of any app. One a second and app, and of few apps at a time.
+    fn log_unplaced(&self, failure: &Failure) {
+        const EVERY: Duration = Duration::from_secs(1);
+        const APPS: usize = 256;
+        let id = failure.app.as_deref().and_then(|name| self.directory.app_id(name));
+        let Some(app) = id else { return };
+        {
+            let logged = &self.unplaced_logged;
+            let mut logged = logged.lock().unwrap_or_else(PoisonError::into_inner);
+            logged.retain(|(_, at)| at.elapsed() < EVERY);
+            if logged.len() >= APPS || logged.iter().any(|(logged, _)| *logged == app) {
+                return;
+            }
+            logged.push((app, Instant::now()));
+        }
+        if let Some(host) = self.hosts.first_reachable() {
+            let (provider, level) = ("proxy".into(), "error".into());
+            let message = failure.line();
+            host.api.logs.append(LogLine { app, machine: None, provider, level, message });
+        }
+    }
+
     /// Whether `every` has passed since the time kept in `last`, and keeps now.
     pub(crate) fn may_log(&self, last: &AtomicU64, every: Duration) -> bool {
         let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
@@ -95,6 +124,9 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) table: CachedTable,
     pub(crate) pool: Arc<Pool>,
+    /// Header values of this core's own: those of all cores would share a counter.
+    pub(crate) region: HeaderValue,
+    pub(crate) server: HeaderValue,
     /// Bodies of answers over HTTP/2, which their clients may cease to take.
     pub(crate) bodies: OpenBodies,
     /// Tasks of this core's runtime.
@@ -127,9 +159,10 @@ pub(crate) mod testing {
     pub(crate) fn shared(max: usize) -> Shared {
         Shared {
             config: EdgeConfig::default(),
-            server: HeaderValue::from_static("test"),
             directory: Arc::new(NoDirectory),
             table: Arc::new(SharedTable::new()),
+            hosts: FollowedHosts::default(),
+            unplaced_logged: Mutex::default(),
             metrics: Metrics::new(&mut Default::default(), "local", "0000"),
             tasks: rt::Tasks::new(),
             main: Handle::current(),

@@ -1,10 +1,10 @@
 //! Messages as frames, in the present version of the protocol and in those
-//! before it that are still spoken.
+//! before it that are still supported.
 //!
 //! A payload shows its version by its first byte: a message of version 2 is
 //! postcard and begins with the number of its variant, below 32; one of
 //! version 3 is CBOR and begins with an array. Two messages of the host are sent
-//! before the version is known and keep the form of version 2 for ever:
+//! before the version is known and keep the form of version 2 permanently:
 //! [`ToGuest::Hello`] (with the lowest version behind it, where version 2 does
 //! not look) and [`ToGuest::Awake`].
 //!
@@ -35,7 +35,7 @@ pub fn encode<M: Message>(message: &M) -> Vec<u8> {
     seal(message.payload())
 }
 
-/// One message as a frame of `version`; `None` if that version is not spoken
+/// One message as a frame of `version`; `None` if that version is not supported
 /// here or has no such message.
 pub fn encode_in(version: u16, message: &ToGuest) -> Option<Vec<u8>> {
     match version {
@@ -90,7 +90,7 @@ impl Message for ToGuest {
                 Some(Self::Hello { version, session, lowest })
             }
             V2_AWAKE => postcard::from_bytes::<(u8, i64)>(payload).ok().map(|m| Self::Awake(m.1)),
-            // The host speaks a version that the greeting agreed on.
+            // The host uses the version that the greeting agreed on.
             first if first < V2_VARIANTS => None,
             _ => minicbor::decode(payload).ok(),
         }
@@ -107,8 +107,8 @@ impl Message for ToHost {
             ..V2_VARIANTS => v2::decode::<v2::ToHost>(payload).map(Into::into),
             _ => minicbor::decode(payload).ok(),
         };
-        // A welcome of a version that has changed in other ways still says which
-        // version that is.
+        // A welcome of a version that has changed in other ways still has its version in
+        // the same place.
         match message {
             Some(Self::Welcome { version: v2::VERSION..=HIGHEST, .. }) => message,
             None | Some(Self::Welcome { .. }) => foreign_welcome(payload),
@@ -117,7 +117,7 @@ impl Message for ToHost {
     }
 }
 
-/// What every welcome begins with.
+/// The fields that every welcome begins with.
 #[derive(Encode, Decode)]
 #[cbor(map)]
 struct WelcomeHead {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_welcome_of_any_version_tells_its_version() {
+    fn a_welcome_of_any_version_has_its_version() {
         let unknown = |version| ToHost::Welcome {
             version,
             session: 7,
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hello_of_version_2_is_one_that_speaks_nothing_else() {
+    fn a_hello_of_version_2_supports_version_2_only() {
         let hello = ToGuest::Hello { version: 2, session: 7, lowest: 2 };
         assert_eq!(decode::<ToGuest>(&seal(vec![0, 2, 7])), (vec![hello], 0));
     }

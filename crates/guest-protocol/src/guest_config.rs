@@ -49,7 +49,7 @@ pub struct GuestConfig {
     pub log_buffer: u32,
 }
 
-/// What a guest is given when it is resumed after a suspend.
+/// The data that a guest gets when it is resumed after a suspend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Resume {

@@ -2,12 +2,12 @@
 //!
 //! Each message is one [`frame`]: a payload with a CRC-32C, COBS-encoded, between
 //! zero bytes. The payload of the present version is CBOR (RFC 8949) with numbers
-//! for variants and fields; see [`codec`] for how versions are told apart.
+//! for variants and fields; see [`codec`] for how versions are distinguished.
 //!
 //! A session: the host connects and sends [`ToGuest::Hello`] with the highest and
-//! the lowest version that it speaks. Init ends the execs of any earlier session,
+//! the lowest version that it supports. Init ends the execs of any earlier session,
 //! then answers [`ToHost::Welcome`] with the same session number, the version that
-//! both speak from then on, its [`Phase`] and the ports that listen. The host
+//! both use from then on, its [`Phase`] and the ports that listen. The host
 //! ignores every frame before that welcome, except for log data.
 //!
 //! # How the protocol changes
@@ -16,7 +16,7 @@
 //! releases. Within a version, messages and optional fields (`Option`) may be
 //! added: a reader that does not know them ignores them. A change beyond that is a new
 //! version; the host keeps the codec of the version before (now [`v2`]) and the
-//! frames recorded in `tests/frames`, which have to decode for ever. Numbers of
+//! frames recorded in `tests/frames`, which have to decode in every later release. Numbers of
 //! variants and fields are never used again. The first two fields of a welcome
 //! stay what they are in every version. A host that shares no version with a
 //! guest leaves the VM alone and manages it through the hypervisor only.
@@ -27,7 +27,7 @@
 //! in both directions ([`WINDOW`] bytes to begin with), so neither reader ever
 //! waits for a slow process or client. Log data has no credit: init keeps what the
 //! host has not acknowledged ([`ToGuest::LogReceived`]) up to a limit, drops what
-//! does not fit and says how much it dropped.
+//! does not fit and reports how much it dropped.
 
 pub mod codec;
 pub mod frame;
@@ -38,9 +38,9 @@ pub mod v2;
 pub use guest_config::*;
 pub use messages::*;
 
-/// Highest version of this protocol that is spoken here: the present one.
+/// Highest supported version of this protocol: the present one.
 pub const HIGHEST: u16 = 3;
-/// Lowest version that a host speaks.
+/// Lowest version that a host supports.
 pub const LOWEST: u16 = v2::VERSION;
 /// Name of the virtio-serial port.
 pub const PORT: &str = "updraft.agent";

@@ -1,4 +1,4 @@
-//! What host and init send each other.
+//! The messages between host and init.
 
 use crate::{GuestConfig, Resume};
 use minicbor::{Decode, Encode};
@@ -16,13 +16,13 @@ pub enum ToGuest {
     /// First message of a session, in a form of its own (see [`crate::codec`]).
     #[n(0)]
     Hello {
-        /// The highest version that the host speaks.
+        /// The highest version that the host supports.
         #[n(0)]
         version: u16,
         /// Chosen by the host, new for each connection.
         #[n(1)]
         session: u64,
-        /// The lowest version that the host speaks.
+        /// The lowest version that the host supports.
         #[n(2)]
         lowest: u16,
     },
@@ -30,7 +30,7 @@ pub enum ToGuest {
     /// answered by [`ToHost::Quiesced`]. Nothing of a tenant is attached yet.
     #[n(1)]
     QuiesceForTemplate,
-    /// What this guest is and runs. Ignored after the first.
+    /// The guest config. Ignored after the first.
     #[n(2)]
     Configure(#[n(0)] Box<GuestConfig>),
     /// The guest was suspended and has been resumed.
@@ -94,14 +94,14 @@ pub enum ToHost {
     /// Answer to [`ToGuest::Hello`].
     #[n(0)]
     Welcome {
-        /// The version of this session: the highest that both speak, or the one
-        /// that init speaks if they share none.
+        /// The version of this session: the highest that both support, or the one
+        /// that init supports if they share none.
         #[n(0)]
         version: u16,
         /// As in the greeting.
         #[n(1)]
         session: u64,
-        /// What has happened so far.
+        /// The phase of the guest's life so far.
         #[n(2)]
         phase: Phase,
         /// Ports on which something listens now.
@@ -161,7 +161,7 @@ pub enum ToHost {
     #[n(11)]
     ExecFailed(
         #[n(0)] ExecId,
-        /// What failed and why, for people.
+        /// The failed step and the reason, for people.
         #[n(1)]
         String,
         /// For programs; `None` if it is none of these.
@@ -202,7 +202,7 @@ pub enum Phase {
     /// The main process has ended.
     #[n(4)]
     Exited(#[n(0)] Exit),
-    /// Not known to this host: the guest speaks another version.
+    /// Not known to this host: the guest uses another version.
     #[n(5)]
     Unknown,
 }
@@ -275,7 +275,7 @@ pub enum ExecErrorKind {
 }
 
 /// A command to run beside the main process, with its environment, user and
-/// working directory unless these say otherwise.
+/// working directory unless these name others.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct Exec {

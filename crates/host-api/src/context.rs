@@ -42,7 +42,7 @@ pub struct Deadline(Instant);
 impl Deadline {
     /// `time` from now.
     pub fn within(time: Duration) -> Self {
-        // A century is as good as for ever, and does not overflow.
+        // A century is as good as no limit, and does not overflow.
         const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
         Self(Instant::now() + time.min(LONGEST))
     }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deadline_for_ever_does_not_overflow() {
+    async fn a_deadline_without_limit_does_not_overflow() {
         let forever: Deadline = serde_json::from_str("18446744073709551615").unwrap();
         assert!(forever.remaining() > Duration::from_secs(3600));
     }

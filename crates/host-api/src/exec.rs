@@ -27,7 +27,7 @@ pub trait Exec: Send + Sync {
 pub struct ExecSession {
     /// To the command.
     pub input: mpsc::Sender<ExecInput>,
-    /// From the command; `Exited`, `Failed` or `Lost` is the last.
+    /// From the command; `Exited` or `Failed` is the last.
     pub output: mpsc::Receiver<ExecOutput>,
 }
 
@@ -43,7 +43,7 @@ pub enum ExecInput {
     Signal(i32),
 }
 
-/// Command to client; `Exited`, `Failed` or `Lost` is the last.
+/// Command to client; `Exited` or `Failed` is the last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecOutput {
@@ -58,8 +58,40 @@ pub enum ExecOutput {
         /// Signal that ended it, or 0.
         signal: i32,
     },
-    /// It could not be run.
-    Failed(String),
-    /// The machine or its host went away while it ran.
+    /// It could not be run, or its end is not known.
+    Failed(ExecError),
+}
+
+/// Why a command could not be run, or why its end is not known. The texts are for
+/// users.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecError {
+    /// The guest has no such program.
+    #[error("{0}")]
+    NotFound(String),
+    /// The program is there and cannot be executed.
+    #[error("{0}")]
+    NotExecutable(String),
+    /// The guest refused it for another reason, such as a user that it does not know.
+    #[error("{0}")]
+    Refused(String),
+    /// Its arguments and environment are larger than a guest takes.
+    #[error("{0}")]
+    TooLarge(String),
+    /// As many commands run in the machine as may.
+    #[error("{0}")]
+    Busy(String),
+    /// The guest's init is of a version that the host cannot send commands to.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The guest did not take the command, or did not end it, in time.
+    #[error("{0}")]
+    DeadlineExceeded(String),
+    /// The guest does not keep to the protocol.
+    #[error("{0}")]
+    Malformed(String),
+    /// The machine or its host went away while the command ran.
+    #[error("{0}")]
     Lost(String),
 }

@@ -35,7 +35,7 @@ mod status;
 pub use connections::{Connections, GuestConnection, GuestStream, Upstream};
 pub use context::{CallContext, Caller, Deadline, Source};
 pub use error::HostError;
-pub use exec::{Exec, ExecInput, ExecOutput, ExecSession, ExecStart};
+pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
 pub use images::{ImageUpload, Images, ImportName};
 pub use load::{Load, WakeRefused};
 pub use logs::{LogLine, Logs};

@@ -25,7 +25,7 @@ pub trait Logs: Send + Sync {
     fn append(&self, line: LogLine);
 }
 
-/// A line that somebody else than the machine adds to the log of its app.
+/// A line that another party than the machine adds to the log of its app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// App.

@@ -67,7 +67,7 @@ pub enum RouteChange {
     },
 }
 
-/// What the edge knows of one machine. Sent whole at every change.
+/// The edge's view of one machine. Sent whole at every change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Route {
     /// App.
@@ -94,7 +94,7 @@ pub struct Route {
     pub cordoned: bool,
     /// `services` of its config.
     pub services: Vec<Service>,
-    /// `disable_machine_autostart` of its config: services that do not say
+    /// `disable_machine_autostart` of its config: services that do not set
     /// otherwise are not woken by requests.
     pub disable_autostart: bool,
     /// `env.PRIMARY_REGION` of its config.

@@ -17,7 +17,8 @@ pub trait Status: Send + Sync {
     async fn info_with_usage(&self, context: CallContext) -> Result<HostInfo, HostError>;
 }
 
-/// What a host is and has.
+/// What a host is and has, as hosts tell it to control and edge. Clients see it as
+/// [`wire::platform::HostInfo`], which has the fields that are part of the public API.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostInfo {
     /// Number, unique in the platform.
@@ -44,7 +45,7 @@ pub struct HostInfo {
     #[serde(default)]
     pub memory_used_mib: u64,
     /// How many times `memory_mib` may be promised; 1, and 0 for hosts that do
-    /// not say, mean no more than there is.
+    /// not report it, mean no more than there is.
     #[serde(default)]
     pub overcommit: f64,
     /// Sizes that start from a template, as CPUs and MiB: `1x256`.
@@ -56,4 +57,42 @@ pub struct HostInfo {
     /// machines. No two hosts of a platform share any.
     #[serde(default)]
     pub ipv4_pool: Option<(Ipv4Addr, u8)>,
+}
+
+impl From<HostInfo> for wire::platform::HostInfo {
+    fn from(info: HostInfo) -> Self {
+        // Named one by one: a new field is a decision about the public API.
+        let HostInfo {
+            host,
+            name,
+            region,
+            region_aliases,
+            accelerator,
+            hypervisor,
+            cpus,
+            memory_mib,
+            memory_reserved_mib,
+            memory_used_mib,
+            overcommit,
+            templates,
+            machines,
+            ipv4_pool,
+        } = info;
+        Self {
+            host: host.0,
+            name,
+            region,
+            region_aliases,
+            accelerator,
+            hypervisor,
+            cpus,
+            memory_mib,
+            memory_reserved_mib,
+            memory_used_mib,
+            overcommit,
+            templates,
+            machines,
+            ipv4_pool,
+        }
+    }
 }

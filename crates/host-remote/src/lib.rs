@@ -43,7 +43,7 @@ use std::time::Duration;
 /// Bytes that one call may have on their way (RFC 9113, 5.2).
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// Bytes that all calls of a connection may have on their way: the largest
-/// window there is, so that calls which nobody reads cannot use it up and
+/// window there is, so that calls whose answers are not read cannot use it up and
 /// stop the others. `STREAM_WINDOW` bounds each of them.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Calls under way have this long once the process stops.

@@ -142,7 +142,7 @@ async fn a_host_that_is_away_answers_at_once_and_comes_back() {
 #[tokio::test]
 async fn a_host_that_never_answers_costs_no_more_than_the_deadline() {
     let platform = Platform::new();
-    // It accepts, and says nothing.
+    // It accepts, and sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let own = platform.issue("api", &[Role::Control]);
@@ -217,7 +217,7 @@ async fn a_guest_reaches_the_api_through_the_host() {
     assert_eq!(answer, b"200");
 }
 
-/// Writes until nobody takes any more.
+/// Writes until the peer takes no more.
 async fn write_until_stalled(mut to: impl tokio::io::AsyncWrite + Unpin) {
     use tokio::io::AsyncWriteExt;
     let piece = vec![b'x'; 64 * 1024];
@@ -228,7 +228,7 @@ async fn write_until_stalled(mut to: impl tokio::io::AsyncWrite + Unpin) {
 }
 
 #[tokio::test]
-async fn streams_that_nobody_reads_do_not_stop_other_calls() {
+async fn streams_that_are_not_read_do_not_stop_other_calls() {
     let platform = Platform::new();
     let host = host();
     let address = platform.serve(&host, "one").await;
@@ -345,7 +345,7 @@ async fn one_machine_does_not_take_up_the_places_of_guests() {
     let other = testkit::create_machine(&remote, 2).await;
     let guests = host_api::Connections::guest_connections(&remote, context()).await;
     let mut guests = guests.unwrap();
-    // Nobody polls the stream, so that nothing is fetched.
+    // The stream is not polled, so that nothing is fetched.
     let mut opened = Vec::new();
     for _ in 0..100 {
         opened.push(host.connect_from_guest(greedy).await.unwrap());

@@ -87,8 +87,8 @@ pub fn next_due(group: &[Running], keep: usize) -> Option<Duration> {
         return None;
     }
     let timed = group.iter().filter(|m| m.autostop);
-    let told = |m: &Running| m.load > 0 && m.after == Some(Duration::ZERO);
-    timed.filter(|m| !told(m)).filter_map(|m| Some(m.after?.saturating_sub(m.idle))).min()
+    let decided = |m: &Running| m.load > 0 && m.after == Some(Duration::ZERO);
+    timed.filter(|m| !decided(m)).filter_map(|m| Some(m.after?.saturating_sub(m.idle))).min()
 }
 
 #[cfg(test)]

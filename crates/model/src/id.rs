@@ -73,7 +73,7 @@ number_id!(
     u32,
     "One app for its whole life. Its name may be used again once it is gone; its id never is."
 );
-number_id!(OrgId, u32, "One organization for its whole life, whatever its slug.");
+number_id!(OrgId, u32, "One organization for its whole life, under any slug.");
 number_id!(
     Epoch,
     u64,
@@ -84,7 +84,7 @@ number_id!(
 /// One machine as its owner sees it: it keeps this id across every boot and
 /// every change of its host.
 ///
-/// 56 random bits, written as 14 lower-case hex digits. The id says nothing
+/// 56 random bits, written as 14 lower-case hex digits. The id reveals nothing
 /// about the host; the machine's record in the store names its owner.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MachineId(u64);

@@ -1,12 +1,12 @@
 //! The life of a machine as one table.
 //!
-//! A state says what the machine does; [`Want`] is the desired state that its owner
+//! A state is what the machine does now; [`Want`] is the desired state that its owner
 //! last asked for. Both are durable. The table is total: every pair of state and event
 //! either leads to a state or is refused, and a test prints it whole.
 
 use std::fmt;
 
-/// What a machine does.
+/// The state of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
     /// Made, never started.
@@ -57,12 +57,12 @@ pub enum Event {
     Suspend,
     /// A request to go down and up.
     Restart,
-    /// A new instance takes over; `launch` says whether it is to run.
+    /// A new instance takes over; `launch`: whether it is to run.
     Update {
         /// Run it, also if it was down.
         launch: bool,
     },
-    /// A request to be destroyed; `force` says even if it runs.
+    /// A request to be destroyed; `force`: even if it runs.
     Destroy {
         /// Even if it runs.
         force: bool,
@@ -77,7 +77,7 @@ pub enum Event {
     Saved,
     /// The suspend was aborted: its VM keeps running.
     SuspendAborted,
-    /// The VM is gone; `again` says that it is to be started again.
+    /// The VM is gone; `again`: it is to be started again.
     Down {
         /// By policy or request.
         again: bool,
@@ -94,7 +94,7 @@ pub enum Event {
 pub struct Refused {
     /// Its state.
     pub from: State,
-    /// What was asked.
+    /// The event that is refused.
     pub event: Event,
 }
 
@@ -213,7 +213,7 @@ impl State {
         matches!(self, Starting | Started | Stopping | Suspending | Restarting | Replacing)
     }
 
-    /// The word of the API.
+    /// The API's name of the state.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -231,9 +231,9 @@ impl State {
         }
     }
 
-    /// The state with that word.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    /// The state with that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 }
 

@@ -26,11 +26,11 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// From the words of the API (`no`, `on-failure`, `always`) and of fly.toml
+    /// From the names of the API (`no`, `on-failure`, `always`) and of fly.toml
     /// and the CLI (`never`, `on-fail`). `None` is the default, `on-failure`.
-    pub fn parse(word: Option<&str>, max_retries: Option<u32>) -> Option<Self> {
+    pub fn parse(name: Option<&str>, max_retries: Option<u32>) -> Option<Self> {
         let max_retries = max_retries.unwrap_or(DEFAULT_RETRIES);
-        Some(match word {
+        Some(match name {
             None | Some("" | "on-failure" | "on-fail") => Self::OnFailure { max_retries },
             Some("no" | "never") => Self::No,
             Some("always") => Self::Always,
@@ -39,7 +39,7 @@ impl Policy {
     }
 }
 
-/// What is to be done about an ended process.
+/// The decision about an ended process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Start it again after this pause.
@@ -54,7 +54,7 @@ pub enum Verdict {
     },
 }
 
-/// What is to be done about a process that ended at `now_ms` with or without
+/// The decision about a process that ended at `now_ms` with or without
 /// success; `earlier` are the moments of its restarts so far (milliseconds
 /// since the epoch).
 pub fn verdict(policy: Policy, success: bool, earlier: &[u64], now_ms: u64) -> Verdict {

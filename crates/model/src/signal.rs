@@ -2,7 +2,7 @@
 
 /// Ends a process at once.
 pub const SIGKILL: i32 = 9;
-/// What a terminal sends on Ctrl-C; the platform's default stop signal.
+/// The signal that a terminal sends on Ctrl-C; the platform's default stop signal.
 pub const SIGINT: i32 = 2;
 
 const SIGNALS: &[(&str, i32)] = &[

@@ -13,16 +13,16 @@ pub enum CpuKind {
 }
 
 impl CpuKind {
-    /// From the word of the API.
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
+    /// From the API's name.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
             "shared" => Some(Self::Shared),
             "performance" => Some(Self::Performance),
             _ => None,
         }
     }
 
-    /// The word of the API.
+    /// The API's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Shared => "shared",
@@ -87,7 +87,7 @@ pub struct Size {
 pub struct BadSize {
     /// `cpu_kind`, `cpus` or `memory_mb`.
     pub field: &'static str,
-    /// The rule it breaks, in words.
+    /// The rule it breaks, for people.
     pub why: String,
 }
 
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_gets_its_default() {
+    fn absent_values_get_their_defaults() {
         assert_eq!(Size::new(None, None, None), Ok(Size::DEFAULT));
         assert_eq!(Size::new(None, Some(4), None).unwrap().memory_mb, 1024);
         assert_eq!(Size::new(Some("performance"), None, None).unwrap().memory_mb, 2048);

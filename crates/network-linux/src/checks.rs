@@ -1,4 +1,4 @@
-//! What a host must have for its machines' network, for `doctor`.
+//! The requirements of machines' network on a host, for `doctor`.
 
 use crate::config::NetworkConfig;
 use crate::interface::{Links, sysctl, tap};

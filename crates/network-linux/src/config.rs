@@ -24,7 +24,7 @@ pub struct NetworkConfig {
     /// to the host, such as `10.0.0.0/8`. `block_egress` and the host's own
     /// addresses stay closed.
     pub allow_egress: Vec<Cidr>,
-    /// Name servers that guests are told: port 53 of these is open to guests.
+    /// Name servers that guests are configured with: port 53 of these is open to guests.
     pub nameservers: Vec<IpAddr>,
     /// MTU of the taps.
     pub mtu: u32,
@@ -32,6 +32,9 @@ pub struct NetworkConfig {
     /// kernel's connection table. `None`: 1/64 of the table's size
     /// (`nf_conntrack_max`), at least 256 and at most 8192.
     pub max_flows: Option<u32>,
+    /// Most flows that all guests have open at a time, counted by hash in 256 parts.
+    /// `None`: half of the table's size, at least 4096.
+    pub max_flows_of_all: Option<u32>,
     /// Most taps that are parked for machines that are stopped.
     pub max_parked: usize,
 }
@@ -50,6 +53,7 @@ impl NetworkConfig {
             nameservers: Vec::new(),
             mtu: 1500,
             max_flows: None,
+            max_flows_of_all: None,
             max_parked: 256,
         }
     }

@@ -11,7 +11,7 @@
 //!  fdaa:…:2/112         fdaa:…:1/112         +---- other taps, 6PN only
 //! ```
 //!
-//! What a guest may send is decided inside the namespace, by the rules of
+//! The traffic that a guest may send is decided inside the namespace, by the rules of
 //! `nftables::base`: firewall tools of the host cannot reach them. Sockets to
 //! guests are made by [`NamespaceSockets`]; all others stay in the daemon's
 //! namespace.

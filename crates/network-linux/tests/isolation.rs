@@ -1,4 +1,4 @@
-//! What guests may and may not reach, with a real network in namespaces. A packet
+//! The addresses that guests can and cannot reach, with a real network in namespaces. A packet
 //! counts as dropped when a later one on the same path arrives first; no test
 //! waits for silence.
 
@@ -237,16 +237,91 @@ fn a_guest_cannot_fill_the_connection_table_of_the_host() {
         senders[0].send_to(b"more", world).unwrap();
     }
     neighbour.ns.udp("0.0.0.0:0").send_to(b"neighbour", world).unwrap();
-    let mut heard: Vec<_> = (0..13).map(|_| recv(&sink).0).collect();
-    heard.sort();
-    heard.dedup();
-    assert_eq!(heard, ["flow 0", "flow 1", "flow 2", "flow 3", "more", "neighbour"]);
+    let mut received: Vec<_> = (0..13).map(|_| recv(&sink).0).collect();
+    received.sort();
+    received.dedup();
+    assert_eq!(received, ["flow 0", "flow 1", "flow 2", "flow 3", "more", "neighbour"]);
     let chain = format!("nft list chain inet updraft_{} new_0000", host.tag());
     assert!(host.inside().sh(&chain).contains("ct count over 4 counter packets 2 "));
-    // What the host begins is not the guest's.
+    // A flow that the host begins does not count for the guest.
     let inside = greedy.ns.udp("0.0.0.0:5000");
     host.inside().udp("0.0.0.0:0").send_to(b"host", (greedy.addresses.ipv4, 5000)).unwrap();
     assert_eq!(recv(&inside).0, "host");
+}
+
+#[test]
+fn all_guests_together_leave_room_in_the_connection_table_of_the_host() {
+    if !can_run() {
+        return;
+    }
+    let mut host = Host::new();
+    host.config.max_flows = Some(400);
+    // Two in each of the 256 parts.
+    host.config.max_flows_of_all = Some(512);
+    let internet = internet(&host);
+    host.prepare();
+    let guests = [host.boot(0, 1), host.boot(1, 1)];
+    let sink = internet.udp("0.0.0.0:4000");
+    let world = ("203.0.113.1", 4000);
+    let firsts = [&guests[0], &guests[1]].map(|guest| guest.ns.udp("0.0.0.0:0"));
+    for first in &firsts {
+        first.send_to(b"first", world).unwrap();
+        assert_eq!(recv(&sink).0, "first");
+    }
+    let mut heard = firsts.len();
+    for (guest, first) in guests.iter().zip(&firsts) {
+        let senders: Vec<_> = (0..300).map(|_| guest.ns.udp("0.0.0.0:0")).collect();
+        // As many at a time as the sink holds.
+        for some in senders.chunks(50) {
+            some.iter().for_each(|sender| assert_eq!(sender.send_to(b"flow", world).unwrap(), 4));
+            // The path keeps the order, and an open flow stays open: with this, those
+            // that passed have arrived.
+            first.send_to(b"end", world).unwrap();
+            let words = std::iter::repeat_with(|| recv(&sink).0);
+            heard += words.take_while(|word| word != "end").count();
+        }
+    }
+    assert!((300..=512).contains(&heard), "{heard} of 602 flows passed");
+    // As much in the table of the host; the host's own flows are not limited.
+    let count = host.ns.sh("cat /proc/sys/net/netfilter/nf_conntrack_count");
+    assert!(count.trim().parse::<usize>().unwrap() <= heard, "{count}");
+    let inside = guests[0].ns.udp("0.0.0.0:5000");
+    host.inside().udp("0.0.0.0:0").send_to(b"host", (guests[0].addresses.ipv4, 5000)).unwrap();
+    assert_eq!(recv(&inside).0, "host");
+}
+
+/// The flows of one network between its machines are entries of no table: a guest
+/// could fill it with them, and they would outlive the machine.
+#[test]
+fn a_flood_over_6pn_leaves_no_entry_in_the_connection_table() {
+    if !can_run() {
+        return;
+    }
+    let mut host = Host::new();
+    host.config.max_flows = Some(4);
+    host.prepare();
+    let (greedy, peer) = (host.boot(0, 1), host.boot(1, 1));
+    let entries = || {
+        let count = host.inside().sh("cat /proc/sys/net/netfilter/nf_conntrack_count");
+        count.trim().parse::<u32>().unwrap()
+    };
+    let before = entries();
+    let sink = peer.ns.udp("[::]:4000");
+    for _ in 0..200 {
+        greedy.ns.udp("[::]:0").send_to(b"flow", (peer.addresses.ipv6, 4000)).unwrap();
+        assert_eq!(recv(&sink).0, "flow");
+    }
+    let listener = peer.ns.run(|| TcpListener::bind("[::]:80").unwrap());
+    let address = SocketAddr::from((peer.addresses.ipv6, 80));
+    let mut near = greedy.ns.run(move || TcpStream::connect(address).unwrap());
+    let (mut far, _) = listener.accept().unwrap();
+    far.write_all(b"pong").unwrap();
+    near.read_exact(&mut [0; 4]).unwrap();
+    greedy.ns.pings(peer.addresses.ipv6.into());
+    assert_eq!(entries(), before);
+    // The gateway is no machine: that flow has an entry, and counts.
+    greedy.ns.pings(greedy.addresses.ipv6_gateway.into());
+    assert_eq!(entries(), before + 1);
 }
 
 #[test]

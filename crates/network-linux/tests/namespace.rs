@@ -1,7 +1,7 @@
 //! The platform's namespace: several platforms on one host, tools that change
 //! the host's rules, closed private networks, sockets inside, taps that move in.
 
-// Test code, though clippy cannot tell outside of `#[test]` functions.
+// Test code, which clippy does not recognise outside of `#[test]` functions.
 #![allow(clippy::unwrap_used)]
 
 mod lab;
@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use testkit::skip::{Lacks, skip};
 use worker::ports::{Network, Nic};
 
-/// Waits until `done`, for something that the guard does.
+/// Waits until `done`, for something that the guard does. Polled: the guard changes
+/// state of the kernel and reports to nothing else.
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !done() {
@@ -248,7 +249,7 @@ fn sockets_are_made_inside_however_many_are_used_at_once() {
     });
 }
 
-/// What version 0.1 made: a tap in the daemon's own namespace, with a table.
+/// The objects that version 0.1 made: a tap in the daemon's own namespace, with a table.
 fn earlier_version(host: &Host, slot: u16) -> OwnedFd {
     let (name, tag) = (host.tag().tap(model::address::Slot(slot)), host.tag());
     let link = host.link(slot, 1);

@@ -1,6 +1,6 @@
 //! Parked taps: what the next run of a machine finds, and what it must not find.
 
-// Test code, though clippy cannot tell outside of `#[test]` functions.
+// Test code, which clippy does not recognise outside of `#[test]` functions.
 #![allow(clippy::unwrap_used)]
 
 mod lab;
@@ -48,7 +48,7 @@ fn the_next_run_finds_its_link_as_new() {
         let spare = nic.tap.try_clone().unwrap();
         let guest = Guest::new(nic, link.addresses);
         ns.pings(link.addresses.ipv4.into());
-        let state = || ns.sh("ip -o link; ip -o addr | grep -v dynamic; nft -s list ruleset");
+        let state = || ns.sh("ip -o link show dev $(ip -o link | grep -o 'ud[0-9a-f]*'); ip -o addr | grep -v dynamic; nft -s list ruleset");
         let (before, tap) = (state(), tap_index(&ns, 7));
 
         // Its VM ends. What is sent before the worker knows stays in the queue.
@@ -98,7 +98,7 @@ fn flows_of_one_run_are_not_those_of_the_next() {
         let mut back = Vec::new();
         for _ in 0..3 {
             let guest = Guest::new(net.attach(link).await.unwrap(), link.addresses);
-            // Its share is whole, whatever the last run has left.
+            // Its share is whole, regardless of the last run.
             for port in 5000..5004 {
                 let sender = guest.ns.udp(&format!("0.0.0.0:{port}"));
                 sender.send_to(b"flow", world).unwrap();
@@ -155,7 +155,7 @@ fn only_so_many_are_parked_and_the_longest_parked_are_removed_first() {
 }
 
 #[test]
-fn what_was_removed_meanwhile_is_created_anew() {
+fn objects_removed_meanwhile_are_recreated() {
     if !can_run() {
         return;
     }
@@ -198,7 +198,7 @@ fn a_crash_leaves_no_parked_tap_and_no_rule_that_is_not_removed() {
     let before = host.state();
     let links = [host.link(1, 1), host.link(2, 1), host.link(3, 1)];
     // The VM in slot 3 outlives the daemon. Slot 2 is attached again though
-    // it was never detached: its rules say that it is parked.
+    // it was never detached: its rules mark it as parked.
     let guest = host.net(move |net| async move {
         for link in &links[..2] {
             drop(net.attach(*link).await.unwrap());

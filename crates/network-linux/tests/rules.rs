@@ -1,6 +1,6 @@
 //! The rules as text, which `nft` compiles, against those that we send ourselves.
 
-// Test code, though clippy cannot tell outside of `#[test]` functions.
+// Test code, which clippy does not recognise outside of `#[test]` functions.
 #![allow(clippy::unwrap_used)]
 
 mod lab;
@@ -16,6 +16,7 @@ fn the_rules_of_a_machine_are_those_of_this_text() {
     }
     let mut host = Host::new();
     host.config.max_flows = Some(FLOWS);
+    host.config.max_flows_of_all = Some(40 * 256 + 7);
     host.prepare();
     let _guest = host.boot(7, 9);
 
@@ -25,6 +26,7 @@ fn the_rules_of_a_machine_are_those_of_this_text() {
         table inet updraft_{tag} {{
             chain pin_0007 {{
                 ip saddr 172.30.0.30 accept
+                ip6 saddr fdaa:0:9:0:1:0:8:2 ip6 daddr fdaa:0:9::/48 ip6 daddr & ::ffff == ::2 notrack accept
                 ip6 saddr fdaa:0:9:0:1:0:8:2 accept
                 ip6 saddr :: icmpv6 type 135-136 ip6 hoplimit 255 accept
                 ip6 saddr fe80::75:ff:fe01:7 icmpv6 type 135-136 ip6 hoplimit 255 accept
@@ -38,6 +40,7 @@ fn the_rules_of_a_machine_are_those_of_this_text() {
                 ct mark 0x75000003 accept
                 iifname "ud{tag}0007" limit rate over 1000/second burst 1000 packets counter drop
                 iifname "ud{tag}0007" ct count over {flows} counter drop
+                iifname "ud{tag}0007" add @guest_flows {{ symhash mod 256 ct count over 40 }} counter drop
                 ct mark set 0x75000003 accept
             }}
             chain flow_0007 {{
@@ -88,6 +91,7 @@ table inet updraft_TAG {
     map news { type ifname : verdict; }
     map flows { type ifname : verdict; }
     set parked { type ifname; }
+    set guest_flows { typeof symhash mod 256; flags dynamic; size 256; }
     chain from_guest { }
     chain to_guest { }
     chain egress { }

@@ -4,20 +4,13 @@
 mod lab;
 
 use lab::{Host, can_run};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use testkit::timing::report;
 use worker::ports::Network;
 
 const ROUNDS: u16 = 40;
 /// Machines of a full host.
 const MACHINES: u16 = 400;
-
-fn report(what: &str, times: &[Duration]) {
-    let mut times = times.to_vec();
-    times.sort();
-    let ms = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e3;
-    let (middle, most, all) = (ms(50), ms(90), ms(100));
-    eprintln!("{what}: median {middle:.2} ms, p90 {most:.2} ms, max {all:.2} ms");
-}
 
 #[test]
 #[ignore = "measures"]

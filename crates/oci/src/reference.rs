@@ -111,10 +111,15 @@ impl ImageName {
     }
 }
 
-/// Whether a host, without port, is a loopback address or `localhost`.
+/// Whether a host, without port, is `localhost`, a loopback address, or the
+/// unspecified address, by which Linux connects to loopback, too.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    let local = |address: std::net::IpAddr| {
+        let address = address.to_canonical();
+        address.is_loopback() || address.is_unspecified()
+    };
+    host == "localhost" || address.is_ok_and(local)
 }
 
 /// Splits a name with an IPv6 address as its host, such as `[::1]:5000/app`. The

@@ -8,8 +8,10 @@ use expect_test::{Expect, expect};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
 use testkit::skip::{Lacks, skip};
-use worker::ports::{ImageArchive, ImageError, Images};
+use worker::ports::{ImageArchive, ImageError, Images, Progress};
 
 fn simple() -> Image {
     let (one, two, three) = (
@@ -117,6 +119,36 @@ async fn docker_save_with_its_links() {
     assert_eq!((again.digest, again.size), (first.digest, first.size));
 }
 
+/// An archive of `docker save` with one image of these names.
+fn saved(names: &[String]) -> Vec<u8> {
+    let layer = tar(&[("app", b"one")]);
+    let image = Image::new(&[(layer.clone(), layer.clone())]);
+    let config = format!("{}.json", image.config);
+    let list = serde_json::json!([{"Config": config, "RepoTags": names, "Layers": ["layer.tar"]}]);
+    tar(&[
+        ("manifest.json", list.to_string().as_bytes()),
+        (config.as_str(), image.blobs[&image.config].as_slice()),
+        ("layer.tar", layer.as_slice()),
+    ])
+}
+
+#[tokio::test]
+async fn the_names_that_an_archive_gives_to_an_image_are_bounded() {
+    let names = |n: usize| (0..n).map(|n| format!("app:{n}")).collect::<Vec<_>>();
+    let world = World::new();
+    let path = world.write("many.tar", &saved(&names(65)));
+    let error = world.import(&path, None).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "image many.tar is refused: it gives 65 names to one image, more than 64"
+    );
+    assert!(world.files("names").is_empty() && world.images.list().await.unwrap().is_empty());
+    // A name that is given twice is one name.
+    let path = world.write("some.tar", &saved(&[names(64), names(64)].concat()));
+    let summary = world.import(&path, None).await.unwrap();
+    assert_eq!((summary.references.len(), world.files("names").len()), (64, 64));
+}
+
 #[tokio::test]
 async fn names_move_and_data_goes_with_the_last() {
     let world = World::new();
@@ -143,7 +175,7 @@ async fn names_move_and_data_goes_with_the_last() {
 }
 
 #[tokio::test]
-async fn what_was_just_asked_for_is_not_collected() {
+async fn an_image_that_was_just_requested_is_not_collected() {
     let (world, image) = (World::new(), simple());
     let path = world.layout("l", &image.layout(Some("app:1")));
     world.import(&path, None).await.unwrap();
@@ -152,16 +184,16 @@ async fn what_was_just_asked_for_is_not_collected() {
     // It has no name, and the caller has not recorded it yet.
     let digest = image.digest();
     let root = world.images.ensure(&digest, &digest, quiet()).await.unwrap();
-    world.clock.advance(std::time::Duration::from_secs(9 * 60));
+    world.clock.advance(Duration::from_secs(9 * 60));
     assert_eq!(world.images.collect(&BTreeSet::new()).await.unwrap(), 0);
     assert!(root.path.exists());
-    world.clock.advance(std::time::Duration::from_secs(60));
+    world.clock.advance(Duration::from_secs(60));
     assert!(world.images.collect(&BTreeSet::new()).await.unwrap() > 0);
     assert!(!root.path.exists());
 }
 
 #[tokio::test]
-async fn what_a_crash_leaves_is_never_taken_for_an_image() {
+async fn remains_of_a_crash_are_never_taken_for_an_image() {
     let world = World::new();
     let (image, other) = (simple(), "b".repeat(64));
     let path = world.layout("l", &image.layout(Some("app:1")));
@@ -182,18 +214,25 @@ async fn what_a_crash_leaves_is_never_taken_for_an_image() {
     )
     .unwrap();
     let config = || oci::OciConfig::new(camino::Utf8PathBuf::from_path_buf(store.clone()).unwrap());
-    let images = oci::OciImages::open(config(), rt::Clock::manual(0)).unwrap();
+    let images = oci::OciImages::open(config(), clock.clone()).unwrap();
     let world = World { dir, images, clock };
     assert_eq!(world.images.list().await.unwrap().len(), 1);
     assert_eq!(world.files("roots"), [format!("{}.squashfs", image.manifest)]);
     assert_eq!(world.files("images"), [format!("{}.json", image.manifest)]);
     assert!(world.files("tmp").is_empty());
     assert_eq!(world.files("partial").len(), 1, "a download is resumed after a restart");
+    assert_eq!(world.images.collect(&BTreeSet::new()).await.unwrap(), 0);
+    written_at_the_epoch(&world.path(&format!("oci/partial/{other}")));
+    world.clock.advance(Duration::from_secs(25 * 3600));
     assert_eq!(world.images.collect(&BTreeSet::new()).await.unwrap(), 4);
     // A root that was cut short is no image either.
     std::fs::write(store.join(format!("roots/{}.squashfs", image.manifest)), b"cut").unwrap();
     let images = oci::OciImages::open(config(), rt::Clock::manual(0)).unwrap();
     assert!(images.list().await.unwrap().is_empty());
+}
+
+fn written_at_the_epoch(path: &camino::Utf8Path) {
+    std::fs::File::open(path).unwrap().set_modified(UNIX_EPOCH).unwrap();
 }
 
 async fn refused(world: &World, image: &Image, expected: Expect) {
@@ -292,7 +331,7 @@ async fn damaged_and_hostile_images_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_archive_is_said_to_be_none() {
+async fn a_file_that_is_no_archive_is_refused_as_such() {
     let world = World::new();
     let mut out = String::new();
     for (name, bytes) in [
@@ -344,7 +383,7 @@ fn may_unpack_devices() -> bool {
 
 /// All that a layer can hold, through `sqfstar`, and back by `unsquashfs`.
 #[tokio::test]
-async fn what_goes_in_comes_out() {
+async fn content_and_metadata_survive_the_import() {
     let script = r##"
 import tarfile, io, sys
 t = tarfile.open(sys.argv[1], 'w', format=tarfile.PAX_FORMAT)
@@ -481,6 +520,14 @@ fn artifacts(image: &mut Image) -> [serde_json::Value; 2] {
     ]
 }
 
+/// A listener of progress, and the names of the steps that it was told of.
+fn recorded() -> (Progress, Arc<Mutex<Vec<String>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let steps = Arc::clone(&seen);
+    let listener = move |step: &str, _, _| steps.lock().unwrap().push(step.to_owned());
+    (Arc::new(listener), seen)
+}
+
 #[tokio::test]
 async fn artifacts_beside_an_image_are_left_out_and_named() {
     let mut image = simple();
@@ -493,11 +540,7 @@ async fn artifacts_beside_an_image_are_left_out_and_named() {
     {
         let world = World::new();
         let path = world.layout(name, &layout_of(&image, &listed));
-        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let steps = std::sync::Arc::clone(&seen);
-        let progress: worker::ports::Progress = std::sync::Arc::new(move |step: &str, _, _| {
-            steps.lock().unwrap().push(step.to_owned());
-        });
+        let (progress, seen) = recorded();
         let archive = ImageArchive { path: &path, name: Some("app:1"), file_name: None };
         let summary = world.images.import(archive, progress).await.unwrap();
         assert_eq!(summary.digest, image.digest());
@@ -508,9 +551,15 @@ async fn artifacts_beside_an_image_are_left_out_and_named() {
     }
 
     let world = World::new();
+    let mut hostile = bill.clone();
     let path = world.layout("none", &layout_of(&image, &[bill, signature]));
     let error = world.import(&path, None).await.unwrap_err();
     expect!["image none is refused: it holds no image for linux/amd64, only artifacts: application/spdx+json, application/vnd.dev.cosign.simplesigning.v1+json"]
+        .assert_eq(&error.to_string());
+    hostile["artifactType"] = "application/x\u{1b}[2J".into();
+    let path = world.layout("hostile", &layout_of(&image, &[hostile]));
+    let error = world.import(&path, None).await.unwrap_err();
+    expect!["image hostile is refused: it holds no image for linux/amd64, only artifacts: application/x[2J"]
         .assert_eq(&error.to_string());
 }
 
@@ -545,18 +594,41 @@ async fn of_several_variants_the_highest_that_guests_run_is_imported() {
     }
 }
 
-#[tokio::test]
-async fn a_user_that_no_process_can_have_is_refused_at_the_import() {
-    let world = World::new();
-    let mut image = simple();
+/// The image with a part of its config replaced.
+fn with_config(mut image: Image, part: &str, replacement: &str) -> Image {
     let config = String::from_utf8(image.blobs[&image.config].clone()).unwrap();
-    let config = config.replace(r#""User":"web""#, r#""User":"4294967295""#);
+    let config = config.replace(part, replacement);
     let (old, new) = (image.config.clone(), image.add(config.as_bytes()));
     let manifest = String::from_utf8(image.blobs[&image.manifest].clone()).unwrap();
     let size = |len: usize| format!(r#""size":{len}"#);
     let manifest =
         manifest.replace(&old, &new).replace(&size(image.blobs[&old].len()), &size(config.len()));
     image.manifest = image.add(manifest.as_bytes());
+    image
+}
+
+#[tokio::test]
+async fn labels_beyond_the_limits_are_left_out_and_said() {
+    let world = World::new();
+    let labels: Vec<_> = (0..100).map(|n| format!(r#""l{n:03}":"v""#)).collect();
+    let labels = format!(r#""Labels":{{{}}}"#, labels.join(","));
+    let image = with_config(simple(), r#""Labels":{"k":"v"}"#, &labels);
+    let path = world.layout("l", &image.layout(Some("app:1")));
+    let (progress, seen) = recorded();
+    let archive = ImageArchive { path: &path, name: Some("app:1"), file_name: None };
+    let digest = world.images.import(archive, progress).await.unwrap().digest;
+    let seen = seen.lock().unwrap();
+    let said = seen.iter().filter(|step| *step == "left out 36 labels, too many or too long");
+    assert_eq!(said.count(), 1, "{seen:?}");
+    let resolved = world.images.resolve("app:1").await.unwrap();
+    let root = world.images.ensure("app:1", &digest, quiet()).await.unwrap();
+    assert_eq!((resolved.labels.len(), root.config.labels.len()), (64, 64));
+}
+
+#[tokio::test]
+async fn a_user_that_no_process_can_have_is_refused_at_the_import() {
+    let world = World::new();
+    let image = with_config(simple(), r#""User":"web""#, r#""User":"4294967295""#);
     refused(
         &world,
         &image,
@@ -624,7 +696,7 @@ async fn an_image_in_use_is_not_removed_by_its_digest() {
     let root = world.images.ensure("app:1", &digest, quiet()).await.unwrap();
     assert_eq!(cat(&root.path, "app"), "two");
     // Once nothing uses it, it is removed with its data.
-    world.clock.advance(std::time::Duration::from_secs(3600));
+    world.clock.advance(Duration::from_secs(3600));
     assert!(world.images.remove(&digest, &BTreeSet::new()).await.unwrap());
     assert!(!root.path.exists());
 }
@@ -696,4 +768,55 @@ async fn imports_at_once_are_bounded() {
     }
     assert_eq!(refused, 2);
     assert_eq!(world.images.list().await.unwrap().len(), 1);
+}
+
+/// A program in place of `sqfstar` that makes its image, says so, and ends when
+/// something is written to the FIFO `go`.
+fn waiting_sqfstar(dir: &camino::Utf8Path) -> camino::Utf8PathBuf {
+    let script = format!(
+        "#!/bin/sh\nfor out; do :; done\ntouch \"$out\" {dir}/begun\nread go < {dir}/go\nexit 1\n"
+    );
+    // Written by another process: a script that this one holds open for writing,
+    // in any thread, cannot be run.
+    let make =
+        format!("mkfifo {dir}/go && printf '%s' \"$0\" > {dir}/sqfstar && chmod 755 {dir}/sqfstar");
+    let made = Command::new("sh").args(["-c", &make, &script]).status().unwrap();
+    assert!(made.success());
+    dir.join("sqfstar")
+}
+
+#[tokio::test]
+async fn an_import_that_its_client_leaves_keeps_its_place_until_its_thread_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = camino::Utf8Path::from_path(dir.path()).unwrap();
+    let world = World::with(|config| {
+        (config.parallel_imports, config.queued_jobs) = (1, 0);
+        config.sqfstar = waiting_sqfstar(dir);
+    });
+    let path = world.layout("l", &simple().layout(Some("app:1")));
+    let begun = async {
+        while !dir.join("begun").exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        ended = world.import(&path, None) => panic!("{ended:?}"),
+        begun = tokio::time::timeout(Duration::from_secs(60), begun) => begun.unwrap(),
+    }
+    // The client has gone, and `sqfstar` still runs.
+    let none = world.write("none.tar", &tar(&[]));
+    let refused = world.import(&none, None).await.unwrap_err();
+    assert!(refused.to_string().starts_with("too many imports of images: 1 run"), "{refused}");
+    let files = || world.files("tmp").into_iter().filter(|name| name.ends_with(".squashfs"));
+    world.images.collect(&BTreeSet::new()).await.unwrap();
+    assert_eq!(files().count(), 1, "garbage collection leaves its files alone");
+
+    std::fs::write(dir.join("go"), "go\n").unwrap();
+    let free = async {
+        while !matches!(world.import(&none, None).await, Err(ImageError::Refused { .. })) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), free).await.unwrap();
+    assert_eq!(files().count(), 0);
 }

@@ -13,7 +13,7 @@ use common::*;
 use expect_test::expect;
 use futures_util::StreamExt;
 use oci::Login;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use worker::ports::{ImageError, Images};
@@ -40,6 +40,8 @@ struct Shelf {
     /// Answers of 503 before anything else.
     busy: u32,
     asked: Vec<String>,
+    /// Told of each request.
+    begun: Option<tokio::sync::mpsc::UnboundedSender<()>>,
     host: String,
 }
 
@@ -99,6 +101,9 @@ async fn any(
     }
     let range = headers.get("range").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let range = range.to_owned();
+    if let Some(begun) = &shelf.begun {
+        let _ = begun.send(());
+    }
     shelf.asked.push(format!("{kind} {range}").trim_end().to_owned());
     if shelf.endless.contains(&kind.as_str()) {
         return endless(StatusCode::OK);
@@ -117,6 +122,7 @@ async fn any(
         let half = blob[..blob.len() / 2].to_vec();
         let broken = async move {
             let arrived = async {
+                // Polled: the pull writes a real file, and nothing announces that.
                 while std::fs::metadata(&file).map_or(0, |file| file.len()) == 0 {
                     tokio::task::yield_now().await;
                 }
@@ -158,6 +164,7 @@ impl Registry {
             endless: Vec::new(),
             busy: 0,
             asked: Vec::new(),
+            begun: None,
             host: host.clone(),
         }));
         let app = Router::new()
@@ -233,7 +240,7 @@ async fn without_and_with_a_login() {
 }
 
 #[tokio::test]
-async fn a_cut_download_goes_on_where_it_broke() {
+async fn a_cut_download_continues_where_it_broke() {
     let image = image();
     let registry = Registry::new(&image).await;
     let cut = |world: &World| {
@@ -253,7 +260,7 @@ async fn a_cut_download_goes_on_where_it_broke() {
 }
 
 #[tokio::test]
-async fn a_download_goes_on_after_a_crash_and_damaged_remains_do_no_harm() {
+async fn a_download_continues_after_a_crash_and_damaged_remains_do_no_harm() {
     let image = image();
     let registry = Registry::new(&image).await;
     let big = &image.blobs[&image.layers[0]];
@@ -315,7 +322,7 @@ async fn wrong_digests_are_refused_and_leave_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn absent_images_are_not_found() {
     let registry = Registry::new(&image()).await;
     let world = World::with(|config| config.attempts = 1);
     let none = format!("sha256:{}", "0".repeat(64));
@@ -524,4 +531,108 @@ async fn a_pull_without_room_is_refused_before_layers_are_fetched() {
     assert!(text.starts_with("pull an image: the disk of the image store has "), "{text}");
     assert_eq!(registry.asked(), ["manifests", "blobs"], "the manifest and the config only");
     assert!(world.files("partial").is_empty());
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_pulled_image_goes_some_time_after_its_last_use() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    let world = World::new();
+    let (none, used) = (BTreeSet::new(), BTreeSet::from([image.digest()]));
+    pulled(&world, &registry, &image).await;
+    world.clock.advance(23 * HOUR);
+    assert_eq!(world.images.collect(&none).await.unwrap(), 0);
+    // A machine uses it for two days.
+    world.clock.advance(48 * HOUR);
+    assert_eq!(world.images.collect(&used).await.unwrap(), 0);
+    world.clock.advance(23 * HOUR);
+    assert_eq!(world.images.collect(&none).await.unwrap(), 0);
+    // The time of the last use outlives the daemon.
+    let World { dir, images, clock } = world;
+    drop(images);
+    let store = camino::Utf8PathBuf::from_path_buf(dir.path().join("oci")).unwrap();
+    let images = oci::OciImages::open(oci::OciConfig::new(store), clock.clone()).unwrap();
+    let world = World { dir, images, clock };
+    assert_eq!(world.images.collect(&none).await.unwrap(), 0);
+    world.clock.advance(2 * HOUR);
+    assert!(world.images.collect(&none).await.unwrap() > 0);
+    for dir in ["roots", "images", "names", "blobs"] {
+        assert!(world.files(dir).is_empty(), "{dir}: {:?}", world.files(dir));
+    }
+}
+
+#[tokio::test]
+async fn an_image_with_a_name_from_an_import_stays_however_it_came() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    let world = World::new();
+    pulled(&world, &registry, &image).await;
+    let path = world.layout("l", &image.layout(Some("mine:1")));
+    world.import(&path, None).await.unwrap();
+    world.clock.advance(1000 * HOUR);
+    assert_eq!(world.images.collect(&BTreeSet::new()).await.unwrap(), 0);
+    assert_eq!(world.images.list().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_name_of_an_image_that_was_never_pulled_is_not_kept() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    let world = World::new();
+    world.images.resolve(&registry.app()).await.unwrap();
+    world.images.collect(&BTreeSet::new()).await.unwrap();
+    assert!(world.files("names").is_empty());
+    // It is no loss: a pull records it again.
+    pulled(&world, &registry, &image).await;
+    assert_eq!(world.files("names").len(), 1);
+}
+
+#[tokio::test]
+async fn old_partial_downloads_go_while_another_pull_runs() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    let world = World::new();
+    let [old, young] =
+        ["a", "b"].map(|digit| world.path(&format!("oci/partial/{}-9", digit.repeat(64))));
+    std::fs::write(&old, b"old").unwrap();
+    std::fs::write(&young, b"young").unwrap();
+    std::fs::File::open(&old).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    world.clock.advance(25 * HOUR);
+    // The answer to this pull never ends.
+    registry.set(|shelf| shelf.endless = vec!["manifests"]);
+    let (app, digest) = (registry.app(), image.digest());
+    let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+    registry.set(|shelf| shelf.begun = Some(begun));
+    let pull = world.images.ensure(&app, &digest, quiet());
+    let collect = async {
+        has_begun.recv().await.unwrap();
+        world.images.collect(&BTreeSet::new()).await.unwrap()
+    };
+    tokio::select! {
+        biased;
+        freed = collect => assert_eq!(freed, 3),
+        ended = pull => panic!("{ended:?}"),
+    }
+    assert!(!old.exists() && young.exists());
+}
+
+#[tokio::test]
+async fn a_registry_at_loopback_is_only_asked_where_the_host_allows_it() {
+    let image = image();
+    let registry = Registry::new(&image).await;
+    let world = World::with(|config| config.allow_loopback_registry = false);
+    let error = world.images.resolve(&registry.app()).await.unwrap_err();
+    assert_eq!(
+        error.to_string().replace(&registry.host, "HOST"),
+        "image reference \"HOST/app:1\" is not valid: its registry is at a loopback address of the \
+         host, which is not asked unless the host sets images.allow_loopback_registry"
+    );
+    assert!(world.images.ensure(&registry.app(), &image.digest(), quiet()).await.is_err());
+    assert!(registry.asked().is_empty());
+    // The name of an import asks no registry.
+    let path = world.layout("l", &image.layout(None));
+    world.import(&path, Some(&registry.app())).await.unwrap();
+    assert_eq!(world.images.resolve(&registry.app()).await.unwrap().digest, image.digest());
 }

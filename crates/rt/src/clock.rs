@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_clock_stands_still() {
+    fn a_manual_clock_does_not_advance_by_itself() {
         let clock = Clock::manual(5_000_000);
         assert_eq!(clock.now_ms(), 5);
         clock.advance(Duration::from_millis(7));

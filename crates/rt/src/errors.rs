@@ -1,19 +1,24 @@
-//! An error and its causes in one line.
+//! An error and its causes, as a list and in one line.
 
 use std::error::Error;
 
-/// `what: why: why that`. A cause whose text its effect already ends with is
-/// not repeated, since some libraries put their source into their message.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
+/// The texts of an error and of its sources, outermost first. A source whose text
+/// the error before it already ends with is left out, since some libraries put
+/// their source into their message.
+pub fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut causes: Vec<String> = Vec::new();
+    let mut next = Some(error);
     while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
+        let text = cause.to_string();
+        if causes.last().is_none_or(|last| !last.ends_with(&text)) {
+            causes.push(text);
         }
         next = cause.source();
     }
-    text
+    causes
+}
+
+/// The [`causes`] of an error in one line: `what: why: why that`.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    causes(error).join(": ")
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Replaces the file at `path` by `bytes` with exactly these permission bits,
-/// whatever the umask, durably: after a return it survives a power cut; before,
+/// regardless of the umask, durably: after a return it survives a power cut; before,
 /// the former file does. A symbolic link at `path` is replaced, not followed.
 ///
 /// # Errors

@@ -108,12 +108,12 @@ impl Tasks {
         self.stop.is_cancelled()
     }
 
-    /// Tells the group to stop, without waiting.
+    /// Asks the group to stop, without waiting.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Tells the group to stop and waits for at most `grace`. Returns whether all
+    /// Asks the group to stop and waits for at most `grace`. Returns whether all
     /// tasks have ended.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.stop.cancel();

@@ -5,7 +5,7 @@
 //! - revisions have no holes and are handed out inside the transaction that
 //!   uses them, so a revision that can be read has been committed, and so have
 //!   all before it;
-//! - a watch reads only the table; the channel says *when* to look, never
+//! - a watch reads only the table; the channel signals *when* to look, never
 //!   *what* happened, so nothing can be missed, doubled or out of order.
 
 mod leases;

@@ -103,7 +103,7 @@ pub(crate) fn range(
     if at < compacted {
         return Err(Fault::Refused(StoreError::Compacted(compacted)));
     }
-    // One row beyond the limit tells whether there are more.
+    // One row beyond the limit shows whether there are more.
     let fetch = limit.map_or(-1, |limit| int(limit as u64).saturating_add(1));
     let mut entries = live(conn, range, at, fetch)?;
     let more = limit.is_some_and(|limit| entries.len() > limit);

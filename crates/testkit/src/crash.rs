@@ -2,7 +2,7 @@
 //!
 //! Every call of a fake passes points before, in and after what it does. An
 //! armed counter stops the world at the n-th point: the call never returns, as
-//! if the daemon had been killed there, and the harness is told. The harness
+//! if the daemon had been killed there, and the harness is notified. The harness
 //! then drops the daemon and disarms the points; guests keep running.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,7 +61,7 @@ impl CrashPoints {
         }
     }
 
-    /// A point in a guest: the daemon is killed before it hears what comes
+    /// A point in a guest: the daemon is killed before it receives what comes
     /// next. Returns once it is gone.
     pub(crate) async fn pass_outside(&self, name: &str) {
         if self.is_hit(name) {

@@ -1,4 +1,4 @@
-//! VMs that are tasks, with guests that speak the real protocol.
+//! VMs that are tasks, with guests that use the real protocol.
 
 mod listener;
 mod snapshots;
@@ -17,17 +17,17 @@ use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use worker::ports::{
-    BootSpec, FoundVm, Hypervisor, HypervisorInfo, Origin, PortError, SaveTimes, Settle, Shape,
-    Snapshot, SnapshotSpec, Vm, VmExit,
+    BootOrigin, BootSpec, FoundVm, Hypervisor, HypervisorInfo, PortError, QuiesceGuest, SaveTimes,
+    Shape, Snapshot, SnapshotSpec, Vm, VmExit,
 };
 
 /// Bytes under way in one direction of an agent port.
 const PORT_BUFFER: usize = 64 << 10;
 const SIGKILL: i32 = 9;
-/// What every VM holds of its host's memory.
+/// The bytes of its host's memory that every VM holds.
 const MEMORY: u64 = 64 << 20;
 
-/// What a boot or a suspend is made to fail with.
+/// The failure that a boot or a suspend is made to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Another try may help.
@@ -48,6 +48,7 @@ struct Inner {
     /// Saves wait while this is false.
     open: watch::Sender<bool>,
     torn: Arc<AtomicBool>,
+    templates: watch::Sender<BTreeSet<Shape>>,
 }
 
 #[derive(Debug, Default)]
@@ -56,10 +57,9 @@ struct Host {
     faults: VecDeque<Fault>,
     suspend_faults: VecDeque<Fault>,
     template_faults: VecDeque<Fault>,
-    /// What the RAM files of snapshots hold. They are on the disk, so they
+    /// The content of the RAM files of snapshots. They are on the disk, so they
     /// outlive VMs and power cuts; a manifest leads to them.
     saved: BTreeMap<BootId, State>,
-    templates: BTreeSet<Shape>,
     /// Machines whose next VM never answers.
     mute: BTreeSet<MachineId>,
     calls: Vec<String>,
@@ -91,6 +91,7 @@ impl FakeHypervisor {
             host: Mutex::default(),
             open: watch::Sender::new(true),
             torn: Arc::default(),
+            templates: watch::Sender::default(),
         }))
     }
 
@@ -109,7 +110,7 @@ impl FakeHypervisor {
         self.0.open.send_replace(false);
     }
 
-    /// Suspends proceed.
+    /// Suspends may complete.
     pub fn release_suspends(&self) {
         self.0.open.send_replace(true);
     }
@@ -126,12 +127,16 @@ impl FakeHypervisor {
 
     /// A template of this shape is there already.
     pub fn add_template(&self, shape: Shape) {
-        self.lock().templates.insert(shape);
+        self.0.templates.send_modify(|templates| {
+            templates.insert(shape);
+        });
     }
 
-    /// Shapes that VMs begin from a template of.
-    pub fn templates(&self) -> Vec<Shape> {
-        self.lock().templates.iter().copied().collect()
+    /// Returns once there are templates of these shapes and of no others.
+    pub async fn wait_for_templates(&self, shapes: &[Shape]) {
+        let mut templates = self.0.templates.subscribe();
+        let same = |found: &BTreeSet<Shape>| found.iter().eq(shapes);
+        let _ = templates.wait_for(same).await;
     }
 
     /// The next boots fail like this, in order.
@@ -193,7 +198,7 @@ impl FakeHypervisor {
     fn start(&self, silent: bool, memory: Option<State>, mac: Option<[u8; 6]>) -> FakeVm {
         let (ports, connections) = mpsc::unbounded_channel();
         let (actions, doings) = mpsc::unbounded_channel();
-        let (controls, orders) = mpsc::unbounded_channel();
+        let (controls, commands) = mpsc::unbounded_channel();
         let (ended, exit) = watch::channel(None);
         let kill = CancellationToken::new();
         let ran = memory.is_none();
@@ -204,7 +209,7 @@ impl FakeHypervisor {
             silent,
             connections,
             actions: doings,
-            controls: orders,
+            controls: commands,
             points: self.0.points.clone(),
             paused: !ran,
             state,
@@ -219,7 +224,7 @@ impl FakeHypervisor {
                 end = guest.run() => VmExit {
                     powered_off: end == End::PoweredOff,
                     signal: 0,
-                    last_words: if end == End::Crashed { "it crashed".into() } else { String::new() },
+                    console_tail: if end == End::Crashed { "it crashed".into() } else { String::new() },
                 },
             };
             ended.send_replace(Some(exit));
@@ -236,7 +241,12 @@ impl FakeHypervisor {
         sent.then_some(()).ok_or_else(|| no_vm(machine))
     }
 
-    fn connect(&self, machine: MachineId, boot: BootId, origin: Origin) -> Result<Vm, PortError> {
+    fn connect(
+        &self,
+        machine: MachineId,
+        boot: BootId,
+        origin: BootOrigin,
+    ) -> Result<Vm, PortError> {
         let host = self.lock();
         let gone = || no_vm(machine);
         let vm = host.vms.get(&(machine, boot)).filter(|vm| vm.alive()).ok_or_else(gone)?;
@@ -301,7 +311,7 @@ impl Hypervisor for FakeHypervisor {
         if self.lock().vms.get(&(machine, boot)).is_some_and(|vm| !vm.ran) {
             return Err(PortError::plain("its guest never ran"));
         }
-        let vm = self.connect(machine, boot, Origin::Found)?;
+        let vm = self.connect(machine, boot, BootOrigin::Found)?;
         self.0.points.pass("vm: after adopt").await;
         Ok(vm)
     }
@@ -335,13 +345,13 @@ impl Hypervisor for FakeHypervisor {
         self.save(machine, boot, to, cancel).await
     }
 
-    async fn proceed(&self, machine: MachineId, boot: BootId) -> Result<(), PortError> {
-        self.0.points.pass("vm: before proceed").await;
+    async fn resume(&self, machine: MachineId, boot: BootId) -> Result<(), PortError> {
+        self.0.points.pass("vm: before resume").await;
         self.control(machine, boot, Control::Resume)?;
         if let Some(vm) = self.lock().vms.get_mut(&(machine, boot)) {
             vm.ran = true;
         }
-        self.0.points.pass("vm: after proceed").await;
+        self.0.points.pass("vm: after resume").await;
         Ok(())
     }
 
@@ -355,17 +365,17 @@ impl Hypervisor for FakeHypervisor {
     }
 
     fn has_template(&self, shape: Shape) -> bool {
-        self.lock().templates.contains(&shape)
+        self.0.templates.borrow().contains(&shape)
     }
 
     fn templates(&self) -> Vec<Shape> {
-        self.lock().templates.iter().copied().collect()
+        self.0.templates.borrow().iter().copied().collect()
     }
 
-    async fn make_template(&self, shape: Shape, settle: Settle) -> Result<(), PortError> {
+    async fn make_template(&self, shape: Shape, quiesce: QuiesceGuest) -> Result<(), PortError> {
         let call = format!("template {}x{}", shape.vcpus, shape.memory_mib);
         self.lock().calls.push(call);
-        self.bake(shape, settle).await
+        self.build_template(shape, quiesce).await
     }
 
     fn about(&self) -> HypervisorInfo {
@@ -374,5 +384,5 @@ impl Hypervisor for FakeHypervisor {
 }
 
 fn no_vm(machine: MachineId) -> PortError {
-    PortError::plain(format!("no VM of machine {machine} can be spoken to"))
+    PortError::plain(format!("no VM of machine {machine} can be connected to"))
 }

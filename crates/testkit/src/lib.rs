@@ -18,11 +18,12 @@ mod network;
 pub mod skip;
 #[cfg(feature = "store")]
 pub mod store;
+pub mod timing;
 mod world;
 
 pub use contract::{
     Subject, create_machine, host_api_contract, hypervisor_contract, hypervisor_snapshot_contract,
-    hypervisor_template_contract, images_contract, network_contract, settle,
+    hypervisor_template_contract, images_contract, network_contract, quiesce_guest,
     stopping_host_contract,
 };
 pub use crash::CrashPoints;

@@ -1,4 +1,4 @@
-//! Tests that cannot run on this machine: they say so in one way, and fail where
+//! Tests that cannot run on this machine: they report it in one way, and fail where
 //! everything has to run.
 //!
 //! The output of a test that passes is not shown, so each skip is also a line of the
@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// What a test lacks.
+/// The thing that a test lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lacks {
     /// Something that every machine of CI has, such as root: the skip is a failure
@@ -19,7 +19,7 @@ pub enum Lacks {
     Optional,
 }
 
-/// Says that a test, or a part of it, is skipped, and why; the test leaves it out
+/// Reports that a test, or a part of it, is skipped, and why; the test leaves it out
 /// after this call.
 ///
 /// # Panics
@@ -36,7 +36,7 @@ pub fn skip(why: &str, lacks: Lacks) {
     assert!(allowed(ci.as_deref(), lacks), "nothing may be skipped in CI: {why}");
 }
 
-/// What is skipped: libtest names the thread of a test after the test.
+/// The name of the skipped test: libtest names the thread of a test after the test.
 fn line(test: Option<&str>, why: &str, lacks: Lacks) -> String {
     let kind = match lacks {
         Lacks::Required => "",

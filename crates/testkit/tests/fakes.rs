@@ -40,8 +40,13 @@ async fn fake_vms_pass_the_contract_of_snapshots_and_templates() {
     testkit::hypervisor_snapshot_contract(|| hypervisor.clone(), spec, &path).await;
     assert!(!hypervisor.torn());
     let shape = Shape { vcpus: 1, memory_mib: 128 };
-    testkit::hypervisor_template_contract(|| hypervisor.clone(), shape, spec, testkit::settle())
-        .await;
+    testkit::hypervisor_template_contract(
+        || hypervisor.clone(),
+        shape,
+        spec,
+        testkit::quiesce_guest(),
+    )
+    .await;
 }
 
 #[tokio::test]

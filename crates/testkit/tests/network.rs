@@ -1,8 +1,8 @@
-//! What callers of a host see when the network between them fails.
+//! Calls to a host while the network in between fails.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use host_api::{CallContext, HostError, Machines, Routes, Status, Stop};
+use host_api::{CallContext, Connections, HostError, Machines, Routes, Status, Stop, Upstream};
 use host_remote::{RemoteHost, Role, Server};
 use model::id::{HostId, MachineId};
 use rt::Tasks;
@@ -82,6 +82,27 @@ async fn a_host_that_is_gone_and_another_in_its_place() {
     network.serve("host", Server::new(Arc::new(again), tasks));
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(remote.info(context()).await.unwrap().region, "elsewhere");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_guest_is_told_from_a_silent_host() {
+    let Pair { network, host, remote, tasks } = pair();
+    let machine = testkit::create_machine(&remote, 1).await;
+    let routes = remote.routes(context()).await.unwrap().snapshot.routes;
+    let upstream = Upstream { machine, boot: routes[0].boot.unwrap(), port: 80 };
+    host.set_upstream(machine, ([127, 0, 0, 1], 80).into());
+    let edge = network.dial("edge", &[Role::Edge], "host");
+    let edge = RemoteHost::new(HostId(1), edge, tasks);
+    let connect = async || {
+        let failed = edge.connect(CallContext::edge(Duration::from_secs(5)), upstream).await;
+        let failed = failed.err().unwrap();
+        assert_eq!(failed.kind(), std::io::ErrorKind::TimedOut, "{failed}");
+        failed.get_ref().is_some_and(|cause| cause.is::<HostError>())
+    };
+    let _never_released = host.pause_next("connect");
+    assert!(!connect().await, "it is the guest that does not answer");
+    network.cut("edge", "host");
+    assert!(connect().await, "it is the host");
 }
 
 #[tokio::test(start_paused = true)]

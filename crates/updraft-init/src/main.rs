@@ -36,7 +36,7 @@ use system::{kernel_log, power};
 #[cfg_attr(not(test), unsafe(no_mangle))]
 #[cfg_attr(test, allow(dead_code))]
 extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
-    // A user who tries the binary on a host must not find it remounting /dev.
+    // Started on a host by mistake, the binary must not remount /dev.
     if std::process::id() != 1 {
         eprintln!("updraft-init is pid 1 of an Updraft guest and does nothing elsewhere");
         return 2;

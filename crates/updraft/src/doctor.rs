@@ -1,6 +1,6 @@
 //! `updraft doctor`: whether this machine can run the platform.
 
-use crate::daemon::world_network_config;
+use crate::daemon::network_config;
 use crate::error::DaemonError;
 use crate::settings::{SettingArgs, Settings};
 use diagnostics::{Check, Finding};
@@ -15,7 +15,7 @@ pub(crate) async fn doctor(
     let settings = Settings::load(args, vars)?;
     let mut checks =
         vmm_qemu::doctor_checks(settings.vm.qemu.as_deref(), &settings.data_dir.join("guest"));
-    checks.extend(network_linux::checks::network(&world_network_config(&settings)).await);
+    checks.extend(network_linux::checks::network(&network_config(&settings)).await);
     checks.extend(disk_linux::checks::disks(&settings.data_dir));
     checks.extend(oci::checks());
     print!("{}", render(&checks));

@@ -6,7 +6,7 @@
 //! stop them through: they are killed.
 
 use crate::daemon::lock::{DataDirLock, LockError};
-use crate::daemon::{world_network_config, world_qemu_config};
+use crate::daemon::{network_config, qemu_config};
 use crate::error::DaemonError;
 use crate::restart_list::{RestartList, Running};
 use crate::settings::{SettingArgs, Settings};
@@ -214,11 +214,11 @@ fn no_lock(err: &LockError) -> DaemonError {
 async fn clear(settings: &Settings) -> Result<usize, PortError> {
     // Nothing is booted here, so no guest image is needed.
     let guest = GuestImage { vmlinuz: "/nonexistent".into(), initramfs: "/nonexistent".into() };
-    let hypervisor = QemuHypervisor::open(world_qemu_config(settings, guest)?)?;
+    let hypervisor = QemuHypervisor::open(qemu_config(settings, guest)?)?;
     let vms = hypervisor.list().await?;
     for vm in &vms {
         hypervisor.kill(vm.machine, vm.boot).await?;
     }
-    LinuxNetwork::open(world_network_config(settings))?.remove_all().await?;
+    LinuxNetwork::open(network_config(settings))?.remove_all().await?;
     Ok(vms.iter().filter(|vm| vm.alive).count())
 }

@@ -46,15 +46,7 @@ impl DaemonError {
     /// With the whole chain of an error as causes.
     #[must_use]
     pub(crate) fn because_of(mut self, error: &(dyn StdError + 'static)) -> Self {
-        let mut next = Some(error);
-        while let Some(cause) = next {
-            let words = cause.to_string();
-            // Some libraries put their source into their message.
-            if self.causes.last().is_none_or(|last| !last.ends_with(&words)) {
-                self.causes.push(words);
-            }
-            next = cause.source();
-        }
+        self.causes.extend(rt::causes(error));
         self
     }
 
@@ -87,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_says_what_why_and_what_next() {
+    fn a_failure_has_what_why_and_what_next() {
         let io = std::io::Error::other("in use");
         let err = DaemonError::failed("Cannot listen").because_of(&io).hint("Give another port.");
         let lines = "Error: Cannot listen\nCaused by: in use\nHint: Give another port.\n";

@@ -115,7 +115,7 @@ mod tests {
     const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
 
     #[test]
-    fn the_reference_page_is_what_help_says() {
+    fn the_reference_page_is_the_text_of_help() {
         let page = cli::markdown(&Updraft::command());
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(PAGE, &page).unwrap();

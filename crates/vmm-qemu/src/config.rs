@@ -13,16 +13,16 @@ pub struct QemuConfig {
     pub run_dir: Utf8PathBuf,
     /// Where templates are kept, such as `<data>/templates`; made if absent.
     pub template_dir: Utf8PathBuf,
-    /// Tells daemons on one host apart; part of cgroup names. Lower-case
+    /// Distinguishes daemons on one host; part of cgroup names. Lower-case
     /// letters, digits and dashes, at most 32.
     pub instance: String,
     /// The QEMU program, from [`find_qemu`].
     pub qemu: Utf8PathBuf,
     /// Kernel and initramfs of every guest.
     pub guest: GuestImage,
-    /// What the probe found.
+    /// The accelerator that the probe found.
     pub accelerator: Accelerator,
-    /// What the probe found. One for all VMs; part of what templates and snapshots
+    /// The CPU model that the probe found. One for all VMs; part of what templates and snapshots
     /// depend on.
     pub cpu_model: CpuModel,
     /// Most memory of all VMs together, in MiB; no limit if absent.
@@ -59,7 +59,7 @@ impl JailConfig {
     }
 }
 
-/// What every guest boots.
+/// The boot files of every guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestImage {
     /// Kernel, readable by any user.
@@ -68,7 +68,7 @@ pub struct GuestImage {
     pub initramfs: Utf8PathBuf,
 }
 
-/// What runs guest instructions.
+/// The accelerator that runs guest instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
@@ -90,7 +90,7 @@ impl Accelerator {
 }
 
 /// The processor that guests see, as QEMU's `-cpu`. Emulated guests have the plain one
-/// whatever is set here.
+/// regardless of this setting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CpuModel {
@@ -105,7 +105,7 @@ pub enum CpuModel {
 }
 
 impl CpuModel {
-    /// What the probe tries with KVM, in this order.
+    /// The CPU models that the probe tries with KVM, in this order.
     pub const LADDER: [Self; 3] = [Self::Host, Self::HostWithoutArchCapabilities, Self::Plain];
 
     /// The argument of `-cpu`.

@@ -1,4 +1,4 @@
-//! What the driver needs of the host, checked one by one, each with its remedy.
+//! The requirements of the driver on the host, checked one by one, each with its remedy.
 
 use crate::cgroup::groups::Cgroups;
 use crate::config::{Accelerator, find_qemu, qemu_version};
@@ -9,7 +9,7 @@ use diagnostics::Check;
 
 /// Checks QEMU, the guest kernel, virtualisation, cgroups and privileges.
 /// Starts no VM and changes nothing that lasts. `guest_cache` is where the daemon's
-/// probe keeps its result, which is shown in its words.
+/// probe keeps its result, which is shown as the probe recorded it.
 pub fn doctor_checks(qemu: Option<&Utf8Path>, guest_cache: &Utf8Path) -> Vec<Check> {
     let accelerator = accelerator(qemu, guest_cache);
     vec![privileges(), qemu_check(qemu), kernel_check(), accelerator, cgroups()]
@@ -41,12 +41,12 @@ fn kernel_check() -> Check {
     }
 }
 
-/// What the daemon's probe has found, in its words; before that, what can be seen
+/// The result that the daemon's probe has recorded; before that, what can be seen
 /// without booting a guest.
 fn accelerator(qemu: Option<&Utf8Path>, guest_cache: &Utf8Path) -> Check {
     let known = || {
         let (qemu, kernel) = (find_qemu(qemu).ok()?, kernel::find().ok()?);
-        probe::remembered(guest_cache, &qemu, &kernel)
+        probe::cached_result(guest_cache, &qemu, &kernel)
     };
     match known() {
         Some(probed) => found(&probed),

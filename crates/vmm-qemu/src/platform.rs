@@ -1,4 +1,5 @@
-//! What a saved guest depends on: it can only be restored where all of it is the same.
+//! The properties of the host that a saved guest depends on: it can only be restored
+//! where all of them are the same.
 
 use crate::config::{Accelerator, QemuConfig, qemu_version};
 use crate::launch::command_line::{self, LAYOUT};
@@ -73,7 +74,7 @@ pub(crate) fn identity(path: &Utf8Path) -> io::Result<String> {
     Ok(format!("{} bytes of {}.{:09}", found.len(), found.mtime(), found.mtime_nsec()))
 }
 
-/// What guests see of the processor; with KVM that is the host's own.
+/// The processor that guests see; with KVM that is the host's own.
 fn processor(config: &QemuConfig) -> String {
     let cpu = command_line::cpu(config.accelerator, config.cpu_model);
     let model = match config.accelerator {

@@ -9,7 +9,7 @@ mod support;
 use rustix::process::Signal;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use support::{PATIENCE, World, ask, ended, ids, kill_all, signal, tell};
+use support::{PATIENCE, World, ask, ended, ids, kill_all, send_line, signal};
 use worker::ports::{Hypervisor, Nic, Shape};
 
 #[tokio::test]
@@ -30,7 +30,8 @@ async fn it_passes_the_contract_of_snapshots_and_templates() {
     fs::create_dir(&dir).unwrap();
     testkit::hypervisor_snapshot_contract(|| world.driver(), spec, &dir).await;
     let shape = Shape { vcpus: 1, memory_mib: 128 };
-    testkit::hypervisor_template_contract(|| world.driver(), shape, spec, testkit::settle()).await;
+    testkit::hypervisor_template_contract(|| world.driver(), shape, spec, testkit::quiesce_guest())
+        .await;
     assert_eq!(world.remains(), Vec::<String>::new());
 }
 
@@ -60,7 +61,7 @@ async fn a_vm_from_boot_to_kill() {
     assert!(driver.list().await.unwrap().is_empty());
 }
 
-/// What a guest that took over its QEMU would find.
+/// The view of a guest that took over its QEMU.
 fn assert_jailed(world: &World, pid: u32) {
     assert_unprivileged(world, pid, false);
     assert_root(world, pid);
@@ -200,7 +201,7 @@ async fn a_vm_outlives_its_driver() {
     let mut vm = driver.adopt(machine, boot).await.unwrap();
     assert_eq!(vm.pid, pid);
     assert_eq!(ask(&mut *vm.agent, "echo two").await, "two");
-    // QEMU gets killed by somebody else.
+    // QEMU gets killed by another process.
     signal(vm.pid, Signal::KILL);
     let exit = ended(vm).await;
     assert!(!exit.powered_off && exit.signal == 9, "{exit:?}");
@@ -217,15 +218,15 @@ async fn a_guest_that_powers_off_and_one_that_panics() {
     let (off, panic) = (ids(3), ids(4));
     let mut first = driver.boot(world.spec(off.0, off.1)).await.unwrap();
     let mut second = driver.boot(world.spec(panic.0, panic.1)).await.unwrap();
-    // The console is bounded on the host whatever is printed.
+    // The console is bounded on the host, however much is printed.
     assert_eq!(ask(&mut *second.agent, "flood").await, "flooded");
-    tell(&mut *second.agent, "panic").await;
-    tell(&mut *first.agent, "off").await;
+    send_line(&mut *second.agent, "panic").await;
+    send_line(&mut *first.agent, "off").await;
     let (first, second) = (ended(first).await, ended(second).await);
-    assert!(first.powered_off && first.last_words.is_empty(), "{first:?}");
+    assert!(first.powered_off && first.console_tail.is_empty(), "{first:?}");
     assert!(!second.powered_off, "{second:?}");
-    assert!(second.last_words.contains("Kernel panic"), "{}", second.last_words);
-    assert!(second.last_words.len() <= 4096);
+    assert!(second.console_tail.contains("Kernel panic"), "{}", second.console_tail);
+    assert!(second.console_tail.len() <= 4096);
     kill_all(&driver).await;
     assert_eq!(world.remains(), Vec::<String>::new());
 }
@@ -238,7 +239,7 @@ async fn a_guest_that_ends_while_no_driver_is_there() {
     let mut vm = driver.boot(world.spec(machine, boot)).await.unwrap();
     assert_eq!(ask(&mut *vm.agent, "echo up").await, "up");
     drop(driver);
-    tell(&mut *vm.agent, "off").await;
+    send_line(&mut *vm.agent, "off").await;
     drop(vm);
     let driver = world.driver();
     let vm = driver.adopt(machine, boot).await.unwrap();
@@ -248,7 +249,7 @@ async fn a_guest_that_ends_while_no_driver_is_there() {
 }
 
 #[tokio::test]
-async fn starts_that_fail_say_why_and_leave_nothing() {
+async fn failed_starts_name_the_reason_and_leave_nothing() {
     let (machine, boot) = ids(6);
     for (break_it, words) in BROKEN {
         let mut world = World::new();
@@ -264,7 +265,7 @@ async fn starts_that_fail_say_why_and_leave_nothing() {
     }
 }
 
-/// How to break a world, and what the error must say then.
+/// How to break a world, and what the error must contain then.
 type Broken = (fn(&mut World), &'static str);
 const BROKEN: [Broken; 6] = [
     (with_a_launcher_that_hangs, "start VM"),

@@ -5,6 +5,7 @@
 //! [`ExecControl`]. Server to client: a binary message is output whose first
 //! byte is [`STDOUT`] or [`STDERR`], a text is an [`ExecEnd`] and the last.
 
+use crate::machines::ErrorBody;
 use serde::{Deserialize, Serialize};
 
 /// First byte of a binary message that carries standard output or the terminal.
@@ -66,7 +67,7 @@ pub enum ExecOutput {
         signal: i32,
     },
     /// It could not be run, or the machine went away.
-    Failed(String),
+    Failed(ErrorBody),
 }
 
 /// Client to server, as text.
@@ -83,7 +84,7 @@ pub enum ExecControl {
 
 /// Server to client, as text; the last message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "EndText", from = "EndText")]
 pub enum ExecEnd {
     /// `{"exited":{"code":0,"signal":0}}`: it has ended.
     Exited {
@@ -92,8 +93,55 @@ pub enum ExecEnd {
         /// Signal that ended it, or 0.
         signal: i32,
     },
-    /// `{"failed":"…"}`: it could not be run, or the machine went away.
-    Failed(String),
+    /// `{"failed":"…","status":"…"}`: it could not be run, or the machine went away.
+    /// `status` and `hint` are those of an error of the API.
+    Failed(ErrorBody),
+}
+
+/// [`ExecEnd`] as it is written. `failed` is a text, since the first version of the
+/// protocol had nothing beside it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct EndText {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exited: Option<Exit>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failed: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Exit {
+    code: i32,
+    signal: i32,
+}
+
+impl From<ExecEnd> for EndText {
+    fn from(end: ExecEnd) -> Self {
+        match end {
+            ExecEnd::Exited { code, signal } => {
+                Self { exited: Some(Exit { code, signal }), ..Self::default() }
+            }
+            ExecEnd::Failed(ErrorBody { error, status, hint }) => {
+                Self { exited: None, failed: Some(error), status: Some(status), hint }
+            }
+        }
+    }
+}
+
+impl From<EndText> for ExecEnd {
+    fn from(text: EndText) -> Self {
+        match text.exited {
+            Some(Exit { code, signal }) => Self::Exited { code, signal },
+            None => Self::Failed(ErrorBody {
+                error: text.failed.unwrap_or_default(),
+                status: text.status.unwrap_or_else(|| "unknown".into()),
+                hint: text.hint,
+            }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +158,11 @@ mod tests {
         let end = |e| serde_json::to_string(&e).unwrap();
         let exited = ExecEnd::Exited { code: 130, signal: 2 };
         assert_eq!(end(exited), r#"{"exited":{"code":130,"signal":2}}"#);
-        assert_eq!(end(ExecEnd::Failed("no".into())), r#"{"failed":"no"}"#);
+        let status = ErrorBody::COMMAND_NOT_FOUND.to_owned();
+        let failed = ExecEnd::Failed(ErrorBody { error: "no".into(), status, hint: None });
+        assert_eq!(end(failed), r#"{"failed":"no","status":"command_not_found"}"#);
+        let earlier: ExecEnd = serde_json::from_str(r#"{"failed":"no"}"#).unwrap();
+        let status = "unknown".to_owned();
+        assert_eq!(earlier, ExecEnd::Failed(ErrorBody { error: "no".into(), status, hint: None }));
     }
 }

@@ -1,7 +1,7 @@
 //! The public JSON of the API; serde and no logic.
 //!
 //! - [`machines`]: the public JSON of the Machines API, with its field names.
-//! - [`platform`]: what the API says of the platform itself.
+//! - [`platform`]: what the API returns about the platform itself.
 //! - [`exec`]: an interactive command, over a WebSocket.
 //! - [`logs`]: one log line, as stored, streamed and shown.
 //!

@@ -1,15 +1,22 @@
-//! What the API says of the platform itself: `GET /v1/platform/hosts`.
+//! What the API returns about the platform itself: `GET /v1/platform/hosts`.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 /// What a host is and has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostInfo {
     /// Number, unique in the platform.
     pub host: u16,
+    /// Name, as its operator calls it.
+    #[serde(default)]
+    pub name: String,
     /// Region code.
     pub region: String,
+    /// Other codes under which the region may be asked for.
+    #[serde(default)]
+    pub region_aliases: Vec<String>,
     /// `kvm` or `tcg`.
     pub accelerator: String,
     /// Version of the hypervisor.
@@ -24,7 +31,7 @@ pub struct HostInfo {
     #[serde(default)]
     pub memory_used_mib: u64,
     /// How many times `memory_mib` may be promised; 1, and 0 for hosts that do
-    /// not say, mean no more than there is.
+    /// not report it, mean no more than there is.
     #[serde(default)]
     pub overcommit: f64,
     /// Sizes that start from a template, as CPUs and MiB: `1x256`.
@@ -32,4 +39,8 @@ pub struct HostInfo {
     pub templates: Vec<String>,
     /// Machines by state.
     pub machines: BTreeMap<String, u64>,
+    /// First address and prefix length of the private IPv4 addresses of its
+    /// machines.
+    #[serde(default)]
+    pub ipv4_pool: Option<(Ipv4Addr, u8)>,
 }

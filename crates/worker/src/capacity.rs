@@ -40,7 +40,7 @@ impl Capacity {
         Ok(())
     }
 
-    /// Reserves memory for a VM that already runs, whatever is free.
+    /// Reserves memory for a VM that already runs, even beyond the free memory.
     pub(crate) fn take(&self, machine: MachineId, mib: u32) {
         self.lock().insert(machine, mib);
     }

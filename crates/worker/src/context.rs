@@ -1,4 +1,4 @@
-//! What all machines of a host share: settings, ports, database, logs, routes
+//! The context that all machines of a host share: settings, ports, database, logs, routes
 //! and memory accounting.
 
 use crate::capacity::Capacity;
@@ -87,7 +87,7 @@ pub struct Ports {
     pub rng: Rng,
 }
 
-/// What all machines of a host share.
+/// The context that all machines of a host share.
 pub(crate) struct HostContext {
     pub(crate) config: HostConfig,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,

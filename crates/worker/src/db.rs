@@ -72,7 +72,7 @@ pub(crate) struct Machines {
     pub(crate) unreadable: Vec<UnreadableRow>,
 }
 
-/// A row whose record does not parse, with what its columns say.
+/// A row whose record does not parse, with the values of its columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnreadableRow {
     pub(crate) id: String,

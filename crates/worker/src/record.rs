@@ -197,7 +197,7 @@ impl Record {
         }
     }
 
-    /// File of the writable layer. Its name says what it is kept for, so that a layer
+    /// File of the writable layer. Its name shows what it is kept for, so that a layer
     /// of another instance or policy is never used.
     pub(crate) fn scratch_name(&self) -> String {
         match self.persist() {
@@ -439,7 +439,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_stored_comes_back() {
+    fn a_stored_record_is_read_back_unchanged() {
         let mut record = sample();
         record.boot = Some(BootId::new(5, 6));
         record.exit = Some(Exit { code: 1, signal: 0, oom: false });
@@ -465,7 +465,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_writable_layer_is_kept_as_the_config_says() {
+    fn the_writable_layer_is_kept_as_configured() {
         let mut record = sample();
         let persist = |word: &str| Some(Rootfs { persist: Some(word.into()), ..Rootfs::default() });
         assert_eq!(record.persist(), Persist::Never);

@@ -6,7 +6,7 @@
 
 use crate::agent;
 use crate::context::HostContext;
-use crate::ports::{AgentIo, PortError, Settle};
+use crate::ports::{AgentIo, PortError, QuiesceGuest};
 use futures_util::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ async fn run(host: Arc<HostContext>) {
             host.templates.finish_first(true);
             continue;
         }
-        let made = host.hypervisor.make_template(shape, settle(&host)).await;
+        let made = host.hypervisor.make_template(shape, quiesce_guest(&host)).await;
         host.metrics.template(made.is_ok());
         let dropped = host.templates.finish_first(made.is_ok());
         match made {
@@ -48,14 +48,14 @@ async fn run(host: Arc<HostContext>) {
     }
 }
 
-fn settle(host: &HostContext) -> Settle {
+fn quiesce_guest(host: &HostContext) -> QuiesceGuest {
     let (rng, deadline) = (host.rng.clone(), host.config.boot_deadline);
     Arc::new(move |port: Box<dyn AgentIo>| {
         let session = rng.bits();
-        let settled = async move {
-            let settled = agent::quiesce_for_template(port, session, deadline).await;
-            settled.map_err(|err| PortError::new("prepare a guest for its template", err))
+        let quiesced = async move {
+            let quiesced = agent::quiesce_for_template(port, session, deadline).await;
+            quiesced.map_err(|err| PortError::new("prepare a guest for its template", err))
         };
-        settled.boxed()
+        quiesced.boxed()
     })
 }

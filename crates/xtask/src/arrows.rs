@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
-/// What each crate imports of our own, tests left out.
+/// The crates of ours that each crate imports, tests left out.
 fn actual() -> Arrows {
     let metadata = MetadataCommand::new().current_dir(crate::root()).no_deps().exec();
     let metadata = metadata.expect("cargo metadata works");

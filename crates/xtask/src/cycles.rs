@@ -4,7 +4,7 @@
 //! path that begins with `crate`, `super` or `self`. A name that a module only
 //! passes on (also a private `use`, which its children see) leads to where it comes
 //! from. A module file may use its
-//! own children, whatever they use of it: to put them together is what it is for.
+//! own children, also if they use it, since its purpose is to put them together.
 
 use crate::files::{is_test, sources};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,12 +18,12 @@ const ALLOWED: &[&str] = &[];
 /// A module by its path below the crate.
 type Module = Vec<String>;
 
-/// What one file says about others.
+/// The imports of one file.
 #[derive(Default)]
 struct File {
     /// Paths that it names, from the root of the crate.
     names: Vec<Vec<String>>,
-    /// What it passes on: name here, path from the root of the crate.
+    /// Its re-exports: name here, path from the root of the crate.
     exports: BTreeMap<String, Vec<String>>,
 }
 

@@ -1,4 +1,4 @@
-//! Every file says what it is and stays within its size.
+//! Every file opens with its purpose and stays within its size.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,11 +26,11 @@ const ONE_FILE_EACH: &[&str] =
 /// Folders that are still to be divided. Only ever shorter.
 const TO_BE_DIVIDED: &[&str] = &[];
 
-/// What tells that a test was not run; `testkit` says so, and fails in CI.
+/// The mark of a test that was not run; `testkit` prints it, and fails in CI.
 const SKIPS: &str = concat!("SKIP", "PED");
-/// The one file that may say so.
+/// The one file that may print it.
 const SKIP_HELPER: &str = "crates/testkit/src/skip.rs";
-/// Files that still say so by themselves. Only ever shorter.
+/// Files that still print it by themselves. Only ever shorter.
 const SKIPS_BY_HAND: &[&str] = &[];
 
 fn all() -> Vec<(PathBuf, String)> {
@@ -98,12 +98,12 @@ fn no_folder_has_too_many_files() {
 }
 
 #[test]
-fn tests_that_are_skipped_say_so_in_one_way() {
-    let says = |(path, text): &(PathBuf, String)| {
+fn skipped_tests_are_reported_in_one_way() {
+    let prints = |(path, text): &(PathBuf, String)| {
         let name = relative(path);
         (name != SKIP_HELPER && text.contains(SKIPS)).then_some(name)
     };
-    let found: Vec<String> = all().iter().filter_map(says).collect();
+    let found: Vec<String> = all().iter().filter_map(prints).collect();
     held("files that skip tests by hand; use testkit's helper", &found, SKIPS_BY_HAND);
 }
 

@@ -1,6 +1,6 @@
 //! A small web app to run as a machine: one static binary, no dependencies.
 //!
-//! `GET /` greets and says which machine answers and how often it has; any
+//! `GET /` greets and shows which machine answers and how often it has; any
 //! other path is answered with 404. The port is 8080, or `$PORT`.
 
 use std::env;

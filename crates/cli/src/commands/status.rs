@@ -30,7 +30,7 @@ pub struct StatusArgs {
     rate: u64,
 }
 
-/// What `--json` prints, by the names that scripts for flyctl know.
+/// The JSON of `--json`, by the names that scripts for flyctl know.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Status<'a> {
@@ -43,7 +43,7 @@ pub(super) async fn run(args: StatusArgs, cx: &mut Context<'_>) -> Result<()> {
     let name = cx.app(&args.app)?;
     let client = cx.client()?;
     loop {
-        let (app, machines) = look(&client, &name, args.all).await?;
+        let (app, machines) = fetch(&client, &name, args.all).await?;
         if args.json {
             return cx.ui().json(&Status { app: AppJson::from(&app), machines: &machines });
         }
@@ -57,7 +57,7 @@ pub(super) async fn run(args: StatusArgs, cx: &mut Context<'_>) -> Result<()> {
     }
 }
 
-async fn look(client: &Client, name: &str, all: bool) -> Result<(App, Vec<Machine>)> {
+async fn fetch(client: &Client, name: &str, all: bool) -> Result<(App, Vec<Machine>)> {
     let app = client.app(name).await.context(|| format!("show app {name}"))?;
     let which = ListMachines { include_deleted: all, ..ListMachines::default() };
     let machines = client.machines(name, &which).await;

@@ -1,4 +1,4 @@
-//! What commands about machines share: which machines are meant, and waiting for
+//! Code that commands about machines share: which machines are meant, and waiting for
 //! their states.
 
 pub(crate) mod pick;

@@ -64,7 +64,7 @@ pub(crate) async fn first_start(
     let now = client.machine(app, &machine.id).await.ok();
     let details = now.iter().flat_map(|m| &m.events).find_map(|event| event.request.as_ref());
     // A machine that its restart policy starts again is soon `started` again: then
-    // only an exit since it was created tells.
+    // only an exit since it was created counts.
     let is_new = |event: &&MachineEvent| machine.events.iter().all(|known| known.id != event.id);
     let events = now.iter().flat_map(|now| &now.events);
     let mut exits = events
@@ -95,7 +95,7 @@ pub(crate) async fn first_start(
 }
 
 /// Whether the machine ends within [`SETTLE`] of its start: a program that
-/// crashes at once has not really started, whatever its restart policy then does.
+/// crashes at once has not really started, even if its restart policy starts it again.
 async fn end_at_once(
     client: &Client,
     app: &str,

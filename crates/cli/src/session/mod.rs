@@ -2,7 +2,7 @@
 
 pub(crate) mod terminal;
 
-use crate::error::{CliError, ErrorContext, Result};
+use crate::error::{CliError, ErrorContext, Result, exit_of_command};
 use crate::ui::Ui;
 use client::{ExecSink, ExecStream};
 use std::io::{self, BufRead};
@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use wire::exec::{ExecInput, ExecOutput};
 
-/// What of this side the command gets.
+/// The local resources that the command gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Attach {
     /// It has a terminal, so ours goes into raw mode.
@@ -56,8 +56,9 @@ pub(crate) async fn attach(ui: &mut Ui, stream: ExecStream, how: Attach) -> Resu
                 Ok(ExecOutput::Stdout(data)) => ui.bytes(&data)?,
                 Ok(ExecOutput::Stderr(data)) => ui.error_bytes(&data),
                 Ok(ExecOutput::Exited { code, signal }) => break Ok(exit_code(code, signal)),
-                Ok(ExecOutput::Failed(why)) => {
-                    break Err(CliError::failed(NOT_RUN).because(why));
+                Ok(ExecOutput::Failed(body)) => {
+                    let error = CliError::new(exit_of_command(&body), NOT_RUN).because(body.error);
+                    break Err(body.hint.into_iter().fold(error, CliError::hint));
                 }
                 Err(err) => break Err(err),
             },
@@ -71,7 +72,7 @@ pub(crate) async fn attach(ui: &mut Ui, stream: ExecStream, how: Attach) -> Resu
     outcome
 }
 
-/// What ends up as input besides what is typed.
+/// Input besides the bytes that are typed.
 struct Listen {
     resize: Signal,
     interrupt: Signal,
@@ -85,7 +86,7 @@ async fn feed(mut to: ExecSink, mut typed: mpsc::Receiver<Vec<u8>>, mut listen: 
     loop {
         let next = tokio::select! {
             Some(()) = listen.resize.recv(), if listen.tty => ExecInput::Resize(terminal::size()),
-            // In raw mode Ctrl-C is a byte; this is somebody's `kill -INT`.
+            // In raw mode Ctrl-C is a byte; this comes from a `kill -INT`.
             Some(()) = listen.interrupt.recv() => ExecInput::Signal(2),
             data = typed.recv(), if open => {
                 open = data.is_some();
@@ -117,6 +118,6 @@ fn read_all(mut input: Box<dyn BufRead + Send>, keys: &mpsc::Sender<Vec<u8>>) {
 /// The exit code of this process for that of the command.
 pub(crate) fn exit_code(code: i32, signal: i32) -> u8 {
     let code = if code == 0 && signal != 0 { 128 + signal } else { code };
-    // What does not fit must still not look like success.
+    // A code that does not fit must still not look like success.
     u8::try_from(code).unwrap_or(255)
 }

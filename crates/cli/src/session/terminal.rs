@@ -1,4 +1,4 @@
-//! The terminal in raw mode, and back whatever happens.
+//! The terminal in raw mode, restored in every case.
 
 use rustix::stdio;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};

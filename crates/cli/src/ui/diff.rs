@@ -1,4 +1,4 @@
-//! What an update changes, as lines.
+//! The changes of an update, as lines.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! What a person or a script sees: data on stdout, everything else on stderr.
+//! The output for a person or a script: data on stdout, everything else on stderr.
 
 pub(crate) mod diff;
 pub(crate) mod progress;
@@ -17,9 +17,9 @@ use table::Fit;
 pub struct Terminal {
     /// Questions can be asked.
     pub stdin: bool,
-    /// Somebody looks at the data.
+    /// The data goes to a terminal.
     pub stdout: bool,
-    /// Somebody looks at the progress.
+    /// The progress goes to a terminal.
     pub stderr: bool,
     /// Colours are wanted (`NO_COLOR` is not set).
     pub color: bool,
@@ -35,7 +35,7 @@ pub struct Ui {
     input: Option<Box<dyn BufRead + Send>>,
     /// The streams are those of the process, so its terminal can be drawn on.
     own_terminal: bool,
-    /// What they are connected to.
+    /// Whether each is a terminal.
     pub term: Terminal,
 }
 

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dispensable_goes_first() {
+    fn dispensable_columns_are_dropped_first() {
         let rows = [row(&["3d8d413b29d089", "2026-11-20T10:00:00.000Z", "started"])];
         let header = ["ID", "CREATED", "STATE"];
         let shown = |columns| {

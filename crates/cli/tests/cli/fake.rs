@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What came out of a command.
+/// The output of a command.
 #[must_use = "look at the output or at the exit code"]
 pub(crate) struct Ran {
     pub(crate) code: u8,
@@ -307,12 +307,12 @@ fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &B
         ("GET", [_, "wait"]) => {
             let first = |state: &&str| query.contains(&format!("state={state}"));
             let state = ["started", "suspended"].into_iter().find(first);
-            // What has started does not end again at once, but for one.
+            // A started machine does not end again at once, but for one.
             let ends = path[0] == "crasher" && query.contains("from_event_id");
             if query.contains("from_event_id") && query.contains("state=stopped") && !ends {
                 return refuse(408, "not in time", None);
             }
-            // What was to be suspended runs on.
+            // The machine that was to be suspended runs on.
             let state = if path[0] == "restless" { "started" } else { state.unwrap_or("stopped") };
             ok(json!({"ok": true, "state": state, "version": "v", "event_id": "01J2"}))
         }
@@ -361,7 +361,9 @@ async fn exec(log: Buffer, mut socket: WebSocket) {
             Message::Text(text) => {
                 writeln!(log.clone(), "ws {text}").unwrap();
                 if text.contains("nowhere") {
-                    let failed = json!({"failed": "nowhere: not found"}).to_string();
+                    let body =
+                        json!({"error": "nowhere: not found", "status": "command_not_found"});
+                    let failed = json!({ "failed": body }).to_string();
                     let _ = socket.send(Message::Text(failed.into())).await;
                     return;
                 }

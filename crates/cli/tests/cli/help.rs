@@ -77,7 +77,7 @@ async fn no_daemon_and_no_token() {
 
 /// Every exit code of docs/cli.md, each by a command that ends with it.
 #[tokio::test]
-async fn exit_codes_are_what_the_page_says() {
+async fn exit_codes_are_as_documented() {
     let mut seen = std::collections::BTreeSet::new();
     for (args, code) in [
         (&["apps", "list"][..], 0),

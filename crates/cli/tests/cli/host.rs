@@ -5,7 +5,7 @@ use expect_test::expect;
 use wire::platform::HostInfo;
 
 #[tokio::test]
-async fn what_hosts_have_and_use() {
+async fn resources_of_hosts_and_their_use() {
     expect![[r#"
         exit 0
         --- asked

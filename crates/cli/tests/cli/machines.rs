@@ -239,7 +239,7 @@ async fn a_machine_that_crashes_and_is_started_again_at_once_is_a_failure() {
 }
 
 #[tokio::test]
-async fn a_start_during_a_stop_says_when_it_will_be() {
+async fn a_start_during_a_stop_reports_when_it_will_happen() {
     let ran = cli(&["m", "start", "stopping", "-a", "web"]).await;
     assert_eq!(ran.err, "stopping is still stopping; it starts again once it is down\n");
 }

@@ -50,7 +50,7 @@ async fn exec_passes_input_on_and_shows_output_as_it_comes() {
     .assert_eq(&cli_with(input("hello\n"), &args).await.show());
     let args = ["m", "exec", "-i", "-a", "web", ID, "nowhere"];
     let ran = cli_with(input(""), &args).await;
-    assert!(ran.code == 1 && ran.err.contains("nowhere: not found"), "{}", ran.show());
+    assert!(ran.code == 127 && ran.err.contains("nowhere: not found"), "{}", ran.show());
     assert_eq!(cli(&["m", "exec", "--tty", "-a", "web", ID, "sh"]).await.code, 2);
 }
 
@@ -81,13 +81,13 @@ async fn a_shell_s_machine_is_gone_afterwards() {
     assert!(ran.asked.contains(shell), "{}", ran.show());
     let args = ["m", "run", "--shell", "web:1", "--command", "nowhere", "-a", "web"];
     let ran = cli_with(input(""), &args).await;
-    assert!(ran.code == 1 && ran.err.contains("--command /bin/sh"), "{}", ran.show());
+    assert!(ran.code == 127 && ran.err.contains("--command /bin/sh"), "{}", ran.show());
     let last = ran.asked.lines().last().unwrap();
     assert_eq!(last, format!("DELETE /v1/apps/web/machines/{ID}?force=true"));
 }
 
 #[tokio::test]
-async fn what_could_be_misread_is_refused() {
+async fn ambiguous_arguments_are_refused() {
     let ran = cli(&["m", "exec", "-a", "web", ID, "sh", "-c", "x"]).await;
     assert!(ran.code == 2 && ran.err.contains("'-- -c'"), "{}", ran.show());
     let ran = cli(&["m", "exec", "-a", "web", ID, "--", "sh", "-c", "x y"]).await;

@@ -39,13 +39,13 @@ async fn suspend_waits_if_asked_to() {
 }
 
 #[tokio::test]
-async fn start_says_that_it_goes_on() {
+async fn start_reports_that_it_resumes() {
     let ran = cli(&["m", "start", "asleep", "-a", "web"]).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, "asleep has been resumed\n"));
 }
 
 #[tokio::test]
-async fn status_says_how_starts_and_suspends_came_about() {
+async fn status_shows_how_starts_and_suspends_came_about() {
     let ran = cli(&["m", "status", "asleep", "-a", "web"]).await;
     let shown: Vec<_> = ran
         .out

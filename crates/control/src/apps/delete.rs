@@ -2,7 +2,7 @@
 
 use crate::hosts::{CHANGE_TIMEOUT, within};
 use crate::machines::{ListFilter, list_app, release};
-use crate::{Error, Platform, hosts, orgs, resolve};
+use crate::{Error, Platform, hosts, lookup, orgs};
 use futures_util::future::join_all;
 use host_api::{HostError, WaitFor};
 use model::id::{HostId, MachineId};
@@ -38,7 +38,7 @@ pub(crate) enum Progress {
 /// There is no such app.
 pub async fn request_deletion(platform: &Platform, app: &str) -> Result<(), Error> {
     for _ in 0..MAX_TRIES {
-        let Stored { key, revision, record: mut app } = resolve::app(platform, app).await?;
+        let Stored { key, revision, record: mut app } = lookup::app(platform, app).await?;
         app.deleting = true;
         let txn = Txn {
             compare: vec![Compare::Modified(key.clone(), revision)],
@@ -93,7 +93,7 @@ pub(crate) async fn finish_deletion(
 async fn destroy(platform: &Platform, listed_by: HostId, machine: &Machine) -> Result<(), Error> {
     let id: MachineId =
         machine.id.parse().map_err(|err| Error::internal(format!("list machines: {err}")))?;
-    let record = resolve::by_id(platform, id).await?.map(|found| found.record);
+    let record = lookup::by_id_in_store(platform, id).await?.map(|found| found.record);
     let host = hosts::get(platform, record.as_ref().map_or(listed_by, |record| record.owner))?;
     let context = platform.context(CHANGE_TIMEOUT);
     let context = match &record {

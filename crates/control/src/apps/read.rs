@@ -1,7 +1,7 @@
 //! Apps as clients see them.
 
 use crate::machines::count_by_app;
-use crate::{Error, Platform, orgs, resolve};
+use crate::{Error, Platform, lookup, orgs};
 use model::id::NetworkId;
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
@@ -44,7 +44,7 @@ pub async fn list(
 /// # Errors
 /// There is no such app.
 pub async fn get(platform: &Platform, app: &str) -> Result<App, Error> {
-    let app = resolve::app(platform, app).await?.record;
+    let app = lookup::app(platform, app).await?.record;
     let org = orgs::get(platform, &app.org).await?;
     let count = count_by_app(platform, Some(app.id)).await?.remove(&app.id).unwrap_or(0);
     Ok(show(platform, app, &org, count))

@@ -1,4 +1,4 @@
-//! What checks may say. They are kept, not yet run.
+//! Validation of checks. They are kept, not yet run.
 //! See <https://fly.io/docs/reference/health-checks/>.
 
 use super::validation::ValidationErrors;

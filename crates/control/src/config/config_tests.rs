@@ -406,7 +406,7 @@ fn each_part_that_is_not_acted_on_is_warned_of() {
         ),
         (
             service(json!({ "ports": [{ "port": 443, "handlers": ["tls", "http"] }] })),
-            "config.services[0].ports[0].handlers: TLS is not served yet; the port speaks plain HTTP",
+            "config.services[0].ports[0].handlers: TLS is not served yet; the port serves plain HTTP",
         ),
         (
             http(json!({ "force_https": true })),

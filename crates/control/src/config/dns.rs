@@ -1,4 +1,4 @@
-//! What `config.dns` may say: name resolution inside the guest.
+//! Validation of `config.dns`: name resolution inside the guest.
 
 use super::validation::{ValidationErrors, quote};
 use wire::machines::MachineConfig;

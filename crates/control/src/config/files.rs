@@ -1,4 +1,4 @@
-//! What `config.files[]` may say.
+//! Validation of `config.files[]`.
 
 use super::validation::ValidationErrors;
 use base64::Engine;

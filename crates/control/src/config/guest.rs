@@ -1,4 +1,4 @@
-//! What `config.guest` and `config.size` may say: the size of the VM.
+//! Validation of `config.guest` and `config.size`: the size of the VM.
 //! See <https://fly.io/docs/machines/guides-examples/machine-sizing/>.
 
 use super::validation::{ValidationErrors, is_set, quote};

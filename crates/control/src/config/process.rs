@@ -1,4 +1,4 @@
-//! What the config may say about the main process and the life of the machine:
+//! Validation of the config's main process and life of the machine:
 //! `init`, `restart`, `stop_config`, `schedule`, `rootfs`.
 
 use super::environment;

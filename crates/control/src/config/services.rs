@@ -1,4 +1,4 @@
-//! What `config.services[]` may say.
+//! Validation of `config.services[]`.
 
 use super::checks;
 use super::validation::{ValidationErrors, is_set, quote};

@@ -65,7 +65,7 @@ pub(super) fn quote(text: &str) -> String {
     format!("{:?}", text.chars().take(80).collect::<String>())
 }
 
-/// A value that says something: neither `null` nor a zero value.
+/// A value that is set: neither `null` nor a zero value.
 pub(super) fn is_set(value: &Value) -> bool {
     match value {
         Value::Null => false,

@@ -79,7 +79,7 @@ fn port_warnings(out: &mut Vec<String>, at: &str, port: &Port) {
     if !has("http") {
         out.push(format!("{at}.handlers: only the handler http is served yet, not raw TCP"));
     } else if has("tls") {
-        out.push(format!("{at}.handlers: TLS is not served yet; the port speaks plain HTTP"));
+        out.push(format!("{at}.handlers: TLS is not served yet; the port serves plain HTTP"));
     }
     if port.force_https == Some(true) {
         out.push(format!("{at}.force_https: requests are not redirected to HTTPS yet"));
@@ -102,7 +102,7 @@ fn port_warnings(out: &mut Vec<String>, at: &str, port: &Port) {
     }
 }
 
-/// Warnings about what the request says beside its config.
+/// Warnings about fields of the request beside its config.
 pub fn launch_warnings(launch: &LaunchMachine) -> Vec<String> {
     let mut out = Vec::new();
     // There are no secrets to be skipped.

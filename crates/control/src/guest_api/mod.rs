@@ -13,7 +13,7 @@ mod connection;
 mod subscribe;
 
 use crate::http_api::{FromMachine, HttpApi};
-use crate::{Platform, resolve};
+use crate::{Platform, lookup};
 use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 use bounds::LIMITS;
@@ -57,7 +57,7 @@ impl GuestApi {
         self.tasks.spawn(async move { connection::serve(io, router, LIMITS, &tasks).await });
     }
 
-    /// Serves a connection that `host` says is out of `machine`, if the machine is
+    /// Serves a connection that `host` attributes to `machine`, if the machine is
     /// that host's: a host must not pass for machines of another.
     fn serve_from<Io>(&self, host: HostId, machine: MachineId, io: Io)
     where
@@ -65,7 +65,7 @@ impl GuestApi {
     {
         let own = self.clone();
         self.tasks.spawn_until_stop(async move {
-            match resolve::by_id(&own.platform, machine).await {
+            match lookup::by_id(&own.platform, machine).await {
                 Ok(Some(found)) if found.record.owner == host => own.serve(machine, io),
                 Ok(_) => tracing::warn!(
                     host = host.0, %machine, "a host passed on a connection of a machine that it does not own"

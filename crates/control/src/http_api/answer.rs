@@ -9,13 +9,19 @@ use wire::machines::ErrorBody;
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let (code, status) = code(self.kind);
-        let error = self.to_string();
-        if matches!(self.kind, Kind::Internal | Kind::BadGateway | Kind::Unavailable) {
-            tracing::error!(code = code.as_u16(), error, "request failed");
+        let (code, _) = code(self.kind);
+        let body = error_body(self);
+        if code.is_server_error() && code != StatusCode::NOT_IMPLEMENTED {
+            tracing::error!(code = code.as_u16(), error = body.error, "request failed");
         }
-        body(code, status, error, self.hint)
+        (code, Json(body)).into_response()
     }
+}
+
+/// The body of a failure's answer.
+pub(super) fn error_body(err: Error) -> ErrorBody {
+    let (_, status) = code(err.kind);
+    ErrorBody { error: err.to_string(), status: status.into(), hint: err.hint }
 }
 
 /// An error as JSON.
@@ -39,6 +45,12 @@ fn code(kind: Kind) -> (StatusCode, &'static str) {
         Kind::VersionMismatch => StatusCode::PRECONDITION_FAILED,
         Kind::NameTaken => return (StatusCode::UNPROCESSABLE_ENTITY, "name_taken"),
         Kind::NoCapacity => return (StatusCode::UNPROCESSABLE_ENTITY, "insufficient_capacity"),
+        Kind::CommandNotFound => {
+            return (StatusCode::UNPROCESSABLE_ENTITY, ErrorBody::COMMAND_NOT_FOUND);
+        }
+        Kind::CommandNotExecutable => {
+            return (StatusCode::UNPROCESSABLE_ENTITY, ErrorBody::COMMAND_NOT_EXECUTABLE);
+        }
         Kind::Unsupported => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

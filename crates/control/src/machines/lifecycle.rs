@@ -1,8 +1,8 @@
 //! Start, stop, suspend, restart, signal, cordon, destroy.
 
-use super::claim::release;
+use super::create::release;
 use crate::hosts::CHANGE_TIMEOUT;
-use crate::{Error, Kind, Platform, resolve};
+use crate::{Error, Kind, Platform, lookup};
 use host_api::Stop;
 use wire::machines::Started;
 
@@ -11,7 +11,7 @@ use wire::machines::Started;
 /// # Errors
 /// There is no such machine, or its state does not allow it.
 pub async fn start(platform: &Platform, app: &str, machine: &str) -> Result<Started, Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     found
         .call(platform, CHANGE_TIMEOUT, async |host, context, id| host.start(context, id).await)
         .await
@@ -22,7 +22,7 @@ pub async fn start(platform: &Platform, app: &str, machine: &str) -> Result<Star
 /// # Errors
 /// As [`start`].
 pub async fn stop(platform: &Platform, app: &str, machine: &str, stop: Stop) -> Result<(), Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     found
         .call(platform, CHANGE_TIMEOUT, |host, context, id| {
             let stop = stop.clone();
@@ -36,7 +36,7 @@ pub async fn stop(platform: &Platform, app: &str, machine: &str, stop: Stop) -> 
 /// # Errors
 /// As [`start`].
 pub async fn suspend(platform: &Platform, app: &str, machine: &str) -> Result<(), Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     found
         .call(platform, CHANGE_TIMEOUT, async |host, context, id| host.suspend(context, id).await)
         .await
@@ -53,7 +53,7 @@ pub async fn restart(
     stop: Stop,
     force: bool,
 ) -> Result<(), Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     found
         .call(platform, CHANGE_TIMEOUT, |host, context, id| {
             let stop = stop.clone();
@@ -72,7 +72,7 @@ pub async fn signal(
     machine: &str,
     signal: i32,
 ) -> Result<(), Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     found
         .call(platform, CHANGE_TIMEOUT, async |host, context, id| {
             host.signal(context, id, signal).await
@@ -90,7 +90,7 @@ pub async fn cordon(
     machine: &str,
     cordoned: bool,
 ) -> Result<(), Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     found
         .call(platform, CHANGE_TIMEOUT, async |host, context, id| {
             host.cordon(context, id, cordoned).await
@@ -109,7 +109,7 @@ pub async fn destroy(
     machine: &str,
     force: bool,
 ) -> Result<(), Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     let own = platform.clone();
     let done = platform.run_detached(async move {
         let record = &found.record;

@@ -2,7 +2,7 @@
 
 use crate::error::shortened;
 use crate::hosts::{READ_TIMEOUT, ask_all};
-use crate::{Error, Platform, resolve};
+use crate::{Error, Platform, lookup};
 use host_api::{Host, MachineFilter};
 use model::id::{AppId, HostId, MachineId};
 use model::life::State;
@@ -53,7 +53,7 @@ pub async fn list(
         let state = shortened(state, 40);
         return Err(Error::invalid("state", format!("there is no state {state:?}")));
     }
-    let app = resolve::app(platform, app).await?.record.id;
+    let app = lookup::app(platform, app).await?.record.id;
     let by_record = filter.states.is_empty() && filter.region.is_none();
     let (labels, host) = (filter.metadata.clone(), filter.host);
     let is_wanted = |of: HostId| host.is_none_or(|host| host == of);
@@ -103,12 +103,17 @@ async fn recorded(
         records::list(platform.store(), &records::names_of(app)).await?;
     let mut machines = Vec::new();
     for name in names.into_iter().filter(|name| !listed.contains(&name.record.id.to_string())) {
-        let Some(found) = resolve::by_id(platform, name.record.id).await? else { continue };
-        let config = found.record.config.as_ref();
+        let id = name.record.id;
+        let Some(found) = lookup::by_id(platform, id).await? else { continue };
+        if !is_absent(found.record.owner) {
+            continue;
+        }
+        let Some(record) = lookup::whole_record(platform, id).await? else { continue };
+        let config = record.config.as_ref();
         let has = config.and_then(|config| config.metadata.as_ref());
         let label = |(key, value)| has.is_some_and(|has| has.get(key) == Some(value));
-        if is_absent(found.record.owner) && labels.iter().all(label) {
-            machines.push((found.record.owner, unreachable_machine(found.id, &found.record)));
+        if labels.iter().all(label) {
+            machines.push((record.owner, unreachable_machine(id, &record)));
         }
     }
     Ok(machines)
@@ -132,7 +137,7 @@ async fn of_owners(
 
 async fn owner(platform: &Platform, id: &str) -> Result<Option<HostId>, Error> {
     let Ok(id) = id.parse() else { return Ok(None) };
-    let found = resolve::by_id(platform, id).await?;
+    let found = lookup::by_id(platform, id).await?;
     Ok(found.map(|machine| machine.record.owner))
 }
 

@@ -1,9 +1,9 @@
 //! Labels of a machine, which are changed without a new version.
 
-use super::claim::mark_created;
+use super::record::{expect_change, update_record};
 use crate::error::shortened;
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT};
-use crate::{Error, Platform, config, resolve};
+use crate::{Error, Platform, config, lookup};
 use host_api::ChangeMetadata;
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub async fn get(
     app: &str,
     machine: &str,
 ) -> Result<BTreeMap<String, String>, Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     let shown = found
         .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await)
         .await?;
@@ -38,25 +38,26 @@ pub async fn change(
     let version = version.filter(|version| !version.is_empty()).map(str::parse).transpose();
     let version = version
         .map_err(|err: model::id::BadId| Error::invalid("machine_version", err.to_string()))?;
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
+    expect_change(platform, found.id).await?;
     let changed = found.call(platform, CHANGE_TIMEOUT, |host, context, id| {
         let change = change.clone();
         async move { host.change_metadata(context, id, change, version).await }
     });
-    changed.await?;
-    // The record holds the config for the case that the host is lost; if it
-    // cannot be brought up to date here, the reconciler does it.
+    let changed = changed.await;
+    // The record holds the config for the case that the host is lost; if it cannot be
+    // brought up to date here, the reconciler does it, as after a change that failed.
     let shown = found
         .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await)
         .await;
     let recorded = match shown {
-        Ok(shown) => mark_created(platform, found.id, &shown).await.map(drop),
+        Ok(shown) => update_record(platform, found.id, &shown).await.map(drop),
         Err(err) => Err(err),
     };
     if let Err(err) = recorded {
         tracing::warn!(machine = %found.id, error = %err, "record the labels of a machine");
     }
-    Ok(())
+    changed
 }
 
 fn check(change: &ChangeMetadata) -> Result<(), Error> {

@@ -1,21 +1,24 @@
 //! Machines: claim and create, list, read, update, start and stop, labels, waits.
 //! Each operation resolves the machine's record and asks the host that owns it.
 
-mod claim;
 mod create;
 mod lifecycle;
 mod list;
 mod metadata;
 mod read;
+mod record;
 mod update;
 mod wait;
 
-pub(crate) use claim::{CLAIM_LIFETIME, holds_name, is_abandoned_claim, mark_created, release};
 pub use create::create;
+pub(crate) use create::{
+    CLAIM_LIFETIME, Confirmations, destroy_unowned, holds_name, is_abandoned_claim, release,
+};
 pub use lifecycle::{cordon, destroy, restart, signal, start, stop, suspend};
 pub use list::{ListFilter, list};
 pub(crate) use list::{count_by_app, list_app};
 pub use metadata::{change as change_metadata, get as metadata};
 pub use read::{events, get, processes, versions};
+pub(crate) use record::update_record;
 pub use update::update;
 pub use wait::{WaitRequest, wait};

@@ -2,7 +2,7 @@
 
 use super::list::unreachable_machine;
 use crate::hosts::READ_TIMEOUT;
-use crate::{Error, Kind, Platform, resolve};
+use crate::{Error, Kind, Platform, lookup};
 use wire::machines::{Machine, MachineEvent, MachineVersion, Process};
 
 /// Events of an answer if no number is asked for, and at most.
@@ -12,18 +12,19 @@ const MAX_EVENTS: usize = 50;
 /// Time to list processes, for which the guest is asked.
 const GUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// One machine. If its host cannot be reached, what its record says.
+/// One machine. If its host cannot be reached, it is made from its record.
 ///
 /// # Errors
 /// There is no such machine.
 pub async fn get(platform: &Platform, app: &str, machine: &str) -> Result<Machine, Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     let asked = found
         .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await);
     match asked.await {
         Err(err) if matches!(err.kind, Kind::Unavailable | Kind::Timeout) => {
             tracing::warn!(machine = %found.id, error = %err, "read a machine");
-            Ok(unreachable_machine(found.id, &found.record))
+            let record = lookup::whole_record(platform, found.id).await?;
+            record.map(|record| unreachable_machine(found.id, &record)).ok_or(err)
         }
         answer => answer,
     }
@@ -40,7 +41,7 @@ pub async fn events(
     limit: Option<usize>,
 ) -> Result<Vec<MachineEvent>, Error> {
     let limit = limit.unwrap_or(DEFAULT_EVENTS).clamp(1, MAX_EVENTS);
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     found
         .call(platform, READ_TIMEOUT, async |host, context, id| {
             host.events(context, id, limit).await
@@ -57,7 +58,7 @@ pub async fn versions(
     app: &str,
     machine: &str,
 ) -> Result<Vec<MachineVersion>, Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     found
         .call(platform, READ_TIMEOUT, async |host, context, id| host.versions(context, id).await)
         .await
@@ -72,7 +73,7 @@ pub async fn processes(
     app: &str,
     machine: &str,
 ) -> Result<Vec<Process>, Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     found
         .call(platform, GUEST_TIMEOUT, async |host, context, id| host.processes(context, id).await)
         .await

@@ -1,8 +1,8 @@
 //! Updating a machine: a new version of its config replaces the current one.
 
-use super::claim::mark_created;
+use super::record::update_record;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
-use crate::{Error, Kind, Platform, config, resolve};
+use crate::{Error, Kind, Platform, config, lookup};
 use host_api::{Host, HostError, UpdateMachine};
 use std::time::Duration;
 use wire::machines::{ImageRef, LaunchMachine, Machine, MachineConfig};
@@ -22,7 +22,7 @@ pub async fn update(
     machine: &str,
     mut launch: LaunchMachine,
 ) -> Result<Machine, Error> {
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     refuse_leases(&launch)?;
     let config = checked_config(launch.config.take())?;
     let version = launch.current_version.as_deref().filter(|version| !version.is_empty());
@@ -50,7 +50,7 @@ pub async fn update(
                 async move { host.update(context, update).await }
             })
             .await?;
-        if let Err(err) = mark_created(&own, found.id, &updated).await {
+        if let Err(err) = update_record(&own, found.id, &updated).await {
             tracing::warn!(machine = %found.id, error = %err, "record an updated machine");
         }
         Ok(updated)
@@ -80,11 +80,11 @@ pub(super) fn refuse_leases(launch: &LaunchMachine) -> Result<(), Error> {
 
 /// The image that the machine runs already, if the config names it as before and
 /// it was imported under a name that is removed: a registry may have another image
-/// of that name, which nobody has asked for.
+/// of that name, which has not been requested.
 async fn image_in_use(
     platform: &Platform,
     host: &dyn Host,
-    found: &resolve::Machine,
+    found: &lookup::Machine,
     image: &str,
 ) -> Result<Option<ImageRef>, Error> {
     let current = found

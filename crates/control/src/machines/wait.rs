@@ -1,7 +1,7 @@
 //! Waiting for a state: one long poll, answered by the host's push.
 
 use crate::error::shortened;
-use crate::{Error, Kind, Platform, resolve};
+use crate::{Error, Kind, Platform, lookup};
 use host_api::WaitFor;
 use model::id::{BadId, EventId, InstanceId};
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub async fn wait(
 ) -> Result<WaitResult, Error> {
     let wait = parse(request)?;
     let time = Duration::from_millis(wait.timeout_ms);
-    let found = resolve::machine(platform, app, machine).await?;
+    let found = lookup::machine(platform, app, machine).await?;
     let reached = found.call(platform, time + ANSWER_TIME, |host, context, id| {
         let wait = wait.clone();
         async move { host.wait(context, id, wait).await }

@@ -5,9 +5,12 @@
 
 use super::driver::{Outcome, Reconciler};
 use crate::apps::mark_deployed;
-use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT, ask_all, within};
-use crate::machines::{CLAIM_LIFETIME, holds_name, is_abandoned_claim, mark_created, release};
-use crate::{Error, Kind, Platform, hosts, resolve};
+use crate::cache::Ownership;
+use crate::hosts::{READ_TIMEOUT, ask_all, within};
+use crate::machines::{
+    CLAIM_LIFETIME, destroy_unowned, holds_name, is_abandoned_claim, release, update_record,
+};
+use crate::{Error, Kind, Platform, hosts, lookup};
 use host_api::{Host, HostError, MachineFilter};
 use model::id::{AppId, HostId, MachineId};
 use model::life::State;
@@ -18,7 +21,7 @@ use store::records::{self, AppRecord, MachineRecord, NameRecord, Stored};
 use store::{Change, KeyRange};
 use wire::machines::Machine;
 
-/// What a host says about a machine.
+/// The answer of a host about a machine.
 struct Listed {
     state: Option<State>,
     version: String,
@@ -72,10 +75,12 @@ impl Reconciler for Claims {
 
     async fn reconcile(&self, platform: &Platform, item: &str) -> Result<Outcome, Error> {
         if let Some((host, id)) = item.split_once('@') {
-            return destroy_unowned(platform, host, id).await;
+            return destroy_without_record(platform, host, id).await;
         }
         let Ok(id) = item.parse::<MachineId>() else { return Ok(Outcome::Done) };
-        let Some(found) = resolve::by_id(platform, id).await? else { return Ok(Outcome::Done) };
+        let Some(found) = lookup::by_id_in_store(platform, id).await? else {
+            return Ok(Outcome::Done);
+        };
         let record = &found.record;
         let host = hosts::get(platform, record.owner)?;
         let asked = host.machine(platform.context(READ_TIMEOUT), id);
@@ -89,7 +94,7 @@ impl Reconciler for Claims {
                 if !record.created {
                     mark_app(platform, record.app).await?;
                 }
-                mark_created(platform, id, &machine).await?;
+                update_record(platform, id, &machine).await?;
             }
             // The host has the last word: the list may be older than the machine.
             Err(HostError::NotFound(_)) if may_forget(platform, id, record).await? => {
@@ -109,11 +114,7 @@ impl Reconciler for Claims {
 /// A machine that its host does not know needs no record if it was never created,
 /// if it has been destroyed (then it has no name), or if its app is being deleted.
 /// Any other was lost by its host: perhaps it runs without its data directory.
-async fn may_forget(
-    platform: &Platform,
-    id: MachineId,
-    record: &MachineRecord,
-) -> Result<bool, Error> {
+async fn may_forget(platform: &Platform, id: MachineId, record: &Ownership) -> Result<bool, Error> {
     if is_abandoned_claim(platform, record) {
         return Ok(true);
     }
@@ -156,22 +157,21 @@ fn without_record(
 
 /// Destroys a machine that has no record: its claim was released, or its record
 /// deleted, while its host could not be asked.
-async fn destroy_unowned(platform: &Platform, host: &str, id: &str) -> Result<Outcome, Error> {
+async fn destroy_without_record(
+    platform: &Platform,
+    host: &str,
+    id: &str,
+) -> Result<Outcome, Error> {
     let (Ok(host), Ok(id)) = (host.parse().map(HostId), id.parse::<MachineId>()) else {
         return Ok(Outcome::Done);
     };
     // A claim is there before its machine is, so that this needs no lock.
-    if resolve::by_id(platform, id).await?.is_some() {
+    if lookup::by_id_in_store(platform, id).await?.is_some() {
         return Ok(Outcome::Done);
     }
     tracing::warn!(machine = %id, host = host.0, "destroy a machine that has no record");
-    let context = platform.context(CHANGE_TIMEOUT);
-    let host = hosts::get(platform, host)?;
-    match within(CHANGE_TIMEOUT, host.destroy(context, id, true)).await {
-        // A conflict: it is being destroyed already.
-        Ok(()) | Err(HostError::NotFound(_) | HostError::Conflict(_)) => Ok(Outcome::Done),
-        Err(err) => Err(err.into()),
-    }
+    destroy_unowned(platform, host, id, None).await?;
+    Ok(Outcome::Done)
 }
 
 async fn states_by_host(platform: &Platform) -> StatesByHost {

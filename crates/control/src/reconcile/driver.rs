@@ -247,7 +247,7 @@ async fn sleep_until(due: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, World};
+    use crate::{Config, Ports};
     use async_trait::async_trait;
     use bytes::Bytes;
     use futures_util::stream;
@@ -345,14 +345,14 @@ mod tests {
     async fn items_are_woken_by_the_watch_and_never_hold_up_each_other() {
         let (feed, changes) = mpsc::unbounded_channel();
         let tasks = rt::Tasks::new();
-        let world = World {
+        let ports = Ports {
             store: Arc::new(Watched(Mutex::new(Some(changes)))),
             hosts: Arc::new(FixedHosts::new(vec![])),
             clock: rt::Clock::manual(0),
             rng: rt::Rng::seeded(1),
             tasks: tasks.clone(),
         };
-        let platform = Platform::new(Config::default(), world);
+        let platform = Platform::new(Config::default(), ports);
         let seen = Arc::new(Mutex::new(Vec::new()));
         start(&platform, Recorder(seen.clone(), Instant::now()));
         tokio::time::sleep(Duration::from_secs(30)).await;
@@ -388,7 +388,7 @@ mod tests {
 #[cfg(test)]
 mod list_tests {
     use super::*;
-    use crate::{Config, World};
+    use crate::{Config, Ports};
     use host_api::FixedHosts;
     use std::sync::Arc;
     use tokio::sync::{Mutex, watch};
@@ -422,19 +422,19 @@ mod list_tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_goes_on_while_a_list_waits_for_it() {
+    async fn work_continues_while_a_list_waits_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let (tasks, clock) = (rt::Tasks::new(), rt::Clock::system());
         let path = dir.path().join("global.db");
         let store = store_sqlite::SqliteStore::open(&path, clock.clone(), &tasks).unwrap();
-        let world = World {
+        let ports = Ports {
             store: Arc::new(store),
             hosts: Arc::new(FixedHosts::new(vec![])),
             clock,
             rng: rt::Rng::seeded(1),
             tasks: tasks.clone(),
         };
-        let platform = Platform::new(Config::default(), world);
+        let platform = Platform::new(Config::default(), ports);
         let locking = Arc::new(Locking { lock: Mutex::new(()), lists: watch::Sender::new(0) });
         start(&platform, locking.clone());
         let mut lists = locking.lists.subscribe();

@@ -1,9 +1,9 @@
 //! Hosts that still have a machine that belongs to another host by now: they were
-//! away when its ownership moved. Each is told the epoch, and gives the machine up.
+//! away when its ownership moved. Each is sent the epoch, and gives the machine up.
 
 use super::driver::{Outcome, Reconciler};
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT, ask_all, within};
-use crate::{Error, Platform, hosts, resolve};
+use crate::{Error, Platform, hosts, lookup};
 use host_api::{ChangeMetadata, Host, HostError, MachineFilter};
 use model::id::{Epoch, HostId, MachineId};
 use model::life::State;
@@ -45,7 +45,9 @@ impl Reconciler for FormerOwners {
     /// A host that does not answer is found by a later list, once it does.
     async fn reconcile(&self, platform: &Platform, item: &str) -> Result<Outcome, Error> {
         let Ok(id) = item.parse::<MachineId>() else { return Ok(Outcome::Done) };
-        let Some(found) = resolve::by_id(platform, id).await? else { return Ok(Outcome::Done) };
+        let Some(found) = lookup::by_id_in_store(platform, id).await? else {
+            return Ok(Outcome::Done);
+        };
         let context = platform.context(READ_TIMEOUT);
         let ask = |host: Arc<dyn Host>| {
             let context = context.clone();
@@ -82,8 +84,8 @@ async fn give_up(
     let context = platform.context(CHANGE_TIMEOUT).at(epoch);
     let nothing = ChangeMetadata::Merge(BTreeMap::new());
     let host = hosts::get(platform, host)?;
-    let told = host.change_metadata(context, id, nothing, None);
-    match within(CHANGE_TIMEOUT, told).await {
+    let answer = host.change_metadata(context, id, nothing, None);
+    match within(CHANGE_TIMEOUT, answer).await {
         Ok(()) => Ok(()),
         // The machine may have come back to that host with a still newer epoch.
         Err(err) if err.is_about_ownership() => Ok(()),

@@ -60,8 +60,8 @@ async fn names_that_are_taken_or_not_valid() {
         let (code, json) = w.post("/v1/apps", json!({ "app_name": name })).await;
         assert_eq!(code, 400, "{name}: {json}");
     }
-    let nowhere = w.post("/v1/apps", json!({ "app_name": "x", "org_slug": "nobody" })).await;
-    assert_eq!(error(&nowhere), (404, "Could not find Organization \"nobody\""));
+    let nowhere = w.post("/v1/apps", json!({ "app_name": "x", "org_slug": "unknown" })).await;
+    assert_eq!(error(&nowhere), (404, "Could not find Organization \"unknown\""));
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ async fn a_machine_that_its_host_has_lost_keeps_its_record_until_it_is_destroyed
     let w = world().await;
     w.app().await;
     let machine = w.machine(json!({ "name": "a" })).await;
+    // Its create is confirmed.
+    w.reconcile().await;
     w.host.lose(id(&machine));
     w.clock.advance(Duration::from_secs(1000));
     w.reconcile().await;
@@ -48,6 +50,7 @@ async fn a_destroyed_machine_that_its_host_has_forgotten_is_forgotten() {
     let w = world().await;
     w.app().await;
     let machine = w.machine(json!({ "name": "a" })).await;
+    w.reconcile().await;
     assert_eq!(w.delete(&at(&machine, "?force=true")).await.0, 200);
     w.host.lose(id(&machine));
     w.reconcile().await;
@@ -85,7 +88,7 @@ async fn an_app_is_deleted_although_a_machine_of_it_has_no_record() {
     };
     let (refused, ()) = tokio::join!(creating, meanwhile);
     assert_eq!(refused.0, 503, "{refused:?}");
-    assert_eq!(w.host.states(), ["started"], "nobody owns it");
+    assert_eq!(w.host.states(), ["started"], "it has no owner");
     assert_eq!(w.delete("/v1/apps/web?force=true").await.0, 202);
     assert_eq!(w.host.states(), ["destroyed"]);
     assert_eq!(w.post("/v1/apps", json!({ "name": "web" })).await.0, 201);
@@ -97,10 +100,10 @@ async fn the_name_of_a_machine_that_destroyed_itself_is_free() {
     w.app().await;
     let events = [Event::Destroy { force: true }, Event::Gone];
     let machine = w.machine(json!({ "name": "a" })).await;
-    w.host.happen(id(&machine), &events).unwrap();
+    w.host.apply_events(id(&machine), &events).unwrap();
     // Also before a reconciler has seen it.
     let second = w.machine(json!({ "name": "a" })).await;
-    w.host.happen(id(&second), &events).unwrap();
+    w.host.apply_events(id(&second), &events).unwrap();
     w.reconcile().await;
     assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 0);
     assert_eq!(w.get(&at(&second, "")).await.1["state"], "destroyed", "it is remembered");

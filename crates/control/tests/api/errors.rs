@@ -1,4 +1,4 @@
-//! Every error has one shape, whoever made it.
+//! Every error has one shape, whichever layer made it.
 
 use crate::world::{TOKEN, at, error, world};
 use reqwest::Method;
@@ -132,7 +132,7 @@ async fn requests_are_counted_by_route() {
     w.app().await;
     w.get("/v1/apps/x").await;
     w.get("/v1/whatever/the/client/likes").await;
-    // Whoever makes up methods, even without a token, makes no labels.
+    // Unknown methods, even without a token, make no labels.
     for method in ["FLOOD1", "FLOOD2"] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let url = format!("http://{}/v1/apps", w.addr);

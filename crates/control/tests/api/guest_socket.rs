@@ -132,7 +132,7 @@ async fn a_machine_that_changes_its_labels_all_the_time_is_slowed_down() {
     assert_eq!(done, 20, "{refused}");
     assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
     assert!(refused.to_lowercase().contains("retry-after: 1"), "{refused}");
-    // Reads, and whoever has a token, are not concerned.
+    // Reads, and calls with a token, are not limited.
     assert!(ask(format!("GET {own}"), "").await.starts_with("HTTP/1.1 200"));
     let token = format!("authorization: Bearer {TOKEN}\r\n{}", change(done));
     let answer = ask(label(), &token).await;
@@ -174,7 +174,7 @@ async fn a_connection_takes_several_requests() {
     w.app().await;
     let id = machine(&w, "a").await;
     let mut guest = connect(&w, &id);
-    // A client that only ends its own half still hears the answers.
+    // A client that only ends its own half still receives the answers.
     let get = format!("GET /v1/apps/web/machines/{id} HTTP/1.1\r\n\r\n");
     guest.write_all(get.repeat(2).as_bytes()).await.unwrap();
     guest.shutdown().await.unwrap();

@@ -13,14 +13,14 @@ async fn a_command_answers_at_its_end() {
     w.app().await;
     let machine = w.machine(json!({})).await;
     let exec = async |ask: Value| w.post(&at(&machine, "/exec"), ask).await;
-    let said = |code: i32, stdout: &str| {
+    let output = |code: i32, stdout: &str| {
         (200, json!({ "exit_code": code, "exit_signal": 0, "stdout": stdout, "stderr": "" }))
     };
-    assert_eq!(exec(json!({ "cmd": "echo 'a b' c" })).await, said(0, "a b c\n"));
-    assert_eq!(exec(json!({ "cmd": ["echo", "a b"] })).await, said(0, "a b\n"));
-    assert_eq!(exec(json!({ "command": ["exit", "3"], "timeout": 5 })).await, said(3, ""));
+    assert_eq!(exec(json!({ "cmd": "echo 'a b' c" })).await, output(0, "a b c\n"));
+    assert_eq!(exec(json!({ "cmd": ["echo", "a b"] })).await, output(0, "a b\n"));
+    assert_eq!(exec(json!({ "command": ["exit", "3"], "timeout": 5 })).await, output(3, ""));
     let input = "x".repeat(50_000);
-    assert_eq!(exec(json!({ "command": ["cat"], "stdin": input })).await, said(0, &input));
+    assert_eq!(exec(json!({ "command": ["cat"], "stdin": input })).await, output(0, &input));
     let (code, flood) = exec(json!({ "command": ["flood"] })).await;
     assert_eq!((code, &flood["truncated"], &flood["stderr"]), (200, &json!(true), &json!("wet")));
     assert_eq!(flood["stdout"].as_str().unwrap().len(), 1024 * 1024);
@@ -35,7 +35,7 @@ async fn a_command_answers_at_its_end() {
             json!({ "cmd": "a", "container": "c" }),
             (422, "container: containers are not supported yet"),
         ),
-        (json!({ "cmd": "nope" }), (422, "exec: no such program")),
+        (json!({ "cmd": "nope" }), (422, "exec: nope: not found")),
     ] {
         assert_eq!(error(&exec(ask.clone()).await), expected, "{ask}");
     }
@@ -55,7 +55,7 @@ async fn open(w: &TestWorld, machine: &Value, first: Value) -> Socket {
     socket
 }
 
-async fn hear(socket: &mut Socket) -> String {
+async fn receive(socket: &mut Socket) -> String {
     match socket.next().await.unwrap().unwrap() {
         Message::Binary(data) => format!("{}:{}", data[0], String::from_utf8_lossy(&data[1..])),
         Message::Text(text) => text.to_string(),
@@ -71,28 +71,30 @@ async fn a_command_over_a_websocket() {
     let start = |argv: Value| json!({ "argv": argv, "env": [], "tty": { "rows": 24, "cols": 80 } });
     let mut cat = open(&w, &machine, start(json!(["cat"]))).await;
     cat.send(Message::binary(b"hello".to_vec())).await.unwrap();
-    assert_eq!(hear(&mut cat).await, "1:hello");
+    assert_eq!(receive(&mut cat).await, "1:hello");
     let resize = json!({ "resize": { "rows": 50, "cols": 132 } });
     cat.send(Message::text(resize.to_string())).await.unwrap();
-    assert_eq!(hear(&mut cat).await, "1:50x132");
+    assert_eq!(receive(&mut cat).await, "1:50x132");
     cat.send(Message::text(json!({ "signal": 2 }).to_string())).await.unwrap();
-    assert_eq!(hear(&mut cat).await, r#"{"exited":{"code":130,"signal":0}}"#);
+    assert_eq!(receive(&mut cat).await, r#"{"exited":{"code":130,"signal":0}}"#);
     let mut cat = open(&w, &machine, start(json!(["cat"]))).await;
     cat.send(Message::text(json!({ "eof": true }).to_string())).await.unwrap();
-    assert_eq!(hear(&mut cat).await, r#"{"exited":{"code":0,"signal":0}}"#);
-    // Only the command itself has to be said.
+    assert_eq!(receive(&mut cat).await, r#"{"exited":{"code":0,"signal":0}}"#);
+    // Only the command itself is required.
     let mut short = open(&w, &machine, json!({ "argv": ["echo", "hi"] })).await;
-    assert_eq!(hear(&mut short).await, "1:hi\n");
+    assert_eq!(receive(&mut short).await, "1:hi\n");
     // Input that comes too late does not take the end away.
     let mut gone = open(&w, &machine, start(json!(["exit", "4"]))).await;
     for _ in 0..20 {
         drop(gone.send(Message::binary(vec![b'x'; 10_000])).await);
     }
-    assert_eq!(hear(&mut gone).await, r#"{"exited":{"code":4,"signal":0}}"#);
+    assert_eq!(receive(&mut gone).await, r#"{"exited":{"code":4,"signal":0}}"#);
+    let not_found = r#"{"failed":"exec: nope: not found","status":"command_not_found"}"#;
     let mut nope = open(&w, &machine, start(json!(["nope"]))).await;
-    assert_eq!(hear(&mut nope).await, r#"{"failed":"no such program"}"#);
+    assert_eq!(receive(&mut nope).await, not_found);
+    let required = r#"{"failed":"command: is required","status":"unknown"}"#;
     let mut bad = open(&w, &machine, start(json!([]))).await;
-    assert_eq!(hear(&mut bad).await, r#"{"failed":"command: is required"}"#);
+    assert_eq!(receive(&mut bad).await, required);
     // Without an upgrade it is an error like any other.
     let (code, _) = w.get(&at(&machine, "/exec/stream")).await;
     assert_eq!(code, 400);

@@ -1,4 +1,4 @@
-//! Two hosts, one of which is away: lists go on, with what the records say.
+//! Two hosts, one of which is away: lists still work, with the content of the records.
 
 use crate::world::{TestWorld, at, error, world_of};
 use host_api::HostError;
@@ -20,6 +20,8 @@ async fn two() -> (TestWorld, Value, Value) {
 #[tokio::test]
 async fn a_list_survives_a_host_that_is_away() {
     let (w, _, b) = two().await;
+    // The records say by now what the hosts have answered.
+    w.reconcile().await;
     w.other.as_ref().unwrap().set_reach(Reach::Away);
     let (code, list) = w.get("/v1/apps/web/machines").await;
     assert_eq!(code, 200);
@@ -167,7 +169,7 @@ async fn a_host_cannot_pass_for_machines_of_another() {
 }
 
 #[tokio::test]
-async fn a_followed_log_goes_on_when_its_host_is_back() {
+async fn a_followed_log_continues_when_its_host_is_back() {
     use futures_util::StreamExt;
     let (w, a, _) = two().await;
     let id = crate::world::id(&a);
@@ -176,7 +178,7 @@ async fn a_followed_log_goes_on_when_its_host_is_back() {
     let mut lines = control::logs::stream(&w.platform, "web", query).await.unwrap();
     let mut next = async || {
         let next = tokio::time::timeout(Duration::from_secs(20), lines.next());
-        next.await.expect("a line comes").expect("the stream goes on").message
+        next.await.expect("a line comes").expect("the stream is open").message
     };
     w.host.print(id, now + 1, "one");
     assert_eq!(next().await, "one");

@@ -232,7 +232,7 @@ async fn an_update_keeps_an_imported_image_whose_name_is_removed() {
     // The imaginary registry has another image of that name.
     assert_eq!(update("app:1").await, *first);
     import("another").await;
-    assert_ne!(update("app:1").await, *first, "what is imported anew is taken");
+    assert_ne!(update("app:1").await, *first, "a newly imported image is taken");
 }
 
 #[tokio::test]
@@ -302,7 +302,8 @@ async fn a_wait_ends_when_the_state_is_pushed_or_with_408() {
     assert_eq!(now["version"], machine["instance_id"]);
     let path = at(&machine, "/wait?state=started,failed&timeout=60");
     let waiting = w.get(&path);
-    let pushing = async { w.host.happen(id(&machine), &[Event::Start, Event::Running]).unwrap() };
+    let pushing =
+        async { w.host.apply_events(id(&machine), &[Event::Start, Event::Running]).unwrap() };
     let ((code, reached), ()) = tokio::join!(waiting, pushing);
     assert_eq!((code, &reached["state"]), (200, &json!("started")));
     let late = w.get(&at(&machine, "/wait?state=stopped&state=failed&timeout=0")).await;
@@ -385,7 +386,7 @@ async fn a_machine_whose_claim_was_released_while_it_was_created_is_destroyed() 
     };
     let (refused, ()) = tokio::join!(creating, meanwhile);
     assert_eq!(refused.0, 408, "{refused:?}");
-    assert_eq!(w.host.states(), ["destroyed"], "it belongs to nobody");
+    assert_eq!(w.host.states(), ["destroyed"], "it has no owner");
     w.machine(json!({ "name": "a" })).await;
 }
 

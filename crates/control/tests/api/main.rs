@@ -9,6 +9,7 @@ mod guest_socket;
 mod guests;
 mod hosts;
 mod machines;
+mod reads;
 mod suspend;
 mod walk;
 mod world;

@@ -19,7 +19,7 @@ async fn state(w: &TestWorld, machine: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_machine_is_suspended_and_goes_on() {
+async fn a_machine_is_suspended_and_resumed() {
     let w = world().await;
     w.app().await;
     let machine = w.machine(json!({ "name": "a" })).await;
@@ -39,7 +39,7 @@ async fn a_machine_is_suspended_and_goes_on() {
     let of_it = format!("&instance_id={}&timeout=60", machine["instance_id"].as_str().unwrap());
     let path = wait(&of_it);
     let waiting = w.get(&path);
-    let saved = async { w.host.happen(id(&machine), &[Event::Saved]).unwrap() };
+    let saved = async { w.host.apply_events(id(&machine), &[Event::Saved]).unwrap() };
     let ((code, reached), ()) = tokio::join!(waiting, saved);
     assert_eq!((code, &reached["state"]), (200, &json!("suspended")));
     assert_eq!(reached["version"], machine["instance_id"]);
@@ -69,8 +69,8 @@ async fn only_what_runs_is_suspended() {
     w.post(&at(&machine, "/stop"), Value::Null).await;
     let refused = w.post(&at(&machine, "/suspend"), Value::Null).await;
     assert_eq!(error(&refused), (409, "a machine that is stopped cannot be suspended"));
-    let nobody = w.post("/v1/apps/web/machines/nobody/suspend", Value::Null).await;
-    assert_eq!(nobody.0, 404);
+    let unknown = w.post("/v1/apps/web/machines/unknown/suspend", Value::Null).await;
+    assert_eq!(unknown.0, 404);
 }
 
 #[tokio::test]

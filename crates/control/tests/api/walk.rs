@@ -2,8 +2,8 @@
 //! of the host that an operation makes, and once more while it recovers. Whatever
 //! was left half done is finished or undone by the reconcilers.
 
-use control::{Config, Error, Platform, World, apps, machines, orgs, reconcile};
-use host_api::{ChangeMetadata, FixedHosts};
+use control::{Config, Error, Platform, Ports, apps, machines, orgs, reconcile};
+use host_api::{CallContext, ChangeMetadata, FixedHosts, Machines};
 use model::id::{AppId, HostId, MachineId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,43 +14,54 @@ use store_sqlite::SqliteStore;
 use testkit::{CrashStore, FakeHost};
 use wire::machines::{CreateApp, LaunchMachine, MachineConfig};
 
+/// Time for what follows after an answer.
+const GRACE: Duration = Duration::from_secs(30);
+
 /// What outlives the control plane.
 struct Lab {
     store: Arc<dyn Store>,
     host: FakeHost,
     clock: rt::Clock,
+    /// Control planes keep records in memory.
+    cached: bool,
     _dir: tempfile::TempDir,
     _tasks: rt::Tasks,
 }
 
 impl Lab {
-    /// An app `web` with a machine `old`.
-    async fn new() -> Self {
+    /// An app `web` with a machine `old`, and an app `empty`.
+    async fn new(cached: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let tasks = rt::Tasks::new();
         let clock = rt::Clock::manual(1_700_000_000_000_000_000);
         let path = dir.path().join("global.db");
         let store = SqliteStore::open(&path, clock.clone(), &tasks).unwrap();
         let host = FakeHost::new(HostId(0), "local");
-        let lab = Self { store: Arc::new(store), host, clock, _dir: dir, _tasks: tasks };
+        let lab = Self { store: Arc::new(store), host, clock, cached, _dir: dir, _tasks: tasks };
         let platform = lab.start();
         orgs::ensure_default(&platform).await.unwrap();
         create_app(&platform, "web").await.unwrap();
-        create(&platform, "old").await.unwrap();
+        create_app(&platform, "empty").await.unwrap();
+        create(&platform, "web", "old").await.unwrap();
+        assert!(platform.tasks().shutdown(GRACE).await);
         lab
     }
 
     /// A control plane; what an earlier one had in memory is gone.
     fn start(&self) -> Platform {
         let points = self.host.points().clone();
-        let world = World {
+        let ports = Ports {
             store: Arc::new(CrashStore::new(self.store.clone(), points)),
             hosts: Arc::new(FixedHosts::new(vec![self.host.known()])),
             clock: self.clock.clone(),
             rng: rt::Rng::seeded(self.clock.now_ms()),
             tasks: rt::Tasks::new(),
         };
-        Platform::new(Config::default(), world)
+        let platform = Platform::new(Config::default(), ports);
+        if self.cached {
+            platform.start_cache();
+        }
+        platform
     }
 
     /// Starts again after a crash, and lets the reconcilers do their work.
@@ -68,7 +79,8 @@ impl Lab {
         records::list(&*self.store, prefix).await.unwrap()
     }
 
-    /// Every machine is owned, every name and record has its machine.
+    /// Every machine is owned, every name and record has its machine, every record says
+    /// what the host has.
     async fn check_ledger(&self, at: &str) {
         let alive: BTreeSet<MachineId> = self.host.alive().into_iter().collect();
         let names: Vec<Stored<NameRecord>> = self.list(records::NAMES).await;
@@ -84,7 +96,11 @@ impl Lab {
             apps.into_iter().map(|app| (app.record.id, app.record)).collect();
         for id in &alive {
             let record = by_id.get(id).unwrap_or_else(|| panic!("{at}: {id} has no owner"));
-            assert!(record.created && record.config.is_some(), "{at}: {record:?}");
+            let context = CallContext::control(GRACE);
+            let machine = self.host.machine(context, *id).await.unwrap();
+            assert!(record.created && record.config == machine.config, "{at}: {record:?}");
+            let instance = record.instance.map(|instance| instance.to_string());
+            assert_eq!(instance, Some(machine.instance_id), "{at}: {record:?}");
             assert!(apps[&record.app].deployed, "{at}");
         }
         for record in by_id.values() {
@@ -108,17 +124,19 @@ fn launch(name: &str, image: &str) -> LaunchMachine {
     LaunchMachine { name: Some(name.into()), config: Some(config), ..LaunchMachine::default() }
 }
 
-async fn create(platform: &Platform, name: &str) -> Result<(), Error> {
-    machines::create(platform, "web", launch(name, "nginx")).await.map(drop)
+async fn create(platform: &Platform, app: &str, name: &str) -> Result<(), Error> {
+    machines::create(platform, app, launch(name, "nginx")).await.map(drop)
 }
 
 /// The operations that take several steps.
-const OPERATIONS: [&str; 6] = ["create app", "create", "update", "labels", "destroy", "delete app"];
+const OPERATIONS: [&str; 7] =
+    ["create app", "create", "first create", "update", "labels", "destroy", "delete app"];
 
 async fn run(platform: &Platform, operation: &str) -> Result<(), Error> {
     match operation {
         "create app" => create_app(platform, "other").await,
-        "create" => create(platform, "new").await,
+        "create" => create(platform, "web", "new").await,
+        "first create" => create(platform, "empty", "new").await,
         "update" => machines::update(platform, "web", "old", launch("", "nginx:2")).await.map(drop),
         "labels" => {
             let change = ChangeMetadata::Merge([("a".to_owned(), Some("1".to_owned()))].into());
@@ -132,12 +150,14 @@ async fn run(platform: &Platform, operation: &str) -> Result<(), Error> {
 
 /// The effect of an acknowledged operation.
 async fn is_done(platform: &Platform, operation: &str) -> bool {
-    let image = async |name: &str| {
-        let machine = machines::get(platform, "web", name).await.ok()?;
+    let image_in = async |app: &str, name: &str| {
+        let machine = machines::get(platform, app, name).await.ok()?;
         machine.config.map(|config| (config.image, config.metadata.unwrap_or_default()))
     };
+    let image = async |name: &str| image_in("web", name).await;
     match operation {
         "create app" => apps::get(platform, "other").await.is_ok(),
+        "first create" => image_in("empty", "new").await.is_some(),
         "create" => image("new").await.is_some(),
         "update" => image("old").await.is_some_and(|(image, _)| image == "nginx:2"),
         "labels" => image("old").await.is_some_and(|(_, labels)| labels.contains_key("a")),
@@ -149,20 +169,31 @@ async fn is_done(platform: &Platform, operation: &str) -> bool {
 
 /// Kills the control plane at the `n`th point of an operation; false if it has
 /// fewer.
-async fn kill_at(operation: &str, n: u64, again: Option<u64>) -> bool {
-    let lab = Lab::new().await;
+async fn kill_at(operation: &str, n: u64, again: Option<u64>, cached: bool) -> bool {
+    let lab = Lab::new(cached).await;
     let points = lab.host.points().clone();
     let platform = lab.start();
     points.arm(n);
+    // What follows after the answer belongs to the operation.
+    let to_its_end = async {
+        run(&platform, operation).await.unwrap();
+        assert!(platform.tasks().shutdown(GRACE).await);
+    };
     let at = tokio::select! {
-        done = run(&platform, operation) => {
-            done.unwrap();
+        () = to_its_end => {
             points.disarm();
             None
         }
         at = points.crashed() => Some(format!("{operation}, point {n}: {at}")),
     };
     points.disarm();
+    if at.is_none() {
+        // What was acknowledged and has come to its end needs no reconciler.
+        let acknowledged = format!("{operation}, acknowledged");
+        assert!(is_done(&lab.start(), operation).await, "{acknowledged}");
+        lab.check_ledger(&acknowledged).await;
+    }
+    platform.tasks().stop();
     drop(platform);
     if let Some(again) = again {
         points.arm(again);
@@ -194,7 +225,7 @@ async fn kill_at(operation: &str, n: u64, again: Option<u64>) -> bool {
 async fn the_control_plane_is_killed_at_every_call() {
     for operation in OPERATIONS {
         let mut n = 1;
-        while kill_at(operation, n, None).await {
+        while kill_at(operation, n, None, false).await {
             n += 1;
             assert!(n < 500, "{operation} does not end");
         }
@@ -203,11 +234,43 @@ async fn the_control_plane_is_killed_at_every_call() {
 }
 
 #[tokio::test]
+async fn and_with_records_in_memory() {
+    for operation in OPERATIONS {
+        let mut n = 1;
+        while kill_at(operation, n, None, true).await {
+            n += 1;
+            assert!(n < 500, "{operation} does not end");
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_creates_at_once_are_all_confirmed() {
+    let lab = Lab::new(true).await;
+    let platform = lab.start();
+    let names: Vec<String> = (0..150).map(|n| format!("m{n}")).collect();
+    let launches = names.iter().map(|name| {
+        let launch = LaunchMachine { skip_launch: Some(true), ..launch(name, "nginx") };
+        machines::create(&platform, "web", launch)
+    });
+    for created in futures_util::future::join_all(launches).await {
+        created.unwrap();
+    }
+    assert!(platform.tasks().shutdown(GRACE).await);
+    let records: Vec<Stored<MachineRecord>> = lab.list(records::MACHINES).await;
+    let unconfirmed = records.iter().filter(|m| !m.record.created || m.record.instance.is_none());
+    assert_eq!((records.len(), unconfirmed.count()), (151, 0));
+    let numbers: BTreeSet<_> = records.iter().map(|m| m.record.number.unwrap()).collect();
+    assert_eq!(numbers.len(), 151, "no number is given twice");
+    lab.check_ledger("150 creates").await;
+}
+
+#[tokio::test]
 async fn and_again_while_it_recovers() {
     for operation in ["create", "destroy", "delete app"] {
         for n in [3, 6, 9, 12] {
             for again in 1..=12 {
-                kill_at(operation, n, Some(again)).await;
+                kill_at(operation, n, Some(again), false).await;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The API over real HTTP, with a real store and a fake host.
 
 use control::http_api::{HttpApi, HttpConfig};
-use control::{Config, Platform, World, orgs, reconcile, tokens};
+use control::{Config, Platform, Ports, orgs, reconcile, tokens};
 use host_api::FixedHosts;
 use model::id::HostId;
 use prometheus_client::registry::Registry;
@@ -47,7 +47,7 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     let store = SqliteStore::open(&dir.path().join("global.db"), clock.clone(), &tasks).unwrap();
     let hosts: Vec<_> = (0..count).map(|n| FakeHost::new(HostId(n), "local")).collect();
     let fixed = Arc::new(FixedHosts::new(hosts.iter().map(FakeHost::known).collect()));
-    let world = World {
+    let ports = Ports {
         store: Arc::new(store),
         hosts: fixed.clone(),
         clock: clock.clone(),
@@ -56,7 +56,8 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     };
     let mut registry = Registry::default();
     let config = Config { edge_port: Some(8080), ..Config::default() };
-    let platform = Platform::new(config, world);
+    let platform = Platform::new(config, ports);
+    platform.start_cache();
     orgs::ensure_default(&platform).await.unwrap();
     tokens::install_admin_token(&platform, HostId(0), TOKEN).await.unwrap();
     let limits =

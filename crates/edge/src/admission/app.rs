@@ -3,7 +3,7 @@
 use crate::admission::idle_queue::IdleQueue;
 use crate::http::code::Code;
 use crate::metrics::AppMetrics;
-use crate::ports::EdgeHost;
+use crate::table::host::FollowedHost;
 use host_api::LogLine;
 use model::id::{AppId, MachineId};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -26,7 +26,7 @@ pub(crate) struct AppShared {
     pub(crate) waiting_logged_at: AtomicU64,
     pub(crate) metrics: AppMetrics,
     /// Takes the log lines that concern no machine.
-    host: Arc<EdgeHost>,
+    host: Arc<FollowedHost>,
     idle_queue: Arc<IdleQueue>,
     /// It is in the idle queue.
     idle_check_queued: AtomicBool,
@@ -37,7 +37,7 @@ impl AppShared {
         id: AppId,
         name: Arc<str>,
         metrics: AppMetrics,
-        host: Arc<EdgeHost>,
+        host: Arc<FollowedHost>,
         idle_queue: Arc<IdleQueue>,
     ) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl AppShared {
     /// Adds a line about the app, or about one machine of `host`, to the app's log.
     pub(crate) fn log(
         &self,
-        machine: Option<(MachineId, &EdgeHost)>,
+        machine: Option<(MachineId, &FollowedHost)>,
         level: &str,
         message: String,
     ) {
@@ -77,7 +77,7 @@ impl AppShared {
             Some((id, host)) => (Some(id), host),
             None => (None, &*self.host),
         };
-        host.logs.append(LogLine {
+        host.api.logs.append(LogLine {
             app: self.id,
             machine,
             provider: "proxy".into(),

@@ -121,7 +121,10 @@ fn groups_of(app: &App, region: &str) -> Vec<Group> {
     let mut groups: HashMap<Alike<'_>, Vec<&Arc<Row>>> = HashMap::new();
     for row in &app.rows {
         let route = &row.route;
-        if route.state == RouteState::Started && !route.cordoned && !row.machine.is_draining() {
+        let machine = &row.machine;
+        // One that cannot be reached must not stand for one that can.
+        let counts = machine.host.is_reachable() && !machine.is_draining();
+        if route.state == RouteState::Started && !route.cordoned && counts {
             groups.entry((&route.region, outside_ports(route))).or_default().push(row);
         }
     }
@@ -155,7 +158,7 @@ fn running(row: &Row) -> Running {
     let autostop = !services.is_empty() && services.iter().all(allowed);
     let mut load = machine.in_flight();
     if autostop && load == 0 {
-        let sessions = machine.host.load.sessions(machine.id);
+        let sessions = machine.host.api.load.sessions(machine.id);
         if sessions > 0 {
             machine.postpone_autostop(POSTPONED);
             load = u32::try_from(sessions).unwrap_or(u32::MAX);
@@ -181,7 +184,7 @@ enum IdleAction {
 }
 
 impl IdleAction {
-    /// Stops only if every service says so. To suspend is the more cautious of
+    /// Stops only if every service is set to. To suspend is the more cautious of
     /// the two: it loses nothing that the service which asked for it, or the other
     /// one, has in memory, and the next request waits less.
     fn of(services: &[Service]) -> Self {
@@ -224,7 +227,7 @@ async fn call_host(machine: &Machine, action: IdleAction, reason: String) {
     if !machine.is_draining() {
         return;
     }
-    let (load, id) = (&machine.host.load, machine.id);
+    let (load, id) = (&machine.host.api.load, machine.id);
     let context = CallContext::edge(CALL_DEADLINE).at(machine.ownership);
     let (line, answer) = match action {
         IdleAction::Stop => {

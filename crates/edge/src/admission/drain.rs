@@ -1,4 +1,4 @@
-//! Tells the host when a machine that is to be stopped has nothing in flight,
+//! Notifies the host when a machine that is to be stopped has nothing in flight,
 //! so that its app is asked to end between requests and not within one.
 //!
 //! The host waits for this only for a bounded time; a request that takes longer,
@@ -17,7 +17,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) fn begin(shared: &Shared, (machine, epoch): (Arc<Machine>, ConnectionEpoch)) {
     shared.spawn(async move {
         if let Ok(true) = tokio::time::timeout(DRAIN_TIMEOUT, machine.drained(epoch)).await {
-            machine.host.load.drained(machine.id);
+            machine.host.api.load.drained(machine.id);
         }
     });
 }

@@ -59,7 +59,7 @@ pub(crate) async fn acquire(
 pub(crate) fn no_app(core: &Core, name: &str, attempt: &RequestAttempt) -> Failure {
     match &attempt.last {
         Some(last) => Failure { code: Code::Pr02, ..last.clone() },
-        None if core.shared.directory.app_exists(name) => {
+        None if core.shared.directory.app_id(name).is_some() => {
             Failure::new(Code::Pr01, "the app has no machines")
         }
         None => Failure::new(Code::Ur01, "no app of this name has machines"),

@@ -6,7 +6,7 @@
 //! by autostop or sees that it must not be sent: an idle stop cuts off none.
 
 use crate::admission::app::AppShared;
-use crate::ports::EdgeHost;
+use crate::table::host::FollowedHost;
 use host_api::WakeRefused;
 use model::id::{Epoch, MachineId};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -26,7 +26,7 @@ pub(crate) struct Machine {
     pub(crate) id: MachineId,
     /// The ownership under which `host` has it.
     pub(crate) ownership: Epoch,
-    pub(crate) host: Arc<EdgeHost>,
+    pub(crate) host: Arc<FollowedHost>,
     pub(crate) app: Arc<AppShared>,
     pub(super) in_flight_and_draining: AtomicU64,
     /// Grows whenever connections to it have become worthless.
@@ -57,7 +57,7 @@ pub(crate) struct Machine {
 ///
 /// A new `reuse`: the machine is going down or has been, and may have resumed;
 /// connections end with the request they carry. A new `boot`: it no longer runs,
-/// or runs anew; connections are cut.
+/// or runs in another boot; connections are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionEpoch {
     pub(crate) boot: u64,
@@ -85,7 +85,7 @@ impl Machine {
     pub(crate) fn new(
         id: MachineId,
         ownership: Epoch,
-        host: Arc<EdgeHost>,
+        host: Arc<FollowedHost>,
         app: Arc<AppShared>,
     ) -> Self {
         let idle_since = Instant::now();
@@ -170,7 +170,7 @@ impl Machine {
         ConnectionEpoch { boot: self.boot_epoch(), reuse: self.reuse_epoch.load(SeqCst) }
     }
 
-    /// Its connections are worthless: it no longer runs, or runs anew.
+    /// Its connections are worthless: it no longer runs, or runs in another boot.
     pub(crate) fn invalidate_connections(&self) {
         self.epoch.fetch_add(1, SeqCst);
         self.idle_or_new_epoch.notify_waiters();

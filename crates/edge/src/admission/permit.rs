@@ -104,7 +104,7 @@ mod tests {
         for over in [Machine::invalidate_connections, Machine::retire_connections] {
             let epoch = m.connection_epoch();
             let both = tokio::join!(m.drained(epoch), async { over(&m) });
-            assert!(!both.0, "it runs anew, or resumes, with a request in flight");
+            assert!(!both.0, "it boots again, or resumes, with a request in flight");
         }
         let before = m.connection_epoch();
         m.retire_connections();

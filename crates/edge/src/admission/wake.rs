@@ -51,11 +51,11 @@ async fn run_wake(shared: Arc<Shared>, machine: Arc<Machine>, done: Done) {
 }
 
 async fn call_host(machine: &Machine) -> Result<(), WakeRefused> {
-    // Not before a stop that was begun has been recorded: the host would say
+    // Not before a stop that was begun has been recorded: the host would answer
     // "it runs" and stop it afterwards.
     let _lifecycle = machine.lifecycle_lock.lock().await;
     let context = CallContext::edge(WAKE_DEADLINE).at(machine.ownership);
-    let answer = machine.host.load.wake(context, machine.id).await;
+    let answer = machine.host.api.load.wake(context, machine.id).await;
     if answer.is_ok() && machine.is_draining() {
         // It has been down and up again, even if the table never showed it.
         machine.invalidate_connections();

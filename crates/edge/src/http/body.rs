@@ -1,12 +1,12 @@
 //! Bodies of answers to clients, frame by frame, and what they hold on to.
 
 use crate::admission::permit::Permit;
-use crate::http::silence::Silence;
 use crate::listen::connections::OpenRequest;
 use crate::upstream::pool::Lease;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use rt::Silence;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
@@ -66,8 +66,8 @@ impl Body {
 /// Bodies of answers over HTTP/2 on one core.
 ///
 /// A client that gives no window lets the body of its answer lie: it is not polled, so
-/// that its own clock stands still, while the connection answers pings. It
-/// must not keep its place at the machine, and the connection to it, for ever.
+/// that its own clock is paused, while the connection answers pings. It
+/// must not keep its place at the machine, and the connection to it, without end.
 #[derive(Debug, Default)]
 pub(crate) struct OpenBodies(Mutex<Vec<Weak<Mutex<Option<AppBody>>>>>);
 
@@ -114,7 +114,10 @@ pub(crate) struct AppBody {
     piece: usize,
     /// Given back to the pool if the body was read to its end.
     lease: Option<Lease>,
-    idle: Silence,
+    /// Longest time in which neither app nor client moves.
+    limit: Duration,
+    /// While the app is to send something.
+    silence: Silence,
     ended: bool,
     /// Since when the next piece is the client's to take; `None` while it is the app's
     /// to send.
@@ -165,10 +168,12 @@ impl http_body::Body for Body {
 }
 
 impl AppBody {
-    pub(crate) fn new(inner: Incoming, lease: Lease, idle: Silence, permit: Permit) -> Self {
+    pub(crate) fn new(inner: Incoming, mut lease: Lease, limit: Duration, permit: Permit) -> Self {
+        let silence = std::mem::take(&mut lease.silence);
         let (rest, piece, lease) = (Bytes::new(), usize::MAX, Some(lease));
         let ready_since = Some(Instant::now());
-        Self { inner, rest, piece, lease, idle, ended: false, ready_since, open: None, permit }
+        let (ended, open) = (false, None);
+        Self { inner, rest, piece, lease, limit, silence, ended, ready_since, open, permit }
     }
 
     fn is_at_end(&self) -> bool {
@@ -177,7 +182,7 @@ impl AppBody {
 
     /// The client has taken nothing for the idle time.
     fn is_stuck(&self) -> bool {
-        self.ready_since.is_some_and(|since| since.elapsed() >= self.idle.limit())
+        self.ready_since.is_some_and(|since| since.elapsed() >= self.limit)
     }
 
     fn poll_frame(
@@ -190,7 +195,7 @@ impl AppBody {
         }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(frame) => {
-                self.idle.end();
+                self.silence.end();
                 self.ended |= frame.is_none();
                 Poll::Ready(frame.map(|frame| match frame.map(Frame::into_data) {
                     Ok(Ok(data)) => {
@@ -203,8 +208,8 @@ impl AppBody {
             }
             Poll::Pending => {
                 self.ready_since = None;
-                ready!(self.idle.poll(cx));
-                Poll::Ready(Some(Err(BodyError::Silent(self.idle.limit()))))
+                ready!(self.silence.poll(cx, self.limit));
+                Poll::Ready(Some(Err(BodyError::Silent(self.limit))))
             }
         }
     }
@@ -217,9 +222,11 @@ impl AppBody {
 impl Drop for AppBody {
     fn drop(&mut self) {
         let is_read = self.rest.is_empty() && (self.ended || self.inner.is_end_stream());
-        if let Some(lease) = self.lease.take()
+        if let Some(mut lease) = self.lease.take()
             && is_read
         {
+            self.silence.end();
+            lease.silence = std::mem::take(&mut self.silence);
             lease.give_back(&self.permit.machine);
         }
     }

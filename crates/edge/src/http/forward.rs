@@ -8,7 +8,6 @@ use crate::http::code::Code;
 use crate::http::failure::Failure;
 use crate::http::headers::{self, Origin};
 use crate::http::outgoing::Outgoing;
-use crate::http::silence::Silence;
 use crate::http::timing::Timestamps;
 use crate::http::tunnel;
 use crate::listen::connections::OpenRequest;
@@ -19,10 +18,12 @@ use crate::upstream::request_body::Progress;
 use host_api::Upstream;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
+use rt::Silence;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// An app's answer, and whether it is passed on without added headers.
 pub(crate) type Answer = (Response<Body>, bool);
@@ -108,7 +109,9 @@ async fn send(
         };
         let sent = lease.sender.try_send_request(request);
         let idle = idle_limit(core, target);
-        let mut unsent = match with_idle_timeout(sent, idle, outgoing.progress.as_deref()).await {
+        let progress = outgoing.progress.as_deref();
+        let answered = with_idle_timeout(sent, &mut lease.silence, idle, progress).await;
+        let mut unsent = match answered {
             Some(Ok(response)) => return Ok((response, lease)),
             Some(Err(unsent)) => unsent,
             None => {
@@ -162,19 +165,29 @@ fn idle_limit(core: &Core, target: &Target) -> Duration {
 /// Waits for `answer`; `None` once neither side has sent anything for `limit`.
 async fn with_idle_timeout<T>(
     answer: impl Future<Output = T>,
+    silence: &mut Silence,
     limit: Duration,
     progress: Option<&Progress>,
 ) -> Option<T> {
     let mut answer = std::pin::pin!(answer);
     let moved = || progress.map_or(0, |p| p.moved.load(Relaxed));
-    loop {
-        let before = moved();
-        match timeout(limit, &mut answer).await {
-            Ok(answer) => return Some(answer),
-            Err(_) if moved() != before => {}
-            Err(_) => return None,
+    let mut before = moved();
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            silence.end();
+            return Poll::Ready(Some(answer));
         }
-    }
+        loop {
+            ready!(silence.poll(cx, limit));
+            silence.end();
+            let now = moved();
+            if now == before {
+                return Poll::Ready(None);
+            }
+            before = now;
+        }
+    })
+    .await
 }
 
 /// The app's answer as the client gets it.
@@ -194,7 +207,7 @@ fn answer(
     headers::from_app(&mut head.headers)
         .map_err(|why| Failure::new(Code::Pu02, why).on(target.machine.id))?;
     head.version = Version::HTTP_11;
-    let body = AppBody::new(inner, lease, Silence::new(idle), permit);
+    let body = AppBody::new(inner, lease, idle, permit);
     Ok(Response::from_parts(head, Body::app(body)))
 }
 

@@ -30,15 +30,31 @@ const OF_CLIENTS: [&str; 5] = [
     "fly-replay-cache-control",
 ];
 
+/// Header values that all requests of a client's connection have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientValues {
+    /// Address of the client.
+    ip: HeaderValue,
+    /// The same, and the edge's own.
+    chain: HeaderValue,
+    /// Outside port as the client sees it.
+    port: HeaderValue,
+}
+
+impl ClientValues {
+    pub(crate) fn new(peer: SocketAddr, local: SocketAddr, port: u16) -> Self {
+        let peer = peer.ip().to_canonical().to_string();
+        let chain = value(format!("{peer}, {}", local.ip().to_canonical()));
+        Self { ip: value(peer), chain, port: HeaderValue::from(port) }
+    }
+}
+
 /// Where a request came from and what it is called.
 #[derive(Debug)]
 pub(crate) struct Origin<'a> {
-    pub(crate) peer: SocketAddr,
-    pub(crate) local: SocketAddr,
-    /// Outside port as the client sees it.
-    pub(crate) port: u16,
-    pub(crate) region: &'a str,
-    pub(crate) request_id: &'a str,
+    pub(crate) client: &'a ClientValues,
+    pub(crate) region: &'a HeaderValue,
+    pub(crate) request_id: &'a HeaderValue,
     pub(crate) version: Version,
 }
 
@@ -178,20 +194,19 @@ pub(crate) fn to_app(headers: &mut HeaderMap, origin: &Origin<'_>) {
     }
     // Answered by the edge as soon as the body is wanted.
     headers.remove(header::EXPECT);
-    let peer = origin.peer.ip().to_canonical().to_string();
-    let chain = format!("{peer}, {}", origin.local.ip().to_canonical());
+    let ClientValues { ip, chain, port } = origin.client;
     let chain = match joined(headers, &X_FOR) {
-        Some(before) => format!("{before}, {chain}"),
-        None => chain,
+        Some(before) => value(format!("{before}, {}", chain.to_str().unwrap_or_default())),
+        None => chain.clone(),
     };
-    put(headers, X_FOR, &chain);
-    put(headers, CLIENT_IP, &peer);
-    headers.insert(FORWARDED_PORT, HeaderValue::from(origin.port));
-    put(headers, REGION, origin.region);
-    put(headers, REQUEST_ID, origin.request_id);
+    headers.insert(X_FOR, chain);
+    headers.insert(CLIENT_IP, ip.clone());
+    headers.insert(FORWARDED_PORT, port.clone());
+    headers.insert(REGION, origin.region.clone());
+    headers.insert(REQUEST_ID, origin.request_id.clone());
     headers.insert(X_PROTO, HeaderValue::from_static("http"));
     headers.insert(X_SSL, HeaderValue::from_static("off"));
-    headers.entry(X_PORT).or_insert(HeaderValue::from(origin.port));
+    headers.entry(X_PORT).or_insert_with(|| port.clone());
     headers.append(header::VIA, via(origin.version));
 }
 
@@ -199,7 +214,7 @@ pub(crate) fn to_app(headers: &mut HeaderMap, origin: &Origin<'_>) {
 pub(crate) fn to_client(headers: &mut HeaderMap, origin: &Origin<'_>, server: &HeaderValue) {
     headers.insert(header::SERVER, server.clone());
     headers.append(header::VIA, via(origin.version));
-    put(headers, REQUEST_ID, origin.request_id);
+    headers.insert(REQUEST_ID, origin.request_id.clone());
 }
 
 fn via(version: Version) -> HeaderValue {
@@ -216,11 +231,9 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    // Addresses, ids and earlier header values: always a valid value.
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
+/// A header value of addresses, ids or earlier header values: those are always valid.
+pub(crate) fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// The client prefers JSON.
@@ -251,15 +264,13 @@ mod tests {
         lines.concat()
     }
 
-    fn origin() -> Origin<'static> {
-        Origin {
-            peer: "192.0.2.7:999".parse().unwrap(),
-            local: "192.0.2.1:8080".parse().unwrap(),
-            port: 8080,
-            region: "ams",
-            request_id: "01J-ams",
-            version: Version::HTTP_11,
-        }
+    /// `headers` as the app gets them.
+    fn for_app(headers: &mut HeaderMap, version: Version) {
+        let (peer, local) = ("192.0.2.7:999".parse().unwrap(), "192.0.2.1:8080".parse().unwrap());
+        let client = ClientValues::new(peer, local, 8080);
+        let (region, request_id) = (value("ams".into()), value("01J-ams".into()));
+        let origin = Origin { client: &client, region: &region, request_id: &request_id, version };
+        to_app(headers, &origin);
     }
 
     #[test]
@@ -288,7 +299,7 @@ mod tests {
             ("via", "1.1 cdn"),
             ("expect", "100-continue"),
         ]);
-        to_app(&mut headers, &origin());
+        for_app(&mut headers, Version::HTTP_11);
         expect_test::expect![[r#"
             fly-client-ip: 192.0.2.7
             fly-forwarded-port: 8080
@@ -359,7 +370,7 @@ mod tests {
             for (name, value) in pieces {
                 headers.append(*name, value.parse().unwrap());
             }
-            to_app(&mut headers, &Origin { version, ..origin() });
+            for_app(&mut headers, version);
             let cookies: Vec<_> = headers.get_all("cookie").into_iter().collect();
             assert_eq!(cookies, want, "{version:?}");
         }

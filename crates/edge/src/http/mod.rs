@@ -9,6 +9,5 @@ pub(crate) mod forward;
 pub(crate) mod headers;
 pub(crate) mod outgoing;
 pub(crate) mod serve;
-pub(crate) mod silence;
 pub(crate) mod timing;
 pub(crate) mod tunnel;

@@ -73,7 +73,7 @@ impl Outgoing {
     }
 
     /// An app has had it. It may be sent again once, and only if the connection
-    /// ended before one byte of an answer: `answered` says that there was one.
+    /// ended before one byte of an answer: `answered`: there was one.
     pub(crate) fn record_sent(&mut self, answered: bool) {
         if answered || self.repeated {
             self.head = None;

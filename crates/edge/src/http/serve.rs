@@ -7,20 +7,18 @@ use crate::http::body::Body;
 use crate::http::code::Code;
 use crate::http::failure::Failure;
 use crate::http::forward::forward;
-use crate::http::headers::{self, Origin};
+use crate::http::headers::{self, ClientValues, Origin};
 use crate::listen::connections::Place;
 use crate::routing::host::{NoApp, app_of, authority};
 use crate::shared::Core;
-use http::{Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What is known of a client's connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    pub(crate) peer: SocketAddr,
-    pub(crate) local: SocketAddr,
+    pub(crate) values: ClientValues,
     /// Outside ports of services it may mean, the best first.
     pub(crate) ports: Arc<[u16]>,
     pub(crate) place: Arc<Place>,
@@ -37,10 +35,8 @@ pub(crate) async fn serve(
     let request_id = request_id(&core);
     let json = headers::wants_json(request.headers());
     let origin = Origin {
-        peer: client.peer,
-        local: client.local,
-        port: client.ports[0],
-        region: &shared.config.region,
+        client: &client.values,
+        region: &core.region,
         request_id: &request_id,
         version: request.version(),
     };
@@ -55,7 +51,7 @@ pub(crate) async fn serve(
             None => failure,
         };
         shared.log_failure(app.as_deref(), &failure);
-        (failure.response(&request_id, json), false)
+        (failure.response(request_id.to_str().unwrap_or_default(), json), false)
     });
     match &app {
         Some(app) => app.metrics.record_response(response.status().as_u16()),
@@ -64,17 +60,17 @@ pub(crate) async fn serve(
         }
     }
     if !pristine {
-        headers::to_client(response.headers_mut(), &origin, &shared.server);
+        headers::to_client(response.headers_mut(), &origin, &core.server);
     }
     response.body_mut().hold_open(open);
     response
 }
 
-fn request_id(core: &Core) -> String {
+fn request_id(core: &Core) -> HeaderValue {
     let random = core.rng.wide_bits();
     let id = ulid::Ulid::from_parts(core.shared.clock.now_ms(), random);
     let mut text = [0; ulid::ULID_LEN];
-    format!("{}-{}", id.array_to_str(&mut text), core.shared.config.region)
+    headers::value(format!("{}-{}", id.array_to_str(&mut text), core.shared.config.region))
 }
 
 /// The app a request is for; its shared part goes to `found`.

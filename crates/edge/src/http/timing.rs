@@ -56,7 +56,7 @@ impl Timestamps {
         Some(self.began.elapsed())
     }
 
-    /// Adds a header line that says where the time went until now; an app's own
+    /// Adds a header line that shows where the time went until now; an app's own
     /// line stays. `host` are the stages of a start that it waited for.
     pub(crate) fn write_header(&self, headers: &mut HeaderMap, host: &str) {
         let (Some(decided), Some(placed), Some(connected)) =

@@ -3,6 +3,7 @@
 //! One acceptor hands connections out in turn: against `SO_REUSEPORT` this keeps
 //! the cores evenly busy with few connections (p99 a third, measured).
 
+use crate::http::headers::ClientValues;
 use crate::http::serve::Client;
 use crate::listen::connections::Full;
 use crate::listen::core_thread::{Accepted, ClientStream};
@@ -45,7 +46,8 @@ impl Cores {
             }
             Err(full) => return self.refuse(peer, full),
         };
-        let client = Arc::new(Client { peer, local, ports, place });
+        let values = ClientValues::new(peer, local, ports[0]);
+        let client = Arc::new(Client { values, ports, place });
         let mut accepted = Accepted { stream, client };
         let first = self.turn.fetch_add(1, Relaxed);
         // A core that does not keep up must not keep connections from the others.

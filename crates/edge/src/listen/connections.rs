@@ -176,7 +176,7 @@ impl Connection {
         self.changed.notify_one();
     }
 
-    /// It speaks HTTP/2: nothing else bounds how long it may be idle.
+    /// It uses HTTP/2: nothing else bounds how long it may be idle.
     pub(crate) fn set_http2(&self) {
         if !self.is_http2.swap(true, SeqCst) {
             self.changed.notify_one();
@@ -184,7 +184,7 @@ impl Connection {
     }
 
     /// Returns once the connection is to be closed: it makes room for another, or
-    /// speaks HTTP/2 and has been without a request for `idle`.
+    /// uses HTTP/2 and has been without a request for `idle`.
     pub(crate) async fn is_to_close(&self, idle: Duration) {
         loop {
             if self.closing.load(SeqCst) {

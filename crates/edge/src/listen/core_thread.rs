@@ -2,8 +2,9 @@
 //! usually a thread of its own.
 
 use crate::http::body::OpenBodies;
+use crate::http::headers;
 use crate::http::serve::{Client, serve};
-use crate::listen::client_io::ClientIo;
+use crate::listen::client_io::client_io;
 use crate::listen::heartbeat::Heartbeats;
 use crate::shared::{Core, Shared};
 use crate::table::shared::CachedTable;
@@ -83,6 +84,8 @@ async fn run_core(
         clients: clients.clone(),
         table: CachedTable::new(shared.table.clone()),
         rng: rt::Rng::from_os(),
+        region: headers::value(shared.config.region.clone()),
+        server: headers::value(shared.config.server.clone()),
         shared,
         tasks,
     });
@@ -145,7 +148,7 @@ async fn serve_stream(
         let answer = serve(core.clone(), client.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let io = TokioIo::new(ClientIo::new(stream, idle, opening, connection.clone()));
+    let io = TokioIo::new(client_io(stream, idle, opening, connection.clone()));
     let conn = builder.serve_connection_with_upgrades(io, service);
     let mut conn = std::pin::pin!(conn);
     let ended = tokio::select! {

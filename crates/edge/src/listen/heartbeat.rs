@@ -1,4 +1,4 @@
-//! Notices a core whose thread is blocked: the connections on it stand still, while the
+//! Notices a core whose thread is blocked: the connections on it stall, while the
 //! other cores and the runtime that started the edge run on.
 
 use rt::Health;
@@ -48,7 +48,7 @@ impl Heartbeats {
     }
 }
 
-/// Watches `cores` cores from a thread of its own, until `tasks` is told to stop. One that
+/// Watches `cores` cores from a thread of its own, until `tasks` is asked to stop. One that
 /// is blocked for long is a failure of the program.
 pub(crate) fn watch(
     cores: usize,
@@ -99,6 +99,7 @@ mod tests {
         };
         let beats = watch(2, &tasks, health.clone(), limits).unwrap();
         let mut problems = health.watch();
+        // The beats are what the test is about; nothing is waited for.
         let ticks = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(5)).await;

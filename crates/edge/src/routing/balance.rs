@@ -4,6 +4,8 @@
 //! others, below the soft limit before at or over it, lower load before higher, then
 //! chance. A machine at its hard limit is never chosen. Of those that sleep, one of
 //! this region is woken before others, a suspended one before one that must boot.
+//! Machines of a host that cannot be reached are only looked at if there is no other
+//! machine for the request: what is known of them may still be right.
 
 /// What a machine can do for a request right now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub(crate) struct Candidate {
     pub hard: u32,
     /// It is in another region.
     pub remote: bool,
+    /// Its host can be reached.
+    pub reachable: bool,
     /// It may be woken for a request.
     pub autostart: bool,
     /// It sleeps with its memory kept, and so wakes faster than others.
@@ -68,46 +72,83 @@ pub(crate) fn decide(
     start: usize,
     waiting: usize,
 ) -> Decision {
-    let mut best: Option<(usize, (bool, bool, u32))> = None;
-    let mut sleeper: Option<(usize, (bool, bool))> = None;
-    let (mut coming, mut coming_room, mut full, mut forbidden) = (false, 0usize, false, false);
-    for step in 0..count {
-        // Each request begins elsewhere, so equals share the load.
-        let index = (start % count + step) % count;
+    // Each request begins elsewhere, so equals share the load.
+    let order = || (0..count).map(|step| (start % count + step) % count);
+    let mut reachable = Survey::default();
+    let mut is_all = true;
+    for index in order() {
         let c = candidate(index);
+        match c.reachable {
+            true => reachable.add(index, &c),
+            false => is_all = false,
+        }
+    }
+    match reachable.decide(waiting) {
+        Decision::AutostartDisabled | Decision::NoMachine if !is_all => {
+            let mut all = Survey::default();
+            order().for_each(|index| all.add(index, &candidate(index)));
+            all.decide(waiting)
+        }
+        decision => decision,
+    }
+}
+
+/// What a look at the candidates, one by one, has found.
+#[derive(Debug, Default)]
+struct Survey {
+    /// The best that is ready, and its rank: the least is best.
+    best: Option<(usize, (bool, bool, u32))>,
+    /// The best to wake, and its rank.
+    sleeper: Option<(usize, (bool, bool))>,
+    coming: bool,
+    /// Requests that those on their way up will take.
+    coming_room: usize,
+    /// One is at its hard limit.
+    full: bool,
+    /// One sleeps and must not be woken.
+    forbidden: bool,
+}
+
+impl Survey {
+    fn add(&mut self, index: usize, c: &Candidate) {
         match c.availability {
-            Availability::Ready if c.load >= c.hard => full = true,
+            Availability::Ready if c.load >= c.hard => self.full = true,
             Availability::Ready => {
-                let key = (c.remote, c.load >= c.soft, c.load);
-                if best.is_none_or(|(_, least)| key < least) {
-                    best = Some((index, key));
+                let rank = (c.remote, c.load >= c.soft, c.load);
+                if self.best.is_none_or(|(_, least)| rank < least) {
+                    self.best = Some((index, rank));
                 }
             }
             Availability::Starting => {
-                coming = true;
-                coming_room += c.soft.clamp(1, c.hard.max(1)) as usize;
+                self.coming = true;
+                self.coming_room += c.soft.clamp(1, c.hard.max(1)) as usize;
             }
             Availability::Asleep if c.autostart => {
-                let key = (c.remote, !c.suspended);
-                if sleeper.is_none_or(|(_, least)| key < least) {
-                    sleeper = Some((index, key));
+                let rank = (c.remote, !c.suspended);
+                if self.sleeper.is_none_or(|(_, least)| rank < least) {
+                    self.sleeper = Some((index, rank));
                 }
             }
-            Availability::Asleep => forbidden = true,
+            Availability::Asleep => self.forbidden = true,
             Availability::Unavailable => {}
         }
     }
-    match (best, sleeper) {
-        (Some((to, (_, over_soft, _))), Some((wake, _))) if over_soft && !coming => {
-            Decision::Forward { to, wake: Some(wake) }
+
+    fn decide(&self, waiting: usize) -> Decision {
+        match (self.best, self.sleeper) {
+            (Some((to, (_, over_soft, _))), Some((wake, _))) if over_soft && !self.coming => {
+                Decision::Forward { to, wake: Some(wake) }
+            }
+            (Some((to, _)), _) => Decision::Forward { to, wake: None },
+            // More wait than those on their way up will take.
+            (None, Some((wake, _))) if !self.coming || waiting > self.coming_room => {
+                Decision::Wake(wake)
+            }
+            (None, _) if self.coming => Decision::WaitForStart,
+            (None, _) if self.full => Decision::WaitForCapacity,
+            (None, _) if self.forbidden => Decision::AutostartDisabled,
+            (None, _) => Decision::NoMachine,
         }
-        (Some((to, _)), _) => Decision::Forward { to, wake: None },
-        // More wait than those on their way up will take.
-        (None, Some((wake, _))) if !coming || waiting > coming_room => Decision::Wake(wake),
-        (None, _) if coming => Decision::WaitForStart,
-        (None, _) if full => Decision::WaitForCapacity,
-        (None, _) if forbidden => Decision::AutostartDisabled,
-        (None, _) => Decision::NoMachine,
     }
 }
 
@@ -117,8 +158,10 @@ mod tests {
     use Decision::*;
 
     /// `up 5/20/25`, `coming`, `asleep`, `suspended`, `fixed` (asleep without
-    /// autostart), `away`; `far` in front means another region.
+    /// autostart), `away`; `far` in front means another region, `lost` before that a
+    /// host that cannot be reached.
     fn parse(word: &str) -> Candidate {
+        let (reachable, word) = word.strip_prefix("lost ").map_or((true, word), |w| (false, w));
         let (remote, word) = word.strip_prefix("far ").map_or((false, word), |w| (true, w));
         let mut c = Candidate {
             availability: Availability::Unavailable,
@@ -126,6 +169,7 @@ mod tests {
             soft: 20,
             hard: u32::MAX,
             remote,
+            reachable,
             autostart: true,
             suspended: false,
         };
@@ -188,7 +232,26 @@ mod tests {
     }
 
     #[test]
-    fn there_may_be_nobody() {
+    fn hosts_that_cannot_be_reached_are_the_last_choice() {
+        let to = |to| Forward { to, wake: None };
+        check("lost up 0, up 19/20", 1, to(1));
+        check("lost up 0, far up 30/20", 1, to(1));
+        check("lost up 0, asleep", 1, Wake(1));
+        check("lost asleep, far asleep", 1, Wake(1));
+        check("lost coming, asleep", 1, Wake(1));
+        check("lost up 0, coming", 1, WaitForStart);
+        check("lost up 0, up 25/20/25", 1, WaitForCapacity);
+        check("up 20/20, lost asleep", 1, to(0));
+        check("lost up 3, lost up 1, away, fixed", 1, to(1));
+        check("lost up 20/20, lost asleep", 1, Forward { to: 0, wake: Some(1) });
+        check("lost asleep, away", 1, Wake(0));
+        check("lost coming, fixed", 1, WaitForStart);
+        check("lost fixed, away", 1, AutostartDisabled);
+        check("lost away", 1, NoMachine);
+    }
+
+    #[test]
+    fn there_may_be_no_machine() {
         check("up 25/20/25", 1, WaitForCapacity);
         check("up 25/20/25, fixed", 1, WaitForCapacity);
         check("fixed, away", 1, AutostartDisabled);

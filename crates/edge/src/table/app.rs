@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_config_may_turn_autostart_off_for_services_that_say_nothing() {
+    async fn a_config_may_turn_autostart_off_for_services_that_do_not_set_it() {
         for (service, disabled, autostart) in [
             (None, false, true),
             (None, true, false),

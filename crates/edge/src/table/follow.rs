@@ -3,6 +3,7 @@
 use crate::admission::drain;
 use crate::ports::EdgeHost;
 use crate::shared::Shared;
+use crate::table::host::FollowedHost;
 use crate::table::writer::TableWriter;
 use host_api::{CallContext, HostError, RouteChange, RoutePosition, RouteSubscription};
 use model::id::HostId;
@@ -66,6 +67,7 @@ fn update(
         let stays = hosts.iter().any(|host| host.id == *id);
         if !stays {
             follower.abort();
+            shared.hosts.remove(*id);
             change(shared, writer, |writer| {
                 // Under the lock: the follower may be about to apply what it has read.
                 forgotten.store(true, SeqCst);
@@ -76,7 +78,9 @@ fn update(
     });
     for host in hosts {
         followed.entry(host.id).or_insert_with(|| {
-            let (host, forgotten) = (Arc::new(host), Arc::new(AtomicBool::new(false)));
+            let host = Arc::new(FollowedHost::new(host));
+            shared.hosts.add(host.clone());
+            let forgotten = Arc::new(AtomicBool::new(false));
             let (shared, writer) = (shared.clone(), writer.clone());
             let follower = Follower { shared, writer, host, forgotten: forgotten.clone() };
             let tasks = follower.shared.tasks.clone();
@@ -99,7 +103,7 @@ fn change<T>(shared: &Shared, writer: &Writer, change: impl FnOnce(&mut TableWri
 struct Follower {
     shared: Arc<Shared>,
     writer: Writer,
-    host: Arc<EdgeHost>,
+    host: Arc<FollowedHost>,
     /// The host is no longer part of the platform: nothing of it is applied.
     forgotten: Arc<AtomicBool>,
 }
@@ -116,6 +120,7 @@ impl Follower {
                 Ok(subscription) => self.follow_subscription(subscription, &mut first).await,
                 Err(err) => {
                     tracing::warn!(host = %host.id, %err, "cannot follow the host's routes");
+                    self.record_stream_down();
                     false
                 }
             };
@@ -135,7 +140,16 @@ impl Follower {
         })
     }
 
-    /// Applies a subscription until there is a gap or the end. Says whether there
+    /// Machines of other hosts are preferred from now on, also by requests that wait.
+    fn record_stream_down(&self) {
+        let id = self.host.id;
+        if self.host.record_stream_down() {
+            tracing::warn!(host = %id, "the host's routes are not followed: others are preferred");
+            self.change(|writer| writer.notify_waiting(id));
+        }
+    }
+
+    /// Applies a subscription until there is a gap or the end. Returns whether there
     /// were any changes.
     async fn follow_subscription(
         &self,
@@ -146,7 +160,15 @@ impl Follower {
         let RouteSubscription { snapshot, mut changes, acknowledge } = subscription;
         let mut stream = Stream { host: host.clone(), position: snapshot.position };
         let start = snapshot.position.generation;
-        if self.change(|writer| writer.replace(host, snapshot)) != Some(true) {
+        let replaced = self.change(|writer| {
+            let replaced = writer.replace(host, snapshot);
+            if replaced {
+                // Before waiting requests are notified of the snapshot.
+                host.record_stream_open();
+            }
+            replaced
+        });
+        if replaced != Some(true) {
             tracing::warn!(host = %host.id, "a stale snapshot of the host's routes is ignored");
             return false;
         }
@@ -154,7 +176,12 @@ impl Follower {
         // A full queue means that the host has not read earlier acknowledgements;
         // the newest includes them all, and the next change sends it.
         let _ = acknowledge.try_send(start);
-        while let Some(next) = changes.recv().await {
+        loop {
+            let Some(next) = changes.recv().await else {
+                self.record_stream_down();
+                break;
+            };
+            host.record_heard();
             let batch = batch(next, &mut changes);
             let Some(ended) = self.change(|writer| stream.apply(writer, batch)) else { break };
             let _ = acknowledge.try_send(stream.position.generation);
@@ -167,8 +194,8 @@ impl Follower {
     }
 }
 
-async fn subscribe(host: &EdgeHost) -> Result<RouteSubscription, HostError> {
-    let asked = host.routes.routes(CallContext::edge(SUBSCRIBE_TIMEOUT));
+async fn subscribe(host: &FollowedHost) -> Result<RouteSubscription, HostError> {
+    let asked = host.api.routes.routes(CallContext::edge(SUBSCRIBE_TIMEOUT));
     let too_late = |_| HostError::DeadlineExceeded("the host did not send its routes".into());
     timeout(SUBSCRIBE_TIMEOUT, asked).await.map_err(too_late)?
 }
@@ -194,7 +221,7 @@ enum Ended {
 /// One host's stream of changes, and how far it has been applied.
 #[derive(Debug)]
 struct Stream {
-    host: Arc<EdgeHost>,
+    host: Arc<FollowedHost>,
     position: RoutePosition,
 }
 
@@ -282,7 +309,7 @@ mod tests {
         let mut followed = Followed::from([(id, (follower_too, follower.forgotten.clone()))]);
         update(&shared, &writer, &mut followed, Vec::new(), None);
         assert!(table.get("web").is_none());
-        // What it had read before it was told to end.
+        // What it had read before it was asked to end.
         assert_eq!(follower.change(|writer| late.apply(writer, [upsert(7)].into_iter())), None);
         assert!(table.get("web").is_none());
     }

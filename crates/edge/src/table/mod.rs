@@ -1,4 +1,4 @@
-//! What the edge knows of all machines: follows each host's stream of routes and
+//! The edge's view of all machines: follows each host's stream of routes and
 //! keeps one immutable snapshot per app.
 //!
 //! One [`writer`] applies the changes. Each app's newest snapshot is replaced by
@@ -7,6 +7,7 @@
 
 pub(crate) mod app;
 pub(crate) mod follow;
+pub(crate) mod host;
 pub(crate) mod metrics;
 pub(crate) mod shared;
 pub(crate) mod target;

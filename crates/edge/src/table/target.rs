@@ -50,6 +50,7 @@ impl Target {
             soft: self.soft,
             hard: self.hard,
             remote: self.remote,
+            reachable: self.machine.host.is_reachable(),
             autostart: self.autostart,
             suspended: self.suspended,
         }

@@ -5,6 +5,7 @@ use crate::admission::machine::Machine;
 use crate::metrics::Metrics;
 use crate::ports::EdgeHost;
 use crate::table::app::App;
+use crate::table::host::FollowedHost;
 use crate::table::shared::SharedTable;
 use crate::table::target::Target;
 use crate::table::writer::TableWriter;
@@ -118,8 +119,8 @@ impl Logs for Unreachable {
 }
 
 /// A host that is only a name.
-pub(crate) fn host(number: u16) -> Arc<EdgeHost> {
-    Arc::new(EdgeHost::new(HostId(number), Arc::new(Unreachable)))
+pub(crate) fn host(number: u16) -> Arc<FollowedHost> {
+    Arc::new(FollowedHost::new(EdgeHost::new(HostId(number), Arc::new(Unreachable))))
 }
 
 /// The id of the machine that a test calls `name`: up to seven letters or digits.
@@ -161,7 +162,7 @@ pub(crate) fn services(json: serde_json::Value) -> Vec<Service> {
 pub(crate) struct Lab {
     pub(crate) table: Arc<SharedTable>,
     pub(crate) writer: TableWriter,
-    pub(crate) host: Arc<EdgeHost>,
+    pub(crate) host: Arc<FollowedHost>,
     position: RoutePosition,
 }
 

@@ -10,8 +10,8 @@ use crate::admission::app::AppShared;
 use crate::admission::idle_queue::IdleQueue;
 use crate::admission::machine::{ConnectionEpoch, Machine};
 use crate::metrics::Metrics;
-use crate::ports::EdgeHost;
 use crate::table::app::{App, Row};
+use crate::table::host::FollowedHost;
 use crate::table::shared::{AppEntry, SharedTable};
 use host_api::{Route, RouteChange, RoutePosition, RouteSnapshot, RouteState};
 use model::id::{AppId, Epoch, HostId, MachineId};
@@ -92,7 +92,7 @@ impl TableWriter {
 
     /// Takes a snapshot as all that its host has. False if it is stale: a newer
     /// one of the host has been seen.
-    pub(crate) fn replace(&mut self, host: &Arc<EdgeHost>, snapshot: RouteSnapshot) -> bool {
+    pub(crate) fn replace(&mut self, host: &Arc<FollowedHost>, snapshot: RouteSnapshot) -> bool {
         let known = self.hosts.entry(host.id).or_default();
         let position = RoutePosition { host: host.id, ..snapshot.position };
         if (position.epoch, position.generation) < (known.position.epoch, known.position.generation)
@@ -115,7 +115,7 @@ impl TableWriter {
     /// stream is stale.
     pub(crate) fn apply(
         &mut self,
-        host: &Arc<EdgeHost>,
+        host: &Arc<FollowedHost>,
         position: RoutePosition,
         change: RouteChange,
     ) -> bool {
@@ -136,6 +136,16 @@ impl TableWriter {
         let Some(known) = self.hosts.remove(&host) else { return };
         for machine in known.machines {
             self.remove(host, machine);
+        }
+    }
+
+    /// Has requests that wait for machines of `host` look again: whether it can be
+    /// reached has changed.
+    pub(crate) fn notify_waiting(&self, host: HostId) {
+        let machines = self.hosts.get(&host).into_iter().flat_map(|known| &known.machines);
+        let apps = machines.filter_map(|id| Some(self.machines.get(id)?.app));
+        for app in apps.collect::<HashSet<_>>().iter().filter_map(|id| self.apps.get(id)) {
+            app.shared.changed.notify_waiters();
         }
     }
 
@@ -180,7 +190,7 @@ impl TableWriter {
         (apps, machines)
     }
 
-    fn upsert(&mut self, host: &Arc<EdgeHost>, route: Route) {
+    fn upsert(&mut self, host: &Arc<FollowedHost>, route: Route) {
         let id = route.machine;
         let owner = Owner { host: host.id, epoch: route.epoch, app: route.app };
         if let Some(before) = self.machines.get(&id).copied() {
@@ -249,7 +259,12 @@ fn show(table: &SharedTable, shared: &AppShared, entry: Arc<AppEntry>) {
     }
 }
 
-fn build_row(route: Route, app: &Arc<AppShared>, host: &Arc<EdgeHost>, old: Option<&Row>) -> Row {
+fn build_row(
+    route: Route,
+    app: &Arc<AppShared>,
+    host: &Arc<FollowedHost>,
+    old: Option<&Row>,
+) -> Row {
     // A machine that comes back to its host has run elsewhere meanwhile.
     let machine = old.filter(|old| old.machine.ownership == route.epoch);
     let machine = match machine {
@@ -305,7 +320,7 @@ fn apply_state_change(machine: &Machine, was: Option<RouteState>, is: RouteState
     }
     if is == Started && matches!(was, Started | Stopping) {
         if !same_boot {
-            // Its way down and up was missed, or it runs anew.
+            // Its way down and up was missed, or it runs in another boot.
             machine.invalidate_connections();
         } else if was == Stopping {
             // Before it takes requests again: the tasks that wait for the end of its
@@ -361,7 +376,7 @@ mod tests {
         };
         assert!(step(RouteState::Started).is_empty());
         let [(machine, epoch)] = step(RouteState::Stopping).try_into().unwrap();
-        assert!(step(RouteState::Stopping).is_empty(), "told once");
+        assert!(step(RouteState::Stopping).is_empty(), "reported once");
         for state in [RouteState::Asleep, RouteState::Starting, RouteState::Started] {
             assert!(step(state).is_empty());
         }
@@ -418,7 +433,7 @@ mod tests {
         assert_eq!(lab.machines("web"), ["m1", "m2", "m3"]);
         assert!(lab.writer.replace(&a, snapshot(1, 2, &["m2"])));
         assert_eq!(lab.machines("web"), ["m2", "m3"]);
-        assert!(lab.writer.replace(&a, snapshot(2, 0, &[])), "its worker has started anew");
+        assert!(lab.writer.replace(&a, snapshot(2, 0, &[])), "its worker has been restarted");
         assert_eq!(lab.machines("web"), ["m3"]);
         lab.writer.forget_host(HostId(1));
         assert_eq!(lab.machines("web"), ["m3"]);
@@ -443,7 +458,7 @@ mod tests {
         let mut lab = Lab::new(&[80]);
         let (a, b) = (host(1), host(2));
         let at =
-            |host: &EdgeHost, generation| RoutePosition { host: host.id, epoch: 1, generation };
+            |host: &FollowedHost, generation| RoutePosition { host: host.id, epoch: 1, generation };
         let owned = |epoch| {
             let mut route = route("m1");
             route.epoch = Epoch(epoch);
@@ -519,7 +534,7 @@ mod tests {
     impl TableWriter {
         fn apply_test(
             &mut self,
-            host: &Arc<EdgeHost>,
+            host: &Arc<FollowedHost>,
             machine: &str,
             tune: impl FnOnce(&mut Route),
         ) {

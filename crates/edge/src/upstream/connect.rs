@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -39,13 +39,19 @@ pub(crate) async fn connect(
     epoch: u64,
     limit: Duration,
 ) -> Result<Box<dyn GuestStream>, NoConnection> {
+    let began = Instant::now();
+    // What the call says about a silent host or guest is known before `limit`.
+    let call_limit = limit - limit / 20;
     let made = tokio::select! {
         biased;
-        made = timeout(limit, stream_to(machine, epoch, upstream, limit)) => made,
+        made = timeout(limit, stream_to(machine, epoch, upstream, call_limit)) => {
+            let made = made.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+            machine.host.record_connect(began, &made);
+            made
+        }
         // A VM that is gone answers nothing, and other requests wait for this one.
-        () = machine.boot_ended(epoch) => Ok(Err(ErrorKind::ConnectionReset.into())),
+        () = machine.boot_ended(epoch) => Err(ErrorKind::ConnectionReset.into()),
     };
-    let made = made.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
     made.map_err(|err| NoConnection::new(upstream.port, &err))
 }
 
@@ -75,7 +81,7 @@ async fn call_host(
     limit: Duration,
 ) -> io::Result<Box<dyn GuestStream>> {
     let context = CallContext::edge(limit).at(machine.ownership);
-    machine.host.connections.connect(context, upstream).await
+    machine.host.api.connections.connect(context, upstream).await
 }
 
 /// Connects, and once more in parallel while there is no answer: after 20 ms,

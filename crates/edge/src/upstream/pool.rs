@@ -2,7 +2,7 @@
 //!
 //! Invariant: a connection is used only for the boot of the machine it was made
 //! to. A VM that is killed sends no FIN, so the pool forgets, and cuts, all
-//! connections of a machine when the table says that it no longer runs. Idle ones
+//! connections of a machine when the table reports that it no longer runs. Idle ones
 //! are closed sooner: when it begins to go down. A suspended guest then has no
 //! connections that only it believes in, and after its resume none of before is
 //! used, which might be alive or dead.
@@ -17,6 +17,7 @@ use crate::upstream::stream::{Received, UpstreamStream};
 use host_api::Upstream;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rt::Silence;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,6 +72,7 @@ impl BootConnections {
 struct Idle {
     sender: SendRequest<OutBody>,
     received: Received,
+    silence: Silence,
     epoch: ConnectionEpoch,
     since: Instant,
 }
@@ -81,6 +83,9 @@ pub(crate) struct Lease {
     pub(crate) sender: SendRequest<OutBody>,
     /// Whether the app has sent something.
     pub(crate) received: Received,
+    /// While something is to come from the app. It stays with the connection: a timer
+    /// that is only moved costs less than a new one.
+    pub(crate) silence: Silence,
     /// It has served a request before, so it may turn out to be closed.
     pub(crate) used: bool,
     pub(crate) progress: Option<Arc<Progress>>,
@@ -103,9 +108,9 @@ impl Lease {
         // Absent if the watcher has just closed this boot's connections.
         let Some(of) = inner.boots.get_mut(&key(self.upstream)) else { return };
         if of.idle.len() < KEEP_MOST {
-            let Self { sender, received, epoch, .. } = self;
+            let Self { sender, received, silence, epoch, .. } = self;
             let since = Instant::now();
-            of.idle.push((self.upstream.port, Idle { sender, received, epoch, since }));
+            of.idle.push((self.upstream.port, Idle { sender, received, silence, epoch, since }));
         }
     }
 }
@@ -145,12 +150,13 @@ impl Pool {
             let mut idle = self.take_idle(upstream)?;
             let is_good = idle.epoch == machine.connection_epoch();
             if is_good && idle.sender.ready().await.is_ok() {
-                let Idle { sender, received, epoch, .. } = idle;
+                let Idle { sender, received, silence, epoch, .. } = idle;
                 let (pool, progress) = (self.clone(), None);
                 let (used, keep) = (true, true);
                 return Some(Lease {
                     sender,
                     received,
+                    silence,
                     used,
                     progress,
                     pool,
@@ -182,7 +188,7 @@ impl Pool {
         })
     }
 
-    /// A new connection; `keep` says whether it may be used more than once. `limits` are
+    /// A new connection; `keep`: whether it may be used more than once. `limits` are
     /// for a free connection of the budget, and for the connect.
     pub(crate) async fn connect(
         self: &Arc<Self>,
@@ -225,7 +231,8 @@ impl Pool {
         }
         drop(inner);
         let (pool, progress, used) = (self.clone(), None, false);
-        Ok(Lease { sender, received, used, progress, pool, upstream, epoch, keep })
+        let silence = Silence::default();
+        Ok(Lease { sender, received, silence, used, progress, pool, upstream, epoch, keep })
     }
 
     /// Watches the machine while there are connections to this boot of it.

@@ -72,9 +72,8 @@ struct State {
     routes: BTreeMap<MachineId, Route>,
     apps: HashMap<MachineId, App>,
     subscribers: Vec<mpsc::Sender<(u64, RouteChange)>>,
-    acknowledgements: Vec<mpsc::Receiver<u64>>,
-    /// The newest generation that the edge has acknowledged.
-    acknowledged: Option<u64>,
+    /// The newest generation of this worker that the edge has acknowledged.
+    acknowledged: Arc<watch::Sender<u64>>,
     on_wake: HashMap<MachineId, OnWake>,
     sessions: HashMap<MachineId, usize>,
     calls: Vec<String>,
@@ -82,15 +81,8 @@ struct State {
     logs: Vec<String>,
     refuse_stops: bool,
     cannot_suspend: bool,
-}
-
-impl State {
-    fn is_acknowledged(&mut self) -> bool {
-        let news = self.acknowledgements.iter_mut();
-        let news = news.flat_map(|from| std::iter::from_fn(|| from.try_recv().ok()));
-        self.acknowledged = news.chain(self.acknowledged).max();
-        self.acknowledged == Some(self.position.generation)
-    }
+    /// It cannot be reached: it takes no subscriber and answers no connect.
+    is_away: bool,
 }
 
 /// One host.
@@ -213,12 +205,9 @@ impl Host {
 
     /// Waits until the edge has acknowledged all changes.
     pub(crate) async fn until_acknowledged(&self) {
-        let wait = async {
-            while !self.state.lock().unwrap().is_acknowledged() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        within(wait).await;
+        let mut acknowledged = self.state.lock().unwrap().acknowledged.subscribe();
+        let generation = || self.state.lock().unwrap().position.generation;
+        within(acknowledged.wait_for(|newest| *newest == generation())).await.unwrap();
     }
 
     async fn until(&self, ready: impl Fn(&State) -> bool) {
@@ -267,12 +256,26 @@ impl Host {
         self.set(machine, RouteState::Asleep, false);
     }
 
-    /// Ends all subscriptions, as of a worker that starts anew with its machines.
+    /// It answers no call any more; its subscriptions stay open.
+    pub(crate) fn go_away(&self) {
+        self.state.lock().unwrap().is_away = true;
+    }
+
+    /// It answers calls again.
+    pub(crate) fn come_back(&self) {
+        self.state.lock().unwrap().is_away = false;
+    }
+
+    /// Its subscriptions end, as those of a host that does not answer pings.
+    pub(crate) fn end_subscriptions(&self) {
+        self.state.lock().unwrap().subscribers.clear();
+    }
+
+    /// Ends all subscriptions, as of a worker that restarts with its machines.
     pub(crate) fn restart_worker(&self) {
         let mut s = self.state.lock().unwrap();
         s.subscribers.clear();
-        s.acknowledgements.clear();
-        s.acknowledged = None;
+        s.acknowledged = Arc::default();
         s.position = RoutePosition { epoch: s.position.epoch + 1, generation: 0, ..s.position };
     }
 }
@@ -281,10 +284,18 @@ impl Host {
 impl Routes for Host {
     async fn routes(&self, _context: CallContext) -> Result<RouteSubscription, HostError> {
         let mut s = self.state.lock().unwrap();
+        if s.is_away {
+            return Err(HostError::unreachable("the host is away"));
+        }
         let (to, changes) = mpsc::channel(10_000);
-        let (acknowledge, acknowledged) = mpsc::channel(10_000);
+        let (acknowledge, mut acknowledgements) = mpsc::channel::<u64>(10_000);
         s.subscribers.push(to);
-        s.acknowledgements.push(acknowledged);
+        let acknowledged = s.acknowledged.clone();
+        Handle::current().spawn(async move {
+            while let Some(generation) = acknowledgements.recv().await {
+                acknowledged.send_modify(|newest| *newest = generation.max(*newest));
+            }
+        });
         let routes = s.routes.values().cloned().collect();
         let snapshot = RouteSnapshot { position: s.position, routes };
         Ok(RouteSubscription { snapshot, changes, acknowledge })
@@ -377,9 +388,14 @@ impl Load for Host {
 impl Connections for Host {
     async fn connect(
         &self,
-        _context: CallContext,
+        context: CallContext,
         upstream: Upstream,
     ) -> io::Result<Box<dyn GuestStream>> {
+        if self.state.lock().unwrap().is_away {
+            context.deadline.passed().await;
+            let late = HostError::DeadlineExceeded("the host is away".into());
+            return Err(io::Error::new(ErrorKind::TimedOut, late));
+        }
         let app = {
             let s = self.state.lock().unwrap();
             let route = s.routes.get(&upstream.machine).ok_or(ErrorKind::NotFound)?;
@@ -433,7 +449,7 @@ pub(crate) struct App {
     pub(crate) requests: Arc<AtomicUsize>,
     pub(crate) inside: Arc<AtomicUsize>,
     pub(crate) most_inside: Arc<AtomicUsize>,
-    /// Closes connections after each answer without saying so.
+    /// Closes connections after each answer without announcing it.
     pub(crate) hangs_up: Arc<AtomicBool>,
     /// Connects that get no answer, as of a SYN that is lost.
     pub(crate) lost_connects: Arc<AtomicUsize>,
@@ -679,8 +695,8 @@ pub(crate) fn empty() -> OutBody {
 struct OneEmptyApp;
 
 impl Directory for OneEmptyApp {
-    fn app_exists(&self, name: &str) -> bool {
-        name == "empty"
+    fn app_id(&self, name: &str) -> Option<AppId> {
+        (name == "empty").then_some(AppId(7))
     }
 }
 

@@ -1,9 +1,10 @@
-//! What hosts tell the edge, and what it asks of them.
+//! What hosts send to the edge, and what it asks of them.
 
 use crate::fake::*;
 use edge::{AdmissionRequest, Refusal};
 use host_api::{Deadline, RouteState, WakeRefused};
 use model::id::{Epoch, HostId};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -13,7 +14,14 @@ async fn an_app_without_machines_is_503_and_a_name_without_app_404() {
     let world = World::new(config()).await;
     let of = |host: &str| hyper::Request::get("/").header("host", host).body(empty()).unwrap();
     assert_eq!(world.ask(of("empty.localhost")).await.code(), (503, "PR01"));
+    world.host.logged("7 proxy - [PR01] the app has no machines").await;
+    assert_eq!(world.ask(of("empty.localhost")).await.code(), (503, "PR01"));
+    assert_eq!(world.host.log_text().lines().count(), 1, "a line a second at most");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(world.ask(of("empty.localhost")).await.code(), (503, "PR01"));
+    assert_eq!(world.host.log_text().lines().count(), 2);
     assert_eq!(world.ask(of("other.localhost")).await.code(), (404, "UR01"));
+    assert_eq!(world.host.log_text().lines().count(), 2, "there is no such app");
     world.end().await;
 }
 
@@ -61,6 +69,118 @@ async fn two_hosts_keep_their_machines_apart() {
     world.hosts.send_modify(|all| all.retain(|host| host.id == HostId(0)));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.get("/").await.code(), (404, "UR01"));
+    world.end().await;
+}
+
+/// Two hosts with a machine each, both up.
+async fn on_two_hosts() -> (World, std::sync::Arc<Host>) {
+    let world = World::new(config()).await;
+    world.running("m1");
+    let second = world.add_host(2);
+    world.machine_of(&second, "m2", |_| {});
+    second.bring_up("m2");
+    second.until_acknowledged().await;
+    (world, second)
+}
+
+/// The machines that answer 20 requests, and the longest that one of them takes.
+async fn answered(world: &World) -> (BTreeSet<String>, Duration) {
+    let (mut by, mut longest) = (BTreeSet::new(), Duration::ZERO);
+    for _ in 0..20 {
+        let began = Instant::now();
+        let answer = world.get("/").await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        by.insert(answer.text);
+        longest = longest.max(began.elapsed());
+    }
+    (by, longest)
+}
+
+const M1: &str = "hello from m1";
+const M2: &str = "hello from m2";
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_does_not_answer_costs_one_connect_and_is_then_passed_over() {
+    let (world, second) = on_two_hosts().await;
+    second.go_away();
+    tokio::time::advance(Duration::from_millis(2)).await;
+    let (by, longest) = answered(&world).await;
+    assert_eq!((by, longest.as_secs()), ([M1.to_owned()].into(), 4), "one request has waited");
+    let (by, longest) = answered(&world).await;
+    assert_eq!((by, longest), ([M1.to_owned()].into(), Duration::ZERO));
+    second.come_back();
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert_eq!(answered(&world).await.0, [M1.to_owned(), M2.to_owned()].into());
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_without_a_route_stream_is_the_last_choice_until_it_is_back() {
+    let (world, second) = on_two_hosts().await;
+    second.go_away();
+    second.end_subscriptions();
+    tokio::time::advance(Duration::from_millis(2)).await;
+    let (by, longest) = answered(&world).await;
+    assert_eq!((by, longest), ([M1.to_owned()].into(), Duration::ZERO));
+    // One is woken elsewhere rather than asked for there.
+    world.host.take_down("m1");
+    assert_eq!(world.get("/").await.text, M1);
+    assert_eq!(world.host.calls(), ["wake m1"]);
+    // What was last known may still be right, and is all there is.
+    world.host.remove("m1");
+    world.host.settle().await;
+    let began = Instant::now();
+    let last = tokio::join!(world.get("/"), async { second.come_back() }).0;
+    assert_eq!((last.text.as_str(), began.elapsed()), (M2, Duration::ZERO));
+    // It is followed again after the longest pause.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let _one = world.running("m1");
+    world.host.until_acknowledged().await;
+    assert_eq!(answered(&world).await.0, [M1.to_owned(), M2.to_owned()].into());
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_a_host_that_is_lost_wakes_another_at_once() {
+    let world = World::new(config()).await;
+    let _one = world.machine("m1", |_| {});
+    let second = world.add_host(2);
+    let _two = world.machine_of(&second, "m2", |_| {});
+    second.change("m2", |route| route.suspended = true);
+    second.on_wake("m2", OnWake::Gated(Default::default()));
+    second.until_acknowledged().await;
+    let request = async { (world.get("/").await.text, Instant::now()) };
+    let loss = async {
+        assert_eq!(second.called(1).await, ["wake m2"], "it would wake faster");
+        second.go_away();
+        second.end_subscriptions();
+        Instant::now()
+    };
+    let ((answer, answered), lost) = tokio::join!(request, loss);
+    assert_eq!((answer.as_str(), answered - lost), (M1, Duration::ZERO));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn autostop_keeps_a_machine_that_can_be_reached() {
+    let world = World::new(config()).await;
+    let tune = |service: &mut serde_json::Value| {
+        service["autostop"] = "stop".into();
+        service["min_machines_running"] = 1.into();
+    };
+    let _one = world.machine("m1", tune);
+    world.host.bring_up("m1");
+    let second = world.add_host(2);
+    let _two = world.machine_of(&second, "m2", tune);
+    second.bring_up("m2");
+    second.until_acknowledged().await;
+    second.go_away();
+    second.end_subscriptions();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(world.host.calls().is_empty(), "{:?}", world.host.calls());
+    second.come_back();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(world.host.calls().len() + second.calls().len(), 1, "one of two is kept");
     world.end().await;
 }
 

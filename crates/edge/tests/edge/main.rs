@@ -1,6 +1,6 @@
 //! The edge as clients, apps and hosts see it, on paused time.
 
-#![allow(clippy::unwrap_used, reason = "a test says by panicking that it failed")]
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod answers;
 mod clients;
@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 
 const MIB: usize = 1 << 20;
 
-/// `n` MiB in pieces, and what `/sum` says of them.
+/// `n` MiB in pieces, and the answer of `/sum` for them.
 fn upload(n: usize) -> (OutBody, String) {
     let piece: Bytes = (0..MIB).map(|i| (i * 7 % 251) as u8).collect();
     let mut sum = 0u64;
@@ -236,6 +236,7 @@ async fn a_websocket_wakes_and_holds_off_autostop() {
     let mut ws = websocket(&world).await;
     for n in 0..20 {
         echo(&mut ws, format!("message {n}").as_bytes()).await;
+        // The pace of the client, on paused time.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(world.host.calls(), ["wake m1"]);
@@ -304,7 +305,7 @@ async fn over_the_soft_limit_one_more_machine_is_woken() {
     let busy = world.get("/gate");
     let check = async {
         one.until(|app| app.inside.load(SeqCst) > 0).await;
-        assert_eq!(world.get("/").await.status, 200, "served at once by whoever runs");
+        assert_eq!(world.get("/").await.status, 200, "served at once by a machine that runs");
         assert_eq!(world.host.called(1).await, ["wake m2"]);
         world.host.until_acknowledged().await;
         assert_eq!(world.get("/").await.text, "hello from m2", "it is below its soft limit");
@@ -319,7 +320,7 @@ async fn over_the_soft_limit_one_more_machine_is_woken() {
 async fn refusals_name_code_and_remedy() {
     let config = edge::EdgeConfig { retry_for: Duration::from_millis(100), ..config() };
     let world = World::new(config).await;
-    let unknown = Request::get("/").header("host", "nobody.localhost").body(empty()).unwrap();
+    let unknown = Request::get("/").header("host", "unknown.localhost").body(empty()).unwrap();
     let answer = world.ask(unknown).await;
     assert_eq!(answer.code(), (404, "UR01"));
     let _app = world.machine("m1", |s| s["autostart"] = false.into());
@@ -343,7 +344,7 @@ async fn refusals_name_code_and_remedy() {
     world.host.logged("[PM07]").await;
     world.host.set("m1", RouteState::Started, true);
     let answer = world.get("/").await;
-    assert_eq!(answer.code(), (502, "PC01"), "nobody listens there");
+    assert_eq!(answer.code(), (502, "PC01"), "nothing listens there");
     let no_port = Request::get("/").header("host", "raw.localhost").body(empty()).unwrap();
     world.host.change("m1", |r| {
         r.app = model::id::AppId(2);
@@ -356,7 +357,7 @@ async fn refusals_name_code_and_remedy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_never_listens_ends_in_504_and_says_what_it_waits_for() {
+async fn a_machine_that_never_listens_ends_in_504_and_logs_what_it_waits_for() {
     let config = edge::EdgeConfig {
         wake_timeout: Duration::from_millis(200),
         still_waiting_every: Duration::from_millis(50),
@@ -401,7 +402,7 @@ async fn a_request_outlasts_any_number_of_stops() {
             if n == 9 {
                 world.host.on_wake("m1", OnWake::Up);
             }
-            // Asked for, unlike an end by itself; both are told at once.
+            // Asked for, unlike an end by itself; both are reported at once.
             world.host.set("m1", RouteState::Stopping, false);
             world.host.set("m1", RouteState::Asleep, false);
         }
@@ -418,7 +419,7 @@ async fn a_machine_that_is_stopped_on_its_way_up_is_woken_again() {
     world.host.on_wake("m1", OnWake::Stopped);
     let answers = join_all((0..5).map(|_| world.get("/"))).await;
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
-    // A core whose table trails may ask once more, and hears that it runs.
+    // A core whose table trails may ask once more, and is answered that it runs.
     assert!((2..=3).contains(&world.host.calls().len()), "{:?}", world.host.calls());
     world.end().await;
 }
@@ -546,6 +547,7 @@ async fn the_minimum_stays_up_and_a_refused_stop_is_undone() {
     world.host.logged("Suspending: idle for 0s").await;
     for _ in 0..20 {
         assert_eq!(world.get("/").await.status, 200);
+        // Ten intervals of autostop in all, on paused time.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(world.host.calls().len(), 2, "{:?}", world.host.calls());
@@ -573,7 +575,7 @@ async fn a_stopping_machine_is_drained_by_its_last_answer_and_gets_nothing_more(
         world.host.set("m1", RouteState::Stopping, true);
         let later = join_all((0..5).map(|_| world.get("/")));
         let rest = async {
-            // From here on the edge knows of the stop, and holds what has come.
+            // From here on the edge has seen the stop, and holds what has come.
             world.host.called(1).await;
             for _ in 0..20 {
                 tokio::task::yield_now().await;

@@ -60,7 +60,7 @@ async fn stop_and_start_under_load_fail_no_request() {
 #[tokio::test]
 async fn no_request_fails_however_suspension_races_with_it() {
     let config = edge::EdgeConfig {
-        // So that what hangs is told soon, and apart.
+        // So that what hangs is reported soon, and apart.
         wake_timeout: Duration::from_secs(20),
         idle_timeout: Duration::from_secs(10),
         ..on_threads()

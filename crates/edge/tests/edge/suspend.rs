@@ -54,7 +54,7 @@ async fn what_cannot_be_suspended_is_stopped_by_the_host_and_wakes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_whose_suspension_is_refused_goes_on_serving() {
+async fn a_machine_whose_suspension_is_refused_keeps_serving() {
     let config = edge::EdgeConfig { autostop_interval: Duration::from_millis(5), ..config() };
     let world = World::new(config).await;
     world.host.refuse_stops(true);
@@ -95,11 +95,11 @@ async fn the_nearest_region_is_woken_before_a_suspended_machine_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_woken_request_says_where_its_time_went() {
+async fn a_woken_request_shows_where_its_time_went() {
     let world = World::new(config()).await;
     let _app = world.machine("m1", timed);
     world.host.change("m1", |r| {
-        r.stages_ms = vec![("image".into(), 1.04), ("to orders".into(), 20.0)];
+        r.stages_ms = vec![("image".into(), 1.04), ("to config".into(), 20.0)];
     });
     let answer = world.get("/timed").await;
     let [own, edges] = timings(&answer)[..] else { panic!("{:?}", answer.headers) };
@@ -111,9 +111,9 @@ async fn a_woken_request_says_where_its_time_went() {
         assert!(decimals.len() == 1 && ms.parse::<f64>().unwrap() >= 0.0, "{edges}");
         names.push(name);
     }
-    let want = ["edge_decide", "host_image", "host_to_orders", "connect", "first_byte", "total"];
+    let want = ["edge_decide", "host_image", "host_to_config", "connect", "first_byte", "total"];
     assert_eq!(names, want, "{edges}");
-    assert!(edges.contains("host_image;dur=1.0, host_to_orders;dur=20.0, "), "{edges}");
+    assert!(edges.contains("host_image;dur=1.0, host_to_config;dur=20.0, "), "{edges}");
     assert_eq!(timings(&world.get("/timed").await), ["db;dur=7"], "it did not wait");
     assert!(timings(&world.get("/").await).is_empty());
     let metrics = world.metrics();
@@ -127,7 +127,7 @@ async fn a_woken_request_says_where_its_time_went() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_said_unless_the_service_asks_for_it_or_to_who_gets_no_answer_of_the_app() {
+async fn timing_is_sent_only_if_the_service_asks_for_it_and_with_an_answer_of_the_app() {
     let config = edge::EdgeConfig { wake_timeout: Duration::from_millis(50), ..config() };
     let world = World::new(config).await;
     let _off = world.machine("m1", |s| s["server_timing"] = false.into());
@@ -179,7 +179,7 @@ async fn a_connect_that_is_refused_after_a_wake_is_tried_again_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_after_a_wake_wakes_no_other_and_is_told_when_the_wakes_time_is_over() {
+async fn a_refusal_after_a_wake_wakes_no_other_and_is_answered_when_the_wakes_time_is_over() {
     let config = edge::EdgeConfig {
         wake_timeout: Duration::from_millis(300),
         retry_for: Duration::ZERO,
@@ -200,7 +200,7 @@ async fn a_refusal_after_a_wake_wakes_no_other_and_is_told_when_the_wakes_time_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_held_requests_go_on_as_soon_as_one_can_connect() {
+async fn many_held_requests_continue_as_soon_as_one_can_connect() {
     // As many as may be held: to be held again must not refuse any.
     let config = edge::EdgeConfig { max_held: 100, ..config() };
     let world = World::new(config).await;

@@ -1,6 +1,6 @@
 //! The messages of version 2, frozen: variants and fields are encoded by their
 //! order, so nothing here is ever added, removed or moved. The present types of
-//! the same names say what each of them means.
+//! the same names document what each of them means.
 
 #![allow(missing_docs)]
 

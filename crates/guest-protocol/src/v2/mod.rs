@@ -1,4 +1,4 @@
-//! Version 2 of the protocol, as the inits of release 0.1 speak it: postcard, in
+//! Version 2 of the protocol, as the inits of release 0.1 use it: postcard, in
 //! which nothing can be added or left out. The types are frozen; they are turned
 //! into the present ones where they arrive and from them where they are sent.
 

@@ -2,6 +2,8 @@
 //! a guest that an earlier release booted, so recorded frames never change: where
 //! one of these tests fails, running VMs could not be taken over.
 
+#[macro_use]
+mod common;
 mod v2;
 mod v3;
 
@@ -86,7 +88,7 @@ fn a_host_writes_to_a_version_2_guest_what_a_version_2_host_wrote() {
     let recorded = recorded(V2, "to_guest");
     let mut written = 0;
     for (name, message) in v3::to_guest() {
-        // The greeting tells the host's own version, which version 2 does not look at.
+        // The greeting carries the host's own version, which version 2 does not look at.
         if name == "hello" {
             continue;
         }
@@ -100,7 +102,7 @@ fn a_host_writes_to_a_version_2_guest_what_a_version_2_host_wrote() {
 }
 
 #[test]
-fn a_host_reads_from_a_version_2_guest_what_version_3_would_say() {
+fn a_host_reads_from_a_version_2_guest_what_version_3_would_send() {
     use guest_protocol::ToHost;
     let recorded = recorded(V2, "to_host");
     for (name, mut message) in v3::to_host() {

@@ -10,9 +10,9 @@ use futures_util::StreamExt;
 use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream};
 use host_api::{
-    CallContext, Connections, Exec, ExecOutput, ExecSession, ExecStart, GuestConnection,
-    GuestStream, HostError, ImageUpload, Images, ImportName, LogLine, Logs, RouteSnapshot,
-    RouteSubscription, Routes, Upstream,
+    CallContext, Connections, Deadline, Exec, ExecError, ExecOutput, ExecSession, ExecStart,
+    GuestConnection, GuestStream, HostError, ImageUpload, Images, ImportName, LogLine, Logs,
+    RouteSnapshot, RouteSubscription, Routes, Upstream,
 };
 use model::id::{AppId, MachineId};
 use serde::de::DeserializeOwned;
@@ -72,12 +72,12 @@ impl Exec for RemoteHost {
                 loop {
                     let message = match answers.next().await {
                         Ok(message) => message,
-                        Err(err) => ExecOutput::Lost(format!("the host is gone: {err}")),
+                        Err(err) => {
+                            ExecOutput::Failed(ExecError::Lost(format!("the host is gone: {err}")))
+                        }
                     };
-                    let is_last = matches!(
-                        message,
-                        ExecOutput::Exited { .. } | ExecOutput::Failed(_) | ExecOutput::Lost(_)
-                    );
+                    let is_last =
+                        matches!(message, ExecOutput::Exited { .. } | ExecOutput::Failed(_));
                     if outputs.send(message).await.is_err() || is_last {
                         return;
                     }
@@ -209,8 +209,13 @@ impl Connections for RemoteHost {
         context: CallContext,
         upstream: Upstream,
     ) -> io::Result<Box<dyn GuestStream>> {
-        let (request, answers, first): (_, _, Result<(), ConnectError>) =
-            self.open("connect", context, &(upstream,)).await.map_err(unreachable)?;
+        // The host gives up first, so that a guest's silence is not taken for its own.
+        let left = context.deadline.remaining();
+        let deadline = Deadline::within(left - left / 10);
+        let sent = CallContext { deadline, ..context };
+        let (request, body) = begin("connect", &sent, &(upstream,)).map_err(unreachable)?;
+        let (answers, first): (_, Result<(), ConnectError>) =
+            self.exchange("connect", context.deadline, body).await.map_err(unreachable)?;
         first?;
         Ok(Box::new(self.pass_bytes(request, answers)))
     }

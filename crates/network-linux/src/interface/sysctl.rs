@@ -6,58 +6,50 @@ use worker::ports::PortError;
 
 const ROOT: &str = "/proc/sys/net";
 
-/// Settings of a tap that differ from the kernel's defaults, or must not follow
-/// a changed default.
-const TAP: &[(&str, &str, &str)] = &[
-    ("ipv4", "forwarding", "1"),
-    // The pins in nftables are stricter; this holds without them.
+/// Settings of every interface that differ from the kernel's defaults, or must not
+/// follow a changed default: no address or route but those that are set by hand.
+const INTERFACE: &[(&str, &str, &str)] = &[
+    // For taps the pins in nftables are stricter; this holds without them.
     ("ipv4", "rp_filter", "1"),
-    // ARP only for the gateway's address.
-    ("ipv4", "arp_ignore", "1"),
-    ("ipv4", "proxy_arp", "0"),
     ("ipv4", "accept_redirects", "0"),
     ("ipv4", "send_redirects", "0"),
-    ("ipv4", "accept_source_route", "0"),
     ("ipv4", "route_localnet", "0"),
     ("ipv6", "disable_ipv6", "0"),
-    // No link-local address of the kernel's choice; `links` sets one.
+    // No link-local address of the kernel's choice; `links` sets that of a tap.
     ("ipv6", "addr_gen_mode", "1"),
     ("ipv6", "accept_dad", "0"),
     ("ipv6", "dad_transmits", "0"),
     ("ipv6", "accept_ra", "0"),
     ("ipv6", "autoconf", "0"),
     ("ipv6", "accept_redirects", "0"),
+];
+
+/// Settings that taps have in addition.
+const TAP: &[(&str, &str, &str)] = &[
+    ("ipv4", "forwarding", "1"),
+    // ARP only for the gateway's address.
+    ("ipv4", "arp_ignore", "1"),
+    ("ipv4", "proxy_arp", "0"),
+    ("ipv4", "accept_source_route", "0"),
     ("ipv6", "proxy_ndp", "0"),
     ("ipv6", "forwarding", "1"),
 ];
 
 /// Configures a new tap, before it is up.
 pub(crate) fn configure_tap(tap: &str) -> Result<(), PortError> {
-    for (family, key, value) in TAP {
-        set(&format!("{family}/conf/{tap}/{key}"), value)?;
-    }
-    Ok(())
+    configure(tap, INTERFACE.iter().chain(TAP))
 }
-
-/// Settings of both ends of the uplink: no address or route but those that are
-/// set by hand.
-const UPLINK: &[(&str, &str, &str)] = &[
-    ("ipv4", "rp_filter", "1"),
-    ("ipv4", "accept_redirects", "0"),
-    ("ipv4", "send_redirects", "0"),
-    ("ipv4", "route_localnet", "0"),
-    ("ipv6", "disable_ipv6", "0"),
-    ("ipv6", "addr_gen_mode", "1"),
-    ("ipv6", "accept_dad", "0"),
-    ("ipv6", "dad_transmits", "0"),
-    ("ipv6", "accept_ra", "0"),
-    ("ipv6", "autoconf", "0"),
-    ("ipv6", "accept_redirects", "0"),
-];
 
 /// Configures an end of the uplink, before it is up.
 pub(crate) fn configure_uplink(interface: &str) -> Result<(), PortError> {
-    for (family, key, value) in UPLINK {
+    configure(interface, INTERFACE)
+}
+
+fn configure<'a>(
+    interface: &str,
+    settings: impl IntoIterator<Item = &'a (&'a str, &'a str, &'a str)>,
+) -> Result<(), PortError> {
+    for (family, key, value) in settings {
         set(&format!("{family}/conf/{interface}/{key}"), value)?;
     }
     Ok(())

@@ -21,8 +21,8 @@ const IDLE_SHARE: u32 = 10;
 pub(crate) struct Guard(Arc<OwnedFd>);
 
 impl Guard {
-    /// Starts the thread in the namespace of the calling one. `check` is told
-    /// whether it is a periodic look, and returns whether to continue.
+    /// Starts the thread in the namespace of the calling one. `check` is called
+    /// with whether it is a periodic check, and returns whether to continue.
     pub(crate) fn start(
         mut check: impl FnMut(bool) -> bool + Send + 'static,
     ) -> Result<Self, PortError> {
@@ -41,9 +41,9 @@ impl Guard {
                     tracing::warn!(%err, "cannot read notifications of the host's network");
                 }
                 let begun = Instant::now();
-                let go_on = check(!changed);
+                let continues = check(!changed);
                 let pause = PAUSE.max(begun.elapsed() * IDLE_SHARE);
-                if !go_on || wait(&[], &stopped, pause).is_none() {
+                if !continues || wait(&[], &stopped, pause).is_none() {
                     return;
                 }
             }

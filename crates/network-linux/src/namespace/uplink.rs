@@ -298,7 +298,7 @@ fn is_free(addresses: &Addresses, routes: &[Route], own: u32) -> bool {
     !others.into_iter().any(|route| blocks.iter().any(|block| block.overlaps(&route.to)))
 }
 
-/// The first free blocks; the tag says where the search begins, so that two
+/// The first free blocks; the tag determines where the search begins, so that two
 /// platforms that start at once hardly meet.
 fn choose(config: &NetworkConfig, routes: &[Route]) -> Option<Addresses> {
     let (pool, length) = config.pool.cidr();

@@ -50,7 +50,7 @@ impl Netlink {
 
     /// Sends changes. Returns the first error of the kernel.
     pub(crate) fn request(&self, mut messages: Messages) -> io::Result<()> {
-        // A panic leaves at most answers unread, which are told apart by number.
+        // A panic leaves at most answers unread, which are distinguished by number.
         let mut numbered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let first = numbered.next;
         let (count, acks) = messages.number(first);

@@ -6,10 +6,13 @@
 //!
 //! | map, chain | asked | decides |
 //! |---|---|---|
-//! | `pins`, `pin_<slot>` | first, about packets from a tap | the source is the machine's own, else drop |
+//! | `pins`, `pin_<slot>` | first, about packets from a tap | the source is the machine's own, else drop; to 6PN: not tracked |
 //! | `peers`, `net_<slot>` | about packets from tap to tap | the destination is in the machine's 6PN network, else drop |
 //! | `news`, `new_<slot>` | about a flow without an answer yet | mark it as this attachment's, drop if the guest has too many |
 //! | `flows`, `flow_<slot>` | about all others | accept if the flow is this attachment's |
+//!
+//! The set `guest_flows` counts the flows of all guests together, so that they leave
+//! room in the table for the daemon's connections and for the host's own.
 //!
 //! The set `parked` has the taps of stopped machines: nothing is sent there, and
 //! connections from inside the namespace are reset. To park a tap changes one
@@ -18,6 +21,17 @@
 //!
 //! Flows are marked because IPv4 addresses belong to slots: otherwise, packets
 //! to a destroyed machine could reach the next one in its slot.
+//!
+//! The path of a packet, and whether its flow is an entry of the connection table
+//! that counts against a guest and goes with its machine (has its mark):
+//!
+//! | from, to | path | counted | marked |
+//! |---|---|---|---|
+//! | guest, guest (6PN) | `pin` → `forward` → `from_guest` → `net` | no entry | no entry |
+//! | guest, world | `pin` → `forward` → `from_guest` → `egress` → `new`, then `flow` | yes | yes |
+//! | guest, its gateway | `pin` → `input` → `new`, then `flow` | yes | yes |
+//! | world, guest (answers) | `forward` → `to_guest` → `flow` | – | yes |
+//! | daemon, guest | `output` → `new`, then `flow`; back: `pin` → `input` → `flow` | no: the daemon bounds them | yes |
 //!
 //! The namespace has one other interface, `uplink`. Packets between it and the
 //! taps pass only by these rules: the policy of `input` and `forward` is drop.
@@ -88,6 +102,22 @@ const FLOWS: Set = Set("flows");
 pub(crate) const PARKED: &str = "parked";
 const PARKED_SET: Set = Set(PARKED);
 
+/// Set with one count of flows for each of [`FLOW_SHARDS`] hashes.
+const GUEST_FLOWS: &str = "guest_flows";
+/// Counts that share the limit on the flows of all guests. The kernel walks
+/// through all flows of a count for each new one, so one count would be slow.
+pub(crate) const FLOW_SHARDS: u32 = 256;
+
+/// Most flows that guests may have at a time, as entries of the connection table
+/// of the namespace and, to the outside, of that of the host as well.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FlowLimits {
+    /// Of one guest.
+    pub(crate) of_one: u32,
+    /// Of all guests together.
+    pub(crate) of_all: u32,
+}
+
 /// Destinations that belong to the host, see [`host_networks`].
 const HOST_ADDRESSES: &str = "host_addresses";
 const HOST_NETWORKS: &str = "host_networks";
@@ -110,10 +140,10 @@ const fn filter(number: u32, priority: i32, drop: bool) -> Hook {
     Hook { kind: "filter", number, priority, drop }
 }
 
-/// What the rules must know of the host's own namespace.
+/// The addresses and interfaces of the host's own namespace that the rules need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostNetworks {
-    /// Addresses of the host: closed whatever the settings say.
+    /// Addresses of the host: closed regardless of the settings.
     pub(crate) addresses: Vec<Cidr>,
     /// Networks that the host reaches without a router.
     pub(crate) connected: Vec<Cidr>,
@@ -162,6 +192,9 @@ pub(crate) fn create(config: &NetworkConfig, host: &HostNetworks) -> Batch {
     batch.create_table();
     MAPS.iter().for_each(|(map, _)| batch.create_map(map));
     batch.create_set(PARKED);
+    // Elements keep the limit that they began with: here, a changed one is taken.
+    batch.create_dynamic_set(GUEST_FLOWS, FLOW_SHARDS);
+    batch.flush_set(GUEST_FLOWS);
     BASE_CHAINS.iter().for_each(|(name, hook)| batch.create_base_chain(name, *hook));
     CHAINS.iter().for_each(|name| batch.create_chain(name));
     shared_chains().for_each(|name| batch.flush(name));
@@ -189,12 +222,16 @@ pub(crate) fn host_networks(tag: Tag, host: &HostNetworks) -> Batch {
     batch
 }
 
+/// The condition of a new flow beyond the limit on those of all guests. The key of
+/// the kernel's hash is secret, so a guest can hardly fill the count of another.
+pub(crate) fn all_flows(limit: u32) -> Vec<Expr> {
+    let of_shard = (limit / FLOW_SHARDS).max(1);
+    vec![Expr::FlowHash(FLOW_SHARDS), Expr::ConnLimitIn(Set(GUEST_FLOWS), of_shard)]
+}
+
 /// Deletes the table, whether it exists or not.
 pub(crate) fn remove(tag: Tag) -> Batch {
-    let mut batch = Batch::new(table(tag));
-    batch.create_table();
-    batch.delete_table();
-    batch
+    Batch::removal(table(tag))
 }
 
 /// The slot whose chain this is.
@@ -344,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_of_machines_are_told_from_shared_ones() {
+    fn chains_of_machines_are_distinguished_from_shared_ones() {
         assert_eq!(slot_of_chain("pin_0007"), Some(Slot(7)));
         for shared in shared_chains().chain(["pin_7", "foo_0007"]) {
             assert_eq!(slot_of_chain(shared), None, "{shared}");

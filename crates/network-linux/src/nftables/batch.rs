@@ -33,6 +33,7 @@ const SET_FLAGS: u16 = 3;
 const SET_KEY_TYPE: u16 = 4;
 const SET_KEY_LENGTH: u16 = 5;
 const SET_DATA_TYPE: u16 = 6;
+const SET_DESCRIPTION: u16 = 9;
 const SET_ID: u16 = 10;
 const ELEMENTS_SET: u16 = 2;
 const ELEMENTS: u16 = 3;
@@ -40,11 +41,17 @@ const LIST_ELEMENT: u16 = 1;
 const ELEMENT_KEY: u16 = 1;
 const ELEMENT_DATA: u16 = 2;
 
-/// `NFT_SET_MAP`.
+/// `NFT_SET_MAP`; `NFT_SET_EVAL`: rules may add elements.
 const MAP: u32 = 8;
-/// Interface names in the type numbers of the `nft` program, which prints them.
+const DYNAMIC: u32 = 0x20;
+/// Numbers and interface names in the type numbers of the `nft` program, which
+/// prints them.
+const TYPE_INTEGER: u32 = 4;
+const INTEGER_LENGTH: u32 = 4;
 const TYPE_INTERFACE: u32 = 41;
 const INTERFACE_LENGTH: u32 = 16;
+/// Type and length of a set's keys.
+const INTERFACE: (u32, u32) = (TYPE_INTERFACE, INTERFACE_LENGTH);
 /// `NFT_DATA_VERDICT`.
 const TYPE_VERDICT: u32 = 0xffff_ff00;
 
@@ -89,6 +96,14 @@ impl Batch {
         Self { table, messages, rules: 0, sets: 0 }
     }
 
+    /// Deletes `table`, whether it exists or not.
+    pub(crate) fn removal(table: String) -> Self {
+        let mut batch = Self::new(table);
+        batch.create_table();
+        batch.delete_table();
+        batch
+    }
+
     /// How many rules the batch adds.
     pub(crate) fn rules(&self) -> usize {
         self.rules
@@ -106,24 +121,38 @@ impl Batch {
 
     /// Creates a set of interfaces if it does not exist.
     pub(crate) fn create_set(&mut self, name: &str) {
-        self.set(name, |_| {});
+        self.set(name, INTERFACE, |_| {});
     }
 
     /// Creates a map from interfaces to verdicts if it does not exist.
     pub(crate) fn create_map(&mut self, name: &str) {
-        self.set(name, |body| {
+        self.set(name, INTERFACE, |body| {
             body.number(SET_FLAGS, MAP);
             body.number(SET_DATA_TYPE, TYPE_VERDICT);
         });
     }
 
-    fn set(&mut self, name: &str, data: impl FnOnce(&mut Body<'_>)) {
+    /// Creates a set of numbers that rules add to, if it does not exist. It has at
+    /// most `size` elements.
+    pub(crate) fn create_dynamic_set(&mut self, name: &str, size: u32) {
+        self.set(name, (TYPE_INTEGER, INTEGER_LENGTH), |body| {
+            body.number(SET_FLAGS, DYNAMIC);
+            body.nest(SET_DESCRIPTION, |description| description.number(1, size));
+        });
+    }
+
+    /// Deletes the elements of a set that exists.
+    pub(crate) fn flush_set(&mut self, name: &str) {
+        self.change(DELETE_ELEMENT, 0, |body| body.text(ELEMENTS_SET, name));
+    }
+
+    fn set(&mut self, name: &str, key: (u32, u32), data: impl FnOnce(&mut Body<'_>)) {
         self.sets += 1;
         let id = self.sets;
         self.change(NEW_SET, CREATE, |body| {
             body.text(SET_NAME, name);
-            body.number(SET_KEY_TYPE, TYPE_INTERFACE);
-            body.number(SET_KEY_LENGTH, INTERFACE_LENGTH);
+            body.number(SET_KEY_TYPE, key.0);
+            body.number(SET_KEY_LENGTH, key.1);
             body.number(SET_ID, id);
             data(body);
         });

@@ -21,6 +21,9 @@ const CT_STATE: u32 = 0;
 const CT_MARK: u32 = 3;
 /// `NFT_LIMIT_F_INV`, `NFT_CONNLIMIT_F_INV`: matches above the limit.
 const OVER: u32 = 1;
+/// `NFT_HASH_SYM`, `NFT_DYNSET_OP_ADD`.
+const SYMMETRIC: u32 = 1;
+const DYNSET_ADD: u32 = 0;
 /// `NFT_FIB_RESULT_ADDRTYPE`, and the flags for destination and input interface.
 const FIB_ADDRESS_TYPE: u32 = 3;
 const FIB_DADDR_IIF: u32 = 2 | 8;
@@ -71,6 +74,14 @@ pub(crate) enum Expr {
     Limit { per_second: u64, burst: u32 },
     /// Matches if more than this many flows have reached the rule.
     ConnLimit(u32),
+    /// Loads a hash of the packet's addresses and ports, below a number; the kernel
+    /// keeps its key secret.
+    FlowHash(u32),
+    /// Adds the loaded value to a set whose elements count flows, each for itself.
+    /// Matches if more than this many flows have reached that element.
+    ConnLimitIn(Set, u32),
+    /// Takes the packet out of connection tracking.
+    NoTrack,
     /// Counts packets and bytes.
     Counter,
     /// Replaces the source address by one of the output interface.
@@ -117,7 +128,7 @@ pub(crate) enum Compare {
     AtLeast = 5,
 }
 
-/// What happens to a packet.
+/// The verdict on a packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict {
     Drop,
@@ -201,6 +212,9 @@ impl Expr {
             Self::SetTcpMaxseg => "exthdr",
             Self::Limit { .. } => "limit",
             Self::ConnLimit(_) => "connlimit",
+            Self::FlowHash(_) => "hash",
+            Self::ConnLimitIn(..) => "dynset",
+            Self::NoTrack => "notrack",
             Self::Counter => "counter",
             Self::Masquerade => "masq",
             Self::RejectTcp => "reject",
@@ -259,7 +273,13 @@ impl Expr {
                 data.value(1, &0_u64.to_be_bytes());
                 data.value(2, &0_u64.to_be_bytes());
             }
-            Self::Masquerade => {}
+            Self::FlowHash(below) => numbers(data, &[(2, REGISTER), (4, below), (7, SYMMETRIC)]),
+            Self::ConnLimitIn(Set(set), count) => {
+                data.text(1, set);
+                numbers(data, &[(3, DYNSET_ADD), (4, REGISTER)]);
+                data.nest(7, |item| Self::ConnLimit(count).encode(item));
+            }
+            Self::Masquerade | Self::NoTrack => {}
             Self::RejectTcp => data.number(1, TCP_RESET),
             Self::Verdict(verdict) => {
                 data.number(1, VERDICT_REGISTER);

@@ -1,24 +1,26 @@
 //! The nftables rules of one machine. [`super::base`] explains their purpose;
 //! `tests/rules.rs` has them as text.
 
-use super::base::{MAPS, PARKED, table};
+use super::base::{self, FlowLimits, MAPS, PARKED, table};
 use super::batch::Batch;
 use super::expr::Expr;
-use super::matches::{ACCEPT, DROP, NEIGHBOUR_DISCOVERY, daddr, iifname, rule, saddr};
+use super::matches::{
+    ACCEPT, DROP, NEIGHBOUR_DISCOVERY, daddr, daddr_of_machine, iifname, rule, saddr, same_family,
+};
 use crate::config::{Cidr, NetworkConfig, Tag};
 use model::address::Slot;
 use std::net::{IpAddr, Ipv6Addr};
 use worker::ports::Link;
 
-/// Most flows that a guest may begin per second, whatever becomes of them. The
+/// Most flows that a guest may begin per second, accepted or not. The
 /// kernel frees ended flows that it counts only so fast (before Linux 6.19, nine
 /// per tick), and counts flows that are refused for a moment as well.
 const NEW_FLOWS: u32 = 1000;
 
-/// Adds the rules of a machine, or replaces them. `mark` tells its flows from
-/// those of earlier machines in the slot; it may have `max_flows` at a time.
-pub(crate) fn add(config: &NetworkConfig, link: &Link, mark: u32, max_flows: u32) -> Batch {
-    let mut batch = chains_of(config, link, mark, max_flows);
+/// Adds the rules of a machine, or replaces them. `mark` distinguishes its flows from
+/// those of earlier machines in the slot.
+pub(crate) fn add(config: &NetworkConfig, link: &Link, mark: u32, limits: FlowLimits) -> Batch {
+    let mut batch = chains_of(config, link, mark, limits);
     connect(&mut batch, config.tag, link.slot);
     clear_parked(&mut batch, config.tag, link.slot);
     batch
@@ -26,8 +28,8 @@ pub(crate) fn add(config: &NetworkConfig, link: &Link, mark: u32, max_flows: u32
 
 /// Parks the machine's tap: its rules stay, with fresh counters, but nothing is
 /// sent to the tap.
-pub(crate) fn park(config: &NetworkConfig, link: &Link, mark: u32, max_flows: u32) -> Batch {
-    let mut batch = chains_of(config, link, mark, max_flows);
+pub(crate) fn park(config: &NetworkConfig, link: &Link, mark: u32, limits: FlowLimits) -> Batch {
+    let mut batch = chains_of(config, link, mark, limits);
     connect(&mut batch, config.tag, link.slot);
     batch.add_element(PARKED, &config.tag.tap(link.slot));
     batch
@@ -60,13 +62,13 @@ pub(crate) fn remove(tag: Tag, slot: Slot) -> Batch {
     batch
 }
 
-fn chains_of(config: &NetworkConfig, link: &Link, mark: u32, max_flows: u32) -> Batch {
+fn chains_of(config: &NetworkConfig, link: &Link, mark: u32, limits: FlowLimits) -> Batch {
     let mut batch = Batch::new(table(config.tag));
     for chain in chains(link.slot) {
         batch.create_chain(&chain);
         batch.flush(&chain);
     }
-    for (part, rule) in rules(config, link, mark, max_flows) {
+    for (part, rule) in rules(config, link, mark, limits) {
         batch.rule(&chain(part, link.slot), &rule);
     }
     batch
@@ -98,21 +100,26 @@ fn rules(
     config: &NetworkConfig,
     link: &Link,
     mark: u32,
-    max_flows: u32,
+    limits: FlowLimits,
 ) -> Vec<(&'static str, Vec<Expr>)> {
     let own = link.addresses;
     let from_tap = iifname(&config.tag.tap(link.slot));
     let marked = [Expr::CtMark, Expr::equal(&mark.to_ne_bytes()), ACCEPT];
     let limits = [
-        Expr::Limit { per_second: NEW_FLOWS.into(), burst: NEW_FLOWS },
-        Expr::ConnLimit(max_flows),
+        vec![Expr::Limit { per_second: NEW_FLOWS.into(), burst: NEW_FLOWS }],
+        vec![Expr::ConnLimit(limits.of_one)],
+        base::all_flows(limits.of_all),
     ];
     // During duplicate address detection a guest has no address yet; to resolve
     // a neighbour it may use the link-local address of its MAC. Any other would
     // fill the neighbour table, which all machines share.
     let discovery = [Ipv6Addr::UNSPECIFIED, link_local(own.mac)];
+    // What `net` accepts needs no state: entries of the connection table would be
+    // neither counted nor marked.
+    let to_peers = [daddr(network_of(own.ipv6)), daddr_of_machine()].map(same_family).concat();
     let mut rules = vec![
         ("pin", rule(&[&source(own.ipv4.into()), &[ACCEPT]])),
+        ("pin", rule(&[&source(own.ipv6.into()), &to_peers, &[Expr::NoTrack, ACCEPT]])),
         ("pin", rule(&[&source(own.ipv6.into()), &[ACCEPT]])),
     ];
     rules.extend(
@@ -128,7 +135,7 @@ fn rules(
         ("new", marked.to_vec()),
     ]);
     // Only flows that the guest begins: the daemon limits its own.
-    rules.extend(limits.map(|limit| ("new", rule(&[&from_tap, &[limit], &DROP]))));
+    rules.extend(limits.map(|limit| ("new", rule(&[&from_tap, &limit, &DROP]))));
     rules.extend([
         ("new", vec![Expr::Immediate(mark), Expr::SetCtMark, ACCEPT]),
         // No drop: the calling chain decides.

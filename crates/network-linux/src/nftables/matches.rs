@@ -140,6 +140,11 @@ pub(super) const fn family(number: i32) -> [Expr; 2] {
     [Expr::Meta(Meta::Family), Expr::equal(&[number as u8])]
 }
 
+/// A condition on an address without that on the family, which an earlier one has.
+pub(super) fn same_family(mut condition: Vec<Expr>) -> Vec<Expr> {
+    condition.split_off(family(0).len())
+}
+
 /// `ip saddr`, `ip6 saddr`
 pub(super) fn saddr(cidr: Cidr) -> Vec<Expr> {
     address(cidr, (12, 8), Compare::Equal)

@@ -2,7 +2,7 @@
 //! the client that applies them, and the three sets of rules that we have:
 //! `base` (what all machines share), `machine` (one machine's), `uplink` (the
 //! host's end of the namespace's link). `docs/rfd/0007-nftables-by-netlink.md`
-//! says why there is an encoder of our own.
+//! explains why there is an encoder of our own.
 
 pub(crate) mod base;
 mod batch;

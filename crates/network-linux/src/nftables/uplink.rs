@@ -53,8 +53,5 @@ pub(crate) fn create(config: &NetworkConfig, link: &str, sources: &[Cidr]) -> Ba
 
 /// Deletes the table, whether it exists or not.
 pub(crate) fn remove(tag: Tag) -> Batch {
-    let mut batch = Batch::new(table(tag));
-    batch.create_table();
-    batch.delete_table();
-    batch
+    Batch::removal(table(tag))
 }

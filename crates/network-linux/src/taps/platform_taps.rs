@@ -4,7 +4,7 @@
 use super::slots::{Slots, Tap, lock};
 use crate::config::NetworkConfig;
 use crate::interface::{Interface, Links, sysctl, tap};
-use crate::nftables::base::{self, HostNetworks};
+use crate::nftables::base::{self, FlowLimits, HostNetworks};
 use crate::nftables::{Netfilter, machine};
 use model::address::Slot;
 use std::collections::BTreeSet;
@@ -17,8 +17,11 @@ use worker::ports::{Link, Nic, PortError};
 const MARK: u32 = 0x7500_0000;
 /// Bounds of the flows that one guest may have.
 const FLOWS: (u32, u32) = (256, 8192);
-/// Share of the connection table that one guest may fill.
+/// Flows that all guests together may always have.
+const MIN_FLOWS_OF_ALL: u32 = 4096;
+/// Shares of the connection table that one guest and all guests may fill.
 const TABLE_SHARE: u32 = 64;
+const TABLE_SHARE_OF_ALL: u32 = 2;
 
 /// The taps of one platform. Whether something exists is asked of the kernel
 /// each time, so nothing can disagree after a crash; only descriptors are kept,
@@ -114,7 +117,7 @@ impl Taps {
                 Ok(tap) => return Ok(Nic { tap, mac: link.addresses.mac }),
                 Err(err) => {
                     let tap = self.config.tag.tap(link.slot);
-                    tracing::warn!(tap, error = %err, "a parked tap is created anew");
+                    tracing::warn!(tap, error = %err, "a parked tap is recreated");
                 }
             }
         }
@@ -234,7 +237,7 @@ impl Taps {
     /// Sets addresses and rules of a tap that exists. Idempotent.
     fn configure(&self, tap: &Interface, link: &Link) -> Result<(), PortError> {
         sysctl::configure_tap(&tap.name)?;
-        let rules = machine::add(&self.config, link, mark(tap.index), self.max_flows());
+        let rules = machine::add(&self.config, link, mark(tap.index), self.flow_limits());
         self.netfilter
             .apply(rules)
             .map_err(|err| PortError::new(format!("add the rules of {}", tap.name), err))?;
@@ -245,7 +248,7 @@ impl Taps {
     /// Resets a tap that no VM uses and drops its inbound traffic.
     fn reset(&self, tap: &Tap) -> io::Result<()> {
         let mark = mark(tap.index);
-        let rules = machine::park(&self.config, &tap.link, mark, self.max_flows());
+        let rules = machine::park(&self.config, &tap.link, mark, self.flow_limits());
         self.netfilter.apply(rules)?;
         // Flows of the last VM would count against the share of the next.
         self.netfilter.delete_flows(mark)?;
@@ -267,12 +270,15 @@ impl Taps {
         Ok(copy)
     }
 
-    fn max_flows(&self) -> u32 {
-        self.config.max_flows.unwrap_or_else(|| {
-            // Without the file the kernel has no connection tracking yet.
-            let table = sysctl::conntrack_max().unwrap_or(0);
-            (table / TABLE_SHARE).clamp(FLOWS.0, FLOWS.1)
-        })
+    fn flow_limits(&self) -> FlowLimits {
+        // Without the file the kernel has no connection tracking yet.
+        let table = sysctl::conntrack_max().unwrap_or(0);
+        let of_one = (table / TABLE_SHARE).clamp(FLOWS.0, FLOWS.1);
+        let of_all = (table / TABLE_SHARE_OF_ALL).max(MIN_FLOWS_OF_ALL);
+        FlowLimits {
+            of_one: self.config.max_flows.unwrap_or(of_one),
+            of_all: self.config.max_flows_of_all.unwrap_or(of_all),
+        }
     }
 
     /// Removes everything of a slot.

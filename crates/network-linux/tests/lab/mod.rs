@@ -1,7 +1,7 @@
 //! Network namespaces for a host, its guests and the internet, and threads that
 //! act as VMs: they carry frames between a tap and a guest's interface.
 
-// Test code, though clippy cannot tell outside of `#[test]` functions.
+// Test code, which clippy does not recognise outside of `#[test]` functions.
 #![allow(clippy::unwrap_used)]
 // Each test program uses its part.
 #![allow(dead_code)]
@@ -70,8 +70,8 @@ impl NetNs {
     pub(crate) fn sh(&self, command: &str) -> String {
         let line = command.to_owned();
         let output = self.run(move || Command::new("sh").args(["-ec", &line]).output().unwrap());
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{command}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{command}: {stderr}");
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -89,11 +89,10 @@ impl NetNs {
         self.sh(&format!("busybox {tool} -q -c 1 -W 10 {to}"));
     }
 
-    /// Interfaces and rules, as text to compare.
+    /// Interfaces and rules, as text to compare; without the counts of flows.
     pub(crate) fn state(&self) -> String {
-        self.sh(
-            "ip -o link | cut -d' ' -f2; ip -o addr | awk '{print $2, $4}'; nft -s list ruleset",
-        )
+        self.sh("ip -o link | cut -d' ' -f2; ip -o addr | awk '{print $2, $4}'; \
+             nft -s list ruleset | sed '/set guest_flows /,/^\t}/d'")
     }
 }
 
@@ -300,7 +299,7 @@ pub(crate) fn frames_with(tap: &OwnedFd, bytes: &[u8]) -> usize {
     found
 }
 
-/// Index of the tap of a slot: it differs for a tap that was created anew.
+/// Index of the tap of a slot: it differs for a tap that was recreated.
 pub(crate) fn tap_index(ns: &NetNs, slot: u16) -> String {
     ns.sh(&format!("ip -o link | grep {slot:04x}: | cut -d: -f1"))
 }

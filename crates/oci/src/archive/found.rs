@@ -6,9 +6,12 @@ use crate::content::digest::Digest;
 use crate::content::unpack::Expected;
 use crate::error::{Error, Result};
 use crate::manifest::image_config::Config;
+use std::collections::HashSet;
 
 /// The most images in one archive.
 pub(crate) const MAX_IMAGES: usize = 64;
+/// The most names that an archive may give to one image: each is a file of the store.
+const MAX_NAMES: usize = 64;
 
 /// The images of an archive, and what it holds beside them.
 pub(crate) struct Contents {
@@ -32,6 +35,19 @@ pub(crate) struct FoundImage {
 pub(crate) fn check_images(images: usize) -> Result<()> {
     if images > MAX_IMAGES {
         return Err(Error::refused(format!("it holds more than {MAX_IMAGES} images")));
+    }
+    Ok(())
+}
+
+/// Removes names that an image has twice, and refuses an image with too many.
+pub(crate) fn check_names(image: &mut FoundImage) -> Result<()> {
+    let mut seen = HashSet::new();
+    image.names.retain(|name| seen.insert(name.clone()));
+    let names = image.names.len();
+    if names > MAX_NAMES {
+        return Err(Error::refused(format!(
+            "it gives {names} names to one image, more than {MAX_NAMES}"
+        )));
     }
     Ok(())
 }

@@ -3,13 +3,13 @@
 //! `index.json`, and blobs by digest.
 
 use crate::archive::docker_save;
-use crate::archive::found::{Contents, FoundImage, check_images, check_layers};
+use crate::archive::found::{Contents, FoundImage, check_images, check_layers, check_names};
 use crate::archive::source::Source;
 use crate::config::settings::OciConfig;
 use crate::content::digest::Digest;
 use crate::content::unpack::verify;
 use crate::error::{Error, Result};
-use crate::manifest::document::{Descriptor, ImageManifest, Manifest};
+use crate::manifest::document::{Descriptor, ImageManifest, Manifest, shorten};
 use crate::manifest::image_config::Config;
 use crate::manifest::platform;
 
@@ -21,7 +21,7 @@ const MAX_MANIFESTS: usize = 256;
 /// The images of an archive of either format. `repository` replaces the
 /// repository in names that are a tag only.
 pub(crate) fn contents(source: &Source, repository: &str, config: &OciConfig) -> Result<Contents> {
-    let contents = if source.get("index.json")?.is_some() {
+    let mut contents = if source.get("index.json")?.is_some() {
         Layout { source, repository, config, read: 0, artifacts: Vec::new() }.contents()?
     } else if source.get(docker_save::LIST)?.is_some() {
         let images = docker_save::images(source, &config.limits)?;
@@ -40,6 +40,7 @@ pub(crate) fn contents(source: &Source, repository: &str, config: &OciConfig) ->
             }
         }));
     }
+    contents.images.iter_mut().try_for_each(check_names)?;
     Ok(contents)
 }
 
@@ -94,7 +95,7 @@ impl Layout<'_> {
         nesting: usize,
     ) -> Result<Option<FoundManifest>> {
         if !descriptor.artifact_type.is_empty() {
-            self.artifacts.push(descriptor.artifact_type.chars().take(100).collect());
+            self.artifacts.push(shorten(&descriptor.artifact_type));
             return Ok(None);
         }
         self.read += 1;

@@ -4,6 +4,7 @@
 
 use crate::config::limits::Limits;
 use crate::content::blob::Blob;
+use crate::content::disk_space::SpaceBooking;
 use crate::content::unpack::{Budget, Encoding, unpack};
 use crate::error::{Error, Result, failed};
 use crate::layer::entry::{EntryKind, FileData};
@@ -14,6 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 /// Memory of a member beside its names.
 const MEMBER: usize = 128;
@@ -24,7 +26,8 @@ const MAX_ALIASES: usize = 8;
 
 /// The files of an archive.
 pub(crate) enum Source {
-    /// In a directory.
+    /// In a directory. Workers are sent tars only; programs that use this crate
+    /// alone, such as its example `flatten`, also have directories.
     Dir(Utf8PathBuf),
     /// In a tar.
     Tar(HashMap<String, Member>),
@@ -39,13 +42,14 @@ pub(crate) enum Member {
 
 impl Source {
     /// Opens a directory, or a tar, compressed or not. A compressed tar is
-    /// unpacked into the budget's directory `tmp`. `shown` names the archive in
+    /// unpacked into the directory `tmp`, for which `space` is booked. `shown` names the archive in
     /// errors.
     pub(crate) fn open(
         path: &Utf8Path,
         shown: &str,
         limits: &Limits,
-        tmp: (&Utf8Path, u64),
+        tmp: &Utf8Path,
+        space: &Arc<SpaceBooking>,
         progress: &dyn Fn(u64),
     ) -> Result<Self> {
         let attempted = || format!("open image archive {shown}");
@@ -59,13 +63,12 @@ impl Source {
         }
         let mut tar = Blob::whole(file).map_err(failed(attempted()))?;
         let encoding = Encoding::detect(&tar).map_err(failed(attempted()))?;
-        let (tmp, disk_reserve) = tmp;
         if encoding != Encoding::Plain {
             // The layers within may be as large as the limit without compression.
-            let budget = Budget::new(limits.unpacked_bytes + (64 << 20), tmp, disk_reserve);
+            let budget = Budget::new(limits.unpacked_bytes + (64 << 20), tmp, space);
             tar = unpack(&tar, encoding, &budget, progress)?.0;
         }
-        members(&tar, limits, tmp).map(Self::Tar)
+        members(&tar, limits, tmp, space).map(Self::Tar)
     }
 
     /// The file `name`, if it exists.
@@ -110,7 +113,12 @@ impl Source {
 }
 
 /// The files and links of a tar by name. Sparse files are expanded into `tmp`.
-fn members(tar: &Blob, limits: &Limits, tmp: &Utf8Path) -> Result<HashMap<String, Member>> {
+fn members(
+    tar: &Blob,
+    limits: &Limits,
+    tmp: &Utf8Path,
+    space: &SpaceBooking,
+) -> Result<HashMap<String, Member>> {
     let mut members = HashMap::new();
     let mut entries = 0;
     let (mut expanded, mut sparse_members) = (0u64, 0);
@@ -133,6 +141,8 @@ fn members(tar: &Blob, limits: &Limits, tmp: &Utf8Path) -> Result<HashMap<String
                         "its sparse files exceed the limit of {MAX_SPARSE} files or {limit} bytes"
                     )));
                 }
+                let data = sparse.size().saturating_sub(sparse.hole_bytes());
+                space.write(data, "expand a sparse file of an image archive")?;
                 let blob = sparse.expand(tmp.as_std_path());
                 Member::File(blob.map_err(failed("expand a sparse file of an image archive"))?)
             }

@@ -68,7 +68,7 @@ impl Credentials {
             if let Some(login) = entry.login() {
                 credentials.insert(&host, login);
             } else {
-                tracing::warn!(%host, %path, "entry guards no user and password, ignored");
+                tracing::warn!(%host, %path, "the entry has no user and password and is ignored");
             }
         }
         Ok(credentials)

@@ -29,17 +29,26 @@ pub struct OciConfig {
     /// Imports, and likewise pulls, that may wait for another to end; more are
     /// refused.
     pub queued_jobs: usize,
-    /// Bytes of the store's file system that imports and pulls leave free.
+    /// Bytes of the store's file system that imports and pulls leave free. More
+    /// than the free space below which machines are stopped.
     pub disk_reserve_bytes: u64,
     /// Time without a byte after which a request to a registry fails.
     pub read_timeout: Duration,
     /// Longest duration of one pull, including the time it waits for others.
     pub pull_deadline: Duration,
+    /// Time after its last use during which a pulled image that no machine uses
+    /// stays in the store. Imported images stay until their names are removed.
+    pub keep_pulled: Duration,
+    /// Age of a partial download at which it is removed.
+    pub keep_partial: Duration,
+    /// Whether a registry at a loopback address of this host may be asked, over
+    /// plain HTTP.
+    pub allow_loopback_registry: bool,
     /// Time after its last `ensure` or `resolve` during which an image is not
     /// garbage-collected even without a name, so that the caller can record
     /// that it uses the image.
     pub grace: Duration,
-    /// Attempts of one request, counted anew after each byte of progress.
+    /// Attempts of one request, counted from zero after each byte of progress.
     pub attempts: u32,
     /// The program that writes SquashFS from a tar: `sqfstar` of
     /// `squashfs-tools` 4.5 or later.
@@ -59,9 +68,12 @@ impl OciConfig {
             parallel_imports: 2,
             parallel_pulls: 4,
             queued_jobs: 64,
-            disk_reserve_bytes: 128 << 20,
+            disk_reserve_bytes: 640 << 20,
+            allow_loopback_registry: false,
             read_timeout: Duration::from_secs(30),
             pull_deadline: Duration::from_secs(30 * 60),
+            keep_pulled: Duration::from_secs(24 * 3600),
+            keep_partial: Duration::from_secs(24 * 3600),
             grace: Duration::from_secs(10 * 60),
             attempts: 5,
             sqfstar: "sqfstar".into(),

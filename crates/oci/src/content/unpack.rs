@@ -2,7 +2,7 @@
 
 use crate::content::blob::Blob;
 use crate::content::digest::{Digest, Hashing};
-use crate::content::disk_space;
+use crate::content::disk_space::SpaceBooking;
 use crate::error::{Error, Result, failed};
 use camino::{Utf8Path, Utf8PathBuf};
 use std::fs::File;
@@ -12,8 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const CHUNK: usize = 256 << 10;
 
-/// Bytes between two looks at the free space of the disk.
-const SPACE_STEP: u64 = 32 << 20;
+/// The largest window of a zstd stream, as a power of two: 32 MiB, the most that
+/// the compressors of common image builders use. Each decoder holds its window
+/// in memory, and a stream may ask for 2 GiB
+/// (<https://www.rfc-editor.org/rfc/rfc8878#name-window-descriptor>).
+const ZSTD_WINDOW_LOG: u32 = 25;
 
 /// Bytes that the layers of one image may take unpacked. They are taken while
 /// decompressing, so that a decompression bomb stops early; so does an image
@@ -23,14 +26,15 @@ pub(crate) struct Budget {
     left: AtomicU64,
     limit: u64,
     dir: Utf8PathBuf,
-    disk_reserve: u64,
+    space: Arc<SpaceBooking>,
 }
 
 impl Budget {
-    /// A budget of `limit` bytes of files in `dir`, whose disk keeps
-    /// `disk_reserve` bytes free.
-    pub(crate) fn new(limit: u64, dir: &Utf8Path, disk_reserve: u64) -> Self {
-        Self { left: AtomicU64::new(limit), limit, dir: dir.to_owned(), disk_reserve }
+    /// A budget of `limit` bytes of files in `dir`, for a job that has booked
+    /// `space` on its disk.
+    pub(crate) fn new(limit: u64, dir: &Utf8Path, space: &Arc<SpaceBooking>) -> Self {
+        let (dir, space) = (dir.to_owned(), Arc::clone(space));
+        Self { left: AtomicU64::new(limit), limit, dir, space }
     }
 
     /// Takes `n` bytes.
@@ -42,10 +46,6 @@ impl Budget {
             let limit = self.limit;
             Error::refused(format!("unpacked, its layers exceed the limit of {limit} bytes"))
         })
-    }
-
-    fn require_space(&self) -> Result<()> {
-        disk_space::require(&self.dir, SPACE_STEP, self.disk_reserve, "unpack a layer")
     }
 }
 
@@ -126,6 +126,7 @@ pub(crate) fn unpack(
             copy(&mut decoder, &mut out, budget)
         }
         Encoding::Zstd => zstd::stream::read::Decoder::with_buffer(&mut source)
+            .and_then(|mut decoder| decoder.window_log_max(ZSTD_WINDOW_LOG).map(|()| decoder))
             .map_err(damaged)
             .and_then(|mut decoder| copy(&mut decoder, &mut out, budget)),
     };
@@ -156,7 +157,6 @@ pub(crate) fn verify(what: &str, promised: &Digest, found: &Digest) -> Result<()
 
 fn copy(from: &mut dyn Read, to: &mut Hashing<&File>, budget: &Budget) -> Result<()> {
     let mut buf = vec![0; CHUNK];
-    let mut until_look = 0;
     loop {
         let n = match from.read(&mut buf) {
             Ok(0) => return Ok(()),
@@ -165,11 +165,7 @@ fn copy(from: &mut dyn Read, to: &mut Hashing<&File>, budget: &Budget) -> Result
             Err(err) => return Err(damaged(err)),
         };
         budget.take(n as u64)?;
-        if until_look < n as u64 {
-            budget.require_space()?;
-            until_look = SPACE_STEP;
-        }
-        until_look -= n as u64;
+        budget.space.write(n as u64, "unpack a layer")?;
         to.write_all(&buf[..n]).map_err(failed("write an unpacked layer"))?;
     }
 }
@@ -187,6 +183,12 @@ fn drain(from: &mut impl BufRead) -> Result<()> {
 fn damaged(err: io::Error) -> Error {
     if err.raw_os_error().is_some() {
         return failed("read a layer")(err);
+    }
+    // How libzstd names a window beyond the limit.
+    if err.to_string().contains("too much memory") {
+        let mib = 1 << (ZSTD_WINDOW_LOG - 20);
+        let problem = format!("a zstd layer asks for a window of more than {mib} MiB");
+        return Error::refused(format!("{problem}; compress it without --long or --ultra"));
     }
     Error::refused(format!("compressed data is damaged: {err}"))
 }
@@ -206,3 +208,39 @@ impl<R: Read> Read for Counting<'_, R> {
 
 /// A budget that the threads that unpack one image share.
 pub(crate) type SharedBudget = Arc<Budget>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::disk_space::DiskSpace;
+    use std::io::Seek as _;
+
+    /// Unpacks a zstd stream that asks for a window of this size.
+    fn unpacked(window_log: u32) -> Result<u64> {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let mut packed = tempfile::tempfile().unwrap();
+        let mut encoder = zstd::Encoder::new(&packed, 1).unwrap();
+        encoder.window_log(window_log).unwrap();
+        encoder.write_all(&[7; 4096]).unwrap();
+        encoder.finish().unwrap();
+        packed.rewind().unwrap();
+        let space = Arc::new(DiskSpace::new(dir.to_owned(), 0).job());
+        let budget = Budget::new(1 << 20, dir, &space);
+        let packed = Blob::whole(packed).unwrap();
+        Ok(unpack(&packed, Encoding::Zstd, &budget, &|_| {})?.0.len)
+    }
+
+    #[test]
+    fn a_zstd_layer_with_a_window_beyond_the_limit_is_refused() {
+        assert_eq!(unpacked(25).unwrap(), 4096);
+        match unpacked(26) {
+            Err(Error::Refused(problem)) => assert_eq!(
+                problem,
+                "a zstd layer asks for a window of more than 32 MiB; compress it without --long \
+                 or --ultra"
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+}

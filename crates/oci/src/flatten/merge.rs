@@ -3,6 +3,7 @@
 use crate::config::limits::Limits;
 use crate::config::settings::OciConfig;
 use crate::content::blob::Blob;
+use crate::content::disk_space::SpaceBooking;
 use crate::error::{Error, Result};
 use crate::flatten::pack;
 use crate::flatten::tree::Tree;
@@ -14,10 +15,11 @@ pub(crate) fn flatten(
     layers: &[Blob],
     out: &Utf8Path,
     config: &OciConfig,
+    space: &SpaceBooking,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
     let tree = merge(layers, config.limits)?;
-    pack::squash(&tree, out, config, progress)
+    pack::squash(&tree, out, config, space, progress)
 }
 
 /// Merges the tars of layers, lowest first.

@@ -7,21 +7,10 @@
 use super::*;
 use crate::flatten::tree::Kind;
 use crate::layer::entry::FileData;
+use crate::layer::testing::header;
 use expect_test::{Expect, expect};
 use std::io::Write as _;
 use tar::{EntryType, Header};
-
-fn header(kind: EntryType, name: &str) -> Header {
-    let mut header = Header::new_gnu();
-    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-    header.set_entry_type(kind);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(0);
-    header
-}
 
 fn layer(script: &str) -> Blob {
     let mut tar = Vec::new();
@@ -36,7 +25,7 @@ fn layer(script: &str) -> Blob {
             "fifo" => EntryType::Fifo,
             other => panic!("no such word: {other}"),
         };
-        let mut header = header(kind, words[1]);
+        let mut header = header(kind, words[1], 0);
         let mut data = "";
         match (kind, words.get(2)) {
             (EntryType::Regular, Some(text)) => data = text,
@@ -152,7 +141,7 @@ fn a_whiteout_takes_what_came_from_below_only() {
 }
 
 #[test]
-fn an_opaque_directory_hides_all_below_wherever_it_stands() {
+fn an_opaque_directory_hides_all_below_at_any_place_in_the_layer() {
     check(
         "file d/old 1\nfile d/sub/old 1\n--
          file d/new 2\nfile d/.wh..wh..opq\nfile d/sub/new 2",
@@ -457,7 +446,7 @@ fn extension_headers_are_checked() {
             pack::record(&mut bytes, key, value);
         }
         let records = if records.is_empty() { b"99999999999 path=x\n".to_vec() } else { bytes };
-        let mut pax = header(EntryType::XHeader, "pax");
+        let mut pax = header(EntryType::XHeader, "pax", 0);
         pax.set_size(records.len() as u64);
         pax.set_cksum();
         let mut tar = pax.as_bytes().to_vec();
@@ -531,7 +520,7 @@ fn with_xattr(name: &str, bytes: usize) -> Vec<u8> {
     let mut records = Vec::new();
     pack::record(&mut records, b"SCHILY.xattr.user.x", &vec![b'v'; bytes]);
     let mut tar = Vec::new();
-    let mut pax = header(EntryType::XHeader, "pax");
+    let mut pax = header(EntryType::XHeader, "pax", 0);
     pax.set_size(records.len() as u64);
     let mut file = header(EntryType::Regular, name);
     for header in [&mut pax, &mut file] {

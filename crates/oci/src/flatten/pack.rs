@@ -6,7 +6,7 @@
 
 use crate::config::settings::{Compression, OciConfig};
 use crate::content::blob::Blob;
-use crate::content::disk_space;
+use crate::content::disk_space::{STEP, SpaceBooking};
 use crate::error::{Error, Result, failed};
 use crate::flatten::root_inode;
 use crate::flatten::tree::{Inode, Kind, Tree};
@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 use tar::{EntryType, Header};
 use worker::ports::PortError;
@@ -24,6 +25,8 @@ use worker::ports::PortError;
 /// File data up to this size is buffered with its header and written in one call.
 const SMALL: u64 = 64 << 10;
 const BUFFER: usize = 256 << 10;
+/// What the space for the root image is booked for.
+const PURPOSE: &str = "write the root image";
 /// The largest pipe of an unprivileged process by default.
 const PIPE: usize = 1 << 20;
 
@@ -32,21 +35,27 @@ pub(crate) fn squash(
     tree: &Tree,
     out: &Utf8Path,
     config: &OciConfig,
+    space: &SpaceBooking,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
-    require_space(tree, config)?;
+    space.ensure(needed(tree, config), PURPOSE)?;
     let messages = tempfile::tempfile_in(config.dir.join("tmp"))
         .map_err(failed("create a file for the messages of sqfstar"))?;
     let mut child = Running(start(tree, out, config, &messages)?);
     let stdin = child.0.stdin.take().ok_or_else(|| failure("sqfstar has no input"))?;
     // Fewer context switches; a smaller pipe works as well.
     let _ = rustix::pipe::fcntl_setpipe_size(&stdin, PIPE);
-    let mut tar = TarOut { out: stdin.as_fd(), buffer: Vec::with_capacity(2 * BUFFER), progress };
+    let mut tar = TarOut {
+        out: stdin.as_fd(),
+        buffer: Vec::with_capacity(2 * BUFFER),
+        progress,
+        growth: Growth { image: out, space, fed: 0, known: 0 },
+    };
     let written = tar.write(tree);
     drop(stdin);
     let status = child.0.wait().map_err(failed("wait for sqfstar"))?;
     if !status.success() {
-        // Its message says more than the broken pipe on this side.
+        // Its message is more specific than the broken pipe on this side.
         let text = message(messages).replace(&format!("{}/", config.dir), "");
         return Err(failure(&format!("sqfstar failed ({status}): {text}")));
     }
@@ -58,8 +67,8 @@ pub(crate) fn squash(
     file.sync_all().map_err(failed("sync the new root image"))
 }
 
-/// Refuses to begin unless the file data of the tree fits on the disk.
-fn require_space(tree: &Tree, config: &OciConfig) -> Result<()> {
+/// The bytes that the root image is expected to take.
+fn needed(tree: &Tree, config: &OciConfig) -> u64 {
     let data = |inode| match &tree.inode(inode).kind {
         Kind::File(FileData::Dense(blob)) => blob.len,
         // Blocks of zeros take no space in SquashFS.
@@ -69,12 +78,10 @@ fn require_space(tree: &Tree, config: &OciConfig) -> Result<()> {
     // Inodes without a name were replaced by a later layer.
     let names = Links::count(tree).names;
     let bytes: u64 = (0..tree.inodes()).filter(|&inode| names[inode] > 0).map(data).sum();
-    let needed = match config.compression {
+    match config.compression {
         Compression::None => bytes,
         Compression::Lz4 | Compression::Zstd => bytes / 3,
-    };
-    let purpose = "write the root image";
-    disk_space::require(&config.dir, needed, config.disk_reserve_bytes, purpose)
+    }
 }
 
 fn start(tree: &Tree, out: &Utf8Path, config: &OciConfig, messages: &File) -> Result<Child> {
@@ -138,6 +145,33 @@ struct TarOut<'a> {
     out: BorrowedFd<'a>,
     buffer: Vec<u8>,
     progress: &'a dyn Fn(u64),
+    growth: Growth<'a>,
+}
+
+/// Watches how the root image grows that `sqfstar` writes.
+struct Growth<'a> {
+    image: &'a Utf8Path,
+    space: &'a SpaceBooking,
+    /// Bytes of file data given to `sqfstar` since the image was measured.
+    fed: u64,
+    /// The size of the image when it was measured.
+    known: u64,
+}
+
+impl Growth<'_> {
+    /// Counts `n` bytes of file data that `sqfstar` is about to be given.
+    fn feed(&mut self, n: u64) -> Result<()> {
+        self.fed = self.fed.saturating_add(n);
+        if self.fed < STEP {
+            return Ok(());
+        }
+        self.fed = 0;
+        // `sqfstar` makes the file after its start.
+        let size = std::fs::metadata(self.image).map_or(0, |image| image.blocks() * 512);
+        let grown = size.saturating_sub(self.known);
+        self.known = self.known.max(size);
+        self.space.write(grown, PURPOSE)
+    }
 }
 
 impl TarOut<'_> {
@@ -259,6 +293,7 @@ impl TarOut<'_> {
     fn data(&mut self, blob: &Blob) -> Result<()> {
         if blob.len <= SMALL {
             let at = self.buffer.len();
+            self.growth.feed(blob.len)?;
             self.buffer.resize(at + blob.len as usize, 0);
             let read = blob
                 .read_at(&mut self.buffer[at..], 0)
@@ -289,7 +324,9 @@ impl TarOut<'_> {
     fn send(&mut self, blob: &Blob) -> Result<()> {
         let (mut at, end) = (blob.start, blob.start + blob.len);
         while at < end {
-            let n = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 30);
+            let n = (end - at).min(STEP);
+            self.growth.feed(n)?;
+            let n = n as usize;
             match rustix::fs::sendfile(self.out, &blob.file, Some(&mut at), n) {
                 Ok(0) => return Err(failure("an unpacked layer became shorter")),
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}

@@ -2,7 +2,7 @@
 //!
 //! Names refer to inodes, as in a file system, so a hard link keeps its inode
 //! when the other name is replaced. Each name records the layer that it came
-//! from: a whiteout removes only names of lower layers, wherever in its layer
+//! from: a whiteout removes only names of lower layers, at any place in its layer
 //! the whiteout is.
 //!
 //! Symbolic links on the way to an entry are followed as a `chroot` would:

@@ -5,8 +5,8 @@ use crate::archive::found::{FoundImage, repository_name};
 use crate::archive::layout;
 use crate::archive::source::Source;
 use crate::content::blob::Blob;
-use crate::content::disk_space;
 use crate::error::{Error, Result as Step, lost};
+use crate::jobs::job::Job;
 use crate::jobs::progress::ProgressMeter;
 use crate::jobs::shared::{Jobs, NewImage};
 use crate::reference::ImageName;
@@ -31,11 +31,10 @@ pub(crate) async fn import(
         let problem = "the name for an import has a tag, not a digest".into();
         return Err(ImageError::BadReference { reference: given.into(), problem });
     }
-    let _permit = jobs.imports.admit().await?;
-    let _running = jobs.running.read().await;
+    let job = jobs.begin(&jobs.imports).await?;
     // The path is one of this host, which callers do not know.
     let shown = archive.file_name.or(archive.name).unwrap_or("archive").to_owned();
-    let images = read(jobs, archive, &shown, &progress).await;
+    let images = read(jobs, &job, archive, &shown, &progress).await;
     let images = images.map_err(|error| error.for_image(&shown))?;
     if archive.name.is_some() && images.len() > 1 {
         let names: Vec<_> = images.iter().flat_map(|image| image.names.clone()).collect();
@@ -49,7 +48,7 @@ pub(crate) async fn import(
     }
     let only = images.len() == 1;
     let mut images = images.into_iter();
-    let outcome = register(jobs, &archive, &mut images, only, &progress).await;
+    let outcome = register(jobs, &job, &archive, &mut images, only, &progress).await;
     // After an error there may be files left.
     jobs.close(images).await;
     outcome.map_err(|problem| match problem {
@@ -80,6 +79,7 @@ impl From<ImageError> for Problem {
 /// Builds the images that the store does not have, and records their names.
 async fn register(
     jobs: &Arc<Jobs>,
+    job: &Arc<Job>,
     archive: &ImageArchive<'_>,
     images: &mut std::vec::IntoIter<FoundImage>,
     only: bool,
@@ -95,13 +95,16 @@ async fn register(
         if jobs.store(move |store| store.has(&known)).await? {
             jobs.close(image).await;
         } else {
-            build(jobs, image, progress).await?;
+            build(jobs, job, image, progress).await?;
         }
-        let (record, named) = (names.clone(), digest.clone());
-        let record = move |store: &mut Store| {
-            record.iter().try_for_each(|name| store.set_name(name, &named, NameSource::Imported))
-        };
-        jobs.store(record).await??;
+        // Each is synced to disk: the store is locked for one name at a time, so
+        // that starts of machines do not wait for all of them.
+        for name in names.clone() {
+            let named = digest.clone();
+            let record =
+                move |store: &mut Store| store.set_name(&name, &named, NameSource::Imported);
+            jobs.store(record).await??;
+        }
         first.get_or_insert((digest, names));
     }
     let (digest, names) = first.ok_or_else(|| Error::refused("it holds no image"))?;
@@ -116,20 +119,20 @@ async fn register(
 /// Reads the documents of an archive.
 async fn read(
     jobs: &Arc<Jobs>,
+    job: &Arc<Job>,
     archive: ImageArchive<'_>,
     shown: &str,
     progress: &Progress,
 ) -> Step<Vec<FoundImage>> {
     let (path, shown, config) = (archive.path.to_owned(), shown.to_owned(), jobs.config.clone());
     let repository = archive.file_name.and_then(repository_name);
-    let tmp = jobs.tmp();
+    let (tmp, space) = (jobs.tmp(), Arc::clone(&job.space));
     let meter = ProgressMeter::new(progress, "read", 0);
     let read = move || {
-        let tmp = (tmp.as_path(), config.disk_reserve_bytes);
-        let source = Source::open(&path, &shown, &config.limits, tmp, &|n| meter.add(n))?;
+        let source = Source::open(&path, &shown, &config.limits, &tmp, &space, &|n| meter.add(n))?;
         layout::contents(&source, repository.as_deref().unwrap_or(REPOSITORY), &config)
     };
-    let contents = jobs.compute(read).await?;
+    let contents = jobs.compute(job, read).await?;
     for artifact in &contents.artifacts {
         tracing::info!(%artifact, "left out of an import: an artifact, not an image");
         progress(&format!("left out {artifact}, not an image"), 0, 0);
@@ -166,20 +169,29 @@ fn names(
 }
 
 /// Builds the root image of an image and adds it to the store.
-async fn build(jobs: &Arc<Jobs>, image: FoundImage, progress: &Progress) -> Step<()> {
+async fn build(
+    jobs: &Arc<Jobs>,
+    job: &Arc<Job>,
+    image: FoundImage,
+    progress: &Progress,
+) -> Step<()> {
+    if let Some(left_out) = image.config.left_out() {
+        tracing::info!(image = %image.digest, "{left_out}");
+        progress(&left_out, 0, 0);
+    }
     let total = image.layers.iter().map(|(blob, _)| blob.len).sum();
-    let (dir, reserve) = (jobs.config.dir.clone(), jobs.config.disk_reserve_bytes);
+    let space = Arc::clone(&job.space);
     // The root image takes at least the size of the layers, as a rule.
-    let require = move || disk_space::require(&dir, total, reserve, "import an image");
-    jobs.compute(require).await?;
-    let budget = jobs.budget();
+    jobs.compute(job, move || space.ensure(total, "import an image")).await?;
+    let budget = jobs.budget(job);
     let meter = ProgressMeter::new(progress, "unpack", total);
     let mut tasks = JoinSet::new();
     let count = image.layers.len();
     for (n, (blob, expected)) in image.layers.into_iter().enumerate() {
-        let (jobs, budget, meter) = (Arc::clone(jobs), Arc::clone(&budget), meter.clone());
+        let (jobs, job) = (Arc::clone(jobs), Arc::clone(job));
+        let (budget, meter) = (Arc::clone(&budget), meter.clone());
         tasks.spawn(async move {
-            jobs.unpack(blob, expected, budget, &meter).await.map(|tar| (n, tar))
+            jobs.unpack(&job, blob, expected, budget, &meter).await.map(|tar| (n, tar))
         });
     }
     let mut tars: Vec<Option<Blob>> = vec![None; count];
@@ -195,7 +207,7 @@ async fn build(jobs: &Arc<Jobs>, image: FoundImage, progress: &Progress) -> Step
     let run = image.config.image_config();
     let (digest, manifest, config_bytes) = (image.digest, image.manifest, image.config_bytes);
     let new = NewImage { digest, manifest, config_bytes, run };
-    jobs.finish(new, tars.into_iter().flatten().collect(), progress).await
+    jobs.finish(job, new, tars.into_iter().flatten().collect(), progress).await
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::config::settings::OciConfig;
 use crate::content::digest::Digest;
-use crate::error::{Error, Result as Step, failed};
+use crate::error::{Error, Result as Step, failed, lost};
 use crate::images::import::import;
 use crate::images::removal::remove;
 use crate::jobs::shared::Jobs;
@@ -37,8 +37,8 @@ pub struct OciImages {
 /// The labels of an image's config.
 type Labels = BTreeMap<String, String>;
 
-/// What the store knows of a requested name.
-struct Known {
+/// The digest that the store has recorded for a requested name.
+struct StoredName {
     /// The name or digest comes from an import, so no registry is asked.
     imported: bool,
     digest: Option<Digest>,
@@ -112,6 +112,17 @@ impl OciImages {
         Ok((found.digest, labels))
     }
 
+    /// Removes partial downloads that no pull has written since `before_ms`.
+    async fn sweep_partial(&self, before_ms: u64) -> Result<u64, ImageError> {
+        let jobs = Arc::clone(&self.jobs);
+        let sweep = move || {
+            let lock = |hex: &str| jobs.blob_locks.try_lock(hex);
+            Store::sweep_partial(&jobs.config.dir, before_ms, lock)
+        };
+        let swept = tokio::task::spawn_blocking(sweep).await.map_err(lost)?;
+        Ok(swept.map_err(failed("remove partial downloads"))?)
+    }
+
     /// The labels of an image in the store.
     async fn labels(&self, digest: &Digest) -> Result<Option<Labels>, ImageError> {
         let digest = digest.to_string();
@@ -135,8 +146,13 @@ impl OciImages {
     }
 }
 
-/// What the store knows of a name; `exact` is the digest within the name.
-fn known(store: &Store, canonical: &str, exact: Option<Digest>) -> Known {
+/// The time `age` before `now_ms`, in milliseconds since the epoch.
+fn before(now_ms: u64, age: Duration) -> u64 {
+    now_ms.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Looks a name up in the store; `exact` is the digest within the name.
+fn stored_name(store: &Store, canonical: &str, exact: Option<Digest>) -> StoredName {
     let record = store.name(canonical);
     let exact = exact.filter(|digest| store.has(&digest.to_string()));
     let imported = match (record, &exact) {
@@ -146,7 +162,7 @@ fn known(store: &Store, canonical: &str, exact: Option<Digest>) -> Known {
     };
     let named = record.and_then(|record| Digest::parse(&record.digest));
     let named = named.filter(|digest| imported || store.has(&digest.to_string()));
-    Known { imported, digest: exact.or(named) }
+    StoredName { imported, digest: exact.or(named) }
 }
 
 fn not_here(reference: &str) -> ImageError {
@@ -169,8 +185,8 @@ impl Images for OciImages {
             Requested::Digest(digest) => return self.resolve_digest(reference, digest).await,
         };
         let (canonical, exact) = (name.canonical(), name.digest());
-        let Known { imported, digest } =
-            self.jobs.store(move |store| known(store, &canonical, exact)).await?;
+        let StoredName { imported, digest } =
+            self.jobs.store(move |store| stored_name(store, &canonical, exact)).await?;
         let (digest, labels) = match digest {
             Some(digest) if imported || name.digest().is_some() => {
                 let labels = self.labels(&digest).await?.unwrap_or_default();
@@ -198,7 +214,12 @@ impl Images for OciImages {
         })?;
         let _guard = self.jobs.guards.guard(digest);
         let wanted = parsed.clone();
-        if let Some(root) = self.jobs.store(move |store| store.image(&wanted)).await? {
+        let now_ms = self.jobs.now_ms();
+        let find = move |store: &mut Store| {
+            store.note_use(&wanted.to_string(), now_ms);
+            store.image(&wanted)
+        };
+        if let Some(root) = self.jobs.store(find).await? {
             return check(root, reference);
         }
         let Requested::Name(name) = Requested::parse(reference)? else {
@@ -240,20 +261,22 @@ impl Images for OciImages {
     async fn collect(&self, keep: &BTreeSet<String>) -> Result<u64, ImageError> {
         let mut keep = keep.clone();
         let guards = Arc::clone(&self.jobs.guards);
-        // While a job runs, its files cannot be told from those of interrupted jobs.
+        // While a job runs, its files look like those of interrupted jobs.
         let idle = self.jobs.running.try_write().ok();
         let alone = idle.is_some();
+        let (now_ms, config) = (self.jobs.now_ms(), &self.jobs.config);
+        let since = before(now_ms, config.keep_pulled);
         let work = move |store: &mut Store| -> Step<u64> {
             keep.extend(guards.guarded());
-            let mut freed = store.collect(&keep)?;
+            let mut freed = store.collect(&keep, now_ms, since)?;
             if alone {
-                let sweep = store.sweep().and_then(|n| Ok(n + store.sweep_partial()?));
+                let sweep = store.sweep();
                 freed += sweep.map_err(failed("remove the files of interrupted image jobs"))?;
             }
             Ok(freed)
         };
         let freed = self.jobs.store(work).await??;
         drop(idle);
-        Ok(freed)
+        Ok(freed + self.sweep_partial(before(now_ms, config.keep_partial)).await?)
     }
 }

@@ -15,7 +15,7 @@ const MIN_DIGITS: usize = 7;
 ///
 /// A name is removed also while machines use its image, which stays in the
 /// store for them. An image is only removed when nothing uses it: otherwise
-/// nothing changes and the error says why.
+/// nothing changes and the error names the reason.
 pub(crate) fn remove(
     store: &mut Store,
     text: &str,

@@ -1,15 +1,17 @@
-//! What jobs share: configuration, store, threads for blocking work, limits;
+//! The state that jobs share: configuration, store, threads for blocking work, limits;
 //! and the last step of every job.
 
 use crate::config::settings::OciConfig;
 use crate::content::blob::Blob;
 use crate::content::digest::Digest;
+use crate::content::disk_space::DiskSpace;
 use crate::content::unpack::{self, Budget, Expected, SharedBudget};
 use crate::error::{Result as Step, failed, lost};
 use crate::flatten::merge::flatten;
 use crate::jobs::admission::Admission;
 use crate::jobs::blob_locks::BlobLocks;
 use crate::jobs::gc_guard::GcGuards;
+use crate::jobs::job::Job;
 use crate::jobs::progress::ProgressMeter;
 use crate::store::catalog::{StagedImage, Store};
 use camino::Utf8PathBuf;
@@ -18,13 +20,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{RwLock, Semaphore};
 use worker::ports::{ImageConfig, ImageError, PortError, Progress};
 
-/// What jobs share.
+/// The state that jobs share.
 pub(crate) struct Jobs {
     pub(crate) config: OciConfig,
     pub(crate) rng: rt::Rng,
     /// Jobs read-lock it while they have files; garbage collection removes files
     /// of no job only under the write lock.
-    pub(crate) running: RwLock<()>,
+    pub(crate) running: Arc<RwLock<()>>,
+    disk: Arc<DiskSpace>,
     pub(crate) guards: Arc<GcGuards>,
     pub(crate) blob_locks: BlobLocks,
     pub(crate) imports: Admission,
@@ -64,14 +67,26 @@ impl Jobs {
             blob_locks: BlobLocks::default(),
             imports: Admission::new("imports", config.parallel_imports, config.queued_jobs),
             pulls: Admission::new("pulls", config.parallel_pulls, config.queued_jobs),
+            disk: DiskSpace::new(config.dir.clone(), config.disk_reserve_bytes),
             config,
             clock,
             rng: rt::Rng::from_os(),
-            running: RwLock::new(()),
+            running: Arc::default(),
             store: Arc::new(Mutex::new(store)),
             cpu: Arc::new(Semaphore::new(threads.clamp(1, 8))),
             roots: AtomicU64::new(0),
         })
+    }
+
+    /// Waits until a job of the kind that `admission` bounds may run.
+    ///
+    /// # Errors
+    /// Too many jobs wait already.
+    pub(crate) async fn begin(&self, admission: &Admission) -> Result<Arc<Job>, ImageError> {
+        let permit = admission.admit().await?;
+        let running = Arc::clone(&self.running).read_owned().await;
+        let space = Arc::new(self.disk.job());
+        Ok(Arc::new(Job { _permit: permit, _running: running, space }))
     }
 
     /// Runs `work` with the store, on a thread for blocking work.
@@ -85,15 +100,18 @@ impl Jobs {
         outcome.map_err(|err| lost(err).for_image("store"))
     }
 
-    /// Runs `work` on a thread for blocking work, when one of a few is free.
+    /// Runs `work` of a job on a thread for blocking work, when one of a few is
+    /// free. The job runs until the thread has ended, also if its task is dropped.
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
+        job: &Arc<Job>,
         work: impl FnOnce() -> Step<T> + Send + 'static,
     ) -> Step<T> {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.cpu).acquire_owned().await.ok();
+        let job = Arc::clone(job);
         let work = move || {
-            let _permit = permit;
+            let _held = (permit, job);
             work()
         };
         tokio::task::spawn_blocking(work).await.map_err(lost)?
@@ -107,9 +125,13 @@ impl Jobs {
     }
 
     /// The budget for the unpacked layers of one image.
-    pub(crate) fn budget(&self) -> SharedBudget {
-        let OciConfig { limits, disk_reserve_bytes, .. } = &self.config;
-        Arc::new(Budget::new(limits.unpacked_bytes, &self.tmp(), *disk_reserve_bytes))
+    pub(crate) fn budget(&self, job: &Job) -> SharedBudget {
+        Arc::new(Budget::new(self.config.limits.unpacked_bytes, &self.tmp(), &job.space))
+    }
+
+    /// Milliseconds since the epoch.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
     }
 
     /// The directory for files of jobs.
@@ -120,18 +142,21 @@ impl Jobs {
     /// The verified tar of a layer.
     pub(crate) async fn unpack(
         &self,
+        job: &Arc<Job>,
         packed: Blob,
         expected: Expected,
         budget: SharedBudget,
         meter: &ProgressMeter,
     ) -> Step<Blob> {
         let meter = meter.clone();
-        self.compute(move || unpack::layer(&packed, &expected, &budget, &|n| meter.add(n))).await
+        self.compute(job, move || unpack::layer(&packed, &expected, &budget, &|n| meter.add(n)))
+            .await
     }
 
     /// Merges layers into a root image and adds the image to the store.
     pub(crate) async fn finish(
         &self,
+        job: &Arc<Job>,
         image: NewImage,
         tars: Vec<Blob>,
         progress: &Progress,
@@ -141,9 +166,10 @@ impl Jobs {
         let meter = ProgressMeter::new(progress, "pack", tars.iter().map(|tar| tar.len).sum());
         let (config, now_ms) = (self.config.clone(), self.clock.now_ms());
         let store = Arc::clone(&self.store);
-        self.compute(move || {
+        let space = Arc::clone(&job.space);
+        self.compute(job, move || {
             let root = TempRoot(root);
-            flatten(&tars, &root.0, &config, &|n| meter.add(n))?;
+            flatten(&tars, &root.0, &config, &space, &|n| meter.add(n))?;
             drop(tars);
             let NewImage { digest, manifest, config_bytes, run } = image;
             let staged =

@@ -10,3 +10,5 @@ pub(crate) mod path;
 pub(crate) mod pax;
 pub(crate) mod reader;
 pub(crate) mod sparse;
+#[cfg(test)]
+pub(crate) mod testing;

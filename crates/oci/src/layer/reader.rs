@@ -73,7 +73,7 @@ fn data_size(header: &Header, extensions: &Extensions) -> Result<u64> {
     use EntryType as T;
     let own = || header::number(&header.as_old().size);
     match header.entry_type() {
-        // These have no data, whatever their size (as Go's `archive/tar` reads them).
+        // These have no data, regardless of their size (as Go's `archive/tar` reads them).
         T::Link | T::Symlink | T::Char | T::Block | T::Directory | T::Fifo => Ok(0),
         T::XHeader | T::XGlobalHeader | T::GNULongName | T::GNULongLink => {
             own().ok_or_else(|| Error::refused("an extension's size is no number"))

@@ -1,7 +1,7 @@
 //! Sparse files, in the four formats of GNU tar: the old GNU header and pax 0.0,
 //! 0.1 and 1.0 (<https://www.gnu.org/software/tar/manual/html_node/Sparse-Formats.html>).
 //!
-//! A map says where in the file its stored data belongs; the rest are holes,
+//! A map records where in the file its stored data belongs; the rest are holes,
 //! which read as zeros. Maps come from the image, so each is checked: regions
 //! are in order, do not overlap, stay within the file, and cover exactly the
 //! data that is stored.
@@ -147,7 +147,7 @@ fn read_regions(raw: &[u8], regions: &mut Vec<Region>) -> Result<bool> {
     Ok(true)
 }
 
-/// What the pax records of an entry say about a sparse file.
+/// The pax records of an entry that describe a sparse file.
 #[derive(Debug, Default)]
 pub(crate) struct PaxSparse {
     /// `GNU.sparse.major` and `.minor`.

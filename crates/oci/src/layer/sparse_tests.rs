@@ -5,6 +5,7 @@ use crate::config::limits::Limits;
 use crate::content::unpack;
 use crate::layer::entry::{Entry, EntryKind, FileData};
 use crate::layer::reader;
+use crate::layer::testing::header;
 use std::io::Write as _;
 use tar::EntryType;
 
@@ -20,14 +21,7 @@ fn data() -> Vec<u8> {
 }
 
 fn entry(kind: EntryType, name: &str, data: &[u8], change: impl FnOnce(&mut Header)) -> Vec<u8> {
-    let mut header = Header::new_gnu();
-    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-    header.set_entry_type(kind);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(data.len() as u64);
+    let mut header = header(kind, name, data.len());
     change(&mut header);
     header.set_cksum();
     let mut tar = header.as_bytes().to_vec();

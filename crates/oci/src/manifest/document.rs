@@ -136,8 +136,8 @@ impl Descriptor {
     }
 }
 
-/// A media type for messages.
-fn shorten(media_type: &str) -> String {
+/// A media type for messages: shortened, without control characters.
+pub(crate) fn shorten(media_type: &str) -> String {
     media_type.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 

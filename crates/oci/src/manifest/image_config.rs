@@ -4,6 +4,7 @@ use crate::content::digest::Digest;
 use crate::content::unpack::Expected;
 use crate::error::{Error, Result};
 use crate::manifest::document::{ImageManifest, nullable};
+use crate::manifest::labels;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use worker::ports::ImageConfig;
@@ -24,6 +25,9 @@ pub(crate) struct Config {
     config: RunConfig,
     #[serde(deserialize_with = "nullable")]
     rootfs: RootFs,
+    /// Labels beyond the limits, which were removed.
+    #[serde(skip)]
+    removed_labels: usize,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -55,14 +59,21 @@ struct RunConfig {
 impl Config {
     /// Parses a config, and refuses one that guests cannot run.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
-        let found: Self = serde_json::from_slice(bytes)
+        let mut found: Self = serde_json::from_slice(bytes)
             .map_err(|err| Error::refused(format!("its config does not parse: {err}")))?;
         let (os, arch) = (&found.os, &found.architecture);
         if !matches!(&**os, "" | "linux") || !matches!(&**arch, "" | "amd64") {
             return Err(Error::refused(format!("it is for {os}/{arch}, not for linux/amd64")));
         }
         check_user(&found.config.user)?;
+        found.removed_labels = labels::bound(&mut found.config.labels);
         Ok(found)
+    }
+
+    /// A line about what of the config is not used, if anything.
+    pub(crate) fn left_out(&self) -> Option<String> {
+        let removed = self.removed_labels;
+        (removed > 0).then(|| format!("left out {removed} labels, too many or too long"))
     }
 
     /// Digests of the layers' tars, lowest first.

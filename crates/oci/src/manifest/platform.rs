@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_without_a_fitting_image_says_what_it_offers() {
+    fn an_index_without_a_fitting_image_is_refused_with_its_platforms() {
         let refused = |listed: &[&str]| match candidates(&index(listed), CpuLevel::V2) {
             Err(Error::Refused(problem)) => problem,
             other => panic!("{other:?}"),

@@ -62,7 +62,8 @@ impl Auth {
                     found.map(|(_, value)| value.to_unescaped())
                 };
                 let realm = param("realm").and_then(|realm| Url::parse(&realm).ok());
-                let realm = realm.filter(may_receive_login).ok_or_else(|| denied(&self.name))?;
+                let realm = realm.filter(|realm| self.may_ask(realm));
+                let realm = realm.ok_or_else(|| denied(&self.name))?;
                 let token = self.token(client, realm, param("service"), attempted).await?;
                 return self.set(format!("Bearer {token}"));
             }
@@ -75,6 +76,13 @@ impl Auth {
             }
             _ => Err(denied(&self.name)),
         }
+    }
+
+    /// Whether a token server that the registry names may be asked: one at a
+    /// loopback address only if the registry is at one, too.
+    fn may_ask(&self, realm: &Url) -> bool {
+        let loopback = realm.host_str().is_some_and(is_loopback);
+        may_receive_login(realm) && (!loopback || self.name.is_loopback())
     }
 
     fn set(&self, authorization: String) -> Result<(), ImageError> {

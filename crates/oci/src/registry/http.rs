@@ -5,11 +5,12 @@
 
 use crate::config::settings::OciConfig;
 use crate::error::Error;
-use crate::reference::ImageName;
+use crate::reference::{ImageName, is_loopback};
 use crate::registry::auth::Auth;
 use crate::registry::response::{self, bounded, interrupted};
 use reqwest::header::{ACCEPT, AUTHORIZATION, RANGE};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, StatusCode, Url};
 use std::time::Duration;
 use worker::ports::{ImageError, PortError};
 
@@ -17,6 +18,9 @@ const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, \
     application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, */*;q=0.1";
+
+/// Redirects that are followed in a row.
+const MAX_REDIRECTS: usize = 10;
 
 /// An HTTP client for one repository.
 pub(crate) struct Http {
@@ -27,16 +31,49 @@ pub(crate) struct Http {
     auth: Auth,
 }
 
+/// Services at loopback addresses often trust whoever can reach them.
+fn refuse_loopback(name: &ImageName) -> ImageError {
+    ImageError::BadReference {
+        reference: name.canonical(),
+        problem: "its registry is at a loopback address of the host, which is not asked unless \
+                  the host sets images.allow_loopback_registry"
+            .into(),
+    }
+}
+
+/// Follows up to ten redirects: over TLS to any address but those of loopback,
+/// from a `local` registry also to loopback. Over plain HTTP only there.
+fn redirects(local: bool) -> Policy {
+    Policy::custom(move |attempt| {
+        if attempt.previous().len() > MAX_REDIRECTS {
+            return attempt.error("too many redirects");
+        }
+        match may_follow(attempt.url(), local) {
+            true => attempt.follow(),
+            false => attempt.error("the redirect leads to plain HTTP or to a loopback address"),
+        }
+    })
+}
+
+fn may_follow(url: &Url, local: bool) -> bool {
+    let loopback = url.host_str().is_some_and(is_loopback);
+    if loopback { local } else { url.scheme() == "https" }
+}
+
 impl Http {
     /// A client for the repository of `name`, with the login for its registry.
     pub(crate) fn new(name: &ImageName, config: &OciConfig) -> Result<Self, ImageError> {
         let local = name.is_loopback();
+        if local && !config.allow_loopback_registry {
+            return Err(refuse_loopback(name));
+        }
         let client = Client::builder()
             .read_timeout(config.read_timeout)
             .connect_timeout(config.read_timeout.min(Duration::from_secs(10)))
             .user_agent(concat!("updraft/", env!("CARGO_PKG_VERSION")))
             // Applies to redirects and token servers as well.
             .https_only(!local)
+            .redirect(redirects(local))
             .build()
             .map_err(|err| PortError::new("set up a registry client", err))?;
         let scheme = if local { "http" } else { "https" };
@@ -92,5 +129,27 @@ impl Http {
             let problem = format!("its {what} exceeds the limit of {limit} bytes");
             Error::refused(problem).for_image(&self.name.canonical())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_leads_neither_to_plain_http_nor_to_loopback() {
+        for (url, from_elsewhere, from_loopback) in [
+            ("https://cdn.example/layer", true, true),
+            ("http://cdn.example/layer", false, false),
+            ("http://127.0.0.1:5000/layer", false, true),
+            ("https://[::1]/layer", false, true),
+            ("https://[::ffff:127.0.0.1]/layer", false, true),
+            ("https://0.0.0.0/layer", false, true),
+            ("http://169.254.169.254/latest", false, false),
+        ] {
+            let url = Url::parse(url).unwrap();
+            assert_eq!(may_follow(&url, false), from_elsewhere, "{url}");
+            assert_eq!(may_follow(&url, true), from_loopback, "{url}");
+        }
     }
 }

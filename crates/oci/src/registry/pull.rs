@@ -3,9 +3,9 @@
 use crate::config::settings::OciConfig;
 use crate::content::blob::Blob;
 use crate::content::digest::Digest;
-use crate::content::disk_space;
 use crate::content::unpack::{Expected, SharedBudget};
 use crate::error::{self, Error};
+use crate::jobs::job::Job;
 use crate::jobs::progress::ProgressMeter;
 use crate::jobs::shared::{Jobs, NewImage};
 use crate::manifest::document::ImageManifest;
@@ -18,9 +18,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use worker::ports::{ImageError, PortError, Progress};
 
-/// What the tasks of one pull share.
+/// The state that the tasks of one pull share.
 struct Pull {
     jobs: Arc<Jobs>,
+    job: Arc<Job>,
     repository: Repository,
     name: String,
     downloads: Semaphore,
@@ -50,8 +51,7 @@ async fn pull_admitted(
     digest: Digest,
     progress: Progress,
 ) -> Result<(), ImageError> {
-    let _permit = jobs.pulls.admit().await?;
-    let _running = jobs.running.read().await;
+    let job = jobs.begin(&jobs.pulls).await?;
     let known = digest.to_string();
     if jobs.store(move |store| store.has(&known)).await? {
         return Ok(());
@@ -63,23 +63,28 @@ async fn pull_admitted(
     let manifest = repository.manifest(&digest, settings).await?;
     check_size(&manifest.image, settings).map_err(refuse)?;
     let (config_bytes, config) = repository.config(&manifest.image, settings).await?;
+    if let Some(left_out) = config.left_out() {
+        tracing::info!(image = %shown, "{left_out}");
+        progress(&left_out, 0, 0);
+    }
     let expected = config.expected(&manifest.image).map_err(refuse)?;
     let sizes: Vec<_> = manifest.image.layers.iter().map(|layer| layer.size).collect();
     let total = sizes.iter().sum();
-    require_space(&jobs, total).await.map_err(refuse)?;
+    require_space(&jobs, &job, total).await.map_err(refuse)?;
     let pull = Arc::new(Pull {
         repository,
         name: shown.clone(),
         downloads: Semaphore::new(settings.parallel_layers.max(1)),
-        budget: jobs.budget(),
+        budget: jobs.budget(&job),
         fetched: ProgressMeter::new(&progress, "download", total),
         unpacked: ProgressMeter::new(&progress, "unpack", total),
         jobs: Arc::clone(&jobs),
+        job: Arc::clone(&job),
     });
     let tars = layers(&pull, expected.clone(), sizes.clone()).await?;
     let image =
         NewImage { digest, manifest: manifest.bytes, config_bytes, run: config.image_config() };
-    jobs.finish(image, tars, &progress).await.map_err(refuse)?;
+    jobs.finish(&job, image, tars, &progress).await.map_err(refuse)?;
     for (layer, size) in expected.iter().zip(sizes) {
         let Some(digest) = &layer.digest else { continue };
         // Another pull that has the lock removes it; `collect` removes the rest.
@@ -110,10 +115,9 @@ fn check_size(image: &ImageManifest, config: &OciConfig) -> Result<(), Error> {
 
 /// Refuses an image whose layers have no room: as downloaded, unpacked, and in
 /// the root image, each of which takes at least the downloaded size as a rule.
-async fn require_space(jobs: &Jobs, layer_bytes: u64) -> Result<(), Error> {
-    let (dir, reserve) = (jobs.config.dir.clone(), jobs.config.disk_reserve_bytes);
-    let needed = layer_bytes.saturating_mul(3);
-    jobs.compute(move || disk_space::require(&dir, needed, reserve, "pull an image")).await
+async fn require_space(jobs: &Jobs, job: &Arc<Job>, layer_bytes: u64) -> Result<(), Error> {
+    let (space, needed) = (Arc::clone(&job.space), layer_bytes.saturating_mul(3));
+    jobs.compute(job, move || space.ensure(needed, "pull an image")).await
 }
 
 /// The tars of all layers, lowest first. A blob that occurs twice is fetched once.
@@ -168,12 +172,14 @@ impl Pull {
             let permit = self.downloads.acquire().await;
             let fetched = self
                 .repository
-                .blob(&digest, size, partial.as_std_path(), &|n| self.fetched.add(n))
+                .blob(&digest, size, partial.as_std_path(), &self.job, &|n| self.fetched.add(n))
                 .await?;
             drop(permit);
             let budget = Arc::clone(&self.budget);
-            let unpacked =
-                self.jobs.unpack(fetched.blob, expected.clone(), budget, &self.unpacked).await;
+            let unpacked = self
+                .jobs
+                .unpack(&self.job, fetched.blob, expected.clone(), budget, &self.unpacked)
+                .await;
             match unpacked {
                 Ok(tar) => return Ok(tar),
                 Err(error @ Error::Refused(_)) => {

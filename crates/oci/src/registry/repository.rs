@@ -4,8 +4,9 @@ use crate::config::settings::OciConfig;
 use crate::content::blob::Blob;
 use crate::content::digest::Digest;
 use crate::content::unpack::verify;
-use crate::error::Error;
-use crate::manifest::document::{ImageManifest, Manifest};
+use crate::error::{self, Error};
+use crate::jobs::job::Job;
+use crate::manifest::document::{ImageManifest, Manifest, shorten};
 use crate::manifest::image_config::Config;
 use crate::manifest::platform;
 use crate::reference::ImageName;
@@ -14,6 +15,7 @@ use crate::registry::response::interrupted;
 use reqwest::StatusCode;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
@@ -99,7 +101,7 @@ impl Repository {
                             let digest = candidate.digest().map_err(|error| self.refused(error))?;
                             candidates.push((Some(digest), nesting + 1));
                         } else {
-                            artifacts.push(candidate.artifact_type.chars().take(100).collect());
+                            artifacts.push(shorten(&candidate.artifact_type));
                         }
                     }
                 }
@@ -169,6 +171,7 @@ impl Repository {
         digest: &Digest,
         size: u64,
         partial: &Path,
+        job: &Arc<Job>,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<FetchedBlob, ImageError> {
         let mut options = OpenOptions::new();
@@ -184,7 +187,7 @@ impl Repository {
         let mut retries = self.retries();
         while have < size {
             let before = have;
-            match self.fetch_range(digest, size, &mut file, &mut have, progress).await {
+            match self.fetch_range(digest, size, &mut file, &mut have, job, progress).await {
                 Ok(()) => {}
                 Err(error @ ImageError::Refused { .. }) => {
                     let _ = tokio::fs::remove_file(partial).await;
@@ -210,6 +213,7 @@ impl Repository {
         size: u64,
         file: &mut File,
         have: &mut u64,
+        job: &Arc<Job>,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), ImageError> {
         let mut response =
@@ -234,6 +238,9 @@ impl Repository {
                 let problem = format!("blob {digest} is longer than the {size} bytes promised");
                 return Err(self.refused(Error::refused(problem)));
             }
+            if job.space.count(chunk.len() as u64) {
+                self.extend_space(job).await?;
+            }
             out.write_all(&chunk).await.map_err(disk_error)?;
             *have += chunk.len() as u64;
             progress(chunk.len() as u64);
@@ -246,6 +253,13 @@ impl Repository {
             }
             end => end,
         }
+    }
+
+    async fn extend_space(&self, job: &Arc<Job>) -> Result<(), ImageError> {
+        let job = Arc::clone(job);
+        let extend = move || job.space.extend("fetch a layer");
+        let extended = tokio::task::spawn_blocking(extend).await.map_err(error::lost).flatten();
+        extended.map_err(|error| self.refused(error))
     }
 
     fn retries(&self) -> Retries {

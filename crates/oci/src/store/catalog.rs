@@ -21,6 +21,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::time::{Duration, UNIX_EPOCH};
 use worker::ports::{ImageConfig, ImageSummary, RootImage};
 
 /// The directories of a store.
@@ -42,6 +43,9 @@ pub(crate) struct Store {
     dir: Utf8PathBuf,
     images: BTreeMap<String, ImageRecord>,
     names: BTreeMap<String, NameRecord>,
+    /// When each image was last used, in milliseconds since the epoch. On disk it
+    /// is the modification time of the image's record.
+    used: BTreeMap<String, u64>,
 }
 
 impl Store {
@@ -51,12 +55,15 @@ impl Store {
         for name in DIRS {
             fs::create_dir_all(dir.join(name))?;
         }
-        let mut store =
-            Self { dir: dir.to_owned(), images: BTreeMap::new(), names: BTreeMap::new() };
-        for record in load::<ImageRecord>(&dir.join("images"))? {
+        let (images, names, used) = Default::default();
+        let mut store = Self { dir: dir.to_owned(), images, names, used };
+        for mut record in load::<ImageRecord>(&dir.join("images"))? {
+            record.run.bound_labels();
             let Some(digest) = Digest::parse(&record.digest) else { continue };
             let root = fs::metadata(store.root(&digest));
             if root.is_ok_and(|root| root.len() == record.size) {
+                let used = modified_ms(&store.image_file(&digest))?;
+                store.used.insert(record.digest.clone(), used);
                 store.images.insert(record.digest.clone(), record);
             } else {
                 tracing::warn!(image = %record.digest, "root image is missing or damaged, image dropped");
@@ -108,6 +115,13 @@ impl Store {
             fstype: "squashfs".into(),
             config: record.run.clone().into(),
         })
+    }
+
+    /// Notes that the image is used. The time is kept on disk by `collect`.
+    pub(crate) fn note_use(&mut self, digest: &str, now_ms: u64) {
+        if let Some(used) = self.used.get_mut(digest) {
+            *used = (*used).max(now_ms);
+        }
     }
 
     /// The digests of images that begin with `hex`.
@@ -196,6 +210,7 @@ impl Store {
             Ok(record)
         };
         let record = write_all().map_err(failed(format!("store image {digest}")))?;
+        self.used.insert(digest.clone(), now_ms);
         self.images.insert(digest, record);
         Ok(())
     }
@@ -220,22 +235,57 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the images that have no name and are not in `keep`. Returns the
-    /// bytes freed.
-    pub(crate) fn collect(&mut self, keep: &BTreeSet<String>) -> Result<u64> {
-        let named: BTreeSet<_> = self.names.values().map(|name| name.digest.clone()).collect();
-        let gone: Vec<_> = self
-            .images
-            .keys()
-            .filter(|digest| !named.contains(*digest) && !keep.contains(*digest))
-            .cloned()
-            .collect();
+    /// Removes the images that are not in `keep` and have neither a name from an
+    /// import, nor a name from a registry and a last use at or after
+    /// `pulled_since_ms`. Images in `keep` are used at `now_ms`. Names from a
+    /// registry without an image are removed, too. Returns the bytes freed.
+    pub(crate) fn collect(
+        &mut self,
+        keep: &BTreeSet<String>,
+        now_ms: u64,
+        pulled_since_ms: u64,
+    ) -> Result<u64> {
+        keep.iter().for_each(|digest| self.note_use(digest, now_ms));
+        let mut named = BTreeSet::new();
+        for name in self.names.values() {
+            let recent = self.used.get(&name.digest).is_some_and(|used| *used >= pulled_since_ms);
+            if name.source == NameSource::Imported || recent {
+                named.insert(name.digest.clone());
+            }
+        }
+        let stays = |digest: &String| named.contains(digest) || keep.contains(digest);
+        let gone: Vec<_> = self.images.keys().filter(|digest| !stays(digest)).cloned().collect();
         let mut freed = 0;
         for digest in gone {
             freed +=
                 self.remove_image(&digest).map_err(failed(format!("remove image {digest}")))?;
         }
+        self.remove_names_without_image()?;
+        self.record_uses().map_err(failed("record the last use of images"))?;
         Ok(freed)
+    }
+
+    /// Removes names from a registry that refer to no image of the store.
+    fn remove_names_without_image(&mut self) -> Result<()> {
+        let lost = |name: &&NameRecord| {
+            name.source == NameSource::Pulled && !self.images.contains_key(&name.digest)
+        };
+        let names: Vec<_> = self.names.values().filter(lost).map(|n| n.name.clone()).collect();
+        names.iter().try_for_each(|name| self.remove_name(name).map(drop))
+    }
+
+    /// Sets the modification times of the records to the last uses. They are not
+    /// synced: at worst a power cut makes an image older than it is.
+    fn record_uses(&self) -> io::Result<()> {
+        for (digest, used) in &self.used {
+            let Some(digest) = Digest::parse(digest) else { continue };
+            let path = self.image_file(&digest);
+            if modified_ms(&path)? != *used {
+                let time = UNIX_EPOCH + Duration::from_millis(*used);
+                fs::File::open(&path)?.set_modified(time)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes this image unless it has a name or is in `keep`.
@@ -256,6 +306,7 @@ impl Store {
         remove(&self.image_file(&parsed))?;
         rt::fs::sync_dir(self.dir.join("images").as_std_path())?;
         self.images.remove(digest);
+        self.used.remove(digest);
         let mut freed = remove(&self.root(&parsed))? + remove(&self.blob_file(&parsed))?;
         if !self.images.values().any(|other| other.config_digest == config)
             && let Some(config) = Digest::parse(&config)
@@ -287,11 +338,32 @@ impl Store {
         Ok(freed)
     }
 
-    /// Removes partial downloads. To be called only while no job runs. Returns
-    /// the bytes freed.
-    pub(crate) fn sweep_partial(&self) -> io::Result<u64> {
-        clear(&self.dir.join("partial"), |_| false)
+    /// Removes partial downloads that were last written before `before_ms`, each
+    /// under the lock that `lock` gives for its digest; without it, a pull has the
+    /// file. Returns the bytes freed.
+    pub(crate) fn sweep_partial<L>(
+        dir: &Utf8Path,
+        before_ms: u64,
+        lock: impl Fn(&str) -> Option<L>,
+    ) -> io::Result<u64> {
+        let mut freed = 0;
+        for entry in dir.join("partial").read_dir_utf8()? {
+            let entry = entry?;
+            let hex = entry.file_name().split('-').next().unwrap_or_default();
+            let Some(_lock) = lock(hex) else { continue };
+            // An error means that the pull of the file has just ended.
+            if modified_ms(entry.path()).is_ok_and(|written| written < before_ms) {
+                freed += remove(entry.path())?;
+            }
+        }
+        Ok(freed)
     }
+}
+
+/// When a file was last written, in milliseconds since the epoch.
+fn modified_ms(path: &Utf8Path) -> io::Result<u64> {
+    let time = fs::metadata(path)?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The name without the parts that Docker Hub's names may omit.

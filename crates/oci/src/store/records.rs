@@ -1,5 +1,6 @@
 //! The records of the store, each a JSON file.
 
+use crate::manifest::labels;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use worker::ports::ImageConfig;
@@ -44,6 +45,13 @@ pub(crate) struct ConfigRecord {
     workdir: String,
     stop_signal: String,
     labels: BTreeMap<String, String>,
+}
+
+impl ConfigRecord {
+    /// Removes labels beyond the limits, which earlier releases kept.
+    pub(crate) fn bound_labels(&mut self) {
+        labels::bound(&mut self.labels);
+    }
 }
 
 impl From<ImageConfig> for ConfigRecord {

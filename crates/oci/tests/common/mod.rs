@@ -146,6 +146,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let mut config =
             OciConfig::new(Utf8PathBuf::from_path_buf(dir.path().join("oci")).unwrap());
+        config.allow_loopback_registry = true;
         change(&mut config);
         let clock = rt::Clock::manual(7_000_000);
         let images = OciImages::open(config, clock.clone()).unwrap();

@@ -4,6 +4,8 @@ use model::id::{AppId, MachineId, OrgId};
 
 /// Version of the layout of the keys and records.
 pub const SCHEMA: &str = "/schema";
+/// Prefix of the keys of organizations.
+pub const ORGS: &str = "/orgs/";
 /// Prefix of the keys of apps.
 pub const APPS: &str = "/apps/";
 /// Prefix of the keys of machines.
@@ -15,7 +17,7 @@ pub const TOKENS: &str = "/tokens/";
 
 /// Key of an organization.
 pub fn org_key(slug: &str) -> String {
-    format!("/orgs/{slug}")
+    format!("{ORGS}{slug}")
 }
 
 /// Key of a network of an organization.

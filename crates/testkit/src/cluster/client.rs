@@ -165,7 +165,7 @@ impl Cluster {
         let made = http1::handshake(TokioIo::new(near)).await;
         let (mut sender, connection) = made.expect("the edge takes connections");
         self.tasks.spawn_until_stop(async move {
-            // What ends it is seen by the request.
+            // The request sees the end of the connection.
             let _ = connection.await;
         });
         let request = Request::get("/").header("host", format!("{app}.localhost"));
@@ -176,7 +176,7 @@ impl Cluster {
         EdgeAnswer { status, text: String::from_utf8_lossy(&body).into_owned() }
     }
 
-    /// What the edge knows of a machine: whether it would send a request there, and
+    /// The edge's view of a machine: whether it would send a request there, and
     /// if not, why.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The apps in fake guests, as their host reaches them.
 //!
-//! What counts is what would count on a wire: the address leads to a link, the
+//! A connection is decided as on a wire: the address leads to a link, the
 //! link's card to the VM that has it now, and the app in that VM answers each
 //! request with the id of its machine.
 
@@ -39,7 +39,7 @@ impl GuestConnector for GuestApps {
         let World { network, hypervisor, .. } = &self.0;
         let mac = network.mac_at(*to.ip()).ok_or(io::ErrorKind::HostUnreachable)?;
         let Some(listener) = hypervisor.listener(mac, to.port())? else {
-            // A guest that stands still answers nothing.
+            // A paused guest answers nothing.
             return std::future::pending().await;
         };
         let (near, far) = tokio::io::duplex(WINDOW);

@@ -1,7 +1,7 @@
 //! One host of a cluster: a world, and a worker that can be killed.
 //!
 //! The worker has a thread and a runtime of its own, whose end is like `kill -9`:
-//! nothing is told to stop. VMs, links and files go on in the [`World`].
+//! nothing is asked to stop. VMs, links and files stay in the [`World`].
 
 use super::{GuestApps, SimulatedNetwork};
 use crate::World;
@@ -21,7 +21,7 @@ use worker::{HostConfig, Worker};
 /// Time for a killed worker to let go of its files, in milliseconds.
 const CLOSE_MS: usize = 10_000;
 
-/// A host and what it goes on with when its worker is killed.
+/// A host and what remains of it when its worker is killed.
 #[derive(Debug)]
 pub struct SimulatedHost {
     id: HostId,
@@ -56,7 +56,7 @@ impl SimulatedHost {
         Self { id, world, network, pool, clock, seed, worker: None }
     }
 
-    /// What outlives the worker.
+    /// The state that outlives the worker.
     pub fn world(&self) -> &World {
         &self.world
     }
@@ -163,8 +163,8 @@ fn wait_until_closed(world: &World) {
         if !is_open() {
             return;
         }
-        // Nothing tells that a file is closed.
+        // Polled: nothing announces that a file of this process is closed.
         std::thread::sleep(Duration::from_millis(1));
     }
-    panic!("somebody still holds the killed worker");
+    panic!("the killed worker is still referenced");
 }

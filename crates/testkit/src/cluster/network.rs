@@ -1,5 +1,5 @@
 //! A network between processes that are all in this one: it delays, cuts and
-//! resets connections, per direction, as a test says.
+//! resets connections, per direction, where a test asks for it.
 //!
 //! Bytes in a cut direction wait, as TCP retransmits them: neither end learns
 //! of it but by its own timeouts. Healing delivers them. A reset ends both
@@ -66,7 +66,7 @@ impl SimulatedNetwork {
         lock(&self.0.servers).insert(node.into(), served);
     }
 
-    /// Nobody answers at `node` any more: its process is gone. Connections that
+    /// Nothing answers at `node` any more: its process is gone. Connections that
     /// are open are reset.
     pub fn remove(&self, node: &str) {
         lock(&self.0.servers).remove(node);

@@ -1,4 +1,4 @@
-//! Who owns which machine, as recorded and as the hosts have it.
+//! The owners of machines, as recorded and as the hosts have it.
 
 use super::Cluster;
 use super::platform::PATIENCE;
@@ -22,7 +22,7 @@ impl Cluster {
     }
 
     /// Gives a machine to another host: its record names the new owner with a new
-    /// epoch, then that host creates it. The former owner is not told.
+    /// epoch, then that host creates it. The former owner is not notified.
     ///
     /// Control has no such operation yet, so this writes the record itself.
     ///

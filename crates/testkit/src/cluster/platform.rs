@@ -36,7 +36,7 @@ const ANSWERED: Duration = Duration::from_millis(500);
 /// Timeouts that one call may meet one after the other.
 const MAX_JUMPS: usize = 10;
 
-/// What a cluster is like.
+/// The shape of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct ClusterOptions {
     /// How many hosts; their numbers begin with 1.
@@ -63,6 +63,7 @@ pub struct Cluster {
     pub(super) api: HttpApi,
     pub(super) edge: Edge,
     pub(super) tasks: Tasks,
+    registry: Registry,
     /// As control calls them.
     pub(super) control_hosts: BTreeMap<HostId, RemoteHost>,
     edge_hosts: BTreeMap<HostId, RemoteHost>,
@@ -103,14 +104,15 @@ impl Cluster {
         let store: Arc<dyn Store> = Arc::new(store.expect("the store opens"));
         store::records::migrate(&*store).await.expect("the store has its layout");
         let known = control_hosts.values().map(RemoteHost::known).collect();
-        let world = control::World {
+        let ports = control::Ports {
             store: store.clone(),
             hosts: Arc::new(FixedHosts::new(known)),
             clock,
             rng: Rng::seeded(options.seed),
             tasks: tasks.clone(),
         };
-        let platform = Platform::new(Config::default(), world);
+        let platform = Platform::new(Config::default(), ports);
+        platform.start_cache();
         control::orgs::ensure_default(&platform).await.expect("there is an organization");
         let token = control::tokens::install_admin_token(&platform, HostId(0), TOKEN);
         token.await.expect("there is a token");
@@ -126,6 +128,7 @@ impl Cluster {
             api,
             edge,
             tasks,
+            registry,
             control_hosts,
             edge_hosts,
             hosts,
@@ -163,6 +166,17 @@ impl Cluster {
     /// The network between control, edge and hosts.
     pub fn network(&self) -> &SimulatedNetwork {
         &self.network
+    }
+
+    /// The metrics of control and edge, as Prometheus reads them.
+    ///
+    /// # Panics
+    /// They cannot be written.
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        let written = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        written.expect("metrics can be written");
+        text
     }
 
     /// Kills the worker of a host; its VMs run on.
@@ -225,7 +239,7 @@ impl Cluster {
     pub async fn jump_during<T>(&self, by: Duration, doing: impl Future<Output = T>) -> T {
         let mut doing = std::pin::pin!(doing);
         for _ in 0..MAX_JUMPS {
-            // What is answered at all is answered much faster.
+            // A call that is answered at all is answered much faster.
             if let Ok(done) = tokio::time::timeout(ANSWERED, doing.as_mut()).await {
                 return done;
             }
@@ -262,6 +276,7 @@ impl Cluster {
     pub async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let waiting = async {
             while !holds().await {
+                // In simulated time: it costs no real time while nothing happens.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

@@ -1,5 +1,5 @@
 //! Time for a test of many hosts: it passes as real time does, and jumps when the
-//! test says so.
+//! test advances it.
 //!
 //! The clock of the runtime is paused and moved by a thread, never faster than
 //! real time. So a busy machine ends no deadline early, and a test waits for no
@@ -68,7 +68,7 @@ impl SimulatedTime {
         self.clock.clone()
     }
 
-    /// Moves the time: everything that waits for a moment until then goes on.
+    /// Moves the time: everything that waits for a moment until then is woken.
     pub async fn advance(&self, by: Duration) {
         self.clock.advance(by);
         tokio::time::advance(by).await;

@@ -3,8 +3,8 @@
 
 use futures_util::StreamExt;
 use host_api::{
-    CallContext, Caller, ChangeMetadata, CreateMachine, Deadline, ExecInput, ExecOutput, ExecStart,
-    Host, HostError, ImportName, LogLine, MachineFilter, RouteChange, RouteState,
+    CallContext, Caller, ChangeMetadata, CreateMachine, Deadline, ExecError, ExecInput, ExecOutput,
+    ExecStart, Host, HostError, ImportName, LogLine, MachineFilter, RouteChange, RouteState,
     RouteSubscription, Source, Stop, Upstream, WaitFor, WakeRefused,
 };
 use model::address::MachineNumber;
@@ -36,13 +36,13 @@ pub async fn host_api_contract(subject: Subject) {
         let host = &*subject.host;
         unknown_machines_are_not_found(host).await;
         a_create_may_be_repeated(host).await;
-        a_create_that_nobody_waits_for_is_whole_or_absent(host).await;
+        an_abandoned_create_is_whole_or_absent(host).await;
         a_machine_lives(host).await;
         an_older_epoch_is_refused(host).await;
         a_newer_epoch_takes_the_machine_away(host).await;
         waits_end_at_their_time(host).await;
         routes_follow_the_machines(host).await;
-        what_is_asleep_is_woken(host).await;
+        a_suspended_machine_is_woken(host).await;
         commands_run_in_the_guest(host).await;
         lines_of_the_platform_are_in_the_log(host).await;
         images_come_and_go(host, subject.tar.clone()).await;
@@ -173,7 +173,7 @@ async fn a_create_may_be_repeated(host: &dyn Host) {
 }
 
 /// The caller goes away at once; what it asked for has happened or it has not.
-async fn a_create_that_nobody_waits_for_is_whole_or_absent(host: &dyn Host) {
+async fn an_abandoned_create_is_whole_or_absent(host: &dyn Host) {
     let create = create(host, 2).await;
     let id = create.id;
     {
@@ -264,7 +264,7 @@ async fn a_newer_epoch_takes_the_machine_away(host: &dyn Host) {
     };
     left.await;
     let after = host.start(context().at(Epoch(1)), id).await;
-    assert!(after.is_err_and(|err| err.is_about_ownership()), "the former owner is told");
+    assert!(after.is_err_and(|err| err.is_about_ownership()), "the former owner refuses the call");
 }
 
 async fn waits_end_at_their_time(host: &dyn Host) {
@@ -320,7 +320,7 @@ async fn routes_follow_the_machines(host: &dyn Host) {
     gone(host, first).await;
 }
 
-async fn what_is_asleep_is_woken(host: &dyn Host) {
+async fn a_suspended_machine_is_woken(host: &dyn Host) {
     let id = started(host, 9).await;
     let edge = || CallContext::edge(Duration::from_secs(20));
     assert_eq!(host.wake(edge(), id).await, Ok(()), "it is awake");
@@ -354,6 +354,9 @@ async fn commands_run_in_the_guest(host: &dyn Host) {
     assert_eq!(cat.output.recv().await, Some(ExecOutput::Stdout(b"ping".to_vec())));
     cat.input.send(ExecInput::Data(Vec::new())).await.expect("it reads");
     assert_eq!(cat.output.recv().await, Some(ExecOutput::Exited { code: 0, signal: 0 }));
+    let mut missing = host.exec(context(), id, argv(&["nowhere"])).await.expect("it is sent");
+    let end = missing.output.recv().await;
+    assert!(matches!(end, Some(ExecOutput::Failed(ExecError::NotFound(_)))), "{end:?}");
     host.stop(context(), id, Stop::default()).await.expect("stopped");
     state(host, id, &["stopped"]).await;
     let down = host.exec(context(), id, argv(&["echo"])).await.map(drop);

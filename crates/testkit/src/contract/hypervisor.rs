@@ -21,7 +21,7 @@ pub async fn hypervisor_contract<H: Hypervisor>(
 ) {
     boot_twice_is_one_vm(&driver(), &spec).await;
     a_vm_outlives_its_driver(&driver, &spec).await;
-    what_is_killed_is_gone(&driver(), &spec).await;
+    a_killed_vm_is_gone(&driver(), &spec).await;
     one_boot_of_a_machine_is_not_another(&driver(), &spec).await;
 }
 
@@ -94,7 +94,7 @@ async fn a_vm_outlives_its_driver<H: Hypervisor>(
     tokio::time::timeout(PATIENCE, vm.exited).await.expect("its end is reported");
 }
 
-async fn what_is_killed_is_gone<H: Hypervisor>(
+async fn a_killed_vm_is_gone<H: Hypervisor>(
     driver: &H,
     spec: &impl Fn(MachineId, BootId) -> BootSpec,
 ) {

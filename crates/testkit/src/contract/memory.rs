@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 use worker::ports::{
-    BootSpec, FoundVm, Hypervisor, Origin, PortError, Settle, Shape, Snapshot, SnapshotSpec, Vm,
+    BootOrigin, BootSpec, FoundVm, Hypervisor, PortError, QuiesceGuest, Shape, Snapshot,
+    SnapshotSpec, Vm,
 };
 
 fn spec_in(dir: &Utf8Path, note: &str) -> SnapshotSpec {
@@ -58,7 +59,7 @@ async fn a_cancelled_suspend_leaves_a_running_vm<H: Hypervisor>(
     drop(vm);
     let mut vm = driver.adopt(machine, boot).await.expect("it runs on");
     greet(&mut vm, 2).await;
-    driver.proceed(machine, boot).await.expect("proceed does nothing to a VM that runs");
+    driver.resume(machine, boot).await.expect("resume does nothing to a VM that runs");
     greet(&mut vm, 3).await;
     driver.kill(machine, boot).await.unwrap();
 }
@@ -82,7 +83,7 @@ async fn a_suspended_vm_can_be_resumed_by_another_daemon<H: Hypervisor>(
     let later = driver();
     assert_eq!(later.snapshot(dir), None);
     let mut vm = later.adopt(machine, boot).await.expect("a paused VM is adopted");
-    later.proceed(machine, boot).await.unwrap();
+    later.resume(machine, boot).await.unwrap();
     greet(&mut vm, 2).await;
     later.kill(machine, boot).await.unwrap();
 }
@@ -102,7 +103,7 @@ async fn a_vm_is_resumed_from_its_snapshot<H: Hypervisor>(
     assert_eq!(earlier.list().await.unwrap(), [], "a snapshot is no VM");
     drop(earlier);
     let driver = driver();
-    // Twice: what it was resumed from can be written anew.
+    // Twice: the snapshot it was resumed from can be written again.
     let mut last = first;
     for n in 1..3 {
         let found = driver.snapshot(dir).expect("a snapshot outlives its VM");
@@ -110,14 +111,14 @@ async fn a_vm_is_resumed_from_its_snapshot<H: Hypervisor>(
         let boot = BootId::new(100 + n, 13);
         let resume = || BootSpec { snapshot: Some(dir.into()), ..spec(machine, boot) };
         let mut vm = driver.boot(resume()).await.expect("it is resumed");
-        assert_eq!((&vm.origin, vm.boot), (&Origin::Snapshot, boot));
+        assert_eq!((&vm.origin, vm.boot), (&BootOrigin::Snapshot, boot));
         assert!(driver.adopt(machine, boot).await.is_err(), "its guest never ran");
         if n == 1 {
             // After a daemon that was killed before the resume, the next one starts over.
             driver.kill(machine, boot).await.unwrap();
             vm = driver.boot(resume()).await.expect("the snapshot is as good as it was");
         }
-        driver.proceed(machine, boot).await.unwrap();
+        driver.resume(machine, boot).await.unwrap();
         greet(&mut vm, 10 + n).await;
         suspend(&driver, &vm, machine, spec_in(dir, "note")).await;
         driver.kill(machine, boot).await.unwrap();
@@ -158,19 +159,20 @@ async fn a_damaged_snapshot_is_refused<H: Hypervisor>(
     assert_eq!(driver.list().await.unwrap(), []);
 }
 
-/// Has a guest that speaks the real protocol settle, as a worker does.
-pub fn settle() -> Settle {
+/// Quiesces a guest that uses the real protocol, as a worker does.
+pub fn quiesce_guest() -> QuiesceGuest {
     Arc::new(|mut port| {
         Box::pin(async move {
-            let failed = |err: std::io::Error| PortError::new("speak to a guest", err);
+            let failed =
+                |err: std::io::Error| PortError::new("exchange messages with a guest", err);
             greet_port(&mut *port, 7).await;
             port.write_all(&encode(&ToGuest::QuiesceForTemplate)).await.map_err(failed)?;
-            let (mut decoder, mut buffer, mut settled) = (Decoder::default(), [0; 1024], false);
-            while !settled {
+            let (mut decoder, mut buffer, mut quiesced) = (Decoder::default(), [0; 1024], false);
+            while !quiesced {
                 let read = port.read(&mut buffer).await.map_err(failed)?;
                 assert_ne!(read, 0, "the agent port was closed");
-                let hear = |message: ToHost| settled |= message == ToHost::Quiesced;
-                decoder.feed(&buffer[..read], hear);
+                let receive = |message: ToHost| quiesced |= message == ToHost::Quiesced;
+                decoder.feed(&buffer[..read], receive);
             }
             Ok(())
         })
@@ -178,7 +180,7 @@ pub fn settle() -> Settle {
 }
 
 /// Checks the templates of a driver that has none of `shape`. `spec` makes a boot of that
-/// shape whose guest greets when greeted; `settle` has a guest settle.
+/// shape whose guest greets when greeted; `quiesce` quiesces a guest.
 ///
 /// # Panics
 /// It breaks the contract.
@@ -186,30 +188,31 @@ pub async fn hypervisor_template_contract<H: Hypervisor>(
     driver: impl Fn() -> H,
     shape: Shape,
     spec: impl Fn(MachineId, BootId) -> BootSpec,
-    settle: Settle,
+    quiesce: QuiesceGuest,
 ) {
     let (machine, boot) = ids(21);
     let earlier = driver();
     assert!(!earlier.has_template(shape));
     let cold = earlier.boot(spec(machine, boot)).await.unwrap();
-    assert!(matches!(cold.origin, Origin::Cold(_)), "{:?}", cold.origin);
+    assert!(matches!(cold.origin, BootOrigin::Cold(_)), "{:?}", cold.origin);
     earlier.kill(machine, boot).await.unwrap();
 
-    let fails: Settle = Arc::new(|_| Box::pin(async { Err(PortError::plain("it does not")) }));
+    let fails: QuiesceGuest =
+        Arc::new(|_| Box::pin(async { Err(PortError::plain("it does not")) }));
     assert!(earlier.make_template(shape, fails).await.is_err());
-    assert!(!earlier.has_template(shape), "a guest that does not settle makes none");
+    assert!(!earlier.has_template(shape), "a guest that does not quiesce makes none");
 
     let calls = Arc::new(AtomicU32::new(0));
-    let counted: Settle = {
+    let counted: QuiesceGuest = {
         let calls = calls.clone();
         Arc::new(move |io| {
             calls.fetch_add(1, Ordering::Relaxed);
-            settle(io)
+            quiesce(io)
         })
     };
     earlier.make_template(shape, counted.clone()).await.unwrap();
-    let settled = calls.load(Ordering::Relaxed);
-    assert!(settled > 0 && earlier.has_template(shape));
+    let quiesced = calls.load(Ordering::Relaxed);
+    assert!(quiesced > 0 && earlier.has_template(shape));
     assert_eq!(earlier.list().await.unwrap(), [], "a template is no VM");
     drop(earlier);
 
@@ -217,11 +220,11 @@ pub async fn hypervisor_template_contract<H: Hypervisor>(
     let later = driver();
     assert!(later.has_template(shape));
     later.make_template(shape, counted).await.unwrap();
-    assert_eq!(calls.load(Ordering::Relaxed), settled);
+    assert_eq!(calls.load(Ordering::Relaxed), quiesced);
     let ((one, first), (two, second)) = (ids(22), ids(23));
     let mut a = later.boot(spec(one, first)).await.unwrap();
     let mut b = later.boot(spec(two, second)).await.unwrap();
-    assert_eq!((&a.origin, &b.origin), (&Origin::Template, &Origin::Template));
+    assert_eq!((&a.origin, &b.origin), (&BootOrigin::Template, &BootOrigin::Template));
     greet(&mut a, 1).await;
     greet(&mut b, 2).await;
     later.kill(one, first).await.unwrap();

@@ -13,6 +13,6 @@ mod stopping;
 pub use host_api::{Subject, create_machine, host_api_contract};
 pub use hypervisor::hypervisor_contract;
 pub use images::images_contract;
-pub use memory::{hypervisor_snapshot_contract, hypervisor_template_contract, settle};
+pub use memory::{hypervisor_snapshot_contract, hypervisor_template_contract, quiesce_guest};
 pub use network::network_contract;
 pub use stopping::stopping_host_contract;

@@ -1,9 +1,9 @@
-//! A guest that speaks the real protocol and whose main process is a script.
+//! A guest that uses the real protocol and whose main process is a script.
 //!
 //! It runs on a thread of its own, also while no daemon runs: it keeps its phase, its
 //! ports and its log for the next session.
 //!
-//! The first word of the main process's arguments says what it does:
+//! The first of the main process's arguments selects what it does:
 //!
 //! | arguments | behaviour |
 //! |---|---|
@@ -11,8 +11,8 @@
 //! | `exit 3` | runs and ends with 3 |
 //! | `oom` | runs and is killed by the OOM killer |
 //! | `stubborn` | runs and ignores every signal but SIGKILL |
-//! | `crash-vm` | its VM dies before anything runs |
-//! | `orders-fail TEXT` | cannot apply its configuration |
+//! | `crash-vm` | its VM crashes before anything runs |
+//! | `config-fails TEXT` | cannot apply its configuration |
 //! | `never-runs` | takes its configuration and reports nothing more |
 //! | `flood 100` | like `serve`, and writes this many lines |
 //!
@@ -61,7 +61,7 @@ pub enum GuestAction {
     CrashVm,
 }
 
-/// What the hypervisor does with a guest.
+/// A command of the hypervisor to a guest.
 pub(crate) enum Control {
     /// Pauses it, and sends its state in that moment.
     Pause(oneshot::Sender<State>),
@@ -83,7 +83,7 @@ pub(crate) struct Guest {
     pub(crate) controls: mpsc::UnboundedReceiver<Control>,
     pub(crate) points: CrashPoints,
     pub(crate) state: State,
-    /// What `state` says of ports, for those who connect.
+    /// The listening ports of `state`, for clients that connect.
     pub(crate) ports: SharedPorts,
     /// It is paused.
     pub(crate) paused: bool,
@@ -92,7 +92,7 @@ pub(crate) struct Guest {
     pub(crate) torn: Arc<AtomicBool>,
 }
 
-/// Ports that a guest listens on, as whoever connects to it finds them.
+/// Ports that a guest listens on, as a client that connects finds them.
 pub(crate) type SharedPorts = Arc<Mutex<BTreeSet<u16>>>;
 
 /// The state that outlives a session.
@@ -306,13 +306,13 @@ impl Guest {
             return None;
         }
         self.state.phase = Phase::Preparing;
-        self.points.pass_outside("guest: has its orders").await;
+        self.points.pass_outside("guest: has its config").await;
         let argv = config.main.argv;
         let words: Vec<&str> = argv.iter().map(String::as_str).collect();
         match words.as_slice() {
             ["crash-vm", ..] => return Some(End::Crashed),
             ["never-runs", ..] => return None,
-            ["orders-fail", text, ..] => {
+            ["config-fails", text, ..] => {
                 self.state.phase = Phase::Failed((*text).into());
                 send(session, ToHost::ConfigFailed((*text).into())).await;
                 return None;
@@ -419,7 +419,7 @@ fn log_message(offset: u64, data: Vec<u8>) -> ToHost {
     ToHost::Log { source: LogSource::Stdout, offset: Some(offset), data }
 }
 
-/// Sends a message if a session is open; the next welcome tells what was missed.
+/// Sends a message if a session is open; the next welcome has what was missed.
 async fn send(session: &mut Option<Session>, message: ToHost) {
     let Some(current) = session.as_mut().filter(|session| session.greeted) else { return };
     if current.port.write_all(&encode(&message)).await.is_err() {

@@ -3,7 +3,9 @@
 
 use super::FakeHost;
 use async_trait::async_trait;
-use host_api::{CallContext, Exec, ExecInput, ExecOutput, ExecSession, ExecStart, HostError};
+use host_api::{
+    CallContext, Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart, HostError,
+};
 use model::id::MachineId;
 use model::life::State;
 use tokio::sync::mpsc;
@@ -60,7 +62,8 @@ async fn run(
         }
         ["exit", code] => code.parse().unwrap_or(2),
         _ => {
-            drop(output.send(ExecOutput::Failed("no such program".into())).await);
+            let error = ExecError::NotFound(format!("{}: not found", words.join(" ")));
+            drop(output.send(ExecOutput::Failed(error)).await);
             return;
         }
     };

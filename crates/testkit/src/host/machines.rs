@@ -1,6 +1,6 @@
 //! `Status` and `Machines` of the host in memory.
 
-use super::{FakeHost, Kept};
+use super::{FakeHost, FakeMachine};
 use async_trait::async_trait;
 use host_api::{
     CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, MachineFilter, Machines,
@@ -42,7 +42,7 @@ impl Status for FakeHost {
 }
 
 /// MiB promised to machines that hold memory.
-fn reserved<'a>(machines: impl Iterator<Item = &'a Kept>) -> u64 {
+fn reserved<'a>(machines: impl Iterator<Item = &'a FakeMachine>) -> u64 {
     machines.filter(|kept| kept.state.holds_memory()).map(|kept| memory(&kept.create)).sum()
 }
 
@@ -55,7 +55,7 @@ impl FakeHost {
     /// Brings it up, unless starts are held back.
     fn bring_up(&self, id: MachineId) -> Result<(), HostError> {
         let held = self.lock().held;
-        if held { Ok(()) } else { self.happen(id, &[Event::Running]) }
+        if held { Ok(()) } else { self.apply_events(id, &[Event::Running]) }
     }
 
     /// Inserts a machine that is not there, with its memory reserved.
@@ -93,7 +93,7 @@ impl FakeHost {
             return Err(HostError::NoCapacity(why));
         }
         let version = MachineVersion { version: instance, user_config: create.config.clone() };
-        let kept = Kept {
+        let kept = FakeMachine {
             epoch: create.epoch,
             state: State::Created,
             machine: machine.clone(),
@@ -133,7 +133,7 @@ impl Machines for FakeHost {
                 self.note(format!("create {id}"));
                 let machine = self.insert(create)?;
                 if !skip {
-                    self.happen(id, &[Event::Start])?;
+                    self.apply_events(id, &[Event::Start])?;
                     self.bring_up(id)?;
                 }
                 machine
@@ -171,7 +171,7 @@ impl Machines for FakeHost {
             kept.versions.insert(0, MachineVersion { version, user_config: update.config });
             Ok(())
         })?;
-        self.happen(update.id, &events)?;
+        self.apply_events(update.id, &events)?;
         self.leave_call("update").await?;
         Ok(self.owned(update.id, None)?.machine)
     }
@@ -187,7 +187,7 @@ impl Machines for FakeHost {
         filter: MachineFilter,
     ) -> Result<Vec<Machine>, HostError> {
         self.enter_call("machines", &context).await?;
-        let all: Vec<Kept> = self.lock().machines.values().cloned().collect();
+        let all: Vec<FakeMachine> = self.lock().machines.values().cloned().collect();
         let labels = |m: &Machine| m.config.clone().and_then(|c| c.metadata).unwrap_or_default();
         let mut machines: Vec<Machine> = all
             .into_iter()
@@ -209,7 +209,7 @@ impl Machines for FakeHost {
         self.enter_call("start", &context).await?;
         let previous = self.owned(id, context.epoch)?.state;
         self.note(format!("start {id}"));
-        self.happen(id, &[Event::Start])?;
+        self.apply_events(id, &[Event::Start])?;
         if previous != State::Started {
             self.bring_up(id)?;
         }
@@ -222,9 +222,9 @@ impl Machines for FakeHost {
         self.enter_call("stop", &context).await?;
         let before = self.owned(id, context.epoch)?.state;
         self.note(format!("stop {id}"));
-        self.happen(id, &[Event::Stop])?;
+        self.apply_events(id, &[Event::Stop])?;
         if before.after(Event::Stop) == Ok(State::Stopping) {
-            self.happen(id, &[Event::Down { again: false }])?;
+            self.apply_events(id, &[Event::Down { again: false }])?;
         }
         self.lock().stops.push(stop);
         self.0.points.pass("after stop").await;
@@ -235,9 +235,9 @@ impl Machines for FakeHost {
         self.enter_call("suspend", &context).await?;
         self.owned(id, context.epoch)?;
         self.note(format!("suspend {id} by {:?}", context.source));
-        self.happen(id, &[Event::Suspend])?;
+        self.apply_events(id, &[Event::Suspend])?;
         let held = self.lock().held;
-        if held { Ok(()) } else { self.happen(id, &[Event::Saved]) }
+        if held { Ok(()) } else { self.apply_events(id, &[Event::Saved]) }
     }
 
     async fn restart(
@@ -251,10 +251,10 @@ impl Machines for FakeHost {
         self.owned(id, context.epoch)?;
         self.note(format!("restart {id}"));
         self.lock().stops.push(stop);
-        self.happen(id, &[Event::Restart])?;
+        self.apply_events(id, &[Event::Restart])?;
         let now = self.owned(id, None)?.state;
         if now == State::Restarting {
-            self.happen(id, &[Event::Launch])?;
+            self.apply_events(id, &[Event::Launch])?;
         }
         self.bring_up(id)
     }
@@ -283,7 +283,7 @@ impl Machines for FakeHost {
         let kept = self.owned(id, context.epoch)?;
         self.note(format!("destroy {id}"));
         if kept.state != State::Destroyed {
-            self.happen(id, &[Event::Destroy { force }, Event::Gone])?;
+            self.apply_events(id, &[Event::Destroy { force }, Event::Gone])?;
         }
         self.leave_call("destroy").await?;
         Ok(())

@@ -44,14 +44,14 @@ struct Inner {
     rng: Rng,
     points: CrashPoints,
     state: Mutex<Store>,
-    /// Grows with every change that somebody may wait for.
+    /// Grows with every change that a caller may wait for.
     changed: watch::Sender<u64>,
 }
 
-/// What the host has.
+/// The state of the host.
 #[derive(Debug, Default)]
 struct Store {
-    machines: BTreeMap<MachineId, Kept>,
+    machines: BTreeMap<MachineId, FakeMachine>,
     /// Machines given up to another owner, with the epoch of the other.
     given_up: HashMap<MachineId, Epoch>,
     images: BTreeMap<String, Image>,
@@ -62,13 +62,13 @@ struct Store {
     lost_answers: HashMap<String, HostError>,
     /// Calls of a name that are held back.
     pauses: HashMap<String, Pause>,
-    /// What happens to every call.
+    /// The fault of every call.
     reach: Reach,
     /// Callers, oldest first.
     callers: Vec<Caller>,
     calls: Vec<String>,
     stops: Vec<Stop>,
-    /// Starts and suspends are not completed until the test says so.
+    /// Starts and suspends are not completed until the test allows it.
     held: bool,
     worker_epoch: u64,
     generation: u64,
@@ -83,7 +83,7 @@ struct Store {
 
 /// One machine.
 #[derive(Clone, Debug)]
-struct Kept {
+struct FakeMachine {
     create: CreateMachine,
     epoch: Epoch,
     state: State,
@@ -124,7 +124,7 @@ impl FakeHost {
     }
 
     /// From now on starts stay in `starting` and suspends in `suspending`
-    /// until [`FakeHost::happen`].
+    /// until [`FakeHost::apply_events`].
     pub fn hold(&self, held: bool) {
         self.lock().held = held;
     }
@@ -139,7 +139,7 @@ impl FakeHost {
         self.lock().calls.clone()
     }
 
-    /// What was asked of stops and restarts, oldest first.
+    /// The parameters of stops and restarts, oldest first.
     pub fn stops(&self) -> Vec<Stop> {
         self.lock().stops.clone()
     }
@@ -175,7 +175,7 @@ impl FakeHost {
     ///
     /// # Errors
     /// There is no such machine, or the table refuses an event.
-    pub fn happen(&self, id: MachineId, events: &[Event]) -> Result<(), HostError> {
+    pub fn apply_events(&self, id: MachineId, events: &[Event]) -> Result<(), HostError> {
         self.change(id, |kept| {
             for event in events {
                 let to = kept.state.after(*event);
@@ -199,7 +199,7 @@ impl FakeHost {
         alive.map(|(id, _)| *id).collect()
     }
 
-    /// The worker starts again: subscriptions end, and positions begin anew at
+    /// The worker starts again: subscriptions end, and positions restart at
     /// a larger epoch.
     pub fn restart_worker(&self) {
         let mut state = self.lock();
@@ -229,7 +229,7 @@ impl FakeHost {
         state.subscribers.iter().filter(|subscriber| !subscriber.is_closed()).count()
     }
 
-    /// Somebody takes connections of guests.
+    /// There is a subscriber of guests' connections.
     pub fn takes_guests(&self) -> bool {
         self.lock().guests.is_some()
     }
@@ -291,7 +291,7 @@ impl FakeHost {
     }
 
     /// A machine that is here, for a caller of this epoch.
-    fn owned(&self, id: MachineId, sent: Option<Epoch>) -> Result<Kept, HostError> {
+    fn owned(&self, id: MachineId, sent: Option<Epoch>) -> Result<FakeMachine, HostError> {
         let state = self.lock();
         if let Some(epoch) = state.given_up.get(&id) {
             return Err(HostError::NotMine { host: self.0.id, epoch: Some(*epoch) });
@@ -325,7 +325,7 @@ impl FakeHost {
     fn change<T>(
         &self,
         id: MachineId,
-        change: impl FnOnce(&mut Kept) -> Result<T, HostError>,
+        change: impl FnOnce(&mut FakeMachine) -> Result<T, HostError>,
     ) -> Result<T, HostError> {
         let mut state = self.lock();
         let found = state.machines.get_mut(&id);
@@ -339,8 +339,8 @@ impl FakeHost {
         Ok(done)
     }
 
-    /// The machine enters a state, with an event that says so.
-    fn enter(&self, kept: &mut Kept, event: Event, to: State) {
+    /// The machine enters a state, with an event of it.
+    fn enter(&self, kept: &mut FakeMachine, event: Event, to: State) {
         kept.state = to;
         kept.machine.state = to.as_str().into();
         match to {
@@ -399,7 +399,7 @@ impl FakeHost {
         self.0.clock.now_ms()
     }
 
-    /// Tells subscribers what has become of a machine.
+    /// Notifies subscribers of a machine's change.
     fn publish(&self, id: MachineId) {
         let mut state = self.lock();
         let route = state.machines.get(&id).filter(|kept| kept.state != State::Destroyed);

@@ -35,6 +35,11 @@ impl Pause {
     pub fn release(&self) {
         self.released.notify_one();
     }
+
+    pub(super) async fn hold(&self) {
+        self.reached.notify_one();
+        self.released.notified().await;
+    }
 }
 
 impl FakeHost {
@@ -94,8 +99,7 @@ impl FakeHost {
             Reach::Silent => std::future::pending().await,
         }
         if let Some(pause) = pause {
-            pause.reached.notify_one();
-            pause.released.notified().await;
+            pause.hold().await;
         }
         let failure = {
             let mut state = self.lock();
@@ -111,7 +115,7 @@ impl FakeHost {
         Ok(())
     }
 
-    /// What a call ends with once it has been carried out.
+    /// The result of a call once it has been carried out.
     pub(super) async fn leave_call(&self, name: &str) -> Result<(), HostError> {
         self.0.points.pass(&format!("after {name}")).await;
         self.lock().lost_answers.remove(name).map_or(Ok(()), Err)

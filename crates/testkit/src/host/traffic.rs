@@ -1,6 +1,6 @@
 //! `Routes`, `Load`, `Connections` and `Logs` of the host in memory.
 
-use super::{FakeHost, Kept};
+use super::{FakeHost, FakeMachine};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -102,16 +102,22 @@ impl Connections for FakeHost {
         upstream: Upstream,
     ) -> io::Result<Box<dyn GuestStream>> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "that boot has ended");
-        let to = {
-            let state = self.lock();
+        let (to, pause) = {
+            let mut state = self.lock();
             let kept = state.machines.get(&upstream.machine).ok_or_else(gone)?;
             if kept.boot != Some(upstream.boot) {
                 return Err(gone());
             }
-            state.upstreams.get(&upstream.machine).copied()
+            (state.upstreams.get(&upstream.machine).copied(), state.pauses.remove("connect"))
         };
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-        let connect = TcpStream::connect(to.ok_or_else(refused)?);
+        let to = to.ok_or_else(refused)?;
+        let connect = async {
+            if let Some(silent) = pause {
+                silent.hold().await;
+            }
+            TcpStream::connect(to).await
+        };
         let late = |_| io::Error::from(io::ErrorKind::TimedOut);
         let stream = tokio::time::timeout(context.deadline.remaining(), connect);
         Ok(Box::new(stream.await.map_err(late)??))
@@ -131,7 +137,7 @@ impl Connections for FakeHost {
 }
 
 impl FakeHost {
-    pub(super) fn route(&self, id: MachineId, kept: &Kept) -> Route {
+    pub(super) fn route(&self, id: MachineId, kept: &FakeMachine) -> Route {
         let config = kept.machine.config.clone().unwrap_or_default();
         let state = match kept.state {
             State::Started => RouteState::Started,
@@ -185,7 +191,7 @@ impl Logs for FakeHost {
         self.enter_call("logs", &context).await?;
         let mut lines = self.lines(app, &query);
         if query.after.is_some() && query.tail.is_none() {
-            // A page goes on where the last one ended.
+            // A page continues where the last one ended.
             lines.truncate(PAGE);
         }
         let newest = lines.iter().map(|line| line.offset).max();

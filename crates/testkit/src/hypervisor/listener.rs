@@ -24,8 +24,8 @@ impl GuestListener {
 }
 
 impl FakeHypervisor {
-    /// Who listens on a port of the VM that has this network card; `None` if its
-    /// guest stands still.
+    /// The listener on a port of the VM that has this network card; `None` if its
+    /// guest is paused.
     ///
     /// # Errors
     /// No such VM runs, or its guest does not listen there.

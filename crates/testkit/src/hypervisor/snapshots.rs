@@ -7,7 +7,7 @@ use model::id::{BootId, MachineId};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use worker::ports::{
-    BootSpec, Origin, PortError, SaveTimes, Settle, Shape, Snapshot, SnapshotSpec,
+    BootOrigin, BootSpec, PortError, QuiesceGuest, SaveTimes, Shape, Snapshot, SnapshotSpec,
 };
 
 /// The last file of a snapshot; without it there is none.
@@ -30,24 +30,24 @@ fn write(to: &SnapshotSpec, boot: BootId) -> std::io::Result<()> {
 
 impl FakeHypervisor {
     /// How a boot begins: with whose memory, if with any.
-    pub(super) fn origin(&self, spec: &BootSpec) -> Result<(Option<State>, Origin), PortError> {
+    pub(super) fn origin(&self, spec: &BootSpec) -> Result<(Option<State>, BootOrigin), PortError> {
         if let Some(dir) = &spec.snapshot {
             let refused = || PortError::plain("the snapshot does not fit");
             let snapshot = read(dir).ok_or_else(refused)?;
             let ram = std::fs::read_to_string(dir.join("ram")).unwrap_or_default();
             let host = self.lock();
             let memory = host.saved.get(&snapshot.boot).filter(|_| ram == "ram");
-            return Ok((Some(memory.cloned().ok_or_else(refused)?), Origin::Snapshot));
+            return Ok((Some(memory.cloned().ok_or_else(refused)?), BootOrigin::Snapshot));
         }
         if let Some(why) = &spec.cold {
-            return Ok((None, Origin::Cold(why.clone())));
+            return Ok((None, BootOrigin::Cold(why.clone())));
         }
         let shape = Shape { vcpus: spec.vcpus, memory_mib: spec.memory_mib };
-        let template = self.lock().templates.contains(&shape);
+        let template = self.0.templates.borrow().contains(&shape);
         Ok(match (template, spec.kernel_args.is_empty()) {
-            (true, true) => (None, Origin::Template),
-            (true, false) => (None, Origin::Cold("it has kernel arguments of its own".into())),
-            (false, _) => (None, Origin::Cold("no template yet".into())),
+            (true, true) => (None, BootOrigin::Template),
+            (true, false) => (None, BootOrigin::Cold("it has kernel arguments of its own".into())),
+            (false, _) => (None, BootOrigin::Cold("no template yet".into())),
         })
     }
 
@@ -66,11 +66,11 @@ impl FakeHypervisor {
         held.ok_or_else(cancelled)?.map_err(|err| PortError::new("wait", err))?;
         let failed = |err| PortError::new(format!("write snapshot {}", to.dir), err);
         std::fs::create_dir_all(&to.dir).map_err(failed)?;
-        // What was there is of no use from the first byte on.
+        // The earlier snapshot is unusable from the first byte on.
         let _ = std::fs::remove_file(manifest(&to.dir));
         let (sender, state) = oneshot::channel();
         self.control(machine, boot, Control::Pause(sender))?;
-        points.pass("vm: stands still").await;
+        points.pass("vm: paused").await;
         let state = state.await.map_err(|_| PortError::plain("the VM has ended"))?;
         let fault = self.lock().suspend_faults.pop_front();
         let written = match fault {
@@ -92,9 +92,13 @@ impl FakeHypervisor {
     }
 
     /// Makes a template, talking to a guest of no machine.
-    pub(super) async fn bake(&self, shape: Shape, settle: Settle) -> Result<(), PortError> {
+    pub(super) async fn build_template(
+        &self,
+        shape: Shape,
+        quiesce: QuiesceGuest,
+    ) -> Result<(), PortError> {
         self.0.points.pass("vm: before template").await;
-        if self.lock().templates.contains(&shape) {
+        if self.0.templates.borrow().contains(&shape) {
             return Ok(());
         }
         let fault = self.lock().template_faults.pop_front();
@@ -106,8 +110,8 @@ impl FakeHypervisor {
         let _end = vm.kill.clone().drop_guard();
         let (ours, theirs) = tokio::io::duplex(super::PORT_BUFFER);
         let _ = vm.ports.send(theirs);
-        settle(Box::new(ours)).await?;
-        self.lock().templates.insert(shape);
+        quiesce(Box::new(ours)).await?;
+        self.add_template(shape);
         self.0.points.pass("vm: after template").await;
         Ok(())
     }

@@ -42,7 +42,7 @@ fn no_request_reaches_a_machine_of_another_tenant() {
             let of_app = machines.get_mut(app).unwrap();
             let id = *of_app.iter().nth(rng.below(of_app.len())).unwrap();
             match rng.below(3) {
-                // What is asked meanwhile wakes it again, or goes to the other.
+                // A request meanwhile wakes it again, or goes to the other.
                 0 => assert_eq!(cluster.post(app, id, "stop").await.0, 200),
                 1 => drop(cluster.post(app, id, "restart?force_stop=true").await),
                 _ => {

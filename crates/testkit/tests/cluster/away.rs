@@ -2,9 +2,10 @@
 
 use model::id::{HostId, MachineId};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use testkit::cluster::{Cluster, ClusterOptions};
+use tokio::time::Instant;
 
 /// Longer than control waits for an answer to a question, shorter than for a change.
 const READ: Duration = Duration::from_secs(10);
@@ -90,5 +91,44 @@ fn a_host_whose_worker_is_gone_is_missed_at_once() {
         cluster.settle().await;
         let listed = cluster.list("web").await;
         assert!(status(&listed).values().all(|status| *status == "ok"), "{listed:?}");
+    });
+}
+
+#[test]
+fn requests_pass_over_a_lost_host_until_it_is_back() {
+    /// How long the edge waits for a connection.
+    const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+    let retries = |cluster: &Cluster| {
+        let metrics = cluster.metrics();
+        let line = metrics.lines().find(|line| line.starts_with("updraft_edge_retries_total"));
+        line.unwrap().to_owned()
+    };
+    Cluster::run(ClusterOptions::default(), async |cluster| {
+        let owners = machines(cluster).await;
+        let lost = HostId(2);
+        // From here on a connect that fails counts as a retry.
+        let mut answered = BTreeSet::new();
+        let all_answer = async || {
+            answered.insert(cluster.request("web").await.machine());
+            answered.len() == owners.len()
+        };
+        cluster.until("all machines have answered", all_answer).await;
+        let before = retries(cluster);
+        cluster.cut_off(lost);
+        // In steps: pings are sent meanwhile, and have their time for an answer.
+        for _ in 0..31 {
+            cluster.jump(Duration::from_secs(1)).await;
+        }
+        for _ in 0..20 {
+            let began = Instant::now();
+            let served = cluster.request("web").await.machine();
+            assert_ne!(owners[&served], lost);
+            assert!(began.elapsed() < CONNECT_TIMEOUT, "{:?}", began.elapsed());
+        }
+        assert_eq!(retries(cluster), before, "that host was not even asked");
+        cluster.heal(lost);
+        cluster.settle().await;
+        let is_back = async || owners[&cluster.request("web").await.machine()] == lost;
+        cluster.until("the host gets requests again", is_back).await;
     });
 }

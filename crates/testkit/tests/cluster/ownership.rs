@@ -42,7 +42,7 @@ fn a_former_owner_that_returns_gives_the_machine_up() {
 
         cluster.heal(old);
         cluster.settle().await;
-        // The control plane tells it, without being asked to.
+        // The control plane notifies it, without being asked to.
         cluster.reconcile().await;
         cluster
             .until("the former owner has removed the VM", async || !runs(cluster, id, old))
@@ -88,7 +88,7 @@ fn the_edge_follows_the_larger_epoch_whichever_host_comes_second() {
         let (id, old, new) = machine(cluster).await;
         assert_eq!(cluster.request("web").await.machine(), id);
         let of_old = cluster.routes_of(old).await.remove(0);
-        // Control cannot tell the former owner, whose stream to the edge goes on.
+        // Control cannot reach the former owner, whose stream to the edge stays open.
         cluster.cut_off_from_control(old);
         let epoch = cluster.move_machine(id, new).await;
         cluster.wait("web", id, "started").await;
@@ -108,7 +108,7 @@ fn the_edge_follows_the_larger_epoch_whichever_host_comes_second() {
             matches!(stale, edge::Refusal::NotMine(_) | edge::Refusal::Stale { .. }),
             "{stale:?}"
         );
-        // What answers is the VM of the new owner: that of the former one may end.
+        // The VM of the new owner answers: that of the former one may end.
         let vm = cluster.host(old).world().hypervisor.clone();
         assert!(vm.guest(id, testkit::guest::GuestAction::CrashVm));
         for _ in 0..10 {

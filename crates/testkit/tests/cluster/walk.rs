@@ -1,4 +1,4 @@
-//! Random walks: whatever happens in whatever order, the platform is whole again
+//! Random walks: after any events in any order, the platform is consistent again
 //! once everything can be reached.
 
 use host_api::{CallContext, MachineFilter, Machines, RouteState};
@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(61);
 /// Longer than a claim, and than the reconcilers wait between two looks at all.
 const RECONCILED: Duration = Duration::from_secs(130);
 
-/// What has been done so far, for whoever has to understand a failure.
+/// The steps so far, for the reader of a failure.
 struct Walk<'a> {
     cluster: &'a mut Cluster,
     rng: Rng,
@@ -167,7 +167,7 @@ async fn hosts_machines(cluster: &Cluster) -> BTreeMap<MachineId, (HostId, Strin
     all
 }
 
-/// Records and hosts agree on who has what; names and addresses are unique.
+/// Records and hosts agree on the owner of each machine; names and addresses are unique.
 async fn check_owners(cluster: &Cluster) {
     let had = hosts_machines(cluster).await;
     for (id, (host, state)) in &had {
@@ -192,7 +192,7 @@ async fn check_owners(cluster: &Cluster) {
     }
 }
 
-/// What is left on each host is what its machines need.
+/// Each host has nothing but what its machines need.
 async fn check_ledgers(cluster: &Cluster) {
     let had = hosts_machines(cluster).await;
     for host in cluster.host_ids() {
@@ -214,7 +214,7 @@ async fn check_ledgers(cluster: &Cluster) {
     }
 }
 
-/// The edge sends requests where the hosts' tables say, and nowhere else.
+/// The edge sends requests where the hosts' tables have a route, and nowhere else.
 async fn check_routes(cluster: &Cluster) {
     for host in cluster.host_ids() {
         for route in cluster.routes_of(host).await {

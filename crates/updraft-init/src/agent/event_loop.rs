@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// What the poll found ready.
+/// The sources that the poll found ready.
 enum Ready {
     Port,
     Children,

@@ -8,7 +8,7 @@
 use guest_protocol::{LogSource, MAX_CHUNK, ToHost};
 use std::collections::VecDeque;
 
-/// What an entry costs beside its bytes, so that many tiny lines are bounded too.
+/// The cost of an entry beside its bytes, so that many tiny lines are bounded too.
 pub(crate) const ENTRY_COST: usize = 64;
 const SOURCES: usize = 3;
 
@@ -195,7 +195,7 @@ mod tests {
     fn log_beyond_the_limit_is_dropped_and_counted_in_its_place() {
         let mut queue = LogQueue::new(300);
         queue.push(Stdout, &[b'a'; 100]);
-        // What fits of it is kept: 300 less 164 held and 64 for an entry.
+        // The part of it that fits is kept: 300 less 164 held and 64 for an entry.
         queue.push(Stderr, &[b'b'; 200]);
         queue.push(Stdout, b"lost");
         assert_eq!(queue.next(), Some(log(Stdout, 0, &[b'a'; 100])));

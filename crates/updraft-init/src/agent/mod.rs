@@ -1,9 +1,9 @@
 //! The session with the host: the agent port, what waits to be sent on it, and
 //! the event loop that owns all state of init and acts on what the host sends.
 
+mod dispatch;
 pub(crate) mod event_loop;
 pub(crate) mod guest_api;
-mod host_messages;
 pub(crate) mod log_queue;
 mod notifier;
 pub(crate) mod outbox;

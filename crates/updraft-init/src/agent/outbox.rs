@@ -1,4 +1,4 @@
-//! What waits to be sent to the host, in order of importance and bounded.
+//! The messages that wait to be sent to the host, in order of importance and bounded.
 //!
 //! Control messages go first; they are few (the event loop stops reading the host
 //! while [`Outbox::is_congested`]). Output of execs is under credit. Log data has
@@ -6,7 +6,7 @@
 //! configuration failed) follows the log, so that a host that powers the guest off
 //! when it arrives has all lines.
 //!
-//! Nothing is sent without a session: the welcome of the next one tells the state.
+//! Nothing is sent without a session: the welcome of the next one has the state.
 
 use super::log_queue::{ENTRY_COST, LogQueue};
 use guest_protocol::{ToHost, codec};

@@ -89,7 +89,7 @@ impl Port {
             Ok(0) => self.readable = false,
             Ok(n) => self.decoder.feed(&self.buffer[..n], |message| messages.push(message)),
             // Any other error waits for the next edge, like "would block", and shows
-            // that the driver knows of the connection.
+            // that the driver has noticed the connection.
             Err(_) => {
                 self.readable = false;
                 self.hello_came_first = false;

@@ -15,10 +15,10 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-/// Bytes of log held before the configuration says how many.
+/// Bytes of log held before the configuration sets the limit.
 pub(crate) const LOG_BUFFER: usize = 64 * 1024;
 
-/// What has to be finished before a template is made of this guest.
+/// The work that has to be finished before a template is made of this guest.
 #[derive(Debug, Default)]
 pub(crate) struct Quiescing {
     pub(crate) requested: bool,

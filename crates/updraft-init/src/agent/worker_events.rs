@@ -1,4 +1,4 @@
-//! What follows from the events of worker threads.
+//! Handles the events of worker threads.
 
 use super::notifier::WorkerEvent;
 use super::state::{Quiescing, State};

@@ -82,7 +82,7 @@ const fn kernel(fstype: &'static str, target: &'static str, options: &'static st
 }
 
 /// Directory of the socket of the Machines API, on a file system of its own: mounted
-/// before there is a root, it exists whatever the image contains.
+/// before there is a root, it exists independent of the image.
 pub(crate) const FLY: &str = "/.fly";
 
 const KERNEL: [Kernel; 11] = [

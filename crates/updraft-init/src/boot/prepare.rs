@@ -4,8 +4,8 @@
 //! Runs on a thread of its own, made before there is a configuration, so that the
 //! event loop reads the host meanwhile. What the app cannot do without fails the
 //! configuration; the rest is a line in the log. In a guest of a template every
-//! instruction from here to the main process is translated anew by an emulator, so
-//! whatever can be done before is done at boot.
+//! instruction from here to the main process is translated again by an emulator, so
+//! everything that can be done before is done at boot.
 
 use super::mounts::{self, LOWER, Trees, UPPER};
 use super::run_dir;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// Longest wait for the configured devices; they are there in milliseconds.
 const DEVICE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What boot leaves for the preparation.
+/// The results of boot that the preparation uses.
 pub(crate) struct PrepareContext {
     /// Devices whose drivers are not bound yet.
     pub(crate) virtio: Virtio,
@@ -34,7 +34,7 @@ pub(crate) struct PrepareContext {
     pub(crate) trees: Trees,
     /// Time since init began.
     pub(crate) stages: Stages,
-    /// What went wrong at boot, for the log of a machine.
+    /// The failures at boot, for the log of a machine.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Prepared {
     pub(crate) virtio: Virtio,
 }
 
-/// What the thread is asked for.
+/// A job of the thread.
 pub(crate) enum Job {
     /// Finish all work under way, so that a template can be made.
     QuiesceForTemplate,
@@ -58,7 +58,7 @@ pub(crate) enum Job {
     BindRest(Virtio),
 }
 
-/// What the thread reports.
+/// The result of a job.
 pub(crate) enum PrepareEvent {
     /// A line for the log.
     Log(String),
@@ -120,7 +120,7 @@ fn prepare(
     log: &mut dyn FnMut(String),
 ) -> Result<Prepared, String> {
     let PrepareContext { mut virtio, netlink, trees, mut stages, warnings } = context;
-    stages.mark("orders");
+    stages.mark("config");
     if let Err(err) = clock::set(config.now) {
         log(format!("cannot set the clock: {err}"));
     }

@@ -27,7 +27,7 @@ pub(crate) fn copy_from_image(image: &Path, root: &Path, log: &mut dyn FnMut(Str
     }
 }
 
-/// What may still be copied.
+/// The bytes and files that may still be copied.
 struct Copy {
     entries: usize,
     bytes: u64,

@@ -25,7 +25,7 @@ pub(crate) enum BootError {
     },
 }
 
-/// What boot hands to the event loop.
+/// The results of boot that the event loop uses.
 pub(crate) struct Booted {
     /// The connection to the host.
     pub(crate) port: Port,

@@ -34,7 +34,7 @@ pub(crate) struct Child<'a> {
     pub(crate) identity: &'a Identity,
 }
 
-/// What the child reads of the parent's memory.
+/// The data that the child reads of the parent's memory.
 struct Shared<'a> {
     file: &'a CStr,
     argv: Vec<*const c_char>,

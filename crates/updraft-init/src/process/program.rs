@@ -35,7 +35,7 @@ impl From<&str> for SpawnError {
     }
 }
 
-/// What there is at a path.
+/// The kind of file at a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nothing,
@@ -44,7 +44,7 @@ enum Found {
     Program,
 }
 
-fn look(path: &str) -> Found {
+fn kind_of(path: &str) -> Found {
     match std::fs::metadata(path) {
         Err(_) => Found::Nothing,
         Ok(meta) if meta.is_dir() => Found::Directory,
@@ -62,7 +62,7 @@ pub(crate) fn find(
     path: &str,
     workdir: &str,
 ) -> Result<String, SpawnError> {
-    find_with(what, program, path, workdir, look)
+    find_with(what, program, path, workdir, kind_of)
 }
 
 fn find_with(
@@ -70,14 +70,14 @@ fn find_with(
     program: &str,
     path: &str,
     workdir: &str,
-    look: impl Fn(&str) -> Found,
+    kind_of: impl Fn(&str) -> Found,
 ) -> Result<String, SpawnError> {
     if program.is_empty() {
         return Err(format!("empty {what}").into());
     }
     if program.contains('/') {
         let full = join(workdir, program);
-        return match look(&full) {
+        return match kind_of(&full) {
             Found::Program => Ok(full),
             Found::Nothing => Err(SpawnError::not_found(format!("{what} `{program}` not found"))),
             Found::Directory => {
@@ -91,7 +91,7 @@ fn find_with(
     let mut plain = None;
     for dir in path.split(':') {
         let full = join(&join(workdir, dir), program);
-        match look(&full) {
+        match kind_of(&full) {
             Found::Program => return Ok(full),
             Found::Plain => plain = Some(full),
             Found::Nothing | Found::Directory => {}

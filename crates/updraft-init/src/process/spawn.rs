@@ -15,7 +15,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// A process to start.
 pub(crate) struct Launch<'a> {
-    /// What the user calls it, for messages: `entrypoint` or `command`.
+    /// The user's term for it, for messages: `entrypoint` or `command`.
     pub(crate) what: &'a str,
     /// Program and arguments.
     pub(crate) argv: &'a [String],
@@ -118,7 +118,7 @@ struct Streams {
 
 impl Streams {
     /// Makes the user that the process runs as the owner of its streams, as
-    /// container engines do: it may open `/dev/stdout` or `/proc/self/fd/1` anew.
+    /// container engines do: it may reopen `/dev/stdout` or `/proc/self/fd/1`.
     fn give_to(&self, identity: &Identity) -> rustix::io::Result<()> {
         let (user, group) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
         for fd in &self.theirs {

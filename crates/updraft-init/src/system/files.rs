@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_named() {
+    fn a_file_that_cannot_be_written_is_named() {
         let error = write("etc/x", 0o600, b"").unwrap_err();
         assert_eq!(error, "cannot write file etc/x: the path is not absolute");
         let error = write("/proc/nope/x", 0o600, b"").unwrap_err();

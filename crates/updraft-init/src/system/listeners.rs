@@ -57,7 +57,7 @@ pub(crate) fn row(line: &str) -> Option<Socket> {
 }
 
 /// Whether connections to the machine's private IPv4 address get to `address`.
-/// An IPv6-only `[::]` cannot be told from a dual-stack one here; nearly all are
+/// An IPv6-only `[::]` looks like a dual-stack one here; nearly all are
 /// dual-stack.
 fn reachable(address: IpAddr, own: Option<Ipv4Addr>) -> bool {
     match address.to_canonical() {
@@ -77,7 +77,7 @@ fn scan_table(table: impl Read, own: Option<Ipv4Addr>, into: &mut BTreeMap<u16, 
     }
 }
 
-/// What was reported to the host, and when to scan next.
+/// The listeners that were reported to the host, and when to scan next.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     own: Option<Ipv4Addr>,

@@ -1,4 +1,4 @@
-//! What init sets up or watches in the guest's kernel: clock and entropy, memory
+//! The parts of the guest's kernel that init sets up or watches: clock and entropy, memory
 //! settings, network, files of `/etc`, swap, listening sockets, power off.
 
 pub(crate) mod clock;

@@ -88,7 +88,7 @@ impl Netlink {
 
 /// A change of the network configuration.
 struct Change {
-    /// What it does, for the error message.
+    /// Its purpose, for the error message.
     what: String,
     packet: NetlinkMessage<RouteNetlinkMessage>,
 }
@@ -171,7 +171,7 @@ fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// What needs no configuration: loopback, and the kernel's defaults for `eth0`.
+/// The setup that needs no configuration: loopback, and the kernel's defaults for `eth0`.
 pub(crate) fn before_config() -> Result<Netlink, String> {
     let mut netlink = Netlink::open().map_err(|err| format!("cannot open netlink: {err}"))?;
     let mut changes = Changes::default();

@@ -4,18 +4,18 @@ use crate::assets::assets;
 use crate::vm::{Guest, argv, config};
 use guest_protocol::*;
 
-/// What a client says, up to the end of a line or its own.
-fn client_says(guest: &mut Guest, id: ApiId) -> Vec<u8> {
-    let mut said = Vec::new();
+/// The bytes that a client sends, up to the end of a line or of its input.
+fn client_sends(guest: &mut Guest, id: ApiId) -> Vec<u8> {
+    let mut sent = Vec::new();
     guest.until(|m| match m {
         ToHost::ApiData(of, bytes) if *of == id => {
-            said.extend_from_slice(bytes);
-            said.ends_with(b"\n").then_some(())
+            sent.extend_from_slice(bytes);
+            sent.ends_with(b"\n").then_some(())
         }
         ToHost::ApiEnd(of) if *of == id => Some(()),
         _ => None,
     });
-    said
+    sent
 }
 
 #[test]
@@ -47,11 +47,11 @@ fn an_app_asks_its_host() {
     // A request, its answer, and the end by the host.
     guest.send(&ToGuest::Exec(1, exec("echo what | client /.fly/api")));
     let id = guest.until(opened);
-    assert_eq!(client_says(&mut guest, id), b"what\n");
+    assert_eq!(client_sends(&mut guest, id), b"what\n");
     guest.send(&ToGuest::ApiData(id, b"that\n".to_vec()));
     guest.send(&ToGuest::ApiData(99, b"no such connection".to_vec()));
     guest.send(&ToGuest::ApiEnd(id));
-    assert_eq!(output(&mut guest, 1), "that\n", "though the client had said all it would");
+    assert_eq!(output(&mut guest, 1), "that\n", "though the client had sent all its input");
     // One that goes away by itself.
     guest.send(&ToGuest::Exec(5, exec("client /.fly/api & sleep 0.5; kill $!")));
     let id = guest.until(opened);
@@ -62,10 +62,10 @@ fn an_app_asks_its_host() {
     assert_ne!(second, id);
     guest.reconnect();
     guest.send(&ToGuest::ApiData(second, b"late".to_vec()));
-    // One that says too much, and one that does not read.
+    // One that sends too much, and one that does not read.
     guest.send(&ToGuest::Exec(3, exec("client /.fly/api < /dev/zero; echo shut")));
     let id = guest.until(opened);
-    assert!(client_says(&mut guest, id).len() <= API_WINDOW);
+    assert!(client_sends(&mut guest, id).len() <= API_WINDOW);
     guest.send(&ToGuest::Exec(
         4,
         exec("mkfifo /tmp/f; client /.fly/api < /tmp/f | sleep 1000 & exec 3>/tmp/f; sleep 1000"),

@@ -1,4 +1,4 @@
-//! What guests are booted from: kernel, initramfs with our init, root image.
+//! The files that guests are booted from: kernel, initramfs with our init, root image.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -35,7 +35,7 @@ const LATE: [&str; 22] = [
     "wireguard",
 ];
 
-/// What all guests are booted from.
+/// The files that all guests are booted from.
 pub(crate) struct Assets {
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,

@@ -1,4 +1,4 @@
-//! What images rely on, found in bug reports of systems like this one.
+//! Behaviour that images rely on, found in bug reports of systems like this one.
 
 use crate::assets::{assets, owners_are_kept};
 use crate::vm::{Guest, argv, config};
@@ -50,7 +50,7 @@ fn an_image_finds_what_other_engines_give_it() {
     let links = "ip link add br0 type bridge && ip link add w0 type wireguard && ip link del br0";
     assert_eq!(guest.shell(7, links), ok(""));
 
-    // What a program does not find is told from other failures.
+    // A program that is not found is distinguished from other failures.
     let missing = |program: &str| exec(&[program]);
     assert_eq!(guest.exec_error(8, missing("bash")), Some(ExecErrorKind::NotFound));
     assert_eq!(guest.exec_error(9, missing("/etc/plain")), Some(ExecErrorKind::NotExecutable));

@@ -1,4 +1,4 @@
-//! A program for the guest: connects to a Unix socket, says its input, then
+//! A program for the guest: connects to a Unix socket, sends its input, then
 //! listens to the end. (The image's shell has nothing that does.)
 
 use std::io::{copy, stdin, stdout};

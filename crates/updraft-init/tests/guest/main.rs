@@ -1,8 +1,8 @@
 //! The static binary as pid 1 of real guests: QEMU under emulation, the
 //! distribution's kernel, the protocol over a Unix socket.
 //!
-//! Slow (seconds per guest), so each test asks much of one guest. Skipped, and
-//! said so, where QEMU or a guest kernel is missing.
+//! Slow (seconds per guest), so each test asks much of one guest. Skipped, with
+//! a message, where QEMU or a guest kernel is missing.
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
@@ -30,7 +30,7 @@ fn listens(port: u16) -> impl FnMut(&ToHost) -> Option<bool> {
 }
 
 #[test]
-fn a_machine_is_what_its_configuration_says() {
+fn a_machine_matches_its_configuration() {
     let Some(assets) = assets() else { return };
     let mut guest = Guest::boot(assets, 128);
     let mut wanted = config(SERVER);
@@ -49,7 +49,7 @@ fn a_machine_is_what_its_configuration_says() {
     let ok = |text: &str| (0, text.to_owned());
     assert_eq!(
         sh("hostname; cat /etc/hostname /etc/resolv.conf /srv/deep/secret; pwd"),
-        ok("3d8d413b29d089\n3d8d413b29d089\nnameserver fdaa::3\ntold\n/data/work\n",)
+        ok("3d8d413b29d089\n3d8d413b29d089\nnameserver fdaa::3\ncontent\n/data/work\n",)
     );
     assert_eq!(sh("stat -c '%a' /srv/deep/secret /tmp /dev/shm"), ok("640\n1777\n1777\n"));
     assert_eq!(
@@ -92,7 +92,7 @@ fn a_machine_is_what_its_configuration_says() {
     assert_eq!(sh("stat -c '%a %F' /.fly /.fly/api"), ok("755 directory\n666 socket\n"));
     assert_eq!(
         sh("wc -c < /etc/machine-id; wget -qO- http://172.19.0.2:8080/srv/deep/secret"),
-        ok("33\ntold\n")
+        ok("33\ncontent\n")
     );
     let (_, swaps) = sh("tail -n +2 /proc/swaps | wc -l");
     assert_eq!(swaps, "1\n", "there is swap");
@@ -115,7 +115,7 @@ fn a_machine_is_what_its_configuration_says() {
     guest.send(&ToGuest::Awake(1_900_000_000_000_000_000));
     assert_eq!(guest.shell(100, "test $(date +%s) -ge 1900000000"), ok(""));
 
-    // What ends listening is told too.
+    // The end of listening is reported too.
     let (code, _) = guest.shell(101, "killall -9 httpd");
     assert_eq!(code, 0);
     guest.until(|m| matches!(m, ToHost::Listening(l, false) if l.port == 8080).then_some(()));
@@ -175,7 +175,7 @@ fn commands_run_beside_the_main_process() {
 
     let timed = Exec { timeout_ms: Some(100), ..exec(&["sh", "-c", "sleep 100; echo late"]) };
     assert_eq!(guest.exec(7, timed, b"").0, Exit { code: 137, signal: 9, oom: false });
-    // A grandchild that holds the output does not hold the end up for ever.
+    // A grandchild that holds the output does not delay the end without bound.
     let (exit, out, _) = guest.exec(8, exec(&["sh", "-c", "sleep 100 & echo done"]), b"");
     assert_eq!((exit.code, out.as_slice()), (0, &b"done\n"[..]));
 
@@ -246,7 +246,7 @@ fn a_session_ends_and_another_begins_while_all_is_busy() {
             assert_eq!(guest.shell(1, "echo on"), (0, "on\n".into()));
         }
     }
-    // The app does not wait for us; what it says beyond the buffer is counted.
+    // The app does not wait for the host; output beyond the buffer is counted.
     // How long that takes is the machine's matter: away for longer each time.
     let mut away = Duration::from_millis(20);
     while guest.dropped == 0 {
@@ -292,7 +292,7 @@ fn a_host_is_welcomed_at_once_whatever_the_guest_noticed() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_applied_says_why() {
+fn a_configuration_that_cannot_be_applied_is_refused_with_the_reason() {
     let Some(assets) = assets() else { return };
     let failing: [(&str, GuestConfig); 5] = [
         (

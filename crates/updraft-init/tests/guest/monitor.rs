@@ -16,6 +16,7 @@ impl Monitor {
                 Ok(stream) => break stream,
                 Err(err) => assert!(began.elapsed() < Duration::from_secs(20), "{err}"),
             }
+            // Polled: QEMU does not announce that it listens.
             std::thread::sleep(Duration::from_millis(5));
         };
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

@@ -89,7 +89,7 @@ fn machines_of_one_template_have_nothing_secret_in_common() {
         let mut own = |line: &str| {
             let (code, text) = guest.shell(1, line);
             assert_eq!(code, 0, "{text}");
-            assert!(seen.insert(text.clone()), "two machines say {text} of {line}");
+            assert!(seen.insert(text.clone()), "two machines have {text} in {line}");
             text
         };
         own("cat /proc/sys/kernel/random/boot_id");
@@ -115,7 +115,7 @@ fn machines_of_one_template_have_nothing_secret_in_common() {
 }
 
 #[test]
-fn a_machine_goes_on_after_it_was_suspended() {
+fn a_machine_runs_on_after_it_was_suspended() {
     let Some(assets) = assets() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (ram, state) = (dir.path().join("ram"), dir.path().join("state"));

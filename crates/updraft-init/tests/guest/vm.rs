@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take under emulation on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// What differs between a template's devices and a machine's.
+/// The difference between a template's devices and a machine's.
 pub(crate) struct Hardware<'a> {
     /// Image of the first disk.
     pub(crate) root: &'a Path,
@@ -27,7 +27,7 @@ pub(crate) struct Hardware<'a> {
 }
 
 impl<'a> Hardware<'a> {
-    /// What a machine has.
+    /// The devices of a machine.
     pub(crate) fn real(assets: &'a Assets) -> Self {
         Self { root: &assets.root, scratch_mib: 256, mac: "52:54:00:12:34:56" }
     }
@@ -207,7 +207,7 @@ impl Guest {
         self.stream.write_all(&frame[..frame.len() / 2]).unwrap();
     }
 
-    /// Opens a session; returns what the welcome says.
+    /// Opens a session; returns the content of the welcome.
     pub(crate) fn greet(&mut self) -> (Phase, Vec<Listener>) {
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         self.session += 1;
@@ -411,7 +411,7 @@ pub(crate) fn config(line: &str) -> GuestConfig {
         files: vec![GuestFile {
             path: "/srv/deep/secret".into(),
             mode: 0o640,
-            content: b"told\n".to_vec(),
+            content: b"content\n".to_vec(),
         }],
         main: Main { argv: argv(&["sh", "-c", line]), ..Main::default() },
         swap_mib: 0,

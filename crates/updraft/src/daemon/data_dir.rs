@@ -1,6 +1,6 @@
 //! The data directory: only its owner may read or write it.
 
-use super::world::make_dir;
+use super::adapters::make_dir;
 use crate::error::DaemonError;
 use camino::Utf8Path;
 use std::fs::{self, Permissions};

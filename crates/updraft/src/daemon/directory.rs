@@ -2,20 +2,21 @@
 
 use edge::ports::Directory;
 use futures_util::StreamExt;
+use model::id::AppId;
 use rt::{Backoff, Rng, Tasks};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use store::records;
+use store::records::{self, AppRecord};
 use store::{KeyRange, Store, StoreError};
 
-/// Names of all apps, kept equal to the store by a watch.
+/// All apps by name, kept equal to the store by a watch.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AppDirectory(Arc<RwLock<BTreeSet<String>>>);
+pub(super) struct AppDirectory(Arc<RwLock<BTreeMap<String, AppId>>>);
 
 impl Directory for AppDirectory {
-    fn app_exists(&self, name: &str) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(name)
+    fn app_id(&self, name: &str) -> Option<AppId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).copied()
     }
 }
 
@@ -37,14 +38,17 @@ impl AppDirectory {
         directory
     }
 
-    /// Reads all names, then reads them again at each change until the watch ends.
+    /// Reads all apps, then reads them again at each change until the watch ends.
     async fn follow_once(&self, store: &dyn Store) -> Result<(), StoreError> {
         let range = || KeyRange::prefix(records::APPS);
         loop {
             let all = store.range(range(), None, None).await?;
-            let names = all.entries.iter().filter_map(|kv| kv.key.strip_prefix(records::APPS));
-            let names: BTreeSet<String> = names.map(str::to_owned).collect();
-            *self.0.write().unwrap_or_else(PoisonError::into_inner) = names;
+            let mut apps = BTreeMap::new();
+            for kv in &all.entries {
+                let app: AppRecord = records::decode(&kv.key, &kv.value)?;
+                apps.insert(app.name.as_str().to_owned(), app.id);
+            }
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = apps;
             let mut changes = store.watch(range(), all.revision + 1).await?;
             match changes.next().await {
                 Some(change) => drop(change?),

@@ -1,5 +1,5 @@
-//! The daemon's log: lines to stderr, written by a thread of their own. Whoever
-//! reads them may be slow; the tasks of the platform do not wait for that.
+//! The daemon's log: lines to stderr, written by a thread of their own. Their
+//! reader may be slow; the tasks of the platform do not wait for that.
 
 use crate::error::DaemonError;
 use crate::settings::Settings;
@@ -33,7 +33,7 @@ fn writer(to: impl Write + Send + 'static, lines: usize) -> (NonBlocking, Worker
     NonBlockingBuilder::default().lossy(true).buffered_lines_limit(lines).finish(to)
 }
 
-/// Says in the log how many lines are missing in it.
+/// Logs how many lines are missing in the log.
 pub(super) fn report_lost_lines(lost: ErrorCounter, tasks: &Tasks) {
     tasks.spawn_until_stop(async move {
         let mut every = tokio::time::interval(REPORT_EVERY);

@@ -1,5 +1,6 @@
 //! `updraft up`: the services of this process, until a signal stops it.
 
+mod adapters;
 mod data_dir;
 mod directory;
 pub(crate) mod lock;
@@ -11,9 +12,8 @@ mod running;
 mod serve;
 mod services;
 mod token;
-mod world;
 
-pub(crate) use world::{network_config as world_network_config, qemu_config as world_qemu_config};
+pub(crate) use adapters::{network_config, qemu_config};
 
 use crate::error::DaemonError;
 use crate::restart_list::RestartList;
@@ -173,7 +173,7 @@ fn failed(what: &str, err: &(dyn std::error::Error + 'static)) -> DaemonError {
     DaemonError::failed(format!("Cannot {what}")).because_of(err)
 }
 
-/// Tells systemd; without it nothing happens.
+/// Notifies systemd; without it nothing happens.
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(err) = sd_notify::notify(false, states) {
         tracing::debug!(error = %err, "cannot notify the service manager");

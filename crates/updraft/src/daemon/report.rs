@@ -49,7 +49,7 @@ pub(super) fn ready(settings: &Settings, running: &Running) -> String {
     if running.api.is_some() {
         line("token", settings.admin.token_file.as_str());
     }
-    // The last line of every report: whoever waits for readiness reads up to it.
+    // The last line of every report: a caller that waits for readiness reads up to it.
     line("data", settings.data_dir.as_str());
     text
 }

@@ -1,6 +1,6 @@
 //! What runs in this process, for the report and the shutdown.
 
-use super::world::About;
+use super::adapters::About;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 

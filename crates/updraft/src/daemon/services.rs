@@ -5,10 +5,10 @@
 //! of `peers` behind the same traits, so nothing here depends on where a host
 //! runs.
 
+use super::adapters::{self, About};
 use super::directory::AppDirectory;
 use super::owners::StoreOwners;
 use super::running::{Api, Host, Running};
-use super::world::{self, About};
 use super::{failed, peers, report, serve, token};
 use crate::error::DaemonError;
 use crate::settings::{Role, Settings};
@@ -17,7 +17,7 @@ use control::guest_api::GuestApi;
 use control::http_api::{HttpApi, HttpConfig};
 use control::{Config, Platform};
 use edge::ports::{Directory, EdgeHost, NoDirectory};
-use edge::{Edge, EdgeConfig, Listener};
+use edge::{BoundEdge, Edge, EdgeConfig, Listener};
 use host_api::{CallContext, Hosts, Status};
 use prometheus_client::registry::Registry;
 use rt::{Clock, Health, Rng, Tasks};
@@ -44,6 +44,10 @@ pub(super) async fn start(
     let (clock, rng) = (Clock::system(), Rng::from_os());
     let mut registry = Registry::default();
     // Bound first: a port that is taken is found out before anything is made.
+    let edge = match has(Role::Edge) {
+        true => Some(bind_edge(settings, health).await?),
+        false => None,
+    };
     let api = match has(Role::Control) {
         true => Some(bind(settings.listen.api, "--api").await?),
         false => None,
@@ -74,17 +78,16 @@ pub(super) async fn start(
         false => (None, None),
     };
     let hosts = peers::hosts(settings, worker, tasks)?;
-    let edge = match has(Role::Edge) {
-        true => {
-            start_edge(settings, &*hosts, store.as_ref(), (tasks, health), &mut registry).await?
-        }
-        false => Vec::new(),
+    let edge = match edge {
+        Some(edge) => start_edge(edge, &*hosts, store.as_ref(), tasks, &mut registry).await?,
+        None => Vec::new(),
     };
     let control = match store {
         Some(store) => {
             let tasks = tasks.child();
-            let given = control::World { store, hosts: hosts.clone(), clock, rng, tasks };
+            let given = control::Ports { store, hosts: hosts.clone(), clock, rng, tasks };
             let platform = Platform::new(control_config(settings, &edge), given);
+            platform.start_cache();
             let token = set_up(settings, &platform).await?;
             let api = HttpApi::new(platform.clone(), HttpConfig::default(), &mut registry);
             GuestApi::new(&api).start(hosts);
@@ -138,12 +141,12 @@ async fn start_worker(
     tasks: &Tasks,
     registry: &mut Registry,
 ) -> Result<(Worker, About), DaemonError> {
-    let (mut ports, about) = world::make(settings, clock).await.map_err(|err| {
+    let (mut ports, about) = adapters::make(settings, clock).await.map_err(|err| {
         failed("prepare the host", &err).hint("`updraft doctor` checks it and names each remedy.")
     })?;
     tracing::info!(accelerator = about.accelerator, reason = about.reason, "probed");
     ports.owners = owners.map(|owners| Arc::new(owners) as _);
-    let config = world::host_config(settings);
+    let config = adapters::host_config(settings);
     let worker = Worker::start(config, ports, tasks.child(), registry).await;
     let worker = worker.map_err(|err| failed("start the host", &err))?;
     collect_images(&worker, tasks);
@@ -166,11 +169,19 @@ fn offer(
     Ok(Some(address))
 }
 
+async fn bind_edge(settings: &Settings, health: &Health) -> Result<BoundEdge, DaemonError> {
+    let config = EdgeConfig { health: health.clone(), ..edge_config(settings) };
+    Edge::bind(config).await.map_err(|err| {
+        let hint = "Another program may have the port; give another with --edge.";
+        failed("start the edge", &err).hint(hint)
+    })
+}
+
 async fn start_edge(
-    settings: &Settings,
+    edge: BoundEdge,
     hosts: &dyn Hosts,
     store: Option<&Arc<dyn Store>>,
-    (tasks, health): (&Tasks, &Health),
+    tasks: &Tasks,
     registry: &mut Registry,
 ) -> Result<Vec<SocketAddr>, DaemonError> {
     let tasks = tasks.child();
@@ -179,11 +190,8 @@ async fn start_edge(
         None => Arc::new(NoDirectory),
     };
     let hosts = EdgeHost::watch(hosts, &tasks);
-    let config = EdgeConfig { health: health.clone(), ..edge_config(settings) };
-    let edge = Edge::start(config, hosts, directory, tasks, registry).await;
-    let edge = edge
-        .map_err(|err| failed("start the edge", &err).hint("Give another address with --edge."))?;
-    Ok(edge.local_addrs())
+    let edge = edge.start(hosts, directory, tasks, registry).await;
+    Ok(edge.map_err(|err| failed("start the edge", &err))?.local_addrs())
 }
 
 /// What every platform has from its first start; the admin token.

@@ -99,6 +99,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("images.pull_deadline", "image-deadline", "TIME", "15m", "How long an image may take to be pulled"),
     row("images.compression", "image-compression", "WORD", "none", "none, lz4 or zstd: compression of root images"),
     row("images.registry_auth_file", "registry-auth-file", "FILE", "", "Logins for registries, as `docker login` writes them"),
+    row("images.allow_loopback_registry", "allow-loopback-registry", "BOOL", "false", "Let images be pulled from registries at loopback addresses of this host, over plain HTTP"),
+    row("images.keep_pulled", "image-keep", "TIME", "24h", "How long a pulled image stays after its last use; an imported one stays until `image rm`"),
 
     row("network.ipv4_pool", "ipv4-pool", "CIDR", "", "Private IPv4 addresses for machines, four for each [default: 172.30.0.0/16 for host 0, a /20 of its own in 10.192.0.0/10 for hosts 1 to 1024]"),
     row("network.mtu", "mtu", "BYTES", "1500", "MTU of the machines' interfaces"),

@@ -141,6 +141,8 @@ pub(crate) struct ImageSettings {
     pub(crate) pull_deadline: Duration,
     pub(crate) compression: oci::Compression,
     pub(crate) registry_auth_file: Option<Utf8PathBuf>,
+    pub(crate) allow_loopback_registry: bool,
+    pub(crate) keep_pulled: Duration,
 }
 
 /// `[network]` and `[egress]`: addresses of machines, and what they reach.
@@ -301,7 +303,7 @@ fn listen(from: &Layers, p: &mut Vec<String>) -> ListenSettings {
     let api: SocketAddr = from.parse("listen.api", p, parse::api_address);
     let allow_remote = from.parse("listen.allow_remote_api", p, parse::flag);
     if !api.ip().is_loopback() && !allow_remote {
-        let why = "it is not a loopback address, and the API does not speak TLS yet; put a TLS \
+        let why = "it is not a loopback address, and the API does not serve TLS yet; put a TLS \
                    proxy in front of it, or give --allow-remote-api=true if the network between \
                    is trusted";
         p.push(from.complaint("listen.api", why));
@@ -370,6 +372,8 @@ fn images(from: &Layers, p: &mut Vec<String>) -> ImageSettings {
         pull_deadline: from.parse("images.pull_deadline", p, parse::duration),
         compression: from.parse("images.compression", p, parse::compression),
         registry_auth_file: from.path("images.registry_auth_file"),
+        allow_loopback_registry: from.parse("images.allow_loopback_registry", p, parse::flag),
+        keep_pulled: from.parse("images.keep_pulled", p, parse::duration),
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 /// An address to listen on, also as the URL that clients use for it.
 pub(super) fn api_address(text: &str) -> Result<SocketAddr, String> {
     if text.starts_with("https://") {
-        return Err("the API does not speak TLS yet; give ADDRESS:PORT or http://ADDRESS:PORT. \
+        return Err("the API does not serve TLS yet; give ADDRESS:PORT or http://ADDRESS:PORT. \
                     UPDRAFT_API is also the command line's: --api overrides it here"
             .into());
     }
@@ -171,7 +171,7 @@ pub(crate) fn host_memory_mib() -> u64 {
     rustix::system::sysinfo().totalram / (1 << 20)
 }
 
-/// Private addresses of host 0 unless its settings say otherwise.
+/// Private addresses of host 0 unless its settings name others.
 pub(super) const FIRST_POOL: Ipv4Pool = match Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16) {
     Some(pool) => pool,
     None => panic!("a prefix of 16 bits"),

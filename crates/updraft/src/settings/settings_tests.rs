@@ -237,7 +237,7 @@ fn unknown_keys_of_the_file_are_named_with_what_was_meant() {
 }
 
 #[test]
-fn the_api_stays_on_loopback_until_told_otherwise() {
+fn the_api_stays_on_loopback_until_set_otherwise() {
     assert!(load(&[("api", "0.0.0.0:4280")], &[]).unwrap_err().contains("TLS"));
     assert!(load(&[("api", "0.0.0.0:4280"), ("allow-remote-api", "true")], &[]).is_ok());
 }

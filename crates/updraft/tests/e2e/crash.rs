@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("a_killed_daemon_takes_its_vms_over_again", adopt),
-    ("a_daemon_that_is_told_to_stop_leaves_the_vms", graceful),
+    ("a_daemon_that_is_asked_to_stop_leaves_the_vms", graceful),
     ("after_a_power_cut_what_should_run_runs", power_cut),
     ("a_daemon_killed_at_any_moment_loses_nothing", any_moment),
 ];

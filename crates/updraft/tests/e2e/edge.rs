@@ -48,7 +48,7 @@ fn wake(cx: &Context) -> Outcome {
     ensure!(stop["source"] == "proxy", "the edge stopped it: {stop}");
     ensure!(body(platform, "wake", "/cgi-bin/id")?.starts_with(&id), "it answers again");
     let start = app.event(&id, "start")?;
-    ensure!(start["stages_ms"]["spawn"].is_number(), "stages are told: {start}");
+    ensure!(start["stages_ms"]["spawn"].is_number(), "stages are reported: {start}");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("an_app_finds_its_world_in_order", world),
-    ("an_app_is_what_its_image_says", user),
+    ("an_app_matches_its_image", user),
     ("processes_signals_and_commands", processes),
     ("a_command_with_a_terminal", terminal),
     ("a_root_that_persists_lives_until_the_update", persist),
@@ -25,8 +25,8 @@ fn messages(app: &App<'_>, provider: &str) -> Result<Vec<String>> {
         one => one.to_string(),
     };
     let entries = text.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
-    let said = entries.iter().filter(|entry| entry["provider"] == provider);
-    Ok(said.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect())
+    let lines = entries.iter().filter(|entry| entry["provider"] == provider);
+    Ok(lines.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect())
 }
 
 /// Waits in the guest until `condition` of its shell is met.
@@ -66,9 +66,9 @@ fn world(cx: &Context) -> Outcome {
     app.wait(&id, "stopped")?;
     let exit = app.event(&id, "exit")?;
     ensure!(exit["request"]["exit_event"]["exit_code"] == 0, "{}", app.story(&id));
-    let said = messages(&app, "app")?;
-    let all = said.join("\n");
-    let value = |name: &str| said.iter().find_map(|line| line.strip_prefix(name)).unwrap_or("");
+    let lines = messages(&app, "app")?;
+    let all = lines.join("\n");
+    let value = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name)).unwrap_or("");
     let ip = app.get(&id, "")?["private_ip"].as_str().unwrap_or_default().to_owned();
     ensure!(value("host=") == id && value("cpus=") == "2" && value("files=") == "10240", "{all}");
     let kib = |name| value(name).parse::<u64>().unwrap_or(0);
@@ -85,12 +85,12 @@ fn world(cx: &Context) -> Outcome {
         "resolv=search a.test".to_owned(),
         "resolv=options ndots:2".to_owned(),
     ] {
-        ensure!(said.contains(&line), "{line:?} is not in\n{all}");
+        ensure!(lines.contains(&line), "{line:?} is not in\n{all}");
     }
     ensure!(!all.contains("no /"), "all mounts are there: {all}");
-    let numbers = said.iter().filter_map(|line| line.parse::<u32>().ok());
+    let numbers = lines.iter().filter_map(|line| line.parse::<u32>().ok());
     ensure!(numbers.eq(1..=2000), "every line came, in order: {all}");
-    ensure!(said.iter().any(|line| line == "last"), "also what went to stderr: {all}");
+    ensure!(lines.iter().any(|line| line == "last"), "also what went to stderr: {all}");
     Ok(())
 }
 
@@ -112,9 +112,9 @@ fn user(cx: &Context) -> Outcome {
                      "init": {"cmd": [line]}});
     let id = app.create("one", one)?;
     app.wait(&id, "stopped")?;
-    let said = messages(&app, "app")?;
+    let lines = messages(&app, "app")?;
     let wanted = "app 1000 /home/app /home/app image config user";
-    ensure!(said == [wanted], "{said:?}\n{}", app.story(&id));
+    ensure!(lines == [wanted], "{lines:?}\n{}", app.story(&id));
     let two = json!({"image": "user:1", "restart": {"policy": "no"}});
     let id = app.create("two", two)?;
     app.wait(&id, "stopped")?;
@@ -141,7 +141,11 @@ fn processes(cx: &Context) -> Outcome {
     let (_, answer) = exec(json!({"command": ["sh", "-c", "yes | head -c 3000000; echo e >&2"]}))?;
     let length = answer["stdout"].as_str().map(str::len);
     ensure!(length == Some(1 << 20) && answer["truncated"] == true, "{length:?}");
-    ensure!(answer["stderr"] == "e\n", "what comes after the cut is heard: {}", answer["stderr"]);
+    ensure!(
+        answer["stderr"] == "e\n",
+        "what comes after the cut is received: {}",
+        answer["stderr"]
+    );
     let (_, answer) = exec(json!({"command": ["sh", "-c", "kill -9 $$"]}))?;
     ensure!(answer["exit_signal"] == 9, "{answer}");
     let (status, answer) = exec(json!({"command": ["sleep", "1000"], "timeout": 1}))?;
@@ -175,8 +179,8 @@ fn processes(cx: &Context) -> Outcome {
     app.wait(&id, "stopped")?;
     let exit = app.event(&id, "exit")?["request"]["exit_event"].clone();
     ensure!(exit["exit_code"] == 0 && exit["requested_stop"] == true, "{exit}");
-    let said = messages(&app, "app")?;
-    ensure!(said == ["up", "usr1", "bye"], "in order, up to the last: {said:?}");
+    let lines = messages(&app, "app")?;
+    ensure!(lines == ["up", "usr1", "bye"], "in order, up to the last: {lines:?}");
     let (status, answer) = exec(json!({"command": ["true"]}))?;
     ensure!(status.is_client_error(), "no commands in a stopped machine: {status} {answer}");
     Ok(())
@@ -195,23 +199,23 @@ async fn open(platform: &Platform, path: &str, first: Value) -> Result<Socket> {
 }
 
 /// Reads output until `enough` of it, or the last word; both so far.
-async fn hear(socket: &mut Socket, enough: &str) -> Result<(String, Option<Value>)> {
-    let mut heard = String::new();
+async fn receive(socket: &mut Socket, enough: &str) -> Result<(String, Option<Value>)> {
+    let mut received = String::new();
     let guard = std::time::Duration::from_secs(60);
     while let Some(message) = tokio::time::timeout(guard, socket.next())
         .await
-        .with_context(|| format!("silence after {heard:?}"))?
+        .with_context(|| format!("silence after {received:?}"))?
     {
         match message? {
-            Message::Binary(data) => heard.push_str(&String::from_utf8_lossy(&data[1..])),
-            Message::Text(text) => return Ok((heard, Some(serde_json::from_str(&text)?))),
+            Message::Binary(data) => received.push_str(&String::from_utf8_lossy(&data[1..])),
+            Message::Text(text) => return Ok((received, Some(serde_json::from_str(&text)?))),
             _ => {}
         }
-        if !enough.is_empty() && heard.contains(enough) {
-            return Ok((heard, None));
+        if !enough.is_empty() && received.contains(enough) {
+            return Ok((received, None));
         }
     }
-    anyhow::bail!("the connection ended after {heard:?}")
+    anyhow::bail!("the connection ended after {received:?}")
 }
 
 fn terminal(cx: &Context) -> Outcome {
@@ -226,20 +230,20 @@ fn terminal(cx: &Context) -> Outcome {
         let first = json!({"argv": ["sh", "-c", line], "env": [["GREETING", "hi"]],
                            "tty": {"rows": 24, "cols": 80}});
         let mut socket = open(platform, &path, first).await?;
-        let (heard, _) = hear(&mut socket, "hi-/dev/pts/").await?;
-        ensure!(heard.contains("24 80"), "{heard:?}");
+        let (received, _) = receive(&mut socket, "hi-/dev/pts/").await?;
+        ensure!(received.contains("24 80"), "{received:?}");
         let resize = json!({"resize": {"rows": 50, "cols": 132}});
         socket.send(Message::text(resize.to_string())).await?;
         socket.send(Message::binary(b"zz\n".to_vec())).await?;
-        let (heard, _) = hear(&mut socket, "got-zz").await?;
-        ensure!(heard.contains("50 132"), "{heard:?}");
+        let (received, _) = receive(&mut socket, "got-zz").await?;
+        ensure!(received.contains("50 132"), "{received:?}");
         // Control-C, which the terminal makes a signal of.
         socket.send(Message::binary(b"\x03".to_vec())).await?;
-        let (_, end) = hear(&mut socket, "").await?;
+        let (_, end) = receive(&mut socket, "").await?;
         ensure!(end == Some(json!({"exited": {"code": 130, "signal": 2}})), "{end:?}");
 
         let mut socket = open(platform, &path, json!({"argv": ["/no/such"], "env": []})).await?;
-        let (_, end) = hear(&mut socket, "").await?;
+        let (_, end) = receive(&mut socket, "").await?;
         ensure!(
             end.as_ref().is_some_and(|end| end["failed"]
                 .as_str()
@@ -250,9 +254,9 @@ fn terminal(cx: &Context) -> Outcome {
         let first = json!({"argv": ["sh", "-c", "echo pid=$$.; exec sleep 1000"],
                            "env": []});
         let mut socket = open(platform, &path, first).await?;
-        let (heard, end) = hear(&mut socket, ".").await?;
-        ensure!(end.is_none(), "{heard:?} {end:?}");
-        let pid = heard.trim().trim_start_matches("pid=").trim_end_matches('.').to_owned();
+        let (received, end) = receive(&mut socket, ".").await?;
+        ensure!(end.is_none(), "{received:?} {end:?}");
+        let pid = received.trim().trim_start_matches("pid=").trim_end_matches('.').to_owned();
         drop(socket);
         anyhow::Ok(pid)
     })?;

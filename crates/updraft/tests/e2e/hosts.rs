@@ -100,7 +100,7 @@ fn two_workers(cx: &Context) -> Outcome {
     };
     ensure!(status(&ids[0]) == Some(json!("ok")), "{partial}");
     ensure!(status(&ids[1]) == Some(json!("unreachable")), "{partial}");
-    ensure!(front.get("spread", "/")?.text()?.trim() == "ams", "the other host goes on");
+    ensure!(front.get("spread", "/")?.text()?.trim() == "ams", "the other host keeps serving");
     two.up()?;
     app.wait(&ids[1], "started").or_else(|_| app.post(&ids[1], "/start", json!({})).map(drop))?;
     app.wait(&ids[1], "started")?;

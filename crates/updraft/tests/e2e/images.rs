@@ -5,8 +5,8 @@ use std::process::Command;
 
 /// The image of most tests: busybox, a web server and a few scripts.
 ///
-/// `serve` listens on 8080: `/` says hello, `/cgi-bin/echo` returns what was
-/// sent, `/cgi-bin/id` says which machine and boot answers.
+/// `serve` listens on 8080: `/` answers hello, `/cgi-bin/echo` returns what was
+/// sent, `/cgi-bin/id` shows which machine and boot answers.
 pub(crate) fn make_busybox(dir: &Path) {
     let root = dir.join("busybox-root");
     let bin = root.join("bin");

@@ -83,7 +83,7 @@ fn neighbours(cx: &Context) -> Outcome {
 const WORLD: [&str; 4] =
     ["192.0.2.10/32", "2001:db8:1::10/128", "169.254.169.254/32", "100.100.100.200/32"];
 
-/// Another network namespace that plays the world, with a web server that says
+/// Another network namespace that plays the world, with a web server that answers
 /// who asks. The namespace lives as long as the server, the cable as long as both.
 struct World(Child);
 

@@ -106,7 +106,7 @@ impl Context {
         self.dir.path().join(name)
     }
 
-    /// Stops the shared daemon; says what it left behind.
+    /// Stops the shared daemon; returns what it left behind.
     pub(crate) fn finish(&self) -> String {
         let Some(platform) = self.shared.get() else { return String::new() };
         if let Err(err) = platform.wait_until_empty() {
@@ -137,7 +137,7 @@ struct Running {
 }
 
 impl Platform {
-    /// Starts a daemon on free ports; returns once it says that it is ready.
+    /// Starts a daemon on free ports; returns once it reports that it is ready.
     pub(crate) fn start(dir: &Path, args: &[&str], program: &OsStr) -> Result<Self> {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         Self::start_program(dir, &args, program)
@@ -203,20 +203,20 @@ impl Platform {
         let _ = std::fs::remove_file(self.dir.join("config/config.toml"));
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn()?;
         let stdout = child.stdout.take().context("stdout is piped")?;
-        let mut said = BTreeLines::default();
+        let mut report = BTreeLines::default();
         for line in BufReader::new(stdout).lines() {
-            said.take(&line?);
-            if said.get("data").is_some() {
+            report.take(&line?);
+            if report.get("data").is_some() {
                 break;
             }
         }
-        if said.get("data").is_none() {
+        if report.get("data").is_none() {
             let status = child.wait()?;
             bail!("the daemon ended at once ({status}):\n{}", self.log_tail());
         }
-        let of = |name| said.get(name).unwrap_or_default();
+        let of = |name| report.get(name).unwrap_or_default();
         let (api, edge) = (of("api"), of("edge"));
-        if let Some(address) = said.get("host-api") {
+        if let Some(address) = report.get("host-api") {
             // Its peers look for it where it was before.
             *self.host_api.lock().unwrap_or_else(PoisonError::into_inner) = address;
         }
@@ -343,6 +343,7 @@ impl Platform {
                 return Ok(());
             }
             ensure!(begun.elapsed() < GUARD, "machines are left: {hosts}");
+            // The API has no call that waits for a whole host.
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -366,6 +367,7 @@ impl Platform {
                 match TcpStream::connect((address.0.as_str(), address.1)) {
                     Ok(stream) => return Ok(stream),
                     Err(err) if begun.elapsed() > GUARD => return Err(err.into()),
+                    // From outside of a guest its `listen` is only seen by connecting.
                     Err(_) => std::thread::sleep(Duration::from_millis(50)),
                 }
             }

@@ -44,6 +44,7 @@ pub(crate) fn with_template(platform: &Platform) -> Outcome {
             return Ok(());
         }
         ensure!(begun.elapsed().as_secs() < 120, "no template: {hosts}\n{}", platform.log_tail());
+        // The API has no call that waits for a template.
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }

@@ -72,7 +72,7 @@ fn take_over(cx: &Context) -> Outcome {
     app.post(&asleep, "/start", json!({}))?;
     app.wait(&asleep, "started")?;
     let (_, kept) = app.exec(&asleep, &["cat", "/kept"])?;
-    // Its memory does not fit another init: it boots with its disk, and an event says so.
+    // Its memory does not fit another init: it boots with its disk, and an event records that.
     ensure!(
         kept == "kept\n",
         "a suspended machine keeps its disk: {kept:?}\n{}",

@@ -1,4 +1,4 @@
-//! What keeps the daemon able to work however busy its guests are: a group beside
+//! The cgroup that keeps the daemon able to work however busy its guests are, beside
 //! theirs with the larger CPU weight, and a low rank among the victims when the host
 //! runs out of memory.
 
@@ -32,7 +32,7 @@ impl DaemonGroup {
         if let Err(err) = group.move_in() {
             problems.push(format!("busy guests can delay the daemon, it has no cgroup: {err}"));
         }
-        match spare() {
+        match lower_oom_score() {
             Ok(earlier) => group.oom_score_adj = Some(earlier),
             Err(err) => problems.push(format!(
                 "the daemon may be killed when memory is short: write {OOM_SCORE_ADJ}: {err}"
@@ -56,7 +56,7 @@ impl DaemonGroup {
     }
 }
 
-fn spare() -> io::Result<String> {
+fn lower_oom_score() -> io::Result<String> {
     let earlier = fs::read_to_string(OOM_SCORE_ADJ)?;
     fs::write(OOM_SCORE_ADJ, DAEMON_OOM_SCORE_ADJ)?;
     Ok(earlier)

@@ -154,8 +154,8 @@ impl Cgroups {
         let parent = self.make_parent(tree)?;
         let vms = parent.join(VMS);
         if make_dir(&vms)? {
-            lenient(set_weight(&vms, VMS_WEIGHT));
-            lenient(self.limit_vms(tree));
+            warn_on_failure(set_weight(&vms, VMS_WEIGHT));
+            warn_on_failure(self.limit_vms(tree));
         }
         if tree.unified {
             delegate(&vms, tree)?;
@@ -166,7 +166,7 @@ impl Cgroups {
     fn make_parent(&self, tree: &Tree) -> io::Result<Utf8PathBuf> {
         let parent = tree.mount.join(&self.parent);
         make_dir(&parent)?;
-        lenient(set_weight(&parent, PLATFORM_WEIGHT));
+        warn_on_failure(set_weight(&parent, PLATFORM_WEIGHT));
         if tree.unified {
             delegate(&tree.mount, tree)?;
             delegate(&parent, tree)?;
@@ -247,13 +247,13 @@ impl Cgroups {
 }
 
 /// VMs run without what is set for all of them together, rather than not at all.
-fn lenient(set: io::Result<()>) {
+fn warn_on_failure(set: io::Result<()>) {
     if let Err(err) = set {
         tracing::warn!(error = %err, "the VMs' parent cgroup is not set up as it should be");
     }
 }
 
-/// Says whether it was made.
+/// Returns whether it was made.
 pub(super) fn make_dir(dir: &Utf8Path) -> io::Result<bool> {
     match fs::create_dir(dir) {
         Ok(()) => Ok(true),

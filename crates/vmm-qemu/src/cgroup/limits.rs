@@ -49,7 +49,7 @@ mod tests {
     use expect_test::expect;
 
     #[test]
-    fn what_is_written_for_two_vcpus_of_a_tenth_of_a_core() {
+    fn limits_of_two_vcpus_of_a_tenth_of_a_core() {
         let limits = Limits { cpu_weight: 100, cpu_quota: 2200, memory: 1 << 28, pids: 66 };
         let mut text = String::new();
         for unified in [false, true] {

@@ -27,7 +27,7 @@ impl Controller {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tree {
     pub(super) mount: Utf8PathBuf,
-    /// What of the hierarchy is mounted there.
+    /// The part of the hierarchy that is mounted there.
     pub(super) root: String,
     pub(super) unified: bool,
     pub(super) controllers: Vec<Controller>,

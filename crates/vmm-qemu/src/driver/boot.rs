@@ -16,7 +16,7 @@ use serde_json::json;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use worker::ports::{BootSpec, Origin, PortError, Shape, Vm};
+use worker::ports::{BootOrigin, BootSpec, PortError, Shape, Vm};
 
 impl Inner {
     /// Starts a VM from the snapshot in its spec, else from its template, else from
@@ -35,20 +35,20 @@ impl Inner {
             let opened = tokio::task::spawn_blocking(open).await;
             let opened = opened.map_err(|err| PortError::new("open a snapshot", err))??;
             return self
-                .try_start(&dir, spec, BootSource::Snapshot(opened), Origin::Snapshot)
+                .try_start(&dir, spec, BootSource::Snapshot(opened), BootOrigin::Snapshot)
                 .await;
         }
         let why = match self.template_for(&spec).await {
             Ok(template) => {
                 let source = BootSource::Template(template);
-                match self.try_start(&dir, spec.clone(), source, Origin::Template).await {
+                match self.try_start(&dir, spec.clone(), source, BootOrigin::Template).await {
                     Ok(vm) => return Ok(vm),
                     Err(err) => self.invalidate_template(&spec, &err).await,
                 }
             }
             Err(why) => why,
         };
-        self.try_start(&dir, spec, BootSource::Kernel, Origin::Cold(why)).await
+        self.try_start(&dir, spec, BootSource::Kernel, BootOrigin::Cold(why)).await
     }
 
     /// The template that a VM of `spec` starts from, or why it must boot.
@@ -93,7 +93,7 @@ impl Inner {
         dir: &BootDir,
         spec: Arc<BootSpec>,
         source: BootSource,
-        origin: Origin,
+        origin: BootOrigin,
     ) -> Result<Vm, PortError> {
         let problem = match self.start(dir, spec, source).await {
             Ok((vm, _)) => return Ok(Vm { origin, ..vm }),
@@ -158,7 +158,7 @@ impl Inner {
         blocking(move || cgroups.join(&name, pid)).await
     }
 
-    /// Why a start failed: the log of the process says more than the connection
+    /// Why a start failed: the log of the process is more specific than the connection
     /// that broke.
     async fn failure(&self, dir: &BootDir, launched: &Launched, err: io::Error) -> PortError {
         if let Err(err) = pidfd::kill_and_wait(&launched.handle, EXIT_TIMEOUT).await {

@@ -12,8 +12,8 @@ use model::id::{BootId, MachineId};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 use worker::ports::{
-    BootSpec, FoundVm, Hypervisor, HypervisorInfo, PortError, SaveTimes, Settle, Shape, Snapshot,
-    SnapshotSpec, Vm,
+    BootSpec, FoundVm, Hypervisor, HypervisorInfo, PortError, QuiesceGuest, SaveTimes, Shape,
+    Snapshot, SnapshotSpec, Vm,
 };
 
 /// VMs on QEMU microvm, jailed.
@@ -41,7 +41,7 @@ impl QemuHypervisor {
         problems
     }
 
-    /// What isolates VMs less than it could on this host; empty if nothing.
+    /// The parts of the isolation that this host lacks; empty if there are none.
     pub fn isolation_report(&self) -> Vec<String> {
         let mut report = self.inner.cgroups.warnings().to_vec();
         if self.inner.config.accelerator == Accelerator::Tcg {
@@ -108,7 +108,7 @@ impl Hypervisor for QemuHypervisor {
         saved.await.map_err(|err| PortError::new("suspend a VM", err))?
     }
 
-    async fn proceed(&self, machine: MachineId, boot: BootId) -> Result<(), PortError> {
+    async fn resume(&self, machine: MachineId, boot: BootId) -> Result<(), PortError> {
         let _guard = self.inner.lock_boot(boot).await;
         self.inner.resume(&self.inner.dir(machine, boot)).await
     }
@@ -132,9 +132,9 @@ impl Hypervisor for QemuHypervisor {
         platform.map_or(Vec::new(), |platform| self.inner.templates.all(&platform))
     }
 
-    async fn make_template(&self, shape: Shape, settle: Settle) -> Result<(), PortError> {
+    async fn make_template(&self, shape: Shape, quiesce: QuiesceGuest) -> Result<(), PortError> {
         let inner = self.inner.clone();
-        let made = self.inner.tasks.spawn(async move { inner.make_template(shape, settle).await });
+        let made = self.inner.tasks.spawn(async move { inner.make_template(shape, quiesce).await });
         made.await.map_err(|err| PortError::new("make a template", err))?
     }
 

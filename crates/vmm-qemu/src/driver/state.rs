@@ -1,6 +1,6 @@
 //! The port: boots, finds, adopts and kills VMs.
 //!
-//! Invariant: whatever exists of a boot (directory, cgroup, process) can be
+//! Invariant: everything that exists of a boot (directory, cgroup, process) can be
 //! found by its name alone, and is made in an order that leaves no process
 //! without a directory. So `kill` and `list` need no memory, and a daemon that
 //! was killed at any point leaves nothing that the next cannot remove.
@@ -22,7 +22,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use worker::ports::{FoundVm, Origin, PortError, Vm};
+use worker::ports::{BootOrigin, FoundVm, PortError, Vm};
 
 /// How long a killed process may take to end.
 pub(crate) const EXIT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -39,13 +39,13 @@ pub(crate) struct Inner {
     pub(crate) templates: Templates,
     platform: CurrentPlatform,
     pub(crate) tasks: rt::Tasks,
-    known: Mutex<HashMap<BootId, Known>>,
+    monitored: Mutex<HashMap<BootId, MonitoredVm>>,
     locks: Mutex<HashMap<BootId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// A VM that this driver has a monitor connection to.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct MonitoredVm {
     exit: Exit,
     pub(crate) control: Control,
 }
@@ -78,7 +78,7 @@ impl Inner {
             templates,
             platform: CurrentPlatform::default(),
             tasks: rt::Tasks::new(),
-            known: Mutex::default(),
+            monitored: Mutex::default(),
             locks: Mutex::default(),
         };
         // So that the first question about templates has an answer. A driver that
@@ -127,14 +127,14 @@ impl Inner {
             )));
         }
         let agent = dir.connect(AGENT).map_err(|err| failed("connect to the agent port", err))?;
-        let known = self.known().get(&dir.boot).cloned();
-        if let Some(known) = known {
-            self.abandon_snapshot(dir, &known.control).await?;
-            let exited = known.exit.wait(handle);
+        let vm = self.monitored().get(&dir.boot).cloned();
+        if let Some(vm) = vm {
+            self.abandon_snapshot(dir, &vm.control).await?;
+            let exited = vm.exit.wait(handle);
             return Ok(Vm {
                 boot: dir.boot,
                 pid,
-                origin: Origin::Found,
+                origin: BootOrigin::Found,
                 agent: Box::new(agent),
                 exited,
             });
@@ -148,7 +148,7 @@ impl Inner {
         let qmp = qmp.map_err(|_| {
             PortError::plain(format!("the monitor of {} does not answer", dir.name()))
         })?;
-        let (paused, qmp) = qmp.map_err(|err: io::Error| failed("talk to the monitor", err))?;
+        let (paused, qmp) = qmp.map_err(|err: io::Error| failed("query the monitor", err))?;
         let vm = self.watch(dir.boot, Launched { pid, handle, log }, qmp, agent)?;
         let control = self.control(dir)?;
         self.abandon_snapshot(dir, &control).await?;
@@ -164,8 +164,8 @@ impl Inner {
 
     /// The command channel of a VM that this driver watches.
     pub(crate) fn control(&self, dir: &BootDir) -> Result<Control, PortError> {
-        let known = self.known().get(&dir.boot).map(|known| known.control.clone());
-        known.ok_or_else(|| PortError::plain(format!("VM {} does not run", dir.name())))
+        let control = self.monitored().get(&dir.boot).map(|vm| vm.control.clone());
+        control.ok_or_else(|| PortError::plain(format!("VM {} does not run", dir.name())))
     }
 
     /// Starts the monitor task of a VM.
@@ -180,13 +180,13 @@ impl Inner {
         let again = handle.try_clone().map_err(|err| PortError::new("hold a VM's process", err))?;
         let (sender, exit) = Exit::channel();
         let (control, requests) = Control::channel();
-        self.known().insert(boot, Known { exit: exit.clone(), control });
+        self.monitored().insert(boot, MonitoredVm { exit: exit.clone(), control });
         let vm = Running { pid, handle, log };
         self.tasks.spawn_until_stop(monitor::watch(vm, qmp, requests, sender));
         Ok(Vm {
             boot,
             pid,
-            origin: Origin::Found,
+            origin: BootOrigin::Found,
             agent: Box::new(agent),
             exited: exit.wait(again),
         })
@@ -218,13 +218,13 @@ impl Inner {
         let failed = |what: &str, err: io::Error| {
             PortError::new(format!("{what} of {}", dir.name()), err).transient()
         };
-        let known = self.known().remove(&dir.boot);
+        let vm = self.monitored().remove(&dir.boot);
         if let Some((_, handle)) = dir.process() {
             pidfd::kill(&handle).map_err(|err| failed("kill the process", err))?;
             // With a monitor task, that one reaps it and records how it ended.
-            if let Some(known) = known.filter(|known| !known.exit.is_known()) {
+            if let Some(vm) = vm.filter(|vm| !vm.exit.is_known()) {
                 let again = handle.try_clone().map_err(|err| failed("hold the process", err))?;
-                let gone = tokio::time::timeout(EXIT_TIMEOUT, known.exit.wait(again)).await;
+                let gone = tokio::time::timeout(EXIT_TIMEOUT, vm.exit.wait(again)).await;
                 gone.map_err(|_| failed("wait for the process", io::ErrorKind::TimedOut.into()))?;
             }
             let gone = pidfd::kill_and_wait(&handle, EXIT_TIMEOUT).await;
@@ -272,8 +272,8 @@ impl Inner {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<BootId, Known>> {
-        locked(&self.known)
+    fn monitored(&self) -> MutexGuard<'_, HashMap<BootId, MonitoredVm>> {
+        locked(&self.monitored)
     }
 }
 

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
-use worker::ports::{BootSpec, PortError, Settle, Shape};
+use worker::ports::{BootSpec, PortError, QuiesceGuest, Shape};
 
 /// Bytes of the disk that the guest of a template has but must not read.
 const BLANK: u64 = 1 << 20;
@@ -22,7 +22,7 @@ impl Inner {
     pub(crate) async fn make_template(
         self: &Arc<Self>,
         shape: Shape,
-        settle: Settle,
+        quiesce: QuiesceGuest,
     ) -> Result<(), PortError> {
         let inner = self.clone();
         let platform = tokio::task::spawn_blocking(move || inner.platform()).await;
@@ -30,8 +30,8 @@ impl Inner {
         if self.templates.has(&platform, shape) {
             return Ok(());
         }
-        let template = Arc::new(self.capture(shape, &settle).await?);
-        self.verify_template(shape, template.clone(), &settle).await?;
+        let template = Arc::new(self.capture(shape, &quiesce).await?);
+        self.verify_template(shape, template.clone(), &quiesce).await?;
         let inner = self.clone();
         let keep = move || inner.templates.keep(&platform, shape, template);
         let kept = tokio::task::spawn_blocking(keep).await.map_err(io::Error::other);
@@ -39,13 +39,13 @@ impl Inner {
     }
 
     /// Boots a guest, and takes its memory once it is quiescent.
-    async fn capture(&self, shape: Shape, settle: &Settle) -> Result<Template, PortError> {
+    async fn capture(&self, shape: Shape, quiesce: &QuiesceGuest) -> Result<Template, PortError> {
         let spec = Arc::new(self.builder_spec(shape, 0)?);
         let dir = self.dir(spec.machine, spec.boot);
         self.clear(&dir).await?;
         let captured = async {
             let (vm, memory) = self.start(&dir, spec, BootSource::Kernel).await?;
-            settle(vm.agent).await?;
+            quiesce(vm.agent).await?;
             let control = self.control(&dir)?;
             let capture_failed = |err| failed("capture", shape, err);
             control.send(MonitorCommand::Pause).await.map_err(capture_failed)?;
@@ -74,14 +74,14 @@ impl Inner {
         &self,
         shape: Shape,
         template: Arc<Template>,
-        settle: &Settle,
+        quiesce: &QuiesceGuest,
     ) -> Result<(), PortError> {
         let spec = Arc::new(self.builder_spec(shape, 1)?);
         let dir = self.dir(spec.machine, spec.boot);
         self.clear(&dir).await?;
         let tried = async {
             let (vm, _) = self.start(&dir, spec, BootSource::Template(template)).await?;
-            settle(vm.agent).await
+            quiesce(vm.agent).await
         };
         let tried = tried.await;
         self.clear(&dir).await?;

@@ -1,4 +1,4 @@
-//! What a guest starts from: our init and the kernel modules it loads.
+//! The initramfs of a guest: our init and the kernel modules it loads.
 //!
 //! Not compressed: unpacking costs an emulated guest more than reading does.
 
@@ -113,7 +113,7 @@ impl Archive {
 }
 
 /// An archive of an init alone, for the probe.
-pub(crate) fn bare(init: &[u8]) -> io::Result<Vec<u8>> {
+pub(crate) fn archive_of(init: &[u8]) -> io::Result<Vec<u8>> {
     archive(init, &[], &[])
 }
 
@@ -123,7 +123,7 @@ mod tests {
     use expect_test::expect;
 
     #[test]
-    fn what_is_in_the_archive() {
+    fn the_archive_has_init_and_modules() {
         let module = |name: &str, first| Module { path: format!("kernel/{name}.ko.xz"), first };
         let modules = [module("virtio", true), module("overlay", false)];
         let bytes = archive(b"ELF", &modules, &[b"one".to_vec(), b"three".to_vec()]).unwrap();

@@ -7,7 +7,7 @@ use std::fs;
 use worker::ports::PortError;
 
 /// Modules init loads before it opens the agent port, and those after, when it
-/// has told the kernel to bind no devices until it is configured; what they
+/// has set the kernel to bind no devices until it is configured; what they
 /// depend on comes by itself. A name that the kernel has built in, or optional
 /// ones it does not have, are skipped.
 const FIRST: [&str; 4] = ["virtio_ring", "virtio", "virtio_mmio", "virtio_console"];
@@ -20,7 +20,7 @@ const THEN: [&str; 12] = [
     "erofs",
     "overlay",
     "binfmt_misc",
-    // What apps use: FUSE file systems, VPNs, networks of containers.
+    // For apps: FUSE file systems, VPNs, networks of containers.
     "fuse",
     "tun",
     "bridge",
@@ -32,7 +32,7 @@ const NEEDED: [&str; 5] = ["virtio_mmio", "virtio_console", "virtio_blk", "squas
 /// A kernel that guests can boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
-    /// As `uname -r` says in the guest.
+    /// As `uname -r` prints in the guest.
     pub release: String,
     /// The compressed kernel.
     pub vmlinuz: Utf8PathBuf,

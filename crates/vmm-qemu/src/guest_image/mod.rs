@@ -1,4 +1,4 @@
-//! What every guest boots: the distribution's kernel, the modules that a guest
+//! The boot files of every guest: the distribution's kernel, the modules that a guest
 //! needs of it, and the initramfs with our init.
 
 mod decompress;

@@ -55,7 +55,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<std::convert::Infalli
     register(&dir, &parent)?;
     let (spec, fds) = message::receive().attempt("read what to start")?;
     // Open until the process ends, for the daemon sees them close: by then the
-    // log must say why.
+    // log must have the reason.
     let fds = ManuallyDrop::new(fds);
     let (id, lock) = privileges::take_uid(Utf8Path::new(UID_LOCKS), spec.uid_base, spec.uid_count)?;
     let kvm_group = root::enter(&dir, &spec)?;
@@ -65,7 +65,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<std::convert::Infalli
     }
     let null = fs::File::open("/dev/null").attempt("open /dev/null")?;
     // Away from the numbers that `install` gives away: it may have got one of them.
-    let null = moved_up(&null)?;
+    let null = duplicate_above(&null)?;
     privileges::limit(&spec)?;
     privileges::drop_all(id, kvm_group)?;
     install(descriptors, &null)?;
@@ -97,12 +97,12 @@ fn placed(fds: &[OwnedFd], lock: &OwnedFd, targets: &[Fd]) -> Result<Vec<(OwnedF
         return Err(Problem(format!("{came} descriptors came instead of {wanted}")));
     }
     let pairs = fds.iter().zip(targets.iter().copied()).chain([(lock, Fd::UidLock)]);
-    let moved = pairs.map(|(fd, target)| Ok((moved_up(fd)?, target)));
+    let moved = pairs.map(|(fd, target)| Ok((duplicate_above(fd)?, target)));
     moved.collect()
 }
 
 /// A duplicate with a number above those of [`Fd`].
-fn moved_up(fd: impl AsFd) -> Result<OwnedFd, Problem> {
+fn duplicate_above(fd: impl AsFd) -> Result<OwnedFd, Problem> {
     rustix::io::fcntl_dupfd_cloexec(fd, 64).attempt("move a descriptor")
 }
 

@@ -1,6 +1,6 @@
 //! The jail of a VM: the launcher process that gives up everything a VM must not
 //! have (user, capabilities, namespaces, file tree, system calls) and then becomes
-//! QEMU, and the message by which the daemon tells it what to start.
+//! QEMU, and the message in which the daemon sends it what to start.
 
 mod launcher;
 mod message;

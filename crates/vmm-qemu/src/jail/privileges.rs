@@ -43,7 +43,7 @@ fn is_used(id: u32) -> io::Result<bool> {
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
         let is_process = entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
-        // What has ended meanwhile uses nothing.
+        // A process that has ended meanwhile uses nothing.
         let used = is_process && entry.metadata().is_ok_and(|found| found.uid() == id);
         if used && !has_ended(&entry.path()) {
             return Ok(true);
@@ -53,14 +53,14 @@ fn is_used(id: u32) -> io::Result<bool> {
 }
 
 /// Nothing of the process is left but what its parent has not fetched yet. Its
-/// first thread alone says nothing: others may run on.
+/// first thread alone proves nothing: others may run on.
 fn has_ended(process: &Path) -> bool {
     let Ok(status) = fs::read_to_string(process.join("status")) else { return true };
     let is_zombie = status.lines().any(|line| line.starts_with("State:\tZ"));
     is_zombie && fs::read_dir(process.join("task")).map_or(0, Iterator::count) <= 1
 }
 
-/// Limits that hold whatever the cgroups can do.
+/// Limits that hold regardless of the cgroups.
 pub(super) fn limit(spec: &Spec) -> Result<(), Problem> {
     let limits = [
         (Resource::Core, 0),

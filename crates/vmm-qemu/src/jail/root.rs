@@ -8,7 +8,7 @@ use rustix::thread::UnshareFlags;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-/// What QEMU needs of the host to run: itself, its libraries and firmware.
+/// The files of the host that QEMU needs: itself, its libraries and firmware.
 const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 /// Enters new namespaces and makes the private root the only file tree there

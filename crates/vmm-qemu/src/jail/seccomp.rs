@@ -16,7 +16,7 @@ use seccompiler::{
 use std::collections::BTreeMap;
 use std::io;
 
-/// Denied with `EPERM`, whatever the arguments.
+/// Denied with `EPERM`, regardless of the arguments.
 const DENIED: [libc::c_long; 61] = [
     // Kernel interfaces that QEMU does not use in the jail.
     libc::SYS_bpf,
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_qemu_never_does_is_denied() {
+    fn calls_that_qemu_never_makes_are_denied() {
         assert_eq!(under_filter(|| syscall(libc::SYS_userfaultfd, 0)), libc::EPERM);
         assert_eq!(under_filter(|| syscall(libc::SYS_io_uring_setup, 1)), libc::EPERM);
         assert_eq!(under_filter(|| syscall(libc::SYS_keyctl, 0)), libc::EPERM);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_qemu_does_is_allowed() {
+    fn calls_that_qemu_makes_are_allowed() {
         assert_eq!(under_filter(|| socket(libc::AF_UNIX)), 0);
         // By the C library, which falls back from clone3 to clone.
         let thread = || std::thread::spawn(|| 7).join().map_or(97, |seven| seven - 7);

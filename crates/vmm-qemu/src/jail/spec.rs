@@ -30,7 +30,7 @@ pub(crate) enum Fd {
     State = 10,
 }
 
-/// What the launcher is to set up and start.
+/// The process that the launcher is to set up and start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Spec {
     pub(crate) program: Utf8PathBuf,
@@ -45,14 +45,14 @@ pub(crate) struct Spec {
     pub(crate) file_size: u64,
     /// Most threads of the VM's user.
     pub(crate) threads: u64,
-    /// What the descriptors of the message are, in their order.
+    /// The meaning of the message's descriptors, in their order.
     pub(crate) fds: Vec<Fd>,
     /// The memory is this VM's alone and is given to its user. What several VMs
     /// share is sealed against writing by any process.
     pub(crate) own_memory: bool,
 }
 
-/// What was attempted and why it failed, for the log the daemon reads.
+/// The failed step and its reason, for the log that the daemon reads.
 pub(super) struct Problem(pub(super) String);
 
 pub(super) trait Attempt<T> {

@@ -11,7 +11,7 @@ pub(crate) const TB_MIB: u32 = 64;
 /// Longest command line of an x86 kernel (`COMMAND_LINE_SIZE`), with its NUL.
 const CMDLINE_MAX: usize = 2048;
 
-/// What the command line depends on.
+/// The inputs of the command line.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     /// Shown in the process list, and what a VM is recognised by.
@@ -102,7 +102,7 @@ pub(crate) fn qemu(machine: &Machine) -> Result<Vec<String>, PortError> {
 
 /// Kernel parameters of every guest; a template is made with the same ones.
 pub(crate) fn kernel_words(accelerator: Accelerator) -> Vec<&'static str> {
-    // `panic=-1`: a panic ends the VM at once instead of looping for ever, and
+    // `panic=-1`: a panic ends the VM at once instead of looping endlessly, and
     // by triple fault: the kernel's other ways were seen to hang after a panic.
     // No guest has a profile for the security module or a reader of the audit log.
     let mut words = vec!["console=ttyS0", "quiet", "panic=-1", "reboot=t", "apparmor=0", "audit=0"];
@@ -201,7 +201,7 @@ impl Args {
         self.pair("-add-fd", format!("set={fd},fd={fd}"));
         let file = format!("driver=file,node-name={name},filename=/dev/fdset/{fd},locking=off");
         self.pair("-blockdev", format!("{file},{options}"));
-        // Told to the guest, as a disk would; QEMU would halt it if the host's is full.
+        // Reported to the guest, as a disk would; QEMU would halt it if the host's is full.
         self.device(&format!("virtio-blk-device,drive={name},werror=report,rerror=report"))
     }
 }

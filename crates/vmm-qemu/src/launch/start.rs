@@ -30,7 +30,7 @@ pub(crate) struct Launched {
     pub(crate) log: Log,
 }
 
-/// What a VM starts from.
+/// The source that a VM starts from.
 #[derive(Debug)]
 pub(crate) enum BootSource {
     /// The kernel boots, in fresh memory.
@@ -180,7 +180,7 @@ fn spawn_launcher(
 }
 
 /// Starts the launcher as the first process of a namespace of its own: it sees
-/// no other process, and whatever it may start ends with it.
+/// no other process, and every process that it may start ends with it.
 ///
 /// The namespace is that of the children of one thread, which no thread can be
 /// started from any more; so it is one made for this. It has to live until the

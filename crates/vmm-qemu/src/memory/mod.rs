@@ -6,7 +6,7 @@
 //!  a guest from a snapshot       the snapshot's file on disk, mapped privately (copy on write)
 //! ```
 //!
-//! What a restored guest writes therefore lives in its process alone, and a file
+//! The pages that a restored guest writes therefore exist in its process alone, and a file
 //! that is mapped privately may be shared (sealed) or kept for later.
 //!
 //! Here: making and sealing such files, copying and checksumming sparse ones, and

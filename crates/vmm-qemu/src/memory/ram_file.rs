@@ -13,7 +13,7 @@ pub(crate) fn fresh(mib: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// Seals a memfd against every change, and lets every user who is handed it map it:
+/// Seals a memfd against every change, and lets every user with its descriptor map it:
 /// QEMU opens memory for writing even if it will not write.
 ///
 /// # Errors

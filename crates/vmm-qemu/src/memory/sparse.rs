@@ -1,7 +1,7 @@
 //! Reading, copying and summing files that are mostly holes.
 //!
 //! Everything goes by pages, and a page of zeros is as good as a hole: so two
-//! files with the same content have the same sum, wherever their holes are.
+//! files with the same content have the same sum, independent of their holes.
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;

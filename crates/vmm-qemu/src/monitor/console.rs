@@ -1,7 +1,7 @@
 //! The end of a console or log: text from a guest or a process that may hold
 //! anything.
 
-/// Bytes of guest console kept in memory by QEMU, whatever the guest prints; a
+/// Bytes of guest console kept in memory by QEMU, however much the guest prints; a
 /// power of two.
 pub(crate) const CONSOLE_BYTES: u32 = 64 * 1024;
 

@@ -62,7 +62,7 @@ impl Qmp {
     /// Waits for the greeting and negotiates capabilities.
     ///
     /// # Errors
-    /// The connection is closed, or the peer does not speak QMP.
+    /// The connection is closed, or the peer is no QMP server.
     pub(crate) async fn open(stream: UnixStream) -> io::Result<Self> {
         let lines = Framed::new(stream, LinesCodec::new_with_max_length(LINE_MAX));
         let mut qmp = Self { lines, events: VecDeque::new() };

@@ -28,7 +28,7 @@ pub(crate) struct Running {
 /// Waits until a VM whose state is being loaded has all of it.
 ///
 /// # Errors
-/// The state does not fit: QEMU ends, and its log says why.
+/// The state does not fit: QEMU ends, and its log has the reason.
 pub(crate) async fn loaded(qmp: &mut Qmp) -> io::Result<()> {
     while status(qmp).await? == "inmigrate" {
         // QEMU sends an event for each step of the loading, also for the last one.
@@ -67,7 +67,7 @@ pub(crate) async fn watch(
     let signal = pidfd::reap(&vm.handle).unwrap_or(0);
     if !known.powered_off {
         known.signal = signal;
-        known.last_words = console::tail(&format!("{}\n{}", known.last_words, vm.log.text()));
+        known.console_tail = console::tail(&format!("{}\n{}", known.console_tail, vm.log.text()));
     }
     // There may be no receiver yet; a later `kill` reads the value all the same.
     exit.send_replace(Some(known));
@@ -114,8 +114,8 @@ async fn guest_ended(qmp: &mut Qmp, requests: &mut mpsc::Receiver<Request>) -> i
         Some(reason) => reason == "guest-shutdown",
         None => state == "shutdown" && !console.contains("Kernel panic"),
     };
-    let last_words = if powered_off { String::new() } else { console::tail(&console) };
-    Ok(VmExit { powered_off, signal: 0, last_words })
+    let console_tail = if powered_off { String::new() } else { console::tail(&console) };
+    Ok(VmExit { powered_off, signal: 0, console_tail })
 }
 
 /// States a guest does not come back from (`RunState` of QEMU's `run-state.json`).

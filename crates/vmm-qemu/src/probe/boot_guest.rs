@@ -73,7 +73,7 @@ pub async fn boots(
     let attempt = match driver.boot(spec).await {
         Err(err) if is_timeout(&err) => Attempt::Silent,
         Err(err) => Attempt::Failed(rt::chain(&err)),
-        Ok(vm) => judge(tokio::time::timeout(deadline, vm.exited).await.ok()),
+        Ok(vm) => attempt_of(tokio::time::timeout(deadline, vm.exited).await.ok()),
     };
     driver.kill(machine, boot).await?;
     for file in [initramfs, disk] {
@@ -82,7 +82,7 @@ pub async fn boots(
     Ok(attempt)
 }
 
-/// The process did not get ready in time, which says nothing of the accelerator.
+/// The process did not get ready in time, which proves nothing about the accelerator.
 fn is_timeout(err: &PortError) -> bool {
     let mut cause = err.source();
     while let Some(err) = cause {
@@ -95,16 +95,16 @@ fn is_timeout(err: &PortError) -> bool {
     false
 }
 
-fn judge(exit: Option<VmExit>) -> Attempt {
+fn attempt_of(exit: Option<VmExit>) -> Attempt {
     match exit {
         Some(exit) if exit.powered_off => Attempt::Booted,
-        Some(exit) => Attempt::Failed(exit.last_words),
+        Some(exit) => Attempt::Failed(exit.console_tail),
         None => Attempt::Silent,
     }
 }
 
 fn write_files(initramfs: &Utf8Path, disk: &Utf8Path) -> io::Result<()> {
-    rt::fs::write_atomic(initramfs.as_std_path(), &initramfs::bare(&tiny_elf())?, 0o644)?;
+    rt::fs::write_atomic(initramfs.as_std_path(), &initramfs::archive_of(&tiny_elf())?, 0o644)?;
     fs::File::create(disk)?.set_len(1024 * 1024)
 }
 
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tiny_program_is_what_its_headers_say() {
+    fn the_tiny_program_matches_its_headers() {
         let elf = tiny_elf();
         assert_eq!(elf.len(), 120 + POWER_OFF.len());
         assert_eq!(&elf[24..32], 0x40_0078u64.to_le_bytes());
@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn only_a_guest_that_powered_off_has_booted() {
         let off = VmExit { powered_off: true, ..VmExit::default() };
-        assert_eq!(judge(Some(off)), Attempt::Booted);
-        assert_eq!(judge(Some(VmExit::default())), Attempt::Failed(String::new()));
-        assert_eq!(judge(None), Attempt::Silent);
+        assert_eq!(attempt_of(Some(off)), Attempt::Booted);
+        assert_eq!(attempt_of(Some(VmExit::default())), Attempt::Failed(String::new()));
+        assert_eq!(attempt_of(None), Attempt::Silent);
     }
 }

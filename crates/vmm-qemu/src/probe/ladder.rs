@@ -3,7 +3,7 @@
 use crate::config::{Accelerator, CpuModel, QemuConfig};
 use crate::guest_image::kernel::Kernel;
 use crate::probe::boot_guest::{Attempt, boots};
-use crate::probe::result::{Probed, kvm_pvm_is_loaded, open_kvm, remember, remembered};
+use crate::probe::result::{Probed, cache_result, cached_result, kvm_pvm_is_loaded, open_kvm};
 use camino::Utf8Path;
 use std::time::Duration;
 use worker::ports::PortError;
@@ -27,7 +27,7 @@ pub async fn probe(
     cache: &Utf8Path,
     deadline: Duration,
 ) -> Result<Probed, PortError> {
-    if let Some(known) = remembered(cache, &config.qemu, kernel) {
+    if let Some(known) = cached_result(cache, &config.qemu, kernel) {
         return Ok(known);
     }
     let (probed, lasts) = match open_kvm() {
@@ -40,12 +40,12 @@ pub async fn probe(
                 let config = QemuConfig { accelerator, cpu_model, ..config.clone() };
                 boots(&config, cache, deadline).await
             };
-            climb_down(pvm, attempt).await?
+            try_models(pvm, attempt).await?
         }
     };
     tracing::info!(found = probed.line(), failures = ?probed.failures, "accelerator probed");
     if lasts {
-        remember(cache, &config.qemu, kernel, &probed)?;
+        cache_result(cache, &config.qemu, kernel, &probed)?;
     }
     Ok(probed)
 }
@@ -63,7 +63,7 @@ pub async fn forced(
     deadline: Duration,
 ) -> Result<Probed, PortError> {
     if accelerator == Accelerator::Tcg {
-        return Ok(Probed::new(accelerator, CpuModel::Plain, "the settings say so"));
+        return Ok(Probed::new(accelerator, CpuModel::Plain, "it is set in the settings"));
     }
     let probed = probe(config, kernel, cache, deadline).await?;
     Ok(match probed.accelerator {
@@ -73,18 +73,18 @@ pub async fn forced(
             ..Probed::new(
                 accelerator,
                 CpuModel::Host,
-                "the settings say so, although no guest booted with it",
+                "it is set in the settings, although no guest booted with it",
             )
         },
     })
 }
 
 /// Tries the models in their order. A guest that was started and stays silent has,
-/// with `kvm_pvm`, a known reason that no other model mends.
+/// with `kvm_pvm`, a known reason that applies to every other model.
 ///
-/// Says also whether the result lasts: that a guest has booted, or that QEMU itself has
+/// Returns also whether the result lasts: that a guest has booted, or that QEMU itself has
 /// refused each model. A guest that was silent may only have been slow on a busy host.
-async fn climb_down(
+async fn try_models(
     pvm: bool,
     mut attempt: impl AsyncFnMut(CpuModel) -> Result<Attempt, PortError>,
 ) -> Result<(Probed, bool), PortError> {
@@ -126,7 +126,7 @@ mod tests {
     async fn found(pvm: bool, attempts: [Attempt; 3]) -> String {
         let mut attempts = attempts.into_iter();
         let attempt = async |_| Ok(attempts.next().unwrap());
-        let (probed, lasts) = climb_down(pvm, attempt).await.unwrap();
+        let (probed, lasts) = try_models(pvm, attempt).await.unwrap();
         let left = attempts.count();
         let (line, model, failures) = (probed.line(), probed.cpu_model, probed.failures);
         format!("{line} {model:?} {failures:?} left {left} lasts {lasts}")

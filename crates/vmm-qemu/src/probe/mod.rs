@@ -13,4 +13,4 @@ mod result;
 pub use boot_guest::{Attempt, boots};
 pub use ladder::{DEADLINE, forced, probe};
 pub use result::Probed;
-pub(crate) use result::{kvm_pvm_is_loaded, remembered};
+pub(crate) use result::{cached_result, kvm_pvm_is_loaded};

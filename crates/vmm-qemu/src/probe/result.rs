@@ -11,16 +11,16 @@ const FILE: &str = "accelerator.json";
 /// Longest reason, so that it fits into one line with the text before it.
 const REASON_CHARS: usize = 80;
 
-/// What was found.
+/// The result of the probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probed {
-    /// What guests are to run on.
+    /// The accelerator that guests are to run on.
     pub accelerator: Accelerator,
     /// The processor that they are to see.
     pub cpu_model: CpuModel,
     /// Why, in one short line for the operator.
     pub reason: String,
-    /// What was tried without success, and the full reasons.
+    /// The attempts without success, and the full reasons.
     pub failures: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ impl Probed {
         Self { accelerator, cpu_model, reason, failures: Vec::new() }
     }
 
-    /// One line, the same wherever it is shown: accelerator and reason.
+    /// One line, the same at every place that shows it: accelerator and reason.
     pub fn line(&self) -> String {
         format!("{} ({})", self.accelerator.as_str(), self.reason)
     }
@@ -48,7 +48,7 @@ impl Probed {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Remembered {
+struct CachedResult {
     key: String,
     #[serde(flatten)]
     probed: Probed,
@@ -65,20 +65,20 @@ pub(super) fn open_kvm() -> std::io::Result<fs::File> {
     fs::OpenOptions::new().read(true).write(true).open("/dev/kvm")
 }
 
-/// What an earlier probe found with this QEMU, kernel and start of the host.
-pub(crate) fn remembered(cache: &Utf8Path, qemu: &Utf8Path, kernel: &Kernel) -> Option<Probed> {
-    let known: Remembered = serde_json::from_slice(&fs::read(cache.join(FILE)).ok()?).ok()?;
-    (known.key == key(qemu, kernel).ok()?).then_some(known.probed)
+/// The result of an earlier probe with this QEMU, kernel and start of the host.
+pub(crate) fn cached_result(cache: &Utf8Path, qemu: &Utf8Path, kernel: &Kernel) -> Option<Probed> {
+    let cached: CachedResult = serde_json::from_slice(&fs::read(cache.join(FILE)).ok()?).ok()?;
+    (cached.key == key(qemu, kernel).ok()?).then_some(cached.probed)
 }
 
-pub(super) fn remember(
+pub(super) fn cache_result(
     cache: &Utf8Path,
     qemu: &Utf8Path,
     kernel: &Kernel,
     probed: &Probed,
 ) -> Result<(), PortError> {
-    let remembered = Remembered { key: key(qemu, kernel)?, probed: probed.clone() };
-    let text = serde_json::to_vec_pretty(&remembered);
+    let cached = CachedResult { key: key(qemu, kernel)?, probed: probed.clone() };
+    let text = serde_json::to_vec_pretty(&cached);
     let text = text.map_err(|err| PortError::new("encode the result of the probe", err))?;
     let file = cache.join(FILE);
     rt::fs::write_atomic(file.as_std_path(), &text, 0o644)

@@ -1,7 +1,7 @@
 //! The directory of one boot: `<run_dir>/<machine>/<boot>/`.
 //!
 //! Only root can enter it, the VM's own user cannot: what is in it can be
-//! trusted. `pid` says which process it is, written by the launcher before it
+//! trusted. `pid` identifies the process, written by the launcher before it
 //! does anything else; `agent.sock` and `qmp.sock` are made by the daemon and
 //! handed to QEMU already listening.
 
@@ -27,7 +27,7 @@ const WAITS: &str = "waits";
 /// There while a snapshot is being made, with its directory as content.
 const SAVING: &str = "saving";
 
-/// What of a VM a snapshot has to agree with.
+/// The properties of a VM that a snapshot has to agree with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Description {
     pub(crate) vcpus: u32,
@@ -88,7 +88,7 @@ impl BootDir {
         fs::write(self.path.join(ABOUT), serde_json::to_vec(vm)?)
     }
 
-    /// What the VM is.
+    /// The properties of the VM.
     pub(crate) fn description(&self) -> io::Result<Description> {
         Ok(serde_json::from_slice(&fs::read(self.path.join(ABOUT))?)?)
     }

@@ -9,7 +9,7 @@ use std::process::Stdio;
 /// Bytes of messages of the VM's process that are kept.
 pub(crate) const LOG_BYTES: u64 = 64 * 1024;
 
-/// What a VM's process writes to standard output and error: a memfd that cannot
+/// The standard output and error of a VM's process: a memfd that cannot
 /// grow, so a flood does not fill the host's disk, and that a later daemon reaches
 /// through the process.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Log {
         Ok(Stdio::from(self.0.try_clone()?))
     }
 
-    /// What the process has written so far.
+    /// The output of the process so far.
     pub(crate) fn text(&self) -> String {
         let mut bytes = vec![0; LOG_BYTES as usize];
         let read = self.0.read_at(&mut bytes, 0).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What the host knows of a VM's process, independent of QEMU: its directory, its
+//! The host's view of a VM's process, independent of QEMU: its directory, its
 //! identity by pid and start time, handles (pidfds) on it, and its log. Nothing
 //! here starts a VM or talks to one.
 

@@ -1,6 +1,6 @@
 //! Snapshots of suspended VMs. A snapshot is a directory of three files: `ram` is
 //! the guest's whole memory, sparse; `state` is its processor and devices;
-//! `manifest.json` says what belongs together and is written last, durably, so
+//! `manifest.json` lists what belongs together and is written last, durably, so
 //! there is a snapshot exactly when there is a manifest.
 //!
 //! `ram` outlives a resume: the resumed VM maps it privately, and what it writes

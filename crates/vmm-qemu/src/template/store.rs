@@ -246,7 +246,7 @@ fn load(dir: &Utf8Path, platform: &Platform, shape: Shape) -> io::Result<Templat
     }
     memory::copy(&file, &ram, &CancellationToken::new())?;
     let state = hex::decode(&manifest.state).map_err(io::Error::other)?;
-    // What machines will map is summed up, not what was read.
+    // The checksum covers the mapping that machines use, not the bytes that were read.
     if memory::digest(&ram)? != manifest.ram_sum
         || hex::encode(Sha256::digest(&state)) != manifest.state_sum
     {

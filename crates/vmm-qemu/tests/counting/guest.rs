@@ -27,7 +27,7 @@ const CODE: [u8; 136] = [
 pub(crate) fn kernel() -> Vec<u8> {
     let mut bytes = vec![0; 1024];
     bytes[HEADER..HEADER + CODE.len()].copy_from_slice(&CODE);
-    // What would be the protected-mode kernel: `nop`.
+    // In place of the protected-mode kernel: `nop`.
     bytes.extend([0x90; 512]);
     bytes
 }

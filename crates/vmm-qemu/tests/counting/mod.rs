@@ -1,4 +1,4 @@
-//! What a VM's process goes through, with a guest that stays in real mode and counts
+//! The life of a VM's process, with a guest that stays in real mode and counts
 //! (`guest.S`), on every accelerator that runs it: KVM is tested also where no stock
 //! kernel boots with it.
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 use testkit::skip::{Lacks, skip};
 use tokio_util::sync::CancellationToken;
 use vmm_qemu::{Accelerator, CpuModel};
-use worker::ports::{BootSpec, Hypervisor, Origin, Settle, Shape, SnapshotSpec};
+use worker::ports::{BootOrigin, BootSpec, Hypervisor, QuiesceGuest, Shape, SnapshotSpec};
 
 const SHAPE: Shape = Shape { vcpus: 1, memory_mib: 128 };
 const ACCELERATOR: &str = "VMM_QEMU_TEST_ACCELERATOR";
@@ -63,7 +63,7 @@ async fn counts_beyond(pid: u32, count: u32) -> u32 {
         loop {
             match counter(pid) {
                 Ok(now) if now > count => return now,
-                // The memory of a VM that was just started may not be mapped yet.
+                // Polled: the guest only counts in its memory, which may not be mapped yet.
                 _ => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         }
@@ -145,6 +145,7 @@ async fn a_vm_outlives_a_daemon_that_was_killed_and_is_taken_over() {
                 let pid = pid.split(' ').next().and_then(|pid| pid.parse().ok());
                 match pid.map(|pid| (pid, counter(pid))) {
                     Some((pid, Ok(count))) if count > 2 => return pid,
+                    // Polled: the guest only counts in its memory.
                     _ => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             }
@@ -155,10 +156,10 @@ async fn a_vm_outlives_a_daemon_that_was_killed_and_is_taken_over() {
         let before = counter(pid).unwrap();
         let driver = world.driver();
         let vm = driver.adopt(machine, boot).await.unwrap();
-        assert_eq!((vm.pid, &vm.origin), (pid, &Origin::Found));
+        assert_eq!((vm.pid, &vm.origin), (pid, &BootOrigin::Found));
         counts_beyond(pid, before).await;
         // QEMU is killed by another process, and the driver notices. By which signal,
-        // only the parent of a process is told.
+        // only the parent of a process is notified.
         signal(pid, Signal::KILL);
         assert!(!ended(vm).await.powered_off);
         kill_all(&driver).await;
@@ -187,8 +188,8 @@ async fn a_suspended_vm_resumes_where_it_stopped() {
             boot = BootId::new(10 + round, 3);
             let spec = BootSpec { snapshot: Some(dir.clone()), ..world.spec(machine, boot) };
             let vm = driver.boot(spec).await.unwrap();
-            assert_eq!((&vm.origin, counter(vm.pid).unwrap()), (&Origin::Snapshot, saved));
-            driver.proceed(machine, boot).await.unwrap();
+            assert_eq!((&vm.origin, counter(vm.pid).unwrap()), (&BootOrigin::Snapshot, saved));
+            driver.resume(machine, boot).await.unwrap();
             pid = vm.pid;
             counts_beyond(pid, saved).await;
         }
@@ -221,7 +222,7 @@ async fn a_snapshot_of_another_cpu_model_is_refused() {
 }
 
 /// The guest has nothing to finish; it is saved once it has begun to count.
-fn after_the_first_count(run_dir: camino::Utf8PathBuf) -> Settle {
+fn quiesced_after_first_count(run_dir: camino::Utf8PathBuf) -> QuiesceGuest {
     std::sync::Arc::new(move |_| {
         let run_dir = run_dir.clone();
         Box::pin(async move {
@@ -243,8 +244,8 @@ fn after_the_first_count(run_dir: camino::Utf8PathBuf) -> Settle {
 async fn clones_of_a_template_count_on_independently() {
     on_every_accelerator(async |world| {
         let driver = world.driver();
-        let settle = after_the_first_count(world.config.run_dir.clone());
-        driver.make_template(SHAPE, settle).await.unwrap();
+        let quiesce = quiesced_after_first_count(world.config.run_dir.clone());
+        driver.make_template(SHAPE, quiesce).await.unwrap();
         assert!(driver.has_template(SHAPE));
         assert_eq!(driver.list().await.unwrap(), [], "nothing runs for it");
         // By a later driver, which loads it from disk.
@@ -254,7 +255,7 @@ async fn clones_of_a_template_count_on_independently() {
         for number in 5..8 {
             let (machine, boot) = ids(number);
             let vm = driver.boot(world.spec(machine, boot)).await.unwrap();
-            assert_eq!(vm.origin, Origin::Template);
+            assert_eq!(vm.origin, BootOrigin::Template);
             clones.push((machine, boot, vm.pid));
         }
         for (_, _, pid) in &clones {
@@ -274,7 +275,7 @@ async fn clones_of_a_template_count_on_independently() {
 }
 
 #[tokio::test]
-async fn the_probe_says_in_one_line_what_it_took() {
+async fn the_probe_reports_in_one_line_what_it_took() {
     // A kernel that never powers off: no model of the ladder boots it, and each is
     // tried or left out for a reason that is named.
     let world = counting(World::new(), Accelerator::Tcg, CpuModel::default());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_util::sync::CancellationToken;
 use vmm_qemu::QemuHypervisor;
-use worker::ports::{BootSpec, Hypervisor, Origin, Settle, Shape, SnapshotSpec, Vm};
+use worker::ports::{BootOrigin, BootSpec, Hypervisor, QuiesceGuest, Shape, SnapshotSpec, Vm};
 
 /// A machine that is suspended and resumed, each time as another boot.
 struct Sleeper {
@@ -60,8 +60,8 @@ impl Sleeper {
 
     async fn resume(&mut self) -> Vm {
         let vm = self.restore().await.unwrap();
-        assert_eq!(vm.origin, Origin::Snapshot);
-        self.driver.proceed(self.machine, self.boot()).await.unwrap();
+        assert_eq!(vm.origin, BootOrigin::Snapshot);
+        self.driver.resume(self.machine, self.boot()).await.unwrap();
         vm
     }
 
@@ -83,7 +83,10 @@ fn flip(path: &Utf8Path, at: u64) {
 async fn a_guest_resumes_where_it_was_suspended_again_and_again() {
     let mut sleeper = Sleeper::new();
     let mut vm = sleeper.start().await;
-    assert_eq!(vm.origin, Origin::Cold("there is no template of 1 vCPUs and 128 MiB yet".into()));
+    assert_eq!(
+        vm.origin,
+        BootOrigin::Cold("there is no template of 1 vCPUs and 128 MiB yet".into())
+    );
     assert_eq!(ask(&mut *vm.agent, "keep 16").await, "kept");
     let sum = ask(&mut *vm.agent, "sum").await;
     for round in 1..=3 {
@@ -119,7 +122,7 @@ async fn a_suspend_that_is_cancelled_leaves_a_guest_that_runs() {
 
     // A VM whose snapshot is complete can be resumed all the same.
     sleeper.suspend().await.unwrap();
-    sleeper.driver.proceed(sleeper.machine, sleeper.boot()).await.unwrap();
+    sleeper.driver.resume(sleeper.machine, sleeper.boot()).await.unwrap();
     assert_eq!(sleeper.driver.snapshot(&sleeper.dir), None, "a guest that ran on has none");
     assert_eq!(ask(&mut *vm.agent, "count").await, "3");
 
@@ -137,7 +140,7 @@ async fn a_suspend_that_is_cancelled_leaves_a_guest_that_runs() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_before_the_guest_runs() {
+async fn a_snapshot_that_does_not_fit_is_refused_before_the_guest_runs() {
     let mut sleeper = Sleeper::new();
     let mut vm = sleeper.start().await;
     ask(&mut *vm.agent, "keep 8").await;
@@ -218,10 +221,10 @@ async fn without_space_on_the_disk_the_guest_is_never_paused() {
     sleeper.kill().await;
 }
 
-fn settle() -> Settle {
+fn quiesce_guest() -> QuiesceGuest {
     Arc::new(|mut agent| {
         Box::pin(async move {
-            assert_eq!(ask(&mut *agent, "echo settled").await, "settled");
+            assert_eq!(ask(&mut *agent, "echo quiesced").await, "quiesced");
             Ok(())
         })
     })
@@ -234,7 +237,7 @@ async fn machines_of_a_template_share_its_memory_and_have_their_own_disks() {
     let world = World::new();
     let driver = world.driver();
     assert!(!driver.has_template(SHAPE));
-    driver.make_template(SHAPE, settle()).await.unwrap();
+    driver.make_template(SHAPE, quiesce_guest()).await.unwrap();
     assert!(driver.has_template(SHAPE));
     assert_eq!(driver.list().await.unwrap(), [], "nothing runs for it");
 
@@ -245,7 +248,7 @@ async fn machines_of_a_template_share_its_memory_and_have_their_own_disks() {
     other.nic = Some(worker::ports::Nic { tap: crate::tap(), mac: [2, 0, 0, 0, 0, 7] });
     let mut a = driver.boot(world.spec(first.0, first.1)).await.unwrap();
     let mut b = driver.boot(other).await.unwrap();
-    assert_eq!((&a.origin, &b.origin), (&Origin::Template, &Origin::Template));
+    assert_eq!((&a.origin, &b.origin), (&BootOrigin::Template, &BootOrigin::Template));
     assert_eq!(ask(&mut *a.agent, "count").await, "1");
     assert_eq!(ask(&mut *a.agent, "count").await, "2");
     assert_eq!(ask(&mut *b.agent, "count").await, "1", "what one writes the other does not see");
@@ -266,7 +269,7 @@ async fn machines_of_a_template_share_its_memory_and_have_their_own_disks() {
     let again = BootId::new(5, 5);
     let spec = BootSpec { snapshot: Some(dir), ..world.spec(first.0, again) };
     let mut a = driver.boot(spec).await.unwrap();
-    driver.proceed(first.0, again).await.unwrap();
+    driver.resume(first.0, again).await.unwrap();
     assert_eq!(ask(&mut *a.agent, "count").await, "3");
     kill_all(&driver).await;
 }
@@ -275,15 +278,15 @@ async fn machines_of_a_template_share_its_memory_and_have_their_own_disks() {
 async fn a_template_that_is_damaged_or_of_another_kernel_is_not_used() {
     let world = World::new();
     let driver = world.driver();
-    driver.make_template(SHAPE, settle()).await.unwrap();
+    driver.make_template(SHAPE, quiesce_guest()).await.unwrap();
     let (machine, boot) = ids(1);
-    let cold = |vm: &Vm| matches!(&vm.origin, Origin::Cold(why) if why.contains("no template"));
+    let cold = |vm: &Vm| matches!(&vm.origin, BootOrigin::Cold(why) if why.contains("no template"));
 
     // A later daemon loads it from disk.
     drop(driver);
     let driver = world.driver();
     let vm = driver.boot(world.spec(machine, boot)).await.unwrap();
-    assert_eq!(vm.origin, Origin::Template);
+    assert_eq!(vm.origin, BootOrigin::Template);
     driver.kill(machine, boot).await.unwrap();
 
     let templates = || -> Vec<Utf8PathBuf> {
@@ -300,7 +303,7 @@ async fn a_template_that_is_damaged_or_of_another_kernel_is_not_used() {
     assert_eq!(templates(), Vec::<Utf8PathBuf>::new(), "it is made again");
     driver.kill(machine, boot).await.unwrap();
 
-    driver.make_template(SHAPE, settle()).await.unwrap();
+    driver.make_template(SHAPE, quiesce_guest()).await.unwrap();
     let mut bytes = fs::read(&world.config.guest.initramfs).unwrap();
     bytes.extend([0; 512]);
     let mut upgraded = world.config.clone();
@@ -315,7 +318,7 @@ async fn a_template_that_is_damaged_or_of_another_kernel_is_not_used() {
 async fn a_template_that_cannot_be_restored_is_reported_and_made_again() {
     let world = World::new();
     let driver = world.driver();
-    driver.make_template(SHAPE, settle()).await.unwrap();
+    driver.make_template(SHAPE, quiesce_guest()).await.unwrap();
     // A state that QEMU does not take, whole by its sum.
     let dir = world.config.template_dir.read_dir_utf8().unwrap().flatten();
     let dir = dir.map(|e| e.into_path()).find(|p| p.is_dir()).unwrap();
@@ -330,19 +333,20 @@ async fn a_template_that_cannot_be_restored_is_reported_and_made_again() {
     let driver = world.driver();
     let (machine, boot) = ids(1);
     let mut vm = driver.boot(world.spec(machine, boot)).await.unwrap();
-    let reported = matches!(&vm.origin, Origin::Cold(why) if why.contains("could not be restored"));
+    let reported =
+        matches!(&vm.origin, BootOrigin::Cold(why) if why.contains("could not be restored"));
     assert!(reported, "{:?}", vm.origin);
     assert_eq!(ask(&mut *vm.agent, "count").await, "1");
     assert!(!driver.has_template(SHAPE), "it is made again");
-    let settled = Arc::new(AtomicU32::new(0));
-    let count = settled.clone();
-    let never: Settle = Arc::new(move |_| {
+    let attempts = Arc::new(AtomicU32::new(0));
+    let count = attempts.clone();
+    let never: QuiesceGuest = Arc::new(move |_| {
         count.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async { Err(worker::ports::PortError::plain("it does not settle")) })
+        Box::pin(async { Err(worker::ports::PortError::plain("it does not quiesce")) })
     });
     let problem = driver.make_template(SHAPE, never).await.unwrap_err();
-    assert!(rt::chain(&problem).contains("does not settle"));
-    assert_eq!((settled.load(Ordering::Relaxed), driver.list().await.unwrap().len()), (1, 1));
+    assert!(rt::chain(&problem).contains("does not quiesce"));
+    assert_eq!((attempts.load(Ordering::Relaxed), driver.list().await.unwrap().len()), (1, 1));
     kill_all(&driver).await;
     assert_eq!(world.remains(), Vec::<String>::new());
 }

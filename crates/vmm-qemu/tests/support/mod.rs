@@ -53,7 +53,7 @@ pub(crate) struct World {
     pub(crate) config: QemuConfig,
 }
 
-/// A directory that is removed with its owner, or somebody else's.
+/// A directory that is removed with its owner, or one that belongs to another world.
 pub(crate) enum Temp {
     Owned(tempfile::TempDir),
     Given(std::path::PathBuf),
@@ -106,6 +106,7 @@ impl World {
     /// still be on its way out.
     pub(crate) async fn assert_empty(&self) {
         let gone = async {
+            // Polled: nothing announces the end of a process that is not a child.
             while !self.remains().is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -161,7 +162,7 @@ impl World {
         }
     }
 
-    /// What of this world can be found on the host.
+    /// The remains of this world on the host.
     pub(crate) fn remains(&self) -> Vec<String> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.config.run_dir).into_iter().flatten().flatten() {
@@ -230,9 +231,9 @@ pub(crate) fn ids(number: u64) -> (MachineId, BootId) {
     (MachineId::from_random(number), BootId::new(1, u128::from(number)))
 }
 
-/// A word to the guest and its one line of answer.
+/// Sends a line to the guest and returns its one line of answer.
 pub(crate) async fn ask(agent: &mut dyn AgentIo, line: &str) -> String {
-    tell(agent, line).await;
+    send_line(agent, line).await;
     let answer = async {
         let mut answer = String::new();
         loop {
@@ -245,7 +246,7 @@ pub(crate) async fn ask(agent: &mut dyn AgentIo, line: &str) -> String {
     tokio::time::timeout(PATIENCE, answer).await.expect("an answer")
 }
 
-pub(crate) async fn tell(agent: &mut dyn AgentIo, line: &str) {
+pub(crate) async fn send_line(agent: &mut dyn AgentIo, line: &str) {
     agent.write_all(format!("{line}\n").as_bytes()).await.unwrap();
 }
 

@@ -5,15 +5,23 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Body of every error.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// What was attempted and why it failed.
     pub error: String,
-    /// `unknown`, `insufficient_capacity`, `volume_placement_capacity`, `name_taken`.
+    /// `unknown`, `insufficient_capacity`, `volume_placement_capacity`, `name_taken`;
+    /// `command_not_found` and `command_not_executable` are Updraft additions.
     pub status: String,
     /// What to do next; an Updraft addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+impl ErrorBody {
+    /// Status of an exec whose program does not exist in the guest.
+    pub const COMMAND_NOT_FOUND: &str = "command_not_found";
+    /// Status of an exec whose program exists and cannot be executed.
+    pub const COMMAND_NOT_EXECUTABLE: &str = "command_not_executable";
 }
 
 /// `POST /v1/apps`.

@@ -15,7 +15,7 @@ pub struct MachineConfig {
     /// itself sets (`FLY_APP_NAME` …) have its values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<BTreeMap<String, String>>,
-    /// Overrides of what the image says is to be run.
+    /// Overrides of the process that the image is configured to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Init>,
     /// Size of the VM; absent means shared-cpu-1x with 256 MB.
@@ -63,7 +63,7 @@ pub struct MachineConfig {
     /// Deprecated in favour of `services[].autostart`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_machine_autostart: Option<bool>,
-    /// Processes of the machine; one is run instead of what `init` says.
+    /// Processes of the machine; one is run instead of that of `init`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<Vec<MachineProcess>>,
     /// Everything else: metrics, statics, containers, volumes, …
@@ -266,7 +266,7 @@ pub struct Rootfs {
     pub extra: Extra,
 }
 
-/// Reads `mounts`, and says what is wanted if it is no list: `fly.toml` has one
+/// Reads `mounts`, with an error that names the expected form if it is no list: `fly.toml` has one
 /// table of that name.
 fn mounts<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Mount>>, D::Error> {
     struct Mounts;

@@ -92,7 +92,7 @@ pub struct EventDetails {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stages_ms: Option<std::collections::BTreeMap<String, f64>>,
     /// How a start came about: `template` (restored), `cold` (booted; `reason`
-    /// says why) or `resumed` (from its own snapshot); an Updraft addition.
+    /// has the cause) or `resumed` (from its own snapshot); an Updraft addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
     /// The machine has been resumed from its snapshot; an Updraft addition.

@@ -35,7 +35,7 @@ pub struct Service {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autostop_after_seconds: Option<u32>,
     /// Answer a request that woke the machine with a `Server-Timing` header that
-    /// says where the time went; an Updraft addition. Absent means no.
+    /// shows where the time went; an Updraft addition. Absent means no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_timing: Option<bool>,
     /// Fields this version does not know.

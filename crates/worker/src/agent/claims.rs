@@ -1,5 +1,5 @@
-//! What is believed of a guest: everything that it reports is bounded before it
-//! reaches the rest of the host.
+//! Validation of what a guest reports: everything is bounded before it reaches the
+//! rest of the host.
 
 use super::reports::Ports;
 use guest_protocol::{Listener, Phase};
@@ -14,9 +14,11 @@ const MAX_PORTS: usize = 1024;
 const MAX_TEXT: usize = 2000;
 /// Stages that a guest may report: their names become labels of metrics.
 const STAGES: [&str; 16] = [
-    "modules", "port", "drivers", "ready", "orders", "identity", "disks", "layers", "root",
+    "modules", "port", "drivers", "ready", "config", "identity", "disks", "layers", "root",
     "files", "nic", "network", "swap", "user", "mounts", "exec",
 ];
+/// The name that inits of release 0.1 give to the stage `config`.
+const CONFIG_STAGE_0_1: &str = "orders";
 /// No stage of a start takes longer; what JSON cannot write is left out too.
 const MAX_STAGE_MS: f64 = 3_600_000.0;
 
@@ -31,6 +33,11 @@ pub(super) fn record_port(ports: &watch::Sender<Ports>, listener: Listener, bega
 /// The stages that are plausible.
 pub(super) fn stages(mut stages: Vec<(String, f64)>) -> Vec<(String, f64)> {
     stages.truncate(STAGES.len());
+    for (name, _) in &mut stages {
+        if name == CONFIG_STAGE_0_1 {
+            "config".clone_into(name);
+        }
+    }
     let known = |name: &str| STAGES.contains(&name);
     stages.retain(|(name, ms)| known(name) && (0.0..MAX_STAGE_MS).contains(ms));
     stages
@@ -82,6 +89,12 @@ mod tests {
         let reported: Vec<_> = reported.map(|(name, ms)| (name.to_owned(), ms)).into();
         assert_eq!(stages(reported), [("port".to_owned(), 1.0)]);
         assert!(stages(vec![("port".into(), 1.0); 1000]).len() <= STAGES.len());
+    }
+
+    #[test]
+    fn the_config_stage_of_earlier_inits_gets_its_present_name() {
+        let reported = vec![("orders".to_owned(), 1.0), ("identity".to_owned(), 2.0)];
+        assert_eq!(stages(reported), [("config".to_owned(), 1.0), ("identity".to_owned(), 2.0)]);
     }
 
     #[test]

@@ -11,7 +11,9 @@ pub(crate) enum AgentError {
     Deadline(Duration),
     /// Permanent, and no fault of the VM: it runs an init of another release. It is
     /// kept and managed through the hypervisor.
-    #[error("guest speaks version {0} of the agent protocol, this host {LOWEST} to {HIGHEST}")]
+    #[error(
+        "guest uses version {0} of the agent protocol, this host supports {LOWEST} to {HIGHEST}"
+    )]
     Version(u16),
     #[error("agent port failed")]
     Io(#[source] std::io::Error),

@@ -7,8 +7,10 @@
 use super::error::AgentError;
 use super::mutex::lock;
 use super::outgoing::Outgoing;
-use guest_protocol::{Exec, ExecId, Exit, MAX_CHUNK, MAX_FRAME, Output, ToGuest, WINDOW};
-use host_api::{ExecInput, ExecOutput, ExecStart};
+use guest_protocol::{
+    Exec, ExecErrorKind, ExecId, Exit, MAX_CHUNK, MAX_FRAME, Output, ToGuest, WINDOW,
+};
+use host_api::{ExecError, ExecInput, ExecOutput, ExecStart};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -71,9 +73,8 @@ impl Execs {
         });
         let mut running = lock(&self.running);
         if running.len() >= MAX_RUNNING {
-            run.end(ExecOutput::Failed(format!(
-                "{MAX_RUNNING} commands run in this machine already"
-            )));
+            let why = format!("{MAX_RUNNING} commands run in this machine already");
+            run.end(ExecOutput::Failed(ExecError::Busy(why)));
         } else {
             running.insert(id, run.clone());
         }
@@ -157,7 +158,8 @@ impl Execs {
                     () = outputs.closed() => return,
                     () = sleep_until(deadline) => {
                         let text = "the guest did not end the command at its timeout";
-                        let _ = outputs.send(ExecOutput::Failed(text.into())).await;
+                        let late = ExecError::DeadlineExceeded(text.into());
+                        let _ = outputs.send(ExecOutput::Failed(late)).await;
                         return;
                     }
                 }
@@ -211,7 +213,8 @@ impl Execs {
         let taken = run.put(stream, bytes);
         if !taken {
             lock(&self.running).remove(&id);
-            run.end(ExecOutput::Failed("the guest sent more output than it had credit for".into()));
+            let why = "the guest sent more output than it had credit for";
+            run.end(ExecOutput::Failed(ExecError::Malformed(why.into())));
         }
         taken
     }
@@ -230,16 +233,20 @@ impl Execs {
         }
     }
 
-    pub(super) fn failed(&self, id: ExecId, why: String) {
+    pub(super) fn failed(&self, id: ExecId, why: String, kind: Option<ExecErrorKind>) {
         if let Some(run) = self.get(id) {
-            run.end(ExecOutput::Failed(why));
+            run.end(ExecOutput::Failed(match kind {
+                Some(ExecErrorKind::NotFound) => ExecError::NotFound(why),
+                Some(ExecErrorKind::NotExecutable) => ExecError::NotExecutable(why),
+                None => ExecError::Refused(why),
+            }));
         }
     }
 
     /// Ends all commands.
     pub(super) fn end(&self, why: &str) {
         for (_, run) in lock(&self.running).drain() {
-            run.end(ExecOutput::Lost(why.into()));
+            run.end(ExecOutput::Failed(ExecError::Lost(why.into())));
         }
     }
 }
@@ -247,13 +254,17 @@ impl Execs {
 /// Why a command could not be sent to the guest.
 fn refusal(err: &AgentError) -> ExecOutput {
     ExecOutput::Failed(match err {
-        AgentError::TooLarge(bytes) => format!(
+        AgentError::TooLarge(bytes) => ExecError::TooLarge(format!(
             "arguments and environment take {bytes} bytes, the most is {MAX_FRAME}: \
              pass them as input or in a file"
-        ),
-        AgentError::Version(_) => format!("{err}: restart the machine to run commands in it"),
-        AgentError::Deadline(limit) => format!("the guest did not take the command in {limit:?}"),
-        _ => return ExecOutput::Lost("the machine has stopped".into()),
+        )),
+        AgentError::Version(_) => {
+            ExecError::Unsupported(format!("{err}: restart the machine to run commands in it"))
+        }
+        AgentError::Deadline(limit) => {
+            ExecError::DeadlineExceeded(format!("the guest did not take the command in {limit:?}"))
+        }
+        _ => ExecError::Lost("the machine has stopped".into()),
     })
 }
 
@@ -321,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_is_bounded_in_pieces_too() {
+    fn waiting_input_is_bounded_in_pieces_too() {
         let mut buffer = Buffer::default();
         for n in 0..100_000 {
             let stream = if n % 2 == 0 { Output::Stdout } else { Output::Stderr };

@@ -17,7 +17,7 @@ pub(super) type Writer = WriteHalf<Box<dyn AgentIo>>;
 
 /// The guest's answer to the hello.
 pub(super) struct Greeting {
-    /// The version that both speak in this session.
+    /// The version that both use in this session.
     pub(super) version: u16,
     pub(super) phase: Phase,
     pub(super) listening: Vec<Listener>,

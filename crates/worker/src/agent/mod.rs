@@ -2,7 +2,7 @@
 //!
 //! The reader never waits for a client: output of execs goes into buffers that credit
 //! bounds, reports go to the machine's task, logs are stored or dropped. Everything
-//! that a guest sends is hostile: `claims` bounds what is believed of it, `reader` how
+//! that a guest sends is hostile: `claims` bounds and validates it, `reader` how
 //! fast it is read.
 
 mod api;

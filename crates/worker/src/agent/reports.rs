@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
-/// What a guest reports about its main process; each at most once a session, so
+/// A guest's report about its main process; each at most once a session, so
 /// that no guest can keep its machine's task busy.
 #[derive(Debug)]
 pub(crate) enum Report {
@@ -58,7 +58,7 @@ impl Listen {
     }
 
     /// Stores log data that arrives before the welcome. It belongs to no session, but
-    /// it tells what happened while no daemon ran.
+    /// it has what happened while no daemon ran.
     pub(super) fn keep_log(&self, message: ToHost) {
         match message {
             ToHost::Log { source, offset, data } => self.store(source, offset, &data, drop),

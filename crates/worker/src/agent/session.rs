@@ -53,7 +53,7 @@ pub(crate) struct Welcome {
 impl Agent {
     /// Greets the guest and reads what it sends in tasks of `tasks`.
     ///
-    /// [`AgentError::Version`] says that there can be no session, as long as the VM
+    /// [`AgentError::Version`] means that there can be no session, as long as the VM
     /// runs; after any other error another attempt may succeed.
     pub(crate) async fn connect(
         io: Box<dyn AgentIo>,
@@ -211,7 +211,7 @@ impl Agent {
             }
             ToHost::ExecCredit(id, bytes) => self.execs.credit(id, bytes),
             ToHost::ExecExited(id, exit) => self.execs.exited(id, exit),
-            ToHost::ExecFailed(id, why, _) => self.execs.failed(id, claims::text(why)),
+            ToHost::ExecFailed(id, why, kind) => self.execs.failed(id, claims::text(why), kind),
             // An answer to a repeated hello.
             ToHost::Welcome { .. } | ToHost::Quiesced => {}
             ToHost::ApiOpen(id) => self.api.open(id),

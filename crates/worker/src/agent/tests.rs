@@ -5,7 +5,7 @@ use crate::logs::LogStore;
 use guest_protocol::codec::{Decoder, encode};
 use guest_protocol::{Exit, HIGHEST, LOWEST, Phase, ToGuest};
 use guest_protocol::{LogSource, ToHost, v2};
-use host_api::{ExecOutput, ExecStart};
+use host_api::{ExecError, ExecOutput, ExecStart};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -72,7 +72,7 @@ async fn quiescing_writes_what_was_sent_and_lets_nothing_follow() {
     agent.quiesce().await.unwrap();
     assert!(agent.send(&ToGuest::PowerOff).await.is_err());
     let end = output.recv().await.unwrap();
-    assert_eq!(end, ExecOutput::Lost("the machine is being suspended".into()));
+    assert_eq!(end, ExecOutput::Failed(ExecError::Lost("the machine is being suspended".into())));
     agent.close().await;
     let sent = guest.await.unwrap();
     let signals = sent.iter().filter(|message| matches!(message, ToGuest::Signal(_)));
@@ -120,7 +120,7 @@ impl Scripted {
         payloads
     }
 
-    /// The next message of a host that speaks the present version.
+    /// The next message of a host of the present version.
     async fn next(&mut self) -> ToGuest {
         use guest_protocol::codec::Message;
         let mut payloads = self.payloads().await;
@@ -190,7 +190,7 @@ async fn a_guest_of_version_2_is_served_with_what_it_knows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guest_of_an_unknown_version_is_told_apart_from_a_slow_one() {
+async fn a_guest_of_an_unknown_version_is_distinguished_from_a_slow_one() {
     let (dir, tasks) = (tempfile::tempdir().unwrap(), rt::Tasks::new());
     let (connected, mut guest, ..) = connect(&dir, &tasks);
     let session = guest.session().await;
@@ -216,7 +216,9 @@ async fn a_command_that_does_not_fit_into_a_message_is_refused() {
     let agent = welcomed(connected, &mut guest).await;
     let argv = vec!["echo".into(), "x".repeat(600 << 10)];
     let (_input, mut output) = agent.exec(ExecStart { argv, ..ExecStart::default() }, &tasks);
-    let Some(ExecOutput::Failed(why)) = output.recv().await else { panic!("it was run") };
+    let Some(ExecOutput::Failed(ExecError::TooLarge(why))) = output.recv().await else {
+        panic!("it was run")
+    };
     assert!(why.contains("the most is 262144"), "{why}");
     // The session continues.
     agent.send(&ToGuest::Signal(1)).await.unwrap();
@@ -233,7 +235,8 @@ async fn a_command_that_the_guest_does_not_end_ends_after_its_timeout() {
         ExecStart { argv: vec!["sleep".into()], timeout_ms: Some(5000), ..ExecStart::default() };
     let (_input, mut output) = agent.exec(start, &tasks);
     assert!(matches!(guest.next().await, ToGuest::Exec(1, _)));
-    let end = ExecOutput::Failed("the guest did not end the command at its timeout".into());
+    let why = "the guest did not end the command at its timeout";
+    let end = ExecOutput::Failed(ExecError::DeadlineExceeded(why.into()));
     assert_eq!(output.recv().await, Some(end));
     assert_eq!(began.elapsed().as_secs(), 15);
     assert_eq!(guest.next().await, ToGuest::ExecSignal(1, 9));

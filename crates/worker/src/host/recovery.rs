@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 /// Guests that do not answer within this time are adopted in the background.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What is left of dead VMs is normally removed in much less time.
+/// The remains of ended VMs are normally removed in much less time.
 const CLEAR_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `owners` finds the ids of apps that records of the first version only name.
@@ -116,7 +116,7 @@ fn scratch_disks(dir: &Utf8Path) -> std::io::Result<Vec<(Utf8PathBuf, u64)>> {
     Ok(disks)
 }
 
-/// What exists of a machine's VM.
+/// The VM of a machine as it was found.
 async fn vm_at_start(host: &HostContext, record: &Record, alive: bool) -> AtStart {
     let Some(boot) = record.boot else { return AtStart::NoVm };
     // Restored from its snapshot, but that was never recorded: it is still paused,

@@ -49,7 +49,7 @@ impl Worker {
         let db = unrecorded::open_database(&config, &*ports.hypervisor, failures).await?;
         let epoch = db.next_epoch().await.map_err(StartError::Database)?;
         let context = Arc::new(HostContext {
-            capacity: Capacity::new(promised(&config)),
+            capacity: Capacity::new(bookable_mib(&config)),
             templates: TemplateQueue::default(),
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
             metrics: Metrics::new(registry),
@@ -80,7 +80,7 @@ impl Worker {
     }
 }
 
-/// MiB that may be promised. A factor that is no number above 1 changes nothing.
-fn promised(config: &HostConfig) -> u64 {
+/// MiB that may be booked. A factor that is no number above 1 changes nothing.
+fn bookable_mib(config: &HostConfig) -> u64 {
     (config.memory_mib as f64 * config.overcommit.max(1.0)) as u64
 }

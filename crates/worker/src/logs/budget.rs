@@ -4,7 +4,7 @@
 pub(super) const RATE: u64 = 1 << 20;
 /// Bytes that a machine may log at once.
 const BURST: u64 = 4 * RATE;
-/// What a line costs beside its bytes: it is parsed, stored and sent with its metadata.
+/// The cost of a line beside its bytes: it is parsed, stored and sent with its metadata.
 const LINE_COST: u64 = 256;
 
 /// Bytes a machine may still log; refilled with time.

@@ -183,7 +183,7 @@ impl LogStore {
     ) -> Result<BoxStream<'static, LogEntry>, TooManyQueries> {
         let place = self.queries.admit(app)?;
         // Subscribed before the files are read: a line may then come twice,
-        // which the offsets tell, but is never missed.
+        // which the offsets show, but is never missed.
         let live = query.follow.then(|| self.live.follow(app));
         let own = query.instance.is_none().then(|| app_log(app));
         let logs = machines.into_iter().chain(own).collect();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_follower_misses_nothing_and_a_new_store_goes_on_counting() {
+    async fn a_follower_misses_nothing_and_a_new_store_continues_the_count() {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
         let first = store(&dir, &clock);
         first.bytes("web", "m1", LogStream::Stdout, b"a\n");
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_go_on_from_where_the_last_one_ended() {
+    async fn pages_continue_where_the_last_one_ended() {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(1));
         let store = store(&dir, &clock);
         for n in 0..12_000 {

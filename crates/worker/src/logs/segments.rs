@@ -75,7 +75,7 @@ impl Segments {
     }
 }
 
-/// What a stored line says beside its entry.
+/// The fields of a stored line beside its entry.
 #[derive(serde::Deserialize)]
 struct Stored {
     offset: u64,

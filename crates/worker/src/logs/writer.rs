@@ -19,10 +19,10 @@ const BATCH: usize = 256;
 /// Bytes of one log that are kept while they cannot be written; as much as init keeps
 /// for a daemon that does not read.
 const UNWRITTEN: usize = 256 << 10;
-/// What is kept of the log of a destroyed machine.
+/// The bytes that are kept of the log of a destroyed machine.
 const KEPT_OF_DESTROYED: u64 = 64 << 10;
 
-/// What is queued of one log, and what was dropped because too much was.
+/// The queued bytes of one log, and the bytes dropped since the queue was full.
 #[derive(Debug, Default)]
 pub(super) struct Queued {
     pub(super) bytes: AtomicUsize,
@@ -94,7 +94,7 @@ struct Log {
     positions: Positions,
     /// Lines that are not written yet, or could not be.
     unwritten: Vec<u8>,
-    /// What is acknowledged once they are.
+    /// The acknowledgements that are due once they are.
     unacknowledged: Vec<(Acknowledge, u64)>,
 }
 

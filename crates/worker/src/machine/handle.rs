@@ -30,10 +30,10 @@ impl Handle {
     }
 }
 
-/// What the host found of a machine's VM when it started.
+/// The machine's VM as the host found it when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AtStart {
-    /// Nothing that can be used: whatever is left is removed.
+    /// Nothing that can be used: the remains are removed.
     Leftover,
     /// It runs and is to be taken over.
     Running(BootId),

@@ -1,11 +1,11 @@
-//! What exists of a machine's VM, with the data that each phase has.
+//! The phases of a machine's VM, with the data that each phase has.
 
 use super::boot::launched::{ImageFacts, Launched};
 use super::down::clear::Teardown;
 use super::step::RequestedAction;
 use super::suspend::snapshot::SnapshotNote;
 use crate::agent::{Agent, Ports, Report};
-use crate::ports::{Origin, VmExit};
+use crate::ports::{BootOrigin, VmExit};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 /// Time between two looks at the ports of a guest.
 const PORTS_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What exists of the VM.
+/// The phase of the VM.
 pub(super) enum VmPhase {
     /// Nothing; with how the VM that was removed last had ended.
     Absent(VmExit),
@@ -37,13 +37,13 @@ pub(super) enum VmPhase {
     Saved(Option<Arc<Agent>>),
     /// It has ended or is not to be used; something of it may be left.
     Leftover(Teardown),
-    /// What is left of it is being removed.
+    /// Its remains are being removed.
     Clearing,
 }
 
 impl VmPhase {
     pub(super) const NONE: Self =
-        Self::Absent(VmExit { powered_off: false, signal: 0, last_words: String::new() });
+        Self::Absent(VmExit { powered_off: false, signal: 0, console_tail: String::new() });
 
     pub(super) fn is_cancelled_launch(&self) -> bool {
         matches!(self, Self::Launching(cancel) if cancel.is_cancelled())
@@ -107,10 +107,10 @@ pub(super) struct UpVm {
     /// The stop or suspend waits for the requests that the edge has in flight.
     pub(super) draining: Option<Draining>,
     /// How the VM came to life.
-    pub(super) origin: Origin,
+    pub(super) origin: BootOrigin,
     /// Milliseconds by stage of its launch.
     pub(super) stages: Vec<(String, f64)>,
-    /// What the launch has read of the image.
+    /// The image config that the launch has read.
     pub(super) image: Option<ImageFacts>,
 }
 
@@ -135,11 +135,11 @@ impl UpVm {
     /// It was booted or restored from a template. A VM that was restored from its
     /// machine's snapshot maps the memory file of that snapshot.
     pub(super) fn has_own_memory(&self) -> bool {
-        matches!(self.origin, Origin::Template | Origin::Cold(_))
+        matches!(self.origin, BootOrigin::Template | BootOrigin::Cold(_))
     }
 }
 
-/// What a drain waits for.
+/// The conditions that a drain waits for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Draining {
     /// Which drain of the machine's task it is.

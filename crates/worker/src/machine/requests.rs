@@ -157,7 +157,7 @@ impl Task {
         self.try_commit(record, vec![event], false).await
     }
 
-    /// The machine is removed from this host, whatever it does. Its event says why; its
+    /// The machine is removed from this host, in any state. Its event has the reason; its
     /// owner is another host.
     async fn give_up(&mut self, epoch: Epoch) -> Answer<()> {
         if self.record.given_up.is_some_and(|known| known >= epoch) {
@@ -239,7 +239,7 @@ impl Task {
         }
     }
 
-    /// A standby is started only for the machine that it stands by for.
+    /// A standby is started only for the machine whose standby it is.
     fn refuse_standby(&self, record: &Record, source: Source) -> Answer<()> {
         match record.is_standby() && source != Source::Host {
             false => Ok(()),

@@ -1,10 +1,10 @@
-//! What to do next for a machine: a pure decision from its state, its desired state
+//! The next action for a machine: a pure decision from its state, its desired state
 //! and what exists of its VM. The machine's task carries it out, again after every
 //! change; the normal case, a retry and the recovery after a crash are one path.
 
 use model::life::{State, Want};
 
-/// What exists of a machine's VM.
+/// The state of a machine's VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Vm {
     /// Nothing, and nothing is left of an earlier VM.
@@ -19,7 +19,7 @@ pub(crate) enum Vm {
     Up {
         /// Its main process runs.
         running: bool,
-        /// What it has been asked to do.
+        /// The request that it has been sent.
         requested: RequestedAction,
     },
     /// It runs, but there is no session with its guest.
@@ -33,11 +33,11 @@ pub(crate) enum Vm {
     Saved,
     /// It has ended or is not to be used; something of it may be left.
     Leftover,
-    /// What is left of it is being removed.
+    /// Its remains are being removed.
     Clearing,
 }
 
-/// What a VM that is up has been asked to do.
+/// The request that a VM that is up has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestedAction {
     /// Nothing.
@@ -48,7 +48,7 @@ pub(crate) enum RequestedAction {
     Suspend,
 }
 
-/// What exists of a machine.
+/// The present state of a machine, for the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Observed {
     pub(crate) vm: Vm,
@@ -93,7 +93,7 @@ pub(crate) enum Step {
     RecordDestroyed,
 }
 
-/// What to do next.
+/// The next action.
 pub(crate) fn next(state: State, want: Want, observed: Observed) -> Step {
     use State::*;
     let Observed { vm, due, booted, orphaned_snapshot } = observed;
@@ -127,7 +127,7 @@ pub(crate) fn next(state: State, want: Want, observed: Observed) -> Step {
         (Suspending, Vm::Saved) if want != Want::Run => Step::Clear,
         (_, Vm::Saving { .. }) => Step::CancelSuspend,
 
-        // Whatever the state: the boot that the record names is over.
+        // In every state: the boot that the record names is over.
         (Starting | Started | Stopping | Suspending | Restarting | Replacing, Vm::Absent)
             if booted =>
         {

@@ -73,7 +73,7 @@ pub(crate) fn new(
     (Handle { requests, views: watched }, task.run(inbox, at_start))
 }
 
-/// What slow work ends with.
+/// The result of slow work.
 pub(super) enum Done {
     Prepared(Result<ImageFacts, LaunchError>),
     Launched(Result<Launched, LaunchError>),
@@ -234,7 +234,7 @@ impl Task {
         }
     }
 
-    /// What exists of the machine, if `record` were its record.
+    /// The present state of the machine, if `record` were its record.
     pub(super) fn observe(&self, record: &Record) -> Observed {
         let vm = match &self.vm {
             VmPhase::Absent(_) => Vm::Absent,
@@ -280,7 +280,7 @@ impl Task {
             Done::Saved(saved) => self.on_saved(saved).await,
             Done::Cleared(exit) => {
                 self.vm = VmPhase::Absent(exit);
-                self.host.logs.settle(&self.record.id.to_string());
+                self.host.logs.end_streams(&self.record.id.to_string());
                 self.show(|view| {
                     view.agent = None;
                     view.listening.clear();

@@ -1,4 +1,4 @@
-//! What is shown of a machine: to the API and, as its route, to the edges.
+//! The published view of a machine: for the API and, as its route, for the edges.
 
 use crate::agent::Agent;
 use crate::record::Record;
@@ -33,7 +33,7 @@ pub(crate) struct View {
     pub(crate) stages: Vec<(String, f64)>,
     /// The session with the guest, if there is one.
     pub(crate) agent: Option<Arc<Agent>>,
-    /// Why the guest of a VM that runs cannot be spoken to, if so.
+    /// Why there can be no session with the guest of a VM that runs, if so.
     pub(crate) unreachable: Option<String>,
 }
 
@@ -157,7 +157,7 @@ impl View {
         })
     }
 
-    /// When it was last started, as its newest events say; 0 if they do not.
+    /// When it was last started, by its newest events; 0 if they have no start.
     fn started_ms(&self) -> u64 {
         let started = |event: &&MachineEvent| event.kind == "start" && event.status == "started";
         let event = self.events.iter().find(started);
@@ -165,7 +165,7 @@ impl View {
     }
 }
 
-/// `up` says that there is a session with its guest.
+/// `up`: there is a session with its guest.
 fn route_state(record: &Record, up: bool) -> RouteState {
     let standby = record.is_standby();
     match (record.state, record.want) {

@@ -5,7 +5,7 @@ use model::id::MachineId;
 
 /// Serves the API to the processes of one machine.
 ///
-/// The machine proves who it is by where its bytes come from: no token is needed,
+/// The machine is identified by the port that its bytes come from: no token is needed,
 /// and nothing beyond what its app may do is to be granted.
 pub trait GuestApi: Send + Sync + 'static {
     /// Serves one connection of `machine`, of `app`, in a task of its own; returns at

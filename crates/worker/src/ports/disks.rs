@@ -4,7 +4,7 @@ use super::PortError;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 
-/// What the worker needs of the host's disks, and nothing more.
+/// The host's disks, as far as the worker needs them.
 ///
 /// A scratch disk is a sparse file: it may grow to its size while the machine
 /// runs. The port accounts what all booked disks may still grow by against the

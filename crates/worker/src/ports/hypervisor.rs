@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-/// What the worker needs of a microVM driver, and nothing more.
+/// A microVM driver, as far as the worker needs it.
 ///
 /// Every implementation, the fake too, passes `testkit::hypervisor_contract`:
 /// - `boot` twice with one [`BootId`] is one VM; the second call returns it;
@@ -20,22 +20,22 @@ use tokio_util::sync::CancellationToken;
 ///   left (process, cgroup, files); `kill` of an unknown boot succeeds;
 /// - [`Vm::exited`] ends for every VM that ends, however it does;
 /// - once `suspend` has returned `Ok`, [`Hypervisor::snapshot`] finds the snapshot,
-///   also after a power cut, and the VM is paused until `kill` or `proceed`;
+///   also after a power cut, and the VM is paused until `kill` or `resume`;
 ///   after an error the VM keeps running and there is no snapshot;
 /// - a snapshot that does not fit (damaged, another version) is refused by
 ///   `boot` before any guest instruction runs.
 #[async_trait]
 pub trait Hypervisor: Send + Sync + 'static {
-    /// Starts a VM and returns once its process runs and its agent port can be
-    /// spoken to (the guest itself may not have read anything yet). A VM from a
-    /// snapshot is paused until [`Hypervisor::proceed`].
+    /// Starts a VM and returns once its process runs and its agent port is
+    /// connected (the guest itself may not have read anything yet). A VM from a
+    /// snapshot is paused until [`Hypervisor::resume`].
     async fn boot(&self, spec: BootSpec) -> Result<Vm, PortError>;
 
     /// Every VM on this host, also one of which only files or groups are left.
     async fn list(&self) -> Result<Vec<FoundVm>, PortError>;
 
     /// Takes over a VM that runs, or that is paused for a suspend (also one
-    /// that was cut off with its daemon: `proceed` resumes it). An error means that
+    /// that was cut off with its daemon: `resume` resumes it). An error means that
     /// it cannot be reached, or that its guest never ran; a transient one may pass.
     async fn adopt(&self, machine: MachineId, boot: BootId) -> Result<Vm, PortError>;
 
@@ -54,7 +54,7 @@ pub trait Hypervisor: Send + Sync + 'static {
     ) -> Result<SaveTimes, PortError>;
 
     /// Resumes a paused VM; does nothing to one that runs.
-    async fn proceed(&self, machine: MachineId, boot: BootId) -> Result<(), PortError>;
+    async fn resume(&self, machine: MachineId, boot: BootId) -> Result<(), PortError>;
 
     /// The snapshot in `dir`, if there is a whole one. Cheap: its content is
     /// checked by `boot`.
@@ -70,9 +70,9 @@ pub trait Hypervisor: Send + Sync + 'static {
     fn templates(&self) -> Vec<Shape>;
 
     /// Makes a template for a shape unless there is one: boots a guest, has it
-    /// `settle`, keeps its memory, and tries it out. Nothing of a machine is
+    /// `quiesce`, keeps its memory, and tries it out. Nothing of a machine is
     /// in it.
-    async fn make_template(&self, shape: Shape, settle: Settle) -> Result<(), PortError>;
+    async fn make_template(&self, shape: Shape, quiesce: QuiesceGuest) -> Result<(), PortError>;
 
     /// MiB that a VM with so many vCPUs may use beside its guest's memory.
     fn overhead_mib(&self, vcpus: u32) -> u32 {
@@ -80,11 +80,11 @@ pub trait Hypervisor: Send + Sync + 'static {
         0
     }
 
-    /// What isolates the guests: `kvm` or `tcg`, and the driver's version.
+    /// The isolation of the guests: `kvm` or `tcg`, and the driver's version.
     fn about(&self) -> HypervisorInfo;
 }
 
-/// What a template is made for.
+/// The size of the machines that a template is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shape {
     /// vCPUs.
@@ -93,9 +93,9 @@ pub struct Shape {
     pub memory_mib: u32,
 }
 
-/// Talks to the guest that is behind an agent port until it says that nothing is
-/// under way in it. The driver knows no protocol; who calls it does.
-pub type Settle =
+/// Exchanges messages with the guest behind an agent port until the guest reports
+/// that it is quiescent. The driver has no protocol of its own: its caller does.
+pub type QuiesceGuest =
     Arc<dyn Fn(Box<dyn AgentIo>) -> BoxFuture<'static, Result<(), PortError>> + Send + Sync>;
 
 /// Where a snapshot goes.
@@ -125,13 +125,13 @@ pub struct SaveTimes {
     pub save_ms: f64,
     /// Until that was durable.
     pub sync_ms: f64,
-    /// MiB of memory that were written while it stood still.
+    /// MiB of memory that were written while it was paused.
     pub written_mib: f64,
 }
 
-/// How a VM came to life.
+/// The source that a VM was started from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum BootOrigin {
     /// Restored from the template of its shape.
     Template,
     /// Booted, for this reason.
@@ -142,7 +142,7 @@ pub enum Origin {
     Found,
 }
 
-/// What isolates the guests.
+/// The isolation of the guests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HypervisorInfo {
     /// `kvm` or `tcg`, as probed by booting a guest.
@@ -172,7 +172,7 @@ pub struct BootSpec {
     pub nic: Option<Nic>,
     /// Words added to the guest kernel's command line, validated.
     pub kernel_args: Vec<String>,
-    /// Go on from the snapshot in this directory instead of beginning.
+    /// Restore the snapshot in this directory instead of booting.
     pub snapshot: Option<Utf8PathBuf>,
     /// Boot although there may be a template, for this reason.
     pub cold: Option<String>,
@@ -208,8 +208,8 @@ pub struct Vm {
     pub boot: BootId,
     /// Process id on the host.
     pub pid: u32,
-    /// How it came to life.
-    pub origin: Origin,
+    /// The source that it was started from.
+    pub origin: BootOrigin,
     /// The agent port, connected. See `guest_protocol`.
     pub agent: Box<dyn AgentIo>,
     /// Ends when the VM's process has ended or its guest has stopped for good
@@ -233,14 +233,14 @@ pub struct VmExit {
     pub signal: i32,
     /// Last lines of the guest's console and of the VM process, at most 4 KiB,
     /// when it ended otherwise.
-    pub last_words: String,
+    pub console_tail: String,
 }
 
 impl VmExit {
     /// Describes the end of a VM whose init has not reported an exit status.
     pub(crate) fn without_status(&self) -> String {
         let what = "the VM ended before its init reported an exit status";
-        match self.last_words.trim() {
+        match self.console_tail.trim() {
             "" => what.into(),
             console => format!("{what}; end of its console: {console}"),
         }

@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What the worker needs of container images, and nothing more.
+/// Container images, as far as the worker needs them.
 ///
 /// Every implementation, the fake too, passes `testkit::images_contract`:
 /// - `resolve` of a name that was imported needs no network;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[async_trait]
 pub trait Images: Send + Sync + 'static {
     /// Resolves a reference: an imported or pulled image of that name,
-    /// else what the registry says now. Does not fetch layers.
+    /// else what the registry has now. Does not fetch layers.
     async fn resolve(&self, reference: &str) -> Result<Resolved, ImageError>;
 
     /// Makes the root image of a digest present and returns it; pulls from
@@ -42,7 +42,7 @@ pub trait Images: Send + Sync + 'static {
     async fn list(&self) -> Result<Vec<ImageSummary>, ImageError>;
 
     /// Removes names or a digest; the data goes once no name and no machine
-    /// (`keep`) needs it. Says whether there was such an image.
+    /// (`keep`) needs it. Returns whether there was such an image.
     async fn remove(&self, reference: &str, keep: &BTreeSet<String>) -> Result<bool, ImageError>;
 
     /// Removes data that neither a name nor `keep` (digests) needs, and remains
@@ -63,7 +63,7 @@ pub struct ImageArchive<'a> {
     pub file_name: Option<&'a str>,
 }
 
-/// Told of bytes done: name of the step, bytes so far, bytes in all (0 if unknown).
+/// Called with the bytes done: name of the step, bytes so far, bytes in all (0 if unknown).
 pub type Progress = Arc<dyn Fn(&str, u64, u64) + Send + Sync>;
 
 /// Why an image cannot be had.
@@ -74,7 +74,7 @@ pub enum ImageError {
     BadReference {
         /// As given.
         reference: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// Neither here nor in its registry, or access is denied.
@@ -90,7 +90,7 @@ pub enum ImageError {
     InUse {
         /// As given.
         reference: String,
-        /// What uses it.
+        /// Its users.
         problem: String,
     },
     /// The content is damaged or hostile: a digest does not match, an entry
@@ -99,7 +99,7 @@ pub enum ImageError {
     Refused {
         /// Reference, path or digest.
         what: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// Everything else: network, disk.
@@ -129,7 +129,7 @@ pub struct RootImage {
     pub path: Utf8PathBuf,
     /// `squashfs` or `erofs`.
     pub fstype: String,
-    /// What the image says is to be run.
+    /// The process that the image is configured to run.
     pub config: ImageConfig,
 }
 

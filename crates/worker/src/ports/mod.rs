@@ -19,7 +19,7 @@ pub use network::*;
 #[derive(Debug, thiserror::Error)]
 #[error("{attempted}")]
 pub struct PortError {
-    /// What was attempted, in words for the operator.
+    /// The operation that was attempted, for the operator.
     pub attempted: String,
     /// Whether trying again may help.
     pub transient: bool,

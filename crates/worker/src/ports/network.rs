@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use model::address::{Addresses, Slot};
 use model::id::NetworkId;
 
-/// What the worker needs of the host's network, and nothing more.
+/// The host's network, as far as the worker needs it.
 ///
 /// Every implementation, the fake too, passes `testkit::network_contract`:
 /// - `prepare` any number of times is like once, and keeps what runs running;

@@ -1,4 +1,4 @@
-//! What calls wait for, and what a machine that is down does by itself.
+//! The waits of calls, and the actions of a machine that is down.
 
 use crate::daemon::Settings;
 use crate::lab::{Lab, check, check_with, edge, user};
@@ -30,7 +30,7 @@ fn an_exec_right_after_a_create_waits_for_the_start() {
     check(
         "create m1 serve; exec m1 true; stop m1; wait m1 stopped; exec m1 true",
         expect![[r#"
-            Failed("true: not found")
+            Failed(NotFound("true: not found"))
             exec m1 true: machine is stopped: it has to be started for this
         "#]],
     );
@@ -57,7 +57,7 @@ fn a_machine_that_is_not_launched_is_prepared_and_stopped() {
 }
 
 #[test]
-fn an_image_that_cannot_be_prepared_is_told_and_the_start_finds_out() {
+fn an_image_that_cannot_be_prepared_is_reported_and_the_start_fails() {
     check(
         "create m1 serve --skip-launch --image=none; wait m1 stopped; routes; start m1
          wait m1 failed; destroy m1; wait m1 destroyed",
@@ -162,9 +162,9 @@ fn a_machine_of_a_newer_epoch_is_removed_and_may_come_back() {
     lab.script("create m1 serve; wait m1 started");
     let (worker, id) = (lab.worker(), lab.id("m1"));
     let newer = user().at(Epoch(3));
-    let told = lab.run(worker.stop(newer, id, Stop::default()));
+    let answer = lab.run(worker.stop(newer, id, Stop::default()));
     let gone = HostError::NotMine { host: HostId(1), epoch: Some(Epoch(3)) };
-    assert_eq!(told, Err(gone.clone()));
+    assert_eq!(answer, Err(gone.clone()));
     drop(worker);
     // Also a daemon that is killed meanwhile removes what is left of it.
     lab.kill();

@@ -1,9 +1,9 @@
 //! The daemon is killed at every step of every operation.
 //!
-//! A step is a call of a port (before, in and after it), a word of the guest,
+//! A step is a call of a port (before, in and after it), a message of the guest,
 //! or a commit of the database. After each crash a new daemon begins on what is
-//! there. Then must hold: the machine settles; what was acknowledged has
-//! happened; a VM that runs and is wanted goes on; and everything on the host
+//! there. Then must hold: the machine becomes settled; what was acknowledged has
+//! happened; a VM that runs and is wanted keeps running; and everything on the host
 //! has an owner.
 
 use crate::daemon::Settings;
@@ -37,7 +37,7 @@ struct Operation {
     done: &'static [&'static str],
     /// States it may also end in if it was not.
     undone: &'static [&'static str],
-    /// What the VM that ran before must become.
+    /// The state that the VM that ran before must reach.
     vm: OldVm,
 }
 
@@ -47,7 +47,7 @@ enum OldVm {
     None,
     /// It ends if the operation was acknowledged.
     Ends,
-    /// It goes on if the operation was acknowledged, or was never begun.
+    /// It keeps running if the operation was acknowledged, or was never begun.
     Either,
 }
 
@@ -240,7 +240,7 @@ const BROKEN: &str = "create m1 serve 8080 --policy=no; wait m1 started; mark m1
 fn killed_at_every_step_of_every_operation() {
     for operation in OPERATIONS {
         let steps = walk(operation, Where::Points, None);
-        // What is asleep or not launched has little outside that could be in the way.
+        // A machine that is suspended or not launched has little outside that could be in the way.
         let quiet = ["suspended one", "not launched"];
         let least = if quiet.iter().any(|name| operation.name.contains(name)) { 0 } else { 3 };
         assert!(steps > least, "{} has steps", operation.name);
@@ -304,9 +304,9 @@ fn crash(lab: &mut Lab, operation: &Operation, at: Where, step: u64) -> Option<(
         let through = async {
             request.await.expect("it is allowed");
             acknowledged.set(true);
-            settle(&worker).await;
+            wait_until_settled(&worker).await;
             if operation.vm == OldVm::Either {
-                // Started, but its VM may not have gone on yet.
+                // Started, but its VM may not be resumed yet.
                 let _ = worker.processes(user(), id).await;
             }
         };
@@ -342,7 +342,7 @@ fn crash_in_recovery(lab: &mut Lab, n: u64) {
     daemon.run(async {
         let recovered = async {
             let worker = crate::daemon::Daemon::begin(&lab.world, &lab.settings).await;
-            settle(&worker).await;
+            wait_until_settled(&worker).await;
         };
         tokio::select! {
             biased;
@@ -371,7 +371,7 @@ async fn nth_commit(wal: &camino::Utf8Path, n: u64) -> String {
 }
 
 /// Waits until no machine is on its way anywhere.
-async fn settle(worker: &Worker) {
+async fn wait_until_settled(worker: &Worker) {
     let machines = worker.machines(user(), host_api::MachineFilter::default()).await;
     for machine in machines.unwrap() {
         let states = vec!["settled".to_owned()];
@@ -398,7 +398,7 @@ struct Vms {
 fn check(lab: &mut Lab, operation: &Operation, vms: Vms, acknowledged: bool, at: &str) {
     let worker = lab.worker();
     let id = lab.id("m1");
-    lab.run(settle(&worker));
+    lab.run(wait_until_settled(&worker));
     let machine = lab.run(async { worker.machine(user(), id).await }).ok();
     let state = machine.as_ref().map_or("absent".into(), |machine| machine.state.clone());
     let context = format!("{} killed at {at}, acknowledged: {acknowledged}", operation.name);
@@ -409,7 +409,7 @@ fn check(lab: &mut Lab, operation: &Operation, vms: Vms, acknowledged: bool, at:
         assert_ne!(now, vms.before, "{context}: the old VM still runs");
     }
     if operation.vm == OldVm::None && vms.at_crash.is_some() {
-        assert_eq!(now, vms.at_crash, "{context}: the VM goes on");
+        assert_eq!(now, vms.at_crash, "{context}: the VM keeps running");
     }
     if operation.name.starts_with("update") && acknowledged {
         let init = machine.and_then(|m| m.config).and_then(|config| config.init).unwrap();

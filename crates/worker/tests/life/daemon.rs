@@ -1,7 +1,7 @@
-//! A daemon that can be killed at any moment, on a host that goes on.
+//! A daemon that can be killed at any moment, on a host that keeps running.
 //!
 //! It runs in a runtime of its own, which only moves while the test is inside
-//! [`Daemon::run`], and whose end is like `kill -9`: nothing is told to stop.
+//! [`Daemon::run`], and whose end is like `kill -9`: nothing is asked to stop.
 
 use crate::faulty::Faults;
 use camino::Utf8Path;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Settings {
     pub(crate) boot_deadline: Duration,
     pub(crate) memory_mib: u64,
-    /// Time stands still and is moved by the test.
+    /// Time is paused and is advanced by the test.
     pub(crate) paused: bool,
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
@@ -172,7 +172,7 @@ fn wait_until_closed(data_dir: &Utf8Path) {
     };
     let begun = std::time::Instant::now();
     while is_open() {
-        assert!(begun.elapsed() < PATIENCE, "somebody still holds the daemon");
+        assert!(begun.elapsed() < PATIENCE, "the daemon is still referenced");
         std::thread::yield_now();
     }
 }

@@ -1,4 +1,4 @@
-//! What the edge is told, and a disk that is full.
+//! The changes that the edge is sent, and a disk that is full.
 
 use crate::daemon::Settings;
 use crate::lab::{Lab, route_line};
@@ -66,7 +66,7 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_durable() {
     lab.script("create m1 serve --policy=no; wait m1 started; create m2 serve; wait m2 started");
     let filler = path.join("data/filler");
     fill(&filler);
-    // Whatever the log had room for may still be acknowledged.
+    // A line that the log had room for may still be acknowledged.
     let mut refused = 0;
     for n in 0..200 {
         lab.script(&format!("label m1 n={n}"));
@@ -80,9 +80,9 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_durable() {
     let id = lab.id("m1");
     let label = |lab: &Lab| lab.machine(id).config.unwrap().metadata;
     let shown = label(&lab);
-    // What has happened is recorded once there is room, however long it takes.
+    // An event is recorded once there is room, however long it takes.
     lab.world.hypervisor.guest(id, testkit::guest::GuestAction::Exit(Default::default()));
-    assert!(lab.wait("m1", "stopped", 300).is_err(), "an end that is not durable is not told");
+    assert!(lab.wait("m1", "stopped", 300).is_err(), "an end that is not durable is not reported");
     std::fs::remove_file(&filler).unwrap();
     lab.wait("m1", "stopped", 3_600_000).unwrap();
     lab.kill();

@@ -1,4 +1,4 @@
-//! Ports that fail as a test says, around the fakes.
+//! Ports that fail where a test asks for it, around the fakes.
 
 use async_trait::async_trait;
 use camino::Utf8Path;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use worker::Ports;
 use worker::ports::*;
 
-/// What fails, and how often. Clones are one.
+/// The calls that fail, and how often. Clones share state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults(Arc<Inner>);
 
@@ -138,8 +138,8 @@ impl Hypervisor for FaultyHypervisor {
         self.0.suspend(machine, boot, to, cancel).await
     }
 
-    async fn proceed(&self, machine: MachineId, boot: BootId) -> Result<(), PortError> {
-        self.0.proceed(machine, boot).await
+    async fn resume(&self, machine: MachineId, boot: BootId) -> Result<(), PortError> {
+        self.0.resume(machine, boot).await
     }
 
     fn snapshot(&self, dir: &Utf8Path) -> Option<Snapshot> {
@@ -158,8 +158,8 @@ impl Hypervisor for FaultyHypervisor {
         self.0.templates()
     }
 
-    async fn make_template(&self, shape: Shape, settle: Settle) -> Result<(), PortError> {
-        self.0.make_template(shape, settle).await
+    async fn make_template(&self, shape: Shape, quiesce: QuiesceGuest) -> Result<(), PortError> {
+        self.0.make_template(shape, quiesce).await
     }
 
     fn about(&self) -> HypervisorInfo {

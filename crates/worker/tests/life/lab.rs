@@ -77,7 +77,7 @@ impl Lab {
         let path = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
         let world = World::new(&path);
         world.images.publish("empty", worker::ports::ImageConfig::default());
-        // What usually is there, so that nothing is made beside what a test looks at.
+        // Templates that usually exist, so that nothing is made beside what a test looks at.
         if settings.templates.is_empty() {
             world.hypervisor.add_template(Shape { vcpus: 1, memory_mib: 256 });
         }
@@ -158,10 +158,10 @@ impl Lab {
 
     /// Nothing may be sent to a guest that is paused.
     fn check_untorn(&self) {
-        assert!(!self.world.hypervisor.torn(), "a guest that stood still was spoken to");
+        assert!(!self.world.hypervisor.torn(), "a message was sent to a paused guest");
     }
 
-    /// What has been printed since the last take.
+    /// The output since the last take.
     pub(crate) fn take(&mut self) -> String {
         self.check_untorn();
         std::mem::take(&mut self.out)
@@ -183,7 +183,7 @@ impl Lab {
     }
 
     fn command(&mut self, words: &[&str]) -> Result<(), HostError> {
-        // A daemon is killed only once nobody here holds it.
+        // A daemon is killed only once the test holds no reference to it.
         let held = (words[0] != "kill" && words[0] != "power-cut").then_some(&self.daemon);
         let held = held.and_then(|daemon| daemon.as_ref().map(Daemon::worker));
         let worker = || held.clone().expect("a daemon runs");
@@ -321,10 +321,22 @@ impl Lab {
         Ok(())
     }
 
+    /// Follows a machine's log until it has a line with `text`.
+    pub(crate) fn wait_for_log(&self, name: &str, text: &str) {
+        let (instance, follow) = (Some(self.id(name).to_string()), true);
+        let query = LogQuery { instance, follow, ..LogQuery::default() };
+        let worker = self.worker();
+        self.run(async {
+            let mut entries = worker.logs(user(), APP, query).await.unwrap();
+            while !entries.next().await.expect("the log is followed").message.contains(text) {}
+        });
+    }
+
     /// Returns once no file of a snapshot is left.
     fn wait_until_forgotten(&self, name: &str) {
         let id = self.id(name).to_string();
         self.run(async {
+            // Polled: the worker removes real files, and nothing announces that.
             while self.world.ledger().snapshots.contains(&id) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -472,14 +484,14 @@ impl Lab {
         self.run(async { worker.wait(user(), id, wanted).await }).map(drop)
     }
 
-    /// Returns once the edge is told that the port listens.
+    /// Returns once the edge is notified that the port listens.
     fn wait_for_port(&self, name: &str, port: u16) {
         let (worker, id) = (self.worker(), self.id(name));
         self.run(async {
             let mut routes = worker.routes(user()).await.unwrap();
             let ours = |route: &Route| route.machine == id && route.listening.contains(&port);
             while !routes.snapshot.routes.iter().any(ours) {
-                routes.changes.recv().await.expect("routes go on");
+                routes.changes.recv().await.expect("the route stream is open");
                 routes.snapshot = worker.routes(user()).await.unwrap().snapshot;
             }
         });
@@ -494,7 +506,7 @@ impl Lab {
                 machine.events.iter().filter(|event| event.kind == "exit").count()
             };
             while exits(worker.machine(user(), id).await.unwrap()) < count {
-                routes.changes.recv().await.expect("routes go on");
+                routes.changes.recv().await.expect("the route stream is open");
             }
         });
     }
@@ -610,7 +622,7 @@ impl Lab {
             }
             let mut bytes = Vec::new();
             loop {
-                match outputs.recv().await.expect("an end is told") {
+                match outputs.recv().await.expect("an end is sent") {
                     ExecOutput::Stdout(some) | ExecOutput::Stderr(some) => bytes.extend(some),
                     end => return Ok((bytes, format!("{end:?}"))),
                 }
@@ -645,13 +657,13 @@ fn event_line(event: &MachineEvent) -> String {
     let Some(request) = &event.request else { return line };
     if let Some(exit) = &request.exit_event {
         line.push_str(&format!(" code={}", exit.exit_code));
-        for (said, word) in [
+        for (shown, word) in [
             (exit.guest_signal != 0, format!("guest_signal={}", exit.guest_signal)),
             (exit.oom_killed, "oom".into()),
             (exit.requested_stop, "requested".into()),
             (exit.restarting, "restarting".into()),
         ] {
-            if said {
+            if shown {
                 line.push_str(&format!(" {word}"));
             }
         }

@@ -1,4 +1,4 @@
-//! What happens to machines, as scripts.
+//! The life of machines, as scripts.
 
 use crate::daemon::Settings;
 use crate::lab::{Lab, check, check_with};
@@ -6,7 +6,7 @@ use expect_test::expect;
 use rt::Clock;
 use std::time::Duration;
 
-/// Time stands still but for `tick`.
+/// Time is paused but for `tick`.
 fn paused() -> Settings {
     let clock = Clock::manual(1_795_000_000_000_000_000);
     Settings { paused: true, clock, ..Settings::default() }
@@ -52,7 +52,7 @@ fn a_machine_is_made_runs_stops_and_is_gone() {
 }
 
 #[test]
-fn what_is_not_launched_waits_for_a_start() {
+fn a_machine_that_is_not_launched_waits_for_a_start() {
     check(
         "create m1 serve --skip-launch; wait m1 stopped; show; ledger; wait m1 started 1
          stop m1; show; start m1; wait m1 started; show",
@@ -147,7 +147,7 @@ fn an_update_replaces_the_instance() {
 }
 
 #[test]
-fn ids_grow_though_the_clock_stands_or_is_set_back() {
+fn ids_grow_though_the_clock_is_paused_or_set_back() {
     let mut printed = std::collections::BTreeSet::new();
     for seed in 1..8 {
         let settings = Settings { seed, ..paused() };
@@ -245,7 +245,7 @@ fn a_start_during_the_pause_waits_for_it_and_a_restart_does_not() {
 }
 
 #[test]
-fn a_pause_goes_on_over_a_new_daemon() {
+fn a_pause_continues_over_a_new_daemon() {
     check_with(
         paused(),
         "create m1 exit 1 --policy=always; exits m1 2; kill; daemon; show; tick 499ms; show
@@ -276,7 +276,7 @@ fn auto_destroy_removes_it_when_it_has_ended() {
 }
 
 #[test]
-fn want_of_memory_is_told() {
+fn an_exit_for_lack_of_memory_is_reported() {
     check(
         "create m1 oom --policy=no; wait m1 stopped; events m1 1",
         expect![[r#"
@@ -286,7 +286,7 @@ fn want_of_memory_is_told() {
 }
 
 #[test]
-fn who_ignores_its_signal_is_killed_in_time() {
+fn a_process_that_ignores_its_signal_is_killed_in_time() {
     check(
         "create m1 stubborn --timeout=20ms; wait m1 started; stop m1; wait m1 stopped; events m1 1
          start m1; wait m1 started; stop m1 --timeout=3600000; stop m1 --signal=9
@@ -342,9 +342,9 @@ fn a_stop_while_starting_gives_the_start_up() {
 }
 
 #[test]
-fn a_wish_during_a_failing_start_is_not_lost() {
+fn a_request_during_a_failing_start_is_not_lost() {
     check(
-        "hold-pulls; create m1 orders-fail bad; wait m1 starting; update m1 serve; release-pulls
+        "hold-pulls; create m1 config-fails bad; wait m1 starting; update m1 serve; release-pulls
          wait m1 started; show
          create m2 serve --silent; wait m2 starting; restart m2; show; destroy m2 --force
          wait m2 destroyed; ledger",
@@ -375,9 +375,9 @@ fn an_unknown_image_fails_with_its_reason() {
 }
 
 #[test]
-fn orders_that_cannot_be_carried_out_fail_with_the_guests_reason() {
+fn a_config_that_cannot_be_applied_fails_with_the_guests_reason() {
     check(
-        "create m1 orders-fail no_such_user; wait m1 failed; show; events m1 1; ledger
+        "create m1 config-fails no_such_user; wait m1 failed; show; events m1 1; ledger
          create m2 --image=empty; wait m2 failed; events m2 1",
         expect![[r#"
             m1 failed
@@ -455,7 +455,7 @@ fn labels_and_cordons_make_no_version() {
 fn logs_are_kept_over_boots_and_daemons() {
     check(
         "create m1 flood 3; wait m1 started; guest m1 log hello; guest m1 exit 0; wait m1 stopped
-         logs m1; start m1; wait m1 started; kill; guest m1 log nobody listens; daemon
+         logs m1; start m1; wait m1 started; kill; guest m1 log no follower; daemon
          guest m1 exit 0; wait m1 stopped; logs m1",
         expect![[r#"
             [runner] Pulling container image app
@@ -475,7 +475,7 @@ fn logs_are_kept_over_boots_and_daemons() {
             [app] line 0
             [app] line 1
             [app] line 2
-            [app] nobody listens
+            [app] no follower
         "#]],
     );
 }
@@ -491,7 +491,7 @@ fn commands_run_beside_the_main_process() {
             hi there Exited { code: 0, signal: 0 }
             input Exited { code: 0, signal: 0 }
             Exited { code: 1, signal: 0 }
-            Failed("nothing: not found")
+            Failed(NotFound("nothing: not found"))
             (2000000 bytes) Exited { code: 0, signal: 0 }
             42 main
             exec m1 echo late: machine is stopped: it has to be started for this
@@ -538,7 +538,7 @@ fn wakes_and_idle_stops() {
 fn waits_end_when_it_is_hopeless_or_too_late() {
     check(
         "create m1 serve; wait m1 started; wait m1 stopped 5; wait m1 destroyed|started; wait m2 started
-         create m2 orders-fail bad; wait m2 started|stopped; wait m2 settled",
+         create m2 config-fails bad; wait m2 started|stopped; wait m2 settled",
         expect![[r#"
             wait m1 stopped 5: machine did not reach stopped within 0 s; it is started
             wait m2 started: machine not found: 0000000000ffff
@@ -572,7 +572,7 @@ fn a_new_daemon_takes_over_what_runs() {
 }
 
 #[test]
-fn a_stop_goes_on_over_a_new_daemon() {
+fn a_stop_continues_over_a_new_daemon() {
     check(
         "create m1 stubborn --timeout=20ms; wait m1 started; stop m1; kill; daemon
          wait m1 stopped; events m1 2

@@ -13,7 +13,7 @@ fn script(rest: &str) -> String {
 }
 
 #[test]
-fn a_machine_sleeps_and_goes_on_where_it_stood() {
+fn a_machine_is_suspended_and_resumes_where_it_was() {
     check(
         &script(
             "guest m1 listen 81; listens m1 81; host; suspend m1; suspend m1; wait m1 suspended
@@ -160,7 +160,7 @@ fn memory_that_is_lost_costs_the_memory_but_not_the_disk() {
 }
 
 #[test]
-fn a_disk_that_is_lost_is_told_and_made_anew() {
+fn a_lost_disk_is_reported_and_recreated() {
     check(
         &script(
             "suspend m1; wait m1 suspended; break m1 disk; start m1; wait m1 started; disk m1
@@ -218,7 +218,7 @@ fn a_suspend_that_fails_leaves_it_running() {
 }
 
 #[test]
-fn a_start_during_a_suspend_goes_on_at_once() {
+fn a_start_during_a_suspend_resumes_at_once() {
     check(
         &script(
             "hold-suspends; suspend m1; show; exec m1 echo no; start m1; wait m1 started
@@ -306,7 +306,7 @@ fn a_suspended_machine_outlives_daemons_and_power_cuts() {
 }
 
 #[test]
-fn a_suspend_goes_on_over_a_new_daemon() {
+fn a_suspend_continues_over_a_new_daemon() {
     check(
         &script(
             "hold-suspends; suspend m1; kill; release-suspends; daemon; wait m1 suspended; ledger
@@ -366,7 +366,7 @@ fn a_guest_that_does_not_answer_after_its_resume_is_booted() {
 }
 
 #[test]
-fn what_the_edge_has_in_flight_is_waited_for() {
+fn a_suspend_waits_for_requests_in_flight_at_the_edge() {
     let clock = rt::Clock::manual(1_795_000_000_000_000_000);
     let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
     let edge = lab.edge();

@@ -1,4 +1,4 @@
-//! What a new daemon finds: VMs that are hard to take over, leftovers that cannot be
+//! The state that a new daemon finds: VMs that are hard to take over, leftovers that cannot be
 //! removed, and records that cannot be read.
 
 use crate::daemon::Settings;

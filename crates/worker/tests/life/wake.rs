@@ -68,13 +68,7 @@ fn templates_are_made_ahead_and_where_one_was_missed() {
     let mut lab = Lab::new(settings);
     let hypervisor = lab.world.hypervisor.clone();
     hypervisor.fail_templates([Fault::Transient]);
-    let made = |lab: &Lab, shapes: &[Shape]| {
-        lab.run(async {
-            while hypervisor.templates() != shapes {
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-            }
-        });
-    };
+    let made = |lab: &Lab, shapes: &[Shape]| lab.run(hypervisor.wait_for_templates(shapes));
     made(&lab, &[shape(256), shape(512)]);
     lab.script("create m1 serve --memory=300; wait m1 started");
     let id = lab.id("m1");
@@ -89,7 +83,7 @@ fn templates_are_made_ahead_and_where_one_was_missed() {
     // Where one try from it has failed, the next one boots.
     lab.script("fail-boots transient; restart m1; wait m1 starting; wait m1 started");
     assert_eq!(origin(&lab.machine(id)).unwrap(), "cold");
-    // A machine with words of its own for the kernel cannot use one.
+    // A machine with kernel arguments of its own cannot use one.
     lab.script("create m2 serve --memory=400 --args=quiet; wait m2 started");
     let builds = |call: &String| call.starts_with("template");
     let calls: Vec<String> = hypervisor.calls().into_iter().filter(builds).collect();
@@ -97,7 +91,7 @@ fn templates_are_made_ahead_and_where_one_was_missed() {
     assert_eq!(lab.take(), "");
 }
 
-/// Answers each connection with what it says, in capitals.
+/// Answers each connection with what it sends, in capitals.
 #[derive(Default)]
 struct Shouting {
     served: AtomicUsize,
@@ -121,43 +115,29 @@ impl worker::ports::GuestApi for Shouting {
     }
 }
 
-fn wait_for_log(lab: &mut Lab, line: &str) {
-    for _ in 0..2000 {
-        lab.script("logs m1");
-        let seen = lab.take();
-        if seen.contains(line) {
-            return;
-        }
-        assert!(seen.len() < 1 << 20, "{seen}");
-        lab.run(async { tokio::time::sleep(std::time::Duration::from_millis(1)).await });
-    }
-    lab.script("logs m1");
-    panic!("{line} was not said in {}", lab.take());
-}
-
 #[test]
 fn guests_reach_the_api_of_their_host() {
     let mut lab = Lab::new(Settings::default());
     lab.script("create m1 serve; wait m1 started; guest m1 api 1 hello");
-    // Without anybody to serve it, a connection is ended.
-    wait_for_log(&mut lab, "api 1 ended");
+    // Without a subscriber to serve it, a connection is ended.
+    lab.wait_for_log("m1", "api 1 ended");
     lab.kill();
     let shouting = Arc::new(Shouting::default());
     lab.world.set_guest_api(shouting.clone());
     lab.restart();
     lab.script("guest m1 api 2 hello");
-    wait_for_log(&mut lab, "api 2 answers 00000000000001 web HELLO");
+    lab.wait_for_log("m1", "api 2 answers 00000000000001 web HELLO");
     lab.script("guest m1 api-end 2");
-    wait_for_log(&mut lab, "api 2 ended");
-    // What is open is cut before the guest stands still, and not for long.
+    lab.wait_for_log("m1", "api 2 ended");
+    // Open connections are cut before the guest is paused, and only until it is resumed.
     lab.script("guest m1 api 3 hello");
-    wait_for_log(&mut lab, "api 3 answers");
+    lab.wait_for_log("m1", "api 3 answers");
     lab.script("suspend m1; wait m1 suspended; start m1; wait m1 started; exec m1 false");
     assert_eq!(shouting.served.load(Ordering::Relaxed), 2);
     // Connections are bounded in number and in bytes.
     (10..10 + 2 * guest_protocol::API_CONNECTIONS).for_each(|n| {
         lab.script(&format!("guest m1 api {n} hello"));
     });
-    wait_for_log(&mut lab, &format!("api {} ended", 9 + 2 * guest_protocol::API_CONNECTIONS));
+    lab.wait_for_log("m1", &format!("api {} ended", 9 + 2 * guest_protocol::API_CONNECTIONS));
     assert_eq!(shouting.served.load(Ordering::Relaxed), 2 + guest_protocol::API_CONNECTIONS);
 }

@@ -44,7 +44,7 @@ pub(super) async fn run(args: ImportArgs, cx: &mut Context<'_>) -> Result<()> {
     let mut steps = Steps::new(cx.ui());
     let mut lines = match client.import_image(name.as_deref(), file_name.as_deref(), body).await {
         Ok(lines) => lines,
-        // Why our own reading failed says more than that the request broke.
+        // Why our own reading failed is more specific than that the request broke.
         Err(err) => {
             return Err(reading.error().unwrap_or_else(|| from_client(&err, &attempt())));
         }

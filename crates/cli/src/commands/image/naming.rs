@@ -11,7 +11,7 @@ const MOST: u64 = 4 << 20;
 
 /// A name for the image, if it has none of its own: `web` for `web.tar`, with the
 /// tag that the layout gives it, if any. What cannot be read has no name either;
-/// the import itself then says why.
+/// the import itself then reports the reason.
 pub(super) fn default_name(path: &Path) -> Option<String> {
     let stem = stem(path)?;
     if let Some(text) = entry(path, "manifest.json") {
@@ -78,7 +78,7 @@ fn entry(path: &Path, name: &str) -> Option<String> {
     None
 }
 
-/// The file's name, as the platform is told it.
+/// The file's name, as it is sent to the platform.
 pub(super) fn file_name(path: &Path) -> Option<String> {
     Some(path.canonicalize().ok()?.file_name()?.to_str()?.to_owned())
 }

@@ -65,7 +65,7 @@ pub(super) fn stream(
 
 type Work = Box<dyn FnOnce(&mut BufWriter<Pieces>) -> io::Result<()> + Send>;
 
-/// What is read, for messages, and how; refused at once if it is no image.
+/// The file's name for messages, and its reader; refused at once if it is no image.
 fn prepare(source: Source) -> Result<(PathBuf, Work)> {
     let path = match source {
         Source::Path(path) => path,

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_flag_does_not_name_stays() {
+    fn fields_that_no_flag_names_stay() {
         let base =
             r#"{"image":"x","env":{"A":"1"},"guest":{"cpus":2,"memory_mb":512},"future":[1]}"#;
         let after = r#"{"image":"x","env":{"A":"1","B":"2"},"guest":{"cpus":2,"memory_mb":1024},"future":[1]}"#;
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_is_refused() {
+    fn flags_without_effect_are_refused() {
         for flag in ["--schedule=daily", "--skip-dns-registration"] {
             let refused = Flags::try_parse_from(["x", flag]).unwrap_err().to_string();
             assert!(refused.contains("is not supported"), "{flag}: {refused}");

@@ -19,7 +19,8 @@ const KILLED: u8 = 137;
 
 /// Run a command in a machine
 ///
-/// Ends with the command's exit code. A command of one word is split as a shell
+/// Ends with the command's exit code; with 127 if the machine has no such command and
+/// with 126 if it cannot be executed. A command of one word is split as a shell
 /// would: `machine exec ID "ls -l"` is `machine exec ID -- ls -l`. Its output is
 /// shown when it has ended, and cut at 1 MiB; with --interactive or --tty it is
 /// shown as it comes, without limit.

@@ -41,7 +41,7 @@ const HEADER: &[&str] = &[
     "SIZE",
 ];
 
-/// What a narrow terminal does without; `--json` and `machine status` have it.
+/// The columns that a narrow terminal does without; `--json` and `machine status` have it.
 const DISPENSABLE: &[&str] =
     &["CREATED", "VOLUME", "PROCESS GROUP", "ROLE", "IP ADDRESS", "CHECKS", "LAST UPDATED"];
 

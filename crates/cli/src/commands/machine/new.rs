@@ -1,4 +1,4 @@
-//! What `machine run`, `machine create` and the shell of `machine run --shell`
+//! The arguments that `machine run`, `machine create` and the shell of `machine run --shell`
 //! share: the arguments of a new machine, its app and its config.
 
 use super::config_flags::ConfigArgs;
@@ -10,7 +10,7 @@ use clap::Args;
 use client::Client;
 use wire::machines::{App, Init, MachineConfig, Restart};
 
-/// What run and create share.
+/// The arguments that run and create share.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NewArgs {
     /// Image to run, by name, tag or digest

@@ -1,6 +1,6 @@
 //! `updraft machine run --shell`: a temporary machine with a shell in it.
 //!
-//! Whatever happens once the machine was asked for, it is destroyed: at the end
+//! In every case, once the machine was asked for, it is destroyed: at the end
 //! of the shell, after an error, after Ctrl-C, SIGTERM or a lost terminal.
 
 use super::MachineRef;
@@ -76,7 +76,7 @@ pub(super) async fn run(mut args: RunArgs, cx: &mut Context<'_>) -> Result<u8> {
             let error = Err(err).context(|| format!("destroy machine {id}"));
             let hint = format!("Try `updraft machine destroy --force {id} -a {name}`.");
             let error = error.map_err(|err: CliError| err.hint(hint));
-            // The shell's own failure is the more telling one.
+            // The shell's own failure is the more specific one.
             outcome.and(error)
         }
         _ => outcome,

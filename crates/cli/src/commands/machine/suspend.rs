@@ -14,7 +14,7 @@ use std::time::Duration;
 ///
 /// A suspended machine takes neither CPU nor memory of the host. A start, or a
 /// request through the edge, resumes it; a stop drops its
-/// memory, so that the next start boots it anew.
+/// memory, so that the next start boots it.
 #[derive(Clone, Debug, Args)]
 pub struct SuspendArgs {
     #[command(flatten)]

@@ -65,7 +65,7 @@ pub(super) async fn run(mut args: UpdateArgs, cx: &mut Context<'_>) -> Result<()
     let ask = LaunchMachine {
         config: Some(config),
         skip_launch: args.skip_start.then_some(true),
-        // What was shown is what is changed: not what somebody made of it since.
+        // The version that was shown is updated, not a later one of another caller.
         current_version: Some(before.instance_id.clone()),
         ..LaunchMachine::default()
     };

@@ -9,7 +9,7 @@ use clap::Args;
 use client::WaitQuery;
 use std::time::Duration;
 
-/// What can be waited for.
+/// The states that can be waited for.
 const STATES: [&str; 6] = ["started", "stopped", "suspended", "failed", "destroyed", "settled"];
 
 /// Wait until a machine is in a state

@@ -1,6 +1,7 @@
 //! Commands in a guest: one answer at the end, or a WebSocket.
 
 use super::exec_session::{end, first_message, proxy_session};
+use crate::http_api::answer::error_body;
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::JsonBody;
 use crate::{Error, exec, machines};
@@ -39,7 +40,7 @@ pub(in crate::http_api) async fn stream(
         };
         match session {
             Ok(session) => proxy_session(session, to_client, from_client).await,
-            Err(err) => drop(to_client.send(end(&ExecEnd::Failed(err.to_string()))).await),
+            Err(err) => drop(to_client.send(end(&ExecEnd::Failed(error_body(err)))).await),
         }
     }))
 }

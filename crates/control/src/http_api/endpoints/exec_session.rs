@@ -1,13 +1,14 @@
 //! A command's session over a WebSocket: input, output, and finding out that the
-//! client is gone. Whoever ends first ends both; the end of the session kills the
+//! client is gone. The side that ends first ends both; the end of the session kills the
 //! command.
 //!
 //! The client is read from all the time, so that its leaving is noticed, also when
 //! the command does not read its input: what it has not taken waits in a bounded
 //! queue. Once that is full the client is not read from; then it is the pings that
-//! cannot be delivered any more that tell. A client that can be read from and does
+//! cannot be delivered any more that reveal it. A client that can be read from and does
 //! not answer pings is gone, too.
 
+use crate::http_api::answer::error_body;
 use crate::{Error, Kind, exec};
 use axum::extract::ws::Message;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
@@ -19,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use wire::exec::{ExecControl, ExecEnd, STDERR, STDOUT};
 
-/// Time a client has to say what is to be run.
+/// The deadline for a client to send the command.
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time a client has to receive the end and close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +37,7 @@ where
     let invalid = |why: String| Error::new(Kind::Invalid, why);
     let first = timeout(FIRST_MESSAGE_TIMEOUT, from_client.next()).await;
     let Ok(Some(Ok(Message::Text(text)))) = first else {
-        return Err(invalid("the first message must be a text that says what to run".into()));
+        return Err(invalid("the first message must be a text with the command to run".into()));
     };
     let start: ExecStart =
         serde_json::from_str(&text).map_err(|err| invalid(format!("the first message: {err}")))?;
@@ -64,7 +65,7 @@ where
     drop(timeout(CLOSE_TIMEOUT, rest).await);
 }
 
-/// When the client was last heard, and whether it is being read from.
+/// When the client last sent something, and whether it is being read from.
 struct Liveness(Mutex<(Instant, bool)>);
 
 impl Liveness {
@@ -72,18 +73,19 @@ impl Liveness {
         Self(Mutex::new((Instant::now(), true)))
     }
 
-    fn set(&self, heard: bool, reading: bool) {
+    fn set(&self, received: bool, reading: bool) {
         let mut state = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         // While it is not read from, its answers wait unseen.
-        if heard || !reading || !state.1 {
+        if received || !reading || !state.1 {
             state.0 = Instant::now();
         }
         state.1 = reading;
     }
 
     fn is_gone(&self) -> bool {
-        let (heard, reading) = *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        reading && heard.elapsed() > MAX_SILENCE
+        let (received_at, reading) =
+            *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        reading && received_at.elapsed() > MAX_SILENCE
     }
 }
 
@@ -111,10 +113,8 @@ where
             Some(ExecOutput::Exited { code, signal }) => {
                 (end(&ExecEnd::Exited { code, signal }), true)
             }
-            Some(ExecOutput::Failed(why) | ExecOutput::Lost(why)) => {
-                (end(&ExecEnd::Failed(why)), true)
-            }
-            None => (end(&ExecEnd::Failed("the session broke off".into())), true),
+            Some(ExecOutput::Failed(err)) => (end(&ExecEnd::Failed(error_body(err.into()))), true),
+            None => (end(&ExecEnd::Failed(error_body(exec::broken_off()))), true),
         };
         if to.send(message).await.is_err() {
             return;
@@ -268,7 +268,7 @@ mod tests {
     async fn a_client_that_answers_no_ping_is_gone_and_one_that_does_is_not() {
         let (quiet, commands, answers) = session();
         let ended = proxy_session(quiet, Client { gone_at: after(3600) }, stream::pending());
-        timeout(Duration::from_secs(90), ended).await.expect("nothing is heard of it");
+        timeout(Duration::from_secs(90), ended).await.expect("it sends nothing");
         drop((commands, answers));
         let (alive, commands, answers) = session();
         let pongs = stream::unfold((), async |()| {

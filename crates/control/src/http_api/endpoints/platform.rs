@@ -4,14 +4,15 @@ use crate::http_api::Authenticated;
 use crate::http_api::caller::Acting;
 use crate::{Error, hosts, orgs};
 use axum::{Extension, Json};
-use host_api::HostInfo;
 use serde_json::{Value, json};
+use wire::platform::HostInfo;
 
 /// What each host has and uses.
 pub(in crate::http_api) async fn hosts(
     Acting(platform): Acting,
 ) -> Result<Json<Vec<HostInfo>>, Error> {
-    hosts::infos_with_usage(&platform).await.map(Json)
+    let infos = hosts::infos_with_usage(&platform).await?;
+    Ok(Json(infos.into_iter().map(HostInfo::from).collect()))
 }
 
 /// Regions that have hosts. Where they lie is not known.

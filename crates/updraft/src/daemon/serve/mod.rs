@@ -9,7 +9,7 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use client_io::{ClientIo, WriteLimits};
+use client_io::{WriteLimits, client_io};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -129,7 +129,7 @@ async fn connection(
         request.extensions_mut().insert(shown.clone());
         api.call(request)
     });
-    let stream = ClientIo::new(stream, place.connection.clone(), limits.write);
+    let stream = client_io(stream, place.connection.clone(), limits.write);
     let served = protocol.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
@@ -182,7 +182,7 @@ impl Metrics {
         if !self.admits(headers) {
             let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
             let text = "a token is needed: send `Authorization: Bearer <token>`; the setting \
-                        metrics.token says which\n";
+                        metrics.token names it\n";
             return (StatusCode::UNAUTHORIZED, challenge, text).into_response();
         }
         let mut text = String::new();

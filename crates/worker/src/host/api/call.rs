@@ -1,4 +1,4 @@
-//! What holds of every call to the host.
+//! The checks of every call to the host.
 
 use crate::host::registry::Worker;
 use crate::machine::{Handle, Reply, Request};

@@ -92,7 +92,7 @@ async fn create_new(
         return Err(HostError::NoCapacity(rt::chain(&err)));
     }
     if call.deadline.remaining().is_zero() {
-        // The caller has been told that it failed, and may have created it elsewhere.
+        // The caller has received the failure, and may have created it elsewhere.
         context.capacity.release(id);
         context.disks.unbook(&disk);
         return Err(HostError::DeadlineExceeded("the machine was not created in time".into()));

@@ -93,7 +93,7 @@ impl Load for Worker {
 }
 
 impl Worker {
-    /// A machine with an open session is not idle, whatever the calling edge sees: the
+    /// A machine with an open session is not idle, also if the calling edge sees no request: the
     /// session may have come over another edge, or over none.
     fn refuse_in_session(&self, id: MachineId) -> Result<(), WakeRefused> {
         match self.0.context.sessions.count(id) {

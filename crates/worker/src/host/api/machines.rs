@@ -211,7 +211,7 @@ impl Machines for Worker {
     }
 }
 
-/// A stop that was requested is waited for: who stops a machine may destroy it next.
+/// A stop that was requested is waited for: a caller that stops a machine may destroy it next.
 async fn wait_for_stop(handle: &Handle) {
     let mut views = handle.views.clone();
     let stops = |view: &View| {
@@ -223,7 +223,7 @@ async fn wait_for_stop(handle: &Handle) {
 }
 
 impl Worker {
-    /// Machines whose record cannot be read: what the columns of their row say. Their
+    /// Machines whose record cannot be read: from the columns of their row. Their
     /// labels are not known.
     fn unreadable_machines(&self, filter: &MachineFilter) -> Vec<Machine> {
         let region = &self.0.context.config.region;

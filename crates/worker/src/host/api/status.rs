@@ -1,4 +1,4 @@
-//! What the host is and has.
+//! The host's identity and resources.
 
 use crate::host::registry::Worker;
 use crate::ports::Shape;

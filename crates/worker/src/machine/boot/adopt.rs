@@ -24,11 +24,11 @@ use tokio_util::sync::CancellationToken;
 /// Pauses between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// What became of a VM that was to be taken over.
+/// The result for a VM that was to be taken over.
 pub(in super::super) enum Adopted {
     /// There is a session with its guest.
     Session(Launched),
-    /// It runs, but its guest cannot be spoken to.
+    /// It runs, but there can be no session with its guest.
     WithoutSession { why: String, exited: BoxFuture<'static, VmExit> },
 }
 
@@ -69,7 +69,7 @@ pub(in super::super) async fn adopt(
             }
             Err(Failure::Adopted(adopted)) if !unproven => return Ok(adopted),
             Err(Failure::Adopted(_)) => {
-                return Err(LaunchError::Final("its guest speaks an unknown protocol".into()));
+                return Err(LaunchError::Final("its guest uses an unknown protocol".into()));
             }
             Err(Failure::Gone(why)) => return Err(LaunchError::Final(why)),
             Err(Failure::Retry(why)) => why,
@@ -101,7 +101,7 @@ async fn try_adopt(
             false => Failure::Gone(rt::chain(&err)),
         })?;
     // A suspend that was aborted or cut off may have left it paused.
-    host.hypervisor.proceed(record.id, boot).await.map_err(|err| retry(&err))?;
+    host.hypervisor.resume(record.id, boot).await.map_err(|err| retry(&err))?;
     let exited = std::mem::replace(&mut vm.exited, Box::pin(std::future::pending()));
     let launched = match session::open(host, record, vm).await {
         Ok(launched) => Launched { exited, ..launched },
@@ -109,7 +109,7 @@ async fn try_adopt(
             let why = rt::chain(&err);
             return Err(Failure::Adopted(Adopted::WithoutSession { why, exited }));
         }
-        // The port of a VM that has ended is closed; `hypervisor.adopt` then tells.
+        // The port of a VM that has ended is closed; `hypervisor.adopt` then fails.
         Err(err) => return Err(Failure::Retry(rt::chain(&err))),
     };
     if launched.welcome.phase == Phase::AwaitingConfig {

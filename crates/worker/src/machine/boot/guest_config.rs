@@ -9,7 +9,7 @@ use model::address::{Addresses, IPV6_BLOCK, Ipv4Pool, uncompressed};
 use std::collections::BTreeMap;
 use wire::machines::{Dns, Init, MachineConfig, MachineProcess};
 
-/// What the host adds to the record and the image.
+/// The values that the host adds to the record and the image.
 pub(super) struct HostFacts<'a> {
     pub(super) region: &'a str,
     pub(super) addresses: Option<Addresses>,
@@ -72,7 +72,7 @@ fn process(config: &MachineConfig) -> Option<&MachineProcess> {
     config.processes.as_ref()?.first()
 }
 
-/// What the main process is: what a listed process leaves open, `init` says.
+/// The main process: `init` has the values that a listed process leaves open.
 fn main_process(config: &MachineConfig) -> Init {
     let mut init = config.init.clone().unwrap_or_default();
     let Some(process) = process(config) else { return init };
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn name_resolution_as_the_config_says() {
+    fn name_resolution_follows_the_config() {
         let host = words(&["192.0.2.1"]);
         assert_eq!(resolv_conf(&Dns::default(), &host), "nameserver 192.0.2.1\n");
         let dns = Dns {

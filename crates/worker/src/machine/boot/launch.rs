@@ -5,7 +5,7 @@ use super::launched::{ImageFacts, LaunchError, Launched};
 use super::session;
 use crate::agent::AgentError;
 use crate::context::{HostContext, blocking};
-use crate::ports::{BootSpec, ImageError, Link, Nic, Origin, PortError, RootImage, VmExit};
+use crate::ports::{BootOrigin, BootSpec, ImageError, Link, Nic, PortError, RootImage, VmExit};
 use crate::record::{Persist, Record};
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::future::BoxFuture;
@@ -41,8 +41,8 @@ impl StageTimer {
     }
 }
 
-/// Boots a VM. When it fails, the teardown removes whatever it has made.
-/// `retry` says that a boot for this start has failed already.
+/// Boots a VM. When it fails, the teardown removes everything that it has made.
+/// `retry`: a boot for this start has failed already.
 pub(super) async fn launch(
     host: Arc<HostContext>,
     record: Record,
@@ -72,9 +72,9 @@ pub(super) async fn launch(
     spec.cold = retry.then(|| "the boot before this one failed".into());
     let mut vm = step("start the VM", host.hypervisor.boot(spec)).await?;
     timer.done("spawn");
-    if vm.origin == Origin::Template {
+    if vm.origin == BootOrigin::Template {
         // A template waits for its config, so the config need not wait for the
-        // welcome. If it gets lost the welcome says that the guest still waits.
+        // welcome. If it gets lost the welcome reports that the guest still waits.
         config.now = host.clock.now_ns();
         vm = session::send_early(vm, &ToGuest::Configure(Box::new(config.clone()))).await;
     }
@@ -86,11 +86,11 @@ pub(super) async fn launch(
     };
     let mut launched = match opened {
         Ok(launched) => Launched { exited, ..launched },
-        // Why the VM ended says more than that its port is closed.
+        // Why the VM ended is more specific than that its port is closed.
         Err(AgentError::Closed) => return Err(ended_early(exited).await),
         Err(err) => return Err(LaunchError::agent(&err)),
     };
-    timer.done(if launched.origin == Origin::Template { "restore" } else { "boot" });
+    timer.done(if launched.origin == BootOrigin::Template { "restore" } else { "boot" });
     if launched.welcome.phase == Phase::AwaitingConfig {
         config.now = host.clock.now_ns();
         let sent = launched.agent.send(&ToGuest::Configure(Box::new(config))).await;
@@ -166,7 +166,7 @@ async fn scratch_disk(host: &HostContext, record: &Record) -> Result<Utf8PathBuf
     Ok(path)
 }
 
-/// Extends a kept disk to the size that the config now says; it never shrinks.
+/// Extends a kept disk to the size in the present config; it never shrinks.
 fn grow(disk: &Utf8Path, bytes: u64) -> std::io::Result<()> {
     let file = std::fs::OpenOptions::new().write(true).open(disk)?;
     match file.metadata()?.len() < bytes {

@@ -1,7 +1,7 @@
-//! What a launch ends with: a VM with a session, or why there is none.
+//! The result of a launch: a VM with a session, or why there is none.
 
 use crate::agent::{Agent, AgentError, Ports, Report, Welcome};
-use crate::ports::{ImageConfig, Origin, PortError, VmExit};
+use crate::ports::{BootOrigin, ImageConfig, PortError, VmExit};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ pub(in super::super) struct Launched {
     pub(in super::super) welcome: Welcome,
     pub(in super::super) reports: mpsc::Receiver<Report>,
     pub(in super::super) ports: watch::Receiver<Ports>,
-    /// What was read of the image.
+    /// The image config that was read.
     pub(in super::super) image: Option<ImageFacts>,
     pub(in super::super) exited: BoxFuture<'static, VmExit>,
-    pub(in super::super) origin: Origin,
+    pub(in super::super) origin: BootOrigin,
     /// Milliseconds by stage.
     pub(in super::super) stages: Vec<(String, f64)>,
 }
 
-/// What a machine's record keeps of its image.
+/// The part of its image's config that a machine's record keeps.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct ImageFacts {
     pub(in super::super) labels: BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! Makes a VM from its machine's snapshot. It stays paused until the record says
+//! Makes a VM from its machine's snapshot. It stays paused until it is recorded
 //! that the snapshot is used, so that no snapshot is run twice.
 
 use super::launch::{self, StageTimer};
@@ -24,11 +24,11 @@ pub(in super::super) struct RestoredVm {
 pub(in super::super) enum RestoreError {
     /// A cause that would make a boot fail too.
     Launch(LaunchError),
-    /// The snapshot cannot be used; `transient` says that another try may help.
+    /// The snapshot cannot be used; `transient`: another try may help.
     Snapshot { why: String, transient: bool },
 }
 
-/// Makes a VM from the snapshot. When it fails, the teardown removes whatever it
+/// Makes a VM from the snapshot. When it fails, the teardown removes everything that it
 /// has made.
 pub(super) async fn restore(
     host: Arc<HostContext>,
@@ -50,14 +50,14 @@ pub(super) async fn restore(
     let spec = BootSpec { snapshot, ..launch::spec(&record, boot, image.path, scratch, nic) };
     let booted = tokio::time::timeout(launch::STEP_TIMEOUT, host.hypervisor.boot(spec)).await;
     let vm = booted
-        .unwrap_or_else(|_| Err(late("restore the VM")))
+        .unwrap_or_else(|_| Err(timed_out("restore the VM")))
         .map_err(|err| RestoreError::Snapshot { why: rt::chain(&err), transient: err.transient })?;
     timer.done("spawn");
     Ok(RestoredVm { vm, note, stages: timer.stages })
 }
 
 /// The hypervisor has not done its part in time.
-fn late(what: &str) -> PortError {
+fn timed_out(what: &str) -> PortError {
     let limit = launch::STEP_TIMEOUT;
     PortError::plain(format!("the host could not {what} within {limit:?}")).transient()
 }
@@ -68,9 +68,9 @@ pub(super) async fn resume(
     record: Record,
     vm: Vm,
 ) -> Result<Launched, LaunchError> {
-    let resumed = host.hypervisor.proceed(record.id, vm.boot);
+    let resumed = host.hypervisor.resume(record.id, vm.boot);
     let resumed = tokio::time::timeout(launch::STEP_TIMEOUT, resumed).await;
-    let resumed = resumed.unwrap_or_else(|_| Err(late("resume the VM")));
+    let resumed = resumed.unwrap_or_else(|_| Err(timed_out("resume the VM")));
     resumed.map_err(|err| LaunchError::of(&err))?;
     let vm = session::send_early(vm, &ToGuest::Awake(host.clock.now_ns())).await;
     let launched = session::open(&host, &record, vm).await;

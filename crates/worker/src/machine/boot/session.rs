@@ -58,7 +58,7 @@ fn guest_api(host: &HostContext, record: &Record) -> Arc<dyn GuestApi> {
     host.guest_api.clone().unwrap_or_else(|| Arc::new(OfApp { connections, app }))
 }
 
-/// Tells a guest that it was suspended and runs again.
+/// Notifies a guest that it was suspended and runs again.
 pub(super) async fn notify_resumed(
     host: &HostContext,
     record: &Record,

@@ -10,7 +10,7 @@ use crate::machine::phase::{UpVm, VmPhase};
 use crate::machine::step::RequestedAction;
 use crate::machine::suspend::snapshot::{self, SnapshotNote};
 use crate::machine::task::{Done, Task};
-use crate::ports::{Origin, Shape, VmExit};
+use crate::ports::{BootOrigin, Shape, VmExit};
 use crate::record::Record;
 use futures_util::future::BoxFuture;
 use guest_protocol::Phase;
@@ -114,9 +114,9 @@ impl Task {
         self.vm_unattended = false;
         self.timer = Some(Instant::now() + self.host.config.boot_deadline);
         self.request_template(&launched.origin);
-        let (phase, found) = (launched.welcome.phase.clone(), launched.origin == Origin::Found);
+        let (phase, found) = (launched.welcome.phase.clone(), launched.origin == BootOrigin::Found);
         self.vm = VmPhase::Up(Box::new(UpVm::new(launched)));
-        // What an adopted guest reported while no daemon ran decides what is done
+        // The events that an adopted guest reported while no daemon ran decide what is done
         // with it. A guest that waited for its config has been sent it.
         match phase {
             Phase::Running(_) => self.on_report(Report::Running { stages_ms: Vec::new() }).await,
@@ -145,7 +145,7 @@ impl Task {
         }
     }
 
-    /// The VM runs and its guest cannot be spoken to. It is kept: its exit is noticed,
+    /// The VM runs and there can be no session with its guest. It is kept: its exit is noticed,
     /// its ports are those that it had, and a stop ends it without a signal.
     async fn on_unreachable(&mut self, why: String, exited: BoxFuture<'static, VmExit>) {
         let text = format!("its guest cannot be reached, the VM keeps running: {why}");
@@ -163,11 +163,12 @@ impl Task {
     }
 
     /// The next machine of this shape is to start from a template, if it can.
-    fn request_template(&self, origin: &Origin) {
+    fn request_template(&self, origin: &BootOrigin) {
         let record = &self.record;
         let shape = Shape { vcpus: record.vcpus(), memory_mib: record.memory_mib() };
         let can = launch::kernel_args(record).is_empty();
-        if can && matches!(origin, Origin::Cold(_)) && !self.host.hypervisor.has_template(shape) {
+        if can && matches!(origin, BootOrigin::Cold(_)) && !self.host.hypervisor.has_template(shape)
+        {
             self.host.templates.request(shape);
         }
     }
@@ -175,7 +176,7 @@ impl Task {
     pub(in super::super) fn on_launch_failed(&mut self, err: LaunchError) {
         let cancelled = self.vm.is_cancelled_launch();
         match err {
-            // Whatever failed, this launch is no longer wanted.
+            // Independent of the error: this launch is no longer wanted.
             _ if cancelled => {}
             LaunchError::Cancelled => {}
             // It was adopted or continued, not booted: it counts as lost.
@@ -193,7 +194,7 @@ impl Task {
         self.vm = VmPhase::Leftover(Teardown::unknown());
     }
 
-    /// The guest could not do what its config says.
+    /// The guest could not apply its config.
     pub(in super::super) fn on_config_refused(&mut self, why: String) {
         self.start.failure = Some(why);
         self.end_vm(VmEnd::Unwanted);
@@ -244,13 +245,13 @@ impl Task {
 }
 
 /// How a start came about, and the reason.
-fn origin_label(origin: &Origin) -> (Option<&'static str>, Option<String>) {
+fn origin_label(origin: &BootOrigin) -> (Option<&'static str>, Option<String>) {
     match origin {
-        Origin::Template => (Some("template"), None),
-        Origin::Cold(why) => (Some("cold"), Some(why.clone())),
-        Origin::Snapshot => (Some("resumed"), None),
+        BootOrigin::Template => (Some("template"), None),
+        BootOrigin::Cold(why) => (Some("cold"), Some(why.clone())),
+        BootOrigin::Snapshot => (Some("resumed"), None),
         // Started by a daemon that ended before it could record it.
-        Origin::Found => (None, None),
+        BootOrigin::Found => (None, None),
     }
 }
 

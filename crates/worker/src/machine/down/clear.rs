@@ -25,7 +25,7 @@ pub(in super::super) enum VmEnd {
     Unwanted,
 }
 
-/// What is known of a VM that is to be removed.
+/// The means to end a VM in order before it is removed.
 pub(in super::super) struct Teardown {
     /// The guest is asked to flush its disks and power off first.
     pub(super) agent: Option<Arc<Agent>>,

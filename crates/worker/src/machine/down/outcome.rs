@@ -148,7 +148,7 @@ impl Task {
                 record.failure = exhausted.then(|| {
                     format!("it failed again after {tries} restarts (exit code {})", exit.code)
                 });
-                // What the owner asked for has been done.
+                // The owner's request has been carried out.
                 record.want = Want::Stop;
                 false
             }
@@ -196,7 +196,7 @@ impl Task {
 
 /// Whether the machine is started again although its exit status is unknown: no
 /// daemon ran when its VM ended (a power cut), so a machine that should run runs
-/// again, whatever its policy. A stop that was under way is completed.
+/// again, regardless of its policy. A stop that was under way is completed.
 fn runs_after_host_failure(record: &mut Record) -> bool {
     if record.state == State::Started && record.policy() == Policy::No {
         record.want = Want::Stop;

@@ -42,7 +42,7 @@ pub(super) async fn save(
     saved.map_err(|err| failed(rt::chain(&err)))
 }
 
-/// Removes the snapshot of a paused VM, ends its session and takes it over anew.
+/// Removes the snapshot of a paused VM, ends its session and takes it over again.
 pub(super) async fn discard_and_resume(
     host: Arc<HostContext>,
     record: Record,

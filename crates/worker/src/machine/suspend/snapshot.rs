@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-/// What is kept with a snapshot: what a restore needs, and what must not have
+/// The data that is kept with a snapshot: what a restore needs, and what must not have
 /// changed since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in super::super) struct SnapshotNote {

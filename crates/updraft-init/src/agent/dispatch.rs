@@ -1,4 +1,4 @@
-//! What follows from the messages of the host.
+//! Dispatches the messages of the host to the parts of init that act on them.
 
 use super::notifier::WorkerEvent;
 use super::state::{LOG_BUFFER, State};
@@ -61,8 +61,8 @@ impl State {
         }
     }
 
-    /// Begins a session. Init speaks one version; a host that does not know it
-    /// learns it here and leaves the guest alone.
+    /// Begins a session. Init implements one version, and the welcome names it: a
+    /// host that does not implement that version leaves the guest alone.
     fn welcome(&mut self, session: u64) {
         self.execs.clear();
         self.api.clear();

@@ -1,16 +1,18 @@
 //! Creating a machine: validate, place, claim, ask the host.
 
 use super::claim::{self, Claim, claim};
-use super::update::{checked_config, refuse_leases, resolve_image};
+use super::confirm::{confirm_soon, destroy_unowned};
+use super::confirmations::Confirmation;
 use crate::apps::mark_deployed;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
+use crate::machines::update::{checked_config, refuse_leases, resolve_image};
 use crate::placement::{self, Wanted};
-use crate::{Error, Kind, Platform, orgs, resolve};
+use crate::{Error, Kind, Platform, lookup, orgs};
 use host_api::{CreateMachine, Host, HostError};
 use model::id::{MachineName, OrgId, OrgSlug};
 use std::sync::Arc;
 use store::records::AppRecord;
-use wire::machines::{LaunchMachine, Machine, MachineConfig};
+use wire::machines::{ImageRef, LaunchMachine, Machine, MachineConfig};
 
 /// A create that has been validated.
 struct Request {
@@ -30,7 +32,7 @@ pub async fn create(
     app: &str,
     mut launch: LaunchMachine,
 ) -> Result<Machine, Error> {
-    let app = resolve::app(platform, app).await?.record;
+    let app = lookup::app(platform, app).await?.record;
     let name = launch.name.take().filter(|name| !name.is_empty());
     let name = name.map(|name| name.parse()).transpose();
     let name = name.map_err(|err: model::id::BadId| Error::invalid("name", err.to_string()))?;
@@ -63,29 +65,40 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
                 continue;
             }
         };
-        let claim = claim(platform, id, &request.app.name, request.name.as_ref()).await?;
-        let create = CreateMachine {
-            id: claim.id,
-            epoch: claim.epoch,
-            number: claim.number,
-            app: request.app.id,
-            app_name: request.app.name.clone(),
-            org: request.org.0,
-            org_slug: request.org.1.clone(),
-            network: request.app.network_number,
-            name: claim.name.clone(),
-            config: request.config.clone(),
-            image,
-            skip_launch: request.launch.skip_launch == Some(true),
-            cordoned: request.launch.skip_service_registration == Some(true),
-        };
-        match create_on(platform, &host, &claim, create).await {
-            Ok(machine) => return confirm(platform, &host, &request, &claim, machine).await,
+        let (app, config) = (&request.app.name, &request.config);
+        let claim =
+            claim(platform, id, claim::Wanted { app, name: request.name.as_ref(), config }).await?;
+        match create_on(platform, &host, &claim, create_machine(&request, &claim, image)?).await {
+            Ok(machine) => return created(platform, claim, machine).await,
             Err(Refused { err, elsewhere: true }) => refusal = Some(err),
             Err(Refused { err, .. }) => return Err(err),
         }
     }
     Err(refusal.unwrap_or_else(|| Error::new(Kind::Unavailable, "the hosts became unreachable")))
+}
+
+/// What the host is asked for.
+fn create_machine(
+    request: &Request,
+    claim: &Claim,
+    image: ImageRef,
+) -> Result<CreateMachine, Error> {
+    let no_number = || Error::internal("the claim of a machine has no number");
+    Ok(CreateMachine {
+        id: claim.id,
+        epoch: claim.record.epoch,
+        number: claim.record.number.ok_or_else(no_number)?,
+        app: request.app.id,
+        app_name: request.app.name.clone(),
+        org: request.org.0,
+        org_slug: request.org.1.clone(),
+        network: request.app.network_number,
+        name: claim.record.name.clone(),
+        config: request.config.clone(),
+        image,
+        skip_launch: request.launch.skip_launch == Some(true),
+        cordoned: request.launch.skip_service_registration == Some(true),
+    })
 }
 
 /// A create that failed, and whether another host may take the machine.
@@ -100,8 +113,9 @@ async fn create_on(
     claim: &Claim,
     create: CreateMachine,
 ) -> Result<Machine, Refused> {
-    let key = format!("create-{}-{}", claim.id, claim.epoch);
-    let context = platform.context(CHANGE_TIMEOUT).at(claim.epoch).keyed(key);
+    let epoch = claim.record.epoch;
+    let key = format!("create-{}-{epoch}", claim.id);
+    let context = platform.context(CHANGE_TIMEOUT).at(epoch).keyed(key);
     let err = match within(CHANGE_TIMEOUT, host.create(context, create)).await {
         Ok(machine) => return Ok(machine),
         Err(err) => err,
@@ -132,12 +146,14 @@ async fn create_on(
 
 /// Releases the claim of a machine that certainly does not exist.
 async fn release_refused(platform: &Platform, claim: &Claim) {
-    let released = claim::release(platform, (claim.app, &claim.name), claim.id, true).await;
+    let own = (claim.record.app, &claim.record.name);
+    let released = claim::release(platform, own, claim.id, true).await;
     if let Err(err) = released {
         tracing::warn!(machine = %claim.id, error = %err, "release the claim of a refused machine");
     }
 }
 
+<<<<<<< HEAD:crates/control/src/machines/create.rs
 /// Records that the host has the machine. If its claim was released meanwhile,
 /// the machine has no owner, and it is destroyed again.
 async fn confirm(
@@ -158,10 +174,31 @@ async fn confirm(
         Ok(false) => {
             let context = platform.context(CHANGE_TIMEOUT).at(claim.epoch);
             within(CHANGE_TIMEOUT, host.destroy(context, claim.id, true)).await?;
+=======
+/// The answer to a create: the machine that the host has. That its record says so
+/// follows after the answer. If the claim was released meanwhile, the machine has no
+/// owner, and it is destroyed again.
+async fn created(platform: &Platform, claim: Claim, machine: Machine) -> Result<Machine, Error> {
+    let Claim { id, app, record, revision } = claim;
+    match lookup::by_id(platform, id).await {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            destroy_unowned(platform, record.owner, id, Some(record.epoch)).await?;
+>>>>>>> h-control8:crates/control/src/machines/create/place.rs
             let why = "the host took too long to create the machine; it was destroyed again";
             return Err(Error::new(Kind::Timeout, why).hint("try again"));
         }
-        Err(err) => tracing::warn!(machine = %claim.id, error = %err, "record a created machine"),
+        Err(err) => tracing::warn!(machine = %id, error = %err, "read the claim of a machine"),
     }
+    // Before the machine's record: a record that says `created` needs nothing more.
+    if !app.deployed
+        && let Err(err) = mark_deployed(platform, &app).await
+    {
+        // The machine exists and is claimed: the reconciler records the rest.
+        tracing::warn!(app = %app.name, error = %err, "record that an app is deployed");
+        return Ok(machine);
+    }
+    let claimed = (record, revision);
+    confirm_soon(platform, Confirmation { id, claimed, machine: machine.clone() }).await;
     Ok(machine)
 }

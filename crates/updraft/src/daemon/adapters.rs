@@ -137,6 +137,8 @@ fn image_config(settings: &Settings, accelerator: Accelerator) -> Result<OciConf
             Accelerator::Tcg => CpuLevel::V2,
         },
         pull_deadline: settings.images.pull_deadline,
+        allow_loopback_registry: settings.images.allow_loopback_registry,
+        keep_pulled: settings.images.keep_pulled,
         ..OciConfig::new(settings.data_dir.join("images"))
     })
 }

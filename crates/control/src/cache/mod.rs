@@ -1,0 +1,125 @@
+//! Records of the store in memory, so that a call finds its app, its machine and its
+//! token without reading the store.
+//!
+//! Invariants:
+//! - The tables show the store at one revision, or are not used. [`follow`] fills them
+//!   and applies every later transaction in order, from the store's watch; where one is
+//!   missing it fills them again.
+//! - A read sees at least the newest revision that any answer of the store has shown to
+//!   this process ([`TrackedStore`]): its own writes among them. It waits for a moment
+//!   until the tables are there; then it goes to the store.
+//! - What another process has written arrives with the watch, a little later. A caller
+//!   that acts on an owner that is out of date is told so by the host, and reads the
+//!   store.
+
+mod follow;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod tracked_store;
+
+pub(crate) use follow::follow;
+pub(crate) use tables::{Cached, Known, Ownership};
+pub(crate) use tracked_store::TrackedStore;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+use store::{Revision, WatchBatch};
+use tables::Tables;
+use tokio::sync::watch;
+
+/// Longest wait of a read for the tables to show what this process has seen.
+const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// Records in memory. Empty until [`follow`] runs.
+#[derive(Debug)]
+pub(crate) struct RecordsCache {
+    state: RwLock<State>,
+    /// Newest revision that an answer of the store has shown to this process.
+    seen: AtomicU64,
+    /// Revision of the tables, for those that wait for it.
+    applied: watch::Sender<Option<Revision>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tables: Tables,
+    /// Revision of the store that the tables show; `None`: they are not to be used.
+    revision: Option<Revision>,
+}
+
+impl Default for RecordsCache {
+    fn default() -> Self {
+        let applied = watch::Sender::new(None);
+        Self { state: RwLock::default(), seen: AtomicU64::new(0), applied }
+    }
+}
+
+impl RecordsCache {
+    /// The record of a key, as of now or of the newest revision that this process has
+    /// seen.
+    pub(crate) async fn get<T: Cached>(&self, key: &str) -> Known<T> {
+        let seen = self.seen.load(Ordering::Acquire);
+        if let Some(known) = self.look_up(key, seen) {
+            return known;
+        }
+        let mut applied = self.applied.subscribe();
+        let is_there = |at: &Option<Revision>| at.is_none_or(|at| at >= seen);
+        let waited = tokio::time::timeout(CATCH_UP, applied.wait_for(is_there)).await;
+        if waited.is_err() {
+            tracing::warn!(
+                revision = seen,
+                "the watch of the store is late; records are read from it"
+            );
+            self.discard();
+        }
+        self.look_up(key, seen).unwrap_or(Known::Unknown)
+    }
+
+    /// `None` if the tables do not show `seen` yet.
+    fn look_up<T: Cached>(&self, key: &str, seen: Revision) -> Option<Known<T>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        match state.revision {
+            None => Some(Known::Unknown),
+            Some(at) if at < seen => None,
+            Some(_) => Some(state.tables.get(key)),
+        }
+    }
+
+    /// An answer of the store has shown this revision.
+    fn note(&self, revision: Revision) {
+        self.seen.fetch_max(revision, Ordering::AcqRel);
+    }
+
+    /// The tables are these, as of a revision.
+    fn fill(&self, tables: Tables, revision: Revision) {
+        self.change(|state| *state = State { tables, revision: Some(revision) });
+    }
+
+    /// The tables are not to be used any more.
+    fn discard(&self) {
+        self.change(|state| *state = State::default());
+    }
+
+    /// Applies a transaction; false if it does not follow the one before, or the tables
+    /// have been discarded.
+    fn apply(&self, batch: &WatchBatch) -> bool {
+        self.change(|state| {
+            let follows = state.revision.is_some_and(|at| at + 1 == batch.revision);
+            if follows {
+                batch.changes.iter().for_each(|change| state.tables.apply(change));
+                state.revision = Some(batch.revision);
+            }
+            follows
+        })
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let done = change(&mut state);
+        // While the lock is held, so that the signals are in the order of the changes.
+        self.applied.send_replace(state.revision);
+        done
+    }
+}

@@ -1,0 +1,15 @@
+//! Creating a machine, step by step: [`place`] validates it and offers it to hosts,
+//! [`claim`] records its name and owner before a host is asked, [`numbers`] allocates
+//! its number, and [`confirm`] records that the host has it, with all that wait in
+//! [`confirmations`].
+
+mod claim;
+mod confirm;
+mod confirmations;
+mod numbers;
+mod place;
+
+pub(crate) use claim::{CLAIM_LIFETIME, holds_name, is_abandoned_claim, release};
+pub(crate) use confirm::destroy_unowned;
+pub(crate) use confirmations::Confirmations;
+pub use place::create;

@@ -1,0 +1,103 @@
+//! Machine records brought up to date with what a host has.
+
+use crate::retry::Tries;
+use crate::{Error, Platform};
+use model::address::MachineNumber;
+use model::id::{InstanceId, MachineId};
+use store::records::{self, MachineRecord, Stored, encode};
+use store::{Compare, Op, Txn};
+use wire::machines::Machine;
+
+/// Brings the record of a machine up to date with what its host says of it: that
+/// it has been created, its version and its config. Doing it again changes nothing.
+///
+/// Returns false if the machine has no record.
+pub(crate) async fn update_record(
+    platform: &Platform,
+    id: MachineId,
+    machine: &Machine,
+) -> Result<bool, Error> {
+    let key = records::machine_key(id);
+    let mut tries = Tries::new();
+    while tries.again(platform).await {
+        let stored: Option<Stored<MachineRecord>> = records::get(platform.store(), &key).await?;
+        let Some(Stored { revision, record, .. }) = stored else { return Ok(false) };
+        let Some(record) = updated(record, machine) else { return Ok(true) };
+        let txn = Txn {
+            compare: vec![Compare::Modified(key.clone(), revision)],
+            then: vec![Op::put(&key, encode(&record))],
+            otherwise: vec![],
+        };
+        if platform.store().txn(txn).await?.succeeded {
+            return Ok(true);
+        }
+    }
+    Err(Error::contention("the machine's record"))
+}
+
+/// Records that the config of a machine is about to change without a new version, so
+/// that the reconciler brings the record up to date if nobody else does.
+pub(super) async fn expect_change(platform: &Platform, id: MachineId) -> Result<(), Error> {
+    let key = records::machine_key(id);
+    let mut tries = Tries::new();
+    while tries.again(platform).await {
+        let stored: Option<Stored<MachineRecord>> = records::get(platform.store(), &key).await?;
+        let Some(Stored { revision, mut record, .. }) = stored else { return Ok(()) };
+        // A record without a version is never taken for one that is up to date.
+        if record.instance.take().is_none() {
+            return Ok(());
+        }
+        let txn = Txn {
+            compare: vec![Compare::Modified(key.clone(), revision)],
+            then: vec![Op::put(&key, encode(&record))],
+            otherwise: vec![],
+        };
+        if platform.store().txn(txn).await?.succeeded {
+            return Ok(());
+        }
+    }
+    Err(Error::contention("the machine's record"))
+}
+
+/// The record with what a host says of the machine; `None` if that is what it says
+/// already.
+pub(super) fn updated(mut record: MachineRecord, machine: &Machine) -> Option<MachineRecord> {
+    let instance: Option<InstanceId> = machine.instance_id.parse().ok();
+    let same = record.created && record.instance == instance;
+    let numbered = record.number.is_some() || machine.private_ip.is_empty();
+    if same && numbered && (machine.config.is_none() || record.config == machine.config) {
+        return None;
+    }
+    (record.created, record.instance) = (true, instance);
+    record.number = record.number.or_else(|| number_of(&machine.private_ip));
+    if let Some(config) = &machine.config {
+        record.config = Some(config.clone());
+    }
+    Some(record)
+}
+
+/// The number in a 6PN address: machines of before numbers were allocated here
+/// have had theirs from their host.
+fn number_of(private_ip: &str) -> Option<MachineNumber> {
+    let address: std::net::Ipv6Addr = private_ip.parse().ok()?;
+    u64::try_from((address.to_bits() >> 16) & u128::from(u64::MAX)).ok().map(MachineNumber)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::address::{Ipv4Pool, Slot, of_machine, uncompressed};
+    use model::id::{HostId, NetworkId};
+
+    #[test]
+    fn the_number_of_a_machine_is_in_its_address() {
+        let pool = Ipv4Pool::new([172, 30, 0, 0].into(), 16).unwrap();
+        let number = MachineNumber::allocated(5).unwrap();
+        let address = of_machine(pool, Slot(9), NetworkId(7), number).unwrap().ipv6;
+        assert_eq!(number_of(&uncompressed(address)), Some(number));
+        let of_slot = MachineNumber::of_slot(HostId(2), Slot(3));
+        let address = of_machine(pool, Slot(3), NetworkId(7), of_slot).unwrap().ipv6;
+        assert_eq!(number_of(&uncompressed(address)), Some(of_slot));
+        assert_eq!(number_of(""), None);
+    }
+}
