@@ -90,8 +90,11 @@ pub(super) async fn recover(
 async fn book_unreadable(host: &HostContext, row: &UnreadableRow) {
     let Ok(id) = row.id.parse::<MachineId>() else { return };
     let parts = &row.parts;
-    let overhead = host.hypervisor.overhead_mib(parts.vcpus());
-    host.capacity.take(id, parts.memory_mib().saturating_add(overhead));
+    // A state of a newer version may be one with a VM.
+    if State::parse(&row.state).is_none_or(|state| state.holds_memory()) {
+        let overhead = host.hypervisor.overhead_mib(parts.vcpus());
+        host.capacity.take(id, parts.memory_mib().saturating_add(overhead));
+    }
     let dir = host.machine_dir(id);
     let disks = blocking(move || scratch_disks(&dir)).await.unwrap_or_else(|err| {
         tracing::warn!(machine = %id, error = %err, "cannot find the disks of a machine");
