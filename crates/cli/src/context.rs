@@ -18,6 +18,8 @@ pub struct CliEnv {
     pub vars: BTreeMap<String, String>,
     /// Working directory, where `fly.toml` is looked for.
     pub cwd: PathBuf,
+    /// The time.
+    pub clock: rt::Clock,
     /// For generated names.
     pub rng: rt::Rng,
     /// Input and output.
@@ -142,7 +144,8 @@ mod tests {
         let ui = Ui::new(nowhere(), nowhere(), Box::new(io::empty()), Default::default());
         let vars = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let (cwd, rng) = (dir.path().to_owned(), rt::Rng::seeded(1));
-        let mut env = CliEnv { vars, cwd, rng, ui };
+        let clock = rt::Clock::manual(0);
+        let mut env = CliEnv { vars, cwd, clock, rng, ui };
         let cx = Context { global: &GlobalArgs::default(), env: &mut env };
         let args = AppArgs { app: app.map(str::to_owned), config: None };
         cx.app(&args).unwrap_or_else(|err| err.message)

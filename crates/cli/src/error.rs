@@ -1,5 +1,6 @@
 //! How a command fails: a kind, what was attempted, why, and what to do next.
 
+use crate::parse::paragraph;
 use std::error::Error as StdError;
 use wire::machines::ErrorBody;
 
@@ -106,14 +107,15 @@ impl CliError {
         self
     }
 
-    /// As it is shown: `Error:`, `Caused by:`, `Hint:` lines.
+    /// As it is shown: `Error:`, `Caused by:`, `Hint:` lines. Parts may come from a
+    /// guest or an image, so control characters are made visible.
     pub fn render(&self) -> String {
-        let mut text = format!("Error: {}\n", self.message);
+        let mut text = format!("Error: {}\n", paragraph(&self.message));
         for cause in &self.causes {
-            text.push_str(&format!("Caused by: {cause}\n"));
+            text.push_str(&format!("Caused by: {}\n", paragraph(cause)));
         }
         for hint in &self.hints {
-            text.push_str(&format!("Hint: {hint}\n"));
+            text.push_str(&format!("Hint: {}\n", paragraph(hint)));
         }
         text
     }
@@ -221,6 +223,18 @@ mod tests {
             Error: Cannot start machine 3d8d413b29d089
             Caused by: It is being destroyed (begun 12 seconds ago)
             Hint: `machine list` shows the machines that can be started
+        "#]]
+        .assert_eq(&err.render());
+    }
+
+    #[test]
+    fn text_of_a_guest_reaches_the_terminal_as_text_only() {
+        let err = CliError::failed("Machine x could not be started")
+            .because("\x1b]0;title\x07\x1b[2Jentrypoint\r\nHint: run this\x1b[31m");
+        expect![[r#"
+            Error: Machine x could not be started
+            Caused by: \u{1b}]0;title\u{7}\u{1b}[2Jentrypoint\r
+              Hint: run this\u{1b}[31m
         "#]]
         .assert_eq(&err.render());
     }

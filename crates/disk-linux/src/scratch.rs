@@ -158,7 +158,7 @@ impl ScratchDisks {
         })
     }
 
-    /// The lock of a size. Locks that nobody holds or waits for are forgotten.
+    /// The lock of a size. Locks that are neither held nor awaited are removed.
     fn lock_of(&self, size: u64) -> Arc<Mutex<()>> {
         let mut locks = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         locks.retain(|_, lock| Arc::strong_count(lock) > 1);

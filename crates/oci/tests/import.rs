@@ -520,7 +520,7 @@ fn artifacts(image: &mut Image) -> [serde_json::Value; 2] {
     ]
 }
 
-/// A listener of progress, and the names of the steps that it was told of.
+/// A listener of progress, and the names of the steps that it has received.
 fn recorded() -> (Progress, Arc<Mutex<Vec<String>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let steps = Arc::clone(&seen);
@@ -556,6 +556,10 @@ async fn artifacts_beside_an_image_are_left_out_and_named() {
     let error = world.import(&path, None).await.unwrap_err();
     expect!["image none is refused: it holds no image for linux/amd64, only artifacts: application/spdx+json, application/vnd.dev.cosign.simplesigning.v1+json"]
         .assert_eq(&error.to_string());
+    hostile["artifactType"] = "a/b".into();
+    let path = world.layout("many", &layout_of(&image, &vec![hostile.clone(); 1000]));
+    let error = world.import(&path, None).await.unwrap_err().to_string();
+    assert!(error.matches("a/b").count() == 32 && error.ends_with(", more artifacts"), "{error}");
     hostile["artifactType"] = "application/x\u{1b}[2J".into();
     let path = world.layout("hostile", &layout_of(&image, &[hostile]));
     let error = world.import(&path, None).await.unwrap_err();
@@ -608,7 +612,7 @@ fn with_config(mut image: Image, part: &str, replacement: &str) -> Image {
 }
 
 #[tokio::test]
-async fn labels_beyond_the_limits_are_left_out_and_said() {
+async fn labels_beyond_the_limits_are_left_out_and_counted() {
     let world = World::new();
     let labels: Vec<_> = (0..100).map(|n| format!(r#""l{n:03}":"v""#)).collect();
     let labels = format!(r#""Labels":{{{}}}"#, labels.join(","));
@@ -618,8 +622,8 @@ async fn labels_beyond_the_limits_are_left_out_and_said() {
     let archive = ImageArchive { path: &path, name: Some("app:1"), file_name: None };
     let digest = world.images.import(archive, progress).await.unwrap().digest;
     let seen = seen.lock().unwrap();
-    let said = seen.iter().filter(|step| *step == "left out 36 labels, too many or too long");
-    assert_eq!(said.count(), 1, "{seen:?}");
+    let counted = seen.iter().filter(|step| *step == "left out 36 labels, too many or too long");
+    assert_eq!(counted.count(), 1, "{seen:?}");
     let resolved = world.images.resolve("app:1").await.unwrap();
     let root = world.images.ensure("app:1", &digest, quiet()).await.unwrap();
     assert_eq!((resolved.labels.len(), root.config.labels.len()), (64, 64));
@@ -770,7 +774,7 @@ async fn imports_at_once_are_bounded() {
     assert_eq!(world.images.list().await.unwrap().len(), 1);
 }
 
-/// A program in place of `sqfstar` that makes its image, says so, and ends when
+/// A program in place of `sqfstar` that makes its image and a file `begun`, and ends when
 /// something is written to the FIFO `go`.
 fn waiting_sqfstar(dir: &camino::Utf8Path) -> camino::Utf8PathBuf {
     let script = format!(

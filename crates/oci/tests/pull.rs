@@ -40,7 +40,7 @@ struct Shelf {
     /// Answers of 503 before anything else.
     busy: u32,
     asked: Vec<String>,
-    /// Told of each request.
+    /// Receives a message for each request.
     begun: Option<tokio::sync::mpsc::UnboundedSender<()>>,
     host: String,
 }

@@ -92,6 +92,7 @@ async fn run(parsed: Updraft) -> u8 {
             let no_color = vars.get("NO_COLOR").is_some_and(|value| !value.is_empty());
             let mut env = cli::CliEnv {
                 cwd: std::env::current_dir().unwrap_or_default(),
+                clock: rt::Clock::system(),
                 rng: rt::Rng::from_os(),
                 ui: cli::Ui::stdio(no_color),
                 vars,

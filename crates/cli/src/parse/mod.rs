@@ -9,5 +9,5 @@ mod time;
 pub(crate) use pairs::{file_literal, file_local, key_value};
 pub(crate) use ports::{PortChange, apply_ports, parse_port};
 pub(crate) use sizes::{memory_mib, preset, size_name, whole_gib};
-pub(crate) use text::shown;
+pub(crate) use text::{lines, paragraph, shown};
 pub(crate) use time::{duration, human_bytes, moment};

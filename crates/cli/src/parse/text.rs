@@ -26,6 +26,26 @@ pub(crate) fn shown(message: &str) -> String {
     text
 }
 
+/// Lines for a terminal, every control character but tabs shown. Colours are, too:
+/// these lines stand among those of the command itself.
+pub(crate) fn lines(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The same, with all lines but the first indented: none of them can pass for a
+/// line of the command.
+pub(crate) fn paragraph(text: &str) -> String {
+    lines(text.trim_end()).replace('\n', "\n  ")
+}
+
 /// Length of the `ESC [ … m` that a text begins with, if it does.
 fn colour(text: &str) -> Option<usize> {
     let numbers = text.strip_prefix("\x1b[")?;

@@ -5,6 +5,7 @@ pub(crate) mod progress;
 pub(crate) mod table;
 
 use crate::error::{CliError, Exit, Result};
+use crate::parse::lines;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, BufRead, Write};
@@ -44,9 +45,11 @@ pub struct Ui {
 pub(crate) struct Notes(Arc<Mutex<Box<dyn Write + Send>>>);
 
 impl Notes {
-    /// One line. A failed write is ignored: it must not stop a command.
+    /// One line or several, their control characters made visible: parts may come
+    /// from a guest or an image. A failed write is ignored: it must not stop a
+    /// command.
     pub(crate) fn line(&self, text: &str) {
-        self.bytes(format!("{text}\n").as_bytes());
+        self.bytes(format!("{}\n", lines(text)).as_bytes());
     }
 
     fn bytes(&self, bytes: &[u8]) {

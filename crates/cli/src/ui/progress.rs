@@ -5,7 +5,7 @@ use indicatif::{MultiProgress, ProgressBar};
 use std::collections::BTreeMap;
 use wire::machines::ImageProgress;
 
-use crate::parse::human_bytes;
+use crate::parse::{human_bytes, lines};
 
 /// Steps seen so far.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ impl Steps {
     /// Shows one line of progress.
     pub(crate) fn show(&mut self, ui: &mut Ui, progress: &ImageProgress) {
         let ImageProgress::Step { name, done, total } = progress else { return };
+        // Names of steps may have text of the image.
+        let name = &lines(name);
         if self.on_terminal {
             let add = || Some(self.bars.add(byte_bar(name, *total)));
             if let Some(bar) = self.seen.entry(name.clone()).or_insert_with(add) {

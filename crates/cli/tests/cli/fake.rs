@@ -66,10 +66,18 @@ impl Write for Broken {
     }
 }
 
+impl io::Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other("broken"))
+    }
+}
+
 /// How a command is run.
 #[derive(Default)]
 pub(crate) struct Setup {
     pub(crate) input: &'static str,
+    /// After the input comes an error, not the end.
+    pub(crate) broken_input: bool,
     pub(crate) terminal: bool,
     pub(crate) broken_stdout: bool,
     pub(crate) columns: Option<u16>,
@@ -120,13 +128,17 @@ pub(crate) async fn run(setup: Setup, args: &[&str], vars: &[(&str, &str)]) -> R
     let (out, err) = (Buffer::default(), Buffer::default());
     let stdout: Box<dyn Write + Send> =
         if setup.broken_stdout { Box::new(Broken) } else { Box::new(out.clone()) };
-    let input = Box::new(io::Cursor::new(setup.input));
+    let rest: Box<dyn io::Read + Send> =
+        if setup.broken_input { Box::new(Broken) } else { Box::new(io::empty()) };
+    let input = io::Read::chain(io::Cursor::new(setup.input), rest);
+    let input = Box::new(io::BufReader::new(input));
     let term =
         cli::Terminal { stdin: setup.terminal, columns: setup.columns, ..Default::default() };
     let ui = cli::Ui::new(stdout, Box::new(err.clone()), input, term);
     let vars: BTreeMap<_, _> = vars.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let cwd = setup.cwd.unwrap_or_else(|| "/nonexistent".into());
-    let mut env = cli::CliEnv { vars, cwd, rng: rt::Rng::seeded(1), ui };
+    let (clock, rng) = (rt::Clock::manual(0), rt::Rng::seeded(1));
+    let mut env = cli::CliEnv { vars, cwd, clock, rng, ui };
     let code = cli::run(&cli.global, cli.command, cli::command(), &mut env).await;
     Ran { code, out: out.text(), err: err.text(), asked: String::new() }
 }

@@ -76,6 +76,18 @@ async fn apps() {
         Destroy app web with all its machines? (y/N) Destroyed app web
     "#]]
     .assert_eq(&cli_with(setup, &["apps", "destroy", "web"]).await.show());
+    let setup = Setup { terminal: true, input: "y\n", broken_input: true, ..Setup::default() };
+    expect![[r#"
+        exit 1
+        --- asked
+        DELETE /v1/apps/gone?force=true
+        --- stderr
+        Destroy app gone with all its machines? (y/N) Destroy app web with all its machines? (y/N) Error: Cannot destroy app gone
+        Caused by: Could not find App "gone"
+        Error: Cannot read the answer
+        Caused by: broken
+    "#]]
+    .assert_eq(&cli_with(setup, &["apps", "destroy", "gone", "web", "other"]).await.show());
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ use crate::manifest::platform;
 
 /// The depth of indexes within indexes.
 const MAX_NESTING: usize = 4;
+/// Artifacts that are named.
+const MAX_ARTIFACTS: usize = 32;
 /// Manifests that are read in search of images.
 const MAX_MANIFESTS: usize = 256;
 
@@ -95,7 +97,7 @@ impl Layout<'_> {
         nesting: usize,
     ) -> Result<Option<FoundManifest>> {
         if !descriptor.artifact_type.is_empty() {
-            self.artifacts.push(shorten(&descriptor.artifact_type));
+            self.leave_out(shorten(&descriptor.artifact_type));
             return Ok(None);
         }
         self.read += 1;
@@ -108,7 +110,7 @@ impl Layout<'_> {
         match Manifest::parse(&bytes)? {
             Manifest::Image(image) => Ok(Some((digest, bytes, image))),
             Manifest::Artifact(media_type) => {
-                self.artifacts.push(media_type);
+                self.leave_out(media_type);
                 Ok(None)
             }
             Manifest::Index(_) if nesting == MAX_NESTING => {
@@ -129,6 +131,16 @@ impl Layout<'_> {
                 }
                 Ok(found)
             }
+        }
+    }
+
+    /// Notes an artifact, so that it can be named; beyond a limit only that there
+    /// are more.
+    fn leave_out(&mut self, media_type: String) {
+        match self.artifacts.len() {
+            ..MAX_ARTIFACTS => self.artifacts.push(media_type),
+            MAX_ARTIFACTS => self.artifacts.push("more artifacts".into()),
+            _ => {}
         }
     }
 

@@ -144,11 +144,8 @@ impl SpaceBooking {
     /// # Errors
     /// As of [`SpaceBooking::ensure`].
     pub(crate) fn extend(&self, purpose: &str) -> Result<()> {
-        let at_least = match self.state().left {
-            0 => STEP,
-            left => left,
-        };
-        self.ensure(at_least, purpose)
+        let left = self.state().left;
+        self.ensure(if left == 0 { STEP } else { left }, purpose)
     }
 
     /// Counts `n` bytes that are about to be written. Blocks.
@@ -177,7 +174,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// A disk of which the test says how much is free.
+    /// A disk whose free space the test sets.
     fn disk(free_mib: u64, reserve_mib: u64) -> (Arc<DiskSpace>, Arc<AtomicU64>) {
         let free = Arc::new(AtomicU64::new(free_mib * MIB));
         let now = Arc::clone(&free);

@@ -31,7 +31,8 @@ pub(crate) struct Http {
     auth: Auth,
 }
 
-/// Services at loopback addresses often trust whoever can reach them.
+/// The refusal of a registry at a loopback address: services there often trust
+/// every client that can connect.
 fn refuse_loopback(name: &ImageName) -> ImageError {
     ImageError::BadReference {
         reference: name.canonical(),

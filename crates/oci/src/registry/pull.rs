@@ -10,7 +10,7 @@ use crate::jobs::progress::ProgressMeter;
 use crate::jobs::shared::{Jobs, NewImage};
 use crate::manifest::document::ImageManifest;
 use crate::reference::ImageName;
-use crate::registry::repository::Repository;
+use crate::registry::repository::{Repository, WantedBlob};
 use crate::store::catalog::Store;
 use camino::Utf8PathBuf;
 use std::sync::Arc;
@@ -167,13 +167,13 @@ impl Pull {
         // each other.
         let _lock = self.jobs.blob_locks.lock(digest.hex()).await;
         let partial = partial(&self.jobs, &digest, size);
+        let progress = |n| self.fetched.add(n);
+        let (digest, job) = (&digest, &self.job);
+        let wanted = WantedBlob { digest, size, job, progress: &progress };
         let mut restarted = false;
         loop {
             let permit = self.downloads.acquire().await;
-            let fetched = self
-                .repository
-                .blob(&digest, size, partial.as_std_path(), &self.job, &|n| self.fetched.add(n))
-                .await?;
+            let fetched = self.repository.blob(&wanted, partial.as_std_path()).await?;
             drop(permit);
             let budget = Arc::clone(&self.budget);
             let unpacked = self

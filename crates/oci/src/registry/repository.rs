@@ -168,12 +168,10 @@ impl Repository {
     /// has. The blob's length is verified, its digest is not.
     pub(crate) async fn blob(
         &self,
-        digest: &Digest,
-        size: u64,
+        wanted: &WantedBlob<'_>,
         partial: &Path,
-        job: &Arc<Job>,
-        progress: &(dyn Fn(u64) + Sync),
     ) -> Result<FetchedBlob, ImageError> {
+        let WantedBlob { size, progress, .. } = *wanted;
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(partial).await.map_err(disk_error)?;
@@ -187,7 +185,7 @@ impl Repository {
         let mut retries = self.retries();
         while have < size {
             let before = have;
-            match self.fetch_range(digest, size, &mut file, &mut have, job, progress).await {
+            match self.fetch_range(wanted, &mut file, &mut have).await {
                 Ok(()) => {}
                 Err(error @ ImageError::Refused { .. }) => {
                     let _ = tokio::fs::remove_file(partial).await;
@@ -209,13 +207,11 @@ impl Repository {
     /// advanced by them.
     async fn fetch_range(
         &self,
-        digest: &Digest,
-        size: u64,
+        wanted: &WantedBlob<'_>,
         file: &mut File,
         have: &mut u64,
-        job: &Arc<Job>,
-        progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), ImageError> {
+        let WantedBlob { digest, size, job, progress } = *wanted;
         let mut response =
             self.http.get(&format!("blobs/{digest}"), *have, "fetch a layer").await?;
         if response.status() != StatusCode::PARTIAL_CONTENT {
@@ -255,6 +251,7 @@ impl Repository {
         }
     }
 
+    /// Makes sure that the job may write on.
     async fn extend_space(&self, job: &Arc<Job>) -> Result<(), ImageError> {
         let job = Arc::clone(job);
         let extend = move || job.space.extend("fetch a layer");
@@ -274,6 +271,15 @@ impl Repository {
 
 fn disk_error(err: io::Error) -> ImageError {
     PortError::new("write a downloaded layer", err).into()
+}
+
+/// A blob that a job needs.
+pub(crate) struct WantedBlob<'a> {
+    pub(crate) digest: &'a Digest,
+    pub(crate) size: u64,
+    pub(crate) job: &'a Arc<Job>,
+    /// Called with the number of bytes that each chunk has.
+    pub(crate) progress: &'a (dyn Fn(u64) + Sync),
 }
 
 /// A downloaded blob.

@@ -46,7 +46,8 @@ pub trait Images: Send + Sync + 'static {
     async fn remove(&self, reference: &str, keep: &BTreeSet<String>) -> Result<bool, ImageError>;
 
     /// Removes data that neither a name nor `keep` (digests) needs, and remains
-    /// of interrupted work. Returns the bytes freed.
+    /// of interrupted work. The name of a pulled image may expire some time after
+    /// the image's last use. Returns the bytes freed.
     async fn collect(&self, keep: &BTreeSet<String>) -> Result<u64, ImageError>;
 }
 

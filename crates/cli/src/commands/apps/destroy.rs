@@ -21,9 +21,17 @@ pub(super) async fn run(args: DestroyArgs, cx: &mut Context<'_>) -> Result<()> {
     let mut tally = Tally::default();
     for name in &args.names {
         let question = format!("Destroy app {name} with all its machines?");
-        if !cx.ui().confirm(&question, args.yes)? {
-            cx.ui().status(&format!("App {name} stays."));
-            continue;
+        match cx.ui().confirm(&question, args.yes) {
+            Ok(true) => {}
+            Ok(false) => {
+                cx.ui().status(&format!("App {name} stays."));
+                continue;
+            }
+            // The failures of earlier apps are shown before this one.
+            Err(error) => {
+                tally.note(cx, Err(error));
+                break;
+            }
         }
         let gone = client.delete_app(name, true).await.context(|| format!("destroy app {name}"));
         if gone.is_ok() {
