@@ -139,7 +139,7 @@ impl LogStore {
     }
 
     /// The machine's VM has ended: its last line is complete.
-    pub(crate) fn settle(&self, machine: &str) {
+    pub(crate) fn end_streams(&self, machine: &str) {
         let at_ns = self.clock.now_ns();
         self.send_or_drop(Job::EndOfStreams { log: machine.into(), at_ns });
     }
