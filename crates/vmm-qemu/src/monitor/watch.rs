@@ -67,6 +67,8 @@ pub(crate) async fn watch(
     let signal = pidfd::reap(&vm.handle).unwrap_or(0);
     if !known.powered_off {
         known.signal = signal;
+        // The log has its first 64 KiB: a VM that wrote more before does not say there
+        // why it ended.
         known.last_words = console::tail(&format!("{}\n{}", known.last_words, vm.log.text()));
     }
     // There may be no receiver yet; a later `kill` reads the value all the same.

@@ -6,11 +6,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 
-/// Bytes of messages of the VM's process that are kept.
+/// Bytes of messages of the VM's process that are kept, from the first on.
 pub(crate) const LOG_BYTES: u64 = 64 * 1024;
 
-/// What a VM's process writes to standard output and error: a memfd that cannot
-/// grow, so a flood does not fill the host's disk, and that a later daemon reaches
+/// The beginning of what a VM's process writes to standard output and error, up to
+/// [`LOG_BYTES`]; what comes later is lost. A memfd that cannot grow, so a flood does not fill the host's disk, and that a later daemon reaches
 /// through the process.
 #[derive(Debug)]
 pub(crate) struct Log(File);
