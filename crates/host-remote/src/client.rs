@@ -2,6 +2,7 @@
 
 mod calls;
 mod connection;
+mod guest_streams;
 mod streams;
 
 pub use connection::{Dial, TlsDial};
@@ -59,6 +60,16 @@ impl RemoteHost {
         let host = Self(Arc::new(Inner { id, connection, tasks: tasks.clone(), hints }));
         tasks.spawn_until_stop(send_hints(Arc::downgrade(&host.0), queue));
         host
+    }
+
+    /// The host at the other end of `dial`, whatever its number: where there can be but
+    /// one, as at a socket file.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub async fn find(dial: Arc<dyn Dial>, tasks: Tasks) -> Result<Self, HostError> {
+        let found = connection::find_number(dial.clone(), tasks.clone()).await;
+        Ok(Self::new(found.map_err(HostError::unreachable)?, dial, tasks))
     }
 
     /// The host, as the list of hosts has it.
@@ -127,7 +138,7 @@ impl RemoteHost {
     ) -> Result<Incoming, HostError> {
         let sent = self.0.connection.send(call(method, body)?).await;
         let response = sent.map_err(|failed| self.away(method, &failed))?;
-        accepted(self.0.id, method, response)
+        accepted(format_args!("host {}", self.0.id), method, response)
     }
 
     fn away(&self, method: &str, failed: &connection::Failed) -> HostError {
@@ -165,17 +176,17 @@ fn call(method: &str, body: ChannelBody) -> Result<Request<ChannelBody>, HostErr
 
 /// The body of an answer, if the host has taken the call.
 fn accepted(
-    host: HostId,
+    host: impl std::fmt::Display,
     method: &str,
     response: Response<Incoming>,
 ) -> Result<Incoming, HostError> {
     match response.status() {
         StatusCode::OK => Ok(response.into_body()),
         StatusCode::NOT_FOUND => Err(HostError::Unsupported(format!(
-            "host {host} runs another version and does not know {method}"
+            "{host} runs another version and does not know {method}"
         ))),
         StatusCode::FORBIDDEN => Err(HostError::Internal(format!(
-            "host {host} does not let this peer call {method}: its certificate lacks the role"
+            "{host} does not let this peer call {method}: its certificate lacks the role"
         ))),
         other => Err(HostError::Internal(format!("{method}: answered with status {other}"))),
     }

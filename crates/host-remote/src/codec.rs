@@ -5,8 +5,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 /// Longest frame: a list of all machines of a full host is far below it.
 pub(crate) const MAX_FRAME: usize = 64 * 1024 * 1024;
@@ -97,18 +99,37 @@ impl FrameReader {
     }
 }
 
-/// Writes a body piece by piece. Dropping it ends the body.
+/// Writes a body piece by piece. The body ends when all clones are dropped.
 #[derive(Clone, Debug)]
-pub(crate) struct BodySender(mpsc::Sender<Bytes>);
+pub(crate) struct BodySender {
+    pieces: mpsc::Sender<Bytes>,
+    broken: Arc<AtomicBool>,
+    closed: CancellationToken,
+}
 
 /// A body that comes from a [`BodySender`].
 #[derive(Debug)]
-pub(crate) struct ChannelBody(mpsc::Receiver<Bytes>);
+pub(crate) struct ChannelBody {
+    pieces: mpsc::Receiver<Bytes>,
+    broken: Arc<AtomicBool>,
+    _closed: DropGuard,
+}
+
+/// The body of a call has ended before all of it was sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the rest of the body cannot be sent")]
+pub(crate) struct BrokenOff;
 
 /// A body and where it is written to.
 pub(crate) fn channel() -> (BodySender, ChannelBody) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (BodySender(sender), ChannelBody(receiver))
+    let (broken, closed) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+    let body = ChannelBody {
+        pieces: receiver,
+        broken: broken.clone(),
+        _closed: closed.clone().drop_guard(),
+    };
+    (BodySender { pieces: sender, broken, closed }, body)
 }
 
 impl BodySender {
@@ -123,32 +144,70 @@ impl BodySender {
         }
     }
 
-    /// Sends plain bytes; false if the receiver is closed.
-    pub(crate) async fn bytes(&self, bytes: Bytes) -> bool {
-        self.0.send(bytes).await.is_ok()
+    async fn bytes(&self, bytes: Bytes) -> bool {
+        self.pieces.send(bytes).await.is_ok()
     }
 
     /// Queues the first bytes of a body.
     pub(crate) fn try_bytes(&self, bytes: Bytes) {
         // A new channel has room, and its reader is there.
-        let _ = self.0.try_send(bytes);
+        let _ = self.pieces.try_send(bytes);
     }
 
-    /// Ends when the receiver is closed.
-    pub(crate) async fn closed(&self) {
-        self.0.closed().await;
+    /// Ends when the receiver is closed. It does not keep the body open.
+    pub(crate) fn closed(&self) -> WaitForCancellationFutureOwned {
+        self.closed.clone().cancelled_owned()
+    }
+
+    /// Plain bytes follow the frames.
+    pub(crate) fn plain(self) -> PlainSender {
+        PlainSender { sender: self, is_whole: false }
+    }
+}
+
+/// Writes plain bytes, which nothing but the end of the body delimits. If it is
+/// dropped before [`PlainSender::finish`], the peer gets an error in place of the
+/// end: a part must not be taken for the whole.
+#[derive(Debug)]
+pub(crate) struct PlainSender {
+    sender: BodySender,
+    is_whole: bool,
+}
+
+impl PlainSender {
+    /// Sends bytes; false if the receiver is closed.
+    pub(crate) async fn bytes(&self, bytes: Bytes) -> bool {
+        self.sender.bytes(bytes).await
+    }
+
+    /// Ends the body: all of it has been sent.
+    pub(crate) fn finish(mut self) {
+        self.is_whole = true;
+    }
+}
+
+impl Drop for PlainSender {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            self.sender.broken.store(true, Ordering::Release);
+        }
     }
 }
 
 impl http_body::Body for ChannelBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(http_body::Frame::data(bytes))))
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, BrokenOff>>> {
+        let piece = std::task::ready!(self.pieces.poll_recv(context));
+        std::task::Poll::Ready(match piece {
+            Some(bytes) => Some(Ok(http_body::Frame::data(bytes))),
+            None if self.broken.swap(false, Ordering::Acquire) => Some(Err(BrokenOff)),
+            None => None,
+        })
     }
 }
 

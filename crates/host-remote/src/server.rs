@@ -1,9 +1,10 @@
 //! Answers calls of peers for one host.
 
 mod calls;
+mod guest_streams;
 mod streams;
 
-pub(crate) use streams::ConnectError;
+pub(crate) use guest_streams::ConnectError;
 
 use crate::ca::{Credentials, roles};
 use crate::codec::{ChannelBody, FrameError, FrameReader};
@@ -17,9 +18,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rt::Tasks;
-use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -85,35 +86,53 @@ impl Server {
         own: &Credentials,
     ) -> Result<(), TlsError> {
         let config = tls::server(authority, own)?;
-        let server = self.clone();
-        self.0.tasks.spawn_until_stop(async move { server.accept(listener, config).await });
+        let (server, acceptor) = (self.clone(), TlsAcceptor::from(config));
+        self.0.tasks.spawn_until_stop(async move {
+            let greet = move |stream| {
+                let acceptor = acceptor.clone();
+                async move { handshake(&acceptor, stream).await }
+            };
+            server.accept(listener, greet).await;
+        });
         Ok(())
     }
 
-    async fn accept(&self, listener: TcpListener, config: Arc<ServerConfig>) {
-        let acceptor = TlsAcceptor::from(config);
-        let mut pause = rt::Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
-        let rng = rt::Rng::from_os();
+    /// Accepts connections for ever; `greet` finds out who the peer is.
+    pub(crate) async fn accept<From, Io, Greeted>(
+        &self,
+        listener: From,
+        greet: impl Fn(From::Stream) -> Greeted,
+    ) where
+        From: Listener,
+        Greeted: Future<Output = Option<(Peer, Io)>> + Send + 'static,
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let new_pause = || rt::Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
+        let (mut pause, rng) = (new_pause(), rt::Rng::from_os());
         loop {
             // The semaphore is never closed.
             let Ok(place) = self.0.places.clone().acquire_owned().await else { return };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let raw = match listener.next().await {
+                Ok(raw) => raw,
                 Err(err) => {
                     tracing::warn!(error = %err, "accept a connection of a peer");
                     tokio::time::sleep(pause.pause(&rng)).await;
                     continue;
                 }
             };
-            pause = rt::Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
-            let (server, acceptor) = (self.clone(), acceptor.clone());
+            pause = new_pause();
+            let (server, greeted) = (self.clone(), greet(raw));
             self.0.tasks.spawn(async move {
-                if let Some((peer, stream)) = handshake(&acceptor, stream).await {
+                if let Some((peer, stream)) = greeted.await {
                     server.serve(peer, stream).await;
                 }
                 drop(place);
             });
         }
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
     }
 
     /// Answers the calls of one peer until it goes or the tasks stop.
@@ -174,6 +193,22 @@ impl Server {
 
     fn guests(&self) -> MutexGuard<'_, WaitingGuests> {
         self.0.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Accepts connections.
+pub(crate) trait Listener {
+    type Stream;
+
+    /// The next connection.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        Ok(self.accept().await?.0)
     }
 }
 

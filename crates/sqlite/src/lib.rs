@@ -241,7 +241,9 @@ fn allow_shrinking(conn: &Connection) -> Result<(), rusqlite::Error> {
     let pages = number("page_count")?;
     // A large file keeps its form: it would delay the start by minutes.
     if pages > 0 && pages.saturating_mul(number("page_size")?) <= CONVERTED {
-        conn.execute_batch("VACUUM;")?;
+        // Best effort: a full disk must not keep the database from being opened. The next
+        // start tries again.
+        let _ = conn.execute_batch("VACUUM;");
     }
     Ok(())
 }

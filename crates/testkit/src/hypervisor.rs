@@ -64,6 +64,8 @@ struct Host {
     mute: BTreeSet<MachineId>,
     calls: Vec<String>,
     last_pid: u32,
+    /// MiB that each VM uses beside its guest's memory.
+    overhead_mib: u32,
 }
 
 #[derive(Debug)]
@@ -93,6 +95,11 @@ impl FakeHypervisor {
             torn: Arc::default(),
             templates: watch::Sender::default(),
         }))
+    }
+
+    /// Each VM uses so many MiB beside its guest's memory.
+    pub fn set_overhead(&self, mib: u32) {
+        self.lock().overhead_mib = mib;
     }
 
     /// The next suspends fail like this, in order.
@@ -376,6 +383,10 @@ impl Hypervisor for FakeHypervisor {
         let call = format!("template {}x{}", shape.vcpus, shape.memory_mib);
         self.lock().calls.push(call);
         self.build_template(shape, quiesce).await
+    }
+
+    fn overhead_mib(&self, _vcpus: u32) -> u32 {
+        self.lock().overhead_mib
     }
 
     fn about(&self) -> HypervisorInfo {

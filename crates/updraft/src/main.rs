@@ -5,7 +5,7 @@ mod daemon;
 mod doctor;
 mod down;
 mod error;
-mod restart_list;
+mod local_host;
 mod settings;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -95,7 +95,7 @@ const PVM_ADVICE: &str = "guests run in slow software emulation, unless their ke
      kvm_pvm (https://github.com/virt-pvm/linux)";
 
 fn cgroups() -> Check {
-    let warnings = Cgroups::detect("doctor", None).warnings().to_vec();
+    let warnings = Cgroups::try_out("doctor");
     if warnings.is_empty() {
         return Check::good("cgroups", "cpu, memory and pids limits can be set");
     }

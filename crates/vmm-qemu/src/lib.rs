@@ -9,7 +9,7 @@
 //!
 //! A VM outlives the daemon: nothing of it hangs on a pipe or a parent. What
 //! there is of a boot is found by its directory and its cgroups, and its process
-//! is recognised by number, start time and command line before it is private_pages.
+//! is recognised by number, start time and command line before it is touched.
 //!
 //! A VM begins in one of three ways (`launch::BootSource`): its kernel boots; it is a
 //! copy of a `template` that was booted once; or it is restored from its own

@@ -132,7 +132,7 @@ async fn a_machine_that_changes_its_labels_all_the_time_is_slowed_down() {
     assert_eq!(done, 20, "{refused}");
     assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
     assert!(refused.to_lowercase().contains("retry-after: 1"), "{refused}");
-    // Reads, and whoever has a token, are not concerned.
+    // Reads, and calls with a token, are not limited.
     assert!(ask(format!("GET {own}"), "").await.starts_with("HTTP/1.1 200"));
     let token = format!("authorization: Bearer {TOKEN}\r\n{}", change(done));
     let answer = ask(label(), &token).await;

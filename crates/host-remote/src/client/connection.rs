@@ -221,7 +221,21 @@ impl Connection {
         }
     }
 
+    /// Makes a connection. The peer must be the host whose number it is called by: two
+    /// that are mixed up in the settings would each lose the other's machines.
     async fn make(&self) -> Result<SendRequest<ChannelBody>, String> {
+        let mut sender = self.connect().await?;
+        let (expected, found) = (self.0.expected, number(&mut sender).await?);
+        if found == expected {
+            return Ok(sender);
+        }
+        Err(format!(
+            "the peer says that it is host {found}, not host {expected}: \
+             correct the numbers in the settings"
+        ))
+    }
+
+    async fn connect(&self) -> Result<SendRequest<ChannelBody>, String> {
         let stream = self.0.dial.dial().await.map_err(|err| err.to_string())?;
         let mut protocol = http2::Builder::new(TokioExecutor::new());
         protocol
@@ -232,7 +246,7 @@ impl Connection {
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
         let made = protocol.handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = made.map_err(|err| rt::chain(&err))?;
+        let (sender, connection) = made.map_err(|err| rt::chain(&err))?;
         // Weak: a host that nobody calls any more ends its connection.
         let (own, stopping) = (Arc::downgrade(&self.0), self.0.tasks.stopping());
         self.0.tasks.spawn(async move {
@@ -251,35 +265,34 @@ impl Connection {
                 tracing::debug!(error = %err, "the connection to a host ended");
             }
         });
-        self.check_number(&mut sender).await?;
         Ok(sender)
-    }
-
-    /// The peer must be the host whose number it is called by: two that are
-    /// mixed up in the settings would each lose the other's machines.
-    async fn check_number(&self, sender: &mut SendRequest<ChannelBody>) -> Result<(), String> {
-        let (request, body) = super::begin("info", &CallContext::control(DIAL), &())
-            .map_err(|err| err.to_string())?;
-        drop(request);
-        let request = super::call("info", body).map_err(|err| err.to_string())?;
-        let answer = sender.send_request(request).await.map_err(|err| rt::chain(&err))?;
-        let expected = self.0.expected;
-        let body = super::accepted(expected, "info", answer).map_err(|err| err.to_string())?;
-        let info: Result<HostInfo, HostError> = FrameReader::new(body, MAX_FRAME)
-            .next()
-            .await
-            .map_err(|err| format!("it does not say its number: {}", rt::chain(&err)))?;
-        let found = info.map_err(|err| format!("it does not say its number: {err}"))?.host;
-        if found == expected {
-            return Ok(());
-        }
-        Err(format!(
-            "the peer says that it is host {found}, not host {expected}: \
-             correct the numbers in the settings"
-        ))
     }
 
     fn link(&self) -> MutexGuard<'_, Link> {
         self.0.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The number of the host at the other end of `dial`.
+pub(super) async fn find_number(dial: Arc<dyn Dial>, tasks: Tasks) -> Result<HostId, String> {
+    // No number is compared with it.
+    let connection = Connection::new(HostId(0), dial, tasks);
+    let found = async { number(&mut connection.connect().await?).await };
+    let found = tokio::time::timeout(DIAL, found).await;
+    found.unwrap_or_else(|_| Err(format!("no answer within {DIAL:?}")))
+}
+
+/// Asks the peer for its number.
+async fn number(sender: &mut SendRequest<ChannelBody>) -> Result<HostId, String> {
+    let (request, body) =
+        super::begin("info", &CallContext::control(DIAL), &()).map_err(|err| err.to_string())?;
+    drop(request);
+    let request = super::call("info", body).map_err(|err| err.to_string())?;
+    let answer = sender.send_request(request).await.map_err(|err| rt::chain(&err))?;
+    let body = super::accepted("the host", "info", answer).map_err(|err| err.to_string())?;
+    let info: Result<HostInfo, HostError> = FrameReader::new(body, MAX_FRAME)
+        .next()
+        .await
+        .map_err(|err| format!("it does not say its number: {}", rt::chain(&err)))?;
+    Ok(info.map_err(|err| format!("it does not say its number: {err}"))?.host)
 }

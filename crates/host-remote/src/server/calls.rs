@@ -1,8 +1,8 @@
 //! The table of methods.
 
 use super::Server;
-use super::streams::BodyRead;
 use crate::codec::{self, ChannelBody, FrameError, FrameReader};
+use crate::pipe::BodyRead;
 use host_api::{CallContext, LogLine};
 use model::id::MachineId;
 use serde::Serialize;

@@ -57,6 +57,8 @@ pub enum GuestAction {
     ApiEnd(u32),
     /// From now on its phase is one that the host does not know.
     HidePhase,
+    /// From now on it answers nothing.
+    Hang,
     /// The VM's process ends without a report of the guest.
     CrashVm,
 }
@@ -369,6 +371,7 @@ impl Guest {
             }
             GuestAction::ApiEnd(id) => send(session, ToHost::ApiEnd(id)).await,
             GuestAction::HidePhase => self.state.phase = Phase::Unknown,
+            GuestAction::Hang => self.silent = true,
             GuestAction::CrashVm => return Some(End::Crashed),
         }
         None

@@ -15,13 +15,15 @@ mod token;
 
 pub(crate) use adapters::{network_config, qemu_config};
 
+use crate::down::RestartList;
 use crate::error::DaemonError;
-use crate::restart_list::RestartList;
-use crate::settings::{Role, SettingArgs, Settings};
+use crate::local_host;
+use crate::settings::{SettingArgs, Settings};
 use lock::{DataDirLock, LockError};
 use rt::{Health, Tasks};
 use running::Api;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -67,11 +69,17 @@ pub(crate) async fn up(
     if let Some(api) = &running.api {
         leave_address(&settings, api)?;
     }
+    if let Some(host) = &running.host {
+        local_host::offer(&settings.data_dir, Arc::new(host.worker.clone()), &tasks)
+            .map_err(|err| failed("offer this host to `updraft down`", &err))?;
+    }
     report::show(&report::ready(&settings, &running));
     notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!("ready");
-    if let Some(api) = &running.api {
-        start_again(&settings, api, &tasks);
+    if let Some(host) = &running.host {
+        let (list, worker) = (RestartList::at(&settings.data_dir), host.worker.clone());
+        // What ran when `updraft down` stopped it, beside everything else.
+        tasks.spawn_until_stop(async move { list.start_all(&worker).await });
     }
     stop.next().await;
     tracing::info!("stopping; the machines keep running");
@@ -113,27 +121,12 @@ impl Drop for AddressFile {
     }
 }
 
-/// Leaves the API's address, and the number of this process's host, where `updraft
-/// down` finds them: it may be called without the flags that `up` had.
+/// Leaves the API's address where scripts find it.
 fn leave_address(settings: &Settings, api: &Api) -> Result<(), DaemonError> {
     let path = settings.api_address_file();
-    let mut text = format!("{}\n", api.address);
-    if settings.roles.contains(&Role::Worker) {
-        text.push_str(&format!("{}\n", settings.host.number));
-    }
+    let text = format!("{}\n", api.address);
     let written = rt::fs::write_atomic(path.as_std_path(), text.as_bytes(), 0o600);
     written.map_err(|err| failed("save the API's address", &err))
-}
-
-/// Starts what ran when `updraft down` stopped it, beside everything else.
-fn start_again(settings: &Settings, api: &Api, tasks: &Tasks) {
-    let list = RestartList::at(&settings.data_dir);
-    match client::Client::new(&format!("http://{}", api.address), Some(&api.token)) {
-        Ok(client) => {
-            tasks.spawn_until_stop(async move { list.start_all(&client).await });
-        }
-        Err(err) => tracing::warn!(error = %err, "cannot start again what ran before"),
-    }
 }
 
 /// Connections, VMs and databases all need file descriptors: takes as many as

@@ -3,6 +3,7 @@
 use super::adapters::About;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use worker::Worker;
 
 /// What runs, for the report.
 pub(super) struct Running {
@@ -17,12 +18,12 @@ pub(super) struct Running {
 /// The API that is served.
 pub(super) struct Api {
     pub(super) address: SocketAddr,
-    pub(super) token: String,
     pub(super) cli_config: Option<String>,
 }
 
 /// The host of this process.
 pub(super) struct Host {
+    pub(super) worker: Worker,
     pub(super) about: About,
     pub(super) machines: BTreeMap<String, u64>,
     /// Where other processes reach it.

@@ -73,7 +73,8 @@ pub(super) async fn start(
             let context = CallContext::control(Duration::from_secs(10));
             let info = Status::info(&worker, context).await;
             let machines = info.map_err(|err| failed("ask the host", &err))?.machines;
-            (Some(worker), Some(Host { about, machines, host_api: offered }))
+            let host = Host { worker: worker.clone(), about, machines, host_api: offered };
+            (Some(worker), Some(host))
         }
         false => (None, None),
     };
@@ -105,7 +106,7 @@ pub(super) async fn start(
         let tasks = api.platform().tasks();
         serve::serve(listener, api.router(), metrics, health.clone(), tasks);
         let cli_config = report::write_cli_config(settings, vars, address, &token);
-        Api { address, token, cli_config }
+        Api { address, cli_config }
     });
     Ok(Running { api, edge, host })
 }

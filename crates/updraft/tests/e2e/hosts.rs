@@ -2,11 +2,12 @@
 //! it, each a host with its own data directory, over mutual TLS.
 
 use super::Test;
-use crate::platform::{Context, Outcome, Platform};
+use crate::platform::{App, Context, Outcome, Platform};
 use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::Duration;
 
 pub(crate) const TESTS: &[(&str, Test)] = &[("two_workers_behind_one_api", two_workers)];
 
@@ -102,16 +103,82 @@ fn two_workers(cx: &Context) -> Outcome {
     ensure!(status(&ids[1]) == Some(json!("unreachable")), "{partial}");
     ensure!(front.get("spread", "/")?.text()?.trim() == "ams", "the other host keeps serving");
     two.up()?;
-    app.wait(&ids[1], "started").or_else(|_| app.post(&ids[1], "/start", json!({})).map(drop))?;
+    all_reached(&front)?;
+    app.post(&ids[1], "/start", json!({}))?;
     app.wait(&ids[1], "started")?;
-    let whole = front.ok(Method::GET, "/apps/spread/machines", None)?;
-    let ok = whole.as_array().into_iter().flatten().all(|m| m["host_status"] == "ok");
-    ensure!(ok, "it is back: {whole}");
+    killed_at_work(&front, &one, &app)?;
+    stopped_in_order(&one, &app)?;
     drop(app);
+    front.wait_until_empty()?;
     for platform in [&front, &one, &two] {
         platform.down()?;
         let left = platform.leftovers();
         ensure!(left.is_empty(), "left behind: {left}");
     }
+    Ok(())
+}
+
+/// Waits until the API reaches the hosts of all machines: for a moment after a host has
+/// come back, its calls still fail.
+fn all_reached(front: &Platform) -> Outcome {
+    front.until("every host answers", || {
+        let listed = front.ok(Method::GET, "/apps/spread/machines", None)?;
+        Ok(listed.as_array().into_iter().flatten().all(|m| m["host_status"] == "ok"))
+    })
+}
+
+/// `kill -9` of the worker during a stop and creates, and of the API during creates:
+/// each machine is found again, and no VM is without one.
+fn killed_at_work(front: &Platform, one: &Platform, app: &App<'_>) -> Outcome {
+    let body = json!({"region": "ams", "config": {"image": "busybox:latest"}});
+    let create = || front.call(Method::POST, "/apps/spread/machines", Some(body.clone()));
+    let stopping = create()?.1["id"].as_str().context("a machine has an id")?.to_owned();
+    app.wait(&stopping, "started")?;
+    app.post(&stopping, "/stop", json!({}))?;
+    one.kill()?;
+    one.up()?;
+    all_reached(front)?;
+    app.wait(&stopping, "stopped")?;
+    for (killed, moment) in [(one, 5), (front, 5), (one, 40), (front, 40)] {
+        let created = std::thread::scope(|scope| -> Result<Option<String>> {
+            let creating = scope.spawn(create);
+            // Spread over the whole of the work: this is a moment, not a wait.
+            std::thread::sleep(Duration::from_millis(moment));
+            killed.kill()?;
+            killed.up()?;
+            // Its answer may be lost with the process.
+            let answer = creating.join().map_err(|_| anyhow::anyhow!("the create panicked"))?;
+            Ok(answer.ok().and_then(|(_, answer)| answer["id"].as_str().map(str::to_owned)))
+        })?;
+        all_reached(front)?;
+        if let Some(created) = created {
+            app.wait(&created, "started").with_context(|| format!("killed after {moment} ms"))?;
+        }
+    }
+    // Also those whose answers were lost.
+    one.until("the machines of the host are listed", || {
+        let listed = front.ok(Method::GET, "/apps/spread/machines", None)?.to_string();
+        Ok(one.machine_dirs().iter().all(|id| listed.contains(id)))
+    })
+}
+
+/// `updraft down` of a process that is only a worker gives its machines their signal
+/// and their time, and the next `up` starts them again.
+fn stopped_in_order(one: &Platform, app: &App<'_>) -> Outcome {
+    let wait = "trap 'exit 7' INT; echo ready; while :; do sleep 0.1; done";
+    let body = json!({"region": "ams", "config": {
+        "image": "busybox:latest",
+        "init": {"exec": ["sh", "-c", wait]},
+    }});
+    let machine = app.platform.ok(Method::POST, "/apps/spread/machines", Some(body))?;
+    let id = machine["id"].as_str().context("a machine has an id")?.to_owned();
+    app.logs_until(&id, "ready\n")?;
+    one.down()?;
+    ensure!(!one.leftovers().contains("qemu"), "left behind: {}", one.leftovers());
+    one.up()?;
+    all_reached(app.platform)?;
+    app.wait(&id, "started")?;
+    let exit = &app.event(&id, "exit")?["request"]["exit_event"];
+    ensure!(exit["exit_code"] == 7 && exit["requested_stop"] == true, "{exit}");
     Ok(())
 }

@@ -338,14 +338,34 @@ impl Platform {
         let begun = std::time::Instant::now();
         loop {
             let hosts = self.ok(Method::GET, "/platform/hosts", None)?;
-            let machines = hosts[0]["machines"].as_object().context("hosts count machines")?;
-            if machines.keys().all(|state| state == "destroyed") {
+            let mut empty = true;
+            for host in hosts.as_array().context("a list of hosts")? {
+                let machines = host["machines"].as_object().context("hosts count machines")?;
+                empty &= machines.keys().all(|state| state == "destroyed");
+            }
+            if empty {
                 return Ok(());
             }
             ensure!(begun.elapsed() < GUARD, "machines are left: {hosts}");
             // The API has no call that waits for a whole host.
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Ids of the machines that have files here.
+    pub(crate) fn machine_dirs(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.data().join("machines")).into_iter().flatten();
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Waits until `reached`, for what nothing tells.
+    pub(crate) fn until(&self, what: &str, reached: impl Fn() -> Result<bool>) -> Result<()> {
+        let begun = std::time::Instant::now();
+        while !reached()? {
+            ensure!(begun.elapsed() < GUARD, "not reached: {what}\n{}", self.log_tail());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     fn tag(&self) -> network_linux::Tag {

@@ -17,6 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(super) const DAEMON: &str = "daemon";
 /// Below the platform's group: the parent of the groups of VMs.
 const VMS: &str = "vms";
+/// File of a unified tree's group: controllers of the groups below it.
+const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
 
 /// CPU weights, in thousandths of what an ordinary process (version 1) or group
 /// (version 2) weighs. Machines are what the host is for: the platform weighs as
@@ -58,6 +60,28 @@ impl Cgroups {
         groups.keep_usable();
         groups.limit_running_vms();
         groups
+    }
+
+    /// Which limits could not be set here, and why. Controllers that had to be turned
+    /// on for groups of the unified tree are off again afterwards, unless a group has
+    /// come to use them.
+    pub(crate) fn try_out(instance: &str) -> Vec<String> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let controls: Vec<_> = trees(&mounts)
+            .into_iter()
+            .filter(|tree| tree.unified)
+            .map(|tree| tree.mount.join(SUBTREE_CONTROL))
+            .map(|file| (fs::read_to_string(&file).unwrap_or_default(), file))
+            .collect();
+        let warnings = Self::detect(instance, None).warnings;
+        for (before, file) in controls {
+            let now = fs::read_to_string(&file).unwrap_or_default();
+            for controller in turned_on(&before, &now) {
+                // The kernel refuses for one that a group uses.
+                let _ = write(&file, &format!("-{controller}"));
+            }
+        }
+        warnings
     }
 
     /// Which limits cannot be set here, and why.
@@ -272,8 +296,13 @@ fn remove_if_empty(tree: &Tree, parent: &str) {
 
 /// Lets groups below `dir` have the controllers of a unified tree.
 fn delegate(dir: &Utf8Path, tree: &Tree) -> io::Result<()> {
-    let file = dir.join("cgroup.subtree_control");
+    let file = dir.join(SUBTREE_CONTROL);
     tree.controllers.iter().try_for_each(|c| write(&file, &format!("+{}", c.name())))
+}
+
+/// The controllers in `now` that are not in `before`.
+fn turned_on<'a>(before: &str, now: &'a str) -> impl Iterator<Item = &'a str> {
+    now.split_whitespace().filter(move |name| !before.split_whitespace().any(|had| had == *name))
 }
 
 /// Sets the CPU weight of a group, in thousandths, if its tree has that.
@@ -344,6 +373,14 @@ mod tests {
             assert_eq!(read(&temp, &of("/vms")), vms);
             assert_eq!(read(&temp, &of("")), daemon, "among other processes of the host");
         }
+    }
+
+    #[test]
+    fn a_trial_turns_off_what_it_has_turned_on_and_no_more() {
+        let on = |before, now| turned_on(before, now).collect::<Vec<_>>();
+        assert_eq!(on("memory\n", "cpu memory pids\n"), ["cpu", "pids"]);
+        assert_eq!(on("cpu memory pids\n", "cpu memory pids\n"), [""; 0]);
+        assert_eq!(on("cpuset\n", "cpuset cpu\n"), ["cpu"]);
     }
 
     #[test]

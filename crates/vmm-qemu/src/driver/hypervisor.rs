@@ -72,7 +72,10 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn list(&self) -> Result<Vec<FoundVm>, PortError> {
-        self.inner.list()
+        // Reads directories and `/proc`: a disk that hangs must not stop async threads.
+        let inner = self.inner.clone();
+        let listed = tokio::task::spawn_blocking(move || inner.list()).await;
+        listed.map_err(|err| PortError::new("list VMs", err))?
     }
 
     async fn adopt(&self, machine: MachineId, boot: BootId) -> Result<Vm, PortError> {

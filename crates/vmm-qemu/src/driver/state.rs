@@ -1,9 +1,4 @@
-//! The port: boots, finds, adopts and kills VMs.
-//!
-//! Invariant: everything that exists of a boot (directory, cgroup, process) can be
-//! found by its name alone, and is made in an order that leaves no process
-//! without a directory. So `kill` and `list` need no memory, and a daemon that
-//! was killed at any point leaves nothing that the next cannot remove.
+//! The driver's register of VMs, and the operations on those that exist.
 
 use crate::cgroup::groups::Cgroups;
 use crate::config::{QemuConfig, qemu_version};
@@ -242,11 +237,10 @@ impl Inner {
 
     async fn clear_cgroup(&self, name: &str) -> io::Result<()> {
         for _ in 0..KILL_ROUNDS {
-            let pids = self.cgroups.pids(name);
-            if pids.is_empty() {
-                break;
-            }
-            for handle in pids.into_iter().filter_map(|pid| pidfd::open(pid).ok()) {
+            let (cgroups, group) = (self.cgroups.clone(), name.to_owned());
+            let handles = blocking(move || Ok(pidfd::members(|| cgroups.pids(&group)))).await?;
+            let Some(handles) = handles else { break };
+            for handle in handles {
                 pidfd::kill_and_wait(&handle, EXIT_TIMEOUT).await?;
             }
         }

@@ -5,7 +5,7 @@
 //! its standard input, together with the descriptors that QEMU will hold.
 //!
 //! Order matters: first it can be found (pid file), then it is locked in, and only
-//! then is anything of the guest's private_pages. It is born as the first process of
+//! then is anything of the guest's touched. It is born as the first process of
 //! its own namespace. The daemon puts it into its cgroups meanwhile, which takes
 //! the kernel longer than all of this, and lets the guest run only after that.
 

@@ -14,8 +14,9 @@ use std::path::Path;
 /// Takes a user id that no other VM of this host has, and the lock that keeps
 /// it: it is free again when the last process that holds the lock has ended.
 ///
-/// The lock decides among launchers. It does not bind a compromised QEMU, which holds it and can let go of it while it runs on: so an id that
-/// a process has is not taken either.
+/// The lock decides among launchers. It does not bind a compromised QEMU, which holds
+/// it and can let go of it while it runs on: so an id that a process has is not taken
+/// either.
 pub(super) fn take_uid(locks: &Utf8Path, base: u32, count: u32) -> Result<(u32, OwnedFd), Problem> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(locks);
     made.attempt(format_args!("make {locks}"))?;
@@ -67,8 +68,11 @@ pub(super) fn limit(spec: &Spec) -> Result<(), Problem> {
         (Resource::Memlock, 0),
         (Resource::Nofile, 512),
         (Resource::Nproc, spec.threads),
-        // Of all that the VM can reach only the scratch image and its log are
-        // writable; neither grows.
+        // Of all that the VM can reach only the scratch image, its log and the file of
+        // its memory are writable. The first two do not grow. A snapshot is mapped
+        // privately, but its file can be grown up to this limit, outside of what is
+        // booked, until the VM ends: QEMU before 8.2 opens the file of a guest's memory
+        // for writing (`rom=off` came then).
         (Resource::Fsize, spec.file_size),
     ];
     for (resource, most) in limits {

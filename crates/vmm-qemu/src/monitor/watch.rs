@@ -67,6 +67,8 @@ pub(crate) async fn watch(
     let signal = pidfd::reap(&vm.handle).unwrap_or(0);
     if !known.powered_off {
         known.signal = signal;
+        // The log has the first 64 KiB: of a VM that wrote more before, the reason of its
+        // end is not in it.
         known.console_tail = console::tail(&format!("{}\n{}", known.console_tail, vm.log.text()));
     }
     // There may be no receiver yet; a later `kill` reads the value all the same.

@@ -6,11 +6,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 
-/// Bytes of messages of the VM's process that are kept.
+/// Bytes of messages of the VM's process that are kept, from the first on.
 pub(crate) const LOG_BYTES: u64 = 64 * 1024;
 
-/// The standard output and error of a VM's process: a memfd that cannot
-/// grow, so a flood does not fill the host's disk, and that a later daemon reaches
+/// The beginning of the standard output and error of a VM's process, up to [`LOG_BYTES`];
+/// later output is lost. A memfd that cannot grow, so a flood does not fill the host's
+/// disk, and that a later daemon reaches
 /// through the process.
 #[derive(Debug)]
 pub(crate) struct Log(File);

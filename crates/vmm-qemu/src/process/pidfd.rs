@@ -88,6 +88,19 @@ pub(crate) fn open(pid: u32) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
+/// Handles on the processes that `list` names; `None` if it names none. It is asked
+/// again once they are open: only then a number is known to be of the process that
+/// has the handle, and not of one that was started since the first answer.
+pub(crate) fn members(list: impl Fn() -> Vec<u32>) -> Option<Vec<OwnedFd>> {
+    let pids = list();
+    if pids.is_empty() {
+        return None;
+    }
+    let handles: Vec<_> = pids.into_iter().filter_map(|pid| Some((pid, open(pid).ok()?))).collect();
+    let still = list();
+    Some(handles.into_iter().filter(|(pid, _)| still.contains(pid)).map(|(_, fd)| fd).collect())
+}
+
 /// Bytes of the host's memory that a process holds; pages that it shares count by
 /// their share (PSS).
 pub(crate) fn proportional_bytes(pid: u32) -> Option<u64> {
@@ -142,6 +155,18 @@ mod tests {
         assert!(me.open(&name).is_some());
         assert!(me.open("not in my command line 7361").is_none());
         assert!(Identity { started: me.started + 1, ..me }.open(&name).is_none());
+    }
+
+    #[test]
+    fn a_number_that_has_left_its_group_names_no_member() {
+        let me = Identity::current().unwrap().pid;
+        let answers = |answers: &[&[u32]]| {
+            let left = std::cell::RefCell::new(answers.iter().rev().copied().collect::<Vec<_>>());
+            members(|| left.borrow_mut().pop().unwrap().to_vec()).map(|handles| handles.len())
+        };
+        assert_eq!(answers(&[&[me], &[me]]), Some(1));
+        assert_eq!(answers(&[&[me], &[]]), Some(0), "another process has the number by now");
+        assert_eq!(answers(&[&[]]), None);
     }
 
     #[test]

@@ -25,6 +25,10 @@ const RAM: &str = "ram";
 const DRAFT: &str = "draft-";
 /// Version of the manifest.
 const VERSION: u32 = 1;
+/// Most templates that a host keeps, on disk and loaded. The one that no machine has
+/// started from for longest is removed; its memory is freed with the last machine
+/// that runs from it.
+const MAX_TEMPLATES: usize = 16;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
@@ -67,7 +71,10 @@ impl Template {
 #[derive(Debug)]
 pub(crate) struct Templates {
     dir: Utf8PathBuf,
-    /// Held for an instant only: [`Self::has`] is asked on async threads.
+    /// Those on disk. Held for an instant only: [`Self::has`] and [`Self::all`] are
+    /// asked on async threads.
+    index: Mutex<Index>,
+    /// Held for an instant only.
     loaded: Mutex<BTreeMap<Key, Arc<Template>>>,
     /// A lock per template, held while its files are read or replaced.
     files: Mutex<BTreeMap<Key, Arc<Mutex<()>>>>,
@@ -75,6 +82,31 @@ pub(crate) struct Templates {
 
 /// Name of a platform, and shape.
 type Key = (String, Shape);
+
+/// Which templates are on disk, and in which order they were used.
+#[derive(Debug, Default)]
+struct Index {
+    last_use: BTreeMap<Key, u64>,
+    uses: u64,
+}
+
+impl Index {
+    fn used(&mut self, key: &Key) {
+        self.uses += 1;
+        self.last_use.insert(key.clone(), self.uses);
+    }
+
+    /// Takes out those that are too many, the longest unused first.
+    fn take_excess(&mut self) -> Vec<Key> {
+        let excess = self.last_use.len().saturating_sub(MAX_TEMPLATES);
+        let mut keys: Vec<_> =
+            self.last_use.iter().map(|(key, used)| (*used, key.clone())).collect();
+        keys.sort();
+        let oldest: Vec<_> = keys.into_iter().take(excess).map(|(_, key)| key).collect();
+        self.last_use.retain(|key, _| !oldest.contains(key));
+        oldest
+    }
+}
 
 impl Templates {
     /// Templates are kept in `dir`; what was being made is removed.
@@ -89,63 +121,63 @@ impl Templates {
                 remove(entry.path());
             }
         }
-        Ok(Self { dir: dir.to_owned(), loaded: Mutex::default(), files: Mutex::default() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            index: Mutex::default(),
+            loaded: Mutex::default(),
+            files: Mutex::default(),
+        })
     }
 
-    /// Whether there is a template, loaded or on disk. Does not wait for one that is
-    /// being loaded.
+    /// Whether there is a template. Does not wait for one that is being loaded, nor for
+    /// the disk.
     pub(crate) fn has(&self, platform: &Platform, shape: Shape) -> bool {
-        locked(&self.loaded).contains_key(&(platform.name(), shape))
-            || self.path(platform, shape).join(MANIFEST).exists()
+        locked(&self.index).last_use.contains_key(&(platform.name(), shape))
     }
 
-    /// The shapes that have one on disk.
+    /// The shapes that have one. Does not wait for the disk.
     pub(crate) fn all(&self, platform: &Platform) -> Vec<Shape> {
         let name = platform.name();
-        let shape = |entry: camino::Utf8DirEntry| {
-            let (vcpus, mib) = entry.file_name().strip_prefix(&name)?[1..].split_once('x')?;
-            let shape = Shape { vcpus: vcpus.parse().ok()?, memory_mib: mib.parse().ok()? };
-            entry.path().join(MANIFEST).exists().then_some(shape)
-        };
-        let entries = self.dir.read_dir_utf8().into_iter().flatten().flatten();
-        let mut all: Vec<_> = entries.filter_map(shape).collect();
-        all.sort();
-        all
+        let index = locked(&self.index);
+        index.last_use.keys().filter(|(of, _)| *of == name).map(|(_, shape)| *shape).collect()
     }
 
     /// The template of a shape; loads it from disk the first time. One that is
     /// damaged is removed. Blocks.
     pub(crate) fn get(&self, platform: &Platform, shape: Shape) -> Option<Arc<Template>> {
         let key = (platform.name(), shape);
-        if let Some(template) = locked(&self.loaded).get(&key) {
-            return Some(template.clone());
+        if let Some(template) = self.loaded(&key) {
+            return Some(template);
         }
         // A second caller waits for the first, and finds what it has loaded.
         let files = self.files_lock(&key);
         let _files = locked(&files);
-        if let Some(template) = locked(&self.loaded).get(&key) {
-            return Some(template.clone());
+        if let Some(template) = self.loaded(&key) {
+            return Some(template);
         }
         let path = self.path(platform, shape);
         if !path.join(MANIFEST).exists() {
+            locked(&self.index).last_use.remove(&key);
             return None;
         }
         match load(&path, platform, shape) {
             Ok(template) => {
                 let template = Arc::new(template);
+                locked(&self.index).used(&key);
                 locked(&self.loaded).insert(key, template.clone());
                 Some(template)
             }
             Err(err) => {
                 tracing::warn!(%path, error = %rt::chain(&err), "removing a damaged template");
+                locked(&self.index).last_use.remove(&key);
                 remove(&path);
                 None
             }
         }
     }
 
-    /// Keeps a template that was tried out, and removes those of other platforms:
-    /// nothing will ever begin from them again. Blocks.
+    /// Keeps a template that was tried out, and removes those of other platforms, since
+    /// nothing will ever begin from them again, and those that are too many. Blocks.
     ///
     /// # Errors
     /// The disk is full or broken.
@@ -166,7 +198,8 @@ impl Templates {
             remove(&path);
             fs::rename(&draft, &path)?;
             rt::fs::sync_dir(self.dir.as_std_path())?;
-            locked(&self.loaded).insert(key, template);
+            locked(&self.loaded).insert(key.clone(), template);
+            locked(&self.index).used(&key);
             Ok(())
         });
         if stored.is_err() {
@@ -182,21 +215,47 @@ impl Templates {
         let key = (platform.name(), shape);
         let files = self.files_lock(&key);
         let _files = locked(&files);
+        locked(&self.index).last_use.remove(&key);
         locked(&self.loaded).remove(&key);
         remove(&self.path(platform, shape));
     }
 
-    /// Removes what no machine can begin from: templates of other platforms.
+    /// Finds the templates of this platform, and removes those of others, from which
+    /// no machine can begin, and those that are too many. Blocks.
     pub(crate) fn collect(&self, platform: &Platform) {
         let name = platform.name();
         locked(&self.loaded).retain(|(of, _), _| *of == name);
         locked(&self.files).retain(|(of, _), _| *of == name);
+        locked(&self.index).last_use.retain(|(of, _), _| *of == name);
         for entry in self.dir.read_dir_utf8().into_iter().flatten().flatten() {
-            let template = entry.path().join(MANIFEST).exists();
-            if template && !entry.file_name().starts_with(&name) {
+            if !entry.path().join(MANIFEST).exists() {
+                continue;
+            }
+            if let Some(shape) = shape_of(entry.file_name(), &name) {
+                locked(&self.index).last_use.entry((name.clone(), shape)).or_default();
+            } else if !entry.file_name().starts_with(&name) {
                 remove(entry.path());
             }
         }
+        self.remove_excess(platform);
+    }
+
+    fn remove_excess(&self, platform: &Platform) {
+        let excess = locked(&self.index).take_excess();
+        for key in excess {
+            tracing::info!(shape = ?key.1, "removing the template that was unused for longest");
+            let files = self.files_lock(&key);
+            let _files = locked(&files);
+            locked(&self.loaded).remove(&key);
+            remove(&self.path(platform, key.1));
+        }
+    }
+
+    /// A loaded template, which is used now.
+    fn loaded(&self, key: &Key) -> Option<Arc<Template>> {
+        let template = locked(&self.loaded).get(key).cloned()?;
+        locked(&self.index).used(key);
+        Some(template)
     }
 
     fn path(&self, platform: &Platform, shape: Shape) -> Utf8PathBuf {
@@ -207,6 +266,13 @@ impl Templates {
     fn files_lock(&self, key: &Key) -> Arc<Mutex<()>> {
         locked(&self.files).entry(key.clone()).or_default().clone()
     }
+}
+
+/// The shape in the name of a template's directory. An operator may have copies with
+/// other names beside it.
+fn shape_of(directory: &str, platform: &str) -> Option<Shape> {
+    let (vcpus, mib) = directory.strip_prefix(platform)?.strip_prefix('-')?.split_once('x')?;
+    Some(Shape { vcpus: vcpus.parse().ok()?, memory_mib: mib.parse().ok()? })
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -280,6 +346,7 @@ mod tests {
         let manifest = path.join(MANIFEST);
         let kind = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, manifest.as_str(), kind, 0o600.into(), 0).unwrap();
+        templates.collect(&platform);
         std::thread::scope(|scope| {
             let loading = scope.spawn(|| templates.get(&platform, shape));
             // Opens once the loader has opened the other side.
@@ -294,5 +361,53 @@ mod tests {
             assert!(loading.join().unwrap().is_none());
         });
         assert!(!templates.has(&platform, shape), "the damaged template was removed");
+    }
+
+    #[test]
+    fn only_so_many_templates_are_kept_and_the_longest_unused_are_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(temp.path()).unwrap();
+        let platform = Platform::of_properties([("QEMU", "7.2.22")]);
+        let shape = |memory_mib| Shape { vcpus: 1, memory_mib };
+        let templates = Templates::open(dir).unwrap();
+        let keep = |shape| {
+            let template = Template::new(memory::fresh(1).unwrap(), vec![7]).unwrap();
+            templates.keep(&platform, shape, Arc::new(template)).unwrap();
+        };
+        let most = MAX_TEMPLATES as u32;
+        (1..=most).for_each(|n| keep(shape(n)));
+        assert!(templates.get(&platform, shape(1)).is_some());
+        keep(shape(most + 1));
+        assert_eq!(templates.all(&platform).len(), MAX_TEMPLATES);
+        assert!(templates.has(&platform, shape(1)), "it was used since");
+        assert!(
+            !templates.has(&platform, shape(2)) && !templates.path(&platform, shape(2)).exists()
+        );
+        assert!(templates.get(&platform, shape(2)).is_none(), "its memory is not held either");
+        assert_eq!(locked(&templates.loaded).len(), MAX_TEMPLATES);
+
+        // So do those that an earlier daemon has left.
+        fs::create_dir(templates.path(&platform, shape(900))).unwrap();
+        fs::write(templates.path(&platform, shape(900)).join(MANIFEST), "{}").unwrap();
+        let later = Templates::open(dir).unwrap();
+        later.collect(&platform);
+        assert_eq!(later.all(&platform).len(), MAX_TEMPLATES);
+    }
+
+    #[test]
+    fn directories_with_other_names_are_no_templates() {
+        let temp = tempfile::tempdir().unwrap();
+        let templates = Templates::open(Utf8Path::from_path(temp.path()).unwrap()).unwrap();
+        let platform = Platform::of_properties([("QEMU", "7.2.22")]);
+        let name = platform.name();
+        let names = [name.clone(), format!("{name}\u{fc}1x256"), format!("{name}-1x256.bak")];
+        for name in names.iter().chain([&format!("{name}-2x512")]) {
+            let path = templates.dir.join(name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join(MANIFEST), "{}").unwrap();
+        }
+        templates.collect(&platform);
+        assert_eq!(templates.all(&platform), [Shape { vcpus: 2, memory_mib: 512 }]);
+        assert!(names.iter().all(|name| templates.dir.join(name).exists()), "left to the operator");
     }
 }

@@ -56,7 +56,7 @@ pub(super) async fn recover(
     host.set_unreadable(unreadable);
     let mut recovering = Vec::new();
     for record in records {
-        let at_start = vm_at_start(context, &record, alive.contains(&record.id));
+        let at_start = vm_at_start(context, &record, alive.contains(&record.id)).await;
         let events = context.db.events(record.id, SHOWN_EVENTS).await;
         let events = events.map_err(StartError::Database)?;
         if record.state.holds_memory() || record.boot.is_some() || record.want == Want::Run {
@@ -90,8 +90,11 @@ pub(super) async fn recover(
 async fn book_unreadable(host: &HostContext, row: &UnreadableRow) {
     let Ok(id) = row.id.parse::<MachineId>() else { return };
     let parts = &row.parts;
-    let overhead = host.hypervisor.overhead_mib(parts.vcpus());
-    host.capacity.take(id, parts.memory_mib().saturating_add(overhead));
+    // A state of a newer version may be one with a VM.
+    if State::parse(&row.state).is_none_or(|state| state.holds_memory()) {
+        let overhead = host.hypervisor.overhead_mib(parts.vcpus());
+        host.capacity.take(id, parts.memory_mib().saturating_add(overhead));
+    }
     let dir = host.machine_dir(id);
     let disks = blocking(move || scratch_disks(&dir)).await.unwrap_or_else(|err| {
         tracing::warn!(machine = %id, error = %err, "cannot find the disks of a machine");
@@ -117,14 +120,14 @@ fn scratch_disks(dir: &Utf8Path) -> std::io::Result<Vec<(Utf8PathBuf, u64)>> {
 }
 
 /// The VM of a machine as it was found.
-fn vm_at_start(host: &HostContext, record: &Record, alive: bool) -> AtStart {
+async fn vm_at_start(host: &HostContext, record: &Record, alive: bool) -> AtStart {
     let Some(boot) = record.boot else { return AtStart::NoVm };
     // Restored from its snapshot, but that was never recorded: it is still paused,
     // and the snapshot can be used again.
     if !alive || record.snapshot.is_some() {
         return AtStart::Leftover;
     }
-    match record.exit.is_none() && host.is_saved(record.id, boot) {
+    match record.exit.is_none() && host.is_saved(record.id, boot).await {
         true => AtStart::Saved,
         false => AtStart::Running(boot),
     }

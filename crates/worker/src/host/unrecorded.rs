@@ -12,7 +12,7 @@ use std::io;
 ///
 /// # Errors
 /// It cannot be opened; or it is new, or was never used, although there are machines of
-/// the host, and the settings do not say that these are to be removed.
+/// the host, and by the settings they are not to be removed.
 pub(super) async fn open_database(
     config: &HostConfig,
     hypervisor: &dyn Hypervisor,

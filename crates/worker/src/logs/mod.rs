@@ -139,7 +139,7 @@ impl LogStore {
     }
 
     /// The machine's VM has ended: its last line is complete.
-    pub(crate) fn settle(&self, machine: &str) {
+    pub(crate) fn end_streams(&self, machine: &str) {
         let at_ns = self.clock.now_ns();
         self.send_or_drop(Job::EndOfStreams { log: machine.into(), at_ns });
     }
@@ -309,7 +309,7 @@ mod tests {
         for _ in 0..1000 {
             store.guest_dropped("web", "m1", 3);
         }
-        store.settle("m1");
+        store.end_streams("m1");
         let lines = all(&store, LogQuery::default()).await;
         assert_eq!(lines, ["3000 bytes of output were dropped: too fast"]);
     }
@@ -338,7 +338,7 @@ mod tests {
         }
         let kept = all(&store, LogQuery { after: Some(-1), ..LogQuery::default() }).await.len();
         assert_eq!(kept, 10_000, "a page");
-        store.settle("m1");
+        store.end_streams("m1");
         let last = all(&store, LogQuery { tail: Some(1), ..LogQuery::default() }).await;
         let dropped = 16 * 4096 - (4 << 20) / 256;
         assert_eq!(last, [format!("{dropped} lines were dropped: more than 1048576 bytes/s")]);
@@ -513,7 +513,7 @@ mod tests {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
         let store = store(&dir, &clock);
         store.bytes("web", "m1", LogStream::Stderr, b"begin\npanic: out of cheese");
-        store.settle("m1");
+        store.end_streams("m1");
         assert_eq!(all(&store, LogQuery::default()).await, ["begin", "panic: out of cheese"]);
         for n in 0..2000 {
             store.line("web", "m1", "runner", &format!("{n:0100}"));

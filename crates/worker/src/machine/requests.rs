@@ -4,7 +4,6 @@ use super::events::with_reason;
 use super::handle::Request;
 use super::phase::VmPhase;
 use super::step::{self, RequestedAction, Step};
-use super::suspend::snapshot;
 use super::task::Task;
 use crate::record::{Record, StopRequest, is_standby};
 use guest_protocol::ToGuest;
@@ -50,19 +49,20 @@ impl Task {
 
     async fn start(&mut self, source: Source) -> Answer<Started> {
         let previous = self.record.state;
-        let started = Started {
+        let mut started = Started {
             previous_state: previous.as_str().into(),
             migrated: false,
             new_host: String::new(),
-            resumed: previous == State::Suspended && self.is_resumable(),
+            resumed: false,
         };
         self.refuse_standby(&self.record, source)?;
         let record = self.after(Event::Start)?;
         if previous == State::Starting || (record == self.record && record.want == Want::Run) {
-            return Ok(started);
+            return self.change_nothing().await.map(|()| started);
         }
         let event = self.ids.event("start", record.state, source);
         self.run_with(record, vec![event], false).await?;
+        started.resumed = matches!(self.vm, VmPhase::BootChosen(Some(_)));
         Ok(started)
     }
 
@@ -259,11 +259,6 @@ impl Task {
         Ok(record)
     }
 
-    fn is_resumable(&self) -> bool {
-        let find = |boot| snapshot::find(&self.host, &self.record, boot).is_ok();
-        self.record.snapshot.is_some_and(find)
-    }
-
     /// Commits the desired state `started` with memory reserved for it. If a boot is
     /// what follows, it is chosen in the same commit, which saves one.
     async fn run_with(
@@ -287,11 +282,12 @@ impl Task {
         let old_disk = self.host.disk_path(&self.record);
         let launches = matches!(self.vm, VmPhase::Absent(_))
             && step::next(record.state, record.want, self.observe(&record)) == Step::Launch;
-        let chosen = launches.then(|| self.choose_boot(&mut record));
-        let chosen = chosen.map(|(note, more)| {
+        let mut chosen = None;
+        if launches {
+            let (note, more) = self.choose_boot(&mut record).await;
             events.extend(more);
-            note
-        });
+            chosen = Some(note);
+        }
         let boot = record.boot;
         let committed = self.try_commit(record, events, new_version).await;
         // A call that is repeated commits nothing.

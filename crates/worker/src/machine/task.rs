@@ -57,7 +57,7 @@ pub(crate) fn new(
     let task = Task {
         ids,
         call_key: None,
-        snapshot_files: host.has_snapshot_files(record.id),
+        snapshot_files: false,
         host: host.clone(),
         record,
         views,
@@ -147,6 +147,9 @@ impl Task {
         mut inbox: mpsc::Receiver<(Request, Option<String>)>,
         at_start: AtStart,
     ) -> TaskEnd {
+        // One that was never started has none.
+        self.snapshot_files = self.record.state != State::Created
+            && self.host.has_snapshot_files(self.record.id).await;
         self.begin(at_start);
         let stopping = self.host.tasks.stopping();
         tokio::pin!(stopping);

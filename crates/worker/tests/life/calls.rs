@@ -1,11 +1,12 @@
 //! The waits of calls, and the actions of a machine that is down.
 
 use crate::daemon::Settings;
+use crate::faulty::Faults;
 use crate::lab::{Lab, check, check_with, edge, user};
 use expect_test::expect;
 use host_api::{
-    Connections, CreateMachine, Deadline, Exec, ExecStart, HostError, Images, Load, Machines, Stop,
-    Upstream,
+    Connections, CreateMachine, Deadline, Exec, ExecStart, HostError, Images, Load, Machines,
+    Status, Stop, Upstream,
 };
 use model::id::{Epoch, HostId};
 use std::pin::Pin;
@@ -113,6 +114,71 @@ fn a_machine_that_is_started_again_keeps_its_memory() {
             memory 600/1000 {"started": 1}
         "#]],
     );
+}
+
+#[test]
+fn memory_is_held_at_every_moment_between_a_stop_and_the_start_that_follows() {
+    let mut lab = Lab::new(Settings { memory_mib: 1000, ..Settings::default() });
+    lab.script("create m1 serve --memory=600; wait m1 started; stop m1; start m1");
+    let (worker, id) = (lab.worker(), lab.id("m1"));
+    lab.run(async {
+        loop {
+            let machine = worker.machine(user(), id).await.unwrap();
+            let reserved = worker.info(user()).await.unwrap().memory_reserved_mib;
+            assert_eq!(reserved, 600, "another machine could get it: m1 is {}", machine.state);
+            let ends = machine.events.iter().filter(|event| event.kind == "exit").count();
+            if ends == 1 && machine.state == "started" {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    drop(worker);
+    lab.kill();
+}
+
+#[test]
+fn what_a_vm_uses_beside_its_guest_is_booked_too() {
+    let mut lab = Lab::new(Settings { memory_mib: 1000, ..Settings::default() });
+    lab.world.hypervisor.set_overhead(100);
+    lab.script(
+        "create m1 serve --memory=500; wait m1 started; host
+         create m2 serve --memory=350; create m3 serve --memory=300; wait m3 started; host
+         stop m3; wait m3 stopped; host; start m3; wait m3 started; host
+         update m3 serve --memory=301; update m3 serve --memory=299; wait m3 started; host",
+    );
+    lab.kill();
+    // A new daemon books what it takes over.
+    lab.restart();
+    lab.script("host");
+    expect![[r#"
+        memory 600/1000 {"started": 1}
+        create m2 serve --memory=350: could not reserve resource for machine: insufficient memory available to fulfill request (450 MiB asked, 400 of 1000 MiB free on this host)
+        memory 1000/1000 {"started": 2}
+        memory 600/1000 {"started": 1, "stopped": 1}
+        memory 1000/1000 {"started": 2}
+        update m3 serve --memory=301: could not reserve resource for machine: insufficient memory available to fulfill request (401 MiB asked, 400 of 1000 MiB free on this host)
+        memory 999/1000 {"started": 2}
+        memory 999/1000 {"started": 2}
+    "#]]
+    .assert_eq(&lab.take());
+    lab.kill();
+}
+
+#[test]
+fn a_step_of_a_launch_that_hangs_is_given_up_and_tried_again() {
+    for step in [Faults::hang_attach, Faults::hang_boot] {
+        let clock = rt::Clock::manual(1_700_000_000_000_000_000);
+        let settings = Settings { paused: true, clock, ..Settings::default() };
+        let faults = settings.faults.clone();
+        step(&faults);
+        let mut lab = Lab::new(settings);
+        lab.script("create m1 serve");
+        lab.run(faults.hung());
+        lab.script("tick 119s; show; tick 1s; wait m1 started; show");
+        assert_eq!(lab.take(), "m1 starting\nm1 started\n");
+        lab.kill();
+    }
 }
 
 #[test]
@@ -348,9 +414,13 @@ fn a_call_with_a_key_that_changes_nothing_is_not_carried_out_later() {
     lab.script("start m1; wait m1 started; cordon m1");
     lab.run(worker.stop(keyed("stop-1"), id, Stop::default())).unwrap();
     lab.run(worker.cordon(keyed("cordon-1"), id, false)).unwrap();
+    // A start that changes nothing is the same.
+    lab.run(worker.start(keyed("start-1"), id)).unwrap();
+    lab.script("stop m1; wait m1 stopped");
+    lab.run(worker.start(keyed("start-1"), id)).unwrap();
     drop(worker);
     lab.script("show");
-    assert_eq!(lab.take(), "m1 started cordoned\n");
+    assert_eq!(lab.take(), "m1 stopped cordoned\n");
 }
 
 #[test]

@@ -24,6 +24,9 @@ struct Inner {
     adopt_vm: AtomicU32,
     kill: AtomicU32,
     unknown_protocol: AtomicBool,
+    hang_attach: AtomicBool,
+    hang_boot: AtomicBool,
+    hung: tokio::sync::Notify,
 }
 
 impl Faults {
@@ -48,6 +51,21 @@ impl Faults {
         self.0.unknown_protocol.store(true, Ordering::Relaxed);
     }
 
+    /// The next link is never attached.
+    pub(crate) fn hang_attach(&self) {
+        self.0.hang_attach.store(true, Ordering::Relaxed);
+    }
+
+    /// The next VM is never started.
+    pub(crate) fn hang_boot(&self) {
+        self.0.hang_boot.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns once a call hangs.
+    pub(crate) async fn hung(&self) {
+        self.0.hung.notified().await;
+    }
+
     pub(crate) fn wrap(&self, ports: Ports) -> Ports {
         Ports {
             network: Arc::new(FaultyNetwork(ports.network, self.0.clone())),
@@ -65,6 +83,14 @@ fn fail(left: &AtomicU32, what: &str) -> Result<(), PortError> {
     }
 }
 
+/// Never returns the first time.
+async fn hang(once: &AtomicBool, hung: &tokio::sync::Notify) {
+    if once.swap(false, Ordering::Relaxed) {
+        hung.notify_one();
+        std::future::pending::<()>().await;
+    }
+}
+
 struct FaultyNetwork(Arc<dyn Network>, Arc<Inner>);
 
 #[async_trait]
@@ -74,6 +100,7 @@ impl Network for FaultyNetwork {
     }
 
     async fn attach(&self, link: Link) -> Result<Nic, PortError> {
+        hang(&self.1.hang_attach, &self.1.hung).await;
         self.0.attach(link).await
     }
 
@@ -105,6 +132,7 @@ struct FaultyHypervisor(Arc<dyn Hypervisor>, Arc<Inner>);
 #[async_trait]
 impl Hypervisor for FaultyHypervisor {
     async fn boot(&self, spec: BootSpec) -> Result<Vm, PortError> {
+        hang(&self.1.hang_boot, &self.1.hung).await;
         self.0.boot(spec).await
     }
 
@@ -160,6 +188,10 @@ impl Hypervisor for FaultyHypervisor {
 
     async fn make_template(&self, shape: Shape, quiesce: QuiesceGuest) -> Result<(), PortError> {
         self.0.make_template(shape, quiesce).await
+    }
+
+    fn overhead_mib(&self, vcpus: u32) -> u32 {
+        self.0.overhead_mib(vcpus)
     }
 
     fn about(&self) -> HypervisorInfo {

@@ -732,6 +732,7 @@ fn parse_action(words: &[&str]) -> GuestAction {
         ["api", id, ref text @ ..] => GuestAction::Api(id.parse().unwrap(), text.join(" ")),
         ["api-end", id] => GuestAction::ApiEnd(id.parse().unwrap()),
         ["hide-phase"] => GuestAction::HidePhase,
+        ["hang"] => GuestAction::Hang,
         ["crash"] => GuestAction::CrashVm,
         _ => panic!("no such action: {words:?}"),
     }

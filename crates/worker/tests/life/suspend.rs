@@ -416,13 +416,10 @@ fn a_harsher_stop_ends_the_drain_of_the_one_before() {
     let clock = rt::Clock::manual(1_795_000_000_000_000_000);
     let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
     let edge = lab.edge();
-    // Its guest never answers again.
     lab.script(
-        "create m1 serve 80 --services; wait m1 started; suspend m1; tick 1s
-         wait m1 suspended; mute-snapshot m1; start m1; wait m1 started",
+        "create m1 serve 80 --services; wait m1 started; guest m1 hang
+         stop m1; tick 500ms; stop m1 --signal=9 --timeout=0; tick 9s; show",
     );
-    lab.take();
-    lab.script("stop m1; tick 500ms; stop m1 --signal=9 --timeout=0; tick 9s; show");
     assert_eq!(lab.take(), "m1 stopping\n", "the guest has 10 s beyond the timeout");
     lab.script("tick 2s; wait m1 stopped; show");
     assert_eq!(lab.take(), "m1 stopped\n");

@@ -153,28 +153,6 @@ async fn release_refused(platform: &Platform, claim: &Claim) {
     }
 }
 
-<<<<<<< HEAD:crates/control/src/machines/create.rs
-/// Records that the host has the machine. If its claim was released meanwhile,
-/// the machine has no owner, and it is destroyed again.
-async fn confirm(
-    platform: &Platform,
-    host: &Arc<dyn Host>,
-    request: &Request,
-    claim: &Claim,
-    machine: Machine,
-) -> Result<Machine, Error> {
-    // Before the machine's record: a record that says `created` needs nothing more.
-    if let Err(err) = mark_deployed(platform, &request.app).await {
-        // The machine exists and is claimed: the reconciler records the rest.
-        tracing::warn!(app = %request.app.name, error = %err, "record that an app is deployed");
-        return Ok(machine);
-    }
-    match claim::mark_created(platform, claim.id, &machine).await {
-        Ok(true) => {}
-        Ok(false) => {
-            let context = platform.context(CHANGE_TIMEOUT).at(claim.epoch);
-            within(CHANGE_TIMEOUT, host.destroy(context, claim.id, true)).await?;
-=======
 /// The answer to a create: the machine that the host has. That its record says so
 /// follows after the answer. If the claim was released meanwhile, the machine has no
 /// owner, and it is destroyed again.
@@ -184,7 +162,6 @@ async fn created(platform: &Platform, claim: Claim, machine: Machine) -> Result<
         Ok(Some(_)) => {}
         Ok(None) => {
             destroy_unowned(platform, record.owner, id, Some(record.epoch)).await?;
->>>>>>> h-control8:crates/control/src/machines/create/place.rs
             let why = "the host took too long to create the machine; it was destroyed again";
             return Err(Error::new(Kind::Timeout, why).hint("try again"));
         }

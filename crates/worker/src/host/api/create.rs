@@ -23,7 +23,7 @@ impl Worker {
         // A task of its own: the caller may leave at any moment.
         let created = self.0.context.tasks.spawn(async move {
             // One create of an id at a time.
-            let turn = worker.0.creates.turn(create.id);
+            let turn = worker.0.creates.lock_of(create.id);
             let _turn = turn.lock().await;
             worker.create_or_find(create, &call).await
         });

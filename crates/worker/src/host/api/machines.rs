@@ -62,8 +62,16 @@ impl Machines for Worker {
     async fn start(&self, context: CallContext, id: MachineId) -> Result<Started, HostError> {
         let call = async {
             let handle = self.owned(&context, id).await?;
-            // A repeated start changes nothing, so its key is not needed.
-            self.ask(&handle, None, |reply| Request::Start(context.source, reply)).await
+            if self.is_done(&context).await? {
+                return Ok(Started {
+                    previous_state: handle.view().record.state.as_str().into(),
+                    migrated: false,
+                    new_host: String::new(),
+                    resumed: false,
+                });
+            }
+            let key = context.idempotency_key.clone();
+            self.ask(&handle, key, |reply| Request::Start(context.source, reply)).await
         };
         self.within(&context, call).await
     }

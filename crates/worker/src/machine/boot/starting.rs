@@ -23,7 +23,7 @@ use wire::machines::{EventDetails, MachineEvent};
 impl Task {
     /// Chooses the next boot of a machine without a VM and notes it in its record:
     /// from a snapshot if there is one that can be restored.
-    pub(in super::super) fn choose_boot(
+    pub(in super::super) async fn choose_boot(
         &mut self,
         record: &mut Record,
     ) -> (Option<SnapshotNote>, Vec<MachineEvent>) {
@@ -34,10 +34,10 @@ impl Task {
         record.failure = None;
         // A stop request made before this boot does not apply to it.
         record.stop = None;
-        match record.snapshot.map(|boot| snapshot::find(&self.host, record, boot)) {
-            Some(Ok(note)) => (Some(note), Vec::new()),
-            Some(Err(why)) => (None, vec![self.discard_memory(record, &why)]),
-            None => (None, Vec::new()),
+        let Some(saved) = record.snapshot else { return (None, Vec::new()) };
+        match snapshot::find(&self.host, record, saved).await {
+            Ok(note) => (Some(note), Vec::new()),
+            Err(why) => (None, vec![self.discard_memory(record, &why)]),
         }
     }
 
@@ -83,7 +83,7 @@ impl Task {
             VmPhase::BootChosen(note) => note,
             _ => {
                 let mut record = self.record.clone();
-                let (note, events) = self.choose_boot(&mut record);
+                let (note, events) = self.choose_boot(&mut record).await;
                 self.host.capacity.take(record.id, self.host.booked_mib(&record));
                 self.commit(record, events).await;
                 note

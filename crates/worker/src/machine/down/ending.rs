@@ -95,7 +95,7 @@ impl Task {
 
     /// Every edge has applied that the machine stops.
     pub(in super::super) fn on_routes_applied(&mut self, drain: u64) {
-        // That of an earlier drain says nothing about this one.
+        // Those of an earlier drain have seen another change.
         self.note_drain(|draining| draining.routes_applied |= draining.number == drain);
     }
 

@@ -20,7 +20,7 @@ impl Task {
         let record = &self.record;
         if let Some(boot) = record.boot.filter(|_| record.exit.is_none()) {
             let suspending = record.state == State::Suspending;
-            if suspending && self.host.is_saved(record.id, boot) {
+            if suspending && self.host.is_saved(record.id, boot).await {
                 return self.record_saved(boot).await;
             }
             // It was resumed, and never answered.

@@ -67,12 +67,18 @@ impl SnapshotNote {
 }
 
 /// The snapshot of one run in the machine's directory, or why there is none that
-/// can be restored. Cheap.
-pub(in super::super) fn find(
-    host: &HostContext,
+/// can be restored.
+pub(in super::super) async fn find(
+    host: &Arc<HostContext>,
     record: &Record,
     boot: BootId,
 ) -> Result<SnapshotNote, String> {
+    let (host, record) = (host.clone(), record.clone());
+    let found = blocking(move || Ok(read(&host, &record, boot))).await;
+    found.unwrap_or_else(|err| Err(format!("its snapshot cannot be read: {err}")))
+}
+
+fn read(host: &HostContext, record: &Record, boot: BootId) -> Result<SnapshotNote, String> {
     let found = host.hypervisor.snapshot(&host.snapshot_dir(record.id));
     let snapshot = found.ok_or("its snapshot is missing")?;
     if snapshot.boot != boot {
@@ -90,15 +96,18 @@ impl HostContext {
     }
 
     /// Whether any file of a snapshot exists, complete or not.
-    pub(crate) fn has_snapshot_files(&self, id: MachineId) -> bool {
+    pub(crate) async fn has_snapshot_files(&self, id: MachineId) -> bool {
         let dir = self.snapshot_dir(id);
-        dir.exists() || removed_name(&dir).exists()
+        // It does not fail; what is there is found when it is removed.
+        let found = blocking(move || Ok(dir.exists() || removed_name(&dir).exists())).await;
+        found.unwrap_or(true)
     }
 
     /// The snapshot of this run exists and is complete.
-    pub(crate) fn is_saved(&self, id: MachineId, boot: BootId) -> bool {
-        let found = self.hypervisor.snapshot(&self.snapshot_dir(id));
-        found.is_some_and(|snapshot| snapshot.boot == boot)
+    pub(crate) async fn is_saved(&self, id: MachineId, boot: BootId) -> bool {
+        let (hypervisor, dir) = (self.hypervisor.clone(), self.snapshot_dir(id));
+        let found = blocking(move || Ok(hypervisor.snapshot(&dir))).await;
+        found.ok().flatten().is_some_and(|snapshot| snapshot.boot == boot)
     }
 
     /// Removes a snapshot durably: once this returns none is found, also after a power

@@ -1,20 +1,23 @@
 //! Machines that ran when `updraft down` stopped them: the next `up` starts them.
 //!
-//! A stop through the API is meant to last, and `down` is not. So the list is
+//! A stop by a user is meant to last, and `down` is not. So the list is
 //! kept beside the records, and used once.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use client::Client;
+use host_api::{CallContext, HostError, Machines};
+use model::id::MachineId;
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::time::Duration;
 
-/// A machine that ran.
+/// Time for the host to record a start.
+const CALL: Duration = Duration::from_secs(30);
+
+/// A machine that ran. Lists of earlier versions name its app, too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Running {
-    /// Name of its app.
-    pub(crate) app: String,
+struct Running {
     /// Its id.
-    pub(crate) machine: String,
+    machine: MachineId,
 }
 
 /// The list of one data directory.
@@ -30,9 +33,14 @@ impl RestartList {
     }
 
     /// Adds machines to the list: a `down` that was interrupted has left some.
-    pub(crate) fn write(&self, running: &[Running]) -> io::Result<()> {
+    pub(super) fn write(&self, running: &[MachineId]) -> io::Result<()> {
         let mut all = self.read()?;
-        all.extend(running.iter().filter(|one| !all.contains(one)).cloned().collect::<Vec<_>>());
+        for &machine in running {
+            let one = Running { machine };
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
         self.replace(&all)
     }
 
@@ -63,25 +71,24 @@ impl RestartList {
     /// an `up` that is killed in between leaves the others to the next one. A
     /// machine that may be started later stays; one that cannot be started is
     /// logged and dropped: a later `up` must not start it by surprise.
-    pub(crate) async fn start_all(&self, client: &Client) {
+    pub(crate) async fn start_all(&self, host: &dyn Machines) {
         let running = self.read().unwrap_or_else(|err| {
             tracing::warn!(path = %self.path, error = %err, "cannot read which machines ran");
             Vec::new()
         });
         for one in running {
-            let Running { app, machine } = &one;
-            let started = client.start_machine(app, machine).await;
+            let machine = one.machine;
+            let started = host.start(CallContext::control(CALL), machine).await;
             match &started {
-                Ok(_) => tracing::info!(app, machine, "started again after `updraft down`"),
+                Ok(_) => tracing::info!(%machine, "started again after `updraft down`"),
                 Err(err) => tracing::warn!(
-                    app,
-                    machine,
+                    %machine,
                     error = rt::chain(err),
-                    tried_again_by_the_next_up = is_transient(err),
+                    tried_again_by_the_next_up = may_start_later(err),
                     "cannot start again what ran before `updraft down`"
                 ),
             }
-            if started.as_ref().is_err_and(is_transient) {
+            if started.as_ref().is_err_and(may_start_later) {
                 continue;
             }
             if let Err(err) = self.remove(&one) {
@@ -92,49 +99,39 @@ impl RestartList {
 }
 
 /// The same start may succeed later: no answer, too much to do, or no room now.
-fn is_transient(err: &client::Error) -> bool {
-    err.status().is_none_or(|status| matches!(status, 408 | 422 | 429 | 500..))
+fn may_start_later(err: &HostError) -> bool {
+    err.is_transient() || matches!(err, HostError::NoCapacity(_) | HostError::Internal(_))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::id::HostId;
+    use testkit::FakeHost;
 
     #[tokio::test]
     async fn each_machine_that_is_started_leaves_the_list() {
-        use axum::http::StatusCode;
         let dir = tempfile::tempdir().unwrap();
         let list = RestartList::at(Utf8Path::from_path(dir.path()).unwrap());
-        let all = ["ok", "gone", "busy", "away"];
-        let all = all.map(|id| Running { app: "web".into(), machine: id.into() });
-        list.write(&all).unwrap();
-        let start = async |axum::extract::Path(id): axum::extract::Path<String>| {
-            let started = serde_json::json!({
-                "previous_state": "stopped", "migrated": false, "new_host": "", "resumed": false,
-            });
-            let refused = |code: StatusCode| {
-                (code, axum::Json(serde_json::json!({ "error": "no", "status": "unknown" })))
-            };
-            match id.as_str() {
-                "ok" => (StatusCode::OK, axum::Json(started)),
-                "gone" => refused(StatusCode::NOT_FOUND),
-                "busy" => refused(StatusCode::TOO_MANY_REQUESTS),
-                _ => refused(StatusCode::SERVICE_UNAVAILABLE),
-            }
-        };
-        let path = "/v1/apps/web/machines/{id}/start";
-        let router = axum::Router::new().route(path, axum::routing::post(start));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let tasks = rt::Tasks::new();
-        tasks.spawn_until_stop(async move { axum::serve(listener, router).await.unwrap() });
-        list.start_all(&Client::new(&url, Some("token")).unwrap()).await;
-        assert_eq!(list.read().unwrap(), all[2..]);
-        tasks.stop();
-        for one in &all[2..] {
-            list.remove(one).unwrap();
+        let host = FakeHost::new(HostId(3), "local");
+        let mut all = Vec::new();
+        for n in 1..=4 {
+            let id = testkit::create_machine(&host, n).await;
+            host.stop(CallContext::control(CALL), id, Default::default()).await.unwrap();
+            all.push(id);
         }
+        list.write(&all).unwrap();
+        // The fourth is started; the first is gone.
+        host.fail_next("start", HostError::NotFound("no such machine".into()));
+        host.fail_next("start", HostError::NoCapacity("no memory".into()));
+        host.fail_next("start", HostError::unreachable("the host is away"));
+        list.start_all(&host).await;
+        let left: Vec<_> = list.read().unwrap().iter().map(|one| one.machine).collect();
+        assert_eq!(left, all[1..3]);
+        assert_eq!(host.states().iter().filter(|state| **state == "started").count(), 1);
+        list.start_all(&host).await;
         assert!(!list.path.exists());
+        assert_eq!(host.states().iter().filter(|state| **state == "started").count(), 3);
     }
 
     #[test]
@@ -143,12 +140,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let list = RestartList::at(Utf8Path::from_path(dir.path()).unwrap());
         assert_eq!(list.read().unwrap(), []);
-        let one = Running { app: "web".into(), machine: "1".into() };
-        let two = Running { app: "web".into(), machine: "2".into() };
-        list.write(std::slice::from_ref(&one)).unwrap();
+        let [one, two] = [1, 2].map(MachineId::from_random);
+        // As an earlier version has written it.
+        let old = format!(r#"[{{"app": "web", "machine": "{one}"}}]"#);
+        std::fs::write(&list.path, old).unwrap();
         // The second `down` sees only what the first had not stopped yet.
-        list.write(&[two.clone(), one.clone()]).unwrap();
-        assert_eq!(list.read().unwrap(), [one, two]);
+        list.write(&[two, one]).unwrap();
+        assert_eq!(list.read().unwrap(), [one, two].map(|machine| Running { machine }));
         assert_eq!(list.path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 }
