@@ -621,7 +621,7 @@ async fn labels_beyond_the_limits_are_left_out_and_counted() {
     let (progress, seen) = recorded();
     let archive = ImageArchive { path: &path, name: Some("app:1"), file_name: None };
     let digest = world.images.import(archive, progress).await.unwrap().digest;
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock().unwrap().clone();
     let counted = seen.iter().filter(|step| *step == "left out 36 labels, too many or too long");
     assert_eq!(counted.count(), 1, "{seen:?}");
     let resolved = world.images.resolve("app:1").await.unwrap();
