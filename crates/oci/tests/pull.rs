@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod common;
+#[path = "../../disk-linux/tests/mount/mod.rs"]
+mod mount;
 
 use axum::Router;
 use axum::body::Body;
@@ -40,8 +42,8 @@ struct Shelf {
     /// Answers of 503 before anything else.
     busy: u32,
     asked: Vec<String>,
-    /// Receives a message for each request.
-    begun: Option<tokio::sync::mpsc::UnboundedSender<()>>,
+    /// Called at each request with the number of earlier ones.
+    at_request: Option<Box<dyn Fn(usize) + Send>>,
     host: String,
 }
 
@@ -101,8 +103,8 @@ async fn any(
     }
     let range = headers.get("range").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let range = range.to_owned();
-    if let Some(begun) = &shelf.begun {
-        let _ = begun.send(());
+    if let Some(at_request) = &shelf.at_request {
+        at_request(shelf.asked.len());
     }
     shelf.asked.push(format!("{kind} {range}").trim_end().to_owned());
     if shelf.endless.contains(&kind.as_str()) {
@@ -164,7 +166,7 @@ impl Registry {
             endless: Vec::new(),
             busy: 0,
             asked: Vec::new(),
-            begun: None,
+            at_request: None,
             host: host.clone(),
         }));
         let app = Router::new()
@@ -192,12 +194,16 @@ impl Registry {
 
 /// An image of random bytes, which are as large compressed as not.
 fn image() -> Image {
+    image_of(1_500_000)
+}
+
+fn image_of(bytes: usize) -> Image {
     let mut state = 1u64;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 56) as u8
     })
-    .take(1_500_000)
+    .take(bytes)
     .collect();
     let (one, two) = (tar(&[("app", b"one"), ("noise", &noise)]), tar(&[("app", b"two")]));
     Image::new(&[(gzip(&one), one), (gzip(&two), two)])
@@ -604,7 +610,10 @@ async fn old_partial_downloads_go_while_another_pull_runs() {
     registry.set(|shelf| shelf.endless = vec!["manifests"]);
     let (app, digest) = (registry.app(), image.digest());
     let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
-    registry.set(|shelf| shelf.begun = Some(begun));
+    let begun = move |_| {
+        let _ = begun.send(());
+    };
+    registry.set(|shelf| shelf.at_request = Some(Box::new(begun)));
     let pull = world.images.ensure(&app, &digest, quiet());
     let collect = async {
         has_begun.recv().await.unwrap();
@@ -635,4 +644,39 @@ async fn a_registry_at_loopback_is_only_asked_where_the_host_allows_it() {
     let path = world.layout("l", &image.layout(None));
     world.import(&path, Some(&registry.app())).await.unwrap();
     assert_eq!(world.images.resolve(&registry.app()).await.unwrap().digest, image.digest());
+}
+
+#[test]
+fn a_download_ends_before_the_reserve_when_the_disk_fills_meanwhile() {
+    if !mount::can_mount() {
+        return;
+    }
+    let world = World::with(|config| {
+        config.disk_reserve_bytes = 1 << 20;
+        config.attempts = 1;
+    });
+    let store = world.path("oci");
+    mount::with_tmpfs(&store, "100m", || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for dir in ["images", "names", "roots", "blobs", "partial", "tmp"] {
+                std::fs::create_dir_all(store.join(dir)).unwrap();
+            }
+            let image = image_of(20 << 20);
+            let registry = Registry::new(&image).await;
+            // Manifest and config have come, and the space is booked: a machine
+            // writes to its disk.
+            let fill = store.join("machine");
+            let full = move |before| {
+                if before == 2 {
+                    std::fs::write(&fill, vec![1; 88 << 20]).unwrap();
+                }
+            };
+            registry.set(|shelf| shelf.at_request = Some(Box::new(full)));
+            let (app, digest) = (registry.app(), image.digest());
+            let error = world.images.ensure(&app, &digest, quiet()).await.unwrap_err();
+            let text = error.to_string();
+            assert!(text.starts_with("fetch a layer: the disk of the image store has "), "{text}");
+        });
+    });
 }

@@ -522,7 +522,7 @@ fn with_xattr(name: &str, bytes: usize) -> Vec<u8> {
     let mut tar = Vec::new();
     let mut pax = header(EntryType::XHeader, "pax", 0);
     pax.set_size(records.len() as u64);
-    let mut file = header(EntryType::Regular, name);
+    let mut file = header(EntryType::Regular, name, 0);
     for header in [&mut pax, &mut file] {
         header.set_cksum();
     }

@@ -10,7 +10,8 @@ use crate::jobs::job::Job;
 use crate::jobs::progress::ProgressMeter;
 use crate::jobs::shared::{Jobs, NewImage};
 use crate::reference::ImageName;
-use crate::store::catalog::{Store, familiar};
+use crate::store::catalog::Store;
+use crate::store::names::familiar;
 use crate::store::records::NameSource;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -102,7 +103,7 @@ async fn register(
         for name in names.clone() {
             let named = digest.clone();
             let record =
-                move |store: &mut Store| store.set_name(&name, &named, NameSource::Imported);
+                move |store: &mut Store| store.names.set(&name, &named, NameSource::Imported);
             jobs.store(record).await??;
         }
         first.get_or_insert((digest, names));

@@ -84,8 +84,9 @@ impl OciImages {
         match (answer, known) {
             (Ok((digest, labels)), _) => {
                 let (canonical, found) = (name.canonical(), digest.clone());
-                let record =
-                    move |store: &mut Store| store.set_name(&canonical, &found, NameSource::Pulled);
+                let record = move |store: &mut Store| {
+                    store.names.set(&canonical, &found, NameSource::Pulled)
+                };
                 self.jobs.store(record).await??;
                 Ok((digest, labels))
             }
@@ -153,11 +154,11 @@ fn before(now_ms: u64, age: Duration) -> u64 {
 
 /// Looks a name up in the store; `exact` is the digest within the name.
 fn stored_name(store: &Store, canonical: &str, exact: Option<Digest>) -> StoredName {
-    let record = store.name(canonical);
+    let record = store.names.get(canonical);
     let exact = exact.filter(|digest| store.has(&digest.to_string()));
     let imported = match (record, &exact) {
         (Some(record), _) => record.source == NameSource::Imported,
-        (None, Some(exact)) => store.is_imported(&exact.to_string()),
+        (None, Some(exact)) => store.names.is_imported(&exact.to_string()),
         (None, None) => false,
     };
     let named = record.and_then(|record| Digest::parse(&record.digest));
@@ -231,8 +232,8 @@ impl Images for OciImages {
         self.pulls.join(&self.tasks, digest, progress, job).await?;
         let canonical = name.canonical();
         let record = move |store: &mut Store| {
-            if store.name(&canonical).is_none() {
-                store.set_name(&canonical, &parsed, NameSource::Pulled)?;
+            if store.names.get(&canonical).is_none() {
+                store.names.set(&canonical, &parsed, NameSource::Pulled)?;
             }
             Ok::<_, Error>(store.image(&parsed))
         };

@@ -25,7 +25,7 @@ pub(crate) fn remove(
     let digest = match Requested::parse(text) {
         Ok(Requested::Digest(digest)) => digest,
         Ok(Requested::Name(name)) => {
-            if let Some(digest) = store.remove_name(&name.canonical())? {
+            if let Some(digest) = store.names.remove(&name.canonical())? {
                 if !guards.in_call(&digest) {
                     store.release(&digest, keep)?;
                 }
@@ -55,7 +55,7 @@ pub(crate) fn remove(
     if guards.in_call(&key) {
         return Err(in_use("a machine is being prepared with it: try again later"));
     }
-    store.remove_names_of(&key)?;
+    store.names.remove_of(&key)?;
     store.release(&key, keep)?;
     Ok(true)
 }

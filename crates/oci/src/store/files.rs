@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::io;
+use std::time::UNIX_EPOCH;
 
 /// Replaces a file durably.
 pub(crate) fn write(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
@@ -38,6 +39,12 @@ pub(crate) fn clear(dir: &Utf8Path, keep: impl Fn(&str) -> bool) -> io::Result<u
         }
     }
     Ok(freed)
+}
+
+/// When a file was last written, in milliseconds since the epoch.
+pub(crate) fn modified_ms(path: &Utf8Path) -> io::Result<u64> {
+    let time = fs::metadata(path)?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Reads all records in `dir`. A file that does not parse is logged and left out.
