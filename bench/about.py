@@ -16,6 +16,7 @@ def about(report, args):
         "hypervisor": report.get("hypervisor", "?"),
         "guest kernel": report.get("kernel", "?"),
         "updraft": revision(args.updraft),
+        **({"before": revision(args.against)} if args.against else {}),
         "nginx": output("nginx", "-v").rpartition("/")[2],
         "skopeo, umoci": ", ".join(output(tool, "--version").split()[2] for tool in ["skopeo", "umoci"]),
         "load before": "%.1f %.1f %.1f" % os.getloadavg(),

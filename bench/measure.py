@@ -2,11 +2,17 @@
 import errno
 import socket
 import statistics
+import sys
 import time
 from pathlib import Path
 
 # The port is not open yet.
 NOT_YET = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH}
+
+
+def say(what):
+    """On standard error: what the bench is about to do."""
+    print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 def first_byte(address, host, timeout=90):

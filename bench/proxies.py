@@ -1,13 +1,14 @@
 """The edge and nginx in front of the same address, loaded with wrk."""
 import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 from measure import first_byte
 
-NGINX_PORT = 8089
+NGINX = ("127.0.0.1", 8089)
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 # Tuned: kept connections to the app, no log, buffers that take a large answer.
@@ -15,7 +16,7 @@ PROXY = """
 worker_processes auto;
 upstream app {{ server {address}:{port}; keepalive 256; keepalive_requests 1000000; }}
 server {{
-    listen 127.0.0.1:{listen} backlog=1024;
+    listen {listen} backlog=1024;
     location / {{
         proxy_pass http://app;
         proxy_http_version 1.1;
@@ -39,10 +40,16 @@ server {{
 
 
 class Nginx:
-    """One nginx with its files in `dir`. To be used with `with`."""
+    """One nginx with its files in `dir`. To be used with `with`.
 
-    def __init__(self, dir, servers, **values):
+    `inside`: words in front of its command, see `namespace.entered`. `listener`:
+    a socket to accept from in place of one of its own; nginx takes it over as it
+    does from an earlier nginx when its program is upgraded.
+    """
+
+    def __init__(self, dir, servers, inside, listener=None, **values):
         dir.mkdir()
+        self.inside, self.listener = inside, listener
         workers, _, http = servers.format(**values).strip().partition("\n")
         temp = " ".join(f"{kind}_temp_path {dir};" for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
         self.config = dir / "nginx.conf"
@@ -55,13 +62,33 @@ class Nginx:
         self.dir = dir
 
     def __enter__(self):
-        command = ["nginx", "-e", self.dir / "error.log", "-c", self.config]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        fds = [] if self.listener is None else [self.listener.fileno()]
+        inherited = {"NGINX": "".join(f"{fd};" for fd in fds)} if fds else {}
+        command = [*self.inside, "nginx", "-e", self.dir / "error.log", "-c", self.config]
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.DEVNULL, pass_fds=fds, env={**os.environ, **inherited}
+        )
+        if self.listener is not None:
+            self.listener.close()
+        try:
+            self._wait_for_workers()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
         self.process.terminate()
         self.process.wait()
+        shutil.rmtree(self.dir)
+
+    def _wait_for_workers(self):
+        """It listens before it starts them."""
+        deadline = time.monotonic() + 10
+        while len(self.pids()) == 1:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"nginx did not start:\n{(self.dir / 'error.log').read_text()}")
+            time.sleep(0.01)
 
     def pids(self):
         """Master and workers."""
@@ -88,10 +115,11 @@ def cpu_seconds(pids):
     return total / tick
 
 
-def load(address, host, path, connections, seconds, pids):
-    """One run of wrk against `address`; `pids` are the proxy's."""
+def load(address, host, path, connections, seconds, pids, inside=()):
+    """One run of wrk against `address`; `pids` are the proxy's. `inside`: words in
+    front of the command."""
     before = cpu_seconds(pids)
-    command = ["wrk", f"-t{1 if connections == 1 else 2}", f"-c{connections}", f"-d{seconds}s"]
+    command = [*inside, "wrk", f"-t{1 if connections == 1 else 2}", f"-c{connections}", f"-d{seconds}s"]
     command += ["--latency", "--timeout", "10s", "-H", f"Host: {host}", "http://%s:%d%s" % (*address, path)]
     reply = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     spent = cpu_seconds(pids) - before

@@ -4,6 +4,7 @@ from datetime import datetime, timezone
 
 import aims
 import plot
+import ratios
 from measure import table
 
 # Stages of a start, in their order, and what happens in them.
@@ -29,6 +30,12 @@ STAGES = {
     "guest_network": "addresses set",
     "guest_exec": "app's process started",
     "rest": "decision, commits, the guest's own time until the answer",
+}
+# What the parts of docs/performance.md show of a run.
+PARTS_OF_DOCS = {
+    "starts": ["create", "start", "memory", "herd", "sizes", "flatten"],
+    "requests": ["requests"],
+    "compare": ["compare"],
 }
 SPREAD = ["", "median", "min", "max", "n"]
 
@@ -213,6 +220,7 @@ def tables(result):
     sections = [
         ("create", [create]), ("start", [start, resume, suspend, stages, suspend_stages]), ("memory", [memory]),
         ("herd", [herd]), ("sizes", [sizes]), ("flatten", [flatten]), ("requests", [requests, against_nginx]),
+        ("compare", [ratios.tables]),
     ]
     for name, shows in sections:
         for show in shows if name in result else []:
@@ -234,3 +242,23 @@ def publish(result, out):
     for name, picture in pictures.items():
         (out / f"{stem}-{name}.svg").write_text(picture)
     print(f"written to {out / stem}: {', '.join(['.md', '.json', *(f'-{name}.svg' for name in pictures)])}")
+
+
+def publish_in(docs, result):
+    """Puts the tables into docs/performance.md in place of those of an earlier run,
+    and the pictures beside it."""
+    if result["failed"]:
+        raise SystemExit(f"bench: a part of that run failed, docs are left alone: {result['failed']}")
+    page = docs / "performance.md"
+    text = page.read_text()
+    for name, keys in PARTS_OF_DOCS.items():
+        shown = {key: result[key] for key in keys if key in result}
+        if not shown:
+            continue
+        markdown = "\n".join(tables({"about": result["about"], "failed": {}, **shown})).replace("### ", "#### ")
+        begin, end = f"<!-- tables: {name} -->", f"<!-- end of tables: {name} -->"
+        head, _, rest = text.partition(begin)
+        text = f"{head}{begin}\n\n{markdown}\n{end}{rest.partition(end)[2]}"
+    page.write_text(text)
+    for name, picture in plot.pictures(result).items():
+        (docs / f"performance-{name}.svg").write_text(picture)

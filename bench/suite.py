@@ -9,6 +9,7 @@ from about import about
 from daemon import Daemon
 from flatten import flatten
 from herd import herd
+from measure import say
 from report import publish
 from sizes import sizes as by_size
 from starts import create, memory, turns, yardstick
@@ -23,10 +24,6 @@ QUICK = SimpleNamespace(
     creates=5, starts=2, rounds=1, seconds=1, idle=5, burst=10,
     presets=[256, 1024], touched=[16, 64, 256], sized=1, flat_mib=100, flats=1,
 )
-
-
-def say(what):
-    print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 def run(program, work, args):

@@ -9,8 +9,12 @@ use std::str::FromStr;
 /// Settings of [`crate::LinuxNetwork`].
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {
+    /// Where the state of this platform is.
+    pub data_dir: Utf8PathBuf,
     /// Names the taps, tables and the namespace of this platform.
     pub tag: Tag,
+    /// Says which data directory the tag belongs to while there is a platform.
+    pub owner_file: Utf8PathBuf,
     /// Where the network namespace is mounted, as by `ip netns add`.
     pub namespace: Utf8PathBuf,
     /// Where the machines' IPv4 addresses come from.
@@ -44,7 +48,9 @@ impl NetworkConfig {
     pub fn new(data_dir: &Utf8Path, pool: Ipv4Pool) -> Self {
         let tag = Tag::for_data_dir(data_dir);
         Self {
+            data_dir: data_dir.to_owned(),
             tag,
+            owner_file: Utf8PathBuf::from(format!("/run/updraft/{tag}.data-dir")),
             namespace: Utf8PathBuf::from(format!("/run/netns/updraft-{tag}")),
             pool,
             masquerade: true,

@@ -28,6 +28,7 @@ mod namespace;
 mod netlink;
 mod network;
 mod nftables;
+mod owner;
 mod taps;
 
 pub use config::{BadConfig, Cidr, NetworkConfig, Tag, pool_slice};

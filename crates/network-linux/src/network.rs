@@ -3,6 +3,7 @@
 use crate::config::NetworkConfig;
 use crate::interface::sysctl;
 use crate::namespace::{Guard, Namespace, NamespaceSockets, Uplink};
+use crate::owner;
 use crate::taps::Taps;
 use async_trait::async_trait;
 use model::address::Slot;
@@ -47,8 +48,10 @@ impl LinuxNetwork {
     /// all of whose threads are in that namespace.
     ///
     /// # Errors
-    /// No netlink socket can be opened.
+    /// Another data directory has a platform with the same tag, or no netlink socket can
+    /// be opened.
     pub fn open(config: NetworkConfig) -> Result<Self, PortError> {
+        owner::check(&config)?;
         let uplink = Uplink::open(config.clone())?;
         let (platform, sockets) = (Mutex::default(), NamespaceSockets::new());
         let shared = Arc::new(Shared { config, uplink, platform, sockets });
@@ -99,6 +102,7 @@ impl Shared {
     }
 
     fn prepare(&self) -> Result<(), PortError> {
+        owner::claim(&self.config)?;
         let existing = self.existing()?;
         let platform = match existing {
             Some(platform) => platform,
@@ -148,7 +152,8 @@ impl Shared {
         self.sockets.stop();
         *self.platform() = None;
         self.uplink.remove()?;
-        Namespace::remove(&self.config.namespace)
+        Namespace::remove(&self.config.namespace)?;
+        owner::release(&self.config)
     }
 
     /// Restores what is missing. Errors are logged: the next look tries again.

@@ -48,7 +48,8 @@ fn the_next_run_finds_its_link_as_new() {
         let spare = nic.tap.try_clone().unwrap();
         let guest = Guest::new(nic, link.addresses);
         ns.pings(link.addresses.ipv4.into());
-        let state = || ns.sh("ip -o link show dev $(ip -o link | grep -o 'ud[0-9a-f]*'); ip -o addr | grep -v dynamic; nft -s list ruleset");
+        // The kernel notices the state of a link a while later.
+        let state = || ns.sh("ip -o link | sed 's/ state [A-Z]*//'; ip -o addr | grep -v dynamic; nft -s list ruleset");
         let (before, tap) = (state(), tap_index(&ns, 7));
 
         // Its VM ends. What is sent before the worker knows stays in the queue.

@@ -124,6 +124,7 @@ impl Host {
         let mut config = NetworkConfig::new(data_dir.into(), pool);
         let dir = tempfile::tempdir().unwrap();
         config.namespace = Utf8Path::from_path(dir.path()).unwrap().join("platform");
+        config.owner_file = config.namespace.with_extension("data-dir");
         config.allow_egress =
             ["203.0.113.0/24", "2001:db8::/64"].map(|c| c.parse().unwrap()).into();
         Self { ns, config, dir }

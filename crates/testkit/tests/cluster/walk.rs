@@ -75,9 +75,12 @@ impl Walk<'_> {
             }
             12 => {
                 let (host, point) = (self.any_host(), self.rng.below(30) as u64 + 1);
-                self.note(format!("host {host} hangs at the crash point {point} from now"));
-                self.cluster.host(host).world().points.arm(point);
-                self.armed.insert(host);
+                // A worker that starts would hang before it takes calls.
+                if self.cluster.host(host).runs() {
+                    self.note(format!("host {host} hangs at the crash point {point} from now"));
+                    self.cluster.host(host).world().points.arm(point);
+                    self.armed.insert(host);
+                }
             }
             _ => {
                 let host = self.any_host();
@@ -271,5 +274,5 @@ fn random_walks_end_in_a_whole_platform() {
 
 #[test]
 fn more_random_walks_end_in_a_whole_platform() {
-    (6..=10).for_each(walk);
+    (6..=10).chain([46]).for_each(walk);
 }

@@ -8,7 +8,7 @@
 use crate::agent::outbox::Outbox;
 use crate::boot::mounts;
 use crate::process::stream::{self, ReadResult};
-use guest_protocol::{API_CONNECTIONS, API_WINDOW, ApiId, MAX_CHUNK, ToHost};
+use guest_protocol::{API_CONNECTIONS, API_WINDOW, ApiId, LogSource, MAX_CHUNK, ToHost};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -103,7 +103,17 @@ impl GuestApi {
             return;
         };
         connection.pending.extend(bytes);
-        if !connection.write() || connection.pending.len() > MAX_UNREAD {
+        let open = connection.write();
+        let held = connection.pending.len();
+        if open && held > MAX_UNREAD {
+            let line = format!(
+                "/.fly/api: a client was cut off in the middle of an answer: it reads too slowly \
+                 ({held} bytes were held for it, at most {MAX_UNREAD} are); read the answer into \
+                 a file first\n"
+            );
+            outbox.logs.push(LogSource::Init, line.as_bytes());
+        }
+        if !open || held > MAX_UNREAD {
             self.close(id, outbox);
         }
     }
@@ -173,5 +183,40 @@ impl Connection {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let _ = rustix::event::poll(&mut poll, Some(&now));
         poll[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_client_that_reads_too_slowly_is_cut_off_and_the_log_says_so() {
+        let (client, served) = UnixStream::pair().unwrap();
+        served.set_nonblocking(true).unwrap();
+        let mut api = GuestApi::default();
+        let connection = Connection {
+            socket: served.into(),
+            received: 0,
+            read_closed: false,
+            pending: VecDeque::new(),
+            write_closed: false,
+        };
+        api.connections.insert(1, connection);
+        let mut outbox = Outbox::new(4096);
+        // The socket's own buffer takes some of it.
+        for _ in 0..64 {
+            api.data(1, &[0; 64 * 1024], &mut outbox);
+        }
+        assert!(api.connections.is_empty());
+        let line = match outbox.logs.next() {
+            Some(ToHost::Log { source: LogSource::Init, data, .. }) => data,
+            other => panic!("{other:?}"),
+        };
+        let line = String::from_utf8(line).unwrap();
+        assert!(line.starts_with("/.fly/api: a client was cut off"), "{line}");
+        assert!(outbox.logs.next().is_none(), "once");
+        drop(client);
     }
 }

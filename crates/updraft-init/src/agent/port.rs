@@ -102,7 +102,7 @@ impl Port {
         self.away
     }
 
-    /// The host has on_hello: what is written now is for it.
+    /// The host has sent its hello: what is written now is for it.
     pub(crate) fn on_hello(&mut self) {
         self.quiet_until = None;
         // Until a read shows otherwise.

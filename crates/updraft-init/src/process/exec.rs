@@ -44,6 +44,14 @@ struct Running {
 }
 
 impl Running {
+    /// Signals the process group. Not once the command has been reaped: another group
+    /// may have its number since.
+    fn signal(&self, signal: i32) {
+        if self.ended.is_none() {
+            signals::send(-self.pid, signal);
+        }
+    }
+
     fn output(&mut self, which: Stream) -> &mut Option<OwnedFd> {
         if which == Stream::Err { &mut self.stderr } else { &mut self.stdout }
     }
@@ -143,7 +151,7 @@ impl Execs {
             exec.write(id, outbox);
         } else {
             // The host sent more than its credit; memory is bounded, so the command ends.
-            signals::send(-exec.pid, libc::SIGKILL);
+            exec.signal(libc::SIGKILL);
             exec.input.discard();
         }
     }
@@ -165,7 +173,7 @@ impl Execs {
     /// Signals a command's process group.
     pub(crate) fn signal(&mut self, id: ExecId, signal: i32) {
         if let Some(exec) = self.running.get(&id) {
-            signals::send(-exec.pid, signal);
+            exec.signal(signal);
         }
     }
 
@@ -183,7 +191,7 @@ impl Execs {
     /// Kills all commands without a report: their session has ended.
     pub(crate) fn clear(&mut self) {
         for exec in self.running.values() {
-            signals::send(-exec.pid, libc::SIGKILL);
+            exec.signal(libc::SIGKILL);
         }
         self.running.clear();
     }
@@ -231,7 +239,7 @@ impl Execs {
         for exec in self.running.values_mut() {
             if exec.kill_at.is_some_and(|at| at <= now) {
                 exec.kill_at = None;
-                signals::send(-exec.pid, libc::SIGKILL);
+                exec.signal(libc::SIGKILL);
             }
             if exec.give_up.is_some_and(|at| at <= now) {
                 if exec.credit == 0 || outbox.bulk_is_full() {
@@ -252,5 +260,40 @@ impl Execs {
             outbox.bulk(ToHost::ExecExited(id, exit));
             false
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+
+    #[test]
+    fn a_group_with_the_number_of_a_command_that_has_ended_is_not_signalled() {
+        let mut command = std::process::Command::new("sleep");
+        let mut other = command.arg("600").process_group(0).spawn().unwrap();
+        let pid = i32::try_from(other.id()).unwrap();
+        let mut execs = Execs::default();
+        let mut outbox = Outbox::new(1024);
+        let ended = |ended| Running {
+            pid,
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            tty: false,
+            input: Input::default(),
+            credit: 0,
+            kill_at: None,
+            ended,
+            give_up: None,
+        };
+        execs.running.insert(1, ended(Some(Ended { code: 0, signal: 0, core: false })));
+        execs.signal(1, libc::SIGKILL);
+        execs.input(1, &vec![0; 2 * WINDOW as usize], &mut outbox);
+        execs.clear();
+        // One that has not ended is: had it been before, SIGKILL would have come first.
+        execs.running.insert(2, ended(None));
+        execs.signal(2, libc::SIGTERM);
+        assert_eq!(other.wait().unwrap().signal(), Some(libc::SIGTERM));
     }
 }

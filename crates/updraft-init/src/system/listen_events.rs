@@ -27,12 +27,14 @@ impl ListenEvents {
         Ok(Self { pipe })
     }
 
-    /// Calls `changed` at every event, until it returns false or a read fails.
+    /// Calls `changed` at every event, until it returns false or a read fails. The pipe
+    /// ends, at each read, once someone in the guest has turned tracing off.
     pub(crate) fn watch(&self, mut changed: impl FnMut() -> bool) -> rustix::io::Result<()> {
         let mut lines = [0; 4096];
         loop {
             match rustix::io::read(&self.pipe, &mut lines) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(0) => return Err(rustix::io::Errno::NODATA),
+                Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => {
                     if !changed() {
                         return Ok(());
@@ -48,4 +50,16 @@ fn write(dir: &OwnedFd, path: &str, text: &str) -> rustix::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
     let file = rustix::fs::openat(dir, path, flags, Mode::empty())?;
     rustix::io::write(&file, text.as_bytes()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_trace_ends_the_watch_with_an_error() {
+        let pipe = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let watched = ListenEvents { pipe }.watch(|| panic!("there is no event"));
+        assert_eq!(watched, Err(rustix::io::Errno::NODATA));
+    }
 }

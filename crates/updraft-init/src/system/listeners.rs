@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// Bytes that are read of a table: more listeners than any app has.
 const MAX_TABLE: u64 = 4 << 20;
+/// Listeners that a host is told of when it connects: as many as it keeps, and few
+/// enough for one frame.
+const MAX_REPORTED: usize = 1024;
 /// Delays of the scans after an event. The trace event is written a moment before
 /// the socket is in the table (the state is set first, the hash after it).
 const SCAN_DELAYS: [Duration; 3] =
@@ -120,9 +123,11 @@ impl Listeners {
         self.scans.last().copied()
     }
 
-    /// All listeners, as last reported.
+    /// The listeners as last reported, at most [`MAX_REPORTED`]; reachable ones first.
     pub(crate) fn all(&self) -> Vec<Listener> {
-        self.reported.iter().map(|(&port, &reachable)| Listener { port, reachable }).collect()
+        let of = |wanted: bool| self.reported.iter().filter(move |(_, now)| **now == wanted);
+        let all = of(true).chain(of(false)).take(MAX_REPORTED);
+        all.map(|(&port, &reachable)| Listener { port, reachable }).collect()
     }
 
     /// Scans, and returns what has changed since the last report to the host.
@@ -200,6 +205,18 @@ mod tests {
         scan_table(TCP6.as_bytes(), own, &mut now);
         let want = [(22, false), (80, true), (81, true), (443, true), (8080, true)];
         assert_eq!(now.into_iter().collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn a_host_that_connects_is_told_of_as_many_listeners_as_it_keeps() {
+        let mut listeners = Listeners::default();
+        let _ = listeners.changes((1..=u16::MAX).map(|port| (port, port > 64_000)).collect());
+        let all = listeners.all();
+        assert_eq!(all.len(), MAX_REPORTED);
+        assert!(all.iter().all(|listener| listener.reachable && listener.port > 64_000));
+        let _ = listeners.changes([(22, false), (80, true)].into());
+        let ports: Vec<_> = listeners.all().iter().map(|listener| listener.port).collect();
+        assert_eq!(ports, [80, 22]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) fn off(scratch: Option<&OwnedFd>) -> ! {
         );
     }
     let _ = rustix::system::reboot(RebootCommand::PowerOff);
-    // No way to power off (no ACPI): a reset ends QEMU with `-no-reboot`.
+    // No way to power off (no ACPI): a reset ends QEMU with `-action reboot=shutdown`.
     let _ = rustix::system::reboot(RebootCommand::Restart);
     loop {
         std::thread::park();
