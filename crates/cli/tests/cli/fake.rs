@@ -372,10 +372,11 @@ async fn exec(log: Buffer, mut socket: WebSocket) {
         match message {
             Message::Text(text) => {
                 writeln!(log.clone(), "ws {text}").unwrap();
-                if text.contains("nowhere") {
-                    let body =
-                        json!({"error": "nowhere: not found", "status": "command_not_found"});
-                    let failed = json!({ "failed": body }).to_string();
+                let failure = [("nowhere", "not_found"), ("no-program", "not_executable")];
+                if let Some((name, status)) = failure.iter().find(|(n, _)| text.contains(n)) {
+                    let error = format!("{name}: {}", status.replace('_', " "));
+                    let status = format!("command_{status}");
+                    let failed = json!({"failed": error, "status": status}).to_string();
                     let _ = socket.send(Message::Text(failed.into())).await;
                     return;
                 }

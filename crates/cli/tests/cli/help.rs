@@ -94,6 +94,8 @@ async fn exit_codes_are_as_documented() {
         (&["apps", "list", "--api", "127.0.0.1:1"], 6),
         (&["machine", "wait", "never", "-a", "web", "--state", "started", "-w", "0"], 7),
         (&["machine", "exec", ID, "-a", "web", "--timeout", "0", "sleep 9"], 7),
+        (&["machine", "exec", ID, "-a", "web", "-i", "no-program"], 126),
+        (&["machine", "exec", ID, "-a", "web", "-i", "nowhere"], 127),
     ] {
         let ran = cli(args).await;
         assert_eq!(ran.code, code, "{args:?}: {}", ran.show());
