@@ -17,7 +17,7 @@ pub trait Status: Send + Sync {
     async fn info_with_usage(&self, context: CallContext) -> Result<HostInfo, HostError>;
 }
 
-/// What a host is and has, as hosts tell it to control and edge. Clients see it as
+/// What a host is and has, as hosts report it to control and edge. Clients see it as
 /// [`wire::platform::HostInfo`], which has the fields that are part of the public API.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostInfo {

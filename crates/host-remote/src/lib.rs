@@ -20,7 +20,7 @@
 //! caller; unknown fields are ignored.
 //!
 //! Cancelling a call resets its stream, which drops the call on the host. Plain
-//! bytes that break off reset the stream, too, so that nobody takes a part of
+//! bytes that break off reset the stream, too, so that no reader takes a part of
 //! them for the whole.
 //!
 //! # When a process stops

@@ -1,5 +1,5 @@
 //! A host at a socket file of its own machine (unix(7)), for programs of the user
-//! that runs it. No certificates: whoever may open the file may call everything.
+//! that runs it. No certificates: a process that may open the file may call everything.
 
 use crate::client::Dial;
 use crate::identity::{Peer, Role};

@@ -14,7 +14,7 @@ const CHUNK: usize = 32 * 1024;
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Passes bytes between `io` and a call until both directions have ended. An error
-/// in one of them ends the other, too. Once `unread` has ended nobody reads from
+/// in one of them ends the other, too. Once `unread` has ended nothing reads from
 /// `io` any more: the peer sees the end of its bytes, and has [`LINGER`] to end, too.
 pub(crate) async fn pass_bytes(
     io: impl AsyncRead + AsyncWrite,

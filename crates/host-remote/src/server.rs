@@ -97,7 +97,7 @@ impl Server {
         Ok(())
     }
 
-    /// Accepts connections for ever; `greet` finds out who the peer is.
+    /// Accepts connections without end; `greet` finds out who the peer is.
     pub(crate) async fn accept<From, Io, Greeted>(
         &self,
         listener: From,

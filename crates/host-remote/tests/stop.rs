@@ -197,11 +197,11 @@ async fn a_guest_that_closes_first_is_seen_to_have_closed() {
 async fn a_caller_that_leaves_ends_its_connection_to_a_silent_guest() {
     let pair = Pair::new();
     let (mut stream, mut app) = begun(&pair).await;
-    stream.write_all(b"last words").await.unwrap();
+    stream.write_all(b"last bytes").await.unwrap();
     drop(stream);
     let mut rest = Vec::new();
     guarded(app.read_to_end(&mut rest)).await.unwrap();
-    assert_eq!(rest, b"last words");
+    assert_eq!(rest, b"last bytes");
     // The app does not close its end. After a while nothing is held for it all the same.
     tokio::time::pause();
     tokio::time::sleep(Duration::from_secs(6)).await;

@@ -13,7 +13,7 @@ pub struct NetworkConfig {
     pub data_dir: Utf8PathBuf,
     /// Names the taps, tables and the namespace of this platform.
     pub tag: Tag,
-    /// Says which data directory the tag belongs to while there is a platform.
+    /// Names the data directory that the tag belongs to while there is a platform.
     pub owner_file: Utf8PathBuf,
     /// Where the network namespace is mounted, as by `ip netns add`.
     pub namespace: Utf8PathBuf,

@@ -268,7 +268,7 @@ fn all_guests_together_leave_room_in_the_connection_table_of_the_host() {
         first.send_to(b"first", world).unwrap();
         assert_eq!(recv(&sink).0, "first");
     }
-    let mut heard = firsts.len();
+    let mut arrived = firsts.len();
     for (guest, first) in guests.iter().zip(&firsts) {
         let senders: Vec<_> = (0..300).map(|_| guest.ns.udp("0.0.0.0:0")).collect();
         // As many at a time as the sink holds.
@@ -278,13 +278,13 @@ fn all_guests_together_leave_room_in_the_connection_table_of_the_host() {
             // that passed have arrived.
             first.send_to(b"end", world).unwrap();
             let words = std::iter::repeat_with(|| recv(&sink).0);
-            heard += words.take_while(|word| word != "end").count();
+            arrived += words.take_while(|word| word != "end").count();
         }
     }
-    assert!((300..=512).contains(&heard), "{heard} of 602 flows passed");
+    assert!((300..=512).contains(&arrived), "{arrived} of 602 flows passed");
     // As much in the table of the host; the host's own flows are not limited.
     let count = host.ns.sh("cat /proc/sys/net/netfilter/nf_conntrack_count");
-    assert!(count.trim().parse::<usize>().unwrap() <= heard, "{count}");
+    assert!(count.trim().parse::<usize>().unwrap() <= arrived, "{count}");
     let inside = guests[0].ns.udp("0.0.0.0:5000");
     host.inside().udp("0.0.0.0:0").send_to(b"host", (guests[0].addresses.ipv4, 5000)).unwrap();
     assert_eq!(recv(&inside).0, "host");

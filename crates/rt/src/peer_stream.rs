@@ -1,7 +1,7 @@
 //! A byte stream that fails when its peer holds it up for too long.
 //!
 //! A peer that reads nothing would otherwise keep the connection, and whatever the
-//! answer to it holds, for ever.
+//! answer to it holds, without end.
 
 use crate::Silence;
 use std::io::{self, ErrorKind, IoSlice};
@@ -22,7 +22,7 @@ pub trait PeerLimits {
     }
 }
 
-/// A stream whose reads and writes fail with [`ErrorKind::TimedOut`] as the limits say.
+/// A stream whose reads and writes fail with [`ErrorKind::TimedOut`] beyond the limits.
 #[derive(Debug)]
 pub struct PeerStream<S, L> {
     stream: S,

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// A century is as good as for ever, and does not overflow.
+/// A century is as good as no limit, and does not overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Notices when nothing has come for a time. Its timer is only made once

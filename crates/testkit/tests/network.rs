@@ -85,7 +85,7 @@ async fn a_host_that_is_gone_and_another_in_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_guest_is_told_from_a_silent_host() {
+async fn a_silent_guest_is_distinguished_from_a_silent_host() {
     let Pair { network, host, remote, tasks } = pair();
     let machine = testkit::create_machine(&remote, 1).await;
     let routes = remote.routes(context()).await.unwrap().snapshot.routes;

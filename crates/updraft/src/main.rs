@@ -6,6 +6,7 @@ mod doctor;
 mod down;
 mod error;
 mod local_host;
+mod restart_list;
 mod settings;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -9,7 +9,7 @@
 //!   this process ([`TrackedStore`]): its own writes among them. It waits for a moment
 //!   until the tables are there; then it goes to the store.
 //! - What another process has written arrives with the watch, a little later. A caller
-//!   that acts on an owner that is out of date is told so by the host, and reads the
+//!   that acts on an owner that is out of date is refused by the host, and reads the
 //!   store.
 
 mod follow;

@@ -37,7 +37,7 @@ pub(crate) enum Known<T> {
     Unknown,
 }
 
-/// Records of one kind by key. `None` stands for one that cannot be parsed: whoever
+/// Records of one kind by key. `None` stands for one that cannot be parsed: a caller that
 /// needs it reads the store, and gets the error.
 type Table<T> = HashMap<String, Option<Stored<T>>>;
 

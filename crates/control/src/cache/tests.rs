@@ -156,7 +156,7 @@ async fn a_write_is_seen_by_the_next_read_of_its_process() {
 }
 
 #[tokio::test]
-async fn a_write_of_another_process_is_seen_once_the_watch_has_told_of_it() {
+async fn a_write_of_another_process_is_seen_once_the_watch_has_reported_it() {
     let lab = Lab::new().await;
     let revision = lab.store.txn(give(7)).await.unwrap().revision;
     lab.reached(revision).await;

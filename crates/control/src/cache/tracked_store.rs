@@ -9,7 +9,7 @@ use store::{
     KeyRange, LeaseId, RangeResult, Revision, Store, StoreError, Txn, TxnResult, WatchBatch,
 };
 
-/// A store that tells the cache which revisions its answers have shown.
+/// A store that reports to the cache which revisions its answers have shown.
 pub(crate) struct TrackedStore {
     store: Arc<dyn Store>,
     cache: Arc<RecordsCache>,

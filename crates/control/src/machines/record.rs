@@ -8,7 +8,7 @@ use store::records::{self, MachineRecord, Stored, encode};
 use store::{Compare, Op, Txn};
 use wire::machines::Machine;
 
-/// Brings the record of a machine up to date with what its host says of it: that
+/// Brings the record of a machine up to date with its host's answer about it: that
 /// it has been created, its version and its config. Doing it again changes nothing.
 ///
 /// Returns false if the machine has no record.
@@ -36,7 +36,7 @@ pub(crate) async fn update_record(
 }
 
 /// Records that the config of a machine is about to change without a new version, so
-/// that the reconciler brings the record up to date if nobody else does.
+/// that the reconciler brings the record up to date if no other caller does.
 pub(super) async fn expect_change(platform: &Platform, id: MachineId) -> Result<(), Error> {
     let key = records::machine_key(id);
     let mut tries = Tries::new();
@@ -59,7 +59,7 @@ pub(super) async fn expect_change(platform: &Platform, id: MachineId) -> Result<
     Err(Error::contention("the machine's record"))
 }
 
-/// The record with what a host says of the machine; `None` if that is what it says
+/// The record with a host's answer about the machine; `None` if that is what it has
 /// already.
 pub(super) fn updated(mut record: MachineRecord, machine: &Machine) -> Option<MachineRecord> {
     let instance: Option<InstanceId> = machine.instance_id.parse().ok();

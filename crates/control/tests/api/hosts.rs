@@ -20,7 +20,7 @@ async fn two() -> (TestWorld, Value, Value) {
 #[tokio::test]
 async fn a_list_survives_a_host_that_is_away() {
     let (w, _, b) = two().await;
-    // The records say by now what the hosts have answered.
+    // The records have by now what the hosts have answered.
     w.reconcile().await;
     w.other.as_ref().unwrap().set_reach(Reach::Away);
     let (code, list) = w.get("/v1/apps/web/machines").await;

@@ -79,7 +79,7 @@ impl Lab {
         records::list(&*self.store, prefix).await.unwrap()
     }
 
-    /// Every machine is owned, every name and record has its machine, every record says
+    /// Every machine is owned, every name and record has its machine, every record has
     /// what the host has.
     async fn check_ledger(&self, at: &str) {
         let alive: BTreeSet<MachineId> = self.host.alive().into_iter().collect();

@@ -24,7 +24,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(crate) type ClientIo<S> = PeerStream<S, ClientLimits>;
 
 /// The stream of `connection`. A write may be stuck for `write_limit`; what is needed to
-/// tell the protocol has to come within `opening_limit`.
+/// detect the protocol has to come within `opening_limit`.
 pub(crate) fn client_io<S>(
     stream: S,
     write_limit: Duration,

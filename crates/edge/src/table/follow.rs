@@ -181,7 +181,7 @@ impl Follower {
                 self.record_stream_down();
                 break;
             };
-            host.record_heard();
+            host.record_answer();
             let batch = batch(next, &mut changes);
             let Some(ended) = self.change(|writer| stream.apply(writer, batch)) else { break };
             let _ = acknowledge.try_send(stream.position.generation);

@@ -30,7 +30,7 @@ pub(crate) struct FollowedHost {
     /// Milliseconds after `born` until which it is suspected to be gone; 0 is never.
     suspect_until_ms: AtomicU64,
     /// Milliseconds after `born` at which something has last come from it.
-    heard_at_ms: AtomicU64,
+    answered_at_ms: AtomicU64,
 }
 
 impl FollowedHost {
@@ -41,7 +41,7 @@ impl FollowedHost {
             born: Instant::now(),
             stream_is_down: AtomicBool::new(false),
             suspect_until_ms: AtomicU64::new(0),
-            heard_at_ms: AtomicU64::new(0),
+            answered_at_ms: AtomicU64::new(0),
         }
     }
 
@@ -59,7 +59,7 @@ impl FollowedHost {
     /// Its routes are followed (again).
     pub(crate) fn record_stream_open(&self) {
         self.stream_is_down.store(false, SeqCst);
-        self.record_heard();
+        self.record_answer();
     }
 
     /// Its route stream has ended, or could not be opened. True if that is news.
@@ -68,34 +68,34 @@ impl FollowedHost {
     }
 
     /// Something has come from it.
-    pub(crate) fn record_heard(&self) {
+    pub(crate) fn record_answer(&self) {
         let now = self.at_ms(Instant::now());
         // Read first: cores that only read share the cache line.
-        if self.heard_at_ms.load(SeqCst) != now {
-            self.heard_at_ms.store(now, SeqCst);
+        if self.answered_at_ms.load(SeqCst) != now {
+            self.answered_at_ms.store(now, SeqCst);
         }
         if self.suspect_until_ms.load(SeqCst) != 0 {
             self.suspect_until_ms.store(0, SeqCst);
         }
     }
 
-    /// Notes what a connect to one of its machines, begun at `began`, says about the
+    /// Notes what a connect to one of its machines, begun at `began`, shows about the
     /// host: an error of the machine is an answer of the host.
     pub(crate) fn record_connect<T>(&self, began: Instant, made: &io::Result<T>) {
-        let Err(err) = made else { return self.record_heard() };
+        let Err(err) = made else { return self.record_answer() };
         let is_of_host = err.get_ref().is_some_and(|cause| cause.is::<HostError>());
         match err.kind() {
             ErrorKind::HostUnreachable if is_of_host => self.suspect(),
             // One that answers others is only slow.
             ErrorKind::TimedOut if is_of_host => {
-                if self.heard_at_ms.load(SeqCst) < self.at_ms(began) {
+                if self.answered_at_ms.load(SeqCst) < self.at_ms(began) {
                     self.suspect();
                 }
             }
             _ if is_of_host => {}
-            // The time is over, and nothing was said about why.
+            // The time is over, and the reason is unknown.
             ErrorKind::TimedOut if err.get_ref().is_none() => {}
-            _ => self.record_heard(),
+            _ => self.record_answer(),
         }
     }
 
@@ -157,7 +157,7 @@ mod tests {
     async fn a_host_is_the_last_choice_while_its_stream_is_down() {
         let host = host(1);
         assert!(host.is_reachable());
-        assert!(host.record_stream_down() && !host.record_stream_down(), "told once");
+        assert!(host.record_stream_down() && !host.record_stream_down(), "reported once");
         advance(SUSPECT * 9).await;
         assert!(!host.is_reachable());
         host.record_stream_open();
@@ -165,15 +165,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connect_that_gets_no_answer_counts_for_a_while_or_until_the_host_is_heard() {
+    async fn a_connect_that_gets_no_answer_counts_for_a_while_or_until_the_host_answers() {
         let host = host(1);
-        for heard in [false, true] {
+        for answered in [false, true] {
             advance(CONNECT).await;
             host.record_connect(Instant::now() - CONNECT / 2, &host_failed(ErrorKind::TimedOut));
             assert!(!host.is_reachable());
             advance(SUSPECT - Duration::from_millis(1)).await;
             assert!(!host.is_reachable());
-            match heard {
+            match answered {
                 true => host.record_connect(Instant::now(), &Ok(())),
                 false => advance(Duration::from_millis(1)).await,
             }
@@ -197,7 +197,7 @@ mod tests {
         // A host that answers others.
         let began = Instant::now();
         advance(CONNECT / 2).await;
-        host.record_heard();
+        host.record_answer();
         advance(CONNECT / 2).await;
         host.record_connect(began, &host_failed(ErrorKind::TimedOut));
         assert!(host.is_reachable());

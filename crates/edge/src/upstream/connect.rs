@@ -40,7 +40,7 @@ pub(crate) async fn connect(
     limit: Duration,
 ) -> Result<Box<dyn GuestStream>, NoConnection> {
     let began = Instant::now();
-    // What the call says about a silent host or guest is known before `limit`.
+    // What the call reports about a silent host or guest is known before `limit`.
     let call_limit = limit - limit / 20;
     let made = tokio::select! {
         biased;

@@ -100,7 +100,7 @@ impl Failed {
 pub(super) struct Connection(Arc<Shared>);
 
 struct Shared {
-    /// Number that the host must say it has.
+    /// Number that the host must report.
     expected: HostId,
     dial: Arc<dyn Dial>,
     tasks: Tasks,
@@ -230,7 +230,7 @@ impl Connection {
             return Ok(sender);
         }
         Err(format!(
-            "the peer says that it is host {found}, not host {expected}: \
+            "the peer reports that it is host {found}, not host {expected}: \
              correct the numbers in the settings"
         ))
     }
@@ -247,7 +247,7 @@ impl Connection {
             .keep_alive_while_idle(true);
         let made = protocol.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = made.map_err(|err| rt::chain(&err))?;
-        // Weak: a host that nobody calls any more ends its connection.
+        // Weak: a host that is not called any more ends its connection.
         let (own, stopping) = (Arc::downgrade(&self.0), self.0.tasks.stopping());
         self.0.tasks.spawn(async move {
             let mut connection = std::pin::pin!(connection);
@@ -293,6 +293,6 @@ async fn number(sender: &mut SendRequest<ChannelBody>) -> Result<HostId, String>
     let info: Result<HostInfo, HostError> = FrameReader::new(body, MAX_FRAME)
         .next()
         .await
-        .map_err(|err| format!("it does not say its number: {}", rt::chain(&err)))?;
-    Ok(info.map_err(|err| format!("it does not say its number: {err}"))?.host)
+        .map_err(|err| format!("it does not report its number: {}", rt::chain(&err)))?;
+    Ok(info.map_err(|err| format!("it does not report its number: {err}"))?.host)
 }

@@ -34,7 +34,7 @@ pub(super) fn frames<T: DeserializeOwned + Send + 'static>(
     stream::unfold((request, answers), next).boxed()
 }
 
-/// The steps of an import. If they break off, the last one says so.
+/// The steps of an import. If they break off, the last one reports it.
 fn progress(answers: FrameReader) -> BoxStream<'static, ImageProgress> {
     let next = |answers: Option<FrameReader>| async move {
         let mut answers = answers?;

@@ -117,7 +117,7 @@ pub(crate) struct ConnectError {
     pub(crate) message: String,
 }
 
-/// The kinds that callers tell apart.
+/// The kinds that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ErrorKind {

@@ -152,7 +152,7 @@ async fn send_inputs(mut body: FrameReader, input: mpsc::Sender<ExecInput>) {
     std::future::pending::<()>().await;
 }
 
-/// Passes the output of a command; true if its last message has been sent, or nobody
+/// Passes the output of a command; true if its last message has been sent, or nothing
 /// is there to get it.
 async fn send_outputs(mut output: mpsc::Receiver<ExecOutput>, out: &BodySender) -> bool {
     while let Some(message) = output.recv().await {

@@ -192,7 +192,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn a_client_that_reads_too_slowly_is_cut_off_and_the_log_says_so() {
+    fn a_client_that_reads_too_slowly_is_cut_off_and_the_log_shows_it() {
         let (client, served) = UnixStream::pair().unwrap();
         served.set_nonblocking(true).unwrap();
         let mut api = GuestApi::default();

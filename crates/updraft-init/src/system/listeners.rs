@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// Bytes that are read of a table: more listeners than any app has.
 const MAX_TABLE: u64 = 4 << 20;
-/// Listeners that a host is told of when it connects: as many as it keeps, and few
+/// Listeners that are reported to a host when it connects: as many as it keeps, and few
 /// enough for one frame.
 const MAX_REPORTED: usize = 1024;
 /// Delays of the scans after an event. The trace event is written a moment before
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_connects_is_told_of_as_many_listeners_as_it_keeps() {
+    fn a_host_that_connects_gets_as_many_listeners_as_it_keeps() {
         let mut listeners = Listeners::default();
         let _ = listeners.changes((1..=u16::MAX).map(|port| (port, port > 64_000)).collect());
         let all = listeners.all();

@@ -15,7 +15,7 @@ mod token;
 
 pub(crate) use adapters::{network_config, qemu_config};
 
-use crate::down::RestartList;
+use crate::restart_list::RestartList;
 use crate::error::DaemonError;
 use crate::local_host;
 use crate::settings::{SettingArgs, Settings};

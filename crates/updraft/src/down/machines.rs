@@ -1,7 +1,7 @@
 //! Brings the machines of a host down in order: each gets its signal and its time, or is
 //! suspended.
 
-use super::restart_list::RestartList;
+use crate::restart_list::RestartList;
 use futures_util::{StreamExt, stream};
 use host_api::{CallContext, Host, HostError, MachineFilter, Stop, WaitFor};
 use model::id::MachineId;

@@ -5,14 +5,12 @@
 //! is recorded, and the next `up` starts them again.
 
 mod machines;
-mod restart_list;
-
-pub(crate) use restart_list::RestartList;
 
 use crate::daemon::lock::{DataDirLock, LockError};
 use crate::daemon::{network_config, qemu_config};
 use crate::error::DaemonError;
 use crate::local_host;
+use crate::restart_list::RestartList;
 use crate::settings::{SettingArgs, Settings};
 use clap::{Args, ValueEnum};
 use machines::{How, Left, bring_down};
@@ -130,7 +128,7 @@ async fn stop_daemon(settings: &Settings, pid: i32) -> Result<DataDirLock, Daemo
         Ok(Ok(lock)) => lock.map_err(|err| no_lock(&err)),
         _ => {
             let text = format!("The daemon (pid {pid}) did not stop within {PATIENCE:?}");
-            Err(DaemonError::failed(text).hint("Its log says what it waits for."))
+            Err(DaemonError::failed(text).hint("Its log shows what it waits for."))
         }
     }
 }

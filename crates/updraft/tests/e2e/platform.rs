@@ -358,7 +358,7 @@ impl Platform {
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
-    /// Waits until `reached`, for what nothing tells.
+    /// Waits until `reached`, for what nothing announces.
     pub(crate) fn until(&self, what: &str, reached: impl Fn() -> Result<bool>) -> Result<()> {
         let begun = std::time::Instant::now();
         while !reached()? {

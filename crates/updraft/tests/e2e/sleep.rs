@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("two_machines_of_a_template_are_two_machines", identity),
-    ("an_idle_machine_is_suspended_and_answers_where_it_stood", autosuspend),
+    ("an_idle_machine_is_suspended_and_answers_where_it_was", autosuspend),
     ("a_snapshot_is_dropped_by_stop_update_and_damage", dropped),
     ("a_machine_suspends_itself", itself),
     ("rounds_of_suspend_keep_memory_disk_and_connections", rounds),
@@ -49,12 +49,12 @@ pub(crate) fn with_template(platform: &Platform) -> Outcome {
     }
 }
 
-/// The newest start that says how it came about.
+/// The newest start event that has an origin.
 fn origin(app: &App<'_>, id: &str) -> Result<Value> {
     let events = app.get(id, "/events?limit=20")?;
     let starts = events.as_array().context("events are a list")?;
     let found = starts.iter().find(|e| e["type"] == "start" && e["origin"].is_string());
-    found.cloned().with_context(|| format!("no start says its origin: {events}"))
+    found.cloned().with_context(|| format!("no start has an origin: {events}"))
 }
 
 fn identity(cx: &Context) -> Outcome {
@@ -71,10 +71,10 @@ fn identity(cx: &Context) -> Outcome {
         seen.push(shell(&app, id, line)?.lines().map(str::to_owned).collect());
         let clock: i64 = seen.last().and_then(|s| s.last()).context("a date")?.parse()?;
         let here: i64 = sh("date +%s")?.trim().parse()?;
-        ensure!((clock - here).abs() <= 5, "the guest's clock says {clock}, ours {here}");
+        ensure!((clock - here).abs() <= 5, "the guest's clock is {clock}, ours {here}");
     }
     for (one, two) in seen[0].iter().zip(&seen[1]).take(seen[0].len() - 1) {
-        ensure!(one != two, "both machines say {one}");
+        ensure!(one != two, "both machines have {one}");
     }
     Ok(())
 }
@@ -93,7 +93,7 @@ fn autosuspend(cx: &Context) -> Outcome {
     let suspend = app.event(&id, "suspend")?;
     ensure!(suspend["stages_ms"]["save"].is_number(), "{suspend}");
     let response = platform.get("nap", "/cgi-bin/id")?;
-    let timing = response.headers().get("server-timing").context("it says where the time went")?;
+    let timing = response.headers().get("server-timing").context("it shows where the time went")?;
     let timing = timing.to_str()?.to_owned();
     ensure!(timing.contains("total;dur="), "{timing}");
     ensure!(response.text()? == before, "it is the same boot");
@@ -108,7 +108,7 @@ fn autosuspend(cx: &Context) -> Outcome {
     // On a busy machine it may have been idle once more before that.
     let woken = again.headers().contains_key("server-timing");
     ensure!(!woken || suspends()? > before, "nothing was woken for this one");
-    // The guest's clock has not stood still.
+    // The guest's clock has not been paused.
     let there = awake(&app, &id, "echo $(date +%s)")?;
     let here = sh("date +%s")?;
     let apart = there.trim().parse::<i64>()? - here.trim().parse::<i64>()?;
@@ -137,7 +137,7 @@ fn dropped(cx: &Context) -> Outcome {
         app.post(&id, "/suspend", json!({}))?;
         app.wait(&id, "suspended")
     };
-    // A plain start resumes it; the answer says so.
+    // A plain start resumes it; the answer reports that.
     let first = boot()?;
     shell(&app, &id, "echo kept > /kept")?;
     suspend()?;
@@ -163,7 +163,7 @@ fn dropped(cx: &Context) -> Outcome {
     app.wait(&id, "started")?;
     ensure!(shell(&app, &id, "cat /kept")? == "kept\n", "the disk was kept\n{}", app.story(&id));
     let events = app.get(&id, "/events?limit=10")?.to_string();
-    ensure!(events.contains("its memory is damaged"), "an event says why: {events}");
+    ensure!(events.contains("its memory is damaged"), "an event has the reason: {events}");
     // An update drops it too.
     suspend()?;
     let update = json!({"config": {"image": "busybox:latest", "env": {"A": "b"}}});
@@ -199,12 +199,12 @@ fn itself(cx: &Context) -> Outcome {
     let _ = app.exec(&id, &["sh", "-c", &line]);
     app.wait(&id, "suspended")?;
     ensure!(answer(platform, "itself", "/cgi-bin/id")? == before, "it was resumed");
-    let said = shell(
+    let output = shell(
         &app,
         &id,
         "for i in 1 2 3 4 5; do [ -s /answer ] && [ -s /hook ] && break; sleep 1; done; cat /answer /hook",
     )?;
-    ensure!(said.contains("\"ok\":true") && said.contains("resumed"), "{said}");
+    ensure!(output.contains("\"ok\":true") && output.contains("resumed"), "{output}");
     Ok(())
 }
 
@@ -258,7 +258,7 @@ fn rounds(cx: &Context) -> Outcome {
     Ok(())
 }
 
-/// How many rounds: few in the usual run, many where somebody wants to be sure.
+/// How many rounds: few in the usual run, many where the caller asks for them.
 fn rounds_wanted(usual: usize) -> usize {
     let given = std::env::var_os("UPDRAFT_E2E_ROUNDS").and_then(|text| text.into_string().ok());
     given.and_then(|text| text.parse().ok()).unwrap_or(usual)

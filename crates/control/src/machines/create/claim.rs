@@ -122,7 +122,7 @@ async fn is_free(platform: &Platform, id: MachineId) -> Result<bool, Error> {
 }
 
 /// The create that made this claim is over, and no host has confirmed the machine.
-/// Only says something about a machine that its host does not know.
+/// Only meaningful for a machine that its host does not know.
 pub(crate) fn is_abandoned_claim(platform: &Platform, record: &Ownership) -> bool {
     let age = platform.clock().now_ms().saturating_sub(record.claimed_ms);
     !record.created && u128::from(age) > CLAIM_LIFETIME.as_millis()

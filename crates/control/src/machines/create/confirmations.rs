@@ -26,7 +26,7 @@ pub(crate) struct Confirmation {
 /// What became of a confirmation that was to wait.
 #[derive(Debug)]
 pub(crate) enum Queued {
-    /// It waits, as the first one: whoever queued it sees to it that all are written.
+    /// It waits, as the first one: the caller that queued it writes all of them.
     First,
     /// It waits with others.
     Behind,

@@ -153,7 +153,7 @@ async fn release_refused(platform: &Platform, claim: &Claim) {
     }
 }
 
-/// The answer to a create: the machine that the host has. That its record says so
+/// The answer to a create: the machine that the host has. That its record shows so
 /// follows after the answer. If the claim was released meanwhile, the machine has no
 /// owner, and it is destroyed again.
 async fn created(platform: &Platform, claim: Claim, machine: Machine) -> Result<Machine, Error> {
@@ -167,7 +167,7 @@ async fn created(platform: &Platform, claim: Claim, machine: Machine) -> Result<
         }
         Err(err) => tracing::warn!(machine = %id, error = %err, "read the claim of a machine"),
     }
-    // Before the machine's record: a record that says `created` needs nothing more.
+    // Before the machine's record: a record in the state `created` needs nothing more.
     if !app.deployed
         && let Err(err) = mark_deployed(platform, &app).await
     {
