@@ -76,7 +76,7 @@ impl Pair {
     }
 
     async fn cat(&self, tty: bool) -> ExecSession {
-        let tty = tty.then(|| TermSize { rows: 24, cols: 80 });
+        let tty = tty.then_some(TermSize { rows: 24, cols: 80 });
         let cat = ExecStart { argv: vec!["cat".into()], tty, ..ExecStart::default() };
         let mut session = self.remote.exec(context(), self.machine().await, cat).await.unwrap();
         session.input.send(ExecInput::Data(b"one".to_vec())).await.unwrap();

@@ -174,7 +174,11 @@ impl Spool {
     async fn remove(mut self) {
         let path = std::mem::take(&mut self.0);
         // It reports its failure itself.
-        let _ = blocking(move || Ok(remove_spooled(&path))).await;
+        let removal = move || {
+            remove_spooled(&path);
+            Ok(())
+        };
+        let _ = blocking(removal).await;
     }
 }
 
