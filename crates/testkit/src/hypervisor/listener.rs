@@ -25,7 +25,7 @@ impl GuestListener {
 
 impl FakeHypervisor {
     /// Who listens on a port of the VM that has this network card; `None` if its
-    /// guest stands still.
+    /// guest is paused.
     ///
     /// # Errors
     /// No such VM runs, or its guest does not listen there.
