@@ -36,6 +36,16 @@ pub enum Fault {
     Final,
 }
 
+impl Fault {
+    /// The error of the call that has this fault.
+    fn error(self, problem: &str) -> PortError {
+        match self {
+            Self::Transient => PortError::plain(problem).transient(),
+            Self::Final => PortError::plain(problem),
+        }
+    }
+}
+
 /// A host's VMs. Clones are one host.
 #[derive(Clone, Debug)]
 pub struct FakeHypervisor(Arc<Inner>);
@@ -204,8 +214,8 @@ impl FakeHypervisor {
     /// A new VM; with `memory` from a snapshot, standing still.
     fn start(&self, silent: bool, memory: Option<State>, mac: Option<[u8; 6]>) -> FakeVm {
         let (ports, connections) = mpsc::unbounded_channel();
-        let (actions, doings) = mpsc::unbounded_channel();
-        let (controls, commands) = mpsc::unbounded_channel();
+        let (actions, wanted_actions) = mpsc::unbounded_channel();
+        let (controls, wanted_controls) = mpsc::unbounded_channel();
         let (ended, exit) = watch::channel(None);
         let kill = CancellationToken::new();
         let ran = memory.is_none();
@@ -215,8 +225,8 @@ impl FakeHypervisor {
         let guest = Guest {
             silent,
             connections,
-            actions: doings,
-            controls: commands,
+            actions: wanted_actions,
+            controls: wanted_controls,
             points: self.0.points.clone(),
             paused: !ran,
             state,
@@ -281,8 +291,8 @@ impl Hypervisor for FakeHypervisor {
         self.0.points.pass("vm: before boot").await;
         let fault = self.lock().faults.pop_front();
         match fault {
-            Some(Fault::Transient) => return Err(PortError::plain("no KVM just now").transient()),
-            Some(Fault::Final) => return Err(PortError::plain("no such kernel")),
+            Some(fault @ Fault::Transient) => return Err(fault.error("no KVM just now")),
+            Some(fault @ Fault::Final) => return Err(fault.error("no such kernel")),
             None => {}
         }
         for file in [&spec.root, &spec.scratch] {

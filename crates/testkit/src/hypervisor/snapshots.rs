@@ -1,6 +1,6 @@
 //! Memory of fake VMs that is kept: snapshots and templates.
 
-use super::{FakeHypervisor, Fault};
+use super::FakeHypervisor;
 use crate::guest::{Control, State};
 use camino::{Utf8Path, Utf8PathBuf};
 use model::id::{BootId, MachineId};
@@ -74,7 +74,7 @@ impl FakeHypervisor {
         let state = state.await.map_err(|_| PortError::plain("the VM has ended"))?;
         let fault = self.lock().suspend_faults.pop_front();
         let written = match fault {
-            Some(_) => Err(PortError::plain("no space left on device")),
+            Some(fault) => Err(fault.error("no space left on device")),
             None if cancel.is_cancelled() => Err(cancelled()),
             None => std::fs::write(to.dir.join("ram"), "ram").map_err(failed),
         };
@@ -102,8 +102,8 @@ impl FakeHypervisor {
             return Ok(());
         }
         let fault = self.lock().template_faults.pop_front();
-        if let Some(Fault::Transient | Fault::Final) = fault {
-            return Err(PortError::plain("the guest of a template does not come up"));
+        if let Some(fault) = fault {
+            return Err(fault.error("the guest of a template does not come up"));
         }
         let vm = self.start(false, None, None);
         // Ended with this call, however it ends: a template leaves no VM.
@@ -114,5 +114,25 @@ impl FakeHypervisor {
         self.add_template(shape);
         self.0.points.pass("vm: after template").await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hypervisor::Fault;
+    use std::sync::Arc;
+    use worker::ports::Hypervisor;
+
+    #[tokio::test]
+    async fn a_transient_fault_of_a_template_is_told_from_a_final_one() {
+        let hypervisor = FakeHypervisor::new(crate::crash::CrashPoints::default());
+        hypervisor.fail_templates([Fault::Transient, Fault::Final]);
+        let shape = Shape { vcpus: 1, memory_mib: 256 };
+        for transient in [true, false] {
+            let settle: Settle = Arc::new(|_port| Box::pin(async { Ok(()) }));
+            let err = hypervisor.make_template(shape, settle).await.unwrap_err();
+            assert_eq!(err.transient, transient, "{err}");
+        }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct About {
 /// Makes the adapters: finds QEMU and a kernel, prepares the guest image, probes
 /// the accelerator, opens network, images and disks.
 pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<(Ports, About), PortError> {
+    // First: it refuses a platform whose names another one of this host has.
+    let network = LinuxNetwork::open(network_config(settings))?;
     let cache = settings.data_dir.join("guest");
     make_dir(&cache)?;
     let kernel = kernel::find()?;
@@ -60,7 +62,6 @@ pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<(Ports, A
         overcommit: settings.disk.overcommit,
         ..SpaceConfig::new(settings.data_dir.clone())
     })?;
-    let network = LinuxNetwork::open(network_config(settings))?;
     let connector = NamespaceConnector(network.sockets());
     let found = hypervisor.about();
     let about = About {

@@ -15,9 +15,9 @@ mod token;
 
 pub(crate) use adapters::{network_config, qemu_config};
 
-use crate::restart_list::RestartList;
 use crate::error::DaemonError;
 use crate::local_host;
+use crate::restart_list::RestartList;
 use crate::settings::{SettingArgs, Settings};
 use lock::{DataDirLock, LockError};
 use rt::{Health, Tasks};

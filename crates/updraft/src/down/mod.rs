@@ -140,6 +140,8 @@ fn no_lock(err: &LockError) -> DaemonError {
 /// Kills what is left and removes what is ours from the kernel; how many VMs
 /// still ran.
 async fn clear(settings: &Settings) -> Result<usize, PortError> {
+    // First: it refuses a platform whose names another one of this host has.
+    let network = LinuxNetwork::open(network_config(settings))?;
     // Nothing is booted here, so no guest image is needed.
     let guest = GuestImage { vmlinuz: "/nonexistent".into(), initramfs: "/nonexistent".into() };
     let hypervisor = QemuHypervisor::open(qemu_config(settings, guest)?)?;
@@ -147,6 +149,6 @@ async fn clear(settings: &Settings) -> Result<usize, PortError> {
     for vm in &vms {
         hypervisor.kill(vm.machine, vm.boot).await?;
     }
-    LinuxNetwork::open(network_config(settings))?.remove_all().await?;
+    network.remove_all().await?;
     Ok(vms.iter().filter(|vm| vm.alive).count())
 }

@@ -246,6 +246,8 @@ impl Templates {
             tracing::info!(shape = ?key.1, "removing the template that was unused for longest");
             let files = self.files_lock(&key);
             let _files = locked(&files);
+            // It may have been loaded just before.
+            locked(&self.index).last_use.remove(&key);
             locked(&self.loaded).remove(&key);
             remove(&self.path(platform, key.1));
         }
