@@ -125,13 +125,13 @@ mod tests {
     use worker::ports::Hypervisor;
 
     #[tokio::test]
-    async fn a_transient_fault_of_a_template_is_told_from_a_final_one() {
+    async fn a_transient_fault_of_a_template_differs_from_a_final_one() {
         let hypervisor = FakeHypervisor::new(crate::crash::CrashPoints::default());
         hypervisor.fail_templates([Fault::Transient, Fault::Final]);
         let shape = Shape { vcpus: 1, memory_mib: 256 };
         for transient in [true, false] {
-            let settle: Settle = Arc::new(|_port| Box::pin(async { Ok(()) }));
-            let err = hypervisor.make_template(shape, settle).await.unwrap_err();
+            let quiesce: QuiesceGuest = Arc::new(|_port| Box::pin(async { Ok(()) }));
+            let err = hypervisor.make_template(shape, quiesce).await.unwrap_err();
             assert_eq!(err.transient, transient, "{err}");
         }
     }
