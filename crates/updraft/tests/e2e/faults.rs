@@ -286,7 +286,8 @@ impl Drop for Tmpfs {
 }
 
 fn full_disk(cx: &Context) -> Outcome {
-    let disk = Tmpfs::mount(cx.dir("full"), "512m")?;
+    // Imports keep 640 MiB free.
+    let disk = Tmpfs::mount(cx.dir("full"), "1200m")?;
     // Small as the disk is, machines are to be placed on it.
     let platform = cx.own("full/daemon", &["--disk-overcommit", "1000"])?;
     let app = platform.app("full")?;
