@@ -42,6 +42,9 @@ impl Task {
         if unused && record.boot.is_none() {
             self.host.capacity.release(record.id);
         }
+        if record.state != self.record.state {
+            self.drained_early = false;
+        }
         self.record = record.clone();
         self.show(|view| view.record(record, events));
         Ok(())

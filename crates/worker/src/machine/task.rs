@@ -67,6 +67,7 @@ pub(crate) fn new(
         suspend: SuspendAttempt::default(),
         timer: None,
         drains: 0,
+        drained_early: false,
         vm_unattended: at_start != AtStart::NoVm,
     };
     task.publish();
@@ -135,6 +136,9 @@ pub(super) struct Task {
     pub(super) timer: Option<Instant>,
     /// Drains that have been begun.
     pub(super) drains: u64,
+    /// The edge had no request in flight any more before the drain of this state began:
+    /// the session with the guest was still being opened.
+    pub(super) drained_early: bool,
     /// Files of a snapshot may exist.
     pub(super) snapshot_files: bool,
     /// The VM may have ended while no daemon ran.

@@ -366,6 +366,26 @@ fn a_guest_that_does_not_answer_after_its_resume_is_booted() {
 }
 
 #[test]
+fn a_machine_that_has_just_resumed_is_suspended_without_waiting_for_its_edge_twice() {
+    let clock = rt::Clock::manual(1_795_000_000_000_000_000);
+    let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
+    let edge = lab.edge();
+    // The edge has drained it before the session with the resumed guest is open.
+    lab.script(
+        "create m1 serve 80 --services; wait m1 started; suspend m1; drained m1
+         wait m1 suspended; start m1; wait m1 started; suspend m1; drained m1
+         tick 500ms; wait m1 suspended 400; show",
+    );
+    expect![[r#"
+        m1 resumes
+        m1 suspended
+    "#]]
+    .assert_eq(&lab.take());
+    edge.abort();
+    lab.kill();
+}
+
+#[test]
 fn a_suspend_waits_for_requests_in_flight_at_the_edge() {
     let clock = rt::Clock::manual(1_795_000_000_000_000_000);
     let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });

@@ -7,7 +7,7 @@ use crate::machine::step::RequestedAction;
 use crate::machine::task::{Done, Task};
 use crate::record::{Persist, StopRequest};
 use guest_protocol::ToGuest;
-use model::life::State;
+use model::life::{State, Want};
 use model::signal::SIGKILL;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -79,7 +79,8 @@ impl Task {
         let VmPhase::Up(up) = &mut self.vm else { return };
         self.drains += 1;
         let number = self.drains;
-        up.draining = Some(Draining { number, drained: false, routes_applied: false });
+        let drained = std::mem::take(&mut self.drained_early);
+        up.draining = Some(Draining { number, drained, routes_applied: false });
         self.timer = Some(Instant::now() + DRAIN);
         self.effects.spawn(async move {
             // Beyond that the timer has ended the drain.
@@ -90,7 +91,12 @@ impl Task {
 
     /// The edge has no request in flight any more.
     pub(in super::super) fn on_drained(&mut self) {
-        self.note_drain(|draining| draining.drained = true);
+        match &self.vm {
+            // The edge drains as soon as it sees the new state, which may be before
+            // there is a session.
+            VmPhase::Launching(_) => self.drained_early = self.record.want != Want::Run,
+            _ => self.note_drain(|draining| draining.drained = true),
+        }
     }
 
     /// Every edge has applied that the machine stops.
