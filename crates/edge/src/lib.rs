@@ -163,7 +163,7 @@ impl Edge {
         }
     }
 
-    /// What other edges ask about the machines of this edge's hosts.
+    /// What other edges are to ask about the machines of this edge's hosts. Not used yet.
     pub fn admission(&self) -> Arc<dyn Admission> {
         Arc::new(LocalAdmission(self.shared.clone()))
     }

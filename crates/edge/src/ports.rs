@@ -36,6 +36,18 @@ impl EdgeHost {
         Self { id, routes: host.clone(), load: host.clone(), connections: host.clone(), logs: host }
     }
 
+    /// Whether both are the same host, called in the same way.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        fn is_one<T: ?Sized>(one: &Arc<T>, other: &Arc<T>) -> bool {
+            std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
+        }
+        self.id == other.id
+            && is_one(&self.routes, &other.routes)
+            && is_one(&self.load, &other.load)
+            && is_one(&self.connections, &other.connections)
+            && is_one(&self.logs, &other.logs)
+    }
+
     /// The hosts that an edge follows, kept equal to `hosts` by a task of `tasks`.
     pub fn watch(hosts: &dyn Hosts, tasks: &rt::Tasks) -> watch::Receiver<Vec<Self>> {
         let mut known = hosts.watch();

@@ -12,7 +12,6 @@ use crate::table::host::FollowedHosts;
 use crate::table::shared::{CachedTable, SharedTable};
 use crate::upstream::budget::UpstreamBudget;
 use crate::upstream::pool::Pool;
-use host_api::LogLine;
 use http::HeaderValue;
 use model::id::AppId;
 use std::fmt;
@@ -80,7 +79,7 @@ impl Shared {
         let row = rows.into_iter().find(|row| Some(row.machine.id) == failure.machine);
         match row {
             Some(row) => row.machine.log("error", failure.line()),
-            None => app.log(None, "error", failure.line()),
+            None => app.log(&self.hosts, "error", failure.line()),
         }
     }
 
@@ -100,11 +99,7 @@ impl Shared {
             }
             logged.push((app, Instant::now()));
         }
-        if let Some(host) = self.hosts.first_reachable() {
-            let (provider, level) = ("proxy".into(), "error".into());
-            let message = failure.line();
-            host.api.logs.append(LogLine { app, machine: None, provider, level, message });
-        }
+        self.hosts.log(app, "error", failure.line());
     }
 
     /// Whether `every` has passed since the time kept in `last`, and keeps now.

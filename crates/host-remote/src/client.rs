@@ -3,6 +3,7 @@
 mod calls;
 mod connection;
 mod guest_streams;
+mod hints;
 mod streams;
 
 pub use connection::{Dial, TlsDial};
@@ -10,23 +11,15 @@ pub use connection::{Dial, TlsDial};
 use crate::codec::{self, BodySender, ChannelBody, FrameError, FrameReader, MAX_FRAME};
 use crate::server::PREFIX;
 use connection::Connection;
-use host_api::{CallContext, Deadline, HostError, KnownHost, LogLine};
+use hints::Hints;
+use host_api::{CallContext, Deadline, HostError, KnownHost};
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
-use model::id::{HostId, MachineId};
+use model::id::HostId;
 use rt::Tasks;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::mpsc;
-
-/// Hints (log lines, drained machines) that wait to be sent; more are dropped.
-const HINTS: usize = 1024;
-/// Hints sent at once.
-const HINTS_AT_ONCE: usize = 256;
-/// Time for sending them.
-const HINT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A host in another process. Cheap to clone.
 #[derive(Clone)]
@@ -36,14 +29,7 @@ struct Inner {
     id: HostId,
     connection: Connection,
     tasks: Tasks,
-    hints: mpsc::Sender<Hint>,
-}
-
-/// A call without an answer.
-#[derive(Debug)]
-enum Hint {
-    Line(LogLine),
-    Drained(MachineId),
+    hints: Hints,
 }
 
 impl std::fmt::Debug for RemoteHost {
@@ -55,10 +41,10 @@ impl std::fmt::Debug for RemoteHost {
 impl RemoteHost {
     /// Host `id`, reached by `dial`. Nothing is dialled before the first call.
     pub fn new(id: HostId, dial: Arc<dyn Dial>, tasks: Tasks) -> Self {
-        let (hints, queue) = mpsc::channel(HINTS);
+        let (hints, waiting) = Hints::new(id);
         let connection = Connection::new(id, dial, tasks.clone());
         let host = Self(Arc::new(Inner { id, connection, tasks: tasks.clone(), hints }));
-        tasks.spawn_until_stop(send_hints(Arc::downgrade(&host.0), queue));
+        waiting.send(&host.0, &tasks);
         host
     }
 
@@ -155,13 +141,6 @@ impl RemoteHost {
             _ => HostError::Unavailable { message, may_have_run: true },
         }
     }
-
-    /// Sends a call without an answer. Under load it is dropped.
-    fn hint(&self, hint: Hint) {
-        if self.0.hints.try_send(hint).is_err() {
-            tracing::debug!(host = self.0.id.0, "a hint to a host is dropped");
-        }
-    }
 }
 
 /// The request of a call.
@@ -204,33 +183,4 @@ fn begin<A: Serialize + ?Sized>(
         sender.try_bytes(frame.map_err(unwritable)?);
     }
     Ok((sender, body))
-}
-
-async fn send_hints(host: std::sync::Weak<Inner>, mut queue: mpsc::Receiver<Hint>) {
-    let mut batch = Vec::new();
-    while queue.recv_many(&mut batch, HINTS_AT_ONCE).await > 0 {
-        let Some(host) = host.upgrade().map(RemoteHost) else { return };
-        let mut lines = Vec::new();
-        for hint in batch.drain(..) {
-            match hint {
-                Hint::Line(line) => lines.push(line),
-                Hint::Drained(id) => {
-                    let sent: Result<(), _> =
-                        host.unary("drained", CallContext::edge(HINT_TIMEOUT), &(id,)).await;
-                    note_lost(&host, sent);
-                }
-            }
-        }
-        if !lines.is_empty() {
-            let sent: Result<(), _> =
-                host.unary("append", CallContext::edge(HINT_TIMEOUT), &(lines,)).await;
-            note_lost(&host, sent);
-        }
-    }
-}
-
-fn note_lost(host: &RemoteHost, sent: Result<(), HostError>) {
-    if let Err(err) = sent {
-        tracing::debug!(host = host.0.id.0, error = %err, "hints to a host are lost");
-    }
 }

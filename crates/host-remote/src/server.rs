@@ -2,6 +2,7 @@
 
 mod calls;
 mod guest_streams;
+mod handshakes;
 mod streams;
 
 pub(crate) use guest_streams::ConnectError;
@@ -11,16 +12,18 @@ use crate::codec::{ChannelBody, FrameError, FrameReader};
 use crate::identity::Peer;
 use crate::tls::{self, TlsError};
 use crate::{CONNECTION_WINDOW, DRAIN, STREAM_WINDOW};
+use handshakes::{HANDSHAKE, Handshakes, Preface};
 use host_api::{CallContext, GuestConnection, Host};
 use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rt::Tasks;
+use rt::{PeerStream, Tasks};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,8 +35,6 @@ use tokio_rustls::TlsAcceptor;
 const MAX_CONNECTIONS: usize = 1024;
 /// Calls at once on one connection.
 const MAX_CALLS: u32 = 4096;
-/// Time for TLS and for the head of HTTP/2.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A peer that does not answer a ping for so long is gone.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,6 +52,7 @@ pub struct Server(Arc<Inner>);
 struct Inner {
     host: Arc<dyn Host>,
     tasks: Tasks,
+    handshakes: Arc<Handshakes>,
     places: Arc<Semaphore>,
     guests: Mutex<WaitingGuests>,
 }
@@ -72,7 +74,8 @@ impl Server {
     /// A server that answers for `host`, with tasks of `tasks`.
     pub fn new(host: Arc<dyn Host>, tasks: Tasks) -> Self {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Self(Arc::new(Inner { host, tasks, places, guests: Mutex::default() }))
+        let (handshakes, guests) = Default::default();
+        Self(Arc::new(Inner { host, tasks, handshakes, places, guests }))
     }
 
     /// Accepts peers on `listener` until the tasks stop.
@@ -110,9 +113,7 @@ impl Server {
         let new_pause = || rt::Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
         let (mut pause, rng) = (new_pause(), rt::Rng::from_os());
         loop {
-            // The semaphore is never closed.
-            let Ok(place) = self.0.places.clone().acquire_owned().await else { return };
-            let raw = match listener.next().await {
+            let (raw, source) = match listener.next().await {
                 Ok(raw) => raw,
                 Err(err) => {
                     tracing::warn!(error = %err, "accept a connection of a peer");
@@ -121,14 +122,31 @@ impl Server {
                 }
             };
             pause = new_pause();
+            let Some(handshake) = self.0.handshakes.begin(source) else {
+                tracing::debug!(?source, "too many connections that are not a peer's yet");
+                continue;
+            };
             let (server, greeted) = (self.clone(), greet(raw));
             self.0.tasks.spawn(async move {
-                if let Some((peer, stream)) = greeted.await {
-                    server.serve(peer, stream).await;
+                let greeted = greeted.await;
+                drop(handshake);
+                if let Some((peer, stream)) = greeted {
+                    server.serve_if_room(peer, stream).await;
                 }
-                drop(place);
             });
         }
+    }
+
+    /// Serves a peer unless there are as many already as are served at once.
+    async fn serve_if_room<Io>(&self, peer: Peer, stream: Io)
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Ok(_place) = self.0.places.clone().try_acquire_owned() else {
+            tracing::warn!(peer = peer.name, "a peer is refused: {MAX_CONNECTIONS} are served");
+            return;
+        };
+        self.serve(peer, stream).await;
     }
 
     pub(crate) fn tasks(&self) -> &Tasks {
@@ -149,10 +167,13 @@ impl Server {
         protocol
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_CALLS)
+            // A peer that was held up may give up all of its calls at once.
+            .max_pending_accept_reset_streams(MAX_CALLS as usize)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .initial_stream_window_size(STREAM_WINDOW)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
+        let io = PeerStream::new(io, Preface::new(PING_EVERY + PING_TIMEOUT));
         let served = protocol.serve_connection(TokioIo::new(io), service);
         let mut served = std::pin::pin!(served);
         let ended = tokio::select! {
@@ -200,15 +221,16 @@ impl Server {
 pub(crate) trait Listener {
     type Stream;
 
-    /// The next connection.
-    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// The next connection, and the address that it comes from, if there are any.
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<IpAddr>)>> + Send;
 }
 
 impl Listener for TcpListener {
     type Stream = TcpStream;
 
-    async fn next(&self) -> io::Result<TcpStream> {
-        Ok(self.accept().await?.0)
+    async fn next(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+        let (stream, peer) = self.accept().await?;
+        Ok((stream, Some(peer.ip())))
     }
 }
 
@@ -242,4 +264,69 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<(Peer, T
         tracing::warn!("a certificate names no peer");
     }
     peer.map(|peer| (peer, stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    /// A listener in memory: the sources of connections, in turn.
+    struct Sources(Mutex<VecDeque<IpAddr>>);
+
+    impl Listener for Sources {
+        type Stream = IpAddr;
+
+        async fn next(&self) -> io::Result<(IpAddr, Option<IpAddr>)> {
+            let next = self.0.lock().unwrap().pop_front();
+            match next {
+                Some(source) => Ok((source, Some(source))),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn server() -> Server {
+        let host = testkit::FakeHost::new(model::id::HostId(3), "local");
+        Server::new(Arc::new(host), Tasks::new())
+    }
+
+    #[tokio::test]
+    async fn strangers_keep_no_peer_out() {
+        let [stranger, peer] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().unwrap());
+        let mut sources = VecDeque::from(vec![stranger; 2 * MAX_CONNECTIONS]);
+        sources.push_back(peer);
+        let (greeted, has_peer) = tokio::sync::watch::channel(false);
+        let greet = move |source: IpAddr| {
+            let greeted = greeted.clone();
+            async move {
+                // A stranger shows no certificate.
+                if source == stranger {
+                    std::future::pending::<()>().await;
+                }
+                greeted.send_replace(true);
+                None::<(Peer, tokio::io::DuplexStream)>
+            }
+        };
+        let server = server();
+        let mut has_peer = has_peer;
+        let accepting = server.accept(Sources(Mutex::new(sources)), greet);
+        let greeting = async {
+            has_peer.wait_for(|greeted| *greeted).await.unwrap();
+        };
+        tokio::select! {
+            () = accepting => panic!("it accepts without end"),
+            greeted = tokio::time::timeout(Duration::from_secs(30), greeting) => {
+                greeted.expect("the peer is greeted");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_sends_no_preface_is_cut() {
+        let peer = Peer { name: "api".into(), roles: [crate::Role::Control].into() };
+        let (_peer, stream) = tokio::io::duplex(64);
+        let served = tokio::time::timeout(2 * HANDSHAKE, server().serve(peer, stream)).await;
+        assert!(served.is_ok(), "it is served without end");
+    }
 }

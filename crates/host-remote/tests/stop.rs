@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use host_api::{
     CallContext, Connections, Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart,
-    GuestStream, HostError, Images, ImportName, Routes, Upstream,
+    GuestStream, HostError, Images, ImportName, LogLine, Routes, Upstream,
 };
 use host_remote::{Dial, Peer, RemoteHost, Role, Server};
 use model::id::{HostId, MachineId};
@@ -285,4 +285,60 @@ async fn an_upload_that_is_cut_off_is_no_image() {
         assert!(matches!(last, Err(_) | Ok(Some(ImageProgress::Failed { .. }))), "{last:?}");
         assert_eq!(pair.fake.images(context()).await.unwrap(), [], "{side:?}");
     }
+}
+
+/// Dials a host through a relay that can be held up.
+struct Relayed {
+    server: Server,
+    is_held: tokio::sync::watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl Dial for Relayed {
+    async fn dial(&self) -> io::Result<Box<dyn GuestStream>> {
+        let ours = InMemory(self.server.clone()).dial().await?;
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (mut from_caller, mut to_caller) = tokio::io::split(near);
+        let (mut from_host, mut to_host) = tokio::io::split(ours);
+        let mut is_held = self.is_held.clone();
+        Tasks::new().spawn(async move { tokio::io::copy(&mut from_host, &mut to_caller).await });
+        Tasks::new().spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = from_caller.read(&mut buffer).await {
+                let _ = is_held.wait_for(|held| !held).await;
+                if to_host.write_all(&buffer[..count]).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Box::new(far))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn machines_that_are_drained_do_not_hold_up_the_lines_for_a_host_that_hangs() {
+    let fake = FakeHost::new(HostId(3), "local");
+    let server = Server::new(std::sync::Arc::new(fake.clone()), Tasks::new());
+    let (hold, is_held) = tokio::sync::watch::channel(false);
+    let dial = std::sync::Arc::new(Relayed { server, is_held });
+    let remote = RemoteHost::new(HostId(3), dial, Tasks::new());
+    host_api::Status::info(&remote, context()).await.unwrap();
+    hold.send_replace(true);
+    for n in 0..200 {
+        host_api::Load::drained(&remote, MachineId::from_random(n));
+    }
+    let (provider, level, message) = ("proxy".into(), "info".into(), "a line".into());
+    let line = LogLine { app: model::id::AppId(1), machine: None, provider, level, message };
+    host_api::Logs::append(&remote, line);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    hold.send_replace(false);
+    let arrived = fake.until(|fake| fake.lines_of_edges() == ["a line"]);
+    let began = tokio::time::Instant::now();
+    guarded(arrived).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    // One that is drained now is reported at once.
+    let id = MachineId::from_random(999);
+    host_api::Load::drained(&remote, id);
+    guarded(fake.until(|fake| fake.drained().contains(&id))).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }

@@ -28,7 +28,8 @@ pub struct NetworkConfig {
     /// to the host, such as `10.0.0.0/8`. `block_egress` and the host's own
     /// addresses stay closed.
     pub allow_egress: Vec<Cidr>,
-    /// Name servers that guests are configured with: port 53 of these is open to guests.
+    /// Name servers that guests are configured with at first: port 53 of these is open to
+    /// guests, and of those that [`worker::ports::Network::open_name_servers`] adds.
     pub nameservers: Vec<IpAddr>,
     /// MTU of the taps.
     pub mtu: u32,

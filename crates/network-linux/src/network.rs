@@ -7,6 +7,7 @@ use crate::owner;
 use crate::taps::Taps;
 use async_trait::async_trait;
 use model::address::Slot;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use worker::ports::{Link, Network, Nic, PortError};
 
@@ -206,6 +207,18 @@ impl Network for LinuxNetwork {
     async fn prepare(&self) -> Result<(), PortError> {
         self.blocking("prepare the network", Shared::prepare).await?;
         self.start_guard()
+    }
+
+    async fn open_name_servers(&self, servers: &[IpAddr]) -> Result<(), PortError> {
+        let is_open = |platform: &Platform| platform.taps.name_servers_are_open(servers);
+        if self.shared.platform().as_deref().is_some_and(is_open) {
+            return Ok(());
+        }
+        let servers = servers.to_vec();
+        self.blocking("open name servers to guests", move |net| {
+            net.inside(|taps| taps.open_name_servers(&servers))
+        })
+        .await
     }
 
     async fn attach(&self, link: Link) -> Result<Nic, PortError> {

@@ -6,6 +6,7 @@
 mod lab;
 
 use lab::{Host, NetNs, can_run};
+use worker::ports::Network;
 
 const FLOWS: u32 = 4000;
 
@@ -239,6 +240,30 @@ fn the_rules_that_all_machines_share_are_those_of_this_text() {
         oracle.sh(&format!("nft -f - <<'END'\n{}\nEND", fill(text)));
         assert_eq!(sorted(&ns), sorted(&oracle));
     }
+}
+
+#[test]
+fn name_servers_that_the_host_gets_later_are_opened_beside_the_earlier_ones() {
+    if !can_run() {
+        return;
+    }
+    let mut host = Host::new();
+    host.config.nameservers = vec!["9.9.9.9".parse().unwrap()];
+    host.prepare();
+    let inside = host.inside();
+    let rule = |server: &str| {
+        let text = format!("ip daddr {server} tcp dport 53 goto egress");
+        inside.sh("nft list ruleset").contains(&text)
+    };
+    assert!(rule("9.9.9.9") && !rule("192.168.7.7"), "{}", inside.sh("nft list ruleset"));
+    host.net(|net| async move {
+        net.prepare().await.unwrap();
+        net.open_name_servers(&["192.168.7.7".parse().unwrap()]).await.unwrap();
+        // The same again, and the earlier one: nothing is lost.
+        net.open_name_servers(&["192.168.7.7".parse().unwrap()]).await.unwrap();
+        net.open_name_servers(&["9.9.9.9".parse().unwrap()]).await.unwrap();
+    });
+    assert!(rule("9.9.9.9") && rule("192.168.7.7"), "{}", inside.sh("nft list ruleset"));
 }
 
 /// The chains with their expressions, in the order of their names.

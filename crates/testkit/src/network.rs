@@ -4,7 +4,7 @@ use crate::CrashPoints;
 use async_trait::async_trait;
 use model::address::Slot;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use worker::ports::{Link, Network, Nic, PortError};
 
@@ -18,6 +18,8 @@ pub struct FakeNetwork {
 #[derive(Debug, Default)]
 struct Host {
     prepared: bool,
+    /// Name servers that guests may reach.
+    name_servers: Vec<IpAddr>,
     links: BTreeMap<Slot, Tap>,
 }
 
@@ -32,6 +34,11 @@ impl FakeNetwork {
     /// A network whose calls pass `points`.
     pub fn new(points: CrashPoints) -> Self {
         Self { host: Arc::default(), points }
+    }
+
+    /// Name servers that guests may reach.
+    pub fn name_servers(&self) -> Vec<IpAddr> {
+        self.lock().name_servers.clone()
     }
 
     /// Slots that have a tap.
@@ -74,6 +81,17 @@ impl Network for FakeNetwork {
         self.points.pass("network: before prepare").await;
         self.lock().prepared = true;
         self.points.pass("network: after prepare").await;
+        Ok(())
+    }
+
+    async fn open_name_servers(&self, servers: &[IpAddr]) -> Result<(), PortError> {
+        self.check_prepared()?;
+        let mut host = self.lock();
+        for server in servers {
+            if !host.name_servers.contains(server) {
+                host.name_servers.push(*server);
+            }
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use crate::db::HostDb;
 use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
+use crate::name_servers::NameServers;
 use crate::ports::{
     Disks, GuestApi, GuestConnector, Hypervisor, ImageError, Images, Network, OwnerLookup,
     PortError, Progress, RootImage, Shape,
@@ -51,7 +52,7 @@ pub struct HostConfig {
     /// CPUs, for information.
     pub cpus: u32,
     /// Name servers for guests whose config names none.
-    pub nameservers: Vec<String>,
+    pub nameservers: NameServers,
     /// Time from a VM's process to its main process, per stage.
     pub boot_deadline: Duration,
     /// Time for an image to be pulled.

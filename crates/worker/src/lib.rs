@@ -16,6 +16,7 @@ mod host;
 mod logs;
 mod machine;
 mod metrics;
+mod name_servers;
 pub mod ports;
 mod record;
 mod routes;
@@ -26,3 +27,4 @@ mod templates;
 
 pub use context::{HostConfig, Ports};
 pub use host::{StartError, Worker};
+pub use name_servers::NameServers;

@@ -26,7 +26,7 @@ async fn start(world: &World, tasks: &Tasks) -> Worker {
         memory_mib: 4096,
         overcommit: 1.0,
         cpus: 2,
-        nameservers: Vec::new(),
+        nameservers: worker::NameServers::fixed(Vec::new()),
         boot_deadline: Duration::from_secs(20),
         image_deadline: Duration::from_secs(60),
         templates: Vec::new(),
@@ -102,10 +102,10 @@ async fn uploads_are_bounded_in_number_and_by_the_free_space() {
     let (client, steps) = under_way.pop().unwrap();
     drop(client);
     steps.collect::<Vec<_>>().await;
-    world.disks.set_free_space(200 << 20);
+    world.disks.set_free_space(600 << 20);
     let end = import(&worker, ImportName::default(), Box::new(&b"a tar"[..])).await;
     let ImageProgress::Failed { error } = end else { panic!("{end:?}") };
-    assert!(error.error.contains("200 MiB of the host's disk are free"), "{}", error.error);
+    assert!(error.error.contains("600 MiB of the host's disk are free"), "{}", error.error);
     let left = std::fs::read_dir(world.data_dir().join("uploads")).unwrap().count();
     assert_eq!(left, under_way.len(), "an upload that was refused is left");
     assert!(tasks.shutdown(Duration::from_secs(10)).await);

@@ -3,9 +3,8 @@
 use crate::admission::idle_queue::IdleQueue;
 use crate::http::code::Code;
 use crate::metrics::AppMetrics;
-use crate::table::host::FollowedHost;
-use host_api::LogLine;
-use model::id::{AppId, MachineId};
+use crate::table::host::FollowedHosts;
+use model::id::AppId;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
@@ -25,8 +24,6 @@ pub(crate) struct AppShared {
     /// Milliseconds of the edge's life at which "still waiting" was last logged.
     pub(crate) waiting_logged_at: AtomicU64,
     pub(crate) metrics: AppMetrics,
-    /// Takes the log lines that concern no machine.
-    host: Arc<FollowedHost>,
     idle_queue: Arc<IdleQueue>,
     /// It is in the idle queue.
     idle_check_queued: AtomicBool,
@@ -37,7 +34,6 @@ impl AppShared {
         id: AppId,
         name: Arc<str>,
         metrics: AppMetrics,
-        host: Arc<FollowedHost>,
         idle_queue: Arc<IdleQueue>,
     ) -> Self {
         Self {
@@ -48,7 +44,6 @@ impl AppShared {
             failures_logged: Mutex::default(),
             waiting_logged_at: AtomicU64::new(0),
             metrics,
-            host,
             idle_queue,
             idle_check_queued: AtomicBool::new(false),
         }
@@ -66,23 +61,8 @@ impl AppShared {
         self.idle_check_queued.store(false, SeqCst);
     }
 
-    /// Adds a line about the app, or about one machine of `host`, to the app's log.
-    pub(crate) fn log(
-        &self,
-        machine: Option<(MachineId, &FollowedHost)>,
-        level: &str,
-        message: String,
-    ) {
-        let (machine, host) = match machine {
-            Some((id, host)) => (Some(id), host),
-            None => (None, &*self.host),
-        };
-        host.api.logs.append(LogLine {
-            app: self.id,
-            machine,
-            provider: "proxy".into(),
-            level: level.into(),
-            message,
-        });
+    /// Adds a line about the app to its log, at a host that can be reached now.
+    pub(crate) fn log(&self, hosts: &FollowedHosts, level: &str, message: String) {
+        hosts.log(self.id, level, message);
     }
 }

@@ -275,7 +275,8 @@ fn log_waiting(core: &Core, app: &AppShared, ports: &[u16], why: Why, attempt: &
     let starting = targets.into_iter().flatten().find(starts);
     match (why, starting) {
         (Why::Full, _) => {
-            app.log(None, "info", format!("Still waiting: all machines at hard limit {waited}"));
+            let text = format!("Still waiting: all machines at hard limit {waited}");
+            app.log(&shared.hosts, "info", text);
         }
         (_, Some(t)) if t.is_started() => {
             let port = t.port;
@@ -285,6 +286,8 @@ fn log_waiting(core: &Core, app: &AppShared, ports: &[u16], why: Why, attempt: &
         (_, Some(t)) => {
             t.machine.log("info", format!("Still waiting for machine to start {waited}"));
         }
-        (_, None) => app.log(None, "info", format!("Still waiting for a machine {waited}")),
+        (_, None) => {
+            app.log(&shared.hosts, "info", format!("Still waiting for a machine {waited}"));
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! What an edge asks of the edge on a machine's own host.
+//! What an edge is to ask of the edge on a machine's own host. No other edge asks yet:
+//! each decides by its own table, and only the tests of the cluster ask here.
 //!
 //! Only that one counts what is in flight, so limits, wakes, drains and autostop
 //! are exact with any number of edges. An edge that accepted a request for a

@@ -115,7 +115,7 @@ impl Machine {
 
     /// Adds a line about it to its app's log.
     pub(crate) fn log(&self, level: &str, message: String) {
-        self.app.log(Some((self.id, &self.host)), level, message);
+        self.host.log(self.app.id, Some(self.id), level, message);
     }
 
     /// Requests and connections in flight.

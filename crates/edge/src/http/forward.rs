@@ -9,7 +9,7 @@ use crate::http::failure::Failure;
 use crate::http::headers::{self, Origin};
 use crate::http::outgoing::Outgoing;
 use crate::http::timing::Timestamps;
-use crate::http::tunnel;
+use crate::http::tunnel::{self, Tunnel};
 use crate::listen::connections::OpenRequest;
 use crate::shared::Core;
 use crate::table::target::Target;
@@ -18,6 +18,7 @@ use crate::upstream::request_body::Progress;
 use host_api::Upstream;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use rt::Silence;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -201,7 +202,13 @@ fn answer(
 ) -> Result<Response<Body>, Failure> {
     let idle = idle_limit(core, target);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch_protocols(core, permit, response, outgoing, (idle, open));
+        let boot_epoch = lease.boot_epoch();
+        let machine = target.machine.id;
+        let switched = switch_protocols(core, response, outgoing.upgrade, |client, app| {
+            let open = open.clone();
+            Tunnel { client, app, idle, boot_epoch, permit, open }
+        });
+        return switched.map_err(|failure| failure.on(machine));
     }
     let (mut head, inner) = response.into_parts();
     headers::from_app(&mut head.headers)
@@ -214,13 +221,12 @@ fn answer(
 /// The app changes to the protocol that the client asked for.
 fn switch_protocols(
     core: &Core,
-    permit: Permit,
     mut response: Response<Incoming>,
-    outgoing: Outgoing,
-    (idle, open): (Duration, &OpenRequest),
+    upgrade: Option<(HeaderValue, OnUpgrade)>,
+    tunnel: impl FnOnce(OnUpgrade, OnUpgrade) -> Tunnel,
 ) -> Result<Response<Body>, Failure> {
-    let refused = |why: &str| Failure::new(Code::Pu02, why).on(permit.machine.id);
-    let Some((protocol, client)) = outgoing.upgrade else {
+    let refused = |why: &str| Failure::new(Code::Pu02, why);
+    let Some((protocol, client)) = upgrade else {
         return Err(refused("the app changed the protocol without being asked to"));
     };
     let mut named = response.headers().get_all(header::UPGRADE).iter();
@@ -230,7 +236,7 @@ fn switch_protocols(
     }
     let app = hyper::upgrade::on(&mut response);
     // With the client's connections: a tunnel has the time of the drain, too.
-    core.clients.spawn(tunnel::run(client, app, idle, (permit, open.clone())));
+    core.clients.spawn(tunnel::run(tunnel(client, app)));
     let (mut head, _) = response.into_parts();
     headers::strip_hop(&mut head.headers);
     head.headers.remove(header::CONTENT_LENGTH);

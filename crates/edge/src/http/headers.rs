@@ -182,7 +182,7 @@ fn drop_platform_headers(headers: &mut HeaderMap) {
 
 /// The head for the app.
 pub(crate) fn to_app(headers: &mut HeaderMap, origin: &Origin<'_>) {
-    let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().starts_with(b"trailers"));
+    let trailers = tokens(headers, &header::TE).any(|te| te.eq_ignore_ascii_case(b"trailers"));
     strip_hop(headers);
     drop_platform_headers(headers);
     if origin.version == Version::HTTP_2 {
@@ -191,6 +191,8 @@ pub(crate) fn to_app(headers: &mut HeaderMap, origin: &Origin<'_>) {
     headers.remove(header::TE);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        // A sender of `TE` must name it (RFC 9110, 10.1.4).
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
     // Answered by the edge as soon as the body is wanted.
     headers.remove(header::EXPECT);
@@ -301,6 +303,7 @@ mod tests {
         ]);
         for_app(&mut headers, Version::HTTP_11);
         expect_test::expect![[r#"
+            connection: te
             fly-client-ip: 192.0.2.7
             fly-forwarded-port: 8080
             fly-prefer-region: ams
@@ -317,6 +320,29 @@ mod tests {
             x_request: kept
         "#]]
         .assert_eq(&show(&headers));
+    }
+
+    #[test]
+    fn te_is_passed_on_for_trailers_only_and_is_named_as_an_option() {
+        for (te, is_passed_on) in [
+            (&["trailers"][..], true),
+            (&["Trailers"], true),
+            (&["deflate, trailers"], true),
+            (&["deflate;q=0.5", "trailers"], true),
+            (&["trailersX"], false),
+            (&["deflate"], false),
+            (&[""], false),
+            (&[], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in te {
+                headers.append(header::TE, value.parse().unwrap());
+            }
+            for_app(&mut headers, Version::HTTP_11);
+            let of = |name| headers.get(name).map(|value| value.to_str().unwrap());
+            let want = is_passed_on.then_some(("trailers", "te"));
+            assert_eq!(of(header::TE).zip(of(header::CONNECTION)), want, "{te:?}");
+        }
     }
 
     #[test]

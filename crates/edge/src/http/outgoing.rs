@@ -43,7 +43,9 @@ impl Outgoing {
         head.extensions.clear();
         headers::to_app(&mut head.headers, origin);
         if let Some((protocol, _)) = &upgrade {
-            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            let options =
+                if head.headers.contains_key(header::TE) { "upgrade, te" } else { "upgrade" };
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static(options));
             head.headers.insert(header::UPGRADE, protocol.clone());
         }
         let (body, progress) = OutBody::new(body);

@@ -11,18 +11,34 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 /// Large buffers halve the work per byte against 8 KiB (measured).
 const BUFFER: usize = 64 << 10;
 
-/// Carries bytes until both sides have ended, or neither has sent any for
-/// `idle`. What it holds makes it count as load of the machine, and as use of the
-/// client's connection, whose place it keeps, meanwhile.
-pub(crate) async fn run(
-    client: OnUpgrade,
-    app: OnUpgrade,
-    idle: Duration,
-    (permit, _open): (Permit, OpenRequest),
-) {
-    match tokio::try_join!(client, app) {
-        Ok((client, app)) => carry(client, app, idle).await,
-        Err(err) => tracing::debug!(machine = %permit.machine.id, %err, "upgrade failed"),
+/// An upgraded connection on its way between a client and an app.
+pub(crate) struct Tunnel {
+    pub(crate) client: OnUpgrade,
+    pub(crate) app: OnUpgrade,
+    /// Longest time in which neither side sends anything.
+    pub(crate) idle: Duration,
+    /// The machine's epoch in which the connection to the app was made.
+    pub(crate) boot_epoch: u64,
+    /// The tunnel counts as load of the machine.
+    pub(crate) permit: Permit,
+    /// The tunnel counts as use of the client's connection, whose place it keeps.
+    pub(crate) open: OpenRequest,
+}
+
+/// Carries bytes until both sides have ended, neither has sent any for the idle time,
+/// or the boot of the machine has ended: a VM that is killed sends no FIN.
+pub(crate) async fn run(tunnel: Tunnel) {
+    let Tunnel { client, app, idle, boot_epoch, permit, open: _open } = tunnel;
+    let machine = &permit.machine;
+    let carried = async {
+        match tokio::try_join!(client, app) {
+            Ok((client, app)) => carry(client, app, idle).await,
+            Err(err) => tracing::debug!(machine = %machine.id, %err, "upgrade failed"),
+        }
+    };
+    tokio::select! {
+        () = carried => {}
+        () = machine.boot_ended(boot_epoch) => {}
     }
 }
 

@@ -25,7 +25,10 @@ pub(crate) struct Connections {
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
+    /// Those that are being closed count until they are.
     all: HashMap<u64, Arc<Connection>>,
+    /// How many of them are being closed to make room.
+    closing: usize,
     by_source: HashMap<IpAddr, usize>,
 }
 
@@ -40,6 +43,7 @@ pub(crate) struct Connection {
     is_http2: AtomicBool,
     /// Notified when the last request ends, and when it is to be closed.
     changed: Notify,
+    /// It makes room for another.
     closing: AtomicBool,
 }
 
@@ -71,12 +75,11 @@ impl Connections {
         if of_source >= self.max_per_source && !source.is_loopback() {
             return Err(Full::Source);
         }
-        let mut evicted = 0;
-        if inner.all.len() >= self.max {
-            evicted = inner.evict();
-            if evicted == 0 {
-                return Err(Full::All);
-            }
+        let sockets_left = with_closing(self.max).saturating_sub(inner.all.len());
+        let is_at_limit = inner.all.len() - inner.closing >= self.max;
+        let evicted = if is_at_limit { inner.evict(sockets_left) } else { 0 };
+        if sockets_left == 0 || (is_at_limit && evicted == 0) {
+            return Err(Full::All);
         }
         inner.next += 1;
         let id = inner.next;
@@ -97,25 +100,24 @@ impl Connections {
 }
 
 impl Inner {
-    /// Closes the connections that have been idle for longest. Their places are
-    /// free at once.
-    fn evict(&mut self) -> usize {
+    /// Begins to close the connections that have been idle for longest, at most `most`.
+    /// They count as closing until their ends.
+    fn evict(&mut self, most: usize) -> usize {
         let mut idle: Vec<(u64, u64)> = self
             .all
             .iter()
-            .filter(|(_, c)| c.open.load(SeqCst) == 0)
+            .filter(|(_, c)| c.open.load(SeqCst) == 0 && !c.closing.load(SeqCst))
             .map(|(id, c)| (c.active_ms.load(SeqCst), *id))
             .collect();
-        let count = idle.len().min(EVICTED_AT_ONCE).min(self.all.len().div_ceil(8));
+        let count = idle.len().min(EVICTED_AT_ONCE).min(most);
         if count == 0 {
             return 0;
         }
         idle.select_nth_unstable(count - 1);
-        for (_, id) in &idle[..count] {
-            if let Some(connection) = self.all.remove(id) {
-                connection.close();
-            }
+        for connection in idle[..count].iter().filter_map(|(_, id)| self.all.get(id)) {
+            connection.close();
         }
+        self.closing += count;
         count
     }
 }
@@ -155,7 +157,10 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut inner = self.of.lock();
-        inner.all.remove(&self.id);
+        let removed = inner.all.remove(&self.id);
+        if removed.is_some_and(|connection| connection.closing.load(SeqCst)) {
+            inner.closing -= 1;
+        }
         if let Some(count) = inner.by_source.get_mut(&self.source) {
             *count -= 1;
             if *count == 0 {
@@ -208,6 +213,28 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Returns once the connection has been without a request for `time` from now on.
+    pub(crate) async fn is_unused_for(&self, time: Duration) {
+        loop {
+            let is_used = || self.open.load(SeqCst) > 0;
+            if is_used() {
+                self.changed.notified().await;
+                continue;
+            }
+            tokio::select! {
+                // A request has ended.
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(time) => {
+                    if !is_used() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// A request or tunnel under way on a client's connection.
 #[derive(Debug)]
 pub(crate) struct OpenRequest(Arc<Place>);
@@ -223,18 +250,26 @@ impl Drop for OpenRequest {
     fn drop(&mut self) {
         let connection = &self.0.connection;
         connection.mark_active();
-        if connection.open.fetch_sub(1, SeqCst) == 1 && connection.is_http2.load(SeqCst) {
+        // HTTP/1 ends by itself: its end matters only while the connection makes room.
+        let is_watched = || connection.is_http2.load(SeqCst) || connection.closing.load(SeqCst);
+        if connection.open.fetch_sub(1, SeqCst) == 1 && is_watched() {
             connection.changed.notify_one();
         }
     }
 }
 
+/// Sockets that `max` connections have at most, with those that are being closed to make
+/// room: their clients take up to seconds for it.
+fn with_closing(max: usize) -> usize {
+    max.saturating_add(max.div_ceil(8))
+}
+
 /// Client connections, and as many connections to machines, that the process's limit of
-/// open files leaves room for: half of what is left of it after a quarter, at least 256,
-/// which API, store, images and guests need.
+/// open files leaves room for after a quarter of it, at least 256, which API, store, images
+/// and guests need. An eighth of the client connections is for those being closed.
 pub(crate) fn allowed_by_open_files(open_files: u64) -> usize {
-    let reserve = (open_files / 4).max(256);
-    usize::try_from(open_files.saturating_sub(reserve) / 2).unwrap_or(usize::MAX).max(1)
+    let left = open_files.saturating_sub((open_files / 4).max(256));
+    usize::try_from(left / 17 * 8).unwrap_or(usize::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -247,8 +282,10 @@ mod tests {
 
     #[test]
     fn open_files_leave_a_reserve() {
-        for (limit, allowed) in [(1024, 384), (512, 128), (300, 22), (100, 1), (20_000, 7_500)] {
+        for (limit, allowed) in [(1024, 360), (512, 120), (300, 16), (100, 1), (20_000, 7_056)] {
             assert_eq!(allowed_by_open_files(limit), allowed, "{limit}");
+            let sockets = with_closing(allowed) + allowed;
+            assert!(limit == 100 || sockets as u64 + 256 <= limit, "{limit}: {sockets}");
         }
     }
 
@@ -261,17 +298,25 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         let busy = places[0].begin_request(false);
-        let (_fourth, evicted) = all.take(ip("192.0.2.4")).unwrap();
+        let (fourth, evicted) = all.take(ip("192.0.2.4")).unwrap();
         assert_eq!(evicted, 1);
         places[1].connection.is_to_close(Duration::MAX).await;
         let open = places[2].begin_request(false);
+        assert_eq!(
+            all.take(ip("192.0.2.5")).unwrap_err(),
+            Full::All,
+            "the one that makes room is not closed yet"
+        );
+        drop(places.remove(1));
         let (fifth, _) = all.take(ip("192.0.2.5")).unwrap();
         let _open = fifth.begin_request(false);
+        drop(fourth);
         assert_eq!(all.take(ip("192.0.2.6")).unwrap_err(), Full::All);
         drop((busy, open));
         assert!(all.take(ip("192.0.2.6")).is_ok());
         drop(places);
-        assert_eq!(all.lock().by_source.len(), 2, "counts go with the places");
+        let inner = all.lock();
+        assert_eq!((inner.by_source.len(), inner.closing), (1, 0), "counts go with the places");
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Connections accepted and not yet taken up by the core.
 const BACKLOG: usize = 1024;
-/// How long a connection that is to be closed may take for it.
+/// How long a connection without a request may take for its close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection on its way to a core.
@@ -160,8 +160,12 @@ async fn serve_stream(
         }
         () = connection.is_to_close(idle) => {
             conn.as_mut().graceful_shutdown();
-            // A client that does not take part in the goodbye is cut.
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, conn).await;
+            tokio::select! {
+                _ = conn => {}
+                // A client that does not take part in the close is cut, but no request
+                // that it sent before it knew of the close.
+                () = connection.is_unused_for(CLOSE_TIMEOUT) => {}
+            }
             return;
         }
     };
@@ -175,6 +179,9 @@ fn protocol(shared: &Shared, tasks: rt::Tasks) -> auto::Builder<Spawner> {
     /// connection of a client can make the edge hold this much.
     const STREAM_WINDOW: u32 = 256 << 10;
     const CONNECTION_WINDOW: u32 = 1 << 20;
+    /// What of an answer may wait in memory, per stream, until the client's connection
+    /// takes it. A client may have many streams and read nothing.
+    const SEND_BUFFER: usize = 64 << 10;
     let config = &shared.config;
     let mut builder = auto::Builder::new(Spawner(tasks));
     builder
@@ -189,8 +196,66 @@ fn protocol(shared: &Shared, tasks: rt::Tasks) -> auto::Builder<Spawner> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(250)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(config.max_header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::testing::shared;
+    use bytes::Bytes;
+    use hyper::body::{Body, Frame};
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::task::{Context, Poll};
+    use tokio::io::AsyncWriteExt;
+
+    /// An endless body that counts the bytes that are taken of it.
+    struct Endless(Arc<AtomicUsize>);
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            const PIECE: &[u8] = &[7; 16 << 10];
+            self.0.fetch_add(PIECE.len(), SeqCst);
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(PIECE)))))
+        }
+    }
+
+    /// Frames of a client that grants the largest windows (RFC 9113, 6.5.2 and 6.9) and
+    /// asks for `/`.
+    const GREEDY: [&[u8]; 5] = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\0\0\x06\x04\0\0\0\0\0\0\x04\x7f\xff\xff\xff",
+        b"\0\0\x04\x08\0\0\0\0\0\x7f\xff\0\0",
+        b"\0\0\x06\x01\x05\0\0\0\x01",
+        b"\x82\x86\x84\x41\x01a",
+    ];
+
+    #[tokio::test(start_paused = true)]
+    async fn little_of_an_answer_waits_for_an_http2_client_that_does_not_read() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let service = service_fn(|_: hyper::Request<hyper::body::Incoming>| {
+            let body = Endless(taken.clone());
+            async move { Ok::<_, Infallible>(hyper::Response::new(body)) }
+        });
+        let (mut client, edge) = tokio::io::duplex(16 << 10);
+        client.write_all(&GREEDY.concat()).await.unwrap();
+        let builder = protocol(&shared(9), rt::Tasks::new());
+        let served = builder.serve_connection(TokioIo::new(edge), service);
+        let while_silent = tokio::time::timeout(Duration::from_secs(5), served);
+        assert!(while_silent.await.is_err(), "it waits for the client");
+        let taken = taken.load(SeqCst);
+        assert!(taken > 0, "the request is answered");
+        assert!(taken <= 160 << 10, "{taken} bytes are taken from the app");
+    }
 }

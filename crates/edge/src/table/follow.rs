@@ -52,10 +52,19 @@ pub(crate) async fn follow(
     });
 }
 
-/// The follower of each host, and where it sees that its host has been forgotten.
-type Followed = HashMap<HostId, (AbortHandle, Arc<AtomicBool>)>;
+/// The follower of each host.
+type Followed = HashMap<HostId, Following>;
 
-/// Follows hosts that are new, and forgets those that are gone.
+/// A task that follows a host.
+struct Following {
+    api: EdgeHost,
+    task: AbortHandle,
+    /// Where the task sees that its host has been forgotten.
+    forgotten: Arc<AtomicBool>,
+}
+
+/// Follows hosts that are new, follows anew those that are called in another way now, and
+/// forgets those that are gone.
 fn update(
     shared: &Arc<Shared>,
     writer: &Writer,
@@ -63,21 +72,26 @@ fn update(
     hosts: Vec<EdgeHost>,
     first: Option<&mpsc::Sender<()>>,
 ) {
-    followed.retain(|id, (follower, forgotten)| {
-        let stays = hosts.iter().any(|host| host.id == *id);
+    followed.retain(|id, following| {
+        let now = hosts.iter().find(|host| host.id == *id);
+        let stays = now.is_some_and(|host| host.is_same(&following.api));
         if !stays {
-            follower.abort();
+            following.task.abort();
             shared.hosts.remove(*id);
             change(shared, writer, |writer| {
                 // Under the lock: the follower may be about to apply what it has read.
-                forgotten.store(true, SeqCst);
-                writer.forget_host(*id);
+                following.forgotten.store(true, SeqCst);
+                match now {
+                    Some(_) => writer.restart_host(*id),
+                    None => writer.forget_host(*id),
+                }
             });
         }
         stays
     });
     for host in hosts {
         followed.entry(host.id).or_insert_with(|| {
+            let api = host.clone();
             let host = Arc::new(FollowedHost::new(host));
             shared.hosts.add(host.clone());
             let forgotten = Arc::new(AtomicBool::new(false));
@@ -85,7 +99,8 @@ fn update(
             let follower = Follower { shared, writer, host, forgotten: forgotten.clone() };
             let tasks = follower.shared.tasks.clone();
             let follow = follower.follow(first.cloned());
-            (tasks.spawn_service("the follower of a host", follow).abort_handle(), forgotten)
+            let task = tasks.spawn_service("the follower of a host", follow).abort_handle();
+            Following { api, task, forgotten }
         });
     }
 }
@@ -305,8 +320,9 @@ mod tests {
         follower.change(|writer| late.apply(writer, [upsert(6)].into_iter())).unwrap().unwrap();
         assert!(table.get("web").is_some());
         let id = follower.host.id;
-        let follower_too = shared.tasks.spawn(std::future::pending::<()>()).abort_handle();
-        let mut followed = Followed::from([(id, (follower_too, follower.forgotten.clone()))]);
+        let task = shared.tasks.spawn(std::future::pending::<()>()).abort_handle();
+        let (api, forgotten) = (follower.host.api.clone(), follower.forgotten.clone());
+        let mut followed = Followed::from([(id, Following { api, task, forgotten })]);
         update(&shared, &writer, &mut followed, Vec::new(), None);
         assert!(table.get("web").is_none());
         // What it had read before it was asked to end.

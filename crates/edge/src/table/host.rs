@@ -6,8 +6,8 @@
 //! not taken out: they are the last choice.
 
 use crate::ports::EdgeHost;
-use host_api::HostError;
-use model::id::HostId;
+use host_api::{HostError, LogLine};
+use model::id::{AppId, HostId, MachineId};
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +43,12 @@ impl FollowedHost {
             suspect_until_ms: AtomicU64::new(0),
             answered_at_ms: AtomicU64::new(0),
         }
+    }
+
+    /// Adds a line to the log of an app.
+    pub(crate) fn log(&self, app: AppId, machine: Option<MachineId>, level: &str, message: String) {
+        let (provider, level) = ("proxy".into(), level.into());
+        self.api.logs.append(LogLine { app, machine, provider, level, message });
     }
 
     /// Machines of other hosts are preferred while this is false.
@@ -131,9 +137,14 @@ impl FollowedHosts {
         self.lock().retain(|host| host.id != id);
     }
 
-    /// The first that can be reached: the same one as long as it can.
-    pub(crate) fn first_reachable(&self) -> Option<Arc<FollowedHost>> {
-        self.lock().iter().find(|host| host.is_reachable()).cloned()
+    /// Adds a line that concerns no machine to the log of an app, at the first host that
+    /// can be reached: each keeps the lines of any app, and the same one has them as long
+    /// as it can be reached.
+    pub(crate) fn log(&self, app: AppId, level: &str, message: String) {
+        let host = self.lock().iter().find(|host| host.is_reachable()).cloned();
+        if let Some(host) = host {
+            host.log(app, None, level, message);
+        }
     }
 }
 

@@ -139,6 +139,14 @@ impl TableWriter {
         }
     }
 
+    /// The host is called in another way from now on: its next snapshot counts, whatever its
+    /// position. Its machines stay until then.
+    pub(crate) fn restart_host(&mut self, host: HostId) {
+        if let Some(known) = self.hosts.get_mut(&host) {
+            known.position = RoutePosition::default();
+        }
+    }
+
     /// Has requests that wait for machines of `host` look again: whether it can be
     /// reached has changed.
     pub(crate) fn notify_waiting(&self, host: HostId) {
@@ -209,7 +217,7 @@ impl TableWriter {
             let name: Arc<str> = route.app_name.as_str().into();
             let metrics = self.metrics.app(&name);
             let queue = self.idle_queue.clone();
-            let shared = AppShared::new(route.app, name, metrics, host.clone(), queue);
+            let shared = AppShared::new(route.app, name, metrics, queue);
             WrittenApp { shared: Arc::new(shared), rows: Vec::new(), entry: None }
         });
         self.changed.insert(route.app);
@@ -266,7 +274,8 @@ fn build_row(
     old: Option<&Row>,
 ) -> Row {
     // A machine that comes back to its host has run elsewhere meanwhile.
-    let machine = old.filter(|old| old.machine.ownership == route.epoch);
+    let is_same = |old: &Machine| old.ownership == route.epoch && Arc::ptr_eq(&old.host, host);
+    let machine = old.filter(|old| is_same(&old.machine));
     let machine = match machine {
         Some(old) => old.machine.clone(),
         None => {

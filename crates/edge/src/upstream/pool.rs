@@ -2,7 +2,8 @@
 //!
 //! Invariant: a connection is used only for the boot of the machine it was made
 //! to. A VM that is killed sends no FIN, so the pool forgets, and cuts, all
-//! connections of a machine when the table reports that it no longer runs. Idle ones
+//! connections of a machine when the table reports that it no longer runs; tunnels,
+//! which have left the pool, do so themselves. Idle ones
 //! are closed sooner: when it begins to go down. A suspended guest then has no
 //! connections that only it believes in, and after its resume none of before is
 //! used, which might be alive or dead.
@@ -96,6 +97,11 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    /// The machine's epoch in which the connection was made.
+    pub(crate) fn boot_epoch(&self) -> u64 {
+        self.epoch.boot
+    }
+
     /// Back to the pool, unless it must not be used again.
     pub(crate) fn give_back(self, machine: &Machine) {
         let uploaded = self.progress.as_ref().is_none_or(|p| p.ended.load(Relaxed));

@@ -245,3 +245,78 @@ async fn an_http2_client_may_send_little_before_the_app_takes_it() {
     assert_eq!((of_stream, of_connection), (Some(256 << 10), Some(1 << 20)));
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_websocket_ends_with_the_vm_that_it_leads_to() {
+    let world = World::new(config()).await;
+    let _app = world.running("m1");
+    let mut ws = websocket(&world).await;
+    echo(&mut ws, b"one").await;
+    // The VM is killed: nothing of it closes the connection.
+    let began = Instant::now();
+    world.host.set("m1", host_api::RouteState::Asleep, false);
+    let mut rest = Vec::new();
+    within(ws.read_to_end(&mut rest)).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    world.host.until_acknowledged().await;
+    let load = r#"instance="00000000006d31",region="local",host="0000"} 1"#;
+    assert!(!world.metrics().contains(load), "{}", world.metrics());
+    world.end().await;
+}
+
+/// A frame of HTTP/2 (RFC 9113, 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// `GET` of a path of the app `web` as frames of HTTP/2: fields of the static table, and
+/// literals (RFC 7541, 6.2.2).
+fn h2_get(path: &str, stream: u8) -> Vec<u8> {
+    let literal = |name: u8, value: &str| {
+        [&[name, u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
+    };
+    let fields = [vec![0x82, 0x86], literal(4, path), literal(1, "web.localhost")].concat();
+    // END_HEADERS and END_STREAM
+    frame(1, 0x05, stream, &fields)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_request_that_races_with_the_close_of_its_connection_is_answered() {
+    const GOAWAY: u8 = 7;
+    let world = World::new(config()).await;
+    let app = world.running("m1");
+    let mut stream = world.connect();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    let mut is_sent = false;
+    let mut answers = Vec::new();
+    let read = async {
+        loop {
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).await.is_err() {
+                return;
+            }
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            stream.read_exact(&mut payload).await.unwrap();
+            match (head[3], head[4]) {
+                // The pings of a client that takes part, but for the one of the close: this
+                // client has not seen it when it sends its request.
+                (6, 0) if !is_sent => stream.write_all(&frame(6, 1, 0, &payload)).await.unwrap(),
+                (GOAWAY, _) if !is_sent => {
+                    is_sent = true;
+                    stream.write_all(&h2_get("/gate", 1)).await.unwrap();
+                    app.until(|app| app.inside.load(SeqCst) == 1).await;
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                    app.gate.notify_one();
+                }
+                (0, _) => answers.extend(payload),
+                _ => {}
+            }
+        }
+    };
+    within(read).await;
+    assert!(is_sent, "the connection is closed for being idle");
+    assert_eq!(String::from_utf8_lossy(&answers), "through");
+    world.end().await;
+}

@@ -105,7 +105,7 @@ fn name(id: MachineId) -> String {
 }
 
 impl Host {
-    fn new(number: u16) -> Self {
+    pub(crate) fn new(number: u16) -> Self {
         let position = RoutePosition { host: HostId(number), epoch: 1, generation: 0 };
         let state = State { position, ..State::default() };
         Self { state: Mutex::new(state), changed: Notify::new() }

@@ -72,6 +72,48 @@ async fn two_hosts_keep_their_machines_apart() {
     world.end().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_called_in_another_way_is_followed_anew() {
+    let world = World::new(config()).await;
+    let _one = world.running("m1");
+    assert_eq!(world.get("/").await.text, M1);
+    // Its number, another address. The new table is that of a younger worker.
+    let other = std::sync::Arc::new(Host::new(0));
+    let app = world.machine_of(&other, "m1", |_| {});
+    other.bring_up("m1");
+    let same = world.hosts.borrow().clone();
+    world.hosts.send_replace(same);
+    world.host.settle().await;
+    assert_eq!(app.connections.load(SeqCst), 0, "a list that says the same changes nothing");
+    let changed = edge::ports::EdgeHost::new(HostId(0), other.clone());
+    world.hosts.send_replace(vec![changed]);
+    other.until_acknowledged().await;
+    assert_eq!(world.get("/").await.text, M1);
+    assert_eq!(app.connections.load(SeqCst), 1, "it is reached at the new address");
+    // What the former client still hears changes nothing.
+    world.host.remove("m1");
+    world.host.settle().await;
+    assert_eq!(world.get("/").await.text, M1);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_about_an_app_goes_to_a_host_that_can_be_reached() {
+    let (world, second) = on_two_hosts().await;
+    for (host, machine) in [(&world.host, "m1"), (&second, "m2")] {
+        host.change(machine, |r| r.services[0].ports.as_mut().unwrap()[0].handlers = None);
+        host.until_acknowledged().await;
+    }
+    assert_eq!(world.get("/").await.code(), (404, "UR02"));
+    world.host.logged("1 proxy - [UR02]").await;
+    world.host.go_away();
+    world.host.end_subscriptions();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(world.get("/").await.code(), (404, "UR02"));
+    second.logged("1 proxy - [UR02]").await;
+    world.end().await;
+}
+
 /// Two hosts with a machine each, both up.
 async fn on_two_hosts() -> (World, std::sync::Arc<Host>) {
     let world = World::new(config()).await;

@@ -1,6 +1,6 @@
 //! The calls that are answered by one frame.
 
-use super::{Hint, RemoteHost};
+use super::RemoteHost;
 use async_trait::async_trait;
 use host_api::{
     CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, Load, MachineFilter, Machines,
@@ -169,7 +169,7 @@ impl Load for RemoteHost {
     }
 
     fn drained(&self, id: MachineId) {
-        self.hint(Hint::Drained(id));
+        self.0.hints.drained(id);
     }
 
     /// Only the edge of the machine's own host asks this, and that one has the

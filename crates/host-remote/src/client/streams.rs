@@ -1,6 +1,6 @@
 //! The calls that stream.
 
-use super::{Hint, RemoteHost, begin};
+use super::{RemoteHost, begin};
 use crate::codec::{BodySender, FrameReader};
 use crate::{grace, is_last, pipe, session_grace};
 use async_trait::async_trait;
@@ -122,7 +122,7 @@ impl Logs for RemoteHost {
     }
 
     fn append(&self, line: LogLine) {
-        self.hint(Hint::Line(line));
+        self.0.hints.line(line);
     }
 }
 

@@ -187,7 +187,11 @@ pub(crate) fn shared_chains() -> impl Iterator<Item = &'static str> {
 
 /// Creates what all machines share. Applied again, it replaces the shared rules
 /// and leaves the machines' chains and maps alone.
-pub(crate) fn create(config: &NetworkConfig, host: &HostNetworks) -> Batch {
+pub(crate) fn create(
+    config: &NetworkConfig,
+    name_servers: &[IpAddr],
+    host: &HostNetworks,
+) -> Batch {
     let mut batch = Batch::new(table(config.tag));
     batch.create_table();
     MAPS.iter().for_each(|(map, _)| batch.create_map(map));
@@ -202,7 +206,7 @@ pub(crate) fn create(config: &NetworkConfig, host: &HostNetworks) -> Batch {
     add(&mut batch, "input", input(config));
     add(&mut batch, "forward", forward(config));
     add(&mut batch, "output", output(config));
-    add(&mut batch, FROM_GUEST, from_guest(config));
+    add(&mut batch, FROM_GUEST, from_guest(config, name_servers));
     add(&mut batch, EGRESS, egress());
     add(&mut batch, TO_GUEST, to_guest());
     if config.masquerade {
@@ -298,7 +302,7 @@ fn forward(config: &NetworkConfig) -> Vec<Vec<Expr>> {
     ]
 }
 
-fn from_guest(config: &NetworkConfig) -> Vec<Vec<Expr>> {
+fn from_guest(config: &NetworkConfig, name_servers: &[IpAddr]) -> Vec<Vec<Expr>> {
     let to_tap = oifname_prefix(&config.tag.tap_prefix());
     let (pool, length) = config.pool.cidr();
     let mut rules = vec![
@@ -315,7 +319,7 @@ fn from_guest(config: &NetworkConfig) -> Vec<Vec<Expr>> {
     let closed = parsed(&METADATA).chain([Cidr::containing(pool.into(), length)]);
     rules.extend(closed.map(drop_to));
     rules.push(jump(HOST_ADDRESSES).to_vec());
-    for server in &config.nameservers {
+    for server in name_servers {
         for transport in [libc::IPPROTO_UDP, libc::IPPROTO_TCP] {
             let port = [protocol(transport), dport(DNS_PORT)].concat();
             rules.push(rule(&[&daddr(Cidr::single(*server)), &port, &goto(EGRESS)]));

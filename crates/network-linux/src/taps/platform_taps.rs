@@ -9,6 +9,7 @@ use crate::nftables::{Netfilter, machine};
 use model::address::Slot;
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use worker::ports::{Link, Nic, PortError};
@@ -19,6 +20,8 @@ const MARK: u32 = 0x7500_0000;
 const FLOWS: (u32, u32) = (256, 8192);
 /// Flows that all guests together may always have.
 const MIN_FLOWS_OF_ALL: u32 = 4096;
+/// Name servers of before that stay open to the guests that are configured with them.
+const EARLIER_NAME_SERVERS: usize = 8;
 /// Shares of the connection table that one guest and all guests may fill.
 const TABLE_SHARE: u32 = 64;
 const TABLE_SHARE_OF_ALL: u32 = 2;
@@ -33,13 +36,17 @@ pub(crate) struct Taps {
     netfilter: Netfilter,
     slots: Slots,
     host: Mutex<HostNetworks>,
+    /// Name servers that are open to guests, the newest last.
+    name_servers: Mutex<Vec<IpAddr>>,
 }
 
 impl Taps {
     /// Opens sockets in the namespace of the calling thread.
     pub(crate) fn open(config: NetworkConfig) -> Result<Self, PortError> {
         let (links, netfilter) = (Links::open()?, Netfilter::open()?);
-        Ok(Self { config, links, netfilter, slots: Slots::default(), host: Mutex::default() })
+        let (slots, host) = Default::default();
+        let name_servers = Mutex::new(config.nameservers.clone());
+        Ok(Self { config, links, netfilter, slots, host, name_servers })
     }
 
     /// The interfaces of the namespace.
@@ -59,10 +66,35 @@ impl Taps {
     }
 
     fn create_base(&self) -> Result<(), PortError> {
+        self.create_base_with(&lock(&self.name_servers))
+    }
+
+    fn create_base_with(&self, name_servers: &[IpAddr]) -> Result<(), PortError> {
         let host = lock(&self.host).clone();
         let table = base::table(self.config.tag);
-        let created = self.netfilter.apply(base::create(&self.config, &host));
+        let created = self.netfilter.apply(base::create(&self.config, name_servers, &host));
         created.map_err(|err| PortError::new(format!("create table {table} in nftables"), err))
+    }
+
+    /// Whether guests may reach these name servers already.
+    pub(crate) fn name_servers_are_open(&self, servers: &[IpAddr]) -> bool {
+        let open = lock(&self.name_servers);
+        servers.iter().all(|server| open.contains(server))
+    }
+
+    /// Opens name servers to guests, beside the newest of those that are open.
+    pub(crate) fn open_name_servers(&self, servers: &[IpAddr]) -> Result<(), PortError> {
+        let mut open = lock(&self.name_servers);
+        let mut now: Vec<IpAddr> =
+            open.iter().copied().filter(|open| !servers.contains(open)).collect();
+        now.drain(..now.len().saturating_sub(EARLIER_NAME_SERVERS));
+        now.extend(servers);
+        if now.len() == open.len() && now.iter().all(|server| open.contains(server)) {
+            return Ok(());
+        }
+        self.create_base_with(&now)?;
+        *open = now;
+        Ok(())
     }
 
     /// Closes the host's addresses and networks to guests. Returns whether they

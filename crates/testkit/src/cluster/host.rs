@@ -131,7 +131,7 @@ impl SimulatedHost {
             memory_mib: 16 * 1024,
             overcommit: 1.0,
             cpus: 2,
-            nameservers: Vec::new(),
+            nameservers: worker::NameServers::fixed(Vec::new()),
             boot_deadline: Duration::from_secs(60),
             image_deadline: Duration::from_secs(60),
             templates: Vec::new(),

@@ -15,7 +15,7 @@ use vmm_qemu::kernel;
 use vmm_qemu::probe::{forced, probe};
 use vmm_qemu::{Accelerator, GuestImage, JailConfig, QemuConfig, QemuHypervisor, initramfs};
 use worker::ports::{GuestConnector, Hypervisor, PortError};
-use worker::{HostConfig, Ports};
+use worker::{HostConfig, NameServers, Ports};
 
 /// pid 1 of every guest, carried along.
 const INIT: &[u8] = include_bytes!(env!("UPDRAFT_INIT"));
@@ -155,7 +155,10 @@ pub(super) fn host_config(settings: &Settings) -> HostConfig {
         mtu: settings.network.mtu,
         memory_mib: settings.memory.machines_mib,
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
-        nameservers: nameservers(settings),
+        nameservers: match settings.network.nameservers.as_slice() {
+            [] => NameServers::found_by(host_nameservers),
+            fixed => NameServers::fixed(fixed.to_vec()),
+        },
         boot_deadline: settings.vm.boot_deadline,
         image_deadline: settings.images.pull_deadline,
         overcommit: settings.memory.overcommit,
@@ -164,7 +167,7 @@ pub(super) fn host_config(settings: &Settings) -> HostConfig {
     }
 }
 
-/// The name servers that guests get in their config, and may reach.
+/// The name servers that guests may reach from the start of the daemon on.
 fn nameservers(settings: &Settings) -> Vec<String> {
     match settings.network.nameservers.is_empty() {
         true => host_nameservers(),

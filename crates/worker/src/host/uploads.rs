@@ -13,8 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const MAX_UPLOADS: usize = 4;
 /// An image may unpack to 8 GiB; nothing sensible is larger packed.
 const MAX_BYTES: u64 = 16 << 30;
-/// Bytes that stay free for the disks of machines and the records of the host.
-const MIN_FREE: u64 = 256 << 20;
+/// Bytes that stay free for the disks of machines and the records of the host: as many as
+/// pulls and imports leave, more than the free space below which machines are stopped.
+const MIN_FREE: u64 = 640 << 20;
 /// Bytes that are received between two looks at the free space.
 const STEP: u64 = 16 << 20;
 const BUFFER: usize = 256 << 10;

@@ -4,6 +4,7 @@ use super::{Nic, PortError};
 use async_trait::async_trait;
 use model::address::{Addresses, Slot};
 use model::id::NetworkId;
+use std::net::IpAddr;
 
 /// The host's network, as far as the worker needs it.
 ///
@@ -25,6 +26,11 @@ pub trait Network: Send + Sync + 'static {
     /// an earlier version are brought to where this version has them; they work
     /// again after `adopt`.
     async fn prepare(&self) -> Result<(), PortError>;
+
+    /// Lets guests reach port 53 of these name servers, from now on. Those that were open
+    /// before stay so within bounds, since guests that run are configured with them.
+    /// Called at each start of a machine: without a change it is cheap.
+    async fn open_name_servers(&self, servers: &[IpAddr]) -> Result<(), PortError>;
 
     /// Creates a machine's tap with its addresses and pins its source addresses.
     /// Only machines of one `network` reach each other, over 6PN.

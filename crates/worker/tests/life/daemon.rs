@@ -13,7 +13,7 @@ use std::time::Duration;
 use testkit::World;
 use tokio::runtime::{Builder, Runtime};
 use worker::ports::Shape;
-use worker::{HostConfig, StartError, Worker};
+use worker::{HostConfig, NameServers, StartError, Worker};
 
 /// A test that has not come to its end by then never will.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) templates: Vec<Shape>,
     pub(crate) faults: Faults,
     pub(crate) discard_unrecorded: bool,
+    pub(crate) name_servers: NameServers,
 }
 
 impl Default for Settings {
@@ -44,6 +45,7 @@ impl Default for Settings {
             templates: Vec::new(),
             faults: Faults::default(),
             discard_unrecorded: false,
+            name_servers: NameServers::fixed(Vec::new()),
         }
     }
 }
@@ -97,7 +99,7 @@ impl Daemon {
             mtu: 1420,
             memory_mib: settings.memory_mib,
             cpus: 2,
-            nameservers: Vec::new(),
+            nameservers: settings.name_servers.clone(),
             boot_deadline: settings.boot_deadline,
             image_deadline: Duration::from_secs(60),
             overcommit: 1.0,

@@ -99,6 +99,10 @@ impl Network for FaultyNetwork {
         self.0.prepare().await
     }
 
+    async fn open_name_servers(&self, servers: &[std::net::IpAddr]) -> Result<(), PortError> {
+        self.0.open_name_servers(servers).await
+    }
+
     async fn attach(&self, link: Link) -> Result<Nic, PortError> {
         hang(&self.1.hang_attach, &self.1.hung).await;
         self.0.attach(link).await

@@ -4,8 +4,8 @@ use crate::daemon::Settings;
 use crate::lab::{Lab, edge, user};
 use host_api::{Load, MachineFilter, Machines, Status, WaitFor};
 use model::id::MachineId;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use testkit::Fault;
 use wire::machines::Machine;
 use worker::Worker;
@@ -88,6 +88,25 @@ fn templates_are_made_ahead_and_where_one_was_missed() {
     let builds = |call: &String| call.starts_with("template");
     let calls: Vec<String> = hypervisor.calls().into_iter().filter(builds).collect();
     assert_eq!(calls.len(), 4, "{calls:?}");
+    assert_eq!(lab.take(), "");
+}
+
+#[test]
+fn name_servers_are_asked_for_at_each_start_and_opened_before_it() {
+    let of_host = Arc::new(Mutex::new("192.0.2.1"));
+    let found = of_host.clone();
+    let find = move || vec![found.lock().unwrap().to_string()];
+    let name_servers = worker::NameServers::found_by(find);
+    let mut lab = Lab::new(Settings { name_servers, ..Settings::default() });
+    let open = |lab: &Lab| {
+        let servers = lab.world.network.name_servers();
+        servers.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    lab.script("create m1 serve; wait m1 started");
+    assert_eq!(open(&lab), ["192.0.2.1"]);
+    *of_host.lock().unwrap() = "192.0.2.2";
+    lab.script("restart m1; wait m1 started");
+    assert_eq!(open(&lab), ["192.0.2.1", "192.0.2.2"]);
     assert_eq!(lab.take(), "");
 }
 

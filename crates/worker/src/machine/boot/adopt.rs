@@ -129,7 +129,7 @@ async fn send_config(
     agent: &Agent,
 ) -> Result<(), LaunchError> {
     let image = host.ensure_image(record).await.map_err(|err| launch::image_error(&err))?;
-    let facts = launch::host_facts(host, record);
+    let facts = launch::host_facts(host, record).await?;
     let config = guest_config(record, &image, facts).map_err(LaunchError::Final)?;
     let sent = agent.send(&ToGuest::Configure(Box::new(config))).await;
     sent.map_err(|err| LaunchError::agent(&err))

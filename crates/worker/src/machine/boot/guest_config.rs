@@ -15,7 +15,7 @@ pub(super) struct HostFacts<'a> {
     pub(super) addresses: Option<Addresses>,
     pub(super) mtu: u16,
     /// Name servers for guests whose config names none.
-    pub(super) nameservers: &'a [String],
+    pub(super) nameservers: Vec<String>,
     pub(super) now_ns: i64,
     pub(super) entropy: Vec<u8>,
 }
@@ -40,7 +40,7 @@ pub(super) fn guest_config(
         root: Device { path: "/dev/vda".into(), fstype: image.fstype.clone() },
         scratch: Device { path: "/dev/vdb".into(), fstype: "ext4".into() },
         net: facts.addresses.map(|addresses| net(&addresses, facts.mtu)),
-        resolv_conf: resolv_conf(&dns, facts.nameservers),
+        resolv_conf: resolv_conf(&dns, &facts.nameservers),
         hosts: hosts(&hostname, &dns, facts.addresses.as_ref()),
         files: files(record)?,
         main: Main {
@@ -237,7 +237,7 @@ mod tests {
             region: "here",
             addresses: None,
             mtu: 1500,
-            nameservers: &[],
+            nameservers: Vec::new(),
             now_ns: 0,
             entropy: Vec::new(),
         };

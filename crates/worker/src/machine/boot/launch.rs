@@ -53,7 +53,7 @@ pub(super) async fn launch(
     let mut timer = StageTimer::begin();
     let image = image(&host, &record, &cancel).await?;
     timer.done("image");
-    let facts = host_facts(&host, &record);
+    let facts = host_facts(&host, &record).await?;
     let mut config = guest_config(&record, &image, facts).map_err(LaunchError::Final)?;
     let message = ToGuest::Configure(Box::new(config.clone()));
     if guest_protocol::codec::encode(&message).len() > MAX_FRAME {
@@ -207,15 +207,19 @@ pub(super) fn link(record: &Record, addresses: Option<Addresses>) -> Option<Link
     Some(Link { slot, network: record.network, addresses })
 }
 
-pub(super) fn host_facts<'a>(host: &'a HostContext, record: &Record) -> HostFacts<'a> {
-    HostFacts {
+pub(super) async fn host_facts<'a>(
+    host: &'a HostContext,
+    record: &Record,
+) -> Result<HostFacts<'a>, LaunchError> {
+    let opened = host.config.nameservers.opened(host.network.as_ref());
+    Ok(HostFacts {
         region: &host.config.region,
         addresses: host.addresses(record),
         mtu: host.config.mtu,
-        nameservers: &host.config.nameservers,
+        nameservers: step("open the name servers to guests", opened).await?,
         now_ns: host.clock.now_ns(),
         entropy: host.rng.bytes(64),
-    }
+    })
 }
 
 pub(super) fn kernel_args(record: &Record) -> Vec<String> {
