@@ -213,7 +213,7 @@ impl Machines for FakeHost {
         if previous != State::Started {
             self.bring_up(id)?;
         }
-        self.0.points.pass("after start").await;
+        self.1.pass("after start").await;
         let (previous_state, resumed) = (previous.to_string(), previous == State::Suspended);
         Ok(Started { previous_state, migrated: false, new_host: String::new(), resumed })
     }
@@ -227,7 +227,7 @@ impl Machines for FakeHost {
             self.apply_events(id, &[Event::Down { again: false }])?;
         }
         self.lock().stops.push(stop);
-        self.0.points.pass("after stop").await;
+        self.1.pass("after stop").await;
         Ok(())
     }
 

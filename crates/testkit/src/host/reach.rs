@@ -85,7 +85,7 @@ impl FakeHost {
         name: &str,
         context: &CallContext,
     ) -> Result<(), HostError> {
-        self.0.points.pass(&format!("before {name}")).await;
+        self.1.pass(&format!("before {name}")).await;
         let (reach, pause) = {
             let mut state = self.lock();
             state.callers.push(context.caller.clone());
@@ -117,7 +117,7 @@ impl FakeHost {
 
     /// The result of a call once it has been carried out.
     pub(super) async fn leave_call(&self, name: &str) -> Result<(), HostError> {
-        self.0.points.pass(&format!("after {name}")).await;
+        self.1.pass(&format!("after {name}")).await;
         self.lock().lost_answers.remove(name).map_or(Ok(()), Err)
     }
 }
