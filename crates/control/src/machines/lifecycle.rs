@@ -1,6 +1,6 @@
 //! Start, stop, suspend, restart, signal, cordon, destroy.
 
-use super::create::release;
+use super::create::{Release, release};
 use crate::hosts::CHANGE_TIMEOUT;
 use crate::{Error, Kind, Platform, lookup};
 use host_api::Stop;
@@ -121,7 +121,7 @@ pub async fn destroy(
         match asked {
             // The host has lost it, and its user wants it gone: so is its record.
             Err(err) if err.kind == Kind::NotFound && record.created => {
-                return release(&own, (record.app, &record.name), found.id, true).await;
+                return release(&own, (record.app, &record.name), found.id, Release::Record).await;
             }
             Err(err) if err.kind == Kind::Conflict && !force => {
                 return Err(err.hint("stop the machine first, or add force=true"));
@@ -130,7 +130,7 @@ pub async fn destroy(
         }
         // The host has recorded that the machine is to be destroyed: a name that
         // could not be freed here is freed by the reconciler.
-        if let Err(err) = release(&own, (record.app, &record.name), found.id, false).await {
+        if let Err(err) = release(&own, (record.app, &record.name), found.id, Release::Name).await {
             tracing::warn!(machine = %found.id, error = %err, "free the name of a machine");
         }
         Ok(())

@@ -9,7 +9,7 @@ use model::life::State;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use store::KeyRange;
-use store::records::{self, MachineRecord, NameRecord, Stored};
+use store::records::{self, MachineRecord, NameRecord};
 use wire::machines::{ImageRef, Machine};
 
 /// Which machines of an app.
@@ -99,10 +99,12 @@ async fn recorded(
     is_absent: impl Fn(HostId) -> bool,
     labels: &BTreeMap<String, String>,
 ) -> Result<Vec<(HostId, Machine)>, Error> {
-    let names: Vec<Stored<NameRecord>> =
-        records::list(platform.store(), &records::names_of(app)).await?;
+    let names: records::Listed<NameRecord> =
+        lookup::list(platform, &records::names_of(app)).await?;
     let mut machines = Vec::new();
-    for name in names.into_iter().filter(|name| !listed.contains(&name.record.id.to_string())) {
+    for name in
+        names.records.into_iter().filter(|name| !listed.contains(&name.record.id.to_string()))
+    {
         let id = name.record.id;
         let Some(found) = lookup::by_id(platform, id).await? else { continue };
         if !is_absent(found.record.owner) {

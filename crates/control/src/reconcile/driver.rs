@@ -122,7 +122,11 @@ fn begin<'a, R: Reconciler>(
 ) -> Option<Instant> {
     let now = Instant::now();
     let mut next = None::<Instant>;
-    for (item, state) in pending.iter_mut().filter(|(_, state)| !state.in_flight) {
+    let mut waiting: Vec<_> = pending.iter_mut().filter(|(_, state)| !state.in_flight).collect();
+    // The one that is due longest first, so that items that fail again and again do not
+    // keep the others from their turn.
+    waiting.sort_by_key(|(_, state)| state.due);
+    for (item, state) in waiting {
         if state.due > now {
             next = Some(next.map_or(state.due, |next| next.min(state.due)));
         } else if in_flight.len() < MAX_IN_FLIGHT {

@@ -59,17 +59,55 @@ async fn a_destroyed_machine_that_its_host_has_forgotten_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_machine_without_a_record_is_destroyed_once_it_is_old() {
+async fn a_machine_that_the_store_says_nothing_about_is_never_destroyed() {
+    let w = world().await;
+    // The machine of a platform whose store is lost; its app has the number of `web`.
+    let of_another_store = testkit::create_machine(&w.host, 1).await;
+    for _ in 0..3 {
+        w.clock.advance(Duration::from_secs(1000));
+        w.reconcile().await;
+    }
+    assert_eq!(w.host.alive(), [of_another_store]);
+    w.app().await;
+    let own = w.machine(json!({ "name": "a" })).await;
+    w.clock.advance(Duration::from_secs(1000));
+    w.reconcile().await;
+    assert_eq!(w.host.alive().len(), 2);
+    assert_eq!(w.delete("/v1/apps/web?force=true").await.0, 202);
+    w.reconcile().await;
+    assert_eq!(w.host.alive(), [of_another_store], "{own} is destroyed");
+}
+
+#[tokio::test]
+async fn a_released_machine_is_destroyed_and_then_forgotten() {
     let w = world().await;
     w.app().await;
-    let kept = w.machine(json!({ "name": "a" })).await;
-    let unowned = testkit::create_machine(&w.host, 1).await;
-    w.reconcile().await;
-    assert_eq!(w.host.alive().len(), 2, "its claim may be on its way");
-    w.clock.advance(Duration::from_secs(121));
+    let kept = w.machine(json!({ "name": "kept" })).await;
+    let hold = w.host.pause_next("create");
+    let ask = json!({ "name": "a", "config": { "image": "nginx" } });
+    let creating = w.post("/v1/apps/web/machines", ask);
+    let meanwhile = async {
+        hold.reached().await;
+        w.clock.advance(Duration::from_secs(121));
+        // Its claim is released.
+        w.reconcile().await;
+        w.host.fail_next("destroy", HostError::unreachable("it is away"));
+        hold.release();
+    };
+    let (refused, ()) = tokio::join!(creating, meanwhile);
+    assert_eq!(refused.0, 503, "{refused:?}");
+    assert_eq!(w.host.alive().len(), 2);
+    let notes = || w.count_released();
     w.reconcile().await;
     assert_eq!(w.host.alive(), [id(&kept)]);
-    assert!(w.host.calls().contains(&format!("destroy {unowned}")));
+    assert_eq!(notes().await, 1, "another create of it may be on its way");
+    w.clock.advance(Duration::from_secs(121));
+    w.host.set_reach(testkit::Reach::Away);
+    w.reconcile().await;
+    assert_eq!(notes().await, 1, "the host may have it");
+    w.host.set_reach(testkit::Reach::Reachable);
+    w.reconcile().await;
+    assert_eq!(notes().await, 0);
 }
 
 #[tokio::test]

@@ -38,3 +38,11 @@ pub struct MachineRecord {
     #[serde(default)]
     pub config: Option<MachineConfig>,
 }
+
+/// A machine whose record has been deleted, while some host may still have it. It is kept
+/// until no host has the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleasedRecord {
+    /// Time of the release, milliseconds since the epoch.
+    pub released_ms: u64,
+}

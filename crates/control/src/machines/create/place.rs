@@ -147,7 +147,7 @@ async fn create_on(
 /// Releases the claim of a machine that certainly does not exist.
 async fn release_refused(platform: &Platform, claim: &Claim) {
     let own = (claim.record.app, &claim.record.name);
-    let released = claim::release(platform, own, claim.id, true).await;
+    let released = claim::release(platform, own, claim.id, claim::Release::Claim).await;
     if let Err(err) = released {
         tracing::warn!(machine = %claim.id, error = %err, "release the claim of a refused machine");
     }
