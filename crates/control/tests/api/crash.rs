@@ -38,6 +38,8 @@ async fn a_machine_that_its_host_has_lost_keeps_its_record_until_it_is_destroyed
     w.clock.advance(Duration::from_secs(1000));
     w.reconcile().await;
     assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 1);
+    let listed = w.get("/v1/apps/web/machines").await.1;
+    assert_eq!((&listed[0]["id"], &listed[0]["host_status"]), (&machine["id"], &json!("lost")));
     let ask = json!({ "name": "a", "config": { "image": "nginx" } });
     assert_eq!(w.post("/v1/apps/web/machines", ask).await.0, 422, "its name is its own");
     assert_eq!(w.delete(&at(&machine, "?force=true")).await.0, 200);
@@ -178,4 +180,39 @@ async fn a_deletion_that_was_cut_off_is_finished() {
     assert_eq!(w.get("/v1/apps/web/machines").await.1, Value::Array(vec![]));
     assert_eq!(w.get("/v1/apps/web/machines?include_deleted=true").await.1, json!([]));
     assert_eq!(w.get(&at(&machine, "")).await.0, 404);
+}
+
+#[tokio::test]
+async fn records_that_cannot_be_read_do_not_hold_up_the_others() {
+    let w = world().await;
+    w.app().await;
+    let unreadable = ["/apps/newer", "/machines/0123456789abcd", "/names/1/newer"];
+    let then =
+        unreadable.map(|key| store::Op::put(key, r#"{"of":"a newer version"}"#.into())).to_vec();
+    store::Store::txn(&*w.store, store::Txn { then, ..store::Txn::default() }).await.unwrap();
+    let machine = w.machine(json!({ "name": "a" })).await;
+    let events = [Event::Destroy { force: true }, Event::Gone];
+    w.host.apply_events(id(&machine), &events).unwrap();
+    let count = async || w.get("/v1/apps/web").await.1["machine_count"].clone();
+    let before = count().await.as_u64().unwrap();
+    w.reconcile().await;
+    assert_eq!(count().await, before - 1, "its name is free");
+    let apps = w.get("/v1/apps?org_slug=personal").await;
+    assert_eq!((apps.0, &apps.1["total_apps"]), (200, &json!(1)));
+}
+
+#[tokio::test]
+async fn the_deletion_of_an_app_keeps_the_name_of_a_machine_that_its_host_does_not_destroy() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "name": "a" })).await;
+    w.host.fail_next("destroy", HostError::Conflict("it cannot be done now".into()));
+    assert_eq!(w.delete("/v1/apps/web?force=true").await.0, 202);
+    assert_eq!(w.host.alive(), [id(&machine)]);
+    let names = store::KeyRange::prefix(store::records::NAMES);
+    let names = store::Store::range(&*w.store, names, None, None).await.unwrap();
+    assert_eq!(names.entries.len(), 1);
+    w.reconcile().await;
+    assert_eq!(w.host.states(), ["destroyed"]);
+    assert_eq!(w.post("/v1/apps", json!({ "name": "web" })).await.0, 201);
 }

@@ -249,6 +249,9 @@ impl Machines for FakeHost {
     ) -> Result<(), HostError> {
         self.enter_call("restart", &context).await?;
         self.owned(id, context.epoch)?;
+        if self.is_done(&context) {
+            return Ok(());
+        }
         self.note(format!("restart {id}"));
         self.lock().stops.push(stop);
         self.apply_events(id, &[Event::Restart])?;
@@ -256,7 +259,8 @@ impl Machines for FakeHost {
         if now == State::Restarting {
             self.apply_events(id, &[Event::Launch])?;
         }
-        self.bring_up(id)
+        self.bring_up(id)?;
+        self.leave_call("restart").await
     }
 
     async fn signal(

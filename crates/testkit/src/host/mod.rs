@@ -24,7 +24,7 @@ use model::address::{self, Ipv4Pool, Slot};
 use model::id::{BootId, Epoch, EventId, HostId, InstanceId, MachineId};
 use model::life::{Event, State};
 use rt::{Clock, Rng};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::DuplexStream;
@@ -66,6 +66,8 @@ struct Store {
     /// Callers, oldest first.
     callers: Vec<Caller>,
     calls: Vec<String>,
+    /// Idempotency keys of the restarts and signals that were carried out.
+    keys: HashSet<String>,
     stops: Vec<Stop>,
     /// Starts and suspends are not completed until the test allows it.
     held: bool,

@@ -115,6 +115,11 @@ impl FakeHost {
         Ok(())
     }
 
+    /// A call with the key of this one has been carried out.
+    pub(super) fn is_done(&self, context: &CallContext) -> bool {
+        context.idempotency_key.as_ref().is_some_and(|key| !self.lock().keys.insert(key.clone()))
+    }
+
     /// The result of a call once it has been carried out.
     pub(super) async fn leave_call(&self, name: &str) -> Result<(), HostError> {
         self.1.pass(&format!("after {name}")).await;

@@ -82,6 +82,7 @@ pub(super) async fn claim(
             created: false,
             instance: None,
             config: Some(config.clone()),
+            updated_at: None,
         };
         let conditions = vec![name_unchanged, app_unchanged];
         if let Some(revision) = write(platform, id, &record, conditions).await? {

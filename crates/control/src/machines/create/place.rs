@@ -163,7 +163,7 @@ async fn created(platform: &Platform, claim: Claim, machine: Machine) -> Result<
         Ok(None) => {
             destroy_unowned(platform, record.owner, id, Some(record.epoch)).await?;
             let why = "the host took too long to create the machine; it was destroyed again";
-            return Err(Error::new(Kind::Timeout, why).hint("try again"));
+            return Err(Error::new(Kind::Unavailable, why).hint("try again"));
         }
         Err(err) => tracing::warn!(machine = %id, error = %err, "read the claim of a machine"),
     }
