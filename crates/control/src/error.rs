@@ -35,6 +35,8 @@ pub enum Kind {
     CommandNotExecutable,
     /// It took too long.
     Timeout,
+    /// It was sent to a host, whose answer has not arrived: it may have been done.
+    InDoubt,
     /// Too many calls of this kind are in progress.
     Busy,
     /// Something outside the platform, such as a registry, failed.
@@ -146,7 +148,11 @@ impl From<HostError> for Error {
             HostError::Invalid(_) => Self::new(Kind::Invalid, text),
             HostError::NoCapacity(_) => Self::no_capacity(&text),
             HostError::Busy(_) => Self::new(Kind::Busy, text),
-            HostError::DeadlineExceeded(_) => Self::new(Kind::Timeout, text),
+            HostError::DeadlineExceeded(_) | HostError::Unavailable { may_have_run: true, .. } => {
+                Self::new(Kind::InDoubt, text).hint(
+                    "what was requested may have been done: list the machines before you repeat it",
+                )
+            }
             HostError::Unsupported(_) => Self::new(Kind::Unsupported, text),
             HostError::Unavailable { .. } => {
                 Self::new(Kind::Unavailable, text).hint("the host may be down; try again later")

@@ -48,7 +48,7 @@ pub(crate) async fn within<T>(
     call: impl Future<Output = Result<T, HostError>>,
 ) -> Result<T, HostError> {
     tokio::time::timeout(time, call).await.unwrap_or_else(|_| {
-        Err(HostError::DeadlineExceeded(format!("the host did not answer within {time:?}")))
+        Err(HostError::DeadlineExceeded(format!("the host did not answer within {time:.0?}")))
     })
 }
 
@@ -82,18 +82,54 @@ pub(crate) fn get(platform: &Platform, id: HostId) -> Result<Arc<dyn Host>, Erro
 }
 
 impl Machine {
-    /// Calls the host that owns the machine, within `time`. If the ownership has
-    /// changed since the record was read, the store's record is read, once.
+    /// Calls the host that owns the machine, within `time`, for what may be done twice. If
+    /// the ownership has changed since the record was read, the store's record is read,
+    /// once. A call whose answer was lost is repeated, once.
     pub(crate) async fn call<T, F: Future<Output = Result<T, HostError>>>(
         &self,
         platform: &Platform,
         time: Duration,
         call: impl Fn(Arc<dyn Host>, CallContext, MachineId) -> F,
     ) -> Result<T, Error> {
+        self.call_keyed(platform, platform.context(time), call).await
+    }
+
+    /// The same for what must not be done twice: its repetition has the same key.
+    pub(crate) async fn call_once<T, F: Future<Output = Result<T, HostError>>>(
+        &self,
+        platform: &Platform,
+        time: Duration,
+        call: impl Fn(Arc<dyn Host>, CallContext, MachineId) -> F,
+    ) -> Result<T, Error> {
+        let key = format!("{:032x}", platform.rng().wide_bits());
+        self.call_keyed(platform, platform.context(time).keyed(key), call).await
+    }
+
+    async fn call_keyed<T, F: Future<Output = Result<T, HostError>>>(
+        &self,
+        platform: &Platform,
+        context: CallContext,
+        call: impl Fn(Arc<dyn Host>, CallContext, MachineId) -> F,
+    ) -> Result<T, Error> {
         let attempt = async |owner: &Self| {
             let host = get(platform, owner.record.owner)?;
-            let context = platform.context(time).at(owner.record.epoch);
-            Ok::<_, Error>(within(time, call(host, context, owner.id)).await)
+            let context = context.clone().at(owner.record.epoch);
+            let ask = || {
+                let (host, context) = (host.clone(), context.clone());
+                within(context.deadline.remaining(), call(host, context, owner.id))
+            };
+            Ok::<_, Error>(match ask().await {
+                Err(lost @ HostError::Unavailable { may_have_run: true, .. }) => {
+                    match ask().await {
+                        // The first call may have been carried out all the same.
+                        Err(HostError::Unavailable { .. } | HostError::DeadlineExceeded(_)) => {
+                            Err(lost)
+                        }
+                        repeated => repeated,
+                    }
+                }
+                answer => answer,
+            })
         };
         let first = attempt(self).await?;
         let Err(err) = first else { return first.map_err(Error::from) };

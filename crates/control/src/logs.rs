@@ -8,6 +8,7 @@ use futures_util::stream::{self, BoxStream};
 use host_api::{HostError, KnownHost};
 use model::id::{AppId, HostId};
 use rt::Backoff;
+use std::collections::HashSet;
 use std::time::Duration;
 use wire::logs::{LogEntry, LogQuery};
 
@@ -78,6 +79,9 @@ struct Follow {
     app: AppId,
     query: LogQuery,
     lines: Option<BoxStream<'static, LogEntry>>,
+    /// Log and offset of each line that has been passed on and has the newest time: many
+    /// lines may have one time, and the stream may break between them.
+    newest: HashSet<(String, u64)>,
     pauses: Backoff,
 }
 
@@ -91,7 +95,15 @@ impl Follow {
     ) -> Self {
         let after = query.after.unwrap_or_else(|| platform.clock().now_ns());
         let query = LogQuery { after: Some(after), tail: None, ..query.clone() };
-        Self { platform: platform.clone(), host, app, query, lines, pauses: pauses() }
+        Self {
+            platform: platform.clone(),
+            host,
+            app,
+            query,
+            lines,
+            newest: HashSet::new(),
+            pauses: pauses(),
+        }
     }
 
     fn stream(self) -> BoxStream<'static, LogEntry> {
@@ -106,9 +118,11 @@ impl Follow {
                 continue;
             };
             if let Some(line) = lines.next().await {
-                self.query.after = self.query.after.max(Some(line.timestamp));
                 self.pauses = pauses();
-                return line;
+                if self.is_new(&line) {
+                    return line;
+                }
+                continue;
             }
             self.lines = None;
             let broken = HostError::unreachable("the host does not send them any more");
@@ -116,9 +130,31 @@ impl Follow {
         }
     }
 
+    /// Notes a line; false for one that has been passed on before the stream broke.
+    fn is_new(&mut self, line: &LogEntry) -> bool {
+        let place = (line.instance.clone(), line.offset);
+        if self.query.after.is_none_or(|after| line.timestamp > after) {
+            self.query.after = Some(line.timestamp);
+            self.newest.clear();
+        } else if self.query.after != Some(line.timestamp) {
+            return true;
+        }
+        if self.newest.contains(&place) {
+            return false;
+        }
+        if self.newest.len() < MAX_LINES as usize {
+            self.newest.insert(place);
+        }
+        true
+    }
+
     async fn ask(&mut self) -> Option<BoxStream<'static, LogEntry>> {
         let host = self.platform.hosts().get(self.host)?;
-        let asked = host.logs(self.platform.context(READ_TIMEOUT), self.app, self.query.clone());
+        // Lines of the newest time are asked for again.
+        let again = i64::from(!self.newest.is_empty());
+        let after = self.query.after.map(|after| after.saturating_sub(again));
+        let query = LogQuery { after, ..self.query.clone() };
+        let asked = host.logs(self.platform.context(READ_TIMEOUT), self.app, query);
         let answer = within(READ_TIMEOUT, asked).await;
         answer
             .inspect_err(|err| tracing::debug!(host = self.host.0, error = %err, "follow logs"))

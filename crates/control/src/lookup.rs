@@ -3,7 +3,10 @@
 use crate::cache::{Cached, Known, Ownership};
 use crate::{Error, Platform};
 use model::id::{AppName, MachineId, MachineName};
-use store::records::{self, AppRecord, MachineRecord, NameRecord, Stored};
+use serde::de::DeserializeOwned;
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use store::records::{self, AppRecord, Listed, MachineRecord, NameRecord, Stored};
 
 /// The record of a key, from memory if it is there.
 pub(crate) async fn get<T: Cached>(
@@ -14,6 +17,35 @@ pub(crate) async fn get<T: Cached>(
         Known::Record(stored) => Ok(Some(stored)),
         Known::Absent => Ok(None),
         Known::Unknown => Ok(records::get(platform.store(), key).await?),
+    }
+}
+
+/// All records below a prefix, from the store. Those that cannot be read are passed over;
+/// each is logged once.
+pub(crate) async fn list<T: DeserializeOwned>(
+    platform: &Platform,
+    prefix: &str,
+) -> Result<Listed<T>, Error> {
+    let listed = records::list_readable(platform.store(), prefix).await?;
+    for (key, err) in &listed.unreadable {
+        if platform.unreadable().is_new(key) {
+            tracing::error!(key, error = %rt::chain(err), "a record cannot be read; it is left alone");
+        }
+    }
+    Ok(listed)
+}
+
+/// Keys of records that cannot be read, as far as they have been logged.
+#[derive(Debug, Default)]
+pub(crate) struct Unreadable(Mutex<HashSet<String>>);
+
+impl Unreadable {
+    /// Keys that are remembered; further ones are not logged.
+    const MAX: usize = 1024;
+
+    fn is_new(&self, key: &str) -> bool {
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.len() < Self::MAX && logged.insert(key.to_owned())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::cache::{self, RecordsCache, TrackedStore};
+use crate::lookup::Unreadable;
 use crate::machines::Confirmations;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
 use std::ops::Range;
@@ -54,6 +55,7 @@ pub struct Platform {
     /// Numbers of machines that have been reserved and are still to be given away.
     machine_numbers: Arc<tokio::sync::Mutex<Range<u64>>>,
     confirmations: Arc<Confirmations>,
+    unreadable: Arc<Unreadable>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -78,6 +80,7 @@ impl Platform {
             counters: Arc::default(),
             machine_numbers: Arc::default(),
             confirmations: Arc::default(),
+            unreadable: Arc::default(),
         }
     }
 
@@ -143,6 +146,11 @@ impl Platform {
     /// Creates that are still to be confirmed.
     pub(crate) fn confirmations(&self) -> &Confirmations {
         &self.confirmations
+    }
+
+    /// Records that cannot be read and have been logged.
+    pub(crate) fn unreadable(&self) -> &Unreadable {
+        &self.unreadable
     }
 
     /// Context of a call to a host that is to be answered within `time`.

@@ -14,7 +14,10 @@
 //!   a newer epoch answers [`HostError::StaleEpoch`] and does nothing.
 //! - An `Ok` means that the effect is durable on the host.
 //! - It may be repeated. A create with an id that exists, and the same content,
-//!   answers with the machine that is there.
+//!   answers with the machine that is there; what sets a state (start, stop, destroy,
+//!   cordon …) is set again. A restart, an update or a signal is carried out once per
+//!   [`CallContext::idempotency_key`], and each time without one. Commands ([`Exec`]) are
+//!   never to be repeated.
 //! - Dropping the future cancels the wait for the answer, never half of the
 //!   effect: the call has happened whole or not at all.
 //! - After `CallContext::deadline` the host answers [`HostError::DeadlineExceeded`]

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use model::id::MachineId;
 use serde::{Deserialize, Serialize};
 
-/// Wakes machines for traffic, and stops or suspends idle ones. Only the edge on
-/// the machine's own host calls it: that one alone knows the whole load.
+/// Wakes machines for traffic, and stops or suspends idle ones. Any edge that routes to
+/// the host calls it.
 #[async_trait]
 pub trait Load: Send + Sync {
     /// Wakes a machine: returns once it is started (its app may not listen
@@ -37,7 +37,8 @@ pub trait Load: Send + Sync {
     fn drained(&self, id: MachineId);
 
     /// Sessions (exec, forwarded connections) that are open at a machine beside
-    /// its requests: a machine with any is not idle.
+    /// its requests: a machine with any is not idle. 0 at a host of another process, which
+    /// is not asked: that host refuses to stop a machine that has some.
     fn sessions(&self, id: MachineId) -> usize;
 }
 

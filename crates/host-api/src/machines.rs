@@ -167,7 +167,7 @@ pub struct UpdateMachine {
     pub config: MachineConfig,
     /// What `config.image` resolved to on this host.
     pub image: ImageRef,
-    /// Do not start it if it is not running.
+    /// Leave it stopped after the update; one that runs is stopped.
     pub skip_launch: bool,
     /// Refuse unless this is the current instance.
     pub current_version: Option<InstanceId>,
@@ -199,7 +199,7 @@ pub struct MachineFilter {
 pub struct WaitFor {
     /// Any of these states or `settled`; validated.
     pub states: Vec<String>,
-    /// Of this instance; `None` means the current one.
+    /// Of this instance; `None` means any.
     pub version: Option<InstanceId>,
     /// Only count what is newer than this event.
     pub from_event: Option<EventId>,

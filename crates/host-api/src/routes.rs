@@ -113,7 +113,7 @@ pub struct Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteState {
-    /// Neither runs nor can be woken: being created, replaced or destroyed.
+    /// Neither runs nor can be woken: being created, failed, destroyed, or an idle standby.
     Unavailable,
     /// Can be woken.
     Asleep,

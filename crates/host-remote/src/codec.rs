@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
-/// Longest frame: a list of all machines of a full host is far below it.
+/// Longest frame. Summaries of all machines of a full host are far below it; a list of
+/// many whole configs may exceed it, and fails.
 pub(crate) const MAX_FRAME: usize = 64 * 1024 * 1024;
 /// Pieces of a body that wait for a slow peer.
 const QUEUE: usize = 16;

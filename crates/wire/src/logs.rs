@@ -9,7 +9,7 @@ pub struct LogEntry {
     pub offset: u64,
     /// Nanoseconds since the epoch.
     pub timestamp: i64,
-    /// `app` (stdout, stderr), `init` (pid 1), `runner` (the host), `proxy` (the edge).
+    /// `app` (stdout, stderr), `machine` (pid 1), `runner` (the host), `proxy` (the edge).
     pub provider: String,
     /// `info`, `error`, `warn`.
     pub level: String,

@@ -1,5 +1,5 @@
-//! One host and its machines: one task per machine; owns the ports Hypervisor,
-//! Network, Images and Disks.
+//! One host and its machines: one task per machine; owns the ports that it needs
+//! implemented (`ports`).
 //!
 //! `host.db` is the truth about what the machines of this host do; they keep running,
 //! restarting and waking while everything else is down. A request records the desired

@@ -1,19 +1,18 @@
 //! Deleting an app: it is marked, its machines are destroyed, then it is forgotten.
 
-use crate::hosts::{CHANGE_TIMEOUT, within};
-use crate::machines::{ListFilter, list_app, release};
-use crate::{Error, Platform, hosts, lookup, orgs};
+use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT, within};
+use crate::machines::{self, ListFilter, Release, list_app, release};
+use crate::retry::Tries;
+use crate::{Error, Kind, Platform, hosts, lookup, orgs};
 use futures_util::future::join_all;
 use host_api::{HostError, WaitFor};
 use model::id::{HostId, MachineId};
 use model::life::State;
 use std::time::Duration;
-use store::records::{self, AppRecord, Stored, encode};
+use store::records::{self, AppRecord, ReleasedRecord, Stored, encode};
 use store::{Compare, KeyRange, Op, Txn};
 use wire::machines::Machine;
 
-/// Tries against others that change the app.
-const MAX_TRIES: usize = 16;
 /// Time that the answer to a delete waits for it to be done.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Time that one machine has to be destroyed before the reconciler looks again.
@@ -37,7 +36,8 @@ pub(crate) enum Progress {
 /// # Errors
 /// There is no such app.
 pub async fn request_deletion(platform: &Platform, app: &str) -> Result<(), Error> {
-    for _ in 0..MAX_TRIES {
+    let mut tries = Tries::new();
+    while tries.again(platform).await {
         let Stored { key, revision, record: mut app } = lookup::app(platform, app).await?;
         app.deleting = true;
         let txn = Txn {
@@ -68,12 +68,14 @@ pub(crate) async fn finish_deletion(
     platform: &Platform,
     app: &AppRecord,
 ) -> Result<Progress, Error> {
-    let listed = list_app(platform, app.id, ListFilter::default()).await?;
+    // Ids are all that is needed: configs may be large.
+    let filter = ListFilter { summary: true, ..ListFilter::default() };
+    let listed = list_app(platform, app.id, filter.clone()).await?;
     let destroyed = listed.machines.iter().map(|(host, machine)| destroy(platform, *host, machine));
     for outcome in join_all(destroyed).await {
         outcome?;
     }
-    let left = list_app(platform, app.id, ListFilter::default()).await?;
+    let left = list_app(platform, app.id, filter).await?;
     if !left.machines.is_empty() {
         return Ok(Progress::Waiting("machines are being destroyed"));
     }
@@ -84,16 +86,21 @@ pub(crate) async fn finish_deletion(
         // or of a machine whose host cannot be reached.
         return Ok(Progress::Waiting("a machine is being created, or its host is away"));
     }
-    forget(platform, app).await?;
-    Ok(Progress::Done)
+    Ok(match forget(platform, app).await? {
+        true => Progress::Done,
+        false => Progress::Waiting("the app is being changed by others"),
+    })
 }
 
-/// Destroys a machine through the host that its record names, or, if it has no
-/// record, through the host that listed it.
+/// Destroys a machine through the host that its record names, or, if its record has been
+/// released, through the host that listed it.
 async fn destroy(platform: &Platform, listed_by: HostId, machine: &Machine) -> Result<(), Error> {
     let id: MachineId =
         machine.id.parse().map_err(|err| Error::internal(format!("list machines: {err}")))?;
     let record = lookup::by_id_in_store(platform, id).await?.map(|found| found.record);
+    if record.is_none() {
+        expect_released(platform, listed_by, id).await?;
+    }
     let host = hosts::get(platform, record.as_ref().map_or(listed_by, |record| record.owner))?;
     let context = platform.context(CHANGE_TIMEOUT);
     let context = match &record {
@@ -101,12 +108,19 @@ async fn destroy(platform: &Platform, listed_by: HostId, machine: &Machine) -> R
         None => context,
     };
     match within(CHANGE_TIMEOUT, host.destroy(context, id, true)).await {
-        // A conflict: it is being destroyed already.
-        Ok(()) | Err(HostError::NotFound(_) | HostError::Conflict(_)) => {}
+        Ok(()) | Err(HostError::NotFound(_)) => {}
+        Err(err @ HostError::Conflict(_)) => {
+            // Its name stays as long as it is not certain that the machine goes.
+            let shown = host.machine(platform.context(READ_TIMEOUT), id);
+            let state = State::parse(&within(READ_TIMEOUT, shown).await?.state);
+            if !matches!(state, Some(State::Destroying | State::Destroyed)) {
+                return Err(err.into());
+            }
+        }
         Err(err) => return Err(err.into()),
     }
     if let Some(record) = &record {
-        release(platform, (record.app, &record.name), id, false).await?;
+        release(platform, (record.app, &record.name), id, Release::Name).await?;
     }
     let wait = WaitFor {
         states: vec![State::Destroyed.as_str().into()],
@@ -120,12 +134,26 @@ async fn destroy(platform: &Platform, listed_by: HostId, machine: &Machine) -> R
     }
 }
 
-async fn forget(platform: &Platform, app: &AppRecord) -> Result<(), Error> {
+/// The store has said that the machine has no owner any more: one of which it knows nothing
+/// may be of another platform whose app has the same number.
+async fn expect_released(platform: &Platform, host: HostId, id: MachineId) -> Result<(), Error> {
+    let key = records::released_key(id);
+    let released: Option<Stored<ReleasedRecord>> = records::get(platform.store(), &key).await?;
+    if released.is_some() || lookup::by_id_in_store(platform, id).await?.is_some() {
+        return Ok(());
+    }
+    let why = format!("host {host} has machine {id}, which the global store has no record of");
+    Err(Error::new(Kind::Conflict, why)
+        .hint("check that this is the store of the platform, or restore it from a backup"))
+}
+
+/// Forgets the app; false if it has been changed meanwhile.
+async fn forget(platform: &Platform, app: &AppRecord) -> Result<bool, Error> {
     let key = records::app_key(app.name.as_str());
     let record: Option<Stored<AppRecord>> = records::get(platform.store(), &key).await?;
     // Two passes may meet here, and the name may belong to another app by then.
     let same = record.filter(|stored| stored.record.id == app.id && stored.record.deleting);
-    let Some(stored) = same else { return Ok(()) };
+    let Some(stored) = same else { return Ok(true) };
     forget_machines(platform, app).await?;
     let mut then = vec![Op::delete(&key)];
     if let Some(used) = &app.idempotency_key {
@@ -133,8 +161,7 @@ async fn forget(platform: &Platform, app: &AppRecord) -> Result<(), Error> {
         then.push(Op::delete(records::idempotency_key(org.id, used)));
     }
     let compare = vec![Compare::Modified(key, stored.revision)];
-    platform.store().txn(Txn { compare, then, otherwise: vec![] }).await?;
-    Ok(())
+    Ok(platform.store().txn(Txn { compare, then, otherwise: vec![] }).await?.succeeded)
 }
 
 /// Deletes the records of the app's destroyed machines.
@@ -144,8 +171,7 @@ async fn forget_machines(platform: &Platform, app: &AppRecord) -> Result<(), Err
     let deletes: Vec<Op> = of_app
         .iter()
         .filter_map(|entry| entry.key.strip_prefix(&prefix)?.parse::<MachineId>().ok())
-        .flat_map(|id| [records::machine_key(id), records::app_machine_key(app.id, id)])
-        .map(Op::delete)
+        .flat_map(|id| machines::forget(platform, app.id, id))
         .collect();
     for part in deletes.chunks(MAX_STEPS) {
         platform.store().txn(Txn { then: part.to_vec(), ..Txn::default() }).await?;

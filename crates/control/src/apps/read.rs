@@ -5,7 +5,7 @@ use crate::{Error, Platform, lookup, orgs};
 use model::id::NetworkId;
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
-use store::records::{self, AppRecord, OrgRecord, Stored};
+use store::records::{self, AppRecord, Listed, OrgRecord, Stored};
 use wire::machines::{App, AppList, Organization};
 
 /// Apps by name, of one organization and with one role if these are given.
@@ -21,11 +21,11 @@ pub async fn list(
         Some(slug) => Some(orgs::get(platform, slug).await?.slug),
         None => None,
     };
-    let apps: Vec<Stored<AppRecord>> = records::list(platform.store(), records::APPS).await?;
+    let apps: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
     let counts = count_by_app(platform, None).await?;
     let mut orgs_by_slug: HashMap<String, OrgRecord> = HashMap::new();
     let mut shown = Vec::new();
-    for Stored { record: app, .. } in apps {
+    for Stored { record: app, .. } in apps.records {
         let of_org = only.as_ref().is_none_or(|only| *only == app.org);
         if app.deleting || !of_org || role.is_some_and(|role| role != app.role) {
             continue;

@@ -56,6 +56,8 @@ fn code(kind: Kind) -> (StatusCode, &'static str) {
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::Timeout => StatusCode::REQUEST_TIMEOUT,
         Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
+        // Not 408, after which a client may repeat its request by itself (RFC 9110, 15.5.9).
+        Kind::InDoubt => StatusCode::GATEWAY_TIMEOUT,
         Kind::BadGateway => StatusCode::BAD_GATEWAY,
         Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,7 +1,7 @@
 //! Start, stop, suspend, restart, signal, cordon, destroy.
 
-use super::create::release;
-use crate::hosts::CHANGE_TIMEOUT;
+use super::create::{Release, release};
+use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT};
 use crate::{Error, Kind, Platform, lookup};
 use host_api::Stop;
 use wire::machines::Started;
@@ -55,7 +55,7 @@ pub async fn restart(
 ) -> Result<(), Error> {
     let found = lookup::machine(platform, app, machine).await?;
     found
-        .call(platform, CHANGE_TIMEOUT, |host, context, id| {
+        .call_once(platform, CHANGE_TIMEOUT, |host, context, id| {
             let stop = stop.clone();
             async move { host.restart(context, id, stop, force).await }
         })
@@ -74,7 +74,7 @@ pub async fn signal(
 ) -> Result<(), Error> {
     let found = lookup::machine(platform, app, machine).await?;
     found
-        .call(platform, CHANGE_TIMEOUT, async |host, context, id| {
+        .call_once(platform, CHANGE_TIMEOUT, async |host, context, id| {
             host.signal(context, id, signal).await
         })
         .await
@@ -119,9 +119,11 @@ pub async fn destroy(
             })
             .await;
         match asked {
+            // It has been destroyed, and its host still remembers it: so does its record.
+            Err(err) if err.kind == Kind::NotFound && is_remembered(&own, &found).await => {}
             // The host has lost it, and its user wants it gone: so is its record.
             Err(err) if err.kind == Kind::NotFound && record.created => {
-                return release(&own, (record.app, &record.name), found.id, true).await;
+                return release(&own, (record.app, &record.name), found.id, Release::Record).await;
             }
             Err(err) if err.kind == Kind::Conflict && !force => {
                 return Err(err.hint("stop the machine first, or add force=true"));
@@ -130,10 +132,17 @@ pub async fn destroy(
         }
         // The host has recorded that the machine is to be destroyed: a name that
         // could not be freed here is freed by the reconciler.
-        if let Err(err) = release(&own, (record.app, &record.name), found.id, false).await {
+        if let Err(err) = release(&own, (record.app, &record.name), found.id, Release::Name).await {
             tracing::warn!(machine = %found.id, error = %err, "free the name of a machine");
         }
         Ok(())
     });
     done.await
+}
+
+/// The host of the machine still shows it.
+async fn is_remembered(platform: &Platform, found: &lookup::Machine) -> bool {
+    let shown = found
+        .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await);
+    shown.await.is_ok()
 }

@@ -1,15 +1,15 @@
 //! Lists of an app's machines over all hosts.
 
 use crate::error::shortened;
-use crate::hosts::{READ_TIMEOUT, ask_all};
+use crate::hosts::{READ_TIMEOUT, ask_all, within};
 use crate::{Error, Platform, lookup};
-use host_api::{Host, MachineFilter};
+use host_api::{Host, HostError, MachineFilter};
 use model::id::{AppId, HostId, MachineId};
 use model::life::State;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use store::KeyRange;
-use store::records::{self, MachineRecord, NameRecord, Stored};
+use store::records::{self, MachineRecord, NameRecord};
 use wire::machines::{ImageRef, Machine};
 
 /// Which machines of an app.
@@ -39,7 +39,8 @@ pub(crate) struct Listed {
 }
 
 /// Machines of an app, oldest first. Those of a host that does not answer, or is
-/// not known, are listed by their records, with the `host_status` `unreachable`;
+/// not known, are listed by their records, with the `host_status` `unreachable`, and those
+/// that their host does not know any more, or cannot read, with the `host_status` `lost`;
 /// their state and region are not known, so that a filter of these excludes them.
 ///
 /// # Errors
@@ -61,8 +62,8 @@ pub async fn list(
     machines.retain(|(of, _)| is_wanted(*of));
     if by_record {
         let listed = machines.iter().map(|(_, machine)| machine.id.clone()).collect();
-        let is_absent = |owner| is_wanted(owner) && !answered.contains(&owner);
-        machines.extend(recorded(platform, app, &listed, is_absent, &labels).await?);
+        let hosts = HostsOfList { is_wanted: &is_wanted, answered: &answered };
+        machines.extend(recorded(platform, app, &listed, hosts, &labels).await?);
     }
     let mut machines = of_owners(platform, machines).await?;
     machines.sort_by(|a, b| a.created_at.cmp(&b.created_at));
@@ -90,33 +91,60 @@ pub(crate) async fn list_app(
     Ok(Listed { machines, answered })
 }
 
-/// Machines of hosts that are absent, as their records describe them. Only
-/// records of machines that are not listed are read.
+/// The hosts that a list is made of.
+#[derive(Clone, Copy)]
+struct HostsOfList<'a, F> {
+    is_wanted: &'a F,
+    answered: &'a HashSet<HostId>,
+}
+
+/// Machines that no host has listed, as their records describe them: those of hosts that
+/// are absent, and those that their hosts have lost.
 async fn recorded(
     platform: &Platform,
     app: AppId,
     listed: &HashSet<String>,
-    is_absent: impl Fn(HostId) -> bool,
+    hosts: HostsOfList<'_, impl Fn(HostId) -> bool>,
     labels: &BTreeMap<String, String>,
 ) -> Result<Vec<(HostId, Machine)>, Error> {
-    let names: Vec<Stored<NameRecord>> =
-        records::list(platform.store(), &records::names_of(app)).await?;
+    let names: records::Listed<NameRecord> =
+        lookup::list(platform, &records::names_of(app)).await?;
     let mut machines = Vec::new();
-    for name in names.into_iter().filter(|name| !listed.contains(&name.record.id.to_string())) {
+    for name in
+        names.records.into_iter().filter(|name| !listed.contains(&name.record.id.to_string()))
+    {
         let id = name.record.id;
         let Some(found) = lookup::by_id(platform, id).await? else { continue };
-        if !is_absent(found.record.owner) {
+        let owner = found.record.owner;
+        let answers = hosts.answered.contains(&owner);
+        if !(hosts.is_wanted)(owner) || (answers && !found.record.created) {
             continue;
         }
         let Some(record) = lookup::whole_record(platform, id).await? else { continue };
         let config = record.config.as_ref();
         let has = config.and_then(|config| config.metadata.as_ref());
         let label = |(key, value)| has.is_some_and(|has| has.get(key) == Some(value));
-        if labels.iter().all(label) {
-            machines.push((record.owner, unreachable_machine(id, &record)));
+        if !labels.iter().all(label) {
+            continue;
         }
+        let mut machine = unreachable_machine(id, &record);
+        if answers {
+            if !is_lost(platform, owner, id).await {
+                continue;
+            }
+            machine.host_status = "lost".into();
+        }
+        machines.push((record.owner, machine));
     }
     Ok(machines)
+}
+
+/// The owner, which has answered, does not know the machine or cannot read its record. One
+/// that it has and did not list does not match the filter.
+async fn is_lost(platform: &Platform, owner: HostId, id: MachineId) -> bool {
+    let Some(host) = platform.hosts().get(owner) else { return false };
+    let asked = within(READ_TIMEOUT, host.machine(platform.context(READ_TIMEOUT), id)).await;
+    matches!(asked, Err(HostError::NotFound(_) | HostError::Internal(_)))
 }
 
 /// One entry per machine: of one that several hosts have, that of its owner.

@@ -12,7 +12,8 @@ mod wait;
 
 pub use create::create;
 pub(crate) use create::{
-    CLAIM_LIFETIME, Confirmations, destroy_unowned, holds_name, is_abandoned_claim, release,
+    CLAIM_LIFETIME, Confirmations, Release, destroy_unowned, forget, holds_name,
+    is_abandoned_claim, release,
 };
 pub use lifecycle::{cordon, destroy, restart, signal, start, stop, suspend};
 pub use list::{ListFilter, list};

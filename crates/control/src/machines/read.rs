@@ -21,7 +21,7 @@ pub async fn get(platform: &Platform, app: &str, machine: &str) -> Result<Machin
     let asked = found
         .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await);
     match asked.await {
-        Err(err) if matches!(err.kind, Kind::Unavailable | Kind::Timeout) => {
+        Err(err) if matches!(err.kind, Kind::Unavailable | Kind::InDoubt) => {
             tracing::warn!(machine = %found.id, error = %err, "read a machine");
             let record = lookup::whole_record(platform, found.id).await?;
             record.map(|record| unreachable_machine(found.id, &record)).ok_or(err)

@@ -64,6 +64,11 @@ pub(super) async fn expect_change(platform: &Platform, id: MachineId) -> Result<
 pub(super) fn updated(mut record: MachineRecord, machine: &Machine) -> Option<MachineRecord> {
     let instance: Option<InstanceId> = machine.instance_id.parse().ok();
     let same = record.created && record.instance == instance;
+    // Two changes of labels at once may be read back in the one order and be recorded in
+    // the other. Times of this form are in order as texts.
+    if same && record.updated_at.as_ref().is_some_and(|at| *at > machine.updated_at) {
+        return None;
+    }
     let numbered = record.number.is_some() || machine.private_ip.is_empty();
     if same && numbered && (machine.config.is_none() || record.config == machine.config) {
         return None;
@@ -72,6 +77,7 @@ pub(super) fn updated(mut record: MachineRecord, machine: &Machine) -> Option<Ma
     record.number = record.number.or_else(|| number_of(&machine.private_ip));
     if let Some(config) = &machine.config {
         record.config = Some(config.clone());
+        record.updated_at = Some(machine.updated_at.clone());
     }
     Some(record)
 }
@@ -86,8 +92,45 @@ fn number_of(private_ip: &str) -> Option<MachineNumber> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machines::list::unreachable_machine;
     use model::address::{Ipv4Pool, Slot, of_machine, uncompressed};
-    use model::id::{HostId, NetworkId};
+    use model::id::{AppId, Epoch, HostId, NetworkId};
+    use wire::machines::MachineConfig;
+
+    #[test]
+    fn labels_that_were_read_back_earlier_do_not_replace_later_ones() {
+        let instance = InstanceId::new(1, 1);
+        let labelled = |label: &str, updated_at: &str| {
+            let config = MachineConfig {
+                metadata: Some([("a".to_owned(), label.to_owned())].into()),
+                ..MachineConfig::default()
+            };
+            let record = MachineRecord {
+                app: AppId(1),
+                name: "m".parse().unwrap(),
+                owner: HostId(0),
+                epoch: Epoch(1),
+                number: None,
+                claimed_ms: 0,
+                created: true,
+                instance: None,
+                config: None,
+                updated_at: None,
+            };
+            let mut machine = unreachable_machine(MachineId::from_random(1), &record);
+            machine.instance_id = instance.to_string();
+            machine.updated_at = updated_at.to_owned();
+            machine.config = Some(config);
+            (record, machine)
+        };
+        let (record, second) = labelled("2", "2026-01-01T00:00:02.000Z");
+        let (_, first) = labelled("1", "2026-01-01T00:00:01.000Z");
+        let record = updated(record, &second).unwrap();
+        assert!(updated(record.clone(), &first).is_none());
+        let (_, third) = labelled("3", "2026-01-01T00:00:03.000Z");
+        let record = updated(record, &third).unwrap();
+        assert_eq!(record.config, third.config);
+    }
 
     #[test]
     fn the_number_of_a_machine_is_in_its_address() {

@@ -45,7 +45,7 @@ pub async fn update(
             cordoned: (launch.skip_service_registration == Some(true)).then_some(true),
         };
         let updated = found
-            .call(&own, CHANGE_TIMEOUT, |host, context, _| {
+            .call_once(&own, CHANGE_TIMEOUT, |host, context, _| {
                 let update = update.clone();
                 async move { host.update(context, update).await }
             })
@@ -111,6 +111,10 @@ pub(super) async fn resolve_image(
     within(RESOLVE_TIMEOUT, asked).await.map_err(|err| {
         let kind = match &err {
             HostError::NotFound(_) | HostError::Invalid(_) => Kind::Invalid,
+            // Resolving a reference changes nothing, whether it reached the host or not.
+            HostError::Unavailable { message, .. } => {
+                return HostError::unreachable(message.clone()).into();
+            }
             // Nothing has been done yet, so that a client may safely try again.
             HostError::DeadlineExceeded(_) | HostError::Internal(_) => Kind::BadGateway,
             _ => return err.into(),

@@ -2,7 +2,7 @@
 
 use crate::error::shortened;
 use crate::{Error, Kind, Platform, lookup};
-use host_api::WaitFor;
+use host_api::{HostError, WaitFor};
 use model::id::{BadId, EventId, InstanceId};
 use std::time::Duration;
 use wire::machines::WaitResult;
@@ -42,10 +42,23 @@ pub async fn wait(
     let found = lookup::machine(platform, app, machine).await?;
     let reached = found.call(platform, time + ANSWER_TIME, |host, context, id| {
         let wait = wait.clone();
-        async move { host.wait(context, id, wait).await }
+        async move {
+            match host.wait(context, id, wait).await {
+                // The host has answered: the state was not reached in time.
+                Err(HostError::DeadlineExceeded(late)) => Ok(Err(Error::new(Kind::Timeout, late))),
+                answer => answer.map(Ok),
+            }
+        }
     });
     tokio::select! {
-        reached = reached => reached,
+        reached = reached => match reached {
+            Ok(reached) => reached,
+            // A wait changes nothing, whether it reached the host or not.
+            Err(err) if err.kind == Kind::InDoubt => {
+                Err(Error::new(Kind::Unavailable, err.message).hint("wait again"))
+            }
+            Err(err) => Err(err),
+        },
         () = platform.tasks().stopping() => {
             Err(Error::new(Kind::Unavailable, "the platform is stopping").hint("wait again"))
         }

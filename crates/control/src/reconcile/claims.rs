@@ -1,14 +1,16 @@
 //! Claims of machines against what their hosts have: forgets machines that were
-//! never created, frees the names of destroyed ones, brings records up to date
-//! whose create or update broke off before the last step, and destroys machines
-//! that have no record.
+//! never created, frees the names of destroyed ones, and brings records up to date
+//! whose create or update broke off before the last step.
+//!
+//! A machine that its store says nothing about is left alone: the store may be empty
+//! after a fault, or of another platform.
 
 use super::driver::{Outcome, Reconciler};
 use crate::apps::mark_deployed;
 use crate::cache::Ownership;
 use crate::hosts::{READ_TIMEOUT, ask_all, within};
 use crate::machines::{
-    CLAIM_LIFETIME, destroy_unowned, holds_name, is_abandoned_claim, release, update_record,
+    CLAIM_LIFETIME, Release, holds_name, is_abandoned_claim, release, update_record,
 };
 use crate::{Error, Kind, Platform, hosts, lookup};
 use host_api::{Host, HostError, MachineFilter};
@@ -17,19 +19,19 @@ use model::life::State;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use store::records::{self, AppRecord, MachineRecord, NameRecord, Stored};
-use store::{Change, KeyRange};
+use store::Change;
+use store::records::{self, AppRecord, Listed, MachineRecord, NameRecord, ReleasedRecord, Stored};
 use wire::machines::Machine;
 
 /// The answer of a host about a machine.
-struct Listed {
+struct OnHost {
     state: Option<State>,
     version: String,
     created_at: String,
 }
 
 /// The machines of each host that answered, by their ids.
-type StatesByHost = HashMap<HostId, HashMap<String, Listed>>;
+type StatesByHost = HashMap<HostId, HashMap<String, OnHost>>;
 
 pub(super) struct Claims;
 
@@ -39,21 +41,21 @@ impl Reconciler for Claims {
 
     async fn list(&self, platform: &Platform) -> Result<Vec<String>, Error> {
         // Records first: a machine that is created after that is not in them.
-        let records: Vec<Stored<MachineRecord>> =
-            records::list(platform.store(), records::MACHINES).await?;
-        let names: Vec<Stored<NameRecord>> =
-            records::list(platform.store(), records::NAMES).await?;
-        let named: HashSet<MachineId> = names.into_iter().map(|name| name.record.id).collect();
+        let listed: Listed<MachineRecord> = lookup::list(platform, records::MACHINES).await?;
+        let names: Listed<NameRecord> = lookup::list(platform, records::NAMES).await?;
+        let named: HashSet<MachineId> =
+            names.records.into_iter().map(|name| name.record.id).collect();
         let states = states_by_host(platform).await;
-        let mut items = without_record(platform, &records, &states);
-        for Stored { key, record, .. } in records {
+        report_unrecorded(platform, &listed, &states).await?;
+        let mut items = Vec::new();
+        for Stored { key, record, .. } in listed.records {
             let Some(id) = key.strip_prefix(records::MACHINES) else { continue };
             // A host that does not answer may have it.
             let Some(of_host) = states.get(&record.owner) else { continue };
             let is_named = id.parse().is_ok_and(|id| named.contains(&id));
             let settled = match of_host.get(id) {
-                Some(Listed { state: Some(State::Destroyed), .. }) => !is_named,
-                Some(Listed { version, .. }) => {
+                Some(OnHost { state: Some(State::Destroyed), .. }) => !is_named,
+                Some(OnHost { version, .. }) => {
                     record.created && record.instance.is_some_and(|i| i.to_string() == *version)
                 }
                 None => false,
@@ -74,9 +76,6 @@ impl Reconciler for Claims {
     }
 
     async fn reconcile(&self, platform: &Platform, item: &str) -> Result<Outcome, Error> {
-        if let Some((host, id)) = item.split_once('@') {
-            return destroy_without_record(platform, host, id).await;
-        }
         let Ok(id) = item.parse::<MachineId>() else { return Ok(Outcome::Done) };
         let Some(found) = lookup::by_id_in_store(platform, id).await? else {
             return Ok(Outcome::Done);
@@ -87,7 +86,7 @@ impl Reconciler for Claims {
         let own = (record.app, &record.name);
         match within(READ_TIMEOUT, asked).await {
             Ok(machine) if machine.state == State::Destroyed.as_str() => {
-                release(platform, own, id, false).await?;
+                release(platform, own, id, Release::Name).await?;
             }
             Ok(machine) => {
                 // Before the machine's record, as when it is created.
@@ -99,7 +98,7 @@ impl Reconciler for Claims {
             // The host has the last word: the list may be older than the machine.
             Err(HostError::NotFound(_)) if may_forget(platform, id, record).await? => {
                 tracing::info!(machine = %id, app = %record.app, "forget an unknown machine");
-                release(platform, own, id, true).await?;
+                release(platform, own, id, Release::Record).await?;
             }
             Err(HostError::NotFound(_)) if record.created => {
                 return Err(lost(id, record.owner));
@@ -133,45 +132,38 @@ fn lost(id: MachineId, host: HostId) -> Error {
     Error::new(Kind::Unavailable, format!("{why}: {hint}"))
 }
 
-/// Machines older than any create under way that no record names, as `host@id`.
-fn without_record(
+/// Reports machines that the store says nothing about, older than any create under way.
+async fn report_unrecorded(
     platform: &Platform,
-    records: &[Stored<MachineRecord>],
+    listed: &Listed<MachineRecord>,
     states: &StatesByHost,
-) -> Vec<String> {
-    let ids: HashSet<&str> =
-        records.iter().filter_map(|of| of.key.strip_prefix(records::MACHINES)).collect();
+) -> Result<(), Error> {
+    let released: Listed<ReleasedRecord> = lookup::list(platform, records::RELEASED).await?;
+    let readable = listed.records.iter().map(|of| &of.key);
+    let keys = readable.chain(listed.unreadable.iter().map(|(key, _)| key));
+    let recorded = keys.filter_map(|key| key.strip_prefix(records::MACHINES));
+    let released = released.records.iter().filter_map(|of| of.key.strip_prefix(records::RELEASED));
+    let known: HashSet<&str> = recorded.chain(released).collect();
     let lifetime = u64::try_from(CLAIM_LIFETIME.as_millis()).unwrap_or(u64::MAX);
     // Times of this form are in order as texts.
     let young = rt::clock::rfc3339(platform.clock().now_ms().saturating_sub(lifetime));
-    let mut unowned = Vec::new();
     for (host, machines) in states {
-        let of_host = machines.iter().filter(|(id, listed)| {
-            let gone = matches!(listed.state, Some(State::Destroyed | State::Destroying));
-            !gone && listed.created_at < young && !ids.contains(id.as_str())
+        let unrecorded = machines.iter().filter(|(id, on_host)| {
+            let gone = matches!(on_host.state, Some(State::Destroyed | State::Destroying));
+            !gone && on_host.created_at < young && !known.contains(id.as_str())
         });
-        unowned.extend(of_host.map(|(id, _)| format!("{host}@{id}")));
+        let ids: Vec<&String> = unrecorded.map(|(id, _)| id).collect();
+        if let Some(example) = ids.iter().min() {
+            tracing::error!(
+                %host,
+                machines = ids.len(),
+                %example,
+                "a host has machines that the global store has no record of; they are left alone: \
+                 check that this is the store of the platform, or restore it from a backup"
+            );
+        }
     }
-    unowned
-}
-
-/// Destroys a machine that has no record: its claim was released, or its record
-/// deleted, while its host could not be asked.
-async fn destroy_without_record(
-    platform: &Platform,
-    host: &str,
-    id: &str,
-) -> Result<Outcome, Error> {
-    let (Ok(host), Ok(id)) = (host.parse().map(HostId), id.parse::<MachineId>()) else {
-        return Ok(Outcome::Done);
-    };
-    // A claim is there before its machine is, so that this needs no lock.
-    if lookup::by_id_in_store(platform, id).await?.is_some() {
-        return Ok(Outcome::Done);
-    }
-    tracing::warn!(machine = %id, host = host.0, "destroy a machine that has no record");
-    destroy_unowned(platform, host, id, None).await?;
-    Ok(Outcome::Done)
+    Ok(())
 }
 
 async fn states_by_host(platform: &Platform) -> StatesByHost {
@@ -182,7 +174,7 @@ async fn states_by_host(platform: &Platform) -> StatesByHost {
     };
     let entry = |machine: Machine| {
         let state = State::parse(&machine.state);
-        (machine.id, Listed { state, version: machine.instance_id, created_at: machine.created_at })
+        (machine.id, OnHost { state, version: machine.instance_id, created_at: machine.created_at })
     };
     let answers = ask_all(platform, ask).await.answered.into_iter();
     answers.map(|(host, machines)| (host, machines.into_iter().map(entry).collect())).collect()
@@ -197,12 +189,11 @@ async fn mark_app(platform: &Platform, id: AppId) -> Result<(), Error> {
 
 /// An app by its id: reads all apps, so only for what is rare.
 async fn app(platform: &Platform, id: AppId) -> Result<Option<AppRecord>, Error> {
-    let apps = platform.store().range(KeyRange::prefix(records::APPS), None, None).await?;
-    for entry in apps.entries {
-        let app: AppRecord = records::decode(&entry.key, &entry.value)?;
-        if app.id == id {
-            return Ok(Some(app));
-        }
+    let apps: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
+    let found = apps.records.into_iter().map(|app| app.record).find(|app| app.id == id);
+    // The app may be one of those that cannot be read.
+    match (found, apps.unreadable.into_iter().next()) {
+        (None, Some((_, err))) => Err(err.into()),
+        (found, _) => Ok(found),
     }
-    Ok(None)
 }

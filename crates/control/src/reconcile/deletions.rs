@@ -2,10 +2,10 @@
 
 use super::driver::{Outcome, Reconciler};
 use crate::apps::{Progress, finish_deletion};
-use crate::{Error, Platform};
+use crate::{Error, Platform, lookup};
 use std::time::Duration;
 use store::Change;
-use store::records::{self, AppRecord, Stored};
+use store::records::{self, AppRecord, Listed, Stored};
 
 pub(super) struct Deletions;
 
@@ -14,8 +14,8 @@ impl Reconciler for Deletions {
     const PREFIX: &'static str = records::APPS;
 
     async fn list(&self, platform: &Platform) -> Result<Vec<String>, Error> {
-        let apps: Vec<Stored<AppRecord>> = records::list(platform.store(), records::APPS).await?;
-        let deleting = apps.into_iter().filter(|app| app.record.deleting);
+        let apps: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
+        let deleting = apps.records.into_iter().filter(|app| app.record.deleting);
         Ok(deleting.map(|app| app.record.name.to_string()).collect())
     }
 

@@ -122,7 +122,11 @@ fn begin<'a, R: Reconciler>(
 ) -> Option<Instant> {
     let now = Instant::now();
     let mut next = None::<Instant>;
-    for (item, state) in pending.iter_mut().filter(|(_, state)| !state.in_flight) {
+    let mut waiting: Vec<_> = pending.iter_mut().filter(|(_, state)| !state.in_flight).collect();
+    // The one that is due longest first, so that items that fail again and again do not
+    // keep the others from their turn.
+    waiting.sort_by_key(|(_, state)| state.due);
+    for (item, state) in waiting {
         if state.due > now {
             next = Some(next.map_or(state.due, |next| next.min(state.due)));
         } else if in_flight.len() < MAX_IN_FLIGHT {
@@ -441,5 +445,57 @@ mod list_tests {
         let listed = lists.wait_for(|lists| *lists >= 3);
         assert!(tokio::time::timeout(10 * RESYNC, listed).await.is_ok(), "the list never ends");
         tasks.stop();
+    }
+}
+
+#[cfg(test)]
+mod order_tests {
+    use super::*;
+    use crate::{Config, Ports};
+    use host_api::FixedHosts;
+    use std::sync::{Arc, Mutex};
+
+    /// Forty items, each of which fails after ten seconds, as at an absent host, and `z`.
+    struct Failing(Arc<Mutex<Option<Duration>>>, Instant);
+
+    impl Reconciler for Failing {
+        const NAME: &'static str = "failing";
+        const PREFIX: &'static str = "/x/";
+
+        async fn list(&self, _: &Platform) -> Result<Vec<String>, Error> {
+            Ok((0..40).map(|n| format!("a{n:02}")).chain(["z".to_owned()]).collect())
+        }
+
+        fn changed(&self, _: &Change) -> Option<(String, Duration)> {
+            None
+        }
+
+        async fn reconcile(&self, _: &Platform, item: &str) -> Result<Outcome, Error> {
+            if item == "z" {
+                self.0.lock().unwrap().get_or_insert(self.1.elapsed());
+                return Ok(Outcome::Done);
+            }
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Err(Error::internal("the host is away"))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn items_that_fail_do_not_keep_one_with_a_later_name_from_its_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tasks, clock) = (rt::Tasks::new(), rt::Clock::manual(0));
+        let path = dir.path().join("global.db");
+        let store = store_sqlite::SqliteStore::open(&path, clock.clone(), &tasks).unwrap();
+        let hosts = Arc::new(FixedHosts::new(vec![]));
+        let (rng, store) = (rt::Rng::seeded(1), Arc::new(store));
+        let ports = Ports { store, hosts, clock, rng, tasks: tasks.clone() };
+        let platform = Platform::new(Config::default(), ports);
+        let seen = Arc::default();
+        start(&platform, Failing(Arc::clone(&seen), Instant::now()));
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        tasks.stop();
+        let at = seen.lock().unwrap().expect("it had its turn");
+        // Forty items, eight at a time.
+        assert!(at <= Duration::from_secs(51), "{at:?}");
     }
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Change;
-use store::records::{self, MachineRecord, Stored};
+use store::records::{self, Listed, MachineRecord};
 
 pub(super) struct FormerOwners;
 
@@ -22,9 +22,9 @@ impl Reconciler for FormerOwners {
     async fn list(&self, platform: &Platform) -> Result<Vec<String>, Error> {
         let had = machines_by_host(platform).await;
         // Records last: a machine that has moved meanwhile is looked at once more.
-        let records: Vec<Stored<MachineRecord>> =
-            records::list(platform.store(), records::MACHINES).await?;
-        let owners: BTreeMap<&str, HostId> = records
+        let listed: Listed<MachineRecord> = lookup::list(platform, records::MACHINES).await?;
+        let owners: BTreeMap<&str, HostId> = listed
+            .records
             .iter()
             .filter_map(|stored| Some((stored.key.strip_prefix(records::MACHINES)?, stored)))
             .map(|(id, stored)| (id, stored.record.owner))

@@ -8,18 +8,21 @@ mod compaction;
 mod deletions;
 mod driver;
 mod former_owners;
+mod released;
 
 use crate::Platform;
 use claims::Claims;
 use deletions::Deletions;
 use driver::Reconciler;
 use former_owners::FormerOwners;
+use released::Released;
 
 /// Starts all reconcilers; they end with the platform's tasks.
 pub fn start(platform: &Platform) {
     driver::start(platform, Claims);
     driver::start(platform, Deletions);
     driver::start(platform, FormerOwners);
+    driver::start(platform, Released);
     compaction::start(platform);
 }
 
@@ -28,6 +31,7 @@ pub async fn pass(platform: &Platform) {
     pass_of(platform, &Claims).await;
     pass_of(platform, &Deletions).await;
     pass_of(platform, &FormerOwners).await;
+    pass_of(platform, &Released).await;
 }
 
 async fn pass_of<R: Reconciler>(platform: &Platform, reconciler: &R) {

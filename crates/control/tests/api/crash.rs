@@ -38,6 +38,8 @@ async fn a_machine_that_its_host_has_lost_keeps_its_record_until_it_is_destroyed
     w.clock.advance(Duration::from_secs(1000));
     w.reconcile().await;
     assert_eq!(w.get("/v1/apps/web").await.1["machine_count"], 1);
+    let listed = w.get("/v1/apps/web/machines").await.1;
+    assert_eq!((&listed[0]["id"], &listed[0]["host_status"]), (&machine["id"], &json!("lost")));
     let ask = json!({ "name": "a", "config": { "image": "nginx" } });
     assert_eq!(w.post("/v1/apps/web/machines", ask).await.0, 422, "its name is its own");
     assert_eq!(w.delete(&at(&machine, "?force=true")).await.0, 200);
@@ -59,17 +61,55 @@ async fn a_destroyed_machine_that_its_host_has_forgotten_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_machine_without_a_record_is_destroyed_once_it_is_old() {
+async fn a_machine_that_the_store_says_nothing_about_is_never_destroyed() {
+    let w = world().await;
+    // The machine of a platform whose store is lost; its app has the number of `web`.
+    let of_another_store = testkit::create_machine(&w.host, 1).await;
+    for _ in 0..3 {
+        w.clock.advance(Duration::from_secs(1000));
+        w.reconcile().await;
+    }
+    assert_eq!(w.host.alive(), [of_another_store]);
+    w.app().await;
+    let own = w.machine(json!({ "name": "a" })).await;
+    w.clock.advance(Duration::from_secs(1000));
+    w.reconcile().await;
+    assert_eq!(w.host.alive().len(), 2);
+    assert_eq!(w.delete("/v1/apps/web?force=true").await.0, 202);
+    w.reconcile().await;
+    assert_eq!(w.host.alive(), [of_another_store], "{own} is destroyed");
+}
+
+#[tokio::test]
+async fn a_released_machine_is_destroyed_and_then_forgotten() {
     let w = world().await;
     w.app().await;
-    let kept = w.machine(json!({ "name": "a" })).await;
-    let unowned = testkit::create_machine(&w.host, 1).await;
-    w.reconcile().await;
-    assert_eq!(w.host.alive().len(), 2, "its claim may be on its way");
-    w.clock.advance(Duration::from_secs(121));
+    let kept = w.machine(json!({ "name": "kept" })).await;
+    let hold = w.host.pause_next("create");
+    let ask = json!({ "name": "a", "config": { "image": "nginx" } });
+    let creating = w.post("/v1/apps/web/machines", ask);
+    let meanwhile = async {
+        hold.reached().await;
+        w.clock.advance(Duration::from_secs(121));
+        // Its claim is released.
+        w.reconcile().await;
+        w.host.fail_next("destroy", HostError::unreachable("it is away"));
+        hold.release();
+    };
+    let (refused, ()) = tokio::join!(creating, meanwhile);
+    assert_eq!(refused.0, 503, "{refused:?}");
+    assert_eq!(w.host.alive().len(), 2);
+    let notes = || w.count_released();
     w.reconcile().await;
     assert_eq!(w.host.alive(), [id(&kept)]);
-    assert!(w.host.calls().contains(&format!("destroy {unowned}")));
+    assert_eq!(notes().await, 1, "another create of it may be on its way");
+    w.clock.advance(Duration::from_secs(121));
+    w.host.set_reach(testkit::Reach::Away);
+    w.reconcile().await;
+    assert_eq!(notes().await, 1, "the host may have it");
+    w.host.set_reach(testkit::Reach::Reachable);
+    w.reconcile().await;
+    assert_eq!(notes().await, 0);
 }
 
 #[tokio::test]
@@ -140,4 +180,39 @@ async fn a_deletion_that_was_cut_off_is_finished() {
     assert_eq!(w.get("/v1/apps/web/machines").await.1, Value::Array(vec![]));
     assert_eq!(w.get("/v1/apps/web/machines?include_deleted=true").await.1, json!([]));
     assert_eq!(w.get(&at(&machine, "")).await.0, 404);
+}
+
+#[tokio::test]
+async fn records_that_cannot_be_read_do_not_hold_up_the_others() {
+    let w = world().await;
+    w.app().await;
+    let unreadable = ["/apps/newer", "/machines/0123456789abcd", "/names/1/newer"];
+    let then =
+        unreadable.map(|key| store::Op::put(key, r#"{"of":"a newer version"}"#.into())).to_vec();
+    store::Store::txn(&*w.store, store::Txn { then, ..store::Txn::default() }).await.unwrap();
+    let machine = w.machine(json!({ "name": "a" })).await;
+    let events = [Event::Destroy { force: true }, Event::Gone];
+    w.host.apply_events(id(&machine), &events).unwrap();
+    let count = async || w.get("/v1/apps/web").await.1["machine_count"].clone();
+    let before = count().await.as_u64().unwrap();
+    w.reconcile().await;
+    assert_eq!(count().await, before - 1, "its name is free");
+    let apps = w.get("/v1/apps?org_slug=personal").await;
+    assert_eq!((apps.0, &apps.1["total_apps"]), (200, &json!(1)));
+}
+
+#[tokio::test]
+async fn the_deletion_of_an_app_keeps_the_name_of_a_machine_that_its_host_does_not_destroy() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "name": "a" })).await;
+    w.host.fail_next("destroy", HostError::Conflict("it cannot be done now".into()));
+    assert_eq!(w.delete("/v1/apps/web?force=true").await.0, 202);
+    assert_eq!(w.host.alive(), [id(&machine)]);
+    let names = store::KeyRange::prefix(store::records::NAMES);
+    let names = store::Store::range(&*w.store, names, None, None).await.unwrap();
+    assert_eq!(names.entries.len(), 1);
+    w.reconcile().await;
+    assert_eq!(w.host.states(), ["destroyed"]);
+    assert_eq!(w.post("/v1/apps", json!({ "name": "web" })).await.0, 201);
 }

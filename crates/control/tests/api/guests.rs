@@ -227,3 +227,22 @@ async fn a_stop_of_the_platform_ends_followed_logs_and_waits() {
     // It ends, whole or cut off with its connection, and hangs nothing.
     drop(follow.bytes().await);
 }
+
+#[tokio::test]
+async fn a_followed_log_that_breaks_between_lines_of_one_time_goes_on_with_the_rest() {
+    let w = world().await;
+    w.app().await;
+    let machine = id(&w.machine(json!({ "name": "a" })).await);
+    let query = wire::logs::LogQuery { follow: true, ..wire::logs::LogQuery::default() };
+    let mut lines = control::logs::stream(&w.platform, "web", query).await.unwrap();
+    let time = 1_800_000_000_000_000_000;
+    w.host.print(machine, time, "one");
+    assert_eq!(lines.next().await.unwrap().message, "one");
+    w.host.restart_worker();
+    let notice = lines.next().await.unwrap();
+    assert_eq!(notice.provider, "runner", "{notice:?}");
+    w.host.print(machine, time, "two");
+    assert_eq!(lines.next().await.unwrap().message, "two");
+    w.host.print(machine, time + 1, "three");
+    assert_eq!(lines.next().await.unwrap().message, "three");
+}

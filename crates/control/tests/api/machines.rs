@@ -385,7 +385,7 @@ async fn a_machine_whose_claim_was_released_while_it_was_created_is_destroyed() 
         hold.release();
     };
     let (refused, ()) = tokio::join!(creating, meanwhile);
-    assert_eq!(refused.0, 408, "{refused:?}");
+    assert_eq!(refused.0, 503, "{refused:?}");
     assert_eq!(w.host.states(), ["destroyed"], "it has no owner");
     w.machine(json!({ "name": "a" })).await;
 }
@@ -414,4 +414,37 @@ async fn a_hundred_creates_at_once_all_succeed() {
     let addresses: std::collections::HashSet<_> =
         listed.iter().map(|m| m["private_ip"].as_str().unwrap()).collect();
     assert_eq!((listed.len(), addresses.len(), w.host.alive().len()), (120, 120, 200));
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_is_lost_is_repeated_once_and_a_restart_is_done_once() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "name": "a" })).await;
+    let broken = || HostError::Unavailable { message: "it broke".into(), may_have_run: true };
+    w.host.lose_answer("restart", broken());
+    assert_eq!(w.post(&at(&machine, "/restart"), json!({})).await.0, 200);
+    let restarts = w.host.calls().iter().filter(|call| call.starts_with("restart")).count();
+    assert_eq!(restarts, 1);
+    w.host.lose_answer("destroy", broken());
+    assert_eq!(w.delete(&at(&machine, "?force=true")).await.0, 200);
+    assert_eq!(w.host.states(), ["destroyed"]);
+}
+
+#[tokio::test]
+async fn a_change_that_may_have_been_done_is_504_and_not_to_be_repeated_blindly() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "name": "a" })).await;
+    let broken = || HostError::Unavailable { message: "it broke".into(), may_have_run: true };
+    // The first one, and its repetition.
+    w.host.fail_next("stop", broken());
+    w.host.fail_next("stop", HostError::unreachable("it is away"));
+    let answer = w.post(&at(&machine, "/stop"), json!({})).await;
+    assert_eq!(error(&answer), (504, "it broke"));
+    assert!(answer.1["hint"].as_str().unwrap().contains("may have been done"), "{answer:?}");
+    w.host.fail_next("stop", HostError::DeadlineExceeded("it is slow".into()));
+    assert_eq!(w.post(&at(&machine, "/stop"), json!({})).await.0, 504);
+    w.host.fail_next("stop", HostError::unreachable("it is away"));
+    assert_eq!(w.post(&at(&machine, "/stop"), json!({})).await.0, 503);
 }

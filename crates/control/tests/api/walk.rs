@@ -8,10 +8,10 @@ use model::id::{AppId, HostId, MachineId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
 use store::records::{self, AppRecord, MachineRecord, NameRecord, Stored};
+use store::{Store, Txn};
 use store_sqlite::SqliteStore;
-use testkit::{CrashStore, FakeHost};
+use testkit::{CrashPoints, CrashStore, FakeHost};
 use wire::machines::{CreateApp, LaunchMachine, MachineConfig};
 
 /// Time for what follows after an answer.
@@ -49,10 +49,15 @@ impl Lab {
 
     /// A control plane; what an earlier one had in memory is gone.
     fn start(&self) -> Platform {
-        let points = self.host.points().clone();
+        self.start_with(CrashPoints::default())
+    }
+
+    /// A control plane that is killed at points of its own.
+    fn start_with(&self, points: CrashPoints) -> Platform {
+        let host = self.host.with_points(points.clone());
         let ports = Ports {
             store: Arc::new(CrashStore::new(self.store.clone(), points)),
-            hosts: Arc::new(FixedHosts::new(vec![self.host.known()])),
+            hosts: Arc::new(FixedHosts::new(vec![host.known()])),
             clock: self.clock.clone(),
             rng: rt::Rng::seeded(self.clock.now_ms()),
             tasks: rt::Tasks::new(),
@@ -66,7 +71,13 @@ impl Lab {
 
     /// Starts again after a crash, and lets the reconcilers do their work.
     async fn recover(&self) -> Platform {
-        let platform = self.start();
+        self.recover_with(CrashPoints::default()).await
+    }
+
+    async fn recover_with(&self, points: CrashPoints) -> Platform {
+        // What the killed one had sent to the store is carried out before this.
+        self.store.txn(Txn::default()).await.unwrap();
+        let platform = self.start_with(points);
         for _ in 0..2 {
             reconcile::pass(&platform).await;
             self.clock.advance(Duration::from_secs(121));
@@ -171,8 +182,8 @@ async fn is_done(platform: &Platform, operation: &str) -> bool {
 /// fewer.
 async fn kill_at(operation: &str, n: u64, again: Option<u64>, cached: bool) -> bool {
     let lab = Lab::new(cached).await;
-    let points = lab.host.points().clone();
-    let platform = lab.start();
+    let points = CrashPoints::default();
+    let platform = lab.start_with(points.clone());
     points.arm(n);
     // What follows after the answer belongs to the operation.
     let to_its_end = async {
@@ -184,24 +195,23 @@ async fn kill_at(operation: &str, n: u64, again: Option<u64>, cached: bool) -> b
             points.disarm();
             None
         }
+        // The points stay as they are: no call of a task of the killed one, among them
+        // the operation's own and that which fills the cache, goes on.
         at = points.crashed() => Some(format!("{operation}, point {n}: {at}")),
     };
-    points.disarm();
     if at.is_none() {
         // What was acknowledged and has come to its end needs no reconciler.
         let acknowledged = format!("{operation}, acknowledged");
         assert!(is_done(&lab.start(), operation).await, "{acknowledged}");
         lab.check_ledger(&acknowledged).await;
     }
-    platform.tasks().stop();
-    drop(platform);
     if let Some(again) = again {
+        let points = CrashPoints::default();
         points.arm(again);
         tokio::select! {
-            _ = lab.recover() => {}
+            _ = lab.recover_with(points.clone()) => {}
             _ = points.crashed() => {}
         }
-        points.disarm();
     }
     let platform = lab.recover().await;
     let place = at.clone().unwrap_or_else(|| operation.to_owned());

@@ -17,6 +17,8 @@ pub(crate) const TOKEN: &str = "fm2_test-token";
 pub(crate) struct TestWorld {
     pub(crate) api: HttpApi,
     pub(crate) platform: Platform,
+    /// The store of the platform.
+    pub(crate) store: Arc<SqliteStore>,
     pub(crate) hosts: Arc<FixedHosts>,
     pub(crate) host: FakeHost,
     /// A second host, if there is one.
@@ -45,10 +47,11 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     let tasks = rt::Tasks::new();
     let clock = rt::Clock::manual(1_700_000_000_000_000_000);
     let store = SqliteStore::open(&dir.path().join("global.db"), clock.clone(), &tasks).unwrap();
+    let store = Arc::new(store);
     let hosts: Vec<_> = (0..count).map(|n| FakeHost::new(HostId(n), "local")).collect();
     let fixed = Arc::new(FixedHosts::new(hosts.iter().map(FakeHost::known).collect()));
     let ports = Ports {
-        store: Arc::new(store),
+        store: store.clone(),
         hosts: fixed.clone(),
         clock: clock.clone(),
         rng: rt::Rng::seeded(1),
@@ -74,6 +77,7 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     TestWorld {
         api,
         platform,
+        store,
         hosts: fixed,
         host,
         other,
@@ -90,6 +94,12 @@ impl TestWorld {
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("http://{}{path}", self.addr);
         self.client.request(method, url).header("authorization", format!("Bearer {TOKEN}"))
+    }
+
+    /// How many machines the store notes as released.
+    pub(crate) async fn count_released(&self) -> usize {
+        let range = store::KeyRange::prefix(store::records::RELEASED);
+        store::Store::range(&*self.store, range, None, None).await.unwrap().entries.len()
     }
 
     /// One pass of all reconcilers.

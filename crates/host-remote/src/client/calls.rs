@@ -172,8 +172,8 @@ impl Load for RemoteHost {
         self.0.hints.drained(id);
     }
 
-    /// Only the edge of the machine's own host asks this, and that one has the
-    /// host in its process.
+    /// The host is not asked, as the caller does not wait: 0, also for a machine that has
+    /// sessions. Its host refuses to stop it as idle.
     fn sessions(&self, _id: MachineId) -> usize {
         0
     }

@@ -3,7 +3,8 @@
 use super::Server;
 use crate::codec::{self, ChannelBody, FrameError, FrameReader};
 use crate::pipe::BodyRead;
-use host_api::{CallContext, LogLine};
+use bytes::Bytes;
+use host_api::{CallContext, HostError, LogLine};
 use model::id::MachineId;
 use serde::Serialize;
 
@@ -13,9 +14,18 @@ type Answer = Result<Option<ChannelBody>, FrameError>;
 /// An answer of one frame.
 fn one<T: Serialize>(value: &T) -> Answer {
     let (sender, body) = codec::channel();
-    let frame = codec::encode(value)?;
-    sender.try_bytes(frame);
+    sender.try_bytes(answer_frame(value)?);
     Ok(Some(body))
+}
+
+/// The frame of an answer. One that is too long is no fault of the peer: it is told so in
+/// place of it.
+fn answer_frame<T: Serialize>(value: &T) -> Result<Bytes, FrameError> {
+    codec::encode(value).or_else(|err| {
+        tracing::error!(error = rt::chain(&err), "send an answer to a peer");
+        let why = format!("the host's answer cannot be sent: {err}");
+        codec::encode(&Err::<(), _>(HostError::Internal(why)))
+    })
 }
 
 impl Server {
@@ -81,5 +91,21 @@ impl Server {
             "guest_connection" => self.guest_connection(body).await.map(Some),
             _ => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_too_long_is_an_error_of_the_host() {
+        let long: Result<String, HostError> = Ok("x".repeat(codec::MAX_FRAME));
+        let frame = answer_frame(&long).unwrap();
+        let answer: Result<String, HostError> = ciborium::from_reader(&frame[4..]).unwrap();
+        assert!(
+            matches!(&answer, Err(HostError::Internal(why)) if why.contains("too long")),
+            "{answer:?}"
+        );
     }
 }

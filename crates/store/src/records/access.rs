@@ -46,7 +46,37 @@ pub async fn get<T: DeserializeOwned>(
     Ok(Some(Stored { key: kv.key, revision: kv.modified, record }))
 }
 
-/// All records below a prefix, in order of keys.
+/// The records below a prefix, and those that this version cannot read: a newer one may
+/// have written them.
+#[derive(Debug)]
+pub struct Listed<T> {
+    /// In order of keys.
+    pub records: Vec<Stored<T>>,
+    /// Key and error of each record that does not parse.
+    pub unreadable: Vec<(String, StoreError)>,
+}
+
+/// All records below a prefix. One that does not parse is reported beside the others.
+///
+/// # Errors
+/// The store's.
+pub async fn list_readable<T: DeserializeOwned>(
+    store: &dyn Store,
+    prefix: &str,
+) -> Result<Listed<T>, StoreError> {
+    let mut listed = Listed { records: Vec::new(), unreadable: Vec::new() };
+    for kv in store.range(KeyRange::prefix(prefix), None, None).await?.entries {
+        match decode(&kv.key, &kv.value) {
+            Ok(record) => {
+                listed.records.push(Stored { key: kv.key, revision: kv.modified, record });
+            }
+            Err(err) => listed.unreadable.push((kv.key, err)),
+        }
+    }
+    Ok(listed)
+}
+
+/// All records below a prefix, in order of keys, if all of them parse.
 ///
 /// # Errors
 /// As [`get`].

@@ -56,6 +56,14 @@ pub fn machine_key(id: MachineId) -> String {
     format!("{MACHINES}{id}")
 }
 
+/// Prefix of the keys of released machines.
+pub const RELEASED: &str = "/released/";
+
+/// Key that says that a machine has no owner any more.
+pub fn released_key(id: MachineId) -> String {
+    format!("{RELEASED}{id}")
+}
+
 /// Prefix of the keys that name an app's machines, destroyed ones included.
 pub fn machines_of(app: AppId) -> String {
     format!("/app-machines/{app}/")

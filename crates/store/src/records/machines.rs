@@ -37,4 +37,15 @@ pub struct MachineRecord {
     /// Its config in that version.
     #[serde(default)]
     pub config: Option<MachineConfig>,
+    /// The `updated_at` of the host's answer that version and config are from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<String>,
+}
+
+/// A machine whose record has been deleted, while some host may still have it. It is kept
+/// until no host has the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleasedRecord {
+    /// Time of the release, milliseconds since the epoch.
+    pub released_ms: u64,
 }

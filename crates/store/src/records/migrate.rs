@@ -106,6 +106,7 @@ fn moved(key: &str, id: MachineId, app: AppId, old: OldMachine) -> Vec<Op> {
         created: false,
         instance: None,
         config: None,
+        updated_at: None,
     };
     vec![Op::put(key, encode(&record)), Op::put(app_machine_key(app, id), Bytes::new())]
 }

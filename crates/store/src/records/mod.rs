@@ -10,6 +10,7 @@
 //! /names/<app id>/<name>             NameRecord: which machine has the name
 //! /machines/<id>                     MachineRecord
 //! /app-machines/<app id>/<id>        the ids of an app's machines; no value
+//! /released/<id>                     ReleasedRecord: the machine has no owner any more
 //! /tokens/<sha256>                   TokenRecord; the token itself is not stored
 //! ```
 //!
@@ -20,7 +21,10 @@
 //! Invariant: `/names`, `/machines` and `/app-machines` are written in one
 //! transaction before the host is asked to create the machine, so that a machine
 //! that exists has an owner here. The claim of a machine that its host does not
-//! know is removed by a reconciler.
+//! know is removed by a reconciler. Where a record of `/machines` is deleted although
+//! some host may still have the machine, `/released` says so in the same transaction:
+//! only such a machine may be destroyed without a record. A machine of which the store
+//! says nothing is of another store.
 
 mod access;
 mod apps;
@@ -30,10 +34,10 @@ mod migrate;
 mod orgs;
 mod tokens;
 
-pub use access::{Stored, decode, encode, get, list};
+pub use access::{Listed, Stored, decode, encode, get, list, list_readable};
 pub use apps::AppRecord;
 pub use keys::*;
-pub use machines::{MachineRecord, NameRecord};
+pub use machines::{MachineRecord, NameRecord, ReleasedRecord};
 pub use migrate::migrate;
 pub use orgs::{NetworkRecord, OrgRecord};
 pub use tokens::TokenRecord;

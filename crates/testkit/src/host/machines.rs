@@ -213,7 +213,7 @@ impl Machines for FakeHost {
         if previous != State::Started {
             self.bring_up(id)?;
         }
-        self.0.points.pass("after start").await;
+        self.1.pass("after start").await;
         let (previous_state, resumed) = (previous.to_string(), previous == State::Suspended);
         Ok(Started { previous_state, migrated: false, new_host: String::new(), resumed })
     }
@@ -227,7 +227,7 @@ impl Machines for FakeHost {
             self.apply_events(id, &[Event::Down { again: false }])?;
         }
         self.lock().stops.push(stop);
-        self.0.points.pass("after stop").await;
+        self.1.pass("after stop").await;
         Ok(())
     }
 
@@ -249,6 +249,9 @@ impl Machines for FakeHost {
     ) -> Result<(), HostError> {
         self.enter_call("restart", &context).await?;
         self.owned(id, context.epoch)?;
+        if self.is_done(&context) {
+            return Ok(());
+        }
         self.note(format!("restart {id}"));
         self.lock().stops.push(stop);
         self.apply_events(id, &[Event::Restart])?;
@@ -256,7 +259,8 @@ impl Machines for FakeHost {
         if now == State::Restarting {
             self.apply_events(id, &[Event::Launch])?;
         }
-        self.bring_up(id)
+        self.bring_up(id)?;
+        self.leave_call("restart").await
     }
 
     async fn signal(

@@ -24,7 +24,7 @@ use model::address::{self, Ipv4Pool, Slot};
 use model::id::{BootId, Epoch, EventId, HostId, InstanceId, MachineId};
 use model::life::{Event, State};
 use rt::{Clock, Rng};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::DuplexStream;
@@ -32,9 +32,9 @@ use tokio::sync::{mpsc, watch};
 use wire::logs::LogEntry;
 use wire::machines::{Image, Machine, MachineEvent, MachineVersion};
 
-/// A host in memory. Clones are one host.
+/// A host in memory. Clones are one host, as callers with the same crash points see it.
 #[derive(Clone, Debug)]
-pub struct FakeHost(Arc<Inner>);
+pub struct FakeHost(Arc<Inner>, CrashPoints);
 
 #[derive(Debug)]
 struct Inner {
@@ -42,7 +42,6 @@ struct Inner {
     region: String,
     clock: Clock,
     rng: Rng,
-    points: CrashPoints,
     state: Mutex<Store>,
     /// Grows with every change that a caller may wait for.
     changed: watch::Sender<u64>,
@@ -67,6 +66,8 @@ struct Store {
     /// Callers, oldest first.
     callers: Vec<Caller>,
     calls: Vec<String>,
+    /// Idempotency keys of the restarts and signals that were carried out.
+    keys: HashSet<String>,
     stops: Vec<Stop>,
     /// Starts and suspends are not completed until the test allows it.
     held: bool,
@@ -97,15 +98,15 @@ impl FakeHost {
     /// A host with 4 GiB for machines and no image but `nginx` and `app`.
     pub fn new(id: HostId, region: &str) -> Self {
         let state = Store { worker_epoch: 1, memory_mib: 4096, ..Store::default() };
-        Self(Arc::new(Inner {
+        let inner = Inner {
             id,
             region: region.into(),
             clock: Clock::manual(1_700_000_000_000_000_000),
             rng: Rng::seeded(u64::from(id.0) + 7),
-            points: CrashPoints::default(),
             state: Mutex::new(state),
             changed: watch::Sender::new(0),
-        }))
+        };
+        Self(Arc::new(inner), CrashPoints::default())
     }
 
     /// Its number.
@@ -120,7 +121,14 @@ impl FakeHost {
 
     /// Points before and after each change, at which its caller may be killed.
     pub fn points(&self) -> &CrashPoints {
-        &self.0.points
+        &self.1
+    }
+
+    /// The same host for another process, which is killed at points of its own: calls of
+    /// a process that was killed never go on.
+    #[must_use]
+    pub fn with_points(&self, points: CrashPoints) -> Self {
+        Self(self.0.clone(), points)
     }
 
     /// From now on starts stay in `starting` and suspends in `suspending`

@@ -85,7 +85,7 @@ impl FakeHost {
         name: &str,
         context: &CallContext,
     ) -> Result<(), HostError> {
-        self.0.points.pass(&format!("before {name}")).await;
+        self.1.pass(&format!("before {name}")).await;
         let (reach, pause) = {
             let mut state = self.lock();
             state.callers.push(context.caller.clone());
@@ -115,9 +115,14 @@ impl FakeHost {
         Ok(())
     }
 
+    /// A call with the key of this one has been carried out.
+    pub(super) fn is_done(&self, context: &CallContext) -> bool {
+        context.idempotency_key.as_ref().is_some_and(|key| !self.lock().keys.insert(key.clone()))
+    }
+
     /// The result of a call once it has been carried out.
     pub(super) async fn leave_call(&self, name: &str) -> Result<(), HostError> {
-        self.0.points.pass(&format!("after {name}")).await;
+        self.1.pass(&format!("after {name}")).await;
         self.lock().lost_answers.remove(name).map_or(Ok(()), Err)
     }
 }

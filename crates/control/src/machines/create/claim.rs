@@ -11,7 +11,7 @@ use host_api::HostError;
 use model::id::{AppId, AppName, Epoch, HostId, MachineId, MachineName};
 use model::life::State;
 use std::time::Duration;
-use store::records::{self, AppRecord, MachineRecord, NameRecord, Stored, encode};
+use store::records::{self, AppRecord, MachineRecord, NameRecord, ReleasedRecord, Stored, encode};
 use store::{Compare, Op, Revision, Txn};
 use wire::machines::MachineConfig;
 
@@ -82,6 +82,7 @@ pub(super) async fn claim(
             created: false,
             instance: None,
             config: Some(config.clone()),
+            updated_at: None,
         };
         let conditions = vec![name_unchanged, app_unchanged];
         if let Some(revision) = write(platform, id, &record, conditions).await? {
@@ -139,22 +140,46 @@ pub(crate) async fn holds_name(
     Ok(holder.is_some_and(|holder| holder.record.id == id))
 }
 
-/// Frees the name that a machine holds and, with `forget`, deletes its record. A
-/// name that another machine holds by now stays.
+/// What is released of a machine beside its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// Nothing: its record stays.
+    Name,
+    /// The record of a machine that certainly does not exist.
+    Claim,
+    /// The record of a machine that some host may still have; it is destroyed there.
+    Record,
+}
+
+/// Frees the name that a machine holds and releases what `release` says. A name that
+/// another machine holds by now stays.
 pub(crate) async fn release(
     platform: &Platform,
     (app, name): (AppId, &MachineName),
     id: MachineId,
-    forget: bool,
+    release: Release,
 ) -> Result<(), Error> {
     let name_key = records::name_key(app, name.as_str());
-    let record = || [records::machine_key(id), records::app_machine_key(app, id)].map(Op::delete);
-    let forgotten = || record().into_iter().filter(|_| forget);
+    let released = match release {
+        Release::Name => vec![],
+        Release::Claim => forget(platform, app, id)[..2].to_vec(),
+        Release::Record => forget(platform, app, id).to_vec(),
+    };
     let txn = Txn {
         compare: vec![Compare::Value(name_key.clone(), encode(&NameRecord { id }))],
-        then: std::iter::once(Op::delete(name_key)).chain(forgotten()).collect(),
-        otherwise: forgotten().collect(),
+        then: std::iter::once(Op::delete(name_key)).chain(released.clone()).collect(),
+        otherwise: released,
     };
     platform.store().txn(txn).await?;
     Ok(())
+}
+
+/// Deletes the record of a machine, and notes that no host may keep the machine.
+pub(crate) fn forget(platform: &Platform, app: AppId, id: MachineId) -> [Op; 3] {
+    let released = ReleasedRecord { released_ms: platform.clock().now_ms() };
+    [
+        Op::delete(records::machine_key(id)),
+        Op::delete(records::app_machine_key(app, id)),
+        Op::put(records::released_key(id), encode(&released)),
+    ]
 }

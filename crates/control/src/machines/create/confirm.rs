@@ -132,6 +132,7 @@ mod tests {
                 created: false,
                 instance: None,
                 config: None,
+                updated_at: None,
             };
             let put = Op::put(records::machine_key(id), encode(&record));
             let then = if claimed { vec![put] } else { vec![] };

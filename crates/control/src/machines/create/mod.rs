@@ -9,7 +9,7 @@ mod confirmations;
 mod numbers;
 mod place;
 
-pub(crate) use claim::{CLAIM_LIFETIME, holds_name, is_abandoned_claim, release};
+pub(crate) use claim::{CLAIM_LIFETIME, Release, forget, holds_name, is_abandoned_claim, release};
 pub(crate) use confirm::destroy_unowned;
 pub(crate) use confirmations::Confirmations;
 pub use place::create;

@@ -147,7 +147,7 @@ async fn create_on(
 /// Releases the claim of a machine that certainly does not exist.
 async fn release_refused(platform: &Platform, claim: &Claim) {
     let own = (claim.record.app, &claim.record.name);
-    let released = claim::release(platform, own, claim.id, true).await;
+    let released = claim::release(platform, own, claim.id, claim::Release::Claim).await;
     if let Err(err) = released {
         tracing::warn!(machine = %claim.id, error = %err, "release the claim of a refused machine");
     }
@@ -163,7 +163,7 @@ async fn created(platform: &Platform, claim: Claim, machine: Machine) -> Result<
         Ok(None) => {
             destroy_unowned(platform, record.owner, id, Some(record.epoch)).await?;
             let why = "the host took too long to create the machine; it was destroyed again";
-            return Err(Error::new(Kind::Timeout, why).hint("try again"));
+            return Err(Error::new(Kind::Unavailable, why).hint("try again"));
         }
         Err(err) => tracing::warn!(machine = %id, error = %err, "read the claim of a machine"),
     }
