@@ -36,7 +36,7 @@ impl AppDirectory {
         directory
     }
 
-    /// Follows the apps until the watch ends. After a change, `pauses` begin anew.
+    /// Follows the apps until the watch ends. After a change, `pauses` begin again.
     async fn follow_watch(&self, store: &dyn Store, pauses_until_next: &mut Backoff) {
         let mut progressed = false;
         if let Err(err) = self.follow_once(store, &mut progressed).await {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn changes_of_the_watch_are_applied_and_pauses_begin_anew_after_one() {
+    async fn changes_of_the_watch_are_applied_and_pauses_begin_again_after_one() {
         let directory = AppDirectory::default();
         let rng = Rng::from_os();
         let mut tired = pauses();
