@@ -1,7 +1,10 @@
-"""The share of the CPU that Updraft's VMs have when others want it too.
+"""The share of the CPU that Updraft has when others want it too.
 
-Its VMs are in a control group of their own. On a busy machine a bare QEMU
-outside would be slower for that alone, so it gets a group of the same weight.
+Its daemon and its VMs are in control groups of their own. On a busy machine a bare
+QEMU outside would be slower for that alone, so it gets a group of the same weight
+([`Share`]). A load generator outside would be preempted at each request that it
+sends, which costs the proxy more per request; so it runs in the daemon's own group
+([`Beside`]).
 """
 import os
 from pathlib import Path
@@ -36,6 +39,24 @@ class Share:
         if self.tree is not None:
             (_dir(self.tree, self.home[self.tree]) / "cgroup.procs").write_text(str(os.getpid()))
             self.dir.rmdir()
+
+
+class Beside:
+    """While it is entered, this process and what it starts are in the control group
+    of the process `pid` for the CPU. Earlier versions of the daemon have none."""
+
+    def __init__(self, pid):
+        home = dict(_places("self"))
+        self.moves = [(tree, home[tree], path) for tree, path in _places(pid) if path != home.get(tree)]
+
+    def __enter__(self):
+        for tree, _, path in self.moves:
+            (_dir(tree, path) / "cgroup.procs").write_text(str(os.getpid()))
+        return self
+
+    def __exit__(self, *_):
+        for tree, home, _ in self.moves:
+            (_dir(tree, home) / "cgroup.procs").write_text(str(os.getpid()))
 
 
 def _places(pid):

@@ -19,6 +19,7 @@ from daemon import EDGE, Daemon
 from measure import first_byte, pss_mib
 from namespace import entered
 from proxies import load
+from share import Beside
 from starts import IDLE, WORD, Subject, config, subject
 from warm import WEB_HOST, local_backend, web_config
 
@@ -110,7 +111,7 @@ class Parts:
         first_byte(EDGE, WEB_HOST)
         machine, _ = self.daemon.call("GET", f"/apps/web/machines/{self.web.id}")
         found, pids = {}, [self.daemon.process.pid]
-        with local_backend(self.work, (machine["private_ipv4"], 80), entered()):
+        with Beside(pids[0]), local_backend(self.work, (machine["private_ipv4"], 80), entered()):
             for (path, connections), seconds in LOADS.items():
                 run = load(EDGE, WEB_HOST, path, connections, seconds, pids)
                 for key, scale in [("rate", 1), ("cpu", 1e6), ("p50", 1e6), ("p99", 1e6)]:

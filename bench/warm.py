@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from daemon import EDGE
 from namespace import entered, listener
 from proxies import BACKEND, NGINX, PROXY, Nginx, load, wait_for
+from share import Beside
 from starts import config
 
 WEB, WEB_HOST = "web", "web.localhost"
@@ -28,7 +29,7 @@ def requests(daemon, work, sizes, say):
     rows = []
     # The edge holds its request until the app listens; nginx would fail.
     wait_for(EDGE, WEB_HOST)
-    with proxy(work, address, inside) as nginx:
+    with Beside(daemon.process.pid), proxy(work, address, inside) as nginx:
         # Target, the proxy's processes, and where wrk runs.
         ways = {
             "direct": (address, lambda: [], inside),
