@@ -32,6 +32,7 @@ mod platform;
 pub mod reconcile;
 mod retry;
 pub mod tokens;
+mod unreadable;
 
 pub use error::{Error, Kind};
 pub use platform::{Config, Platform, Ports};

@@ -4,8 +4,6 @@ use crate::cache::{Cached, Known, Ownership};
 use crate::{Error, Platform};
 use model::id::{AppName, MachineId, MachineName};
 use serde::de::DeserializeOwned;
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 use store::records::{self, AppRecord, Listed, MachineRecord, NameRecord, Stored};
 
 /// The record of a key, from memory if it is there.
@@ -33,20 +31,6 @@ pub(crate) async fn list<T: DeserializeOwned>(
         }
     }
     Ok(listed)
-}
-
-/// Keys of records that cannot be read, as far as they have been logged.
-#[derive(Debug, Default)]
-pub(crate) struct Unreadable(Mutex<HashSet<String>>);
-
-impl Unreadable {
-    /// Keys that are remembered; further ones are not logged.
-    const MAX: usize = 1024;
-
-    fn is_new(&self, key: &str) -> bool {
-        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        logged.len() < Self::MAX && logged.insert(key.to_owned())
-    }
 }
 
 /// An app that is not being deleted, by its name.

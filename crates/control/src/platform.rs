@@ -2,8 +2,8 @@
 
 use crate::Error;
 use crate::cache::{self, RecordsCache, TrackedStore};
-use crate::lookup::Unreadable;
 use crate::machines::Confirmations;
+use crate::unreadable::Unreadable;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
 use std::ops::Range;
 use std::sync::Arc;

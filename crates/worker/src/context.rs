@@ -6,7 +6,7 @@ use crate::db::HostDb;
 use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
-use crate::name_servers::NameServers;
+use crate::ports::NameServers;
 use crate::ports::{
     Disks, GuestApi, GuestConnector, Hypervisor, ImageError, Images, Network, OwnerLookup,
     PortError, Progress, RootImage, Shape,

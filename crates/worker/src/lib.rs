@@ -16,7 +16,6 @@ mod host;
 mod logs;
 mod machine;
 mod metrics;
-mod name_servers;
 pub mod ports;
 mod record;
 mod routes;
@@ -27,4 +26,4 @@ mod templates;
 
 pub use context::{HostConfig, Ports};
 pub use host::{StartError, Worker};
-pub use name_servers::NameServers;
+pub use ports::NameServers;

@@ -134,7 +134,7 @@ async fn destroy(platform: &Platform, listed_by: HostId, machine: &Machine) -> R
     }
 }
 
-/// The store has said that the machine has no owner any more: one of which it knows nothing
+/// The store has recorded that the machine has no owner any more: one of which it knows nothing
 /// may be of another platform whose app has the same number.
 async fn expect_released(platform: &Platform, host: HostId, id: MachineId) -> Result<(), Error> {
     let key = records::released_key(id);

@@ -2,7 +2,7 @@
 //! never created, frees the names of destroyed ones, and brings records up to date
 //! whose create or update broke off before the last step.
 //!
-//! A machine that its store says nothing about is left alone: the store may be empty
+//! A machine that its store has no record of is left alone: the store may be empty
 //! after a fault, or of another platform.
 
 use super::driver::{Outcome, Reconciler};
@@ -132,7 +132,7 @@ fn lost(id: MachineId, host: HostId) -> Error {
     Error::new(Kind::Unavailable, format!("{why}: {hint}"))
 }
 
-/// Reports machines that the store says nothing about, older than any create under way.
+/// Reports machines that the store has no record of, older than any create under way.
 async fn report_unrecorded(
     platform: &Platform,
     listed: &Listed<MachineRecord>,
@@ -149,8 +149,8 @@ async fn report_unrecorded(
     let young = rt::clock::rfc3339(platform.clock().now_ms().saturating_sub(lifetime));
     for (host, machines) in states {
         let unrecorded = machines.iter().filter(|(id, on_host)| {
-            let gone = matches!(on_host.state, Some(State::Destroyed | State::Destroying));
-            !gone && on_host.created_at < young && !known.contains(id.as_str())
+            let vanished = matches!(on_host.state, Some(State::Destroyed | State::Destroying));
+            !vanished && on_host.created_at < young && !known.contains(id.as_str())
         });
         let ids: Vec<&String> = unrecorded.map(|(id, _)| id).collect();
         if let Some(example) = ids.iter().min() {

@@ -1,6 +1,6 @@
 //! Released machines: their records were deleted while some host could not be asked, or
-//! before it had carried out their create. Each is destroyed where it still is. What says
-//! so is kept until every host has answered that it does not have the machine.
+//! before it had carried out their create. Each is destroyed where it still is. The
+//! record of the release is kept until every host has answered that it does not have the machine.
 
 use super::driver::{Outcome, Reconciler};
 use crate::hosts::{READ_TIMEOUT, ask_all};

@@ -61,7 +61,7 @@ async fn a_destroyed_machine_that_its_host_has_forgotten_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_machine_that_the_store_says_nothing_about_is_never_destroyed() {
+async fn a_machine_that_the_store_has_no_record_of_is_never_destroyed() {
     let w = world().await;
     // The machine of a platform whose store is lost; its app has the number of `web`.
     let of_another_store = testkit::create_machine(&w.host, 1).await;

@@ -229,7 +229,7 @@ async fn a_stop_of_the_platform_ends_followed_logs_and_waits() {
 }
 
 #[tokio::test]
-async fn a_followed_log_that_breaks_between_lines_of_one_time_goes_on_with_the_rest() {
+async fn a_followed_log_that_breaks_between_lines_of_one_time_continues_with_the_rest() {
     let w = world().await;
     w.app().await;
     let machine = id(&w.machine(json!({ "name": "a" })).await);

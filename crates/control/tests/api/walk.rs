@@ -196,7 +196,7 @@ async fn kill_at(operation: &str, n: u64, again: Option<u64>, cached: bool) -> b
             None
         }
         // The points stay as they are: no call of a task of the killed one, among them
-        // the operation's own and that which fills the cache, goes on.
+        // the operation's own and that which fills the cache, continues.
         at = points.crashed() => Some(format!("{operation}, point {n}: {at}")),
     };
     if at.is_none() {

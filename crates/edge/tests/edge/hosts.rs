@@ -84,13 +84,13 @@ async fn a_host_that_is_called_in_another_way_is_followed_anew() {
     let same = world.hosts.borrow().clone();
     world.hosts.send_replace(same);
     world.host.settle().await;
-    assert_eq!(app.connections.load(SeqCst), 0, "a list that says the same changes nothing");
+    assert_eq!(app.connections.load(SeqCst), 0, "the same list changes nothing");
     let changed = edge::ports::EdgeHost::new(HostId(0), other.clone());
     world.hosts.send_replace(vec![changed]);
     other.until_acknowledged().await;
     assert_eq!(world.get("/").await.text, M1);
     assert_eq!(app.connections.load(SeqCst), 1, "it is reached at the new address");
-    // What the former client still hears changes nothing.
+    // What the former client still receives changes nothing.
     world.host.remove("m1");
     world.host.settle().await;
     assert_eq!(world.get("/").await.text, M1);

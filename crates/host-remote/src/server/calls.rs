@@ -18,7 +18,7 @@ fn one<T: Serialize>(value: &T) -> Answer {
     Ok(Some(body))
 }
 
-/// The frame of an answer. One that is too long is no fault of the peer: it is told so in
+/// The frame of an answer. One that is too long is no fault of the peer: it is reported in
 /// place of it.
 fn answer_frame<T: Serialize>(value: &T) -> Result<Bytes, FrameError> {
     codec::encode(value).or_else(|err| {

@@ -59,7 +59,7 @@ pub fn machine_key(id: MachineId) -> String {
 /// Prefix of the keys of released machines.
 pub const RELEASED: &str = "/released/";
 
-/// Key that says that a machine has no owner any more.
+/// Key that records that a machine has no owner any more.
 pub fn released_key(id: MachineId) -> String {
     format!("{RELEASED}{id}")
 }

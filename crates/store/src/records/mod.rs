@@ -22,9 +22,9 @@
 //! transaction before the host is asked to create the machine, so that a machine
 //! that exists has an owner here. The claim of a machine that its host does not
 //! know is removed by a reconciler. Where a record of `/machines` is deleted although
-//! some host may still have the machine, `/released` says so in the same transaction:
-//! only such a machine may be destroyed without a record. A machine of which the store
-//! says nothing is of another store.
+//! some host may still have the machine, `/released` records that in the same transaction:
+//! only such a machine may be destroyed without a record. A machine that the store
+//! has no record of is of another store.
 
 mod access;
 mod apps;

@@ -125,7 +125,7 @@ impl FakeHost {
     }
 
     /// The same host for another process, which is killed at points of its own: calls of
-    /// a process that was killed never go on.
+    /// a process that was killed never continue.
     #[must_use]
     pub fn with_points(&self, points: CrashPoints) -> Self {
         Self(self.0.clone(), points)

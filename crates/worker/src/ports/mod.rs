@@ -5,6 +5,7 @@ mod connector;
 mod disks;
 mod hypervisor;
 mod images;
+mod name_servers;
 mod network;
 
 pub use api::*;
@@ -12,6 +13,7 @@ pub use connector::*;
 pub use disks::*;
 pub use hypervisor::*;
 pub use images::*;
+pub use name_servers::NameServers;
 pub use network::*;
 
 /// Why an adapter could not do what was asked: what was attempted, with

@@ -151,7 +151,7 @@ pub(crate) enum Release {
     Record,
 }
 
-/// Frees the name that a machine holds and releases what `release` says. A name that
+/// Frees the name that a machine holds and releases what `release` names. A name that
 /// another machine holds by now stays.
 pub(crate) async fn release(
     platform: &Platform,

@@ -1,7 +1,7 @@
 //! The name servers that guests get in their config. A host may get others at any time,
 //! by DHCP for example, so they are asked for at each start of a machine.
 
-use crate::ports::{Network, PortError};
+use super::{Network, PortError};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
