@@ -63,7 +63,7 @@ struct Following {
     forgotten: Arc<AtomicBool>,
 }
 
-/// Follows hosts that are new, follows anew those that are called in another way now, and
+/// Follows hosts that are new, follows again those that are called in another way now, and
 /// forgets those that are gone.
 fn update(
     shared: &Arc<Shared>,

@@ -73,7 +73,7 @@ async fn two_hosts_keep_their_machines_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_is_called_in_another_way_is_followed_anew() {
+async fn a_host_that_is_called_in_another_way_is_followed_again() {
     let world = World::new(config()).await;
     let _one = world.running("m1");
     assert_eq!(world.get("/").await.text, M1);
