@@ -1,8 +1,12 @@
 //! Tries of a transaction against other writers, bounded by time.
 
-use crate::Platform;
+use crate::{Error, Platform};
 use rt::Backoff;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::time::Duration;
+use store::records::{self, Stored, encode};
+use store::{Compare, Op, Txn};
 use tokio::time::Instant;
 
 /// Time for all tries; each time that one is lost, another writer has won.
@@ -29,4 +33,32 @@ impl Tries {
         }
         Instant::now() < self.end
     }
+}
+
+/// Changes a record, unless there is none. `change` gives the new record from the one
+/// that is stored, or `None` if nothing is to be written; it is called again if the
+/// record was written meanwhile. `what` names the record in the error.
+///
+/// Returns false if there is no record.
+pub(crate) async fn change_record<T: Serialize + DeserializeOwned>(
+    platform: &Platform,
+    key: &str,
+    what: &str,
+    change: impl Fn(T) -> Option<T>,
+) -> Result<bool, Error> {
+    let mut tries = Tries::new();
+    while tries.again(platform).await {
+        let stored: Option<Stored<T>> = records::get(platform.store(), key).await?;
+        let Some(Stored { revision, record, .. }) = stored else { return Ok(false) };
+        let Some(record) = change(record) else { return Ok(true) };
+        let txn = Txn {
+            compare: vec![Compare::Modified(key.to_owned(), revision)],
+            then: vec![Op::put(key, encode(&record))],
+            otherwise: vec![],
+        };
+        if platform.store().txn(txn).await?.succeeded {
+            return Ok(true);
+        }
+    }
+    Err(Error::contention(what))
 }

@@ -1,12 +1,14 @@
 //! Machine records brought up to date with what a host has.
 
-use crate::retry::Tries;
+use crate::retry::change_record;
 use crate::{Error, Platform};
 use model::address::MachineNumber;
 use model::id::{InstanceId, MachineId};
-use store::records::{self, MachineRecord, Stored, encode};
-use store::{Compare, Op, Txn};
+use store::records::{self, MachineRecord};
 use wire::machines::Machine;
+
+/// The record, as errors name it.
+const WHAT: &str = "the machine's record";
 
 /// Brings the record of a machine up to date with its host's answer about it: that
 /// it has been created, its version and its config. Doing it again changes nothing.
@@ -18,45 +20,19 @@ pub(crate) async fn update_record(
     machine: &Machine,
 ) -> Result<bool, Error> {
     let key = records::machine_key(id);
-    let mut tries = Tries::new();
-    while tries.again(platform).await {
-        let stored: Option<Stored<MachineRecord>> = records::get(platform.store(), &key).await?;
-        let Some(Stored { revision, record, .. }) = stored else { return Ok(false) };
-        let Some(record) = updated(record, machine) else { return Ok(true) };
-        let txn = Txn {
-            compare: vec![Compare::Modified(key.clone(), revision)],
-            then: vec![Op::put(&key, encode(&record))],
-            otherwise: vec![],
-        };
-        if platform.store().txn(txn).await?.succeeded {
-            return Ok(true);
-        }
-    }
-    Err(Error::contention("the machine's record"))
+    change_record(platform, &key, WHAT, |record| updated(record, machine)).await
 }
 
 /// Records that the config of a machine is about to change without a new version, so
 /// that the reconciler brings the record up to date if no other caller does.
 pub(super) async fn expect_change(platform: &Platform, id: MachineId) -> Result<(), Error> {
     let key = records::machine_key(id);
-    let mut tries = Tries::new();
-    while tries.again(platform).await {
-        let stored: Option<Stored<MachineRecord>> = records::get(platform.store(), &key).await?;
-        let Some(Stored { revision, mut record, .. }) = stored else { return Ok(()) };
+    change_record(platform, &key, WHAT, |mut record: MachineRecord| {
         // A record without a version is never taken for one that is up to date.
-        if record.instance.take().is_none() {
-            return Ok(());
-        }
-        let txn = Txn {
-            compare: vec![Compare::Modified(key.clone(), revision)],
-            then: vec![Op::put(&key, encode(&record))],
-            otherwise: vec![],
-        };
-        if platform.store().txn(txn).await?.succeeded {
-            return Ok(());
-        }
-    }
-    Err(Error::contention("the machine's record"))
+        record.instance.take().map(|_| record)
+    })
+    .await
+    .map(drop)
 }
 
 /// The record with a host's answer about the machine; `None` if that is what it has
