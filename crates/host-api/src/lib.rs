@@ -24,30 +24,24 @@
 //!   at the latest; the effect of a change may still come about, as after a
 //!   lost connection.
 
-mod connections;
 mod context;
 mod error;
-mod exec;
 mod images;
-mod load;
-mod logs;
 mod machines;
-mod routes;
+mod routing;
 mod status;
 
-pub use connections::{Connections, GuestConnection, GuestStream, Upstream};
 pub use context::{CallContext, Caller, Deadline, Source};
 pub use error::HostError;
-pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
 pub use images::{ImageUpload, Images, ImportName};
-pub use load::{Load, WakeRefused};
-pub use logs::{LogLine, Logs};
 pub use machines::{
-    ChangeMetadata, CreateMachine, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Stop,
-    UpdateMachine, WaitFor, check_labels,
+    ChangeMetadata, CreateMachine, Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart,
+    LogLine, Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Stop, UpdateMachine,
+    WaitFor, check_labels,
 };
-pub use routes::{
-    Route, RouteChange, RoutePosition, RouteSnapshot, RouteState, RouteSubscription, Routes,
+pub use routing::{
+    Connections, GuestConnection, GuestStream, Load, Route, RouteChange, RoutePosition,
+    RouteSnapshot, RouteState, RouteSubscription, Routes, Upstream, WakeRefused,
 };
 pub use status::{HostInfo, Status};
 

@@ -19,7 +19,6 @@ mod metrics;
 pub mod ports;
 mod record;
 mod routes;
-mod schema;
 mod sessions;
 mod template_queue;
 mod templates;

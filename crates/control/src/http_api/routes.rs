@@ -1,6 +1,8 @@
 //! Which path is answered by which endpoint.
 
-use super::endpoints::{apps, exec, images, lifecycle, logs, machines, metadata, platform};
+use super::endpoints::apps::{self, logs};
+use super::endpoints::machines::{self, exec, lifecycle, metadata};
+use super::endpoints::platform::{self, images};
 use super::{HttpApi, auth, observe, unbuilt};
 use crate::Error;
 use axum::Router;

@@ -3,7 +3,6 @@
 
 mod call;
 mod connections;
-mod create;
 mod exec;
 mod images;
 mod load;

@@ -1,5 +1,7 @@
 //! Hosts and regions of the platform, and the token of the request.
 
+pub(in crate::http_api) mod images;
+
 use crate::http_api::Authenticated;
 use crate::http_api::caller::Acting;
 use crate::{Error, hosts, orgs};

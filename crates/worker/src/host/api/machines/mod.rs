@@ -1,5 +1,7 @@
 //! The life of machines.
 
+mod create;
+
 use crate::context::HostContext;
 use crate::db::UnreadableRow;
 use crate::host::registry::Worker;

@@ -1,5 +1,11 @@
 //! The life of machines.
 
+mod exec;
+mod logs;
+
+pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
+pub use logs::{LogLine, Logs};
+
 use crate::{CallContext, HostError};
 use async_trait::async_trait;
 use model::address::MachineNumber;

@@ -1,5 +1,10 @@
 //! `/v1/apps/{app}/machines`. See <https://fly.io/docs/machines/api/machines-resource/>.
 
+pub(in crate::http_api) mod exec;
+mod exec_session;
+pub(in crate::http_api) mod lifecycle;
+pub(in crate::http_api) mod metadata;
+
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::{JsonBody, Params};
 use crate::machines::ListFilter;

@@ -1,13 +1,15 @@
 //! `host.db`: the truth about this host's machines.
 
+mod schema;
+
 use crate::ports::OwnerLookup;
 use crate::record::{self, Owners, Record, RecordParts};
-use crate::schema::MIGRATIONS;
 use model::address::Slot;
 use model::id::{AppId, MachineId};
 use model::life::State;
 use rt::FailureHandler;
 use rusqlite::{Connection, OptionalExtension, params};
+use schema::MIGRATIONS;
 use sqlite::{Database, Error};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Images of the platform; an addition to the Machines API.
 
-use super::logs::ndjson;
 use crate::http_api::HttpApi;
 use crate::http_api::caller::Acting;
+use crate::http_api::endpoints::apps::logs::ndjson;
 use crate::http_api::extract::{Params, upload};
 use crate::{Error, images};
 use axum::Json;

@@ -35,7 +35,9 @@ pub(in crate::http_api) async fn stream(
 }
 
 /// Values as NDJSON, sent as they come.
-pub(super) fn ndjson<T: Serialize + Send + 'static>(values: BoxStream<'static, T>) -> Response {
+pub(in crate::http_api) fn ndjson<T: Serialize + Send + 'static>(
+    values: BoxStream<'static, T>,
+) -> Response {
     let lines = values.map(|value| {
         let mut line = serde_json::to_vec(&value).expect("plain data");
         line.push(b'\n');
