@@ -1,7 +1,7 @@
 //! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
 //! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`],
-//!   [`exec`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
+//!   [`exec`], [`watch`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
 //!   and hosts, as functions over a [`Platform`]. They know nothing of HTTP and
 //!   return one typed [`Error`].
 //! - `cache` and `lookup`: records of the store in memory, and names and ids of
@@ -33,6 +33,7 @@ pub mod reconcile;
 mod retry;
 pub mod tokens;
 mod unreadable;
+pub mod watch;
 
 pub use error::{Error, Kind};
 pub use platform::{Config, Platform, Ports};

@@ -3,6 +3,7 @@
 use super::endpoints::apps::{self, logs};
 use super::endpoints::machines::{self, exec, lifecycle, metadata};
 use super::endpoints::platform::{self, images};
+use super::endpoints::watch;
 use super::{HttpApi, auth, observe, unbuilt};
 use crate::Error;
 use axum::Router;
@@ -49,6 +50,7 @@ fn routes() -> Router<HttpApi> {
         .route("/exec/stream", get(exec::stream))
         .route("/ps", get(machines::processes))
         .route("/events", get(machines::events))
+        .route("/events/stream", get(watch::machine))
         .route("/versions", get(machines::versions))
         .route("/metadata", get(metadata::all).put(metadata::replace).patch(metadata::merge))
         .route("/metadata/{key}", get(metadata::get).post(metadata::set).delete(metadata::unset));
@@ -56,6 +58,8 @@ fn routes() -> Router<HttpApi> {
         .route("/apps", get(apps::list).post(apps::create))
         .route("/apps/{app}", get(apps::get).delete(apps::destroy))
         .route("/apps/{app}/logs", get(logs::stream))
+        .route("/apps/{app}/watch", get(watch::app))
+        .route("/orgs/{org}/watch", get(watch::org))
         .route("/apps/{app}/machines", get(machines::list).post(machines::create))
         .nest("/apps/{app}/machines/{machine}", machine)
         .route("/images", get(images::list).delete(images::remove))

@@ -12,4 +12,5 @@ mod machines;
 mod reads;
 mod suspend;
 mod walk;
+mod watch;
 mod world;

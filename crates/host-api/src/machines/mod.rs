@@ -1,8 +1,10 @@
 //! The life of machines.
 
+mod event_feed;
 mod exec;
 mod logs;
 
+pub use event_feed::{EventFeed, EventFilter, FeedEvent, FeedItem};
 pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
 pub use logs::{LogLine, Logs};
 

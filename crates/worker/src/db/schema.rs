@@ -49,4 +49,13 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     CREATE TABLE starts (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO starts VALUES (0);
 ",
+    "
+    -- Events are numbered in the order of their commits, so that a reader can continue where it
+    -- stopped. Every event up to `removed` may have been removed.
+    ALTER TABLE events ADD COLUMN number INTEGER;
+    UPDATE events SET number = rowid;
+    CREATE UNIQUE INDEX events_by_number ON events (number);
+    CREATE TABLE event_numbers (last INTEGER NOT NULL, removed INTEGER NOT NULL) STRICT;
+    INSERT INTO event_numbers SELECT coalesce(max(number), 0), 0 FROM events;
+",
 ];
