@@ -3,3 +3,4 @@
 pub(super) mod apps;
 pub(super) mod machines;
 pub(super) mod platform;
+pub(super) mod tokens;
