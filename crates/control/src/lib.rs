@@ -4,6 +4,7 @@
 //!   [`exec`], [`watch`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
 //!   and hosts, as functions over a [`Platform`]. They know nothing of HTTP and
 //!   return one typed [`Error`].
+//! - [`access`]: what a call needs and what its caller may do.
 //! - `cache` and `lookup`: records of the store in memory, and names and ids of
 //!   requests looked up in them.
 //! - [`reconcile`]: finishes what a crash, a lost answer or an absent host left
@@ -14,6 +15,7 @@
 //! The global store records which host owns a machine; the host is the truth about
 //! what the machine does, and every answer about one comes from it.
 
+pub mod access;
 pub mod apps;
 mod cache;
 pub mod config;
@@ -35,5 +37,6 @@ pub mod tokens;
 mod unreadable;
 pub mod watch;
 
+pub use access::{Grant, Rights};
 pub use error::{Error, Kind};
 pub use platform::{Config, Platform, Ports};

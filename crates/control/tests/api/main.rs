@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test is to panic")]
 
+mod access;
 mod apps;
 mod crash;
 mod errors;
