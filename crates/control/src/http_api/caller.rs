@@ -1,6 +1,7 @@
 //! Who makes a request: a client with a token, or a machine.
 
 use super::HttpApi;
+use super::extract::Params;
 use crate::{Error, Kind, Platform};
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::Method;
@@ -83,8 +84,21 @@ impl FromRequestParts<HttpApi> for Acting {
             // No request passes the authentication without one of them.
             (None, None) => Caller::Token(String::new()),
         };
-        let nonce = parts.headers.get("fly-machine-lease-nonce");
-        let nonce = nonce.and_then(|nonce| nonce.to_str().ok()).filter(|nonce| !nonce.is_empty());
-        Ok(Self(api.platform.on_behalf_of(caller, nonce.map(str::to_owned))))
+        Ok(Self(api.platform.on_behalf_of(caller, lease_nonce(parts))))
     }
+}
+
+/// Header with the nonce of a lease.
+const LEASE_NONCE: &str = "fly-machine-lease-nonce";
+
+/// The nonce of the lease that the caller holds: in its header, or in the query, where
+/// generated clients put it.
+fn lease_nonce(parts: &Parts) -> Option<String> {
+    let header = parts.headers.get(LEASE_NONCE).and_then(|nonce| nonce.to_str().ok());
+    if let Some(nonce) = header.filter(|nonce| !nonce.is_empty()) {
+        return Some(nonce.to_owned());
+    }
+    // A query that cannot be read is refused where the endpoint reads it.
+    let query = Params::of(&parts.uri).ok()?;
+    query.get(LEASE_NONCE).or(query.get("nonce")).map(str::to_owned)
 }

@@ -1,7 +1,7 @@
 //! Which path is answered by which endpoint.
 
 use super::endpoints::apps::{self, logs};
-use super::endpoints::machines::{self, exec, lifecycle, metadata};
+use super::endpoints::machines::{self, exec, leases, lifecycle, metadata};
 use super::endpoints::platform::{self, images};
 use super::{HttpApi, auth, observe, unbuilt};
 use crate::Error;
@@ -44,6 +44,7 @@ fn routes() -> Router<HttpApi> {
         .route("/suspend", post(lifecycle::suspend))
         .route("/cordon", post(lifecycle::cordon))
         .route("/uncordon", post(lifecycle::uncordon))
+        .route("/lease", get(leases::get).post(leases::acquire).delete(leases::release))
         .route("/wait", get(lifecycle::wait))
         .route("/exec", post(exec::run))
         .route("/exec/stream", get(exec::stream))

@@ -1,11 +1,15 @@
 //! `host.db`: the truth about this host's machines.
 
+mod leases;
 mod schema;
+
+pub(crate) use leases::LeaseChange;
 
 use crate::ports::OwnerLookup;
 use crate::record::{self, Owners, Record, RecordParts};
 use model::address::Slot;
-use model::id::{AppId, MachineId};
+use model::id::{AppId, EventId, MachineId};
+use model::lease::Lease;
 use model::life::State;
 use rt::FailureHandler;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -55,6 +59,8 @@ pub(crate) struct Change {
     pub(crate) new_version: bool,
     /// Idempotency key of the call that makes the change.
     pub(crate) call_key: Option<String>,
+    /// A lease that is granted with the change.
+    pub(crate) lease: Option<Lease>,
 }
 
 /// Why a change was not saved.
@@ -266,26 +272,27 @@ impl HostDb {
                 let ids: Vec<String> =
                     query.query_map([keep], |row| row.get(0))?.collect::<Result<_, _>>()?;
                 for id in &ids {
-                    for table in ["events", "versions"] {
-                        conn.execute(&format!("DELETE FROM {table} WHERE machine = ?1"), [id])?;
-                    }
                     conn.execute("DELETE FROM machines WHERE id = ?1", [id])?;
+                    remove_all_of(conn, id)?;
                 }
                 Ok(ids)
             })
             .await
     }
 
-    /// Newest first.
+    /// Newest first, older than `before`.
     pub(crate) async fn events(
         &self,
         machine: MachineId,
         limit: usize,
+        before: Option<EventId>,
     ) -> Result<Vec<MachineEvent>, Error> {
         let rows = self.0.read(move |conn| {
-            let sql = "SELECT event FROM events WHERE machine = ?1 ORDER BY id DESC LIMIT ?2";
+            let sql = "SELECT event FROM events WHERE machine = ?1 AND (?3 IS NULL OR id < ?3)
+                       ORDER BY id DESC LIMIT ?2";
             let mut query = conn.prepare(sql)?;
-            let args = params![machine.to_string(), limit as i64];
+            let before = before.map(|event| event.to_string());
+            let args = params![machine.to_string(), limit as i64, before];
             let rows = query.query_map(args, |row| row.get::<_, String>(0))?;
             rows.collect::<Result<Vec<_>, _>>().map_err(Error::from)
         });
@@ -374,12 +381,19 @@ fn remove_given_up(conn: &Connection, id: MachineId) -> Result<(), AddError> {
         let sql = "DELETE FROM machines WHERE id = ?1 AND state = 'destroyed'
                    AND json_extract(record, '$.given_up') NOT NULL";
         if conn.execute(sql, [&id])? > 0 {
-            conn.execute("DELETE FROM events WHERE machine = ?1", [&id])?;
-            conn.execute("DELETE FROM versions WHERE machine = ?1", [&id])?;
+            remove_all_of(conn, &id)?;
         }
         Ok(())
     };
     remove().map_err(|err: rusqlite::Error| AddError::Database(err.into()))
+}
+
+/// Removes what is kept of a machine beside its record.
+fn remove_all_of(conn: &Connection, machine: &str) -> rusqlite::Result<()> {
+    for table in ["events", "versions", "leases"] {
+        conn.execute(&format!("DELETE FROM {table} WHERE machine = ?1"), [machine])?;
+    }
+    Ok(())
 }
 
 /// The lowest slot that was never used, else the one that was released first, if its
@@ -428,6 +442,9 @@ fn check_free(conn: &Connection, record: &Record) -> Result<(), AddError> {
 
 fn note(conn: &Connection, record: &Record, change: &Change) -> Result<(), Error> {
     let machine = record.id.to_string();
+    if let Some(lease) = &change.lease {
+        leases::put(conn, record.id, lease)?;
+    }
     for event in &change.events {
         let text = serde_json::to_string(event).expect("plain data serializes");
         conn.execute("INSERT INTO events VALUES (?1, ?2, ?3)", params![event.id, machine, text])?;
