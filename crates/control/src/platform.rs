@@ -130,6 +130,21 @@ impl Platform {
         &self.source
     }
 
+    /// The party that makes the request.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The nonce of a lease that the caller has sent.
+    pub(crate) fn lease_nonce(&self) -> Option<&str> {
+        self.lease_nonce.as_deref()
+    }
+
+    /// The nonce of a new lease.
+    pub(crate) fn new_nonce(&self) -> String {
+        format!("{:016x}", self.rng().bits())
+    }
+
     /// Settings.
     pub fn config(&self) -> &Config {
         &self.config

@@ -8,11 +8,13 @@
 //! - [`address`]: every address a machine has, from its numbers.
 //! - [`size`]: guest presets and what sizes are allowed.
 //! - [`name`]: generated machine names.
+//! - [`lease`]: which caller may change a leased machine.
 //! - [`signal`]: Linux signals by name and number.
 
 pub mod address;
 pub mod autostop;
 pub mod id;
+pub mod lease;
 pub mod life;
 pub mod name;
 pub mod restart;

@@ -434,6 +434,7 @@ pub(crate) mod tests {
             image: ImageRef::default(),
             skip_launch: false,
             cordoned: false,
+            lease: None,
         };
         Record::new(create, InstanceId::new(1, 2), Slot(3), 1000)
     }

@@ -9,6 +9,7 @@ mod errors;
 mod guest_socket;
 mod guests;
 mod hosts;
+mod leases;
 mod machines;
 mod reads;
 mod suspend;

@@ -58,7 +58,14 @@ impl Server {
             "destroy" => unary!(destroy, id, force),
             "cordon" => unary!(cordon, id, cordoned),
             "change_metadata" => unary!(change_metadata, id, change, version),
-            "events" => unary!(events, id, limit),
+            "events" => {
+                let (id, limit): (MachineId, usize) = body.next().await?;
+                one(&host.events(context, id, limit, None).await)
+            }
+            "events_before" => unary!(events, id, limit, before),
+            "acquire_lease" => unary!(acquire_lease, id, wanted),
+            "lease" => unary!(lease, id),
+            "release_lease" => unary!(release_lease, id),
             "versions" => unary!(versions, id),
             "wait" => unary!(wait, id, wait),
             "processes" => unary!(processes, id),

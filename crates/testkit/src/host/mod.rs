@@ -4,13 +4,15 @@
 //! - `mod.rs`: the state, and the switches with which a test holds it back or
 //!   breaks it.
 //! - `reach.rs`: calls that fail, are held back, or lose their answers.
-//! - `machines.rs`, `feed.rs`, `traffic.rs`, `images.rs`, `exec.rs`: the traits by concern.
+//! - `machines.rs`, `leases.rs`, `feed.rs`, `traffic.rs`, `images.rs`, `exec.rs`: the traits by
+//!   concern.
 //!
 //! It outlives the process that calls it, as a real host does.
 
 mod exec;
 mod feed;
 mod images;
+mod leases;
 mod machines;
 mod reach;
 mod traffic;
@@ -24,6 +26,7 @@ use host_api::{
 };
 use model::address::{self, Ipv4Pool, Slot};
 use model::id::{BootId, Epoch, EventId, HostId, InstanceId, MachineId};
+use model::lease::Lease;
 use model::life::{Event, State};
 use rt::{Clock, Rng};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -82,6 +85,8 @@ struct Store {
     guests: Option<mpsc::Sender<host_api::GuestConnection>>,
     drained: Vec<MachineId>,
     sessions: HashMap<MachineId, usize>,
+    /// The last lease of each machine.
+    leases: HashMap<MachineId, Lease>,
     memory_mib: u64,
 }
 

@@ -7,6 +7,7 @@ mod api;
 mod config;
 mod duration;
 mod events;
+mod leases;
 mod machine;
 mod service;
 
@@ -14,6 +15,7 @@ pub use api::*;
 pub use config::*;
 pub use duration::{Span, parse_go};
 pub use events::*;
+pub use leases::*;
 pub use machine::*;
 pub use service::*;
 

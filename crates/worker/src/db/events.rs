@@ -5,7 +5,7 @@
 
 use super::host_db::HostDb;
 use host_api::{EventFilter, FeedEvent};
-use model::id::{AppId, MachineId, OrgId};
+use model::id::{AppId, EventId, MachineId, OrgId};
 use rusqlite::{Connection, Row, params};
 use sqlite::Error;
 use wire::machines::MachineEvent;
@@ -33,16 +33,19 @@ pub(crate) struct EventPage {
 }
 
 impl HostDb {
-    /// Newest first.
+    /// Newest first, older than `before`.
     pub(crate) async fn events(
         &self,
         machine: MachineId,
         limit: usize,
+        before: Option<EventId>,
     ) -> Result<Vec<MachineEvent>, Error> {
         let rows = self.0.read(move |conn| {
-            let sql = "SELECT event FROM events WHERE machine = ?1 ORDER BY id DESC LIMIT ?2";
+            let sql = "SELECT event FROM events WHERE machine = ?1 AND (?3 IS NULL OR id < ?3)
+                       ORDER BY id DESC LIMIT ?2";
             let mut query = conn.prepare(sql)?;
-            let args = params![machine.to_string(), limit as i64];
+            let before = before.map(|event| event.to_string());
+            let args = params![machine.to_string(), limit as i64, before];
             let rows = query.query_map(args, |row| row.get::<_, String>(0))?;
             rows.collect::<Result<Vec<_>, _>>().map_err(Error::from)
         });

@@ -2,10 +2,12 @@
 
 use super::events;
 use super::host_db::HostDb;
+use super::leases;
 use crate::ports::OwnerLookup;
 use crate::record::{self, Owners, Record, RecordParts};
 use model::address::Slot;
 use model::id::{AppId, MachineId};
+use model::lease::Lease;
 use model::life::State;
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite::Error;
@@ -51,6 +53,8 @@ pub(crate) struct Change {
     pub(crate) new_version: bool,
     /// Idempotency key of the call that makes the change.
     pub(crate) call_key: Option<String>,
+    /// A lease that is granted with the change.
+    pub(crate) lease: Option<Lease>,
 }
 
 /// Why a change was not saved.
@@ -243,8 +247,7 @@ impl HostDb {
                 let ids: Vec<String> =
                     query.query_map([keep], |row| row.get(0))?.collect::<Result<_, _>>()?;
                 for id in &ids {
-                    events::remove_of(conn, id)?;
-                    conn.execute("DELETE FROM versions WHERE machine = ?1", [id])?;
+                    remove_all_of(conn, id)?;
                     conn.execute("DELETE FROM machines WHERE id = ?1", [id])?;
                 }
                 Ok(ids)
@@ -327,12 +330,20 @@ fn remove_given_up(conn: &Connection, id: MachineId) -> Result<(), AddError> {
         let sql = "DELETE FROM machines WHERE id = ?1 AND state = 'destroyed'
                    AND json_extract(record, '$.given_up') NOT NULL";
         if conn.execute(sql, [&id])? > 0 {
-            events::remove_of(conn, &id)?;
-            conn.execute("DELETE FROM versions WHERE machine = ?1", [&id])?;
+            remove_all_of(conn, &id)?;
         }
         Ok(())
     };
     remove().map_err(AddError::Database)
+}
+
+/// Removes what is kept of a machine beside its record.
+fn remove_all_of(conn: &Connection, machine: &str) -> Result<(), Error> {
+    events::remove_of(conn, machine)?;
+    for table in ["versions", "leases"] {
+        conn.execute(&format!("DELETE FROM {table} WHERE machine = ?1"), [machine])?;
+    }
+    Ok(())
 }
 
 /// The lowest slot that was never used, else the one that was released first, if its
@@ -381,6 +392,9 @@ fn check_free(conn: &Connection, record: &Record) -> Result<(), AddError> {
 
 fn note(conn: &Connection, record: &Record, change: &Change) -> Result<(), Error> {
     let machine = record.id.to_string();
+    if let Some(lease) = &change.lease {
+        leases::put(conn, record.id, lease)?;
+    }
     events::add(conn, &machine, &change.events)?;
     if change.new_version {
         let config = serde_json::to_string(&record.config).expect("plain data serializes");

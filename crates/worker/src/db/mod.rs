@@ -3,9 +3,11 @@
 
 mod events;
 mod host_db;
+mod leases;
 mod machines;
 mod schema;
 
 pub(crate) use events::{EventNumbers, EventPage};
 pub(crate) use host_db::HostDb;
+pub(crate) use leases::LeaseChange;
 pub(crate) use machines::{AddError, Change, Machines, SaveError, UnreadableRow};

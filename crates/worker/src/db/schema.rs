@@ -58,4 +58,19 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     CREATE TABLE event_numbers (last INTEGER NOT NULL, removed INTEGER NOT NULL) STRICT;
     INSERT INTO event_numbers SELECT coalesce(max(number), 0), 0 FROM events;
 ",
+    "
+    -- The last lease of each machine; one that has expired may still be renewed.
+    CREATE TABLE leases (
+        machine     TEXT PRIMARY KEY,
+        nonce       TEXT NOT NULL,
+        owner       TEXT NOT NULL,
+        description TEXT NOT NULL,
+        expires_ms  INTEGER NOT NULL
+    ) STRICT;
+    -- How long destroyed machines are remembered counts from when they were destroyed.
+    ALTER TABLE machines ADD COLUMN destroyed_ms INTEGER;
+    UPDATE machines SET destroyed_ms = json_extract(record, '$.updated_ms')
+        WHERE state = 'destroyed' AND json_valid(record);
+    CREATE INDEX destroyed_machines ON machines (destroyed_ms) WHERE state = 'destroyed';
+",
 ];

@@ -9,6 +9,7 @@ mod daemon;
 mod faults;
 mod faulty;
 mod lab;
+mod leases;
 mod life;
 mod suspend;
 mod takeover;

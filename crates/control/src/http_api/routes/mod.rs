@@ -5,7 +5,7 @@
 mod unbuilt;
 
 use super::endpoints::apps::{self, logs};
-use super::endpoints::machines::{self, exec, lifecycle, metadata};
+use super::endpoints::machines::{self, exec, leases, lifecycle, metadata};
 use super::endpoints::platform::{self, images};
 use super::endpoints::{tokens, watch};
 use super::table::{Route, Routes};
@@ -65,6 +65,9 @@ fn routes() -> Routes {
         // A command in a guest can do what the machine can.
         .post("/exec", write(Machine).and(Action::CONTROL).to_run_command(), exec::run)
         .get("/exec/stream", write(Machine).and(Action::CONTROL).to_run_command(), exec::stream)
+        .get("/lease", read(Machine), leases::get)
+        .post("/lease", write(Machine), leases::acquire)
+        .delete("/lease", write(Machine), leases::release)
         .get("/ps", read(Machine), machines::processes)
         .get("/events", read(Machine), machines::events)
         .get("/events/stream", read(Machine), watch::machine)

@@ -7,7 +7,6 @@ use crate::http_api::table::Routes;
 
 /// Paths and what they are part of, as the message begins.
 const UNBUILT: &[(&str, &str)] = &[
-    ("/v1/apps/{app}/machines/{machine}/lease", "leases are"),
     ("/v1/apps/{app}/machines/{machine}/memory", "memory ballooning is"),
     ("/v1/apps/{app}/machines/{machine}/memory/{*rest}", "memory ballooning is"),
     ("/v1/apps/{app}/volumes", "volumes are"),
