@@ -1,7 +1,7 @@
 //! What control, edge and the guests' API ask of a host, and what a host
 //! streams to them.
 //!
-//! One trait per concern: [`Status`], [`Machines`], [`Exec`], [`Logs`],
+//! One trait per concern: [`Status`], [`Machines`], [`Checks`], [`Exec`], [`Logs`],
 //! [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
 //! `worker` implements it. In one process the call is direct; between processes
 //! the crate `host-remote` carries it over HTTP/2 with mutual TLS behind the
@@ -35,13 +35,14 @@ pub use context::{CallContext, Caller, Deadline, Source};
 pub use error::HostError;
 pub use images::{ImageUpload, Images, ImportName};
 pub use machines::{
-    ChangeMetadata, CreateMachine, Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart,
-    LogLine, Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Stop, UpdateMachine,
-    WaitFor, check_labels,
+    ChangeMetadata, Checks, CreateMachine, Exec, ExecError, ExecInput, ExecOutput, ExecSession,
+    ExecStart, LogLine, Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Stop,
+    UpdateMachine, WaitFor, check_labels,
 };
 pub use routing::{
-    Connections, GuestConnection, GuestStream, Load, Route, RouteChange, RoutePosition,
-    RouteSnapshot, RouteState, RouteSubscription, Routes, Upstream, WakeRefused,
+    Connections, GuestConnection, GuestStream, HealthStatus, Load, Route, RouteChange,
+    RoutePosition, RouteSnapshot, RouteState, RouteSubscription, Routes, ServiceHealth, Upstream,
+    WakeRefused,
 };
 pub use status::{HostInfo, Status};
 
@@ -51,12 +52,12 @@ use tokio::sync::watch;
 
 /// One host: the truth about its machines.
 pub trait Host:
-    Status + Machines + Exec + Logs + Images + Routes + Load + Connections + 'static
+    Status + Machines + Checks + Exec + Logs + Images + Routes + Load + Connections + 'static
 {
 }
 
 impl<T> Host for T where
-    T: Status + Machines + Exec + Logs + Images + Routes + Load + Connections + 'static
+    T: Status + Machines + Checks + Exec + Logs + Images + Routes + Load + Connections + 'static
 {
 }
 

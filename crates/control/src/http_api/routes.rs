@@ -50,6 +50,7 @@ fn routes() -> Router<HttpApi> {
         .route("/ps", get(machines::processes))
         .route("/events", get(machines::events))
         .route("/versions", get(machines::versions))
+        .route("/checks", get(machines::checks))
         .route("/metadata", get(metadata::all).put(metadata::replace).patch(metadata::merge))
         .route("/metadata/{key}", get(metadata::get).post(metadata::set).delete(metadata::unset));
     let v1 = Router::new()

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test is to panic")]
 
 mod apps;
+mod checks;
 mod crash;
 mod errors;
 mod guest_socket;

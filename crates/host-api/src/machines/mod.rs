@@ -1,8 +1,10 @@
 //! The life of machines.
 
+mod checks;
 mod exec;
 mod logs;
 
+pub use checks::Checks;
 pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
 pub use logs::{LogLine, Logs};
 

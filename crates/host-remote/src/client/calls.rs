@@ -3,11 +3,13 @@
 use super::RemoteHost;
 use async_trait::async_trait;
 use host_api::{
-    CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, Load, MachineFilter, Machines,
-    Status, Stop, UpdateMachine, WaitFor, WakeRefused,
+    CallContext, ChangeMetadata, Checks, CreateMachine, HostError, HostInfo, Load, MachineFilter,
+    Machines, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
 };
 use model::id::{InstanceId, MachineId};
-use wire::machines::{Machine, MachineEvent, MachineVersion, Process, Started, WaitResult};
+use wire::machines::{
+    CheckReport, Machine, MachineEvent, MachineVersion, Process, Started, WaitResult,
+};
 
 #[async_trait]
 impl Status for RemoteHost {
@@ -141,6 +143,17 @@ impl Machines for RemoteHost {
         id: MachineId,
     ) -> Result<Vec<Process>, HostError> {
         self.unary("processes", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Checks for RemoteHost {
+    async fn checks(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<Vec<CheckReport>, HostError> {
+        self.unary("checks", context, &(id,)).await?
     }
 }
 

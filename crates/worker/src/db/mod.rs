@@ -24,6 +24,10 @@ const SLOT_QUARANTINE: Duration = Duration::from_secs(600);
 
 /// Events and versions kept per machine; older ones are removed.
 const KEPT_EVENTS: u32 = 200;
+/// Those of them that are of health checks, which may flap.
+const KEPT_CHECK_EVENTS: u32 = 10;
+/// Kind of the event of a health check that has changed its status.
+pub(crate) const CHECK_EVENT: &str = "check";
 const KEPT_VERSIONS: u32 = 50;
 
 /// Why a machine cannot be added.
@@ -436,6 +440,13 @@ fn note(conn: &Connection, record: &Record, change: &Change) -> Result<(), Error
         let sql = "DELETE FROM events WHERE machine = ?1 AND id <=
             (SELECT id FROM events WHERE machine = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
         conn.execute(sql, params![machine, KEPT_EVENTS])?;
+    }
+    if change.events.iter().any(|event| event.kind == CHECK_EVENT) {
+        let sql = "DELETE FROM events WHERE machine = ?1 AND json_extract(event, '$.type') = ?2
+            AND id <= (SELECT id FROM events
+                WHERE machine = ?1 AND json_extract(event, '$.type') = ?2
+                ORDER BY id DESC LIMIT 1 OFFSET ?3)";
+        conn.execute(sql, params![machine, CHECK_EVENT, KEPT_CHECK_EVENTS])?;
     }
     if change.new_version {
         let config = serde_json::to_string(&record.config).expect("plain data serializes");

@@ -1,6 +1,7 @@
 //! How others reach a machine's task.
 
 use super::view::View;
+use crate::checks::health::HealthChange;
 use host_api::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
 use model::id::{BootId, Epoch, InstanceId};
 use std::sync::Arc;
@@ -64,4 +65,6 @@ pub(crate) enum Request {
     SetEpoch(Epoch, Reply<()>),
     /// The edge has no request in flight at the machine any more.
     Drained,
+    /// A check has changed its status.
+    Health(Box<HealthChange>),
 }
