@@ -1,7 +1,7 @@
 //! What control, edge and the guests' API ask of a host, and what a host
 //! streams to them.
 //!
-//! One trait per concern: [`Status`], [`Machines`], [`Leases`], [`Exec`], [`Logs`], [`EventFeed`],
+//! One trait per concern: [`Status`], [`Machines`], [`Leases`], [`Checks`], [`Exec`], [`Logs`], [`EventFeed`],
 //! [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
 //! `worker` implements it. In one process the call is direct; between processes
 //! the crate `host-remote` carries it over HTTP/2 with mutual TLS behind the
@@ -35,14 +35,15 @@ pub use context::{CallContext, Caller, Deadline, Source};
 pub use error::HostError;
 pub use images::{ImageUpload, Images, ImportName};
 pub use machines::{
-    AcquireLease, ChangeMetadata, CreateMachine, EventFeed, EventFilter, Exec, ExecError,
+    AcquireLease, ChangeMetadata, Checks, CreateMachine, EventFeed, EventFilter, Exec, ExecError,
     ExecInput, ExecOutput, ExecSession, ExecStart, FeedEvent, FeedItem, Leases, LogLine, Logs,
     MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Stop, UpdateMachine, WaitFor,
     check_labels,
 };
 pub use routing::{
-    Connections, GuestConnection, GuestStream, Load, Route, RouteChange, RoutePosition,
-    RouteSnapshot, RouteState, RouteSubscription, Routes, Upstream, WakeRefused,
+    Connections, GuestConnection, GuestStream, HealthStatus, Load, Route, RouteChange,
+    RoutePosition, RouteSnapshot, RouteState, RouteSubscription, Routes, ServiceHealth, Upstream,
+    WakeRefused,
 };
 pub use status::{HostInfo, Status};
 
@@ -55,6 +56,7 @@ pub trait Host:
     Status
     + Machines
     + Leases
+    + Checks
     + Exec
     + Logs
     + EventFeed
@@ -70,6 +72,7 @@ impl<T> Host for T where
     T: Status
         + Machines
         + Leases
+        + Checks
         + Exec
         + Logs
         + EventFeed

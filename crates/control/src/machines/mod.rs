@@ -21,7 +21,7 @@ pub use lifecycle::{cordon, destroy, restart, signal, start, stop, suspend};
 pub use list::{ListFilter, list};
 pub(crate) use list::{count_by_app, list_app};
 pub use metadata::{change as change_metadata, get as metadata};
-pub use read::{events, get, processes, versions};
+pub use read::{checks, events, get, processes, versions};
 pub(crate) use record::update_record;
 pub use update::update;
 pub use wait::{WaitRequest, wait};

@@ -4,6 +4,7 @@
 
 mod access;
 mod apps;
+mod checks;
 mod crash;
 mod errors;
 mod guest_socket;

@@ -3,11 +3,13 @@
 use super::RemoteHost;
 use async_trait::async_trait;
 use host_api::{
-    AcquireLease, CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, Leases, Load,
-    MachineFilter, Machines, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
+    AcquireLease, CallContext, ChangeMetadata, Checks, CreateMachine, HostError, HostInfo, Leases,
+    Load, MachineFilter, Machines, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
 };
 use model::id::{EventId, InstanceId, MachineId};
-use wire::machines::{Lease, Machine, MachineEvent, MachineVersion, Process, Started, WaitResult};
+use wire::machines::{
+    CheckReport, Lease, Machine, MachineEvent, MachineVersion, Process, Started, WaitResult,
+};
 
 #[async_trait]
 impl Status for RemoteHost {
@@ -166,6 +168,17 @@ impl Leases for RemoteHost {
 
     async fn release_lease(&self, context: CallContext, id: MachineId) -> Result<(), HostError> {
         self.unary("release_lease", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Checks for RemoteHost {
+    async fn checks(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<Vec<CheckReport>, HostError> {
+        self.unary("checks", context, &(id,)).await?
     }
 }
 

@@ -4,6 +4,7 @@
 //! every level and returned unchanged; a field that was absent stays absent.
 
 mod api;
+mod checks;
 mod config;
 mod duration;
 mod events;
@@ -12,6 +13,7 @@ mod machine;
 mod service;
 
 pub use api::*;
+pub use checks::*;
 pub use config::*;
 pub use duration::{Span, parse_go};
 pub use events::*;
