@@ -1,9 +1,10 @@
 //! Tokens.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A command that a token may run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandRule {
     /// The command, or the beginning of it.
@@ -14,14 +15,14 @@ pub struct CommandRule {
 }
 
 /// Answer to `GET /v1/tokens/current`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CurrentTokens {
     /// The tokens of the request.
     pub tokens: Vec<CurrentToken>,
 }
 
 /// A token as its holder sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CurrentToken {
     /// Public id: it does not reveal the token.
     pub token_id: String,
@@ -53,7 +54,7 @@ pub struct CurrentToken {
 }
 
 /// An app that a token is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenApp {
     /// Its name.
     pub name: String,

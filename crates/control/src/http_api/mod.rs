@@ -2,7 +2,7 @@
 //! calls an operation of a subject, and writes the answer; errors are mapped in one
 //! place ([`answer`]). `routes/` has the table of routes with what a caller needs for each,
 //! which `auth` compares with the caller's tokens. `extract/` reads bodies and queries, `endpoints/` has one
-//! file per group of endpoints.
+//! file per group of endpoints, `openapi/` describes them.
 //!
 //! See <https://fly.io/docs/machines/api/>.
 
@@ -12,6 +12,7 @@ mod caller;
 mod endpoints;
 mod extract;
 mod observe;
+mod openapi;
 mod routes;
 mod table;
 

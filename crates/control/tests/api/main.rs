@@ -12,6 +12,7 @@ mod guests;
 mod hosts;
 mod leases;
 mod machines;
+mod openapi;
 mod reads;
 mod suspend;
 mod walk;

@@ -1,12 +1,13 @@
 //! `config` of a machine.
 
 use super::{Check, Extra, Service, Span};
+use schemars::JsonSchema;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
 /// What a machine is to run and how. Only `image` is required.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineConfig {
     /// OCI reference, by tag or digest.
     #[serde(default)]
@@ -72,7 +73,7 @@ pub struct MachineConfig {
 }
 
 /// Overrides of the image's entrypoint and command.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Init {
     /// Replaces ENTRYPOINT and CMD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +103,7 @@ pub struct Init {
 }
 
 /// A process of a machine.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineProcess {
     /// Replaces ENTRYPOINT and CMD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,7 +129,7 @@ pub struct MachineProcess {
 }
 
 /// Size of the VM.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Guest {
     /// `shared` or `performance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,7 +152,7 @@ pub struct Guest {
 }
 
 /// A volume in the guest's file tree.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Mount {
     /// Volume id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,7 +166,7 @@ pub struct Mount {
 }
 
 /// One file to write into the guest.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct File {
     /// Absolute path in the guest.
     #[serde(default)]
@@ -188,7 +189,7 @@ pub struct File {
 }
 
 /// Restart policy.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Restart {
     /// `no`, `on-failure` or `always`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,7 +203,7 @@ pub struct Restart {
 }
 
 /// How the main process is asked to end.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StopConfig {
     /// Signal name, such as `SIGINT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -216,7 +217,7 @@ pub struct StopConfig {
 }
 
 /// Name resolution inside the guest.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Dns {
     /// Do not list this machine in `.internal` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,7 +243,7 @@ pub struct Dns {
 }
 
 /// One option of `/etc/resolv.conf`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DnsOption {
     /// Name, such as `ndots`.
     #[serde(default)]
@@ -253,7 +254,7 @@ pub struct DnsOption {
 }
 
 /// Size and persistence of the writable root.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rootfs {
     /// `never`, `restart` or `always`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,11 +1,12 @@
 //! A length of time as the API writes it: nanoseconds or Go's notation.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::time::Duration;
 
 /// A length of time, kept as the client wrote it so that it is returned
 /// unchanged: an integer counts nanoseconds, a string is Go's `1m30s`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Span {
     /// Nanoseconds.
@@ -17,7 +18,7 @@ pub enum Span {
 }
 
 /// Nanoseconds in an object, as in <https://docs.machines.dev/spec/openapi3.json>.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpanObject {
     /// Nanoseconds.

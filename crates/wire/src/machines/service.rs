@@ -1,10 +1,11 @@
 //! `config.services[]` and checks.
 
 use super::{Extra, Span};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One port of the machine and the outside ports that lead to it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Service {
     /// `tcp` or `udp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,7 +45,7 @@ pub struct Service {
 }
 
 /// Outside port of a service.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Port {
     /// One port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,7 +68,7 @@ pub struct Port {
 }
 
 /// How much one machine takes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Concurrency {
     /// `connections` (default) or `requests`.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
@@ -84,7 +85,7 @@ pub struct Concurrency {
 }
 
 /// A health check, run by the machine's host (<https://fly.io/docs/reference/health-checks/>).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
     /// `tcp`, `http` or `script`.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
@@ -139,7 +140,7 @@ pub struct Check {
 }
 
 /// A header field of a check's request.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckHeader {
     /// Name.
     #[serde(default)]
@@ -160,6 +161,19 @@ pub enum Autostop {
     Stop,
     /// Suspend it.
     Suspend,
+}
+
+impl JsonSchema for Autostop {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Autostop".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "What the edge does with an idle machine.",
+            "anyOf": [{ "type": "boolean" }, { "enum": ["off", "stop", "suspend"] }],
+        })
+    }
 }
 
 impl Serialize for Autostop {

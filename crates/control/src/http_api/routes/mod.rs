@@ -9,15 +9,17 @@ use super::endpoints::machines::{self, exec, leases, lifecycle, metadata};
 use super::endpoints::platform::{self, images};
 use super::endpoints::{tokens, watch};
 use super::table::{Route, Routes};
-use super::{HttpApi, auth, observe};
+use super::{HttpApi, auth, observe, openapi};
 use crate::Error;
 use crate::access::Subject::{App, Machine, Org, Platform, Several, Token};
 use crate::access::{control, create, delete, read, write};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::Method;
 use axum::http::uri::{PathAndQuery, Uri};
+use axum::http::{Method, header};
 use axum::middleware::{from_fn_with_state, map_request};
+use axum::response::Html;
+use axum::routing::get;
 use macaroon::Action;
 use std::sync::Arc;
 
@@ -40,7 +42,7 @@ impl HttpApi {
             .layer(from_fn_with_state(self.clone(), observe::observe))
             .with_state(self.clone());
         // Around the routes, since it changes which one is found.
-        Router::new().fallback_service(routes).layer(map_request(without_trailing_slash))
+        described().fallback_service(routes).layer(map_request(without_trailing_slash))
     }
 
     /// Every route, with what a caller needs for it.
@@ -103,6 +105,14 @@ fn routes() -> Routes {
         .and(app)
         .and(machine)
         .and(unbuilt::routes())
+}
+
+/// The description of the API. It is no secret: it needs no token.
+fn described() -> Router {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    Router::new()
+        .route("/openapi.json", get(async move || (json, openapi::json())))
+        .route("/docs", get(async || Html(openapi::html())))
 }
 
 /// Clients of the platform write some paths with a slash at the end.
