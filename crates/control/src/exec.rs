@@ -74,7 +74,7 @@ async fn open_for(
     check(&start)?;
     let found = lookup::machine(platform, app, machine).await?;
     found
-        .call(platform, time, |host, context, id| {
+        .call_unrepeated(platform, time, |host, context, id| {
             let start = start.clone();
             async move { host.exec(context, id, start).await }
         })

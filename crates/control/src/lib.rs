@@ -6,6 +6,7 @@
 //!   return one typed [`Error`].
 //! - `cache` and `lookup`: records of the store in memory, and names and ids of
 //!   requests looked up in them.
+//! - `idempotency`: requests that are sent more than once and carried out once.
 //! - [`reconcile`]: finishes what a crash, a lost answer or an absent host left
 //!   half done. Depends on the subjects.
 //! - Fronts ([`http_api`], [`guest_api`]): parse a request, call an operation, map
@@ -22,6 +23,7 @@ pub mod exec;
 pub mod guest_api;
 pub mod hosts;
 pub mod http_api;
+mod idempotency;
 pub mod images;
 pub mod logs;
 mod lookup;

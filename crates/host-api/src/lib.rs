@@ -1,7 +1,7 @@
 //! What control, edge and the guests' API ask of a host, and what a host
 //! streams to them.
 //!
-//! One trait per concern: [`Status`], [`Machines`], [`Leases`], [`Exec`], [`Logs`],
+//! One trait per concern: [`Status`], [`Machines`], [`Leases`], [`Memory`], [`Exec`], [`Logs`],
 //! [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
 //! `worker` implements it. In one process the call is direct; between processes
 //! the crate `host-remote` carries it over HTTP/2 with mutual TLS behind the
@@ -37,7 +37,7 @@ pub use images::{ImageUpload, Images, ImportName};
 pub use machines::{
     AcquireLease, ChangeMetadata, CreateMachine, Exec, ExecError, ExecInput, ExecOutput,
     ExecSession, ExecStart, Leases, LogLine, Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter,
-    Machines, Stop, UpdateMachine, WaitFor, check_labels,
+    Machines, Memory, Stop, UpdateMachine, WaitFor, check_labels,
 };
 pub use routing::{
     Connections, GuestConnection, GuestStream, Load, Route, RouteChange, RoutePosition,
@@ -51,12 +51,22 @@ use tokio::sync::watch;
 
 /// One host: the truth about its machines.
 pub trait Host:
-    Status + Machines + Leases + Exec + Logs + Images + Routes + Load + Connections + 'static
+    Status + Machines + Leases + Memory + Exec + Logs + Images + Routes + Load + Connections + 'static
 {
 }
 
 impl<T> Host for T where
-    T: Status + Machines + Leases + Exec + Logs + Images + Routes + Load + Connections + 'static
+    T: Status
+        + Machines
+        + Leases
+        + Memory
+        + Exec
+        + Logs
+        + Images
+        + Routes
+        + Load
+        + Connections
+        + 'static
 {
 }
 

@@ -19,7 +19,8 @@ async fn view_shows_the_holder() {
         GET /v1/apps/web/machines/free/lease
         --- stderr
         Machine free is not leased
-    "#]].assert_eq(&cli(&["m", "leases", "view", "free", "-a", "web"]).await.show());
+    "#]]
+    .assert_eq(&cli(&["m", "leases", "view", "free", "-a", "web"]).await.show());
     let json = cli(&["m", "lease", "view", ID, "-a", "web", "--json"]).await.out;
     let lease: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&lease["owner"], &lease["nonce"]), (&"ci".into(), &"4e9b2a7c01d3f586".into()));
@@ -40,5 +41,5 @@ async fn clear_ends_leases_with_their_nonces() {
         Error: Cannot read the lease of machine dying
         Caused by: It is being destroyed (begun 12 seconds ago)
     "#]]
-        .assert_eq(&cli(&["m", "leases", "clear", ID, "free", "dying", "-a", "web"]).await.show());
+    .assert_eq(&cli(&["m", "leases", "clear", ID, "free", "dying", "-a", "web"]).await.show());
 }

@@ -2,6 +2,7 @@
 
 use super::HttpApi;
 use super::extract::Params;
+use crate::idempotency::RequestId;
 use crate::{Error, Kind, Platform};
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::Method;
@@ -84,7 +85,9 @@ impl FromRequestParts<HttpApi> for Acting {
             // No request passes the authentication without one of them.
             (None, None) => Caller::Token(String::new()),
         };
-        Ok(Self(api.platform.on_behalf_of(caller, lease_nonce(parts))))
+        let platform = api.platform.on_behalf_of(caller, lease_nonce(parts));
+        let request = parts.extensions.get::<RequestId>().cloned();
+        Ok(Self(platform.for_request(request)))
     }
 }
 

@@ -1,9 +1,12 @@
 //! Which path is answered by which endpoint.
 
 use super::endpoints::apps::{self, logs};
-use super::endpoints::machines::{self, exec, leases, lifecycle, metadata};
+use super::endpoints::machines::{
+    self, batch, exec, leases, lifecycle, memory, metadata, patch as merge,
+};
+use super::endpoints::orgs;
 use super::endpoints::platform::{self, images};
-use super::{HttpApi, auth, observe, unbuilt};
+use super::{HttpApi, auth, idempotency, observe, rate_limit, unbuilt};
 use crate::Error;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -23,9 +26,12 @@ impl HttpApi {
         &self,
         layer: impl FnOnce(Router<HttpApi>) -> Router<HttpApi>,
     ) -> Router {
-        let routes = layer(routes())
+        // Innermost: the bounds of a front hold for bodies that are read here, too.
+        let once = from_fn_with_state(self.clone(), idempotency::once);
+        let routes = layer(routes().layer(once))
             // Bodies are limited where they are read; an import has no limit here.
             .layer(DefaultBodyLimit::disable())
+            .layer(from_fn_with_state(self.clone(), rate_limit::limit))
             .layer(from_fn_with_state(self.clone(), auth::require))
             .layer(from_fn_with_state(self.clone(), observe::observe))
             .with_state(self.clone());
@@ -36,7 +42,10 @@ impl HttpApi {
 
 fn routes() -> Router<HttpApi> {
     let machine = Router::new()
-        .route("/", get(machines::get).post(machines::update).delete(machines::destroy))
+        .route(
+            "/",
+            get(machines::get).post(machines::update).patch(merge::patch).delete(machines::destroy),
+        )
         .route("/start", post(lifecycle::start))
         .route("/stop", post(lifecycle::stop))
         .route("/restart", post(lifecycle::restart))
@@ -51,6 +60,8 @@ fn routes() -> Router<HttpApi> {
         .route("/ps", get(machines::processes))
         .route("/events", get(machines::events))
         .route("/versions", get(machines::versions))
+        .route("/memory", get(memory::get).put(memory::limit))
+        .route("/memory/reclaim", post(memory::reclaim))
         .route("/metadata", get(metadata::all).put(metadata::replace).patch(metadata::merge))
         .route("/metadata/{key}", get(metadata::get).post(metadata::set).delete(metadata::unset));
     let v1 = Router::new()
@@ -58,7 +69,9 @@ fn routes() -> Router<HttpApi> {
         .route("/apps/{app}", get(apps::get).delete(apps::destroy))
         .route("/apps/{app}/logs", get(logs::stream))
         .route("/apps/{app}/machines", get(machines::list).post(machines::create))
+        .route("/apps/{app}/machines/batch", post(batch::create))
         .nest("/apps/{app}/machines/{machine}", machine)
+        .route("/orgs/{org}/machines", get(orgs::machines::list))
         .route("/images", get(images::list).delete(images::remove))
         .route("/images/{*reference}", delete(images::remove_path))
         .route("/images/import", post(images::import))

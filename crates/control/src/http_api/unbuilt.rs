@@ -8,8 +8,6 @@ use axum::routing::{MethodRouter, any};
 
 /// Paths and what they are part of, as the message begins.
 const UNBUILT: &[(&str, &str)] = &[
-    ("/v1/apps/{app}/machines/{machine}/memory", "memory ballooning is"),
-    ("/v1/apps/{app}/machines/{machine}/memory/{*rest}", "memory ballooning is"),
     ("/v1/apps/{app}/volumes", "volumes are"),
     ("/v1/apps/{app}/volumes/{*rest}", "volumes are"),
     ("/v1/apps/{app}/secrets", "secrets are"),
@@ -26,7 +24,8 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/v1/apps/{app}/releases", "releases are"),
     ("/v1/apps/{app}/releases/{*rest}", "releases are"),
     ("/v1/orgs", "calls about organizations are"),
-    ("/v1/orgs/{*rest}", "calls about organizations are"),
+    ("/v1/orgs/{org}", "calls about organizations are"),
+    ("/v1/orgs/{org}/{*rest}", "calls about organizations are"),
     ("/v1/platform/placements", "placements are"),
     ("/v1/postgres", "managed Postgres is"),
     ("/v1/postgres/{*rest}", "managed Postgres is"),

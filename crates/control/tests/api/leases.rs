@@ -51,8 +51,7 @@ async fn a_lease_has_the_shape_that_clients_need() {
     assert_eq!(w.get(&format!("{lease}/?x=")).await.0, 200);
     // No body at all, and a time in the query.
     let in_query = format!("{lease}?ttl=120");
-    let (code, renewed) =
-        call(&w, Method::POST, &in_query, &nonce(&answer), Value::Null).await;
+    let (code, renewed) = call(&w, Method::POST, &in_query, &nonce(&answer), Value::Null).await;
     assert_eq!((code, nonce(&renewed)), (200, nonce(&answer)));
     assert_eq!(renewed["data"]["description"], "deploy", "it is kept");
     assert!(renewed["data"]["expires_at"].as_i64() > data["expires_at"].as_i64());
@@ -178,7 +177,11 @@ async fn bad_requests_for_leases_name_the_field() {
     let long = "x".repeat(1025);
     for (path, body, why) in [
         ("/lease", json!({ "ttl": 2_592_001 }), "ttl: must be at most 2592000 seconds (30 days)"),
-        ("/lease", json!({ "ttl": -1 }), "ttl: invalid value: integer `-1`, expected u64 at line 1 column 9"),
+        (
+            "/lease",
+            json!({ "ttl": -1 }),
+            "ttl: invalid value: integer `-1`, expected u64 at line 1 column 9",
+        ),
         ("/lease?ttl=x", Value::Null, "ttl: must be a number in range"),
         (
             "/lease?ttl=5",

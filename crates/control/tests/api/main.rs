@@ -3,13 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a failed test is to panic")]
 
 mod apps;
+mod batch;
 mod crash;
 mod errors;
 mod guest_socket;
 mod guests;
 mod hosts;
+mod idempotency;
 mod leases;
 mod machines;
+mod org_list;
+mod rate_limits;
 mod reads;
 mod suspend;
 mod walk;

@@ -3,10 +3,12 @@
 mod exec;
 mod leases;
 mod logs;
+mod memory;
 
 pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
 pub use leases::{AcquireLease, Leases};
 pub use logs::{LogLine, Logs};
+pub use memory::Memory;
 
 use crate::{CallContext, HostError};
 use async_trait::async_trait;

@@ -11,6 +11,7 @@
 //! /machines/<id>                     MachineRecord
 //! /app-machines/<app id>/<id>        the ids of an app's machines; no value
 //! /released/<id>                     ReleasedRecord: the machine has no owner any more
+//! /requests/<sha256>                 RequestRecord, by caller and idempotency key
 //! /tokens/<sha256>                   TokenRecord; the token itself is not stored
 //! ```
 //!
@@ -32,6 +33,7 @@ mod keys;
 mod machines;
 mod migrate;
 mod orgs;
+mod requests;
 mod tokens;
 
 pub use access::{Listed, Stored, decode, encode, get, list, list_readable};
@@ -40,4 +42,5 @@ pub use keys::*;
 pub use machines::{MachineRecord, NameRecord, ReleasedRecord};
 pub use migrate::migrate;
 pub use orgs::{NetworkRecord, OrgRecord};
+pub use requests::{RecordedAnswer, RequestRecord};
 pub use tokens::TokenRecord;

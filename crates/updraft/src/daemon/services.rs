@@ -90,7 +90,7 @@ pub(super) async fn start(
             let platform = Platform::new(control_config(settings, &edge), given);
             platform.start_cache();
             let token = set_up(settings, &platform).await?;
-            let api = HttpApi::new(platform.clone(), HttpConfig::default(), &mut registry);
+            let api = HttpApi::new(platform.clone(), http_config(settings), &mut registry);
             GuestApi::new(&api).start(hosts);
             Some((api, token))
         }
@@ -206,6 +206,10 @@ async fn set_up(settings: &Settings, platform: &Platform) -> Result<String, Daem
         .map_err(|err| failed("install the admin token", &err))?;
     control::reconcile::start(platform);
     Ok(token)
+}
+
+fn http_config(settings: &Settings) -> HttpConfig {
+    HttpConfig { rate_limits: settings.api.rate_limits, ..HttpConfig::default() }
 }
 
 fn control_config(settings: &Settings, edge: &[SocketAddr]) -> Config {

@@ -2,4 +2,5 @@
 
 pub(super) mod apps;
 pub(super) mod machines;
+pub(super) mod orgs;
 pub(super) mod platform;

@@ -8,5 +8,6 @@ mod images;
 mod load;
 mod logs;
 mod machines;
+mod memory;
 mod routes;
 mod status;
