@@ -1,11 +1,13 @@
 //! What every operation works with: the store, the hosts, and on whose behalf.
 
 use crate::Error;
+use crate::access::Rights;
 use crate::cache::{self, RecordsCache, TrackedStore};
 use crate::idempotency::{RequestId, Turns};
 use crate::machines::Confirmations;
 use crate::unreadable::Unreadable;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
+use macaroon::Access;
 use model::id::HostId;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -51,6 +53,10 @@ pub struct Platform {
     cache: Arc<RecordsCache>,
     config: Arc<Config>,
     caller: Caller,
+    /// What the caller may do.
+    rights: Rights,
+    /// Where its request comes from: the fields `source_*`, nothing else.
+    source: Arc<Access>,
     lease_nonce: Option<String>,
     /// The request, if it carries an idempotency key.
     request: Option<RequestId>,
@@ -83,6 +89,8 @@ impl Platform {
             cache,
             config: Arc::new(config),
             caller: Caller::Control,
+            rights: Rights::All,
+            source: Arc::default(),
             lease_nonce: None,
             request: None,
             turns: Arc::default(),
@@ -104,10 +112,32 @@ impl Platform {
         });
     }
 
-    /// The same on behalf of `caller`, who holds the lease with this nonce.
+    /// The same on behalf of `caller`, who has these rights and holds the lease with this
+    /// nonce.
     #[must_use]
-    pub fn on_behalf_of(&self, caller: Caller, lease_nonce: Option<String>) -> Self {
-        Self { caller, lease_nonce, ..self.clone() }
+    pub fn on_behalf_of(
+        &self,
+        caller: Caller,
+        rights: Rights,
+        lease_nonce: Option<String>,
+    ) -> Self {
+        Self { caller, rights, lease_nonce, ..self.clone() }
+    }
+
+    /// The same for a request that comes out of a machine: `source` has the fields `source_*`.
+    #[must_use]
+    pub(crate) fn coming_from(&self, source: Access) -> Self {
+        Self { source: Arc::new(source), ..self.clone() }
+    }
+
+    /// What the caller may do.
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// Where the caller's request comes from.
+    pub(crate) fn source(&self) -> &Access {
+        &self.source
     }
 
     /// The party that makes the request.

@@ -2,6 +2,7 @@
 //! streams to them.
 //!
 //! One trait per concern: [`Status`], [`Machines`], [`Leases`], [`Memory`], [`Exec`], [`Logs`],
+//! [`EventFeed`],
 //! [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
 //! `worker` implements it. In one process the call is direct; between processes
 //! the crate `host-remote` carries it over HTTP/2 with mutual TLS behind the
@@ -35,9 +36,10 @@ pub use context::{CallContext, Caller, Deadline, Source};
 pub use error::HostError;
 pub use images::{ImageUpload, Images, ImportName};
 pub use machines::{
-    AcquireLease, ChangeMetadata, CreateMachine, Exec, ExecError, ExecInput, ExecOutput,
-    ExecSession, ExecStart, Leases, LogLine, Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter,
-    Machines, Memory, Stop, UpdateMachine, WaitFor, check_labels,
+    AcquireLease, ChangeMetadata, CreateMachine, EventFeed, EventFilter, Exec, ExecError,
+    ExecInput, ExecOutput, ExecSession, ExecStart, FeedEvent, FeedItem, Leases, LogLine, Logs,
+    MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Memory, Stop, UpdateMachine, WaitFor,
+    check_labels,
 };
 pub use routing::{
     Connections, GuestConnection, GuestStream, Load, Route, RouteChange, RoutePosition,
@@ -51,7 +53,18 @@ use tokio::sync::watch;
 
 /// One host: the truth about its machines.
 pub trait Host:
-    Status + Machines + Leases + Memory + Exec + Logs + Images + Routes + Load + Connections + 'static
+    Status
+    + Machines
+    + Leases
+    + Memory
+    + Exec
+    + Logs
+    + EventFeed
+    + Images
+    + Routes
+    + Load
+    + Connections
+    + 'static
 {
 }
 
@@ -62,6 +75,7 @@ impl<T> Host for T where
         + Memory
         + Exec
         + Logs
+        + EventFeed
         + Images
         + Routes
         + Load

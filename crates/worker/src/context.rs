@@ -3,6 +3,7 @@
 
 use crate::capacity::Capacity;
 use crate::db::HostDb;
+use crate::event_feed::Feed;
 use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
@@ -109,6 +110,7 @@ pub(crate) struct HostContext {
     pub(crate) rng: Rng,
     pub(crate) tasks: Tasks,
     pub(crate) db: HostDb,
+    pub(crate) events: Arc<Feed>,
     pub(crate) logs: Arc<LogStore>,
     pub(crate) routes: RouteHub,
     pub(crate) capacity: Capacity,

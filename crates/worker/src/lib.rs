@@ -11,6 +11,7 @@ mod agent;
 mod capacity;
 mod context;
 mod db;
+mod event_feed;
 mod guest_connections;
 mod host;
 mod logs;

@@ -162,7 +162,10 @@ fn check(key: &HeaderValue) -> Result<&str, Error> {
 fn caller(request: &Request) -> String {
     let extensions = request.extensions();
     match (extensions.get::<Authenticated>(), extensions.get::<FromMachine>()) {
-        (Some(Authenticated(token)), _) => format!("token {}", token.sha256),
+        (Some(Authenticated(tokens)), _) => {
+            let token = tokens.first().map(|token| token.record.sha256.as_str());
+            format!("token {}", token.unwrap_or_default())
+        }
         (None, Some(FromMachine(machine))) => format!("machine {machine}"),
         (None, None) => String::new(),
     }

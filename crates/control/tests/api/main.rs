@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test is to panic")]
 
+mod access;
 mod apps;
 mod batch;
 mod crash;
@@ -17,4 +18,5 @@ mod rate_limits;
 mod reads;
 mod suspend;
 mod walk;
+mod watch;
 mod world;

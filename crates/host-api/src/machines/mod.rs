@@ -1,10 +1,12 @@
 //! The life of machines.
 
+mod event_feed;
 mod exec;
 mod leases;
 mod logs;
 mod memory;
 
+pub use event_feed::{EventFeed, EventFilter, FeedEvent, FeedItem};
 pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
 pub use leases::{AcquireLease, Leases};
 pub use logs::{LogLine, Logs};

@@ -90,6 +90,7 @@ impl Server {
             }
             "exec" => self.exec(context, body).await.map(Some),
             "logs" => self.logs(context, body).await.map(Some),
+            "follow_events" => self.follow_events(context, body).await.map(Some),
             "import_image" => {
                 let (name,) = body.next().await?;
                 let tar = Box::new(BodyRead::new(body));

@@ -5,9 +5,9 @@ use super::calls::{context, create, gone, started, state};
 use super::leases;
 use futures_util::StreamExt;
 use host_api::{
-    CallContext, ChangeMetadata, CreateMachine, Deadline, ExecError, ExecInput, ExecOutput,
-    ExecStart, Host, HostError, ImportName, LogLine, MachineFilter, RouteChange, RouteState,
-    RouteSubscription, Stop, Upstream, WaitFor, WakeRefused,
+    CallContext, ChangeMetadata, CreateMachine, Deadline, EventFilter, ExecError, ExecInput,
+    ExecOutput, ExecStart, FeedItem, Host, HostError, ImportName, LogLine, MachineFilter,
+    RouteChange, RouteState, RouteSubscription, Stop, Upstream, WaitFor, WakeRefused,
 };
 use model::id::{AppId, BootId, Epoch, MachineId};
 use std::collections::BTreeMap;
@@ -46,6 +46,7 @@ pub async fn host_api_contract(subject: Subject) {
         a_suspended_machine_is_woken(host).await;
         commands_run_in_the_guest(host).await;
         lines_of_the_platform_are_in_the_log(host).await;
+        events_are_followed_without_gaps(host).await;
         images_come_and_go(host, subject.tar.clone()).await;
         boots_that_are_over_are_not_connected_to(host).await;
         memory_of_a_machine_that_runs(host).await;
@@ -341,6 +342,55 @@ async fn lines_of_the_platform_are_in_the_log(host: &dyn Host) {
     let other = host.logs(context(), AppId(8), LogQuery::default()).await.expect("a log");
     assert_eq!(other.collect::<Vec<_>>().await, [], "of another app there is nothing");
     gone(host, id).await;
+}
+
+async fn events_are_followed_without_gaps(host: &dyn Host) {
+    let follow = async |filter| host.follow_events(context(), filter).await.expect("followed");
+    let mut all = follow(EventFilter::default()).await;
+    let Some(FeedItem::Position { at: begin }) = all.next().await else { panic!("a position") };
+    let id = started(host, 14).await;
+    gone(host, id).await;
+    let own = EventFilter { machine: Some(id), ..EventFilter::default() };
+    let expected: Vec<String> = host
+        .events(context(), id, 50, None)
+        .await
+        .expect("its events")
+        .into_iter()
+        .rev()
+        .map(|event| event.id)
+        .collect();
+    assert!(expected.len() >= 3, "a launch, a start and a destroy: {expected:?}");
+    let mut numbers = vec![begin];
+    let mut seen = Vec::new();
+    while seen.len() < expected.len() {
+        // Other machines of the contract may still be going down.
+        match all.next().await.expect("a feed does not end") {
+            FeedItem::Event(event) if event.machine == id => {
+                numbers.push(event.number);
+                seen.push(event.event.id);
+            }
+            FeedItem::Event(event) => numbers.push(event.number),
+            FeedItem::Position { at } => assert!(at >= numbers[numbers.len() - 1]),
+            FeedItem::Gap { at } => panic!("a gap at {at}"),
+        }
+    }
+    assert_eq!(seen, expected, "in the order of the machine's own list");
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    for (after, rest) in [(begin, &expected[..]), (numbers[numbers.len() - 1], &[])] {
+        let again = follow(EventFilter { after: Some(after), ..own.clone() }).await;
+        let ids = again.filter_map(async |item| match item {
+            FeedItem::Event(event) => Some(event.event.id),
+            _ => None,
+        });
+        assert_eq!(ids.take(rest.len()).collect::<Vec<_>>().await, rest, "after {after}");
+    }
+    let lost = EventFilter { after: Some(u64::MAX >> 1), ..own.clone() };
+    let first = follow(lost).await.next().await;
+    assert!(matches!(first, Some(FeedItem::Gap { .. })), "{first:?}");
+    let foreign = EventFilter { app: Some(AppId(8)), after: Some(begin), ..EventFilter::default() };
+    let mut foreign = follow(foreign).await;
+    assert!(matches!(foreign.next().await, Some(FeedItem::Position { .. })));
+    assert!(futures_util::poll!(foreign.next()).is_pending(), "of another app there is nothing");
 }
 
 async fn images_come_and_go(host: &dyn Host, tar: Vec<u8>) {

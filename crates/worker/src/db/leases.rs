@@ -1,6 +1,6 @@
 //! Leases of machines in `host.db`.
 
-use super::HostDb;
+use super::host_db::HostDb;
 use model::id::MachineId;
 use model::lease::Lease;
 use rusqlite::{Connection, OptionalExtension, Row, params};

@@ -50,6 +50,15 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     INSERT INTO starts VALUES (0);
 ",
     "
+    -- Events are numbered in the order of their commits, so that a reader can continue where it
+    -- stopped. Every event up to `removed` may have been removed.
+    ALTER TABLE events ADD COLUMN number INTEGER;
+    UPDATE events SET number = rowid;
+    CREATE UNIQUE INDEX events_by_number ON events (number);
+    CREATE TABLE event_numbers (last INTEGER NOT NULL, removed INTEGER NOT NULL) STRICT;
+    INSERT INTO event_numbers SELECT coalesce(max(number), 0), 0 FROM events;
+",
+    "
     -- The last lease of each machine; one that has expired may still be renewed.
     CREATE TABLE leases (
         machine     TEXT PRIMARY KEY,

@@ -4,3 +4,5 @@ pub(super) mod apps;
 pub(super) mod machines;
 pub(super) mod orgs;
 pub(super) mod platform;
+pub(super) mod tokens;
+pub(super) mod watch;

@@ -43,7 +43,9 @@ fn counted(request: &Request) -> Option<(String, Rate)> {
     let route = request.extensions().get::<MatchedPath>()?.as_str();
     let extensions = request.extensions();
     let caller = match (extensions.get::<Authenticated>(), extensions.get::<FromMachine>()) {
-        (Some(Authenticated(token)), _) => token.sha256.clone(),
+        (Some(Authenticated(tokens)), _) => {
+            tokens.first().map(|token| token.record.sha256.clone()).unwrap_or_default()
+        }
         (None, Some(FromMachine(machine))) => machine.to_string(),
         (None, None) => return None,
     };

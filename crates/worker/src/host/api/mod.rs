@@ -3,6 +3,7 @@
 
 mod call;
 mod connections;
+mod event_feed;
 mod exec;
 mod images;
 mod load;
