@@ -82,6 +82,14 @@ impl Client {
         self.json(self.of_app(Method::GET, app, &[id])).await
     }
 
+    /// The health checks of a machine, each with its newest run.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn machine_checks(&self, app: &str, id: &str) -> Result<Vec<CheckReport>, Error> {
+        self.json(self.of_app(Method::GET, app, &[id, "checks"])).await
+    }
+
     /// Makes a machine. The image may have to be pulled first, so this may take
     /// up to [`LONG`].
     ///

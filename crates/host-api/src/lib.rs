@@ -2,7 +2,7 @@
 //! streams to them.
 //!
 //! One trait per concern: [`Status`], [`Machines`], [`Leases`], [`Memory`], [`Exec`], [`Logs`],
-//! [`EventFeed`],
+//! [`EventFeed`], [`Checks`],
 //! [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
 //! `worker` implements it. In one process the call is direct; between processes
 //! the crate `host-remote` carries it over HTTP/2 with mutual TLS behind the
@@ -36,14 +36,15 @@ pub use context::{CallContext, Caller, Deadline, Source};
 pub use error::HostError;
 pub use images::{ImageUpload, Images, ImportName};
 pub use machines::{
-    AcquireLease, ChangeMetadata, CreateMachine, EventFeed, EventFilter, Exec, ExecError,
+    AcquireLease, ChangeMetadata, Checks, CreateMachine, EventFeed, EventFilter, Exec, ExecError,
     ExecInput, ExecOutput, ExecSession, ExecStart, FeedEvent, FeedItem, Leases, LogLine, Logs,
     MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Memory, Stop, UpdateMachine, WaitFor,
     check_labels,
 };
 pub use routing::{
-    Connections, GuestConnection, GuestStream, Load, Route, RouteChange, RoutePosition,
-    RouteSnapshot, RouteState, RouteSubscription, Routes, Upstream, WakeRefused,
+    Connections, GuestConnection, GuestStream, HealthStatus, Load, Route, RouteChange,
+    RoutePosition, RouteSnapshot, RouteState, RouteSubscription, Routes, ServiceHealth, Upstream,
+    WakeRefused,
 };
 pub use status::{HostInfo, Status};
 
@@ -57,6 +58,7 @@ pub trait Host:
     + Machines
     + Leases
     + Memory
+    + Checks
     + Exec
     + Logs
     + EventFeed
@@ -73,6 +75,7 @@ impl<T> Host for T where
         + Machines
         + Leases
         + Memory
+        + Checks
         + Exec
         + Logs
         + EventFeed

@@ -2,6 +2,7 @@
 //! and memory accounting.
 
 use crate::capacity::Capacity;
+use crate::checks::board::CheckBoard;
 use crate::db::HostDb;
 use crate::event_feed::Feed;
 use crate::guest_connections::GuestConnections;
@@ -114,6 +115,9 @@ pub(crate) struct HostContext {
     pub(crate) logs: Arc<LogStore>,
     pub(crate) routes: RouteHub,
     pub(crate) capacity: Capacity,
+    pub(crate) checks: CheckBoard,
+    /// Checks that run at a time on this host.
+    pub(crate) check_slots: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) templates: TemplateQueue,
     pub(crate) blocked_slots: BlockedSlots,

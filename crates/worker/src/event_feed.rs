@@ -82,7 +82,7 @@ impl Feed {
         let known = self.lock().as_ref().map(|recent| recent.last);
         let Some(mut known) = known else {
             // Followers find what was committed before in the database.
-            let EventNumbers { last, .. } = self.db.event_numbers().await?;
+            let EventNumbers { last, .. } = self.db.event_numbers(EventFilter::default()).await?;
             *self.lock() = Some(Recent { base: last, last, events: VecDeque::new() });
             self.last.send_replace(last);
             return Ok(());
@@ -114,7 +114,7 @@ impl Feed {
     ) -> Result<BoxStream<'static, FeedItem>, Error> {
         // First: from now on the newest events are kept.
         let last = self.last.subscribe();
-        let numbers = self.db.event_numbers().await?;
+        let numbers = self.db.event_numbers(filter.clone()).await?;
         let first = begin(filter.after, numbers);
         let (FeedItem::Position { at } | FeedItem::Gap { at }) = first else {
             unreachable!("a feed begins with a position");
@@ -326,6 +326,9 @@ mod tests {
             let mut items = world.follow(after, None).await;
             assert_eq!(items.next().await, Some(first), "{after:?}");
         }
+        // The events of another machine are all there.
+        let mut other = world.follow(Some(9), Some(0)).await;
+        assert_eq!(other.next().await, Some(FeedItem::Position { at: 9 }));
         let mut rest = world.follow(Some(4), None).await;
         assert_eq!(rest.next().await, Some(FeedItem::Gap { at: 4 }));
         assert_eq!(numbers(&mut rest, 206).await[5..8], [10, 311, 312]);
@@ -340,7 +343,10 @@ mod tests {
         (gone.state, gone.slot) = (State::Destroyed, None);
         world.db.save(gone, Change::default()).await.unwrap();
         assert_eq!(world.db.forget(u64::MAX, 0).await.unwrap().len(), 1);
-        assert_eq!(world.db.event_numbers().await.unwrap(), EventNumbers { last: 5, removed: 5 });
+        assert_eq!(
+            world.db.event_numbers(EventFilter::default()).await.unwrap(),
+            EventNumbers { last: 5, removed: 5 }
+        );
         let mut now = world.follow(Some(5), None).await;
         world.add(1, 1).await;
         assert_eq!(numbers(&mut now, 1).await, [6]);

@@ -9,6 +9,7 @@
 
 mod agent;
 mod capacity;
+mod checks;
 mod context;
 mod db;
 mod event_feed;

@@ -286,6 +286,18 @@ fn hosts() -> Response {
             "memory_mib": 2048, "memory_reserved_mib": 0, "machines": {}}]))
 }
 
+fn checks() -> Value {
+    json!([
+        {"name": "alive", "type": "http", "kind": "liveness", "status": "critical",
+            "output": "no database", "updated_at": "2026-11-20T10:00:01.000Z", "passes": 0,
+            "failures": 3, "last_run": {"at": "2026-11-20T10:00:02.000Z", "took_ms": 1.5,
+                "passed": false, "request": "GET http://172.30.0.2:80/",
+                "response": "HTTP/1.1 500 Internal Server Error\n\nno database"}},
+        {"name": "ready", "type": "tcp", "kind": "readiness", "status": "warning",
+            "output": "waiting for status update", "updated_at": "2026-11-20T10:00:01.000Z",
+            "passes": 0, "failures": 0}])
+}
+
 fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &Bytes) -> Response {
     let sent: Value = serde_json::from_slice(body).unwrap_or_default();
     match (method.as_str(), path) {
@@ -350,6 +362,7 @@ fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &B
             ok(json!({"previous_state": "stopped", "migrated": false, "new_host": ""}))
         }
         ("GET", [_, "events"]) => ok(json!([])),
+        ("GET", [_, "checks"]) => ok(checks()),
         ("GET", ["asleep"]) => ok(asleep()),
         ("GET" | "POST", [id]) => ok(machine(id, "one", "started")),
         _ => ok(json!({"ok": true})),

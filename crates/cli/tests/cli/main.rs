@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, also outside its #[test] function")]
 
+mod checks;
 mod fake;
 mod help;
 mod host;

@@ -27,7 +27,7 @@ pub(crate) use list::{count_by_app, list_app};
 pub use memory::{get as memory, limit as limit_memory, reclaim as reclaim_memory};
 pub use metadata::{change as change_metadata, get as metadata};
 pub use patch::patch;
-pub use read::{events, get, processes, versions};
+pub use read::{checks, events, get, processes, versions};
 pub(crate) use record::update_record;
 pub use update::update;
 pub use wait::{WaitRequest, wait};

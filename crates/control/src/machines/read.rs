@@ -1,11 +1,11 @@
-//! Reading one machine: its state, events, versions and processes.
+//! Reading one machine: its state, events, versions, checks and processes.
 
 use super::leases;
 use super::list::unreachable_machine;
 use crate::hosts::READ_TIMEOUT;
 use crate::{Error, Kind, Platform, lookup};
 use model::id::{BadId, EventId};
-use wire::machines::{Lease, Machine, MachineEvent, MachineVersion, Process};
+use wire::machines::{CheckReport, Lease, Machine, MachineEvent, MachineVersion, Process};
 
 /// Events of an answer if no number is asked for, and at most.
 const DEFAULT_EVENTS: usize = 20;
@@ -77,6 +77,21 @@ pub async fn versions(
     let found = lookup::machine(platform, app, machine).await?;
     found
         .call(platform, READ_TIMEOUT, async |host, context, id| host.versions(context, id).await)
+        .await
+}
+
+/// Its health checks, each with its newest run.
+///
+/// # Errors
+/// There is no such machine, or its host failed.
+pub async fn checks(
+    platform: &Platform,
+    app: &str,
+    machine: &str,
+) -> Result<Vec<CheckReport>, Error> {
+    let found = lookup::machine(platform, app, machine).await?;
+    found
+        .call(platform, READ_TIMEOUT, async |host, context, id| host.checks(context, id).await)
         .await
 }
 

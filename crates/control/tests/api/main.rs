@@ -5,6 +5,7 @@
 mod access;
 mod apps;
 mod batch;
+mod checks;
 mod crash;
 mod errors;
 mod guest_socket;

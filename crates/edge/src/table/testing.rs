@@ -162,6 +162,7 @@ pub(crate) fn route(name: &str) -> Route {
         suspended: false,
         started_ms: 0,
         stages_ms: Vec::new(),
+        health: Vec::new(),
     }
 }
 

@@ -795,6 +795,7 @@ impl World {
             suspended: false,
             started_ms: 0,
             stages_ms: Vec::new(),
+            health: Vec::new(),
         };
         {
             let mut s = host.state.lock().unwrap();

@@ -1,11 +1,13 @@
 //! The life of machines.
 
+mod checks;
 mod event_feed;
 mod exec;
 mod leases;
 mod logs;
 mod memory;
 
+pub use checks::Checks;
 pub use event_feed::{EventFeed, EventFilter, FeedEvent, FeedItem};
 pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
 pub use leases::{AcquireLease, Leases};

@@ -3,13 +3,13 @@
 use super::RemoteHost;
 use async_trait::async_trait;
 use host_api::{
-    AcquireLease, CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, Leases, Load,
-    MachineFilter, Machines, Memory, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
+    AcquireLease, CallContext, ChangeMetadata, Checks, CreateMachine, HostError, HostInfo, Leases,
+    Load, MachineFilter, Machines, Memory, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
 };
 use model::id::{EventId, InstanceId, MachineId};
 use wire::machines::{
-    Lease, Machine, MachineEvent, MachineMemory, MachineVersion, MemoryReclaimed, Process, Started,
-    WaitResult,
+    CheckReport, Lease, Machine, MachineEvent, MachineMemory, MachineVersion, MemoryReclaimed,
+    Process, Started, WaitResult,
 };
 
 #[async_trait]
@@ -198,6 +198,17 @@ impl Memory for RemoteHost {
         amount_mb: u32,
     ) -> Result<MemoryReclaimed, HostError> {
         self.unary("reclaim_memory", context, &(id, amount_mb)).await?
+    }
+}
+
+#[async_trait]
+impl Checks for RemoteHost {
+    async fn checks(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<Vec<CheckReport>, HostError> {
+        self.unary("checks", context, &(id,)).await?
     }
 }
 

@@ -72,6 +72,7 @@ impl Server {
             "versions" => unary!(versions, id),
             "wait" => unary!(wait, id, wait),
             "processes" => unary!(processes, id),
+            "checks" => unary!(checks, id),
             "resolve_image" => unary!(resolve_image, reference),
             "images" => unary!(images,),
             "remove_image" => unary!(remove_image, reference),

@@ -101,6 +101,7 @@ impl FakeHost {
             boot: None,
             listening: vec![],
             versions: vec![version],
+            checks: vec![],
             create: create.clone(),
         };
         state.given_up.remove(&create.id);

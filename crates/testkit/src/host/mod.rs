@@ -4,11 +4,12 @@
 //! - `mod.rs`: the state, and the switches with which a test holds it back or
 //!   breaks it.
 //! - `reach.rs`: calls that fail, are held back, or lose their answers.
-//! - `machines.rs`, `leases.rs`, `memory.rs`, `feed.rs`, `traffic.rs`, `images.rs`, `exec.rs`: the
-//!   traits by concern.
+//! - `machines.rs`, `leases.rs`, `memory.rs`, `checks.rs`, `feed.rs`, `traffic.rs`, `images.rs`,
+//!   `exec.rs`: the traits by concern.
 //!
 //! It outlives the process that calls it, as a real host does.
 
+mod checks;
 mod exec;
 mod feed;
 mod images;
@@ -36,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 use wire::logs::LogEntry;
-use wire::machines::{Image, Machine, MachineEvent, MachineVersion};
+use wire::machines::{CheckReport, Image, Machine, MachineEvent, MachineVersion};
 
 /// A host in memory. Clones are one host, as callers with the same crash points see it.
 #[derive(Clone, Debug)]
@@ -101,6 +102,8 @@ struct FakeMachine {
     boot: Option<BootId>,
     listening: Vec<u16>,
     versions: Vec<MachineVersion>,
+    /// Set by the test.
+    checks: Vec<CheckReport>,
 }
 
 impl FakeHost {

@@ -86,7 +86,7 @@ pub struct CheckStatus {
     pub name: String,
     /// `passing`, `warning` or `critical`.
     pub status: String,
-    /// What the check saw.
+    /// What the newest run saw.
     pub output: String,
     /// RFC 3339; last change of the status.
     pub updated_at: String,

@@ -5,6 +5,7 @@
 
 mod api;
 mod batch;
+mod checks;
 mod config;
 mod duration;
 mod events;
@@ -16,6 +17,7 @@ mod service;
 
 pub use api::*;
 pub use batch::*;
+pub use checks::*;
 pub use config::*;
 pub use duration::{Span, parse_go};
 pub use events::*;

@@ -1,24 +1,29 @@
 //! Events of machines, each with its number on this host.
 //!
 //! Invariant: numbers grow in the order of the commits and are never given twice. An event that
-//! is not there any more has a number up to `event_numbers.removed`.
+//! is not there any more has a number up to `machines.removed_events` of its machine, or up to
+//! `event_numbers.removed` if the machine is not there either.
 
 use super::host_db::HostDb;
 use host_api::{EventFilter, FeedEvent};
 use model::id::{AppId, EventId, MachineId, OrgId};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, ToSql, params};
 use sqlite::Error;
 use wire::machines::MachineEvent;
 
 /// Events kept per machine; older ones are removed.
 const KEPT_EVENTS: u32 = 200;
+/// Those of them that are of health checks, which may flap.
+const KEPT_CHECK_EVENTS: u32 = 10;
+/// Kind of the event of a health check that has changed its status.
+pub(crate) const CHECK_EVENT: &str = "check";
 
 /// The numbers of a host's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EventNumbers {
     /// The number that was given last.
     pub(crate) last: u64,
-    /// Events up to this number may have been removed.
+    /// Events up to this number may have been removed, of those that pass the filter.
     pub(crate) removed: u64,
 }
 
@@ -60,8 +65,19 @@ impl HostDb {
     }
 
     /// The numbers as of now.
-    pub(crate) async fn event_numbers(&self) -> Result<EventNumbers, Error> {
-        self.0.read(numbers).await
+    pub(crate) async fn event_numbers(&self, filter: EventFilter) -> Result<EventNumbers, Error> {
+        self.0
+            .read(move |conn| {
+                let sql = format!(
+                    "SELECT last, max(removed, coalesce(
+                        (SELECT max(removed_events) FROM machines m WHERE {MATCHES}), 0))
+                     FROM event_numbers"
+                );
+                let numbers = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+                let (last, removed) = conn.query_row(&sql, matching(&filter), numbers)?;
+                Ok(EventNumbers { last: last as u64, removed: removed as u64 })
+            })
+            .await
     }
 
     /// The oldest events after `after` that pass the filter, at most `limit`, without their
@@ -76,18 +92,18 @@ impl HostDb {
             .read(move |conn| {
                 // One snapshot for both statements.
                 let snapshot = conn.unchecked_transaction()?;
-                let last = numbers(&snapshot)?.last;
-                let sql = "SELECT e.number, e.event, m.id, m.app, m.name, m.app_id,
-                                  json_extract(m.record, '$.org_id')
-                           FROM events e JOIN machines m ON m.id = e.machine
-                           WHERE e.number > ?1 AND m.app_id NOT NULL
-                             AND (?2 IS NULL OR m.id = ?2) AND (?3 IS NULL OR m.app_id = ?3)
-                             AND (?4 IS NULL OR json_extract(m.record, '$.org_id') = ?4)
-                           ORDER BY e.number LIMIT ?5";
-                let mut query = snapshot.prepare_cached(sql)?;
-                let machine = filter.machine.map(|machine| machine.to_string());
-                let (app, org) = (filter.app.map(|AppId(n)| n), filter.org.map(|OrgId(n)| n));
-                let args = params![after as i64, machine, app, org, limit as i64];
+                let last: i64 =
+                    snapshot.query_row("SELECT last FROM event_numbers", [], |row| row.get(0))?;
+                let sql = format!(
+                    "SELECT e.number, e.event, m.id, m.app, m.name, m.app_id,
+                            json_extract(m.record, '$.org_id')
+                     FROM events e JOIN machines m ON m.id = e.machine
+                     WHERE {MATCHES} AND e.number > ?4 AND m.app_id NOT NULL
+                     ORDER BY e.number LIMIT ?5"
+                );
+                let mut query = snapshot.prepare_cached(&sql)?;
+                let [machine, app, org] = matching(&filter);
+                let args = params![machine, app, org, after as i64, limit as i64];
                 let (mut events, mut seen, mut rows) = (Vec::new(), 0, query.query(args)?);
                 let mut newest = after;
                 while let Some(row) = rows.next()? {
@@ -98,17 +114,22 @@ impl HostDb {
                     }
                 }
                 let more = seen == limit;
-                Ok(EventPage { events, upto: if more { newest } else { last }, more })
+                Ok(EventPage { events, upto: if more { newest } else { last as u64 }, more })
             })
             .await
     }
 }
 
-fn numbers(conn: &Connection) -> Result<EventNumbers, Error> {
-    let sql = "SELECT last, removed FROM event_numbers";
-    let row = conn.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
-    let (last, removed) = row?;
-    Ok(EventNumbers { last: last as u64, removed: removed as u64 })
+/// The machine `m` passes a filter with the parameters of [`matching`].
+const MATCHES: &str = "(?1 IS NULL OR m.id = ?1) AND (?2 IS NULL OR m.app_id = ?2)
+    AND (?3 IS NULL OR json_extract(m.record, '$.org_id') = ?3)";
+
+fn matching(filter: &EventFilter) -> [Box<dyn ToSql>; 3] {
+    [
+        Box::new(filter.machine.map(|machine| machine.to_string())),
+        Box::new(filter.app.map(|AppId(app)| app)),
+        Box::new(filter.org.map(|OrgId(org)| org)),
+    ]
 }
 
 fn parse(row: &Row<'_>) -> Result<FeedEvent, String> {
@@ -139,26 +160,46 @@ pub(super) fn add(conn: &Connection, machine: &str, events: &[MachineEvent]) -> 
         let number: i64 = conn.prepare_cached(next)?.query_row([], |row| row.get(0))?;
         conn.prepare_cached(insert)?.execute(params![event.id, machine, text, number])?;
     }
-    let oldest_kept = "SELECT id FROM events WHERE machine = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2";
-    let surplus = format!("machine = ?1 AND id <= ({oldest_kept})");
-    remove_where(conn, &surplus, params![machine, KEPT_EVENTS])
+    remove_surplus(conn, machine, "machine = ?1", KEPT_EVENTS)?;
+    if events.iter().any(|event| event.kind == CHECK_EVENT) {
+        let of_checks = format!("machine = ?1 AND json_extract(event, '$.type') = '{CHECK_EVENT}'");
+        remove_surplus(conn, machine, &of_checks, KEPT_CHECK_EVENTS)?;
+    }
+    Ok(())
 }
 
-/// Removes all events of a machine.
+/// Removes all events of a machine that is removed itself.
 pub(super) fn remove_of(conn: &Connection, machine: &str) -> Result<(), Error> {
-    remove_where(conn, "machine = ?1", params![machine])
-}
-
-fn remove_where(
-    conn: &Connection,
-    condition: &str,
-    args: &[&dyn rusqlite::ToSql],
-) -> Result<(), Error> {
-    let newest = format!("SELECT max(number) FROM events WHERE {condition}");
-    let newest: Option<i64> = conn.prepare_cached(&newest)?.query_row(args, |row| row.get(0))?;
-    let Some(newest) = newest else { return Ok(()) };
-    conn.prepare_cached(&format!("DELETE FROM events WHERE {condition}"))?.execute(args)?;
+    let newest = remove_where(conn, "machine = ?1", params![machine])?;
     let note = "UPDATE event_numbers SET removed = max(removed, ?1)";
     conn.prepare_cached(note)?.execute([newest])?;
     Ok(())
+}
+
+/// Removes events of a machine that stays.
+fn remove_surplus(
+    conn: &Connection,
+    machine: &str,
+    condition: &str,
+    kept: u32,
+) -> Result<(), Error> {
+    let oldest_kept =
+        format!("SELECT id FROM events WHERE {condition} ORDER BY id DESC LIMIT 1 OFFSET ?2");
+    let surplus = format!("{condition} AND id <= ({oldest_kept})");
+    let newest = remove_where(conn, &surplus, params![machine, kept])?;
+    if newest > 0 {
+        let note = "UPDATE machines SET removed_events = max(removed_events, ?2) WHERE id = ?1";
+        conn.prepare_cached(note)?.execute(params![machine, newest])?;
+    }
+    Ok(())
+}
+
+/// Removes events; the greatest number of them, or 0.
+fn remove_where(conn: &Connection, condition: &str, args: &[&dyn ToSql]) -> Result<i64, Error> {
+    let newest = format!("SELECT coalesce(max(number), 0) FROM events WHERE {condition}");
+    let newest: i64 = conn.prepare_cached(&newest)?.query_row(args, |row| row.get(0))?;
+    if newest > 0 {
+        conn.prepare_cached(&format!("DELETE FROM events WHERE {condition}"))?.execute(args)?;
+    }
+    Ok(newest)
 }

@@ -7,7 +7,7 @@ mod leases;
 mod machines;
 mod schema;
 
-pub(crate) use events::{EventNumbers, EventPage};
+pub(crate) use events::{CHECK_EVENT, EventNumbers, EventPage};
 pub(crate) use host_db::HostDb;
 pub(crate) use leases::LeaseChange;
 pub(crate) use machines::{AddError, Change, Machines, SaveError, UnreadableRow};

@@ -51,12 +51,14 @@ pub(crate) const MIGRATIONS: &[&str] = &[
 ",
     "
     -- Events are numbered in the order of their commits, so that a reader can continue where it
-    -- stopped. Every event up to `removed` may have been removed.
+    -- stopped. Every event up to `removed_events` of its machine may have been removed; those of
+    -- machines that are not here any more have numbers up to `removed`.
     ALTER TABLE events ADD COLUMN number INTEGER;
     UPDATE events SET number = rowid;
     CREATE UNIQUE INDEX events_by_number ON events (number);
     CREATE TABLE event_numbers (last INTEGER NOT NULL, removed INTEGER NOT NULL) STRICT;
     INSERT INTO event_numbers SELECT coalesce(max(number), 0), 0 FROM events;
+    ALTER TABLE machines ADD COLUMN removed_events INTEGER NOT NULL DEFAULT 0;
 ",
     "
     -- The last lease of each machine; one that has expired may still be renewed.

@@ -3,6 +3,7 @@
 use super::creates::Creates;
 use super::uploads::Uploads;
 use super::usage::Usage;
+use crate::checks::monitor::monitor;
 use crate::context::HostContext;
 use crate::db::UnreadableRow;
 use crate::machine::view::View;
@@ -52,6 +53,7 @@ impl Host {
         let id = view.record.id;
         let (handle, task) = machine::new(&self.context, view, lease, at_start);
         self.insert(id, handle.clone());
+        self.context.tasks.spawn_until_stop(monitor(self.context.clone(), handle.clone()));
         let (host, ended) = (self.clone(), handle.clone());
         self.context.tasks.spawn(async move {
             if task.await == TaskEnd::Destroyed {

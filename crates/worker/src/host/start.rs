@@ -4,6 +4,7 @@ use super::registry::{Host, Worker};
 use super::start_error::StartError;
 use super::{low_space, recovery, unrecorded};
 use crate::capacity::Capacity;
+use crate::checks::board::CheckBoard;
 use crate::context::{BlockedSlots, HostConfig, HostContext, Ports};
 use crate::event_feed::Feed;
 use crate::guest_connections::GuestConnections;
@@ -22,6 +23,8 @@ use tokio::sync::Semaphore;
 /// Snapshots that are written at a time. This spreads out the suspends of many
 /// machines: one that waits for its turn keeps running.
 const SNAPSHOT_WRITERS: usize = 2;
+/// Health checks that run at a time. One that hangs holds its place until its timeout.
+const CHECKS: usize = 256;
 
 impl Worker {
     /// Opens the host's state, takes over the VMs that run, starts those that
@@ -51,6 +54,8 @@ impl Worker {
         let epoch = db.next_epoch().await.map_err(StartError::Database)?;
         let context = Arc::new(HostContext {
             capacity: Capacity::new(bookable_mib(&config)),
+            checks: CheckBoard::default(),
+            check_slots: Semaphore::new(CHECKS),
             templates: TemplateQueue::default(),
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
             metrics: Metrics::new(registry),

@@ -1,6 +1,7 @@
 //! How others reach a machine's task.
 
 use super::view::View;
+use crate::checks::health::HealthChange;
 use host_api::{AcquireLease, CallContext, ChangeMetadata, HostError, Source, Stop, UpdateMachine};
 use model::id::{BootId, Epoch, InstanceId};
 use std::sync::Arc;
@@ -102,6 +103,8 @@ pub(crate) enum Request {
     SetEpoch(Epoch, Reply<()>),
     /// The edge has no request in flight at the machine any more.
     Drained,
+    /// A check has changed its status.
+    Health(Box<HealthChange>),
 }
 
 impl Request {
@@ -122,7 +125,7 @@ impl Request {
             | Self::ReleaseLease(_, reply)
             | Self::GiveUp(_, reply)
             | Self::SetEpoch(_, reply) => drop(reply.send(Err(err))),
-            Self::Drained => {}
+            Self::Drained | Self::Health(_) => {}
         }
     }
 }

@@ -11,6 +11,7 @@ mod commit;
 mod down;
 mod events;
 mod handle;
+mod health;
 mod leases;
 mod phase;
 mod requests;

@@ -55,6 +55,7 @@ impl Task {
             Request::GiveUp(epoch, reply) => drop(reply.send(self.give_up(epoch).await)),
             Request::SetEpoch(epoch, reply) => drop(reply.send(self.set_epoch(epoch).await)),
             Request::Drained => self.on_drained(),
+            Request::Health(change) => self.on_health(*change).await,
         }
     }
 

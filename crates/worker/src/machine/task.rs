@@ -22,6 +22,7 @@ use host_api::Source;
 use model::id::EventId;
 use model::lease::Lease;
 use model::life::State;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -73,6 +74,7 @@ pub(crate) fn new(
         drains: 0,
         drained_early: false,
         vm_unattended: at_start != AtStart::NoVm,
+        check_events: VecDeque::new(),
     };
     task.publish();
     (Handle { requests, views: watched }, task.run(inbox, at_start))
@@ -151,6 +153,8 @@ pub(super) struct Task {
     pub(super) snapshot_files: bool,
     /// The VM may have ended while no daemon ran.
     pub(super) vm_unattended: bool,
+    /// When the newest events of checks were recorded.
+    pub(super) check_events: VecDeque<Instant>,
 }
 
 impl Task {

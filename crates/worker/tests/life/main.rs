@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod apps;
 mod calls;
+mod checks;
 mod crash;
 mod daemon;
 mod faults;

@@ -79,6 +79,7 @@ fn routes() -> Routes {
         .get("/events", read(Machine), machines::events)
         .get("/events/stream", read(Machine), watch::machine)
         .get("/versions", read(Machine), machines::versions)
+        .get("/checks", read(Machine), machines::checks)
         .get("/metadata", read(Machine).of("metadata").or_itself(), metadata::all)
         .put("/metadata", write(Machine).of("metadata").or_itself(), metadata::replace)
         .patch("/metadata", write(Machine).of("metadata").or_itself(), metadata::merge)

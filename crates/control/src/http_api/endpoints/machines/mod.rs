@@ -17,7 +17,9 @@ use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue};
 use model::id::HostId;
-use wire::machines::{Done, LaunchMachine, Machine, MachineEvent, MachineVersion, Process};
+use wire::machines::{
+    CheckReport, Done, LaunchMachine, Machine, MachineEvent, MachineVersion, Process,
+};
 
 /// Warnings in the headers of one answer.
 const MAX_WARNINGS: usize = 20;
@@ -119,6 +121,13 @@ pub(in crate::http_api) async fn versions(
     Path((app, machine)): At,
 ) -> Result<Json<Vec<MachineVersion>>, Error> {
     machines::versions(&platform, &app, &machine).await.map(Json)
+}
+
+pub(in crate::http_api) async fn checks(
+    Acting(platform): Acting,
+    Path((app, machine)): At,
+) -> Result<Json<Vec<CheckReport>>, Error> {
+    machines::checks(&platform, &app, &machine).await.map(Json)
 }
 
 pub(in crate::http_api) async fn processes(

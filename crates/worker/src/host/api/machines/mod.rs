@@ -280,7 +280,13 @@ impl Worker {
 
     pub(super) fn show(&self, view: &View, summary: bool) -> Machine {
         let about = self.0.context.hypervisor.about();
-        view.machine(&self.0.context.config.region, &about.accelerator, summary)
+        let mut machine = view.machine(&self.0.context.config.region, &about.accelerator, summary);
+        let record = &view.record;
+        if record.state != State::Destroyed {
+            let version = (record.instance, &record.config, record.updated_ms);
+            machine.checks = self.0.context.checks.shown(record.id, version);
+        }
+        machine
     }
 }
 
