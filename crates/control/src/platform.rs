@@ -4,6 +4,7 @@ use crate::Error;
 use crate::access::Rights;
 use crate::cache::{self, RecordsCache, TrackedStore};
 use crate::machines::Confirmations;
+use crate::tokens::{TokenSecret, TokenUses};
 use crate::unreadable::Unreadable;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
 use macaroon::Access;
@@ -19,11 +20,13 @@ pub struct Config {
     pub domain: String,
     /// Port of the edge, where it is part of an app's address.
     pub edge_port: Option<u16>,
+    /// The secret that the keys of macaroons are derived from.
+    pub token_secret: TokenSecret,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { domain: "localhost".into(), edge_port: None }
+        Self { domain: "localhost".into(), edge_port: None, token_secret: TokenSecret::default() }
     }
 }
 
@@ -62,6 +65,7 @@ pub struct Platform {
     machine_numbers: Arc<tokio::sync::Mutex<Range<u64>>>,
     confirmations: Arc<Confirmations>,
     unreadable: Arc<Unreadable>,
+    token_uses: Arc<TokenUses>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -89,6 +93,7 @@ impl Platform {
             machine_numbers: Arc::default(),
             confirmations: Arc::default(),
             unreadable: Arc::default(),
+            token_uses: Arc::default(),
         }
     }
 
@@ -181,6 +186,17 @@ impl Platform {
     /// Records that cannot be read and have been logged.
     pub(crate) fn unreadable(&self) -> &Unreadable {
         &self.unreadable
+    }
+
+    /// When tokens were last used.
+    pub(crate) fn token_uses(&self) -> &TokenUses {
+        &self.token_uses
+    }
+
+    /// The same with other rights of the caller.
+    #[must_use]
+    pub(crate) fn with_rights(&self, rights: Rights) -> Self {
+        Self { rights, ..self.clone() }
     }
 
     /// Context of a call to a host that is to be answered within `time`.

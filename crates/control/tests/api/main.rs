@@ -12,5 +12,6 @@ mod hosts;
 mod machines;
 mod reads;
 mod suspend;
+mod tokens;
 mod walk;
 mod world;

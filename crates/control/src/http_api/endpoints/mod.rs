@@ -2,5 +2,6 @@
 
 pub(super) mod apps;
 pub(super) mod machines;
+pub(super) mod orgs;
 pub(super) mod platform;
 pub(super) mod tokens;
