@@ -3,6 +3,7 @@
 use super::HttpApi;
 use super::extract::Params;
 use crate::access::Need;
+use crate::idempotency::RequestId;
 use crate::tokens::Found;
 use crate::{Error, Kind, Platform, Rights, lookup};
 use axum::extract::FromRequestParts;
@@ -72,7 +73,9 @@ impl FromRequestParts<HttpApi> for Acting {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, api: &HttpApi) -> Result<Self, Infallible> {
-        Ok(Self(acting(api, &parts.extensions, lease_nonce(parts)).await))
+        let platform = acting(api, &parts.extensions, lease_nonce(parts)).await;
+        let request = parts.extensions.get::<RequestId>().cloned();
+        Ok(Self(platform.for_request(request)))
     }
 }
 

@@ -4,17 +4,22 @@
 
 mod access;
 mod apps;
+mod batch;
 mod checks;
 mod crash;
 mod errors;
 mod guest_socket;
 mod guests;
 mod hosts;
+mod idempotency;
 mod leases;
 mod machines;
 mod openapi;
+mod org_list;
+mod rate_limits;
 mod reads;
 mod suspend;
+mod tokens;
 mod walk;
 mod watch;
 mod world;

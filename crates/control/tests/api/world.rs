@@ -59,13 +59,14 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
         tasks: tasks.clone(),
     };
     let mut registry = Registry::default();
-    let config = Config { edge_port: Some(8080), ..Config::default() };
+    let token_secret = tokens::TokenSecret::new(b"a secret of sixteen bytes");
+    let config = Config { edge_port: Some(8080), token_secret, ..Config::default() };
     let platform = Platform::new(config, ports);
     platform.start_cache();
     orgs::ensure_default(&platform).await.unwrap();
     tokens::install_admin_token(&platform, HostId(0), TOKEN).await.unwrap();
-    let limits =
-        HttpConfig { body_limit: 64 * 1024, body_timeout: std::time::Duration::from_millis(300) };
+    let body_timeout = std::time::Duration::from_millis(300);
+    let limits = HttpConfig { body_limit: 64 * 1024, body_timeout, rate_limits: false };
     let api = HttpApi::new(platform.clone(), limits, &mut registry);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

@@ -4,11 +4,12 @@ use super::RemoteHost;
 use async_trait::async_trait;
 use host_api::{
     AcquireLease, CallContext, ChangeMetadata, Checks, CreateMachine, HostError, HostInfo, Leases,
-    Load, MachineFilter, Machines, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
+    Load, MachineFilter, Machines, Memory, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
 };
 use model::id::{EventId, InstanceId, MachineId};
 use wire::machines::{
-    CheckReport, Lease, Machine, MachineEvent, MachineVersion, Process, Started, WaitResult,
+    CheckReport, Lease, Machine, MachineEvent, MachineMemory, MachineVersion, MemoryReclaimed,
+    Process, Started, WaitResult,
 };
 
 #[async_trait]
@@ -168,6 +169,35 @@ impl Leases for RemoteHost {
 
     async fn release_lease(&self, context: CallContext, id: MachineId) -> Result<(), HostError> {
         self.unary("release_lease", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Memory for RemoteHost {
+    async fn memory(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<MachineMemory, HostError> {
+        self.unary("memory", context, &(id,)).await?
+    }
+
+    async fn limit_memory(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        limit_mb: u32,
+    ) -> Result<MachineMemory, HostError> {
+        self.unary("limit_memory", context, &(id, limit_mb)).await?
+    }
+
+    async fn reclaim_memory(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        amount_mb: u32,
+    ) -> Result<MemoryReclaimed, HostError> {
+        self.unary("reclaim_memory", context, &(id, amount_mb)).await?
     }
 }
 

@@ -4,8 +4,8 @@
 //! - `mod.rs`: the state, and the switches with which a test holds it back or
 //!   breaks it.
 //! - `reach.rs`: calls that fail, are held back, or lose their answers.
-//! - `machines.rs`, `leases.rs`, `checks.rs`, `feed.rs`, `traffic.rs`, `images.rs`, `exec.rs`:
-//!   the traits by concern.
+//! - `machines.rs`, `leases.rs`, `memory.rs`, `checks.rs`, `feed.rs`, `traffic.rs`, `images.rs`,
+//!   `exec.rs`: the traits by concern.
 //!
 //! It outlives the process that calls it, as a real host does.
 
@@ -15,6 +15,7 @@ mod feed;
 mod images;
 mod leases;
 mod machines;
+mod memory;
 mod reach;
 mod traffic;
 

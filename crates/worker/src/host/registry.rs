@@ -13,9 +13,6 @@ use model::lease::Lease;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-/// Destroyed machines whose record is kept.
-pub(super) const KEPT_DESTROYED: u32 = 1000;
-
 /// One host and its machines. Cheap to clone.
 #[derive(Clone)]
 pub struct Worker(pub(super) Arc<Host>);
@@ -96,7 +93,7 @@ impl Host {
             self.context.routes.publish(id, None);
             self.context.logs.trim(&id.to_string());
         }
-        let removed = match self.context.db.forget(KEPT_DESTROYED).await {
+        let removed = match self.context.forget_destroyed().await {
             Ok(removed) => removed,
             Err(err) => {
                 let error = rt::chain(&err);

@@ -17,6 +17,7 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("403", "Forbidden", "The token lacks a permission, which the message names."),
     ("404", "NotFound", "There is nothing of that name, or the token may not read it."),
     ("408", "Timeout", "It took too long, or the body did not arrive in time."),
+    ("415", "UnsupportedMedia", "The content type is not one that the call takes."),
     ("413", "TooLarge", "The body is larger than allowed."),
     (
         "429",
@@ -127,7 +128,7 @@ fn described(operation: &Operation, tag: &str, generator: &mut SchemaGenerator) 
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [tag],
-        "parameters": operation.query.iter().map(parameter).collect::<Vec<_>>(),
+        "parameters": parameters(operation),
         "responses": answers(operation, generator),
     });
     if let Some(need) = need {
@@ -158,6 +159,18 @@ fn permission(need: &Need) -> String {
             need.action.words()
         ),
     }
+}
+
+fn parameters(operation: &Operation) -> Vec<Value> {
+    let mut parameters: Vec<Value> = operation.query.iter().map(parameter).collect();
+    if operation.method != Method::GET {
+        parameters.push(json!({
+            "name": "Idempotency-Key", "in": "header", "required": false,
+            "schema": { "type": "string" },
+            "description": "The call is carried out once per key; a repetition has the same answer. (addition)",
+        }));
+    }
+    parameters
 }
 
 fn parameter(parameter: &Parameter) -> Value {
@@ -191,7 +204,9 @@ fn answers(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     if !matches!(body, Content::Empty | Content::WebSocket) {
         success["content"] = content(body, generator);
     }
-    let mut all = Map::from_iter([(code.as_str().to_owned(), success)]);
+    let codes = std::iter::once(code).chain(operation.or);
+    let mut all: Map<String, Value> =
+        codes.map(|code| (code.as_str().to_owned(), success.clone())).collect();
     let changes = operation.method != Method::GET || operation.path.contains("{machine}");
     let further = if changes { ERRORS_OF_CHANGES } else { &[] };
     for (code, name, _) in ERRORS.iter().chain(further) {

@@ -16,6 +16,8 @@ pub(super) struct Operation {
     pub(super) query: Vec<Parameter>,
     pub(super) body: Option<Content>,
     pub(super) answer: (StatusCode, Content),
+    /// Another success, with the same body.
+    pub(super) or: Option<StatusCode>,
     /// Fly's Machines API has no such call.
     pub(super) addition: bool,
 }
@@ -59,7 +61,7 @@ pub(super) enum Content {
 impl Operation {
     fn new(method: Method, path: &'static str, id: &'static str, summary: &'static str) -> Self {
         let (query, answer) = (Vec::new(), (StatusCode::OK, Content::Empty));
-        Self { method, path, id, summary, query, body: None, answer, addition: false }
+        Self { method, path, id, summary, query, body: None, answer, or: None, addition: false }
     }
 
     fn parameter(mut self, name: &'static str, kind: Kind, description: &'static str) -> Self {
@@ -114,6 +116,11 @@ impl Operation {
 
     pub(super) fn answers_with(self, code: StatusCode, content: Content) -> Self {
         Self { answer: (code, content), ..self }
+    }
+
+    /// The same body with another code.
+    pub(super) fn or(self, code: StatusCode) -> Self {
+        Self { or: Some(code), ..self }
     }
 
     pub(super) fn addition(self) -> Self {

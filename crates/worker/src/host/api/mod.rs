@@ -10,5 +10,6 @@ mod images;
 mod load;
 mod logs;
 mod machines;
+mod memory;
 mod routes;
 mod status;

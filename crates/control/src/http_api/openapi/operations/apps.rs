@@ -4,6 +4,7 @@ use crate::http_api::openapi::operation::{Content, Operation, delete, get, post,
 use axum::http::StatusCode;
 use wire::logs::{LogEntry, LogPage};
 use wire::machines::{App, AppList, CreateApp, CreatedApp, Done, WatchEvent};
+use wire::tokens::{CreateDeployToken, DeployToken, TokenList};
 
 pub(super) fn all() -> Vec<Operation> {
     let created = (StatusCode::CREATED, Content::Json(schema_of::<CreatedApp>));
@@ -20,6 +21,15 @@ pub(super) fn all() -> Vec<Operation> {
         delete("/v1/apps/{app}", "deleteApp", "Delete an app with all of its machines")
             .flag("force", "Accepted, and changes nothing.")
             .answers_with(accepted.0, accepted.1),
+        get("/v1/apps/{app}/tokens", "listAppTokens", "List the tokens of an app")
+            .answers::<TokenList>()
+            .addition(),
+        delete("/v1/apps/{app}/tokens/{token}", "revokeAppToken", "Revoke a token of an app")
+            .answers::<Done>()
+            .addition(),
+        post("/v1/apps/{app}/deploy_token", "createDeployToken", "Make a token that may deploy")
+            .takes::<CreateDeployToken>()
+            .answers::<DeployToken>(),
         get("/v1/apps/{app}/logs", "streamLogs", "Lines of the log, as NDJSON")
             .text("instance", "Only of this machine, by id or name.")
             .text("region", "Only of this region.")

@@ -1,9 +1,30 @@
 //! Machines and their life.
 
-use crate::http_api::openapi::operation::{Operation, delete, get, post};
+use crate::http_api::openapi::operation::{Operation, delete, get, patch, post};
+use axum::http::StatusCode;
+use schemars::JsonSchema;
+use serde_json::{Map, Value};
 use wire::machines::{
-    Done, LaunchMachine, Machine, SignalMachine, Started, StopMachine, WaitResult,
+    BatchResults, Done, LaunchMachine, Machine, SignalMachine, Started, StopMachine, WaitResult,
 };
+
+/// Several creates.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the endpoint reads entry by entry")]
+struct CreateMachines {
+    /// At most 100 bodies of a create.
+    machines: Vec<LaunchMachine>,
+}
+
+/// A change of a config by RFC 7396.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the endpoint reads the patch as it is")]
+struct PatchMachine {
+    /// Fields with their new values; null removes a field.
+    config: Map<String, Value>,
+    /// The version that is expected to be current.
+    current_version: Option<String>,
+}
 
 pub(super) fn all() -> Vec<Operation> {
     vec![
@@ -25,6 +46,15 @@ pub(super) fn all() -> Vec<Operation> {
         post("/v1/apps/{app}/machines/{machine}", "updateMachine", "Replace a machine's config")
             .takes::<LaunchMachine>()
             .answers::<Machine>(),
+        patch("/v1/apps/{app}/machines/{machine}", "patchMachine", "Change a part of the config")
+            .takes::<PatchMachine>()
+            .answers::<Machine>()
+            .addition(),
+        post("/v1/apps/{app}/machines/batch", "createMachines", "Create several machines")
+            .takes::<CreateMachines>()
+            .answers::<BatchResults>()
+            .or(StatusCode::MULTI_STATUS)
+            .addition(),
         delete("/v1/apps/{app}/machines/{machine}", "deleteMachine", "Destroy a machine")
             .flag("force", "Also while it runs.")
             .flag("kill", "The same.")

@@ -5,13 +5,15 @@ use axum::http::StatusCode;
 use std::collections::BTreeMap;
 use wire::machines::{
     AskLease, CheckReport, ExecMachine, ExecResult, LeaseAnswer, LeaseReleased, MachineEvent,
-    MachineVersion, MetadataChange, MetadataValue, Process, WatchEvent,
+    MachineMemory, MachineVersion, MemoryReclaimed, MetadataChange, MetadataValue, Process,
+    ReclaimMemory, SetMemoryLimit, WatchEvent,
 };
 
 pub(super) fn all() -> Vec<Operation> {
     let mut all = reads();
     all.extend(labels());
     all.extend(leases());
+    all.extend(memory());
     all
 }
 
@@ -73,6 +75,23 @@ fn labels() -> Vec<Operation> {
             "Remove a label",
         )
         .answers_with(none.0, none.1),
+    ]
+}
+
+fn memory() -> Vec<Operation> {
+    vec![
+        get("/v1/apps/{app}/machines/{machine}/memory", "getMemory", "Memory: limit and use")
+            .answers::<MachineMemory>(),
+        put("/v1/apps/{app}/machines/{machine}/memory", "setMemory", "Limit the memory")
+            .takes::<SetMemoryLimit>()
+            .answers::<MachineMemory>(),
+        post(
+            "/v1/apps/{app}/machines/{machine}/memory/reclaim",
+            "reclaimMemory",
+            "Give memory back to the host",
+        )
+        .takes::<ReclaimMemory>()
+        .answers::<MemoryReclaimed>(),
     ]
 }
 

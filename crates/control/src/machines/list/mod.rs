@@ -1,4 +1,8 @@
-//! Lists of an app's machines over all hosts.
+//! Lists of machines over all hosts: of an app here, of an organization in [`org`].
+
+mod org;
+
+pub use org::{OrgFilter, list_org};
 
 use crate::error::shortened;
 use crate::hosts::{READ_TIMEOUT, ask_all, within};
@@ -52,10 +56,7 @@ pub async fn list(
     app: &str,
     filter: ListFilter,
 ) -> Result<Vec<Machine>, Error> {
-    if let Some(state) = filter.states.iter().find(|state| State::parse(state).is_none()) {
-        let state = shortened(state, 40);
-        return Err(Error::invalid("state", format!("there is no state {state:?}")));
-    }
+    check_states(&filter.states)?;
     let app = lookup::app(platform, app).await?.record.id;
     let by_record = filter.states.is_empty() && filter.region.is_none();
     let (labels, host) = (filter.metadata.clone(), filter.host);
@@ -70,6 +71,16 @@ pub async fn list(
     let mut machines = of_owners(platform, machines).await?;
     machines.sort_by(|a, b| a.created_at.cmp(&b.created_at));
     Ok(machines)
+}
+
+fn check_states(states: &[String]) -> Result<(), Error> {
+    match states.iter().find(|state| State::parse(state).is_none()) {
+        None => Ok(()),
+        Some(state) => {
+            let state = shortened(state, 40);
+            Err(Error::invalid("state", format!("there is no state {state:?}")))
+        }
+    }
 }
 
 pub(crate) async fn list_app(
@@ -180,7 +191,7 @@ async fn owner(platform: &Platform, id: &str) -> Result<Option<HostId>, Error> {
 }
 
 /// A machine whose host cannot be asked.
-pub(super) fn unreachable_machine(id: MachineId, record: &MachineRecord) -> Machine {
+pub(in crate::machines) fn unreachable_machine(id: MachineId, record: &MachineRecord) -> Machine {
     let version = record.instance.map(|version| version.to_string()).unwrap_or_default();
     let since = rt::clock::rfc3339(record.claimed_ms);
     Machine {
