@@ -17,6 +17,7 @@
 
 pub mod access;
 pub mod apps;
+pub mod audit;
 mod cache;
 pub mod config;
 mod counters;
@@ -29,6 +30,7 @@ pub mod images;
 pub mod logs;
 mod lookup;
 pub mod machines;
+pub mod oidc;
 pub mod orgs;
 pub mod placement;
 mod platform;

@@ -189,7 +189,6 @@ async fn parts_that_are_not_built_are_named_and_never_404() {
         ("PUT", "/v1/apps/web/machines/a/memory", "memory ballooning is"),
         ("GET", "/v1/orgs/personal/machines", "lists of machines over all apps are"),
         ("POST", "/v1/platform/placements", "placements are"),
-        ("POST", "/v1/tokens/oidc", "OpenID Connect tokens are"),
         ("POST", "/graphql", "GraphQL is"),
     ] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();

@@ -4,12 +4,14 @@
 
 mod access;
 mod apps;
+mod audit;
 mod crash;
 mod errors;
 mod guest_socket;
 mod guests;
 mod hosts;
 mod machines;
+mod oidc;
 mod reads;
 mod suspend;
 mod tokens;
