@@ -4,6 +4,7 @@
 
 mod access;
 mod apps;
+mod audit;
 mod batch;
 mod checks;
 mod crash;
@@ -14,6 +15,7 @@ mod hosts;
 mod idempotency;
 mod leases;
 mod machines;
+mod oidc;
 mod org_list;
 mod rate_limits;
 mod reads;

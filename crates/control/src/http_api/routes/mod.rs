@@ -7,11 +7,11 @@ mod unbuilt;
 use super::endpoints::apps::{self, logs, tokens as app_tokens};
 use super::endpoints::machines::{self, batch, exec, leases, lifecycle, memory, metadata, patch};
 use super::endpoints::platform::{self, images};
-use super::endpoints::{orgs, tokens, watch};
+use super::endpoints::{audit, oidc, orgs, tokens, watch};
 use super::table::{Route, Routes};
 use super::{HttpApi, auth, idempotency, observe, rate_limit};
 use crate::Error;
-use crate::access::Subject::{App, Machine, Org, Platform, Several, Token};
+use crate::access::Subject::{App, Machine, Open, Org, Platform, Several, Token};
 use crate::access::{control, create, delete, read, write};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -105,6 +105,7 @@ fn routes() -> Routes {
         .get("/members", read(Org).of("membership"), orgs::members)
         .post("/members", write(Org).of("membership"), orgs::put_member)
         .delete("/members/{email}", write(Org).of("membership"), orgs::remove_member)
+        .get("/audit", read(Org).of("audit"), audit::of_org)
         .get("/tokens", read(Org).of("tokens"), orgs::tokens)
         // What the caller needs depends on the token: the operations check it.
         .post("/tokens", create(Several), orgs::create_token)
@@ -120,9 +121,15 @@ fn routes() -> Routes {
         .post("/images/import", create(Platform), images::import)
         .get("/platform/hosts", read(Platform), platform::hosts)
         .get("/platform/regions", read(Token), platform::regions)
-        .get("/tokens/current", read(Token), tokens::current);
+        .get("/platform/audit", read(Platform), audit::of_platform)
+        .get("/tokens/current", read(Token), tokens::current)
+        .post("/tokens/authenticate", read(Token), tokens::authenticate)
+        .post("/tokens/authorize", read(Token), tokens::authorize)
+        .post("/tokens/oidc", write(Several).or_itself(), oidc::token);
     Routes::below("")
         .get("/api/v1/apps/{app}/logs", read(App).of("logs"), logs::page)
+        .get("/{org}/.well-known/openid-configuration", read(Open), oidc::configuration)
+        .get("/{org}/.well-known/jwks", read(Open), oidc::jwks)
         .and(v1)
         .and(app)
         .and(org)
