@@ -1,7 +1,8 @@
 //! What control, edge and the guests' API ask of a host, and what a host
 //! streams to them.
 //!
-//! One trait per concern: [`Status`], [`Machines`], [`Checks`], [`Exec`], [`Logs`],
+//! One trait per concern: [`Status`], [`Machines`], [`Checks`], [`Schedules`],
+//! [`Exec`], [`Logs`],
 //! [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
 //! `worker` implements it. In one process the call is direct; between processes
 //! the crate `host-remote` carries it over HTTP/2 with mutual TLS behind the
@@ -36,8 +37,8 @@ pub use error::HostError;
 pub use images::{ImageUpload, Images, ImportName};
 pub use machines::{
     ChangeMetadata, Checks, CreateMachine, Exec, ExecError, ExecInput, ExecOutput, ExecSession,
-    ExecStart, LogLine, Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Stop,
-    UpdateMachine, WaitFor, check_labels,
+    ExecStart, LogLine, Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Schedules,
+    Stop, UpdateMachine, WaitFor, check_labels,
 };
 pub use routing::{
     Connections, GuestConnection, GuestStream, HealthStatus, Load, Route, RouteChange,
@@ -52,12 +53,32 @@ use tokio::sync::watch;
 
 /// One host: the truth about its machines.
 pub trait Host:
-    Status + Machines + Checks + Exec + Logs + Images + Routes + Load + Connections + 'static
+    Status
+    + Machines
+    + Checks
+    + Schedules
+    + Exec
+    + Logs
+    + Images
+    + Routes
+    + Load
+    + Connections
+    + 'static
 {
 }
 
 impl<T> Host for T where
-    T: Status + Machines + Checks + Exec + Logs + Images + Routes + Load + Connections + 'static
+    T: Status
+        + Machines
+        + Checks
+        + Schedules
+        + Exec
+        + Logs
+        + Images
+        + Routes
+        + Load
+        + Connections
+        + 'static
 {
 }
 

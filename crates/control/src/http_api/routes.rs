@@ -1,7 +1,7 @@
 //! Which path is answered by which endpoint.
 
 use super::endpoints::apps::{self, logs};
-use super::endpoints::machines::{self, exec, lifecycle, metadata};
+use super::endpoints::machines::{self, exec, lifecycle, metadata, runs};
 use super::endpoints::platform::{self, images};
 use super::{HttpApi, auth, observe, unbuilt};
 use crate::Error;
@@ -51,6 +51,7 @@ fn routes() -> Router<HttpApi> {
         .route("/events", get(machines::events))
         .route("/versions", get(machines::versions))
         .route("/checks", get(machines::checks))
+        .route("/runs", get(runs::list).post(runs::begin))
         .route("/metadata", get(metadata::all).put(metadata::replace).patch(metadata::merge))
         .route("/metadata/{key}", get(metadata::get).post(metadata::set).delete(metadata::unset));
     let v1 = Router::new()

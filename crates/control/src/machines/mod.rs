@@ -7,6 +7,7 @@ mod list;
 mod metadata;
 mod read;
 mod record;
+mod runs;
 mod update;
 mod wait;
 
@@ -21,5 +22,6 @@ pub(crate) use list::{count_by_app, list_app};
 pub use metadata::{change as change_metadata, get as metadata};
 pub use read::{checks, events, get, processes, versions};
 pub(crate) use record::update_record;
+pub use runs::{run_now, runs};
 pub use update::update;
 pub use wait::{WaitRequest, wait};

@@ -11,6 +11,7 @@ mod guests;
 mod hosts;
 mod machines;
 mod reads;
+mod runs;
 mod suspend;
 mod walk;
 mod world;

@@ -3,10 +3,12 @@
 mod checks;
 mod exec;
 mod logs;
+mod schedules;
 
 pub use checks::Checks;
 pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
 pub use logs::{LogLine, Logs};
+pub use schedules::Schedules;
 
 use crate::{CallContext, HostError};
 use async_trait::async_trait;

@@ -4,11 +4,11 @@ use super::RemoteHost;
 use async_trait::async_trait;
 use host_api::{
     CallContext, ChangeMetadata, Checks, CreateMachine, HostError, HostInfo, Load, MachineFilter,
-    Machines, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
+    Machines, Schedules, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
 };
 use model::id::{InstanceId, MachineId};
 use wire::machines::{
-    CheckReport, Machine, MachineEvent, MachineVersion, Process, Started, WaitResult,
+    CheckReport, Machine, MachineEvent, MachineVersion, Process, ScheduleRun, Started, WaitResult,
 };
 
 #[async_trait]
@@ -154,6 +154,22 @@ impl Checks for RemoteHost {
         id: MachineId,
     ) -> Result<Vec<CheckReport>, HostError> {
         self.unary("checks", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Schedules for RemoteHost {
+    async fn runs(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRun>, HostError> {
+        self.unary("runs", context, &(id, limit)).await?
+    }
+
+    async fn run_now(&self, context: CallContext, id: MachineId) -> Result<ScheduleRun, HostError> {
+        self.unary("run_now", context, &(id,)).await?
     }
 }
 

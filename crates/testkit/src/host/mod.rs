@@ -4,7 +4,7 @@
 //! - `mod.rs`: the state, and the switches with which a test holds it back or
 //!   breaks it.
 //! - `reach.rs`: calls that fail, are held back, or lose their answers.
-//! - `machines.rs`, `checks.rs`, `traffic.rs`, `images.rs`, `exec.rs`: the traits by concern.
+//! - `machines.rs`, `checks.rs`, `schedules.rs`, `traffic.rs`, `images.rs`, `exec.rs`: the traits by concern.
 //!
 //! It outlives the process that calls it, as a real host does.
 
@@ -13,6 +13,7 @@ mod exec;
 mod images;
 mod machines;
 mod reach;
+mod schedules;
 mod traffic;
 
 pub use reach::{Pause, Reach};
@@ -31,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 use wire::logs::LogEntry;
-use wire::machines::{CheckReport, Image, Machine, MachineEvent, MachineVersion};
+use wire::machines::{CheckReport, Image, Machine, MachineEvent, MachineVersion, ScheduleRun};
 
 /// A host in memory. Clones are one host, as callers with the same crash points see it.
 #[derive(Clone, Debug)]
@@ -95,6 +96,8 @@ struct FakeMachine {
     versions: Vec<MachineVersion>,
     /// Set by the test.
     checks: Vec<CheckReport>,
+    /// Newest first.
+    runs: Vec<ScheduleRun>,
 }
 
 impl FakeHost {

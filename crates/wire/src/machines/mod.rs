@@ -9,6 +9,7 @@ mod config;
 mod duration;
 mod events;
 mod machine;
+mod schedule;
 mod service;
 
 pub use api::*;
@@ -17,6 +18,7 @@ pub use config::*;
 pub use duration::{Span, parse_go};
 pub use events::*;
 pub use machine::*;
+pub use schedule::*;
 pub use service::*;
 
 /// Fields of an object that this version does not know, kept as they came.

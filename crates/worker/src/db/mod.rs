@@ -1,5 +1,6 @@
 //! `host.db`: the truth about this host's machines.
 
+pub(crate) mod runs;
 mod schema;
 
 use crate::ports::OwnerLookup;
@@ -270,7 +271,7 @@ impl HostDb {
                 let ids: Vec<String> =
                     query.query_map([keep], |row| row.get(0))?.collect::<Result<_, _>>()?;
                 for id in &ids {
-                    for table in ["events", "versions"] {
+                    for table in ["events", "versions", "runs", "schedules"] {
                         conn.execute(&format!("DELETE FROM {table} WHERE machine = ?1"), [id])?;
                     }
                     conn.execute("DELETE FROM machines WHERE id = ?1", [id])?;
@@ -378,8 +379,9 @@ fn remove_given_up(conn: &Connection, id: MachineId) -> Result<(), AddError> {
         let sql = "DELETE FROM machines WHERE id = ?1 AND state = 'destroyed'
                    AND json_extract(record, '$.given_up') NOT NULL";
         if conn.execute(sql, [&id])? > 0 {
-            conn.execute("DELETE FROM events WHERE machine = ?1", [&id])?;
-            conn.execute("DELETE FROM versions WHERE machine = ?1", [&id])?;
+            for table in ["events", "versions", "runs", "schedules"] {
+                conn.execute(&format!("DELETE FROM {table} WHERE machine = ?1"), [&id])?;
+            }
         }
         Ok(())
     };

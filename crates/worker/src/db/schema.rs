@@ -49,4 +49,18 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     CREATE TABLE starts (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO starts VALUES (0);
 ",
+    "
+    -- Until when the schedule of a machine has been dealt with; another `spec` begins again.
+    CREATE TABLE schedules (
+        machine TEXT PRIMARY KEY,
+        spec    TEXT NOT NULL,
+        done_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE runs (
+        id      TEXT PRIMARY KEY,
+        machine TEXT NOT NULL,
+        run     TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX machine_runs ON runs (machine, id);
+",
 ];

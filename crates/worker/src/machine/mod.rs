@@ -20,6 +20,6 @@ mod task;
 pub(crate) mod view;
 pub(crate) mod wait;
 
-pub(crate) use events::new_event;
+pub(crate) use events::{EventIds, new_event};
 pub(crate) use handle::{AtStart, Handle, Reply, Request};
 pub(crate) use task::{TaskEnd, new};

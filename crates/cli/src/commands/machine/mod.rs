@@ -9,11 +9,13 @@ mod list;
 mod new;
 mod restart;
 mod run;
+mod runs;
 mod shell;
 mod start;
 mod status;
 mod stop;
 mod suspend;
+mod trigger;
 mod update;
 mod wait;
 
@@ -40,6 +42,8 @@ pub enum Command {
     Exec(exec::ExecArgs),
     Kill(kill::KillArgs),
     Wait(wait::WaitArgs),
+    Runs(runs::RunsArgs),
+    Trigger(trigger::TriggerArgs),
     /// Take machines out of routing
     Cordon(cordon::CordonArgs),
     /// Bring machines back into routing
@@ -59,6 +63,8 @@ pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<u
         Command::Restart(args) => restart::run(args, cx).await?,
         Command::Update(args) => update::run(*args, cx).await?,
         Command::Destroy(args) => destroy::run(args, cx).await?,
+        Command::Runs(args) => runs::run(args, cx).await?,
+        Command::Trigger(args) => trigger::run(args, cx).await?,
         Command::Exec(args) => return exec::run(args, cx).await,
         Command::Kill(args) => kill::run(args, cx).await?,
         Command::Wait(args) => wait::run(args, cx).await?,

@@ -4,6 +4,7 @@ pub(in crate::http_api) mod exec;
 mod exec_session;
 pub(in crate::http_api) mod lifecycle;
 pub(in crate::http_api) mod metadata;
+pub(in crate::http_api) mod runs;
 
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::{JsonBody, Params};
