@@ -19,6 +19,7 @@ mod oidc;
 mod org_list;
 mod rate_limits;
 mod reads;
+mod runs;
 mod suspend;
 mod tokens;
 mod walk;

@@ -5,7 +5,9 @@
 mod unbuilt;
 
 use super::endpoints::apps::{self, logs, tokens as app_tokens};
-use super::endpoints::machines::{self, batch, exec, leases, lifecycle, memory, metadata, patch};
+use super::endpoints::machines::{
+    self, batch, exec, leases, lifecycle, memory, metadata, patch, runs,
+};
 use super::endpoints::platform::{self, images};
 use super::endpoints::{audit, oidc, orgs, tokens, watch};
 use super::table::{Route, Routes};
@@ -80,6 +82,8 @@ fn routes() -> Routes {
         .get("/events/stream", read(Machine), watch::machine)
         .get("/versions", read(Machine), machines::versions)
         .get("/checks", read(Machine), machines::checks)
+        .get("/runs", read(Machine), runs::list)
+        .post("/runs", control(Machine), runs::begin)
         .get("/metadata", read(Machine).of("metadata").or_itself(), metadata::all)
         .put("/metadata", write(Machine).of("metadata").or_itself(), metadata::replace)
         .patch("/metadata", write(Machine).of("metadata").or_itself(), metadata::merge)
