@@ -18,6 +18,7 @@
 
 pub mod access;
 pub mod apps;
+pub mod audit;
 mod cache;
 pub mod config;
 mod counters;
@@ -31,6 +32,7 @@ pub mod images;
 pub mod logs;
 mod lookup;
 pub mod machines;
+pub mod oidc;
 pub mod orgs;
 pub mod placement;
 mod platform;

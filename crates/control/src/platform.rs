@@ -2,9 +2,11 @@
 
 use crate::Error;
 use crate::access::Rights;
+use crate::audit::AuditLog;
 use crate::cache::{self, RecordsCache, TrackedStore};
 use crate::idempotency::{RequestId, Turns};
 use crate::machines::Confirmations;
+use crate::oidc::OidcConfig;
 use crate::tokens::{TokenSecret, TokenUses};
 use crate::unreadable::Unreadable;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
@@ -25,11 +27,21 @@ pub struct Config {
     pub edge_port: Option<u16>,
     /// The secret that the keys of macaroons are derived from.
     pub token_secret: TokenSecret,
+    /// The issuer of tokens for machines.
+    pub oidc: OidcConfig,
+    /// Where calls that change something are recorded.
+    pub audit: AuditLog,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { domain: "localhost".into(), edge_port: None, token_secret: TokenSecret::default() }
+        Self {
+            domain: "localhost".into(),
+            edge_port: None,
+            token_secret: TokenSecret::default(),
+            oidc: OidcConfig::default(),
+            audit: AuditLog::default(),
+        }
     }
 }
 

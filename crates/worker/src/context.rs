@@ -15,6 +15,7 @@ use crate::ports::{
 };
 use crate::record::Record;
 use crate::routes::RouteHub;
+use crate::schedules::requests::RunRequests;
 use crate::sessions::Sessions;
 use crate::template_queue::TemplateQueue;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -118,6 +119,8 @@ pub(crate) struct HostContext {
     pub(crate) checks: CheckBoard,
     /// Checks that run at a time on this host.
     pub(crate) check_slots: Semaphore,
+    /// How calls for runs reach the drivers of schedules.
+    pub(crate) run_requests: RunRequests,
     pub(crate) metrics: Metrics,
     pub(crate) templates: TemplateQueue,
     pub(crate) blocked_slots: BlockedSlots,

@@ -11,6 +11,7 @@ mod files;
 mod guest;
 mod normalize;
 mod process;
+mod schedule;
 mod services;
 mod validation;
 mod warnings;
@@ -51,6 +52,7 @@ pub fn violations(config: &MachineConfig) -> Vec<ValidationError> {
     let services = config.services.as_deref().unwrap_or_default();
     services::check(&mut errors, services);
     checks::check(&mut errors, config);
+    schedule::check(&mut errors, config);
     files::check(&mut errors, config.files.as_deref().unwrap_or_default());
     dns::check(&mut errors, config);
     unbuilt(&mut errors, config);

@@ -28,8 +28,6 @@ pub(super) fn check(errors: &mut ValidationErrors, config: &MachineConfig) {
         }
     }
     check_stop(errors, config);
-    let schedule = config.schedule.as_deref();
-    errors.one_of("config.schedule", schedule, &["hourly", "daily", "weekly", "monthly"]);
     if let Some(rootfs) = &config.rootfs {
         persist(errors, "config.rootfs.persist", rootfs.persist.as_deref());
         if rootfs.size_gb.is_some_and(|gb| gb > MAX_ROOT_GB) {

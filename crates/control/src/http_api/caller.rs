@@ -13,6 +13,7 @@ use host_api::Caller;
 use macaroon::Access;
 use model::id::MachineId;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -35,8 +36,8 @@ impl FromMachine {
         }
         let own = format!("/v1/apps/<app>/machines/{}", self.0);
         let why = format!(
-            "without a token a machine may only GET {own}, POST {own}/suspend and use \
-             {own}/metadata: its own state, suspend and labels"
+            "without a token a machine may only GET {own}, POST {own}/suspend, use {own}/metadata \
+             and POST /v1/tokens/oidc: its own state, suspend, labels and identity"
         );
         let hint = "send the header `Authorization: Bearer <token>` for everything else";
         Err(Error::new(Kind::Forbidden, why).hint(hint))
@@ -48,6 +49,10 @@ impl FromMachine {
         rest.split('/').next() == Some(self.0.to_string().as_str())
     }
 }
+
+/// Address of the client, which the listener puts into the extensions of its requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// State of a client's connection, which the listener puts into the extensions of
 /// its requests.

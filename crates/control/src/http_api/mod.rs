@@ -7,6 +7,7 @@
 //! See <https://fly.io/docs/machines/api/>.
 
 mod answer;
+mod audit;
 mod auth;
 mod caller;
 mod endpoints;
@@ -23,8 +24,8 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 
 pub(crate) use answer::too_large;
-pub use caller::Connection;
 pub(crate) use caller::{Authenticated, FromMachine};
+pub use caller::{Connection, Peer};
 pub use table::Route;
 
 /// Settings of the HTTP front.

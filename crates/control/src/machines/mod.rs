@@ -11,6 +11,7 @@ mod metadata;
 mod patch;
 mod read;
 mod record;
+mod runs;
 mod update;
 mod wait;
 
@@ -29,5 +30,6 @@ pub use metadata::{change as change_metadata, get as metadata};
 pub use patch::patch;
 pub use read::{checks, events, get, processes, versions};
 pub(crate) use record::update_record;
+pub use runs::{run_now, runs};
 pub use update::update;
 pub use wait::{WaitRequest, wait};

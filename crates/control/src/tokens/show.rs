@@ -9,6 +9,11 @@ pub(super) fn id(sha256: &str) -> String {
     sha256.chars().take(12).collect()
 }
 
+/// The public id of a token.
+pub(crate) fn public_id(record: &TokenRecord) -> String {
+    id(&record.sha256)
+}
+
 pub(super) fn show(
     record: &TokenRecord,
     org: &OrgRecord,

@@ -345,7 +345,7 @@ async fn parts_that_are_not_acted_on_are_warned_of() {
     let w = world().await;
     w.app().await;
     let service = json!({ "internal_port": 80, "autostop": true, "autostart": false });
-    let config = json!({ "image": "nginx", "services": [service], "schedule": "daily" });
+    let config = json!({ "image": "nginx", "services": [service], "statics": [1] });
     let body = json!({ "config": config, "min_secrets_version": 3 });
     let answer = w.request(Method::POST, "/v1/apps/web/machines").json(&body).send().await.unwrap();
     let warnings: Vec<_> = answer.headers().get_all("updraft-warning").iter().collect();

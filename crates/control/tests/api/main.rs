@@ -4,6 +4,7 @@
 
 mod access;
 mod apps;
+mod audit;
 mod batch;
 mod checks;
 mod crash;
@@ -14,10 +15,12 @@ mod hosts;
 mod idempotency;
 mod leases;
 mod machines;
+mod oidc;
 mod openapi;
 mod org_list;
 mod rate_limits;
 mod reads;
+mod runs;
 mod suspend;
 mod tokens;
 mod walk;

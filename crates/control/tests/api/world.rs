@@ -1,6 +1,8 @@
 //! The API over real HTTP, with a real store and a fake host.
 
+use control::audit::{AuditLimits, AuditLog};
 use control::http_api::{HttpApi, HttpConfig};
+use control::oidc::{OidcConfig, OidcKeys};
 use control::{Config, Platform, Ports, orgs, reconcile, tokens};
 use host_api::FixedHosts;
 use model::id::HostId;
@@ -60,7 +62,11 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     };
     let mut registry = Registry::default();
     let token_secret = tokens::TokenSecret::new(b"a secret of sixteen bytes");
-    let config = Config { edge_port: Some(8080), token_secret, ..Config::default() };
+    let audit = AuditLog::open(&dir.path().join("audit"), AuditLimits::default(), &tasks).unwrap();
+    let keys = OidcKeys::open(&dir.path().join("oidc-keys")).unwrap();
+    let issuer = "https://oidc.example.com".to_owned();
+    let oidc = OidcConfig { issuer, audience: String::new(), keys: Some(keys) };
+    let config = Config { edge_port: Some(8080), token_secret, oidc, audit, ..Config::default() };
     let platform = Platform::new(config, ports);
     platform.start_cache();
     orgs::ensure_default(&platform).await.unwrap();

@@ -4,12 +4,13 @@ use super::RemoteHost;
 use async_trait::async_trait;
 use host_api::{
     AcquireLease, CallContext, ChangeMetadata, Checks, CreateMachine, HostError, HostInfo, Leases,
-    Load, MachineFilter, Machines, Memory, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
+    Load, MachineFilter, Machines, Memory, Schedules, Status, Stop, UpdateMachine, WaitFor,
+    WakeRefused,
 };
 use model::id::{EventId, InstanceId, MachineId};
 use wire::machines::{
     CheckReport, Lease, Machine, MachineEvent, MachineMemory, MachineVersion, MemoryReclaimed,
-    Process, Started, WaitResult,
+    Process, ScheduleRun, Started, WaitResult,
 };
 
 #[async_trait]
@@ -209,6 +210,22 @@ impl Checks for RemoteHost {
         id: MachineId,
     ) -> Result<Vec<CheckReport>, HostError> {
         self.unary("checks", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Schedules for RemoteHost {
+    async fn runs(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRun>, HostError> {
+        self.unary("runs", context, &(id, limit)).await?
+    }
+
+    async fn run_now(&self, context: CallContext, id: MachineId) -> Result<ScheduleRun, HostError> {
+        self.unary("run_now", context, &(id,)).await?
     }
 }
 

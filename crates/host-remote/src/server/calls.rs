@@ -73,6 +73,8 @@ impl Server {
             "wait" => unary!(wait, id, wait),
             "processes" => unary!(processes, id),
             "checks" => unary!(checks, id),
+            "runs" => unary!(runs, id, limit),
+            "run_now" => unary!(run_now, id),
             "resolve_image" => unary!(resolve_image, reference),
             "images" => unary!(images,),
             "remove_image" => unary!(remove_image, reference),

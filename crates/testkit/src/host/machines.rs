@@ -102,6 +102,7 @@ impl FakeHost {
             listening: vec![],
             versions: vec![version],
             checks: vec![],
+            runs: vec![],
             create: create.clone(),
         };
         state.given_up.remove(&create.id);

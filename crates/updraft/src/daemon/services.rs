@@ -13,8 +13,10 @@ use super::{failed, peers, report, serve, token};
 use crate::error::DaemonError;
 use crate::settings::{Role, Settings};
 use axum::Router;
+use control::audit::AuditLog;
 use control::guest_api::GuestApi;
 use control::http_api::{HttpApi, HttpConfig};
+use control::oidc::{OidcConfig, OidcKeys};
 use control::tokens::TokenSecret;
 use control::{Config, Platform};
 use edge::ports::{Directory, EdgeHost, NoDirectory};
@@ -88,7 +90,7 @@ pub(super) async fn start(
         Some(store) => {
             let tasks = tasks.child();
             let given = control::Ports { store, hosts: hosts.clone(), clock, rng, tasks };
-            let platform = Platform::new(control_config(settings, &edge, &given.rng)?, given);
+            let platform = Platform::new(control_config(settings, &edge, &given)?, given);
             platform.start_cache();
             let token = set_up(settings, &platform).await?;
             let api = HttpApi::new(platform.clone(), http_config(settings), &mut registry);
@@ -216,14 +218,23 @@ fn http_config(settings: &Settings) -> HttpConfig {
 fn control_config(
     settings: &Settings,
     edge: &[SocketAddr],
-    rng: &Rng,
+    given: &control::Ports,
 ) -> Result<Config, DaemonError> {
-    let path = settings.data_dir.join("token-secret");
-    let secret = token::read_or_make("secret of macaroons", &path, rng)?;
+    let in_data = |name: &str| settings.data_dir.join(name);
+    let secret = token::read_or_make("secret of macaroons", &in_data("token-secret"), &given.rng)?;
+    let keys = OidcKeys::open(in_data("oidc-keys").as_std_path())
+        .map_err(|err| failed("use the keys of OpenID Connect", &err))?;
+    let audit = AuditLog::open(in_data("audit").as_std_path(), settings.audit, &given.tasks)
+        .map_err(|err| failed("open the audit log", &err))?;
+    let issuer = settings.oidc.issuer.clone();
+    let issuer = issuer.unwrap_or_else(|| format!("http://{}", settings.listen.api));
+    let audience = settings.oidc.audience.clone().unwrap_or_default();
     Ok(Config {
         domain: settings.edge.domains.first().cloned().unwrap_or_else(|| "localhost".into()),
         edge_port: edge.first().map(SocketAddr::port),
         token_secret: TokenSecret::new(secret.as_bytes()),
+        oidc: OidcConfig { issuer, audience, keys: Some(keys) },
+        audit,
     })
 }
 

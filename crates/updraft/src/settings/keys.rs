@@ -86,6 +86,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("admin.token_file", "admin-token-file", "FILE", "", "File that holds the admin token; made if absent [default: <data-dir>/admin-token]"),
     row("admin.write_cli_config", "write-cli-config", "BOOL", "true", "Write ~/.updraft/config.toml for the command line, if there is none"),
     row("api.rate_limits", "rate-limits", "BOOL", "false", "Refuse requests beyond the rate limits of Fly's Machines API (429)"),
+    row("oidc.issuer", "oidc-issuer", "URL", "", "Address at which verifiers of machines' OpenID Connect tokens reach the API, without the organization [default: http:// and listen.api]"),
+    row("oidc.audience", "oidc-audience", "URL", "", "Audience of such tokens if the request names none, without the organization [default: oidc.issuer]"),
+    row("audit.max_size_mib", "audit-max-size-mib", "MIB", "64", "Most space for the audit log; the oldest entries are removed first"),
+    row("audit.max_age", "audit-max-age", "TIME", "2160h", "How long entries of the audit log are kept"),
     row("metrics.token", "metrics-token", "WORD", "admin", "Token for /metrics: `admin` for the admin token, `none` for open access, or a token of its own"),
 
     row("memory.machines_mib", "memory-mib", "MIB", "", "Memory for machines in all [default: that of the host, less memory.host_reserve_mib]"),

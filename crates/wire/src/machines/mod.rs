@@ -7,25 +7,23 @@ mod api;
 mod batch;
 mod checks;
 mod config;
-mod duration;
 mod events;
 mod leases;
 mod machine;
 mod memory;
 mod org;
-mod service;
+mod schedule;
 
 pub use api::*;
 pub use batch::*;
 pub use checks::*;
 pub use config::*;
-pub use duration::{Span, parse_go};
 pub use events::*;
 pub use leases::*;
 pub use machine::*;
 pub use memory::*;
 pub use org::*;
-pub use service::*;
+pub use schedule::*;
 
 /// Fields of an object that this version does not know, kept as they came.
 pub type Extra = serde_json::Map<String, serde_json::Value>;

@@ -349,7 +349,7 @@ fn remove_given_up(conn: &Connection, id: MachineId) -> Result<(), AddError> {
 /// Removes what is kept of a machine beside its record.
 fn remove_all_of(conn: &Connection, machine: &str) -> Result<(), Error> {
     events::remove_of(conn, machine)?;
-    for table in ["versions", "leases"] {
+    for table in ["versions", "leases", "runs", "schedules"] {
         conn.execute(&format!("DELETE FROM {table} WHERE machine = ?1"), [machine])?;
     }
     Ok(())

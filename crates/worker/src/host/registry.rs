@@ -8,6 +8,7 @@ use crate::context::HostContext;
 use crate::db::UnreadableRow;
 use crate::machine::view::View;
 use crate::machine::{self, AtStart, Handle, TaskEnd};
+use crate::schedules::driver::drive;
 use model::id::MachineId;
 use model::lease::Lease;
 use std::collections::BTreeMap;
@@ -54,6 +55,9 @@ impl Host {
         let (handle, task) = machine::new(&self.context, view, lease, at_start);
         self.insert(id, handle.clone());
         self.context.tasks.spawn_until_stop(monitor(self.context.clone(), handle.clone()));
+        let requests = self.context.run_requests.register(id);
+        let drive = drive(self.context.clone(), handle.clone(), requests);
+        self.context.tasks.spawn_until_stop(drive);
         let (host, ended) = (self.clone(), handle.clone());
         self.context.tasks.spawn(async move {
             if task.await == TaskEnd::Destroyed {

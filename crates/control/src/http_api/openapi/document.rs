@@ -109,6 +109,8 @@ fn path_item(path: &str) -> Value {
                 "machine" => "Id or name of a machine.",
                 "org" => "Slug of an organization.",
                 "key" => "Key of a label.",
+                "token" => "Public id of a token.",
+                "email" => "E-mail address of a member.",
                 _ => "Name of the thing.",
             };
             json!({
@@ -149,6 +151,7 @@ fn permission(need: &Need) -> String {
     let feature = need.feature.map(|feature| format!(" ({feature})")).unwrap_or_default();
     let itself = if need.by_itself { " A machine may do so itself without a token." } else { "" };
     match need.subject {
+        crate::access::Subject::Open => "Needs no token.".to_owned(),
         crate::access::Subject::Token => "Needs any valid token.".to_owned(),
         crate::access::Subject::Several => {
             "Needs a valid token; shows or changes what the token permits.".to_owned()
@@ -222,6 +225,7 @@ fn content(content: Content, generator: &mut SchemaGenerator) -> Value {
         Content::Json(schema) => typed("application/json", schema),
         Content::Lines(schema) => typed("application/x-ndjson", schema),
         Content::Events(schema) => typed("text/event-stream", schema),
+        Content::Text(kind) => json!({ kind: { "schema": { "type": "string" } } }),
         Content::Tar => json!({ "application/x-tar": {} }),
     }
 }

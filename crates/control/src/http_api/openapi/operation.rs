@@ -52,6 +52,8 @@ pub(super) enum Content {
     Lines(SchemaOf),
     /// Server-sent events, each with such a value.
     Events(SchemaOf),
+    /// A text of this type.
+    Text(&'static str),
     /// A tar.
     Tar,
     /// Messages over a WebSocket.

@@ -5,21 +5,21 @@
 mod unbuilt;
 
 use super::endpoints::apps::{self, logs, tokens as app_tokens};
-use super::endpoints::machines::{self, batch, exec, leases, lifecycle, memory, metadata, patch};
+use super::endpoints::machines::{
+    self, batch, exec, leases, lifecycle, memory, metadata, patch, runs,
+};
 use super::endpoints::platform::{self, images};
-use super::endpoints::{orgs, tokens, watch};
+use super::endpoints::{audit, description, oidc, orgs, tokens, watch};
 use super::table::{Route, Routes};
-use super::{HttpApi, auth, idempotency, observe, openapi, rate_limit};
+use super::{HttpApi, auth, idempotency, observe, rate_limit};
 use crate::Error;
-use crate::access::Subject::{App, Machine, Org, Platform, Several, Token};
+use crate::access::Subject::{App, Machine, Open, Org, Platform, Several, Token};
 use crate::access::{control, create, delete, read, write};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::Method;
 use axum::http::uri::{PathAndQuery, Uri};
-use axum::http::{Method, header};
 use axum::middleware::{from_fn_with_state, map_request};
-use axum::response::Html;
-use axum::routing::get;
 use macaroon::Action;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ impl HttpApi {
             .layer(from_fn_with_state(self.clone(), observe::observe))
             .with_state(self.clone());
         // Around the routes, since it changes which one is found.
-        described().fallback_service(routes).layer(map_request(without_trailing_slash))
+        Router::new().fallback_service(routes).layer(map_request(without_trailing_slash))
     }
 
     /// Every route, with what a caller needs for it.
@@ -82,6 +82,8 @@ fn routes() -> Routes {
         .get("/events/stream", read(Machine), watch::machine)
         .get("/versions", read(Machine), machines::versions)
         .get("/checks", read(Machine), machines::checks)
+        .get("/runs", read(Machine), runs::list)
+        .post("/runs", control(Machine), runs::begin)
         .get("/metadata", read(Machine).of("metadata").or_itself(), metadata::all)
         .put("/metadata", write(Machine).of("metadata").or_itself(), metadata::replace)
         .patch("/metadata", write(Machine).of("metadata").or_itself(), metadata::merge)
@@ -107,6 +109,7 @@ fn routes() -> Routes {
         .get("/members", read(Org).of("membership"), orgs::members)
         .post("/members", write(Org).of("membership"), orgs::put_member)
         .delete("/members/{email}", write(Org).of("membership"), orgs::remove_member)
+        .get("/audit", read(Org).of("audit"), audit::of_org)
         .get("/tokens", read(Org).of("tokens"), orgs::tokens)
         // What the caller needs depends on the token: the operations check it.
         .post("/tokens", create(Several), orgs::create_token)
@@ -122,22 +125,23 @@ fn routes() -> Routes {
         .post("/images/import", create(Platform), images::import)
         .get("/platform/hosts", read(Platform), platform::hosts)
         .get("/platform/regions", read(Token), platform::regions)
-        .get("/tokens/current", read(Token), tokens::current);
+        .get("/platform/audit", read(Platform), audit::of_platform)
+        .get("/tokens/current", read(Token), tokens::current)
+        .post("/tokens/authenticate", read(Token), tokens::authenticate)
+        .post("/tokens/authorize", read(Token), tokens::authorize)
+        .post("/tokens/oidc", write(Several).or_itself(), oidc::token);
     Routes::below("")
         .get("/api/v1/apps/{app}/logs", read(App).of("logs"), logs::page)
+        // The description of the API is no secret.
+        .get("/openapi.json", read(Open), description::document)
+        .get("/docs", read(Open), description::page)
+        .get("/{org}/.well-known/openid-configuration", read(Open), oidc::configuration)
+        .get("/{org}/.well-known/jwks", read(Open), oidc::jwks)
         .and(v1)
         .and(app)
         .and(org)
         .and(machine)
         .and(unbuilt::routes())
-}
-
-/// The description of the API. It is no secret: it needs no token.
-fn described() -> Router {
-    let json = [(header::CONTENT_TYPE, "application/json")];
-    Router::new()
-        .route("/openapi.json", get(async move || (json, openapi::json())))
-        .route("/docs", get(async || Html(openapi::html())))
 }
 
 /// Clients of the platform write some paths with a slash at the end.

@@ -26,9 +26,6 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/v1/postgres", "managed Postgres is"),
     ("/v1/postgres/{*rest}", "managed Postgres is"),
     ("/v1/tokens/kms", "key management tokens are"),
-    ("/v1/tokens/oidc", "OpenID Connect tokens are"),
-    ("/v1/tokens/authenticate", "macaroons are"),
-    ("/v1/tokens/authorize", "macaroons are"),
     ("/graphql", "GraphQL is"),
 ];
 

@@ -2,7 +2,6 @@
 //! holds of every call: deadline, epoch of ownership, idempotency key.
 
 mod call;
-mod checks;
 mod connections;
 mod event_feed;
 mod exec;
@@ -10,6 +9,5 @@ mod images;
 mod load;
 mod logs;
 mod machines;
-mod memory;
 mod routes;
 mod status;

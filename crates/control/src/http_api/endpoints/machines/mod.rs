@@ -8,6 +8,7 @@ pub(in crate::http_api) mod lifecycle;
 pub(in crate::http_api) mod memory;
 pub(in crate::http_api) mod metadata;
 pub(in crate::http_api) mod patch;
+pub(in crate::http_api) mod runs;
 
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::{JsonBody, Params};

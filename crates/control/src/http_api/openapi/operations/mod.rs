@@ -6,6 +6,7 @@ mod machines;
 mod orgs;
 mod parts;
 mod platform;
+mod tokens;
 
 use super::operation::Operation;
 
@@ -20,6 +21,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<Operation>)> {
             parts::all(),
         ),
         ("Organizations", "What belongs together in a platform.", orgs::all()),
+        ("Tokens", "Tokens of a request, and those of machines.", tokens::all()),
         ("Platform", "Hosts, regions and images.", platform::all()),
     ]
 }

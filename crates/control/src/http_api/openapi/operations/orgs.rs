@@ -2,9 +2,10 @@
 
 use crate::http_api::openapi::operation::{Content, Operation, delete, get, post, schema_of};
 use axum::http::StatusCode;
+use wire::audit::AuditPage;
 use wire::machines::{Done, OrgMachines, WatchEvent};
 use wire::orgs::{CreateOrg, Member, MemberList, Org, OrgList};
-use wire::tokens::{CreateToken, CreatedToken, CurrentTokens, TokenList};
+use wire::tokens::{CreateToken, CreatedToken, TokenList};
 
 pub(super) fn all() -> Vec<Operation> {
     let org = (StatusCode::CREATED, Content::Json(schema_of::<Org>));
@@ -56,7 +57,10 @@ pub(super) fn all() -> Vec<Operation> {
         delete("/v1/orgs/{org}/tokens/{token}", "revokeToken", "Revoke a token")
             .answers::<Done>()
             .addition(),
-        get("/v1/tokens/current", "currentTokens", "The tokens of the request")
-            .answers::<CurrentTokens>(),
+        get("/v1/orgs/{org}/audit", "listAudit", "The audit log of an organization, newest first")
+            .text("cursor", "`next_cursor` of the page before.")
+            .number("limit", "At most so many.")
+            .answers::<AuditPage>()
+            .addition(),
     ]
 }

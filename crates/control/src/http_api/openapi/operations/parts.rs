@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use wire::machines::{
     AskLease, CheckReport, ExecMachine, ExecResult, LeaseAnswer, LeaseReleased, MachineEvent,
     MachineMemory, MachineVersion, MemoryReclaimed, MetadataChange, MetadataValue, Process,
-    ReclaimMemory, SetMemoryLimit, WatchEvent,
+    ReclaimMemory, ScheduleRun, SetMemoryLimit, WatchEvent,
 };
 
 pub(super) fn all() -> Vec<Operation> {
@@ -35,6 +35,17 @@ fn reads() -> Vec<Operation> {
             .answers::<Vec<MachineVersion>>(),
         get("/v1/apps/{app}/machines/{machine}/checks", "listChecks", "Health checks in detail")
             .answers::<Vec<CheckReport>>()
+            .addition(),
+        get(
+            "/v1/apps/{app}/machines/{machine}/runs",
+            "listRuns",
+            "Runs of its schedule, newest first",
+        )
+        .number("limit", "At most so many.")
+        .answers::<Vec<ScheduleRun>>()
+        .addition(),
+        post("/v1/apps/{app}/machines/{machine}/runs", "beginRun", "Run it now")
+            .answers::<ScheduleRun>()
             .addition(),
         get("/v1/apps/{app}/machines/{machine}/ps", "listProcesses", "Processes in the guest")
             .text("sort_by", "`pid`, `cpu`, `rss`, `stime`, `rtime`, `command` or `directory`.")

@@ -1,6 +1,9 @@
 //! Hosts, regions and images.
 
-use crate::http_api::openapi::operation::{Operation, delete, get, post};
+use crate::http_api::openapi::operation::{Content, Operation, delete, get, post};
+use axum::http::StatusCode;
+use serde_json::Value;
+use wire::audit::AuditPage;
 use wire::machines::{Done, Image, ImageProgress};
 use wire::platform::{HostInfo, RegionList};
 
@@ -10,6 +13,15 @@ pub(super) fn all() -> Vec<Operation> {
             .answers::<RegionList>(),
         get("/v1/platform/hosts", "listHosts", "What each host has and uses")
             .answers::<Vec<HostInfo>>()
+            .addition(),
+        get("/v1/platform/audit", "listPlatformAudit", "The audit log of the platform")
+            .text("cursor", "`next_cursor` of the page before.")
+            .number("limit", "At most so many.")
+            .answers::<AuditPage>()
+            .addition(),
+        get("/openapi.json", "getOpenApi", "This document").answers::<Value>().addition(),
+        get("/docs", "getDocs", "This document as a page")
+            .answers_with(StatusCode::OK, Content::Text("text/html"))
             .addition(),
         get("/v1/images", "listImages", "Images of the platform")
             .answers::<Vec<Image>>()

@@ -1,6 +1,7 @@
 //! `config.services[]` and checks.
 
-use super::{Extra, Span};
+use super::duration::Span;
+use crate::machines::Extra;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

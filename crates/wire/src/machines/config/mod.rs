@@ -1,6 +1,12 @@
 //! `config` of a machine.
 
-use super::{Check, Extra, Service, Span};
+mod duration;
+mod service;
+
+pub use duration::{Span, parse_go};
+pub use service::*;
+
+use super::{Extra, ScheduleOptions};
 use schemars::JsonSchema;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -55,9 +61,13 @@ pub struct MachineConfig {
     /// Size and persistence of the writable root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rootfs: Option<Rootfs>,
-    /// `hourly`, `daily`, `weekly` or `monthly`.
+    /// `hourly`, `daily`, `weekly`, `monthly`, or a cron expression of five fields (an Updraft
+    /// addition).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
+    /// Time zone of the schedule, and what follows from runs that overlap or are missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_options: Option<ScheduleOptions>,
     /// Ids of machines that this one is a standby for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standbys: Option<Vec<String>>,
