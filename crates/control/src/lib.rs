@@ -20,6 +20,7 @@ pub mod access;
 pub mod apps;
 mod cache;
 pub mod config;
+mod counters;
 mod error;
 pub mod exec;
 pub mod guest_api;

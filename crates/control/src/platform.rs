@@ -5,6 +5,7 @@ use crate::access::Rights;
 use crate::cache::{self, RecordsCache, TrackedStore};
 use crate::idempotency::{RequestId, Turns};
 use crate::machines::Confirmations;
+use crate::tokens::{TokenSecret, TokenUses};
 use crate::unreadable::Unreadable;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
 use macaroon::Access;
@@ -22,11 +23,13 @@ pub struct Config {
     pub domain: String,
     /// Port of the edge, where it is part of an app's address.
     pub edge_port: Option<u16>,
+    /// The secret that the keys of macaroons are derived from.
+    pub token_secret: TokenSecret,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { domain: "localhost".into(), edge_port: None }
+        Self { domain: "localhost".into(), edge_port: None, token_secret: TokenSecret::default() }
     }
 }
 
@@ -69,6 +72,7 @@ pub struct Platform {
     confirmations: Arc<Confirmations>,
     unreadable: Arc<Unreadable>,
     host_regions: Arc<Mutex<BTreeMap<HostId, String>>>,
+    token_uses: Arc<TokenUses>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -99,6 +103,7 @@ impl Platform {
             confirmations: Arc::default(),
             unreadable: Arc::default(),
             host_regions: Arc::default(),
+            token_uses: Arc::default(),
         }
     }
 
@@ -234,6 +239,17 @@ impl Platform {
     /// Regions of the hosts, as each last answered.
     pub(crate) fn host_regions(&self) -> MutexGuard<'_, BTreeMap<HostId, String>> {
         self.host_regions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When tokens were last used.
+    pub(crate) fn token_uses(&self) -> &TokenUses {
+        &self.token_uses
+    }
+
+    /// The same with other rights of the caller.
+    #[must_use]
+    pub(crate) fn with_rights(&self, rights: Rights) -> Self {
+        Self { rights, ..self.clone() }
     }
 
     /// Context of a call to a host that is to be answered within `time`.

@@ -46,6 +46,7 @@ async fn admit(
         return if matched.is_none() { Ok(()) } else { machine.may(need, request.uri().path()) };
     }
     let tokens = authenticate(api, &header).await?;
+    tokens::note_use(&api.platform, &tokens);
     if let Some(connection) = request.extensions().get::<Connection>() {
         connection.token_shown();
     }

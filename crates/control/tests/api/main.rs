@@ -18,6 +18,7 @@ mod org_list;
 mod rate_limits;
 mod reads;
 mod suspend;
+mod tokens;
 mod walk;
 mod watch;
 mod world;

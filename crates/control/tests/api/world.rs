@@ -59,7 +59,8 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
         tasks: tasks.clone(),
     };
     let mut registry = Registry::default();
-    let config = Config { edge_port: Some(8080), ..Config::default() };
+    let token_secret = tokens::TokenSecret::new(b"a secret of sixteen bytes");
+    let config = Config { edge_port: Some(8080), token_secret, ..Config::default() };
     let platform = Platform::new(config, ports);
     platform.start_cache();
     orgs::ensure_default(&platform).await.unwrap();

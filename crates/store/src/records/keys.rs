@@ -86,3 +86,36 @@ pub fn app_machine_key(app: AppId, id: MachineId) -> String {
 pub fn token_key(sha256: &str) -> String {
     format!("{TOKENS}{sha256}")
 }
+
+/// Prefix of the keys that list the tokens of an organization.
+pub fn tokens_of(org: OrgId) -> String {
+    format!("/org-tokens/{org}/")
+}
+
+/// Key that lists a token under its organization, by the SHA-256 of it in hex.
+pub fn org_token_key(org: OrgId, sha256: &str) -> String {
+    format!("/org-tokens/{org}/{sha256}")
+}
+
+/// Key of the last use of a token, by the SHA-256 of it in hex.
+pub fn token_use_key(sha256: &str) -> String {
+    format!("/token-uses/{sha256}")
+}
+
+/// Prefix of the keys of members.
+pub const MEMBERS: &str = "/members/";
+
+/// Prefix of the keys of an organization's members.
+pub fn members_of(org: OrgId) -> String {
+    format!("{MEMBERS}{org}/")
+}
+
+/// Key of a member of an organization.
+pub fn member_key(org: OrgId, email: &str) -> String {
+    format!("{MEMBERS}{org}/{email}")
+}
+
+/// Prefix of the keys of an organization's networks.
+pub fn networks_of(org: &str) -> String {
+    format!("/networks/{org}/")
+}

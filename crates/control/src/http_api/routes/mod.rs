@@ -4,7 +4,7 @@
 
 mod unbuilt;
 
-use super::endpoints::apps::{self, logs};
+use super::endpoints::apps::{self, logs, tokens as app_tokens};
 use super::endpoints::machines::{self, batch, exec, leases, lifecycle, memory, metadata, patch};
 use super::endpoints::platform::{self, images};
 use super::endpoints::{orgs, tokens, watch};
@@ -93,12 +93,27 @@ fn routes() -> Routes {
         .get("/watch", read(App), watch::app)
         .get("/machines", read(App), machines::list)
         .post("/machines", create(App), machines::create)
-        .post("/machines/batch", create(App), batch::create);
+        .post("/machines/batch", create(App), batch::create)
+        .get("/tokens", read(App).of("tokens"), app_tokens::list)
+        .delete("/tokens/{token}", read(App), app_tokens::revoke)
+        .post("/deploy_token", create(App).of("tokens"), app_tokens::deploy_token);
+    let org = Routes::below("/v1/orgs/{org}")
+        .get("", read(Org), orgs::get)
+        .delete("", delete(Org).of("deletion"), orgs::delete)
+        .get("/machines", read(Org), orgs::machines::list)
+        .get("/watch", read(Org), watch::org)
+        .get("/members", read(Org).of("membership"), orgs::members)
+        .post("/members", write(Org).of("membership"), orgs::put_member)
+        .delete("/members/{email}", write(Org).of("membership"), orgs::remove_member)
+        .get("/tokens", read(Org).of("tokens"), orgs::tokens)
+        // What the caller needs depends on the token: the operations check it.
+        .post("/tokens", create(Several), orgs::create_token)
+        .delete("/tokens/{token}", delete(Several), orgs::revoke_token);
     let v1 = Routes::below("/v1")
         .get("/apps", read(Several), apps::list)
         .post("/apps", create(Several), apps::create)
-        .get("/orgs/{org}/machines", read(Org), orgs::machines::list)
-        .get("/orgs/{org}/watch", read(Org), watch::org)
+        .get("/orgs", read(Several), orgs::list)
+        .post("/orgs", create(Platform), orgs::create)
         .get("/images", read(Platform), images::list)
         .delete("/images", delete(Platform), images::remove)
         .delete("/images/{*reference}", delete(Platform), images::remove_path)
@@ -110,6 +125,7 @@ fn routes() -> Routes {
         .get("/api/v1/apps/{app}/logs", read(App).of("logs"), logs::page)
         .and(v1)
         .and(app)
+        .and(org)
         .and(machine)
         .and(unbuilt::routes())
 }

@@ -1,6 +1,6 @@
-//! Organizations and their 6PN networks.
+//! What every platform has.
 
-use crate::{Error, Platform, lookup};
+use crate::Platform;
 use model::id::{NetworkId, OrgId};
 use store::records::{self, NetworkRecord, OrgRecord, encode};
 use store::{Compare, Op, StoreError, Txn};
@@ -29,12 +29,4 @@ pub async fn ensure_default(platform: &Platform) -> Result<(), StoreError> {
         otherwise: vec![],
     };
     platform.store().txn(create).await.map(drop)
-}
-
-/// An organization by its slug.
-///
-/// # Errors
-/// There is none.
-pub async fn get(platform: &Platform, slug: &str) -> Result<OrgRecord, Error> {
-    lookup::org(platform, slug).await
 }
