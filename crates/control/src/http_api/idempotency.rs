@@ -6,6 +6,7 @@
 //! out what was done.
 
 use super::HttpApi;
+use super::answer::error_body;
 use super::caller::{Authenticated, FromMachine};
 use super::extract::read_body;
 use crate::idempotency::{self, Begun, RequestId, fingerprint};
@@ -49,6 +50,8 @@ struct Finish {
     method: Method,
     /// An earlier process has begun it.
     unfinished: bool,
+    /// Its answer has what the store must not have.
+    gives_secret: bool,
 }
 
 async fn keyed(
@@ -57,7 +60,8 @@ async fn keyed(
     request: Request,
     next: Next,
 ) -> Result<Response, Error> {
-    let id = RequestId::new(&caller(&request), check(key)?);
+    let key = check(key)?;
+    let id = RequestId::new(&caller(&request), key);
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let is_route = |end: &str| route.as_ref().is_some_and(|route| route.ends_with(end));
     if is_route("/images/import") {
@@ -67,7 +71,7 @@ async fn keyed(
     let (parts, body) = request.into_parts();
     let body = read_body(api, body).await?;
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-    let fingerprint = fingerprint(parts.method.as_str(), path, &body);
+    let fingerprint = fingerprint(key, parts.method.as_str(), path, &body);
     let lock = api.platform.turns().lock_of(&id);
     let turn = tokio::time::timeout(PATIENCE, lock.lock_owned()).await.map_err(|_| {
         let why = "a request with the same idempotency key is still being carried out";
@@ -82,7 +86,9 @@ async fn keyed(
         let why = "the command may have been carried out before, and is not given a second time";
         return Err(Error::new(Kind::InDoubt, why).hint("see what the machine does"));
     }
-    let finish = Finish { id, fingerprint, method: parts.method.clone(), unfinished };
+    let gives_secret = parts.method == Method::POST && route.as_deref().is_some_and(gives_secret);
+    let method = parts.method.clone();
+    let finish = Finish { id, fingerprint, method, unfinished, gives_secret };
     let mut request = Request::from_parts(parts, Body::from(body));
     request.extensions_mut().insert(finish.id.clone());
     let own = api.platform.clone();
@@ -129,11 +135,32 @@ impl Finish {
                 .collect(),
             body: String::from_utf8_lossy(&body).into_owned(),
         };
+        let answer = if self.gives_secret { withheld() } else { answer };
         if let Err(err) = idempotency::finish(platform, &self.id, &self.fingerprint, answer).await {
             // The repetition finds what was done.
             tracing::warn!(error = %err, "record the answer to a request");
         }
         Ok(Response::from_parts(parts, Body::from(body)))
+    }
+}
+
+/// Whether the answers of a route have a token, a key or what a key has opened: of tokens the
+/// store has hashes only.
+fn gives_secret(route: &str) -> bool {
+    let is_token = ["/tokens", "/deploy_token"].iter().any(|end| route.ends_with(end));
+    // What a command prints may be a secret of its app.
+    let prints = route.ends_with("/exec");
+    is_token || prints || route.starts_with("/v1/tokens/") || route.contains("/secretkeys/")
+}
+
+/// What is recorded in place of an answer with a secret.
+fn withheld() -> RecordedAnswer {
+    let why = "the request was carried out before; its answer is not kept, since it has a secret";
+    let refused = Error::new(Kind::Conflict, why).hint("send a new request with a new key");
+    RecordedAnswer {
+        status: StatusCode::CONFLICT.as_u16(),
+        headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+        body: serde_json::to_string(&error_body(refused)).unwrap_or_default(),
     }
 }
 
@@ -168,5 +195,27 @@ fn caller(request: &Request) -> String {
         }
         (None, Some(FromMachine(machine))) => format!("machine {machine}"),
         (None, None) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_with_secrets_are_known_by_their_routes() {
+        for (route, gives) in [
+            ("/v1/orgs/{org}/tokens", true),
+            ("/v1/apps/{app}/deploy_token", true),
+            ("/v1/tokens/oidc", true),
+            ("/v1/apps/{app}/secretkeys/{name}/generate", true),
+            ("/v1/apps/{app}/machines/{machine}/exec", true),
+            ("/v1/apps/{app}/secrets", false),
+            ("/v1/apps/{app}/machines", false),
+            ("/v1/apps/{app}/machines/{machine}/lease", false),
+        ] {
+            assert_eq!(gives_secret(route), gives, "{route}");
+        }
+        assert!(withheld().body.contains("carried out before"));
     }
 }

@@ -38,10 +38,11 @@ impl RequestId {
     }
 }
 
-/// What makes two requests the same: method, path with query, and body.
-pub(crate) fn fingerprint(method: &str, path: &str, body: &[u8]) -> String {
+/// What makes two requests the same: method, path with query, and body. The key, which is not
+/// stored, is in it, so that no body can be guessed from what is stored.
+pub(crate) fn fingerprint(key: &str, method: &str, path: &str, body: &[u8]) -> String {
     let body: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
-    hash(&[method, path, &body])
+    hash(&[key, method, path, &body])
 }
 
 /// SHA-256 in hex of texts; each is preceded by its length, so that no two lists are one text.
@@ -66,6 +67,7 @@ mod tests {
         assert_ne!(id.part(0), id.part(1));
         assert_ne!(id.machine_id(0), id.machine_id(1));
         assert_eq!((id.as_str().len(), id.nonce().len()), (64, 16));
-        assert_ne!(fingerprint("POST", "/a", b""), fingerprint("POST", "/", b"a"));
+        assert_ne!(fingerprint("k", "POST", "/a", b""), fingerprint("k", "POST", "/", b"a"));
+        assert_ne!(fingerprint("k", "POST", "/", b"a"), fingerprint("l", "POST", "/", b"a"));
     }
 }
