@@ -1,12 +1,13 @@
 //! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
 //! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`],
-//!   [`exec`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
+//!   [`exec`], [`watch`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
 //!   and hosts, as functions over a [`Platform`]. They know nothing of HTTP and
 //!   return one typed [`Error`].
 //! - [`access`]: what a call needs and what its caller may do.
 //! - `cache` and `lookup`: records of the store in memory, and names and ids of
 //!   requests looked up in them.
+//! - `idempotency`: requests that are sent more than once and carried out once.
 //! - [`reconcile`]: finishes what a crash, a lost answer or an absent host left
 //!   half done. Depends on the subjects.
 //! - Fronts ([`http_api`], [`guest_api`]): parse a request, call an operation, map
@@ -26,6 +27,7 @@ pub mod exec;
 pub mod guest_api;
 pub mod hosts;
 pub mod http_api;
+mod idempotency;
 pub mod images;
 pub mod logs;
 mod lookup;
@@ -38,6 +40,7 @@ pub mod reconcile;
 mod retry;
 pub mod tokens;
 mod unreadable;
+pub mod watch;
 
 pub use access::{Grant, Rights};
 pub use error::{Error, Kind};

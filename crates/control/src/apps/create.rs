@@ -72,7 +72,8 @@ async fn parse(platform: &Platform, ask: CreateApp) -> Result<Request, Error> {
     if !network.as_str().starts_with(|c: char| c.is_ascii_lowercase()) {
         return Err(Error::invalid("network", "must begin with a letter"));
     }
-    let key = given(ask.idempotency_key);
+    let of_request = || platform.request().map(|request| request.as_str().to_owned());
+    let key = given(ask.idempotency_key).or_else(of_request);
     let is_bad =
         |key: &String| key.len() > MAX_IDEMPOTENCY_KEY || key.chars().any(char::is_control);
     if key.as_ref().is_some_and(is_bad) {

@@ -1,7 +1,9 @@
 //! Who makes a request: a client with a token, or a machine.
 
 use super::HttpApi;
+use super::extract::Params;
 use crate::access::Need;
+use crate::idempotency::RequestId;
 use crate::tokens::Found;
 use crate::{Error, Kind, Platform, Rights, lookup};
 use axum::extract::FromRequestParts;
@@ -76,10 +78,25 @@ impl FromRequestParts<HttpApi> for Acting {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, api: &HttpApi) -> Result<Self, Infallible> {
-        let nonce = parts.headers.get("fly-machine-lease-nonce");
-        let nonce = nonce.and_then(|nonce| nonce.to_str().ok()).filter(|nonce| !nonce.is_empty());
-        Ok(Self(acting(api, &parts.extensions, nonce.map(str::to_owned)).await))
+        let platform = acting(api, &parts.extensions, lease_nonce(parts)).await;
+        let request = parts.extensions.get::<RequestId>().cloned();
+        Ok(Self(platform.for_request(request)))
     }
+}
+
+/// Header with the nonce of a lease.
+const LEASE_NONCE: &str = "fly-machine-lease-nonce";
+
+/// The nonce of the lease that the caller holds: in its header, or in the query, where
+/// generated clients put it.
+fn lease_nonce(parts: &Parts) -> Option<String> {
+    let header = parts.headers.get(LEASE_NONCE).and_then(|nonce| nonce.to_str().ok());
+    if let Some(nonce) = header.filter(|nonce| !nonce.is_empty()) {
+        return Some(nonce.to_owned());
+    }
+    // A query that cannot be read is refused where the endpoint reads it.
+    let query = Params::of(&parts.uri).ok()?;
+    query.get(LEASE_NONCE).or(query.get("nonce")).map(str::to_owned)
 }
 
 /// The platform on behalf of the caller that the authentication has found.

@@ -12,7 +12,9 @@ mod auth;
 mod caller;
 mod endpoints;
 mod extract;
+mod idempotency;
 mod observe;
+mod rate_limit;
 mod routes;
 mod table;
 
@@ -33,11 +35,14 @@ pub struct HttpConfig {
     /// Time in which a JSON body must have arrived, and the most time between two
     /// parts of an upload.
     pub body_timeout: std::time::Duration,
+    /// Requests beyond the limits of Fly's Machines API are refused.
+    pub rate_limits: bool,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { body_limit: 1024 * 1024, body_timeout: std::time::Duration::from_secs(30) }
+        let body_timeout = std::time::Duration::from_secs(30);
+        Self { body_limit: 1024 * 1024, body_timeout, rate_limits: false }
     }
 }
 
@@ -47,6 +52,8 @@ pub struct HttpApi {
     platform: Platform,
     config: HttpConfig,
     metrics: Arc<observe::Metrics>,
+    /// `None`: there are no limits.
+    buckets: Option<Arc<rate_limit::Buckets>>,
 }
 
 impl std::fmt::Debug for HttpApi {
@@ -62,7 +69,9 @@ impl std::fmt::Debug for HttpApi {
 impl HttpApi {
     /// A front whose metrics go into `registry`.
     pub fn new(platform: Platform, config: HttpConfig, registry: &mut Registry) -> Self {
-        Self { platform, config, metrics: Arc::new(observe::Metrics::register(registry)) }
+        let metrics = Arc::new(observe::Metrics::register(registry));
+        let buckets = config.rate_limits.then(Arc::default);
+        Self { platform, config, metrics, buckets }
     }
 
     /// The platform that it is a front of.

@@ -100,7 +100,7 @@ async fn calls_to_a_machine_and_creates_read_nothing_from_the_store() {
         before = reads();
     }
     create(&platform, "b").await;
-    machines::get(&platform, "web", "b").await.unwrap();
+    machines::get(&platform, "web", "b", false).await.unwrap();
     machines::stop(&platform, "web", "b", Stop::default()).await.unwrap();
     machines::start(&platform, "web", "b").await.unwrap();
     assert_eq!(reads() - before, 0);

@@ -64,6 +64,14 @@ pub fn released_key(id: MachineId) -> String {
     format!("{RELEASED}{id}")
 }
 
+/// Prefix of the keys of requests with idempotency keys.
+pub const REQUESTS: &str = "/requests/";
+
+/// Key of a request by the SHA-256 of its caller and idempotency key in hex.
+pub fn request_key(sha256: &str) -> String {
+    format!("{REQUESTS}{sha256}")
+}
+
 /// Prefix of the keys that name an app's machines, destroyed ones included.
 pub fn machines_of(app: AppId) -> String {
     format!("/app-machines/{app}/")

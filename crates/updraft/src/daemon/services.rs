@@ -93,7 +93,7 @@ pub(super) async fn start(
             let platform = Platform::new(control_config(settings, &edge, &given)?, given);
             platform.start_cache();
             let token = set_up(settings, &platform).await?;
-            let api = HttpApi::new(platform.clone(), HttpConfig::default(), &mut registry);
+            let api = HttpApi::new(platform.clone(), http_config(settings), &mut registry);
             GuestApi::new(&api).start(hosts);
             Some((api, token))
         }
@@ -211,6 +211,10 @@ async fn set_up(settings: &Settings, platform: &Platform) -> Result<String, Daem
     Ok(token)
 }
 
+fn http_config(settings: &Settings) -> HttpConfig {
+    HttpConfig { rate_limits: settings.api.rate_limits, ..HttpConfig::default() }
+}
+
 fn control_config(
     settings: &Settings,
     edge: &[SocketAddr],
@@ -243,6 +247,7 @@ fn edge_config(settings: &Settings) -> EdgeConfig {
         host: settings.host.number,
         autostop_interval: settings.edge.autostop_interval,
         wake_timeout: settings.edge.wake_timeout,
+        unhealthy_timeout: settings.edge.unhealthy_timeout,
         ..EdgeConfig::default()
     }
 }

@@ -4,17 +4,27 @@
 //! every level and returned unchanged; a field that was absent stays absent.
 
 mod api;
+mod batch;
+mod checks;
 mod config;
 mod duration;
 mod events;
+mod leases;
 mod machine;
+mod memory;
+mod org;
 mod service;
 
 pub use api::*;
+pub use batch::*;
+pub use checks::*;
 pub use config::*;
 pub use duration::{Span, parse_go};
 pub use events::*;
+pub use leases::*;
 pub use machine::*;
+pub use memory::*;
+pub use org::*;
 pub use service::*;
 
 /// Fields of an object that this version does not know, kept as they came.

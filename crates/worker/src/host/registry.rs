@@ -3,16 +3,15 @@
 use super::creates::Creates;
 use super::uploads::Uploads;
 use super::usage::Usage;
+use crate::checks::monitor::monitor;
 use crate::context::HostContext;
 use crate::db::UnreadableRow;
 use crate::machine::view::View;
 use crate::machine::{self, AtStart, Handle, TaskEnd};
 use model::id::MachineId;
+use model::lease::Lease;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-
-/// Destroyed machines whose record is kept.
-pub(super) const KEPT_DESTROYED: u32 = 1000;
 
 /// One host and its machines. Cheap to clone.
 #[derive(Clone)]
@@ -45,10 +44,16 @@ impl Host {
     }
 
     /// Starts the task of a machine; when it ends the machine is retired.
-    pub(in crate::host) fn run_machine(self: &Arc<Self>, view: View, at_start: AtStart) -> Handle {
+    pub(in crate::host) fn run_machine(
+        self: &Arc<Self>,
+        view: View,
+        lease: Option<Lease>,
+        at_start: AtStart,
+    ) -> Handle {
         let id = view.record.id;
-        let (handle, task) = machine::new(&self.context, view, at_start);
+        let (handle, task) = machine::new(&self.context, view, lease, at_start);
         self.insert(id, handle.clone());
+        self.context.tasks.spawn_until_stop(monitor(self.context.clone(), handle.clone()));
         let (host, ended) = (self.clone(), handle.clone());
         self.context.tasks.spawn(async move {
             if task.await == TaskEnd::Destroyed {
@@ -88,7 +93,7 @@ impl Host {
             self.context.routes.publish(id, None);
             self.context.logs.trim(&id.to_string());
         }
-        let removed = match self.context.db.forget(KEPT_DESTROYED).await {
+        let removed = match self.context.forget_destroyed().await {
             Ok(removed) => removed,
             Err(err) => {
                 let error = rt::chain(&err);

@@ -7,3 +7,4 @@ pub(super) mod oidc;
 pub(super) mod orgs;
 pub(super) mod platform;
 pub(super) mod tokens;
+pub(super) mod watch;

@@ -5,11 +5,11 @@
 mod unbuilt;
 
 use super::endpoints::apps::{self, logs, tokens as app_tokens};
-use super::endpoints::machines::{self, exec, lifecycle, metadata};
+use super::endpoints::machines::{self, batch, exec, leases, lifecycle, memory, metadata, patch};
 use super::endpoints::platform::{self, images};
-use super::endpoints::{audit, oidc, orgs, tokens};
+use super::endpoints::{audit, oidc, orgs, tokens, watch};
 use super::table::{Route, Routes};
-use super::{HttpApi, auth, observe};
+use super::{HttpApi, auth, idempotency, observe, rate_limit};
 use crate::Error;
 use crate::access::Subject::{App, Machine, Open, Org, Platform, Several, Token};
 use crate::access::{control, create, delete, read, write};
@@ -33,9 +33,12 @@ impl HttpApi {
         layer: impl FnOnce(Router<HttpApi>) -> Router<HttpApi>,
     ) -> Router {
         let (routes, needs) = routes().build();
-        let routes = layer(routes.fallback(unknown))
+        // Innermost: the bounds of a front hold for bodies that are read here, too.
+        let once = from_fn_with_state(self.clone(), idempotency::once);
+        let routes = layer(routes.fallback(unknown).layer(once))
             // Bodies are limited where they are read; an import has no limit here.
             .layer(DefaultBodyLimit::disable())
+            .layer(from_fn_with_state(self.clone(), rate_limit::limit))
             .layer(from_fn_with_state((self.clone(), Arc::new(needs)), auth::require))
             .layer(from_fn_with_state(self.clone(), observe::observe))
             .with_state(self.clone());
@@ -53,6 +56,7 @@ fn routes() -> Routes {
     let machine = Routes::below("/v1/apps/{app}/machines/{machine}")
         .get("", read(Machine).or_itself(), machines::get)
         .post("", write(Machine), machines::update)
+        .patch("", write(Machine), patch::patch)
         .delete("", delete(Machine), machines::destroy)
         .post("/start", control(Machine), lifecycle::start)
         .post("/stop", control(Machine), lifecycle::stop)
@@ -65,9 +69,17 @@ fn routes() -> Routes {
         // A command in a guest can do what the machine can.
         .post("/exec", write(Machine).and(Action::CONTROL).to_run_command(), exec::run)
         .get("/exec/stream", write(Machine).and(Action::CONTROL).to_run_command(), exec::stream)
+        .get("/lease", read(Machine), leases::get)
+        .post("/lease", write(Machine), leases::acquire)
+        .delete("/lease", write(Machine), leases::release)
+        .get("/memory", read(Machine), memory::get)
+        .put("/memory", control(Machine), memory::limit)
+        .post("/memory/reclaim", control(Machine), memory::reclaim)
         .get("/ps", read(Machine), machines::processes)
         .get("/events", read(Machine), machines::events)
+        .get("/events/stream", read(Machine), watch::machine)
         .get("/versions", read(Machine), machines::versions)
+        .get("/checks", read(Machine), machines::checks)
         .get("/metadata", read(Machine).of("metadata").or_itself(), metadata::all)
         .put("/metadata", write(Machine).of("metadata").or_itself(), metadata::replace)
         .patch("/metadata", write(Machine).of("metadata").or_itself(), metadata::merge)
@@ -78,14 +90,18 @@ fn routes() -> Routes {
         .get("", read(App), apps::get)
         .delete("", delete(App), apps::destroy)
         .get("/logs", read(App).of("logs"), logs::stream)
+        .get("/watch", read(App), watch::app)
         .get("/machines", read(App), machines::list)
         .post("/machines", create(App), machines::create)
+        .post("/machines/batch", create(App), batch::create)
         .get("/tokens", read(App).of("tokens"), app_tokens::list)
         .delete("/tokens/{token}", read(App), app_tokens::revoke)
         .post("/deploy_token", create(App).of("tokens"), app_tokens::deploy_token);
     let org = Routes::below("/v1/orgs/{org}")
         .get("", read(Org), orgs::get)
         .delete("", delete(Org).of("deletion"), orgs::delete)
+        .get("/machines", read(Org), orgs::machines::list)
+        .get("/watch", read(Org), watch::org)
         .get("/members", read(Org).of("membership"), orgs::members)
         .post("/members", write(Org).of("membership"), orgs::put_member)
         .delete("/members/{email}", write(Org).of("membership"), orgs::remove_member)

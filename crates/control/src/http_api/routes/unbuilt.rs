@@ -7,9 +7,6 @@ use crate::http_api::table::Routes;
 
 /// Paths and what they are part of, as the message begins.
 const UNBUILT: &[(&str, &str)] = &[
-    ("/v1/apps/{app}/machines/{machine}/lease", "leases are"),
-    ("/v1/apps/{app}/machines/{machine}/memory", "memory ballooning is"),
-    ("/v1/apps/{app}/machines/{machine}/memory/{*rest}", "memory ballooning is"),
     ("/v1/apps/{app}/volumes", "volumes are"),
     ("/v1/apps/{app}/volumes/{*rest}", "volumes are"),
     ("/v1/apps/{app}/secrets", "secrets are"),
@@ -24,7 +21,7 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/v1/apps/{app}/network_policies/{*rest}", "network policies are"),
     ("/v1/apps/{app}/releases", "releases are"),
     ("/v1/apps/{app}/releases/{*rest}", "releases are"),
-    ("/v1/orgs/{org}/machines", "lists of machines over all apps are"),
+    ("/v1/orgs/{org}/volumes", "volumes are"),
     ("/v1/platform/placements", "placements are"),
     ("/v1/postgres", "managed Postgres is"),
     ("/v1/postgres/{*rest}", "managed Postgres is"),

@@ -2,11 +2,14 @@
 //! holds of every call: deadline, epoch of ownership, idempotency key.
 
 mod call;
+mod checks;
 mod connections;
+mod event_feed;
 mod exec;
 mod images;
 mod load;
 mod logs;
 mod machines;
+mod memory;
 mod routes;
 mod status;

@@ -1,5 +1,7 @@
 //! `/v1/orgs`: organizations, members and tokens; additions to the Machines API.
 
+pub(in crate::http_api) mod machines;
+
 use crate::http_api::Authenticated;
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::{JsonBody, Params};
