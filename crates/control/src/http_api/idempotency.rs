@@ -28,6 +28,8 @@ const MAX_KEY: usize = 255;
 /// Largest answer that is remembered; a request with a larger one is carried out again,
 /// which finds what was done.
 const MAX_ANSWER: u64 = 64 * 1024;
+/// Ends of the routes whose answers have a secret, which must not be in the store.
+const SECRET: [&str; 3] = ["/tokens", "/deploy_token", "/tokens/oidc"];
 /// Time that a request waits for another one of its key.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -66,6 +68,10 @@ async fn keyed(
     let is_route = |end: &str| route.as_ref().is_some_and(|route| route.ends_with(end));
     if is_route("/images/import") {
         let why = "cannot be used for an import, which may be repeated without one";
+        return Err(Error::invalid("Idempotency-Key", why));
+    }
+    if SECRET.iter().any(|end| is_route(end)) {
+        let why = "cannot be used for a call that answers with a secret: answers are kept";
         return Err(Error::invalid("Idempotency-Key", why));
     }
     let (parts, body) = request.into_parts();

@@ -141,6 +141,18 @@ async fn requests_for_tokens_that_are_refused() {
 }
 
 #[tokio::test]
+async fn the_answer_with_a_token_is_not_kept_for_a_repetition() {
+    let w = world().await;
+    w.app().await;
+    for path in ["/v1/orgs/personal/tokens", "/v1/apps/web/deploy_token", "/v1/tokens/oidc"] {
+        let request = w.request(Method::POST, path).header("idempotency-key", "k");
+        let answer = request.json(&json!({ "type": "org" })).send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{path}");
+        assert!(answer.text().await.unwrap().contains("answers with a secret"), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_makes_no_token_that_can_do_more_or_lives_longer() {
     let w = world().await;
     w.app().await;
