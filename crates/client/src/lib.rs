@@ -10,6 +10,7 @@ mod exec;
 mod images;
 mod lines;
 mod machines;
+mod secrets;
 mod transport;
 
 pub use error::Error;

@@ -1,7 +1,7 @@
 //! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
 //! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`],
-//!   [`exec`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
+//!   [`exec`], [`secrets`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
 //!   and hosts, as functions over a [`Platform`]. They know nothing of HTTP and
 //!   return one typed [`Error`].
 //! - `cache` and `lookup`: records of the store in memory, and names and ids of
@@ -31,6 +31,7 @@ pub mod placement;
 mod platform;
 pub mod reconcile;
 mod retry;
+pub mod secrets;
 pub mod tokens;
 mod unreadable;
 

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::cache::{self, RecordsCache, TrackedStore};
 use crate::machines::Confirmations;
+use crate::secrets::Delivered;
 use crate::unreadable::Unreadable;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
 use std::ops::Range;
@@ -38,6 +39,8 @@ pub struct Ports {
     pub rng: rt::Rng,
     /// Owns work that outlives its request, and the reconcilers.
     pub tasks: rt::Tasks,
+    /// Seals secrets in the store.
+    pub secrets_key: Arc<seal::SealingKey>,
 }
 
 /// The platform as one caller sees it. Cheap to clone.
@@ -56,6 +59,7 @@ pub struct Platform {
     machine_numbers: Arc<tokio::sync::Mutex<Range<u64>>>,
     confirmations: Arc<Confirmations>,
     unreadable: Arc<Unreadable>,
+    delivered: Arc<Delivered>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -81,6 +85,7 @@ impl Platform {
             machine_numbers: Arc::default(),
             confirmations: Arc::default(),
             unreadable: Arc::default(),
+            delivered: Arc::default(),
         }
     }
 
@@ -129,6 +134,11 @@ impl Platform {
         &self.cache
     }
 
+    /// Seals secrets in the store.
+    pub(crate) fn secrets_key(&self) -> &seal::SealingKey {
+        &self.ports.secrets_key
+    }
+
     pub(crate) fn hosts(&self) -> &dyn Hosts {
         &*self.ports.hosts
     }
@@ -151,6 +161,16 @@ impl Platform {
     /// Records that cannot be read and have been logged.
     pub(crate) fn unreadable(&self) -> &Unreadable {
         &self.unreadable
+    }
+
+    /// Which secrets hosts have.
+    pub(crate) fn delivered(&self) -> &Delivered {
+        &self.delivered
+    }
+
+    /// The party on whose behalf operations are carried out.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// Context of a call to a host that is to be answered within `time`.

@@ -2,7 +2,7 @@
 //! streams to them.
 //!
 //! One trait per concern: [`Status`], [`Machines`], [`Exec`], [`Logs`],
-//! [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
+//! [`Secrets`], [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
 //! `worker` implements it. In one process the call is direct; between processes
 //! the crate `host-remote` carries it over HTTP/2 with mutual TLS behind the
 //! same traits. Every implementation passes `testkit::host_api_contract`.
@@ -35,9 +35,9 @@ pub use context::{CallContext, Caller, Deadline, Source};
 pub use error::HostError;
 pub use images::{ImageUpload, Images, ImportName};
 pub use machines::{
-    ChangeMetadata, CreateMachine, Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart,
-    LogLine, Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Stop, UpdateMachine,
-    WaitFor, check_labels,
+    AppSecrets, ChangeMetadata, CreateMachine, Exec, ExecError, ExecInput, ExecOutput, ExecSession,
+    ExecStart, LogLine, Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, ScopedSecret,
+    Secrets, Stop, UpdateMachine, WaitFor, check_labels,
 };
 pub use routing::{
     Connections, GuestConnection, GuestStream, Load, Route, RouteChange, RoutePosition,
@@ -51,12 +51,12 @@ use tokio::sync::watch;
 
 /// One host: the truth about its machines.
 pub trait Host:
-    Status + Machines + Exec + Logs + Images + Routes + Load + Connections + 'static
+    Status + Machines + Exec + Logs + Secrets + Images + Routes + Load + Connections + 'static
 {
 }
 
 impl<T> Host for T where
-    T: Status + Machines + Exec + Logs + Images + Routes + Load + Connections + 'static
+    T: Status + Machines + Exec + Logs + Secrets + Images + Routes + Load + Connections + 'static
 {
 }
 

@@ -4,6 +4,7 @@
 //! - [`platform`]: what the API returns about the platform itself.
 //! - [`exec`]: an interactive command, over a WebSocket.
 //! - [`logs`]: one log line, as stored, streamed and shown.
+//! - [`secrets`]: secrets of an app; [`secret`]: a value that no output shows.
 //!
 //! Clients of other versions read and write these types: fields are added, not
 //! changed.
@@ -12,3 +13,5 @@ pub mod exec;
 pub mod logs;
 pub mod machines;
 pub mod platform;
+pub mod secret;
+pub mod secrets;

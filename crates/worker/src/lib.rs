@@ -19,6 +19,7 @@ mod metrics;
 pub mod ports;
 mod record;
 mod routes;
+mod secrets;
 mod sessions;
 mod template_queue;
 mod templates;

@@ -7,6 +7,7 @@ mod image;
 mod logs;
 mod machine;
 mod open;
+mod secrets;
 mod status;
 mod version;
 
@@ -35,6 +36,9 @@ pub enum Command {
     /// See what the hosts have and use
     #[command(subcommand, visible_alias = "hosts")]
     Host(host::Command),
+    /// Set, list and remove secrets of apps
+    #[command(subcommand, visible_alias = "secret")]
+    Secrets(secrets::Command),
     #[expect(missing_docs, reason = "the help is at its arguments")]
     Version(version::VersionArgs),
     #[expect(missing_docs, reason = "the help is at its arguments")]
@@ -55,6 +59,7 @@ pub(crate) async fn dispatch(
         Command::Open(args) => open::run(args, cx).await?,
         Command::Image(command) => image::dispatch(command, cx).await?,
         Command::Host(command) => host::dispatch(command, cx).await?,
+        Command::Secrets(command) => secrets::dispatch(command, cx).await?,
         Command::Version(args) => version::run(&args, cx)?,
         Command::Completions(args) => completions::run(&args, &root, cx)?,
     }

@@ -7,5 +7,6 @@ mod help;
 mod host;
 mod images;
 mod machines;
+mod secrets;
 mod session;
 mod suspend;

@@ -155,7 +155,11 @@ async fn forget(platform: &Platform, app: &AppRecord) -> Result<bool, Error> {
     let same = record.filter(|stored| stored.record.id == app.id && stored.record.deleting);
     let Some(stored) = same else { return Ok(true) };
     forget_machines(platform, app).await?;
-    let mut then = vec![Op::delete(&key)];
+    let mut then = vec![
+        Op::delete(&key),
+        Op::delete(records::secrets_key(app.id)),
+        Op::delete(records::secret_keys_key(app.id)),
+    ];
     if let Some(used) = &app.idempotency_key {
         let org = orgs::get(platform, &app.org).await?;
         then.push(Op::delete(records::idempotency_key(org.id, used)));

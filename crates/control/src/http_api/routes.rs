@@ -1,6 +1,6 @@
 //! Which path is answered by which endpoint.
 
-use super::endpoints::apps::{self, logs};
+use super::endpoints::apps::{self, logs, secrets};
 use super::endpoints::machines::{self, exec, lifecycle, metadata};
 use super::endpoints::platform::{self, images};
 use super::{HttpApi, auth, observe, unbuilt};
@@ -56,6 +56,11 @@ fn routes() -> Router<HttpApi> {
         .route("/apps", get(apps::list).post(apps::create))
         .route("/apps/{app}", get(apps::get).delete(apps::destroy))
         .route("/apps/{app}/logs", get(logs::stream))
+        .route("/apps/{app}/secrets", get(secrets::list).post(secrets::change))
+        .route(
+            "/apps/{app}/secrets/{name}",
+            get(secrets::get).post(secrets::set).delete(secrets::remove),
+        )
         .route("/apps/{app}/machines", get(machines::list).post(machines::create))
         .nest("/apps/{app}/machines/{machine}", machine)
         .route("/images", get(images::list).delete(images::remove))

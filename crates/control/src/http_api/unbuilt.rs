@@ -13,8 +13,6 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/v1/apps/{app}/machines/{machine}/memory/{*rest}", "memory ballooning is"),
     ("/v1/apps/{app}/volumes", "volumes are"),
     ("/v1/apps/{app}/volumes/{*rest}", "volumes are"),
-    ("/v1/apps/{app}/secrets", "secrets are"),
-    ("/v1/apps/{app}/secrets/{*rest}", "secrets are"),
     ("/v1/apps/{app}/secretkeys", "secret keys are"),
     ("/v1/apps/{app}/secretkeys/{*rest}", "secret keys are"),
     ("/v1/apps/{app}/certificates", "certificates are"),

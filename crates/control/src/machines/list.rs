@@ -194,6 +194,8 @@ pub(super) fn unreachable_machine(id: MachineId, record: &MachineRecord) -> Mach
         cordoned: false,
         isolation: None,
         private_ipv4: None,
+        secrets_version: None,
+        skip_secrets: false,
     }
 }
 

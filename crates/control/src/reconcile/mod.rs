@@ -9,6 +9,7 @@ mod deletions;
 mod driver;
 mod former_owners;
 mod released;
+mod secrets;
 
 use crate::Platform;
 use claims::Claims;
@@ -16,6 +17,7 @@ use deletions::Deletions;
 use driver::Reconciler;
 use former_owners::FormerOwners;
 use released::Released;
+use secrets::SecretsOnHosts;
 
 /// Starts all reconcilers; they end with the platform's tasks.
 pub fn start(platform: &Platform) {
@@ -23,6 +25,7 @@ pub fn start(platform: &Platform) {
     driver::start(platform, Deletions);
     driver::start(platform, FormerOwners);
     driver::start(platform, Released);
+    driver::start(platform, SecretsOnHosts);
     compaction::start(platform);
 }
 
@@ -32,6 +35,7 @@ pub async fn pass(platform: &Platform) {
     pass_of(platform, &Deletions).await;
     pass_of(platform, &FormerOwners).await;
     pass_of(platform, &Released).await;
+    pass_of(platform, &SecretsOnHosts).await;
 }
 
 async fn pass_of<R: Reconciler>(platform: &Platform, reconciler: &R) {

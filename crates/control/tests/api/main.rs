@@ -10,6 +10,7 @@ mod guests;
 mod hosts;
 mod machines;
 mod reads;
+mod secrets;
 mod suspend;
 mod walk;
 mod world;

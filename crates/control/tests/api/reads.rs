@@ -78,7 +78,9 @@ async fn calls_to_a_machine_and_creates_read_nothing_from_the_store() {
     let store = Arc::new(Counting { store, reads: AtomicU64::new(0) });
     let hosts = Arc::new(FixedHosts::new(vec![FakeHost::new(HostId(0), "local").known()]));
     let rng = rt::Rng::seeded(1);
-    let ports = Ports { store: store.clone(), hosts, clock, rng, tasks: tasks.clone() };
+    let secrets_key = testkit::secrets_key();
+    let tasks_of = tasks.clone();
+    let ports = Ports { store: store.clone(), hosts, clock, rng, tasks: tasks_of, secrets_key };
     let platform = Platform::new(Config::default(), ports);
     platform.start_cache();
     orgs::ensure_default(&platform).await.unwrap();

@@ -2,9 +2,11 @@
 
 mod exec;
 mod logs;
+mod secrets;
 
 pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
 pub use logs::{LogLine, Logs};
+pub use secrets::{AppSecrets, ScopedSecret, Secrets};
 
 use crate::{CallContext, HostError};
 use async_trait::async_trait;
@@ -162,6 +164,9 @@ pub struct CreateMachine {
     pub skip_launch: bool,
     /// Create cordoned.
     pub cordoned: bool,
+    /// Give it none of the app's secrets.
+    #[serde(default)]
+    pub skip_secrets: bool,
 }
 
 /// An update: a new instance replaces the current one.
@@ -181,6 +186,9 @@ pub struct UpdateMachine {
     /// that as it is.
     #[serde(default)]
     pub cordoned: Option<bool>,
+    /// Give it none of the app's secrets from now on.
+    #[serde(default)]
+    pub skip_secrets: bool,
 }
 
 /// Which machines of a host.

@@ -3,8 +3,8 @@
 use super::RemoteHost;
 use async_trait::async_trait;
 use host_api::{
-    CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, Load, MachineFilter, Machines,
-    Status, Stop, UpdateMachine, WaitFor, WakeRefused,
+    AppSecrets, CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, Load,
+    MachineFilter, Machines, Secrets, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
 };
 use model::id::{InstanceId, MachineId};
 use wire::machines::{Machine, MachineEvent, MachineVersion, Process, Started, WaitResult};
@@ -141,6 +141,17 @@ impl Machines for RemoteHost {
         id: MachineId,
     ) -> Result<Vec<Process>, HostError> {
         self.unary("processes", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Secrets for RemoteHost {
+    async fn put_secrets(
+        &self,
+        context: CallContext,
+        secrets: AppSecrets,
+    ) -> Result<(), HostError> {
+        self.unary("put_secrets", context, &(secrets,)).await?
     }
 }
 

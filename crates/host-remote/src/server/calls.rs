@@ -62,6 +62,7 @@ impl Server {
             "versions" => unary!(versions, id),
             "wait" => unary!(wait, id, wait),
             "processes" => unary!(processes, id),
+            "put_secrets" => unary!(put_secrets, secrets),
             "resolve_image" => unary!(resolve_image, reference),
             "images" => unary!(images,),
             "remove_image" => unary!(remove_image, reference),

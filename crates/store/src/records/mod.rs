@@ -11,6 +11,8 @@
 //! /machines/<id>                     MachineRecord
 //! /app-machines/<app id>/<id>        the ids of an app's machines; no value
 //! /released/<id>                     ReleasedRecord: the machine has no owner any more
+//! /secrets/<app id>                  AppSecretsRecord, values sealed
+//! /secret-keys/<app id>              SecretKeysRecord, keys sealed
 //! /tokens/<sha256>                   TokenRecord; the token itself is not stored
 //! ```
 //!
@@ -32,6 +34,7 @@ mod keys;
 mod machines;
 mod migrate;
 mod orgs;
+mod secrets;
 mod tokens;
 
 pub use access::{Listed, Stored, decode, encode, get, list, list_readable};
@@ -40,4 +43,5 @@ pub use keys::*;
 pub use machines::{MachineRecord, NameRecord, ReleasedRecord};
 pub use migrate::migrate;
 pub use orgs::{NetworkRecord, OrgRecord};
+pub use secrets::{AppSecretsRecord, SecretKeyRecord, SecretKeysRecord, SecretRecord};
 pub use tokens::TokenRecord;

@@ -74,6 +74,7 @@ async fn create(host: &dyn Host, n: u64) -> CreateMachine {
         image,
         skip_launch: false,
         cordoned: false,
+        skip_secrets: false,
     }
 }
 

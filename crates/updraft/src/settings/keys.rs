@@ -84,6 +84,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
 
     row("admin.token_file", "admin-token-file", "FILE", "", "File that holds the admin token; made if absent [default: <data-dir>/admin-token]"),
     row("admin.write_cli_config", "write-cli-config", "BOOL", "true", "Write ~/.updraft/config.toml for the command line, if there is none"),
+    row("secrets.key_file", "secrets-key-file", "FILE", "", "File that holds the key which seals secrets; made if absent [default: <data-dir>/secrets.key]"),
     row("metrics.token", "metrics-token", "WORD", "admin", "Token for /metrics: `admin` for the admin token, `none` for open access, or a token of its own"),
 
     row("memory.machines_mib", "memory-mib", "MIB", "", "Memory for machines in all [default: that of the host, less memory.host_reserve_mib]"),

@@ -175,6 +175,8 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<TlsSettings>,
     pub(crate) peers: Vec<Peer>,
     pub(crate) admin: AdminSettings,
+    /// The key that seals secrets.
+    pub(crate) secrets_key_file: Utf8PathBuf,
     pub(crate) metrics: MetricsAccess,
     pub(crate) memory: MemorySettings,
     pub(crate) disk: DiskSettings,
@@ -230,6 +232,9 @@ impl Settings {
                     .unwrap_or_else(|| data_dir.join("admin-token")),
                 write_cli_config: from.parse("admin.write_cli_config", p, parse::flag),
             },
+            secrets_key_file: from
+                .path("secrets.key_file")
+                .unwrap_or_else(|| data_dir.join("secrets.key")),
             metrics: metrics(from, p),
             memory: memory(from, p),
             disk: DiskSettings {

@@ -1,6 +1,7 @@
 //! `host.db`: the truth about this host's machines.
 
 mod schema;
+mod secrets;
 
 use crate::ports::OwnerLookup;
 use crate::record::{self, Owners, Record, RecordParts};
@@ -10,6 +11,7 @@ use model::life::State;
 use rt::FailureHandler;
 use rusqlite::{Connection, OptionalExtension, params};
 use schema::MIGRATIONS;
+pub(crate) use secrets::SealedSecrets;
 use sqlite::{Database, Error};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

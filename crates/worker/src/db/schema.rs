@@ -49,4 +49,14 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     CREATE TABLE starts (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO starts VALUES (0);
 ",
+    "
+    -- Secrets of the apps of this host's machines, all of an app in one value, sealed with
+    -- a key that is not in this database.
+    CREATE TABLE sealed_secrets (
+        app_id  INTEGER PRIMARY KEY,
+        version INTEGER NOT NULL,
+        sealed  BLOB NOT NULL,
+        put_ms  INTEGER NOT NULL
+    ) STRICT;
+",
 ];

@@ -10,6 +10,7 @@ mod faults;
 mod faulty;
 mod lab;
 mod life;
+mod secrets;
 mod suspend;
 mod takeover;
 mod wake;

@@ -7,6 +7,7 @@ use crate::apps::mark_deployed;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::machines::update::{checked_config, refuse_leases, resolve_image};
 use crate::placement::{self, Wanted};
+use crate::secrets::{self, Delivery};
 use crate::{Error, Kind, Platform, lookup, orgs};
 use host_api::{CreateMachine, Host, HostError};
 use model::id::{MachineName, OrgId, OrgSlug};
@@ -38,6 +39,7 @@ pub async fn create(
     let name = name.map_err(|err: model::id::BadId| Error::invalid("name", err.to_string()))?;
     refuse_leases(&launch)?;
     let config = checked_config(launch.config.take())?;
+    secrets::check_launch(platform, app.id, None, &launch, &config).await?;
     let org = orgs::get(platform, &app.org).await?;
     let slug = org.slug.parse().map_err(|err| Error::internal(format!("organization: {err}")))?;
     let request = Request { app, org: (org.id, slug), name, config, launch };
@@ -65,6 +67,10 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
                 continue;
             }
         };
+        if let Err(err) = put_secrets(platform, &*host, &request).await {
+            refusal = Some(err);
+            continue;
+        }
         let (app, config) = (&request.app.name, &request.config);
         let claim =
             claim(platform, id, claim::Wanted { app, name: request.name.as_ref(), config }).await?;
@@ -75,6 +81,13 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
         }
     }
     Err(refusal.unwrap_or_else(|| Error::new(Kind::Unavailable, "the hosts became unreachable")))
+}
+
+/// The host is given the app's secrets before it has the machine: it starts it at once.
+async fn put_secrets(platform: &Platform, host: &dyn Host, request: &Request) -> Result<(), Error> {
+    let secrets = Delivery::of(platform, request.app.id).await?;
+    let context = platform.context(CHANGE_TIMEOUT);
+    Ok(within(CHANGE_TIMEOUT, secrets.put_on(host, &context)).await?)
 }
 
 /// What the host is asked for.
@@ -98,6 +111,7 @@ fn create_machine(
         image,
         skip_launch: request.launch.skip_launch == Some(true),
         cordoned: request.launch.skip_service_registration == Some(true),
+        skip_secrets: request.launch.skip_secrets == Some(true),
     })
 }
 

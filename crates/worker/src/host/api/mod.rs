@@ -9,4 +9,5 @@ mod load;
 mod logs;
 mod machines;
 mod routes;
+mod secrets;
 mod status;

@@ -262,6 +262,8 @@ impl Worker {
             cordoned: false,
             isolation: None,
             private_ipv4: None,
+            secrets_version: None,
+            skip_secrets: false,
         }
     }
 
