@@ -144,6 +144,10 @@ impl From<HostError> for Error {
                 Self::new(Kind::Unavailable, text).hint("the machine is being moved; try again")
             }
             HostError::Conflict(_) => Self::new(Kind::Conflict, text),
+            HostError::Leased { .. } => Self::new(Kind::Conflict, text).hint(
+                "wait until it expires, send its nonce in the header `fly-machine-lease-nonce`, or \
+                 end it with `updraft machine leases clear`",
+            ),
             HostError::VersionMismatch(_) => Self::new(Kind::VersionMismatch, text),
             HostError::Invalid(_) => Self::new(Kind::Invalid, text),
             HostError::NoCapacity(_) => Self::no_capacity(&text),

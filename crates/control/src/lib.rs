@@ -1,9 +1,10 @@
 //! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
-//! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`],
-//!   [`exec`], [`secrets`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
-//!   and hosts, as functions over a [`Platform`]. They know nothing of HTTP and
-//!   return one typed [`Error`].
+//! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`], [`exec`],
+//!   [`watch`], [`secrets`], [`secret_keys`], [`tokens`], [`orgs`], [`hosts`], [`config`]):
+//!   operations on records and hosts, as functions over a [`Platform`]. They know nothing of
+//!   HTTP and return one typed [`Error`].
+//! - [`access`]: what a call needs and what its caller may do.
 //! - `cache` and `lookup`: records of the store in memory, and names and ids of
 //!   requests looked up in them.
 //! - [`reconcile`]: finishes what a crash, a lost answer or an absent host left
@@ -14,6 +15,7 @@
 //! The global store records which host owns a machine; the host is the truth about
 //! what the machine does, and every answer about one comes from it.
 
+pub mod access;
 pub mod apps;
 mod cache;
 pub mod config;
@@ -31,9 +33,12 @@ pub mod placement;
 mod platform;
 pub mod reconcile;
 mod retry;
+pub mod secret_keys;
 pub mod secrets;
 pub mod tokens;
 mod unreadable;
+pub mod watch;
 
+pub use access::{Grant, Rights};
 pub use error::{Error, Kind};
 pub use platform::{Config, Platform, Ports};

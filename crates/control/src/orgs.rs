@@ -1,9 +1,8 @@
 //! Organizations and their 6PN networks.
 
-use crate::error::shortened;
 use crate::{Error, Platform, lookup};
-use model::id::{NetworkId, OrgId, OrgSlug};
-use store::records::{self, NetworkRecord, OrgRecord, Stored, encode};
+use model::id::{NetworkId, OrgId};
+use store::records::{self, NetworkRecord, OrgRecord, encode};
 use store::{Compare, Op, StoreError, Txn};
 
 /// Slug of the organization that every platform has.
@@ -37,13 +36,5 @@ pub async fn ensure_default(platform: &Platform) -> Result<(), StoreError> {
 /// # Errors
 /// There is none.
 pub async fn get(platform: &Platform, slug: &str) -> Result<OrgRecord, Error> {
-    let no_org = || {
-        let slug = shortened(slug, 80);
-        Error::not_found(format!("Could not find Organization \"{slug}\""))
-            .hint(format!("every platform has the organization {DEFAULT_ORG:?}"))
-    };
-    let slug: OrgSlug = slug.parse().map_err(|_| no_org())?;
-    let found: Option<Stored<OrgRecord>> =
-        lookup::get(platform, &records::org_key(slug.as_str())).await?;
-    found.map(|org| org.record).ok_or_else(no_org)
+    lookup::org(platform, slug).await
 }

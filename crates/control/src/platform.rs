@@ -1,11 +1,13 @@
 //! What every operation works with: the store, the hosts, and on whose behalf.
 
 use crate::Error;
+use crate::access::Rights;
 use crate::cache::{self, RecordsCache, TrackedStore};
 use crate::machines::Confirmations;
 use crate::secrets::Delivered;
 use crate::unreadable::Unreadable;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
+use macaroon::Access;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +53,10 @@ pub struct Platform {
     cache: Arc<RecordsCache>,
     config: Arc<Config>,
     caller: Caller,
+    /// What the caller may do.
+    rights: Rights,
+    /// Where its request comes from: the fields `source_*`, nothing else.
+    source: Arc<Access>,
     lease_nonce: Option<String>,
     /// Held while a counter is read and written: writers of this process wait
     /// for each other in place of refusing each other's transactions.
@@ -80,6 +86,8 @@ impl Platform {
             cache,
             config: Arc::new(config),
             caller: Caller::Control,
+            rights: Rights::All,
+            source: Arc::default(),
             lease_nonce: None,
             counters: Arc::default(),
             machine_numbers: Arc::default(),
@@ -99,10 +107,47 @@ impl Platform {
         });
     }
 
-    /// The same on behalf of `caller`, who holds the lease with this nonce.
+    /// The same on behalf of `caller`, who has these rights and holds the lease with this
+    /// nonce.
     #[must_use]
-    pub fn on_behalf_of(&self, caller: Caller, lease_nonce: Option<String>) -> Self {
-        Self { caller, lease_nonce, ..self.clone() }
+    pub fn on_behalf_of(
+        &self,
+        caller: Caller,
+        rights: Rights,
+        lease_nonce: Option<String>,
+    ) -> Self {
+        Self { caller, rights, lease_nonce, ..self.clone() }
+    }
+
+    /// The same for a request that comes out of a machine: `source` has the fields `source_*`.
+    #[must_use]
+    pub(crate) fn coming_from(&self, source: Access) -> Self {
+        Self { source: Arc::new(source), ..self.clone() }
+    }
+
+    /// What the caller may do.
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// Where the caller's request comes from.
+    pub(crate) fn source(&self) -> &Access {
+        &self.source
+    }
+
+    /// The party that makes the request.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The nonce of a lease that the caller has sent.
+    pub(crate) fn lease_nonce(&self) -> Option<&str> {
+        self.lease_nonce.as_deref()
+    }
+
+    /// The nonce of a new lease.
+    pub(crate) fn new_nonce(&self) -> String {
+        format!("{:016x}", self.rng().bits())
     }
 
     /// Settings.
@@ -166,11 +211,6 @@ impl Platform {
     /// Which secrets hosts have.
     pub(crate) fn delivered(&self) -> &Delivered {
         &self.delivered
-    }
-
-    /// The party on whose behalf operations are carried out.
-    pub(crate) fn caller(&self) -> &Caller {
-        &self.caller
     }
 
     /// Context of a call to a host that is to be answered within `time`.

@@ -47,6 +47,8 @@ pub struct EdgeConfig {
     pub wake_timeout: Duration,
     /// How long a request waits while all machines are at their hard limit (30 s).
     pub capacity_timeout: Duration,
+    /// How long a request waits while all machines fail their readiness checks (30 s).
+    pub unhealthy_timeout: Duration,
     /// How long connects to machines that seem up are retried (10 s).
     pub retry_for: Duration,
     /// How long one connect may take (5 s).
@@ -88,6 +90,7 @@ impl Default for EdgeConfig {
             max_held: 1_000,
             wake_timeout: Duration::from_secs(60),
             capacity_timeout: Duration::from_secs(30),
+            unhealthy_timeout: Duration::from_secs(30),
             retry_for: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),

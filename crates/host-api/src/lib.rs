@@ -1,7 +1,7 @@
 //! What control, edge and the guests' API ask of a host, and what a host
 //! streams to them.
 //!
-//! One trait per concern: [`Status`], [`Machines`], [`Exec`], [`Logs`],
+//! One trait per concern: [`Status`], [`Machines`], [`Leases`], [`Checks`], [`Exec`], [`Logs`], [`EventFeed`],
 //! [`Secrets`], [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
 //! `worker` implements it. In one process the call is direct; between processes
 //! the crate `host-remote` carries it over HTTP/2 with mutual TLS behind the
@@ -35,13 +35,15 @@ pub use context::{CallContext, Caller, Deadline, Source};
 pub use error::HostError;
 pub use images::{ImageUpload, Images, ImportName};
 pub use machines::{
-    AppSecrets, ChangeMetadata, CreateMachine, Exec, ExecError, ExecInput, ExecOutput, ExecSession,
-    ExecStart, LogLine, Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, ScopedSecret,
-    Secrets, Stop, UpdateMachine, WaitFor, check_labels,
+    AcquireLease, AppSecrets, ChangeMetadata, Checks, CreateMachine, EventFeed, EventFilter, Exec,
+    ExecError, ExecInput, ExecOutput, ExecSession, ExecStart, FeedEvent, FeedItem, Leases, LogLine,
+    Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, ScopedSecret, Secrets, Stop,
+    UpdateMachine, WaitFor, check_labels,
 };
 pub use routing::{
-    Connections, GuestConnection, GuestStream, Load, Route, RouteChange, RoutePosition,
-    RouteSnapshot, RouteState, RouteSubscription, Routes, Upstream, WakeRefused,
+    Connections, GuestConnection, GuestStream, HealthStatus, Load, Route, RouteChange,
+    RoutePosition, RouteSnapshot, RouteState, RouteSubscription, Routes, ServiceHealth, Upstream,
+    WakeRefused,
 };
 pub use status::{HostInfo, Status};
 
@@ -51,12 +53,36 @@ use tokio::sync::watch;
 
 /// One host: the truth about its machines.
 pub trait Host:
-    Status + Machines + Exec + Logs + Secrets + Images + Routes + Load + Connections + 'static
+    Status
+    + Machines
+    + Leases
+    + Checks
+    + Exec
+    + Logs
+    + EventFeed
+    + Secrets
+    + Images
+    + Routes
+    + Load
+    + Connections
+    + 'static
 {
 }
 
 impl<T> Host for T where
-    T: Status + Machines + Exec + Logs + Secrets + Images + Routes + Load + Connections + 'static
+    T: Status
+        + Machines
+        + Leases
+        + Checks
+        + Exec
+        + Logs
+        + EventFeed
+        + Secrets
+        + Images
+        + Routes
+        + Load
+        + Connections
+        + 'static
 {
 }
 

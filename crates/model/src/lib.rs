@@ -6,13 +6,17 @@
 //! - [`restart`]: when an ended process is started again, and after how long.
 //! - [`autostop`]: which idle machine the edge stops.
 //! - [`address`]: every address a machine has, from its numbers.
+//! - [`check`]: health checks, from single results to a status.
 //! - [`size`]: guest presets and what sizes are allowed.
 //! - [`name`]: generated machine names.
+//! - [`lease`]: which caller may change a leased machine.
 //! - [`signal`]: Linux signals by name and number.
 
 pub mod address;
 pub mod autostop;
+pub mod check;
 pub mod id;
+pub mod lease;
 pub mod life;
 pub mod name;
 pub mod restart;

@@ -3,8 +3,9 @@
 //! - [`machines`]: the public JSON of the Machines API, with its field names.
 //! - [`platform`]: what the API returns about the platform itself.
 //! - [`exec`]: an interactive command, over a WebSocket.
+//! - [`tokens`]: tokens of the API.
 //! - [`logs`]: one log line, as stored, streamed and shown.
-//! - [`secrets`]: secrets of an app; [`secret`]: a value that no output shows.
+//! - [`secrets`] and [`secret_keys`]: secrets of an app; [`secret`]: a value that no output shows.
 //!
 //! Clients of other versions read and write these types: fields are added, not
 //! changed.
@@ -14,4 +15,6 @@ pub mod logs;
 pub mod machines;
 pub mod platform;
 pub mod secret;
+pub mod secret_keys;
 pub mod secrets;
+pub mod tokens;

@@ -1,6 +1,8 @@
 //! A value that must not be seen: no output of this program shows it by accident.
 
-use serde::de::{self, Visitor};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use zeroize::Zeroize;
@@ -93,9 +95,107 @@ impl Visitor<'_> for Text {
     }
 }
 
+/// Bytes that may be secret: in JSON base64, or, where they are read, an array of numbers.
+/// `Debug` does not show them, and their memory is overwritten.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Bytes(Vec<u8>);
+
+/// Most bytes of an array of numbers.
+const MAX_ARRAY: usize = 1024 * 1024;
+
+impl Bytes {
+    /// These bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bytes(..)")
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(BytesVisitor)
+    }
+}
+
+/// Reads both forms. Errors do not quote the value.
+struct BytesVisitor;
+
+impl<'de> Visitor<'de> for BytesVisitor {
+    type Value = Bytes;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("base64 or an array of bytes")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Bytes, E> {
+        Ok(Bytes::default())
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
+        STANDARD.decode(text).map(Bytes).map_err(|_| E::custom("must be base64"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Bytes, A::Error> {
+        let mut bytes = Bytes::default();
+        while let Some(number) = list.next_element::<Number>()? {
+            if bytes.0.len() == MAX_ARRAY {
+                return Err(de::Error::custom("has too many bytes"));
+            }
+            bytes.0.push(number.0);
+        }
+        Ok(bytes)
+    }
+}
+
+/// One byte of an array. The error of serde would quote a number that is none.
+struct Number(u8);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = u8::deserialize(from).map(Self);
+        number.map_err(|_| de::Error::custom("must be numbers from 0 to 255"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_read_in_two_forms_and_written_in_one() {
+        for text in [r#""aGk=""#, "[104, 105]"] {
+            let bytes: Bytes = serde_json::from_str(text).unwrap();
+            assert_eq!(bytes.as_slice(), b"hi");
+            assert_eq!(serde_json::to_string(&bytes).unwrap(), r#""aGk=""#);
+            assert_eq!(format!("{bytes:?}"), "Bytes(..)");
+        }
+        for other in ["4711", r#""4711!""#, "[4711]", r#"["4711"]"#, "[-1]", r#"{"a":4711}"#] {
+            let err = serde_json::from_str::<Bytes>(other).unwrap_err().to_string();
+            assert!(!err.contains("4711") && !err.contains("-1"), "{other}: {err}");
+        }
+    }
 
     #[test]
     fn a_secret_is_shown_nowhere_but_in_its_json() {

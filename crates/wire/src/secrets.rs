@@ -1,6 +1,6 @@
 //! Secrets of an app, as the API takes and shows them.
 
-use crate::secret::Secret;
+use crate::secret::{Bytes, Secret};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -82,6 +82,14 @@ pub struct SecretChanged {
     pub secret: Option<AppSecret>,
     /// Version of the app's secrets after it.
     pub version: u64,
+}
+
+/// A value in the form of the API before secrets and secret keys were apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypedSecret {
+    /// The value.
+    #[serde(default)]
+    pub value: Option<Bytes>,
 }
 
 /// Reads an object of texts. Errors must not quote what is there in its place.

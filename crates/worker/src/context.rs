@@ -2,7 +2,9 @@
 //! and memory accounting.
 
 use crate::capacity::Capacity;
+use crate::checks::board::CheckBoard;
 use crate::db::HostDb;
+use crate::event_feed::Feed;
 use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
@@ -106,9 +108,13 @@ pub(crate) struct HostContext {
     pub(crate) rng: Rng,
     pub(crate) tasks: Tasks,
     pub(crate) db: HostDb,
+    pub(crate) events: Arc<Feed>,
     pub(crate) logs: Arc<LogStore>,
     pub(crate) routes: RouteHub,
     pub(crate) capacity: Capacity,
+    pub(crate) checks: CheckBoard,
+    /// Checks that run at a time on this host.
+    pub(crate) check_slots: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) templates: TemplateQueue,
     pub(crate) blocked_slots: BlockedSlots,

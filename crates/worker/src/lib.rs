@@ -9,8 +9,10 @@
 
 mod agent;
 mod capacity;
+mod checks;
 mod context;
 mod db;
+mod event_feed;
 mod guest_connections;
 mod host;
 mod logs;

@@ -455,6 +455,7 @@ pub(crate) mod tests {
             skip_launch: false,
             cordoned: false,
             skip_secrets: false,
+            lease: None,
         };
         Record::new(create, InstanceId::new(1, 2), Slot(3), 1000)
     }

@@ -1,6 +1,7 @@
 //! All commands. The doc comment of a command's arguments is its help.
 
 mod apps;
+mod checks;
 mod completions;
 mod host;
 mod image;
@@ -28,6 +29,9 @@ pub enum Command {
     Logs(logs::LogsArgs),
     #[expect(missing_docs, reason = "the help is at its arguments")]
     Status(status::StatusArgs),
+    /// See the health checks of an app's machines
+    #[command(subcommand)]
+    Checks(checks::Command),
     #[expect(missing_docs, reason = "the help is at its arguments")]
     Open(open::OpenArgs),
     /// Import, list and remove images
@@ -56,6 +60,7 @@ pub(crate) async fn dispatch(
         Command::Machine(command) => return machine::dispatch(command, cx).await,
         Command::Logs(args) => logs::run(args, cx).await?,
         Command::Status(args) => status::run(args, cx).await?,
+        Command::Checks(command) => checks::dispatch(command, cx).await?,
         Command::Open(args) => open::run(args, cx).await?,
         Command::Image(command) => image::dispatch(command, cx).await?,
         Command::Host(command) => host::dispatch(command, cx).await?,

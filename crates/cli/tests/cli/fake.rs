@@ -305,6 +305,18 @@ fn hosts() -> Response {
             "memory_mib": 2048, "memory_reserved_mib": 0, "machines": {}}]))
 }
 
+fn checks() -> Value {
+    json!([
+        {"name": "alive", "type": "http", "kind": "liveness", "status": "critical",
+            "output": "no database", "updated_at": "2026-11-20T10:00:01.000Z", "passes": 0,
+            "failures": 3, "last_run": {"at": "2026-11-20T10:00:02.000Z", "took_ms": 1.5,
+                "passed": false, "request": "GET http://172.30.0.2:80/",
+                "response": "HTTP/1.1 500 Internal Server Error\n\nno database"}},
+        {"name": "ready", "type": "tcp", "kind": "readiness", "status": "warning",
+            "output": "waiting for status update", "updated_at": "2026-11-20T10:00:01.000Z",
+            "passes": 0, "failures": 0}])
+}
+
 fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &Bytes) -> Response {
     let sent: Value = serde_json::from_slice(body).unwrap_or_default();
     match (method.as_str(), path) {
@@ -334,6 +346,16 @@ fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &B
         ("POST", []) => ok(machine(ID, "one", "created")),
         (_, ["dying", ..]) => refuse(409, "It is being destroyed (begun 12 seconds ago)", None),
         (_, ["broken", ..]) => refuse(500, "disk full", None),
+        ("GET", [ID, "lease"]) => {
+            let lease = json!({"nonce": "4e9b2a7c01d3f586", "expires_at": 1_795_219_705i64,
+                "owner": "ci", "description": "deploy", "version": "01J00000000000000000000001"});
+            ok(json!({"status": "success", "data": lease, "nonce": lease["nonce"],
+                "expires_at": lease["expires_at"]}))
+        }
+        ("GET", [_, "lease"]) => refuse(404, "lease not found: it is not leased", None),
+        ("DELETE", [ID, "lease"]) => {
+            ok(json!({"status": "success", "data": {"ok": true}, "ok": true}))
+        }
         ("GET", ["never", "wait"]) => refuse(408, "not in time", None),
         ("GET", [_, "wait"]) => {
             let first = |state: &&str| query.contains(&format!("state={state}"));
@@ -359,6 +381,7 @@ fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &B
             ok(json!({"previous_state": "stopped", "migrated": false, "new_host": ""}))
         }
         ("GET", [_, "events"]) => ok(json!([])),
+        ("GET", [_, "checks"]) => ok(checks()),
         ("GET", ["asleep"]) => ok(asleep()),
         ("GET" | "POST", [id]) => ok(machine(id, "one", "started")),
         _ => ok(json!({"ok": true})),

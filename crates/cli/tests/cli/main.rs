@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, also outside its #[test] function")]
 
+mod checks;
 mod fake;
 mod help;
 mod host;
 mod images;
+mod leases;
 mod machines;
 mod secrets;
 mod session;

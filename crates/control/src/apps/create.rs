@@ -1,9 +1,11 @@
 //! Creating an app: its name, id and network are claimed in one transaction.
 
 use super::read::show;
+use crate::access::{base, permit};
 use crate::error::shortened;
 use crate::retry::Tries;
-use crate::{Error, Kind, Platform, orgs};
+use crate::{Error, Kind, Platform, lookup, orgs};
+use macaroon::{Access, Action};
 use model::id::{AppId, AppName, NetworkId, NetworkName, OrgId};
 use store::records::{self, AppRecord, NetworkRecord, OrgRecord, Stored, encode};
 use store::{Compare, Op, Revision, Txn};
@@ -45,6 +47,18 @@ pub async fn create(platform: &Platform, ask: CreateApp) -> Result<CreatedApp, E
     Err(Error::contention("the list of apps"))
 }
 
+/// The caller may make apps in the organization.
+fn permit_create(platform: &Platform, org: &OrgRecord) -> Result<(), Error> {
+    // 0 stands for the app that is to be made, whose number is not known yet.
+    let (org_id, app) = (Some(u64::from(org.id.0)), Some(0));
+    let access = Access { org: org_id, app, ..base(platform, Action::CREATE) };
+    let of_org = Access { app: None, ..access.clone() };
+    if platform.rights().is_hidden(&of_org) {
+        return Err(lookup::no_org(&org.slug));
+    }
+    permit(platform, &access, &format!("apps in organization {:?}", org.slug))
+}
+
 async fn parse(platform: &Platform, ask: CreateApp) -> Result<Request, Error> {
     let invalid =
         |field: &'static str| move |err: model::id::BadId| Error::invalid(field, err.to_string());
@@ -52,6 +66,7 @@ async fn parse(platform: &Platform, ask: CreateApp) -> Result<Request, Error> {
     let name = ask.app_name.parse().map_err(invalid("app_name"))?;
     let org = given(ask.org_slug).unwrap_or_else(|| orgs::DEFAULT_ORG.into());
     let org = orgs::get(platform, &org).await?;
+    permit_create(platform, &org)?;
     let network: NetworkName = given(ask.network)
         .unwrap_or_else(|| orgs::DEFAULT_NETWORK.into())
         .parse()

@@ -1,24 +1,27 @@
 //! Apps as clients see them.
 
+use crate::access::{app_access, base, is_permitted};
 use crate::machines::count_by_app;
 use crate::{Error, Platform, lookup, orgs};
+use macaroon::{Access, Action};
 use model::id::NetworkId;
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use store::records::{self, AppRecord, Listed, OrgRecord, Stored};
 use wire::machines::{App, AppList, Organization};
 
-/// Apps by name, of one organization and with one role if these are given.
+/// Apps by name that the caller may read, of one organization and with one role if these are
+/// given.
 ///
 /// # Errors
-/// There is no such organization.
+/// There is no such organization, or not for the caller.
 pub async fn list(
     platform: &Platform,
     org: Option<&str>,
     role: Option<&str>,
 ) -> Result<AppList, Error> {
     let only = match org {
-        Some(slug) => Some(orgs::get(platform, slug).await?.slug),
+        Some(slug) => Some(readable_org(platform, slug).await?),
         None => None,
     };
     let apps: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
@@ -33,10 +36,23 @@ pub async fn list(
         if !orgs_by_slug.contains_key(&app.org) {
             orgs_by_slug.insert(app.org.clone(), orgs::get(platform, &app.org).await?);
         }
+        if !is_permitted(platform, &app_access(platform, &app, Action::READ).await?) {
+            continue;
+        }
         let count = counts.get(&app.id).copied().unwrap_or(0);
         shown.push(show(platform, app.clone(), &orgs_by_slug[&app.org], count));
     }
     Ok(AppList { total_apps: shown.len() as u64, apps: shown })
+}
+
+/// The slug of an organization that the caller may know about.
+async fn readable_org(platform: &Platform, slug: &str) -> Result<String, Error> {
+    let org = orgs::get(platform, slug).await?;
+    let access = Access { org: Some(u64::from(org.id.0)), ..base(platform, Action::READ) };
+    if platform.rights().is_hidden(&access) {
+        return Err(lookup::no_org(slug));
+    }
+    Ok(org.slug)
 }
 
 /// One app.

@@ -67,7 +67,7 @@ fn configs_that_are_allowed() {
         json!({ "services": [{ "internal_port": 80 }] }),
         // A service's check has the service's port, and a script has none.
         json!({ "services": [{ "internal_port": 80, "checks": [{ "type": "tcp" }] }],
-                "checks": { "a": { "type": "http" }, "b": { "type": "script" } } }),
+                "checks": { "a": { "type": "http" }, "b": { "type": "script", "command": ["true"] } } }),
     ] {
         assert_eq!(violations_of(config.clone()), "", "{config}");
     }
@@ -213,6 +213,34 @@ fn configs_that_are_refused() {
         (
             json!({ "checks": { "a": { "port": 1, "type": "http", "path": "x" } } }),
             "config.checks.a.path: must begin with /",
+        ),
+        (
+            json!({ "checks": { "a": { "port": 1, "type": "tcp", "interval": "1s", "timeout": "61s",
+                                       "grace_period": "2h", "kind": "deadness" } } }),
+            "config.checks.a.kind: must be one of informational, readiness, liveness, not \"deadness\"\n\
+             config.checks.a.interval: must be from 2s to 1h\n\
+             config.checks.a.timeout: must be above 0 and at most 60s\n\
+             config.checks.a.grace_period: must be at most 1h",
+        ),
+        (
+            json!({ "checks": { "a": { "type": "script" }, "b": { "port": 1, "type": "tcp", "command": ["x"] },
+                                "c": { "type": "script", "command": ["", "x"] } } }),
+            "config.checks.a.command: is required: the program of a script check and its arguments\n\
+             config.checks.b.command: is only of checks of the type script\n\
+             config.checks.c.command: must begin with a program, and have no NUL byte",
+        ),
+        (
+            json!({ "checks": { "a": { "port": 1, "type": "http", "method": "brew", "path": "/a b",
+                    "headers": [{ "name": "a:", "values": ["\r\n"] }], "failure_threshold": 101 } } }),
+            "config.checks.a.method: must be one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, not \"BREW\"\n\
+             config.checks.a.path: must have at most 2048 bytes, and be percent-encoded\n\
+             config.checks.a.headers[0].name: must be the name of a header field, not \"a:\"\n\
+             config.checks.a.headers[0].values: must be ASCII text without control characters\n\
+             config.checks.a.failure_threshold: must be from 1 to 100",
+        ),
+        (
+            service(json!({ "checks": vec![json!({ "type": "tcp" }); 33] })),
+            "config.checks: a machine has at most 32 checks in all, not 33",
         ),
         (
             json!({ "files": [{ "guest_path": "x", "raw_value": "" }] }),
@@ -388,9 +416,10 @@ fn each_part_that_is_not_acted_on_is_warned_of() {
             json!({ "standbys": ["x"] }),
             "config.standbys: a standby is not started yet when its machine fails",
         ),
+        (json!({ "checks": { "c": { "type": "tcp", "port": 1 } } }), ""),
         (
-            json!({ "checks": { "c": { "type": "tcp", "port": 1 } } }),
-            "config.checks: checks are kept but not run yet",
+            json!({ "checks": { "c": { "type": "tcp", "port": 1, "typo": 1 } } }),
+            "config.checks.c.typo: is kept but not acted on yet",
         ),
         (
             json!({ "statics": [{ "guest_path": "/a" }], "metrics": { "port": 1 }, "typo": 1 }),
@@ -421,8 +450,10 @@ fn each_part_that_is_not_acted_on_is_warned_of() {
             "config.services[0].ports[0].tls_options: is kept but not acted on yet",
         ),
         (
-            service(json!({ "checks": [{ "type": "tcp" }] })),
-            "config.services[0].checks: checks are kept but not run yet",
+            service(json!({ "checks": [{ "type": "tcp", "interval": "500ms", "timeout": "2m",
+                                         "grace_period": 0 }] })),
+            "config.services[0].checks[0].interval: is below 1s and is raised to 1s\n\
+             config.services[0].checks[0].timeout: is above 60s and is lowered to 60s",
         ),
     ] {
         assert_eq!(warnings_of(config.clone()), warning, "{config}");

@@ -52,7 +52,7 @@ pub fn violations(config: &MachineConfig) -> Vec<ValidationError> {
     mounts(&mut errors, config.mounts.as_deref().unwrap_or_default());
     let services = config.services.as_deref().unwrap_or_default();
     services::check(&mut errors, services);
-    checks::named(&mut errors, config.checks.as_ref(), services);
+    checks::check(&mut errors, config);
     files::check(&mut errors, config.files.as_deref().unwrap_or_default());
     dns::check(&mut errors, config);
     unbuilt(&mut errors, config);

@@ -75,6 +75,11 @@ fn normalize_check(check: &mut Check) {
     for span in [&mut check.interval, &mut check.timeout, &mut check.grace_period] {
         drop_blank(span);
     }
+    drop_empty(&mut check.tls_server_name);
+    drop_zero(&mut check.success_threshold);
+    drop_zero(&mut check.failure_threshold);
+    check.command.take_if(|command| command.is_empty());
+    check.headers.take_if(|headers| headers.is_empty());
 }
 
 fn drop_empty(text: &mut Option<String>) {

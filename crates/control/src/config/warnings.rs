@@ -1,6 +1,7 @@
 //! What is accepted, but not acted on or probably not meant. Nothing that a client
 //! asks for is dropped silently.
 
+use super::checks;
 use super::platform_env::PLATFORM_ENV;
 use super::validation::is_set;
 use wire::machines::{Autostop, Extra, LaunchMachine, MachineConfig, Port, Service};
@@ -21,8 +22,9 @@ pub fn warnings(config: &MachineConfig) -> Vec<String> {
     if config.standbys.as_ref().is_some_and(|standbys| !standbys.is_empty()) {
         out.push("config.standbys: a standby is not started yet when its machine fails".into());
     }
-    if config.checks.as_ref().is_some_and(|checks| !checks.is_empty()) {
-        out.push("config.checks: checks are kept but not run yet".into());
+    for (name, check) in config.checks.iter().flatten() {
+        let name: String = name.chars().take(80).collect();
+        unknown(&mut out, &format!("config.checks.{name}"), &check.extra, &[]);
     }
     for (i, service) in config.services.iter().flatten().enumerate() {
         service_warnings(&mut out, &format!("config.services[{i}]"), service);
@@ -55,8 +57,10 @@ fn service_warnings(out: &mut Vec<String>, at: &str, service: &Service) {
             port_warnings(out, &format!("{at}.ports[{j}]"), port);
         }
     }
-    if service.checks.as_ref().is_some_and(|checks| !checks.is_empty()) {
-        out.push(format!("{at}.checks: checks are kept but not run yet"));
+    for (j, check) in service.checks.iter().flatten().enumerate() {
+        let at = format!("{at}.checks[{j}]");
+        checks::service_warnings(out, &at, check);
+        unknown(out, &at, &check.extra, &[]);
     }
     unknown(out, at, &service.extra, &[]);
 }

@@ -1,6 +1,7 @@
 //! The HTTP front: the Machines API, version 1. Each endpoint parses its request,
 //! calls an operation of a subject, and writes the answer; errors are mapped in one
-//! place ([`answer`]). `extract/` reads bodies and queries, `endpoints/` has one
+//! place ([`answer`]). `routes/` has the table of routes with what a caller needs for each,
+//! which `auth` compares with the caller's tokens. `extract/` reads bodies and queries, `endpoints/` has one
 //! file per group of endpoints.
 //!
 //! See <https://fly.io/docs/machines/api/>.
@@ -12,7 +13,7 @@ mod endpoints;
 mod extract;
 mod observe;
 mod routes;
-mod unbuilt;
+mod table;
 
 use crate::Platform;
 use prometheus_client::registry::Registry;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 pub(crate) use answer::too_large;
 pub use caller::Connection;
 pub(crate) use caller::{Authenticated, FromMachine};
+pub use table::Route;
 
 /// Settings of the HTTP front.
 #[derive(Clone, Copy, Debug)]

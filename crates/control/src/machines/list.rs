@@ -25,6 +25,8 @@ pub struct ListFilter {
     pub metadata: BTreeMap<String, String>,
     /// Without config and events.
     pub summary: bool,
+    /// With their leases, without nonces.
+    pub leases: bool,
     /// Only on this host.
     pub host: Option<HostId>,
 }
@@ -75,9 +77,17 @@ pub(crate) async fn list_app(
     app: AppId,
     filter: ListFilter,
 ) -> Result<Listed, Error> {
-    let ListFilter { include_deleted, states, region, metadata, summary, .. } = filter;
-    let filter =
-        MachineFilter { app: Some(app), include_deleted, states, region, metadata, summary };
+    let ListFilter { include_deleted, states, region, metadata, summary, leases, .. } = filter;
+    let filter = MachineFilter {
+        app: Some(app),
+        include_deleted,
+        states,
+        region,
+        metadata,
+        summary,
+        leases,
+        org: None,
+    };
     let ask = |host: Arc<dyn Host>| {
         let (filter, context) = (filter.clone(), platform.context(READ_TIMEOUT));
         async move { host.machines(context, filter).await }
@@ -189,6 +199,7 @@ pub(super) fn unreachable_machine(id: MachineId, record: &MachineRecord) -> Mach
         events: vec![],
         checks: vec![],
         nonce: None,
+        lease: None,
         host_status: "unreachable".into(),
         host_features: vec![],
         cordoned: false,

@@ -12,6 +12,7 @@ use store::records::{self, AppSecretsRecord, SecretRecord, Stored, encode};
 use store::{Compare, Op, Txn};
 use wire::secret::Secret;
 use wire::secrets::{AppSecrets, ChangeSecrets, SecretChanged, SecretScope, SetSecret};
+use zeroize::Zeroizing;
 
 /// Secrets of one request.
 const MAX_VALUES: usize = 500;
@@ -65,6 +66,16 @@ pub async fn set(
     let (_, record) = write(platform, app, values, scope.clone()).await?;
     let stored = find(&record, name, scope.as_ref());
     Ok(SecretChanged { secret: stored.map(read::shown), version: record.version })
+}
+
+/// Sets one secret to 32 random bytes in hex.
+///
+/// # Errors
+/// As [`change()`].
+pub async fn generate(platform: &Platform, app: &str, name: &str) -> Result<SecretChanged, Error> {
+    let random = Zeroizing::new(platform.rng().bytes(32));
+    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    set(platform, app, name, SetSecret { value: Some(Secret::new(hex)), scope: None }).await
 }
 
 /// Removes one secret.

@@ -16,26 +16,33 @@ mod requests;
 mod rules;
 mod scope;
 
-pub use change::{change, remove, set};
+pub use change::{change, generate, remove, set};
 pub(crate) use delivered::Delivered;
 pub(crate) use delivery::{Delivery, deliver_to_owners};
 pub use read::{Query, get, list};
 pub(crate) use requests::check_launch;
 pub(crate) use rules::check_name;
 
+use crate::access::{app_access, permit};
 use crate::{Error, Platform};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use host_api::Caller;
+use macaroon::{Access, Action};
 use model::id::AppId;
-use store::records::{self, AppSecretsRecord, SecretRecord, Stored};
+use store::records::{self, AppRecord, AppSecretsRecord, SecretRecord, Stored};
 use wire::secret::Secret;
 use wire::secrets::SecretScope;
 
-/// Whether the caller may be shown values of secrets, not only their digests.
-pub(crate) fn may_show_values(platform: &Platform) -> bool {
-    // The only kind of token there is so far has all rights.
-    matches!(platform.caller(), Caller::Token(_))
+/// The part of an app that secrets are, for caveats of tokens.
+const FEATURE: &str = "secrets";
+
+/// The caller may be shown values of secrets, not only their digests: who may change them
+/// can make a machine show them anyway.
+async fn permit_values(platform: &Platform, app: &AppRecord) -> Result<(), Error> {
+    let access = app_access(platform, app, Action::WRITE).await?;
+    let access = Access { app_feature: Some(FEATURE.into()), ..access };
+    permit(platform, &access, "values of secrets")
+        .map_err(|err| err.hint("leave show_secrets out, or use a token that may write secrets"))
 }
 
 /// The context that a value is sealed for: it opens as this secret of this app only.

@@ -1,11 +1,10 @@
 //! An app's secrets as clients see them.
 
-use super::{may_show_values, open, record, scope};
+use super::{open, permit_values, record, scope};
 use crate::error::shortened;
-use crate::{Error, Kind, Platform, lookup};
-use model::id::AppId;
+use crate::{Error, Platform, lookup};
 use rt::clock::rfc3339;
-use store::records::{AppSecretsRecord, SecretRecord};
+use store::records::{AppRecord, AppSecretsRecord, SecretRecord};
 use wire::secrets::{AppSecret, AppSecrets, SecretScope};
 
 /// How secrets are to be shown.
@@ -22,12 +21,12 @@ pub struct Query {
 /// # Errors
 /// There is no such app, values may not be shown, or the secrets are too old.
 pub async fn list(platform: &Platform, app: &str, query: Query) -> Result<AppSecrets, Error> {
-    let app = lookup::app(platform, app).await?.record.id;
-    let record = current(platform, app, query).await?;
+    let app = lookup::app(platform, app).await?.record;
+    let record = current(platform, &app, query).await?;
     let mut shown = shown_all(&record);
     if query.show_values {
         for (shown, secret) in shown.secrets.iter_mut().zip(&record.secrets) {
-            shown.value = Some(open(platform, app, secret)?);
+            shown.value = Some(open(platform, app.id, secret)?);
         }
     }
     Ok(shown)
@@ -45,23 +44,26 @@ pub async fn get(
     query: Query,
 ) -> Result<AppSecret, Error> {
     let scope = scope::resolve(platform, app, scope, true).await?;
-    let id = lookup::app(platform, app).await?.record.id;
-    let record = current(platform, id, query).await?;
+    let of = lookup::app(platform, app).await?.record;
+    let record = current(platform, &of, query).await?;
     let found = record.secrets.iter().find(|s| s.name == name && s.scope == scope);
     let found = found.ok_or_else(|| no_secret(app, name))?;
     let mut shown = shown(found);
     if query.show_values {
-        shown.value = Some(open(platform, id, found)?);
+        shown.value = Some(open(platform, of.id, found)?);
     }
     Ok(shown)
 }
 
-async fn current(platform: &Platform, app: AppId, query: Query) -> Result<AppSecretsRecord, Error> {
-    if query.show_values && !may_show_values(platform) {
-        let why = "the token may not read values of secrets";
-        return Err(Error::new(Kind::Forbidden, why).hint("leave show_secrets out"));
+async fn current(
+    platform: &Platform,
+    app: &AppRecord,
+    query: Query,
+) -> Result<AppSecretsRecord, Error> {
+    if query.show_values {
+        permit_values(platform, app).await?;
     }
-    let record = record(platform, app).await?.map(|stored| stored.record);
+    let record = record(platform, app.id).await?.map(|stored| stored.record);
     check_version(platform, "min_version", record.as_ref(), query.min_version)?;
     Ok(record.unwrap_or_default())
 }

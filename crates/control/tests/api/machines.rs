@@ -198,9 +198,6 @@ async fn an_update_makes_a_new_version() {
     let (_, versions) = w.get(&at(&machine, "/versions")).await;
     assert_eq!(versions.as_array().unwrap().len(), 2);
     assert_eq!(versions[0]["user_config"]["image"], "nginx:2");
-    let leased = json!({ "config": { "image": "nginx" }, "lease_ttl": 30 });
-    let leased = w.post(&at(&machine, ""), leased).await;
-    assert_eq!(error(&leased), (422, "lease_ttl: leases are not supported yet"));
     let hidden = json!({ "config": { "image": "nginx" }, "skip_service_registration": true });
     let mut refused = hidden.clone();
     refused["current_version"] = machine["instance_id"].clone();
@@ -285,7 +282,6 @@ async fn what_the_verbs_refuse() {
             (400, "timeout: must be seconds or a duration such as 10s"),
         ),
         ("/signal", json!({ "signal": 99 }), (400, "signal: there is no signal \"99\"")),
-        ("/lease", Value::Null, (501, "leases are not supported yet")),
     ] {
         let answer = w.post(&at(&machine, path), body).await;
         assert_eq!(error(&answer), expected, "{path}");

@@ -163,7 +163,7 @@ async fn run(platform: &Platform, operation: &str) -> Result<(), Error> {
 /// The effect of an acknowledged operation.
 async fn is_done(platform: &Platform, operation: &str) -> bool {
     let image_in = async |app: &str, name: &str| {
-        let machine = machines::get(platform, app, name).await.ok()?;
+        let machine = machines::get(platform, app, name, false).await.ok()?;
         machine.config.map(|config| (config.image, config.metadata.unwrap_or_default()))
     };
     let image = async |name: &str| image_in("web", name).await;

@@ -7,6 +7,7 @@ use model::id::HostId;
 use prometheus_client::registry::Registry;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sha2::Digest;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use store_sqlite::SqliteStore;
@@ -95,6 +96,16 @@ impl TestWorld {
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("http://{}{path}", self.addr);
         self.client.request(method, url).header("authorization", format!("Bearer {TOKEN}"))
+    }
+
+    /// Puts the record of a token with this text into the store.
+    pub(crate) async fn put_token(&self, text: &str, record: store::records::TokenRecord) {
+        let sha256 = sha2::Sha256::digest(text.as_bytes());
+        let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = store::records::token_key(&sha256);
+        let record = store::records::TokenRecord { sha256, ..record };
+        let then = vec![store::Op::put(key, store::records::encode(&record))];
+        store::Store::txn(&*self.store, store::Txn { then, ..Default::default() }).await.unwrap();
     }
 
     /// How many machines the store notes as released.

@@ -77,6 +77,8 @@ enum Step {
 enum Why {
     Starting,
     Full,
+    /// All that are up fail a readiness check.
+    Unhealthy,
     /// All that are up have just failed this request.
     Failing,
 }
@@ -131,6 +133,7 @@ fn step(
             Ok(Step::Wait(Why::Starting))
         }
         Decision::WaitForCapacity => Ok(Step::Wait(Why::Full)),
+        Decision::WaitForHealth => Ok(Step::Wait(Why::Unhealthy)),
         _ if !attempt.avoid.is_empty() => Ok(Step::Wait(Why::Failing)),
         Decision::AutostartDisabled | Decision::NoMachine => Err(no_machine(attempt, targets)),
     }
@@ -245,6 +248,11 @@ fn deadline(
         return (since + limit, attempt.over_limit(text));
     }
     attempt.full_since = None;
+    if why == Why::Unhealthy {
+        let limit = config.unhealthy_timeout;
+        let text = format!("no machine passed its health checks for {limit:?}");
+        return (held_since + limit, Failure::new(Code::Pr01, text));
+    }
     let limit = config.wake_timeout;
     if let (Why::Failing, Some(last)) = (why, &attempt.last) {
         return (held_since + limit, last.clone());
@@ -276,6 +284,10 @@ fn log_waiting(core: &Core, app: &AppShared, ports: &[u16], why: Why, attempt: &
     match (why, starting) {
         (Why::Full, _) => {
             let text = format!("Still waiting: all machines at hard limit {waited}");
+            app.log(&shared.hosts, "info", text);
+        }
+        (Why::Unhealthy, _) => {
+            let text = format!("Still waiting: all machines fail their health checks {waited}");
             app.log(&shared.hosts, "info", text);
         }
         (_, Some(t)) if t.is_started() => {

@@ -83,7 +83,8 @@ impl Code {
             Self::Pr01 => (
                 "PR01",
                 S::SERVICE_UNAVAILABLE,
-                "create or start a machine, uncordon one, or set autostart = true",
+                "create or start a machine, uncordon one, set autostart = true, or see why health checks \
+                 fail",
             ),
             Self::Pr02 => ("PR02", S::SERVICE_UNAVAILABLE, "repeat the request"),
             Self::Pr03 => ("PR03", S::BAD_GATEWAY, "look at the app's logs and internal_port"),

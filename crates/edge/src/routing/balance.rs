@@ -2,7 +2,9 @@
 //!
 //! Order of preference (fly.io/docs/reference/load-balancing): this region before
 //! others, below the soft limit before at or over it, lower load before higher, then
-//! chance. A machine at its hard limit is never chosen. Of those that sleep, one of
+//! chance; and before all of that, machines whose readiness checks pass before those
+//! that have no verdict yet. A machine that fails one, or is at its hard limit, is never
+//! chosen (fly.io/docs/reference/health-checks). Of those that sleep, one of
 //! this region is woken before others, a suspended one before one that must boot.
 //! Machines of a host that cannot be reached are only looked at if there is no other
 //! machine for the request: what is known of them may still be right.
@@ -12,6 +14,8 @@
 pub(crate) enum Availability {
     /// Runs and listens.
     Ready,
+    /// Runs and listens, and fails a readiness check.
+    Unhealthy,
     /// Is on its way up, or runs and does not listen yet.
     Starting,
     /// Would have to be woken.
@@ -25,6 +29,8 @@ pub(crate) enum Availability {
 pub(crate) struct Candidate {
     /// What it can do.
     pub availability: Availability,
+    /// Its readiness checks have no verdict since it started.
+    pub unproven: bool,
     /// Requests or connections in flight on its service.
     pub load: u32,
     /// From here on others are preferred.
@@ -58,6 +64,8 @@ pub(crate) enum Decision {
     WaitForStart,
     /// Hold it: all machines are at their hard limit.
     WaitForCapacity,
+    /// Hold it: all machines that run fail a readiness check.
+    WaitForHealth,
     /// Nothing runs, and what sleeps must not be woken.
     AutostartDisabled,
     /// There is no machine for it.
@@ -97,7 +105,7 @@ pub(crate) fn decide(
 #[derive(Debug, Default)]
 struct Survey {
     /// The best that is ready, and its rank: the least is best.
-    best: Option<(usize, (bool, bool, u32))>,
+    best: Option<(usize, (bool, bool, bool, u32))>,
     /// The best to wake, and its rank.
     sleeper: Option<(usize, (bool, bool))>,
     coming: bool,
@@ -105,6 +113,8 @@ struct Survey {
     coming_room: usize,
     /// One is at its hard limit.
     full: bool,
+    /// One fails a readiness check.
+    unhealthy: bool,
     /// One sleeps and must not be woken.
     forbidden: bool,
 }
@@ -114,11 +124,12 @@ impl Survey {
         match c.availability {
             Availability::Ready if c.load >= c.hard => self.full = true,
             Availability::Ready => {
-                let rank = (c.remote, c.load >= c.soft, c.load);
+                let rank = (c.unproven, c.remote, c.load >= c.soft, c.load);
                 if self.best.is_none_or(|(_, least)| rank < least) {
                     self.best = Some((index, rank));
                 }
             }
+            Availability::Unhealthy => self.unhealthy = true,
             Availability::Starting => {
                 self.coming = true;
                 self.coming_room += c.soft.clamp(1, c.hard.max(1)) as usize;
@@ -136,7 +147,7 @@ impl Survey {
 
     fn decide(&self, waiting: usize) -> Decision {
         match (self.best, self.sleeper) {
-            (Some((to, (_, over_soft, _))), Some((wake, _))) if over_soft && !self.coming => {
+            (Some((to, (_, _, over_soft, _))), Some((wake, _))) if over_soft && !self.coming => {
                 Decision::Forward { to, wake: Some(wake) }
             }
             (Some((to, _)), _) => Decision::Forward { to, wake: None },
@@ -146,6 +157,7 @@ impl Survey {
             }
             (None, _) if self.coming => Decision::WaitForStart,
             (None, _) if self.full => Decision::WaitForCapacity,
+            (None, _) if self.unhealthy => Decision::WaitForHealth,
             (None, _) if self.forbidden => Decision::AutostartDisabled,
             (None, _) => Decision::NoMachine,
         }
@@ -157,7 +169,7 @@ mod tests {
     use super::*;
     use Decision::*;
 
-    /// `up 5/20/25`, `coming`, `asleep`, `suspended`, `fixed` (asleep without
+    /// `up 5/20/25`, `new 5/20/25` (no verdict yet), `sick` (unhealthy), `coming`, `asleep`, `suspended`, `fixed` (asleep without
     /// autostart), `away`; `far` in front means another region, `lost` before that a
     /// host that cannot be reached.
     fn parse(word: &str) -> Candidate {
@@ -165,6 +177,7 @@ mod tests {
         let (remote, word) = word.strip_prefix("far ").map_or((false, word), |w| (true, w));
         let mut c = Candidate {
             availability: Availability::Unavailable,
+            unproven: false,
             load: 0,
             soft: 20,
             hard: u32::MAX,
@@ -174,13 +187,15 @@ mod tests {
             suspended: false,
         };
         match word.split_once(' ').unwrap_or((word, "")) {
-            ("up", numbers) => {
+            ("up" | "new", numbers) => {
                 let mut numbers = numbers.split('/').map(|n| n.parse().unwrap());
                 c.availability = Availability::Ready;
+                c.unproven = word.starts_with("new");
                 c.load = numbers.next().unwrap();
                 c.soft = numbers.next().unwrap_or(20);
                 c.hard = numbers.next().unwrap_or(u32::MAX);
             }
+            ("sick", _) => c.availability = Availability::Unhealthy,
             ("coming", _) => c.availability = Availability::Starting,
             ("asleep", _) => c.availability = Availability::Asleep,
             ("suspended", _) => (c.availability, c.suspended) = (Availability::Asleep, true),
@@ -248,6 +263,25 @@ mod tests {
         check("lost coming, fixed", 1, WaitForStart);
         check("lost fixed, away", 1, AutostartDisabled);
         check("lost away", 1, NoMachine);
+    }
+
+    #[test]
+    fn a_machine_that_fails_a_check_gets_nothing() {
+        let to = |to| Forward { to, wake: None };
+        check("sick, up 19/20", 1, to(1));
+        check("sick, far up 30/20", 1, to(1));
+        check("sick, new 3", 1, to(1));
+        check("new 0, up 19/20", 1, to(1));
+        check("new 0, far up 30/20", 1, to(1));
+        check("new 0, up 25/20/25", 1, to(0));
+        check("new 0, far new 0", 1, to(0));
+        check("new 0, lost up 0", 1, to(0));
+        check("sick, lost up 0", 1, WaitForHealth);
+        check("sick, sick", 1, WaitForHealth);
+        check("sick, fixed, away", 1, WaitForHealth);
+        check("sick, up 25/20/25", 1, WaitForCapacity);
+        check("sick, coming", 1, WaitForStart);
+        check("sick, asleep", 1, Wake(1));
     }
 
     #[test]

@@ -160,6 +160,7 @@ impl Row {
             came_up: self.came_up,
             state: route.state,
             listening: route.listening.contains(&internal),
+            health: route.health.iter().find(|h| h.port == internal).map(|h| h.status),
             cordoned: route.cordoned,
             soft,
             autostart: service.autostart.unwrap_or(!route.disable_autostart),

@@ -4,7 +4,7 @@ use crate::admission::machine::Machine;
 use crate::admission::permit::Permit;
 use crate::admission::refusal::Refusal;
 use crate::routing::balance::{Availability, Candidate};
-use host_api::RouteState;
+use host_api::{HealthStatus, RouteState};
 use model::id::BootId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -35,6 +35,8 @@ pub(crate) struct Target {
     pub(crate) came_up: Instant,
     pub(super) state: RouteState,
     pub(super) listening: bool,
+    /// As its readiness checks see it; `None` without any.
+    pub(super) health: Option<HealthStatus>,
     pub(super) cordoned: bool,
     pub(super) soft: u32,
     pub(super) autostart: bool,
@@ -46,6 +48,7 @@ impl Target {
     pub(crate) fn candidate(&self) -> Candidate {
         Candidate {
             availability: self.availability(),
+            unproven: self.health == Some(HealthStatus::Unproven),
             load: self.load.load(SeqCst),
             soft: self.soft,
             hard: self.hard,
@@ -68,7 +71,10 @@ impl Target {
             RouteState::Starting => Availability::Starting,
             // It is about to stop, though the table does not show it yet.
             RouteState::Started if self.machine.is_draining() => asleep(),
-            RouteState::Started if self.listening => Availability::Ready,
+            RouteState::Started if self.listening => match self.health {
+                Some(HealthStatus::Failing) => Availability::Unhealthy,
+                _ => Availability::Ready,
+            },
             RouteState::Started => Availability::Starting,
         }
     }
@@ -88,7 +94,7 @@ impl Target {
     pub(crate) fn admit_if_ready(&self) -> Result<Permit, Refusal> {
         match self.availability() {
             Availability::Ready => self.admit(),
-            Availability::Starting => Err(Refusal::NotReady),
+            Availability::Starting | Availability::Unhealthy => Err(Refusal::NotReady),
             Availability::Asleep => Err(Refusal::RecentlyStopped),
             Availability::Unavailable => Err(Refusal::Gone),
         }

@@ -105,6 +105,17 @@ impl Connections for Unreachable {
 }
 
 #[async_trait]
+impl EventFeed for Unreachable {
+    async fn follow_events(
+        &self,
+        _: CallContext,
+        _: EventFilter,
+    ) -> Result<BoxStream<'static, FeedItem>, HostError> {
+        Err(unreachable())
+    }
+}
+
+#[async_trait]
 impl Logs for Unreachable {
     async fn logs(
         &self,
@@ -151,6 +162,7 @@ pub(crate) fn route(name: &str) -> Route {
         suspended: false,
         started_ms: 0,
         stages_ms: Vec::new(),
+        health: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@
 mod answers;
 mod clients;
 mod fake;
+mod health;
 mod hosts;
 mod races;
 mod suspend;

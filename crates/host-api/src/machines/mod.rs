@@ -1,10 +1,16 @@
 //! The life of machines.
 
+mod checks;
+mod event_feed;
 mod exec;
+mod leases;
 mod logs;
 mod secrets;
 
+pub use checks::Checks;
+pub use event_feed::{EventFeed, EventFilter, FeedEvent, FeedItem};
 pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
+pub use leases::{AcquireLease, Leases};
 pub use logs::{LogLine, Logs};
 pub use secrets::{AppSecrets, ScopedSecret, Secrets};
 
@@ -103,12 +109,13 @@ pub trait Machines: Send + Sync {
         version: Option<InstanceId>,
     ) -> Result<(), HostError>;
 
-    /// Newest events first, at most `limit`.
+    /// Newest events first, at most `limit`, all of them older than `before`.
     async fn events(
         &self,
         context: CallContext,
         id: MachineId,
         limit: usize,
+        before: Option<EventId>,
     ) -> Result<Vec<MachineEvent>, HostError>;
 
     /// All versions that are kept, newest first.
@@ -167,6 +174,9 @@ pub struct CreateMachine {
     /// Give it none of the app's secrets.
     #[serde(default)]
     pub skip_secrets: bool,
+    /// Lease it to the caller at once; the answer has the nonce.
+    #[serde(default)]
+    pub lease: Option<AcquireLease>,
 }
 
 /// An update: a new instance replaces the current one.
@@ -189,6 +199,10 @@ pub struct UpdateMachine {
     /// Give it none of the app's secrets from now on.
     #[serde(default)]
     pub skip_secrets: bool,
+    /// Lease it to the caller with this update, or renew the caller's lease; the answer
+    /// has the nonce.
+    #[serde(default)]
+    pub lease: Option<AcquireLease>,
 }
 
 /// Which machines of a host.
@@ -206,6 +220,12 @@ pub struct MachineFilter {
     pub metadata: BTreeMap<String, String>,
     /// Without config and events.
     pub summary: bool,
+    /// With their leases.
+    #[serde(default)]
+    pub leases: bool,
+    /// Only of this organization.
+    #[serde(default)]
+    pub org: Option<OrgId>,
 }
 
 /// What to wait for.

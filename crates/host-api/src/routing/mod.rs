@@ -7,5 +7,6 @@ mod routes;
 pub use connections::{Connections, GuestConnection, GuestStream, Upstream};
 pub use load::{Load, WakeRefused};
 pub use routes::{
-    Route, RouteChange, RoutePosition, RouteSnapshot, RouteState, RouteSubscription, Routes,
+    HealthStatus, Route, RouteChange, RoutePosition, RouteSnapshot, RouteState, RouteSubscription,
+    Routes, ServiceHealth,
 };

@@ -107,6 +107,30 @@ pub struct Route {
     pub started_ms: u64,
     /// Milliseconds by stage of the start that made it `Started`, in order.
     pub stages_ms: Vec<(String, f64)>,
+    /// Health of the ports that readiness checks cover; a port that is not listed has none.
+    #[serde(default)]
+    pub health: Vec<ServiceHealth>,
+}
+
+/// Health of one port of a machine's services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceHealth {
+    /// Internal port.
+    pub port: u16,
+    /// As its readiness checks see it.
+    pub status: HealthStatus,
+}
+
+/// Health of a port, as its readiness checks see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthStatus {
+    /// All pass.
+    Passing,
+    /// None fails; one has no verdict since the machine started.
+    Unproven,
+    /// One fails: no requests.
+    Failing,
 }
 
 /// What a machine does, as far as routing goes.

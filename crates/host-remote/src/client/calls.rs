@@ -3,11 +3,14 @@
 use super::RemoteHost;
 use async_trait::async_trait;
 use host_api::{
-    AppSecrets, CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, Load,
-    MachineFilter, Machines, Secrets, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
+    AcquireLease, AppSecrets, CallContext, ChangeMetadata, Checks, CreateMachine, HostError,
+    HostInfo, Leases, Load, MachineFilter, Machines, Secrets, Status, Stop, UpdateMachine, WaitFor,
+    WakeRefused,
 };
-use model::id::{InstanceId, MachineId};
-use wire::machines::{Machine, MachineEvent, MachineVersion, Process, Started, WaitResult};
+use model::id::{EventId, InstanceId, MachineId};
+use wire::machines::{
+    CheckReport, Lease, Machine, MachineEvent, MachineVersion, Process, Started, WaitResult,
+};
 
 #[async_trait]
 impl Status for RemoteHost {
@@ -114,8 +117,13 @@ impl Machines for RemoteHost {
         context: CallContext,
         id: MachineId,
         limit: usize,
+        before: Option<EventId>,
     ) -> Result<Vec<MachineEvent>, HostError> {
-        self.unary("events", context, &(id, limit)).await?
+        match before {
+            None => self.unary("events", context, &(id, limit)).await?,
+            // A host of an earlier version knows no other list than the newest.
+            Some(_) => self.unary("events_before", context, &(id, limit, before)).await?,
+        }
     }
 
     async fn versions(
@@ -141,6 +149,37 @@ impl Machines for RemoteHost {
         id: MachineId,
     ) -> Result<Vec<Process>, HostError> {
         self.unary("processes", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Leases for RemoteHost {
+    async fn acquire_lease(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        wanted: AcquireLease,
+    ) -> Result<Lease, HostError> {
+        self.unary("acquire_lease", context, &(id, wanted)).await?
+    }
+
+    async fn lease(&self, context: CallContext, id: MachineId) -> Result<Option<Lease>, HostError> {
+        self.unary("lease", context, &(id,)).await?
+    }
+
+    async fn release_lease(&self, context: CallContext, id: MachineId) -> Result<(), HostError> {
+        self.unary("release_lease", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Checks for RemoteHost {
+    async fn checks(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<Vec<CheckReport>, HostError> {
+        self.unary("checks", context, &(id,)).await?
     }
 }
 

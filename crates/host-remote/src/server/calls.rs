@@ -58,11 +58,19 @@ impl Server {
             "destroy" => unary!(destroy, id, force),
             "cordon" => unary!(cordon, id, cordoned),
             "change_metadata" => unary!(change_metadata, id, change, version),
-            "events" => unary!(events, id, limit),
+            "events" => {
+                let (id, limit): (MachineId, usize) = body.next().await?;
+                one(&host.events(context, id, limit, None).await)
+            }
+            "events_before" => unary!(events, id, limit, before),
+            "acquire_lease" => unary!(acquire_lease, id, wanted),
+            "lease" => unary!(lease, id),
+            "release_lease" => unary!(release_lease, id),
             "versions" => unary!(versions, id),
             "wait" => unary!(wait, id, wait),
             "processes" => unary!(processes, id),
             "put_secrets" => unary!(put_secrets, secrets),
+            "checks" => unary!(checks, id),
             "resolve_image" => unary!(resolve_image, reference),
             "images" => unary!(images,),
             "remove_image" => unary!(remove_image, reference),
@@ -81,6 +89,7 @@ impl Server {
             }
             "exec" => self.exec(context, body).await.map(Some),
             "logs" => self.logs(context, body).await.map(Some),
+            "follow_events" => self.follow_events(context, body).await.map(Some),
             "import_image" => {
                 let (name,) = body.next().await?;
                 let tar = Box::new(BodyRead::new(body));

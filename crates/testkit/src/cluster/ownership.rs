@@ -79,6 +79,7 @@ impl Cluster {
             skip_launch: false,
             cordoned: false,
             skip_secrets: false,
+            lease: None,
         }
     }
 

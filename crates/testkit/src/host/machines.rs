@@ -6,7 +6,7 @@ use host_api::{
     CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, MachineFilter, Machines,
     Status, Stop, UpdateMachine, WaitFor,
 };
-use model::id::{InstanceId, MachineId};
+use model::id::{EventId, InstanceId, MachineId};
 use model::life::{Event, State};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -78,6 +78,7 @@ impl FakeHost {
             events: vec![event],
             checks: vec![],
             nonce: None,
+            lease: None,
             host_status: "ok".into(),
             host_features: vec![],
             cordoned: create.cordoned,
@@ -102,6 +103,7 @@ impl FakeHost {
             boot: None,
             listening: vec![],
             versions: vec![version],
+            checks: vec![],
             create: create.clone(),
             resumes: false,
         };
@@ -118,9 +120,10 @@ impl Machines for FakeHost {
     async fn create(
         &self,
         context: CallContext,
-        create: CreateMachine,
+        mut create: CreateMachine,
     ) -> Result<Machine, HostError> {
         self.enter_call("create", &context).await?;
+        let (id, wanted) = (create.id, create.lease.take());
         let there = self.lock().machines.get(&create.id).cloned();
         let machine = match there {
             Some(kept) if kept.epoch > create.epoch => {
@@ -142,8 +145,9 @@ impl Machines for FakeHost {
                 machine
             }
         };
+        let nonce = self.lease_with(id, wanted.as_ref(), &context)?;
         self.leave_call("create").await?;
-        Ok(machine)
+        Ok(Machine { nonce, ..machine })
     }
 
     async fn update(
@@ -153,6 +157,7 @@ impl Machines for FakeHost {
     ) -> Result<Machine, HostError> {
         self.enter_call("update", &context).await?;
         let kept = self.owned(update.id, context.epoch)?;
+        self.check_lease(update.id, &context)?;
         let current = update.current_version.map(|version| version.to_string());
         if current.is_some_and(|version| version != kept.machine.version) {
             return Err(HostError::VersionMismatch("the machine has been changed".into()));
@@ -176,8 +181,9 @@ impl Machines for FakeHost {
             Ok(())
         })?;
         self.apply_events(update.id, &events)?;
+        let nonce = self.lease_with(update.id, update.lease.as_ref(), &context)?;
         self.leave_call("update").await?;
-        Ok(self.owned(update.id, None)?.machine)
+        Ok(Machine { nonce, ..self.owned(update.id, None)?.machine })
     }
 
     async fn machine(&self, context: CallContext, id: MachineId) -> Result<Machine, HostError> {
@@ -196,6 +202,7 @@ impl Machines for FakeHost {
         let mut machines: Vec<Machine> = all
             .into_iter()
             .filter(|kept| filter.app.is_none_or(|app| app == kept.create.app))
+            .filter(|kept| filter.org.is_none_or(|org| org == kept.create.org))
             .filter(|kept| filter.include_deleted || kept.state != State::Destroyed)
             .map(|kept| kept.machine)
             .filter(|m| filter.states.is_empty() || filter.states.contains(&m.state))
@@ -203,6 +210,9 @@ impl Machines for FakeHost {
             .filter(|m| filter.metadata.iter().all(|(k, v)| labels(m).get(k) == Some(v)))
             .collect();
         machines.sort_by(|a, b| a.created_at.cmp(&b.created_at));
+        if filter.leases {
+            machines.iter_mut().for_each(|m| m.lease = self.lease_in_list(&m.id));
+        }
         if filter.summary {
             machines.iter_mut().for_each(|m| (m.config, m.events) = (None, vec![]));
         }
@@ -212,6 +222,7 @@ impl Machines for FakeHost {
     async fn start(&self, context: CallContext, id: MachineId) -> Result<Started, HostError> {
         self.enter_call("start", &context).await?;
         let previous = self.owned(id, context.epoch)?.state;
+        self.check_lease(id, &context)?;
         self.note(format!("start {id}"));
         self.apply_events(id, &[Event::Start])?;
         if previous != State::Started {
@@ -225,6 +236,7 @@ impl Machines for FakeHost {
     async fn stop(&self, context: CallContext, id: MachineId, stop: Stop) -> Result<(), HostError> {
         self.enter_call("stop", &context).await?;
         let before = self.owned(id, context.epoch)?.state;
+        self.check_lease(id, &context)?;
         self.note(format!("stop {id}"));
         self.apply_events(id, &[Event::Stop])?;
         if before.after(Event::Stop) == Ok(State::Stopping) {
@@ -238,6 +250,7 @@ impl Machines for FakeHost {
     async fn suspend(&self, context: CallContext, id: MachineId) -> Result<(), HostError> {
         self.enter_call("suspend", &context).await?;
         self.owned(id, context.epoch)?;
+        self.check_lease(id, &context)?;
         self.note(format!("suspend {id} by {:?}", context.source));
         self.apply_events(id, &[Event::Suspend])?;
         let held = self.lock().held;
@@ -253,6 +266,7 @@ impl Machines for FakeHost {
     ) -> Result<(), HostError> {
         self.enter_call("restart", &context).await?;
         self.owned(id, context.epoch)?;
+        self.check_lease(id, &context)?;
         if self.is_done(&context) {
             return Ok(());
         }
@@ -289,6 +303,7 @@ impl Machines for FakeHost {
     ) -> Result<(), HostError> {
         self.enter_call("destroy", &context).await?;
         let kept = self.owned(id, context.epoch)?;
+        self.check_lease(id, &context)?;
         self.note(format!("destroy {id}"));
         if kept.state != State::Destroyed {
             self.apply_events(id, &[Event::Destroy { force }, Event::Gone])?;
@@ -305,6 +320,7 @@ impl Machines for FakeHost {
     ) -> Result<(), HostError> {
         self.enter_call("cordon", &context).await?;
         self.owned(id, context.epoch)?;
+        self.check_lease(id, &context)?;
         self.change(id, |kept| {
             kept.machine.cordoned = cordoned;
             Ok(())
@@ -346,9 +362,12 @@ impl Machines for FakeHost {
         context: CallContext,
         id: MachineId,
         limit: usize,
+        before: Option<EventId>,
     ) -> Result<Vec<MachineEvent>, HostError> {
         self.enter_call("events", &context).await?;
         let mut events = self.owned(id, None)?.machine.events;
+        let before = before.map(|event| event.to_string());
+        events.retain(|event| before.as_ref().is_none_or(|before| event.id < *before));
         events.truncate(limit);
         Ok(events)
     }

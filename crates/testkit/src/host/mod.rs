@@ -4,12 +4,16 @@
 //! - `mod.rs`: the state, and the switches with which a test holds it back or
 //!   breaks it.
 //! - `reach.rs`: calls that fail, are held back, or lose their answers.
-//! - `machines.rs`, `traffic.rs`, `images.rs`, `secrets.rs`, `exec.rs`: the traits by concern.
+//! - `machines.rs`, `leases.rs`, `checks.rs`, `feed.rs`, `traffic.rs`, `images.rs`, `secrets.rs`,
+//!   `exec.rs`: the traits by concern.
 //!
 //! It outlives the process that calls it, as a real host does.
 
+mod checks;
 mod exec;
+mod feed;
 mod images;
+mod leases;
 mod machines;
 mod reach;
 mod secrets;
@@ -19,11 +23,12 @@ pub use reach::{Pause, Reach};
 
 use crate::CrashPoints;
 use host_api::{
-    AppSecrets, Caller, CreateMachine, HostError, KnownHost, LogLine, RouteChange, RoutePosition,
-    Stop,
+    AppSecrets, Caller, CreateMachine, FeedEvent, HostError, KnownHost, LogLine, RouteChange,
+    RoutePosition, Stop,
 };
 use model::address::{self, Ipv4Pool, Slot};
 use model::id::{AppId, BootId, Epoch, EventId, HostId, InstanceId, MachineId};
+use model::lease::Lease;
 use model::life::{Event, State};
 use rt::{Clock, Rng};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -32,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 use wire::logs::LogEntry;
-use wire::machines::{Image, Machine, MachineEvent, MachineVersion};
+use wire::machines::{CheckReport, Image, Machine, MachineEvent, MachineVersion};
 
 /// A host in memory. Clones are one host, as callers with the same crash points see it.
 #[derive(Clone, Debug)]
@@ -58,6 +63,7 @@ struct Store {
     given_up: HashMap<MachineId, Epoch>,
     images: BTreeMap<String, Image>,
     logs: Vec<(AppId, LogEntry)>,
+    feed: feed::Feed,
     /// Errors with which the next call of a name ends.
     failures: HashMap<String, Vec<HostError>>,
     /// Errors in place of the answer of the next call of a name.
@@ -82,6 +88,8 @@ struct Store {
     guests: Option<mpsc::Sender<host_api::GuestConnection>>,
     drained: Vec<MachineId>,
     sessions: HashMap<MachineId, usize>,
+    /// The last lease of each machine.
+    leases: HashMap<MachineId, Lease>,
     memory_mib: u64,
 }
 
@@ -97,6 +105,8 @@ struct FakeMachine {
     versions: Vec<MachineVersion>,
     /// Its start is that of a suspended machine.
     resumes: bool,
+    /// Set by the test.
+    checks: Vec<CheckReport>,
 }
 
 impl FakeHost {
@@ -420,6 +430,10 @@ impl FakeHost {
     /// Notifies subscribers of a machine's change.
     fn publish(&self, id: MachineId) {
         let mut state = self.lock();
+        if let Some(kept) = state.machines.get(&id) {
+            let events: Vec<FeedEvent> = self.feed_events(id, kept).collect();
+            events.into_iter().for_each(|event| state.feed.add(event));
+        }
         let route = state.machines.get(&id).filter(|kept| kept.state != State::Destroyed);
         let change = match route {
             Some(kept) => RouteChange::Upsert(Box::new(self.route(id, kept))),
@@ -430,6 +444,25 @@ impl FakeHost {
         state.subscribers.retain(|to| to.try_send(numbered.clone()).is_ok());
         drop(state);
         self.touch();
+    }
+
+    /// The events of a machine, oldest first, without numbers.
+    fn feed_events<'a>(
+        &'a self,
+        id: MachineId,
+        kept: &'a FakeMachine,
+    ) -> impl Iterator<Item = FeedEvent> + 'a {
+        let create = &kept.create;
+        kept.machine.events.iter().rev().map(move |event| FeedEvent {
+            number: 0,
+            org: create.org,
+            app: create.app,
+            app_name: create.app_name.clone(),
+            machine: id,
+            machine_name: create.name.clone(),
+            region: self.0.region.clone(),
+            event: event.clone(),
+        })
     }
 
     /// The 6PN address of a machine, as the API shows it.

@@ -166,6 +166,7 @@ impl FakeHost {
             suspended: kept.state == State::Suspended,
             started_ms: 0,
             stages_ms: Vec::new(),
+            health: Vec::new(),
         }
     }
 

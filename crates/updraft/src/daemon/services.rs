@@ -234,6 +234,7 @@ fn edge_config(settings: &Settings) -> EdgeConfig {
         host: settings.host.number,
         autostop_interval: settings.edge.autostop_interval,
         wake_timeout: settings.edge.wake_timeout,
+        unhealthy_timeout: settings.edge.unhealthy_timeout,
         ..EdgeConfig::default()
     }
 }

@@ -76,6 +76,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("edge.domains", "domain", "NAME,…", "localhost", "An app answers at <app>.<domain> for each of these"),
     row("edge.autostop_interval", "autostop-interval", "TIME", "60s", "How often the autostop rule is applied"),
     row("edge.wake_timeout", "wake-timeout", "TIME", "60s", "How long a request waits for a machine to start and listen"),
+    row("edge.unhealthy_timeout", "unhealthy-timeout", "TIME", "30s", "How long a request waits while all machines fail their health checks"),
 
     row("tls.ca", "tls-ca", "FILE", "", "Certificate authority of the platform's hosts, PEM"),
     row("tls.cert", "tls-cert", "FILE", "", "Certificate of this host, PEM"),

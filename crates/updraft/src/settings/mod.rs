@@ -94,6 +94,7 @@ pub(crate) struct EdgeSettings {
     pub(crate) domains: Vec<String>,
     pub(crate) autostop_interval: Duration,
     pub(crate) wake_timeout: Duration,
+    pub(crate) unhealthy_timeout: Duration,
 }
 
 /// `[tls]`: the identity of this host towards the others.
@@ -326,6 +327,7 @@ fn edge(from: &Layers, p: &mut Vec<String>) -> EdgeSettings {
         domains: from.parse_list("edge.domains", p, parse::domain),
         autostop_interval: from.parse("edge.autostop_interval", p, parse::duration),
         wake_timeout: from.parse("edge.wake_timeout", p, parse::duration),
+        unhealthy_timeout: from.parse("edge.unhealthy_timeout", p, parse::duration),
     }
 }
 

@@ -30,7 +30,7 @@ pub struct MachineConfig {
     /// Ports that the edge routes to this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<Vec<Service>>,
-    /// Named checks, not used for routing.
+    /// Named checks; they decide routing only if their kind is `readiness`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<BTreeMap<String, Check>>,
     /// Volumes; at most one.

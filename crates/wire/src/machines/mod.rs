@@ -4,16 +4,20 @@
 //! every level and returned unchanged; a field that was absent stays absent.
 
 mod api;
+mod checks;
 mod config;
 mod duration;
 mod events;
+mod leases;
 mod machine;
 mod service;
 
 pub use api::*;
+pub use checks::*;
 pub use config::*;
 pub use duration::{Span, parse_go};
 pub use events::*;
+pub use leases::*;
 pub use machine::*;
 pub use service::*;
 

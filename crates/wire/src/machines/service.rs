@@ -83,7 +83,7 @@ pub struct Concurrency {
     pub extra: Extra,
 }
 
-/// A health check; validated and stored, not yet run.
+/// A health check, run by the machine's host (<https://fly.io/docs/reference/health-checks/>).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Check {
     /// `tcp`, `http` or `script`.
@@ -110,12 +110,43 @@ pub struct Check {
     /// `http` or `https`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
-    /// `informational` or `readiness`.
+    /// `informational`, `readiness` or `liveness`; absent means `readiness` for checks of a
+    /// service and `informational` for others.
     #[serde(rename = "kind", default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
-    /// Fields this version does not know (headers, …).
+    /// Command of a `script` check, run in the guest; 0 is success. An Updraft addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// Header fields of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Vec<CheckHeader>>,
+    /// Do not verify the certificate of an `https` check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_skip_verify: Option<bool>,
+    /// Name in the certificate of an `https` check; absent means the machine's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_server_name: Option<String>,
+    /// Successes in a row until it passes; absent means 1. An Updraft addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success_threshold: Option<u32>,
+    /// Failures in a row until it is critical; absent means 3 for `liveness`, else 1. An
+    /// Updraft addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_threshold: Option<u32>,
+    /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+/// A header field of a check's request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckHeader {
+    /// Name.
+    #[serde(default)]
+    pub name: String,
+    /// One field each.
+    #[serde(default)]
+    pub values: Vec<String>,
 }
 
 /// What the edge does with an idle machine. Read from a boolean or a word and

@@ -3,11 +3,13 @@
 use super::creates::Creates;
 use super::uploads::Uploads;
 use super::usage::Usage;
+use crate::checks::monitor::monitor;
 use crate::context::HostContext;
 use crate::db::UnreadableRow;
 use crate::machine::view::View;
 use crate::machine::{self, AtStart, Handle, TaskEnd};
 use model::id::MachineId;
+use model::lease::Lease;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -45,10 +47,16 @@ impl Host {
     }
 
     /// Starts the task of a machine; when it ends the machine is retired.
-    pub(in crate::host) fn run_machine(self: &Arc<Self>, view: View, at_start: AtStart) -> Handle {
+    pub(in crate::host) fn run_machine(
+        self: &Arc<Self>,
+        view: View,
+        lease: Option<Lease>,
+        at_start: AtStart,
+    ) -> Handle {
         let id = view.record.id;
-        let (handle, task) = machine::new(&self.context, view, at_start);
+        let (handle, task) = machine::new(&self.context, view, lease, at_start);
         self.insert(id, handle.clone());
+        self.context.tasks.spawn_until_stop(monitor(self.context.clone(), handle.clone()));
         let (host, ended) = (self.clone(), handle.clone());
         self.context.tasks.spawn(async move {
             if task.await == TaskEnd::Destroyed {

@@ -4,7 +4,9 @@ use super::registry::{Host, Worker};
 use super::start_error::StartError;
 use super::{low_space, recovery, unrecorded};
 use crate::capacity::Capacity;
+use crate::checks::board::CheckBoard;
 use crate::context::{BlockedSlots, HostConfig, HostContext, Ports};
+use crate::event_feed::Feed;
 use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
@@ -22,6 +24,8 @@ use tokio::sync::Semaphore;
 /// Snapshots that are written at a time. This spreads out the suspends of many
 /// machines: one that waits for its turn keeps running.
 const SNAPSHOT_WRITERS: usize = 2;
+/// Health checks that run at a time. One that hangs holds its place until its timeout.
+const CHECKS: usize = 256;
 
 impl Worker {
     /// Opens the host's state, takes over the VMs that run, starts those that
@@ -51,11 +55,14 @@ impl Worker {
         let epoch = db.next_epoch().await.map_err(StartError::Database)?;
         let context = Arc::new(HostContext {
             capacity: Capacity::new(bookable_mib(&config)),
+            checks: CheckBoard::default(),
+            check_slots: Semaphore::new(CHECKS),
             templates: TemplateQueue::default(),
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
             metrics: Metrics::new(registry),
             blocked_slots: BlockedSlots::default(),
             routes: RouteHub::new(config.host, epoch),
+            events: Feed::new(db.clone(), config.region.clone()),
             config,
             hypervisor: ports.hypervisor,
             network: ports.network,
@@ -78,6 +85,8 @@ impl Worker {
         templates::start(&host.context);
         let forget = secrets::forget_unused(host.context.clone());
         host.context.tasks.spawn_service("the removal of unused secrets", forget);
+        let events = host.context.events.clone().run();
+        host.context.tasks.spawn_service("the feed of events", events);
         let watch = low_space::watch(host.clone());
         host.context.tasks.spawn_service("the watch of the disk", watch);
         Ok(Self(host))

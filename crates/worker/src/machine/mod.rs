@@ -11,6 +11,8 @@ mod commit;
 mod down;
 mod events;
 mod handle;
+mod health;
+mod leases;
 mod phase;
 mod requests;
 mod step;
@@ -20,5 +22,6 @@ pub(crate) mod view;
 pub(crate) mod wait;
 
 pub(crate) use events::new_event;
-pub(crate) use handle::{AtStart, Handle, Reply, Request};
+pub(crate) use handle::{AtStart, Call, Guard, Handle, Reply, Request};
+pub(crate) use leases::{change_of_grant, change_of_release, shown};
 pub(crate) use task::{TaskEnd, new};

@@ -1,10 +1,13 @@
 //! The published view of a machine: for the API and, as its route, for the edges.
 
 use crate::agent::Agent;
+use crate::checks::health::unproven;
+use crate::checks::spec::covered_ports;
+use crate::db::CHECK_EVENT;
 use crate::record::Record;
-use host_api::{Route, RouteState};
+use host_api::{Route, RouteState, ServiceHealth};
 use model::address::{Addresses, uncompressed};
-use model::id::InstanceId;
+use model::id::{BootId, InstanceId};
 use model::life::{State, Want};
 use rt::clock::rfc3339;
 use std::collections::{BTreeSet, VecDeque};
@@ -15,6 +18,8 @@ use wire::machines::{Machine, MachineEvent};
 const KEPT_CHANGES: usize = 64;
 /// Events shown with a machine.
 pub(crate) const SHOWN_EVENTS: usize = 20;
+/// Those of them that may be of checks while others wait.
+const SHOWN_CHECKS: usize = 5;
 
 /// One machine as it is now. Replaced as a whole at every change.
 #[derive(Clone)]
@@ -33,6 +38,8 @@ pub(crate) struct View {
     pub(crate) stages: Vec<(String, f64)>,
     /// The session with the guest, if there is one.
     pub(crate) agent: Option<Arc<Agent>>,
+    /// Health of the ports that readiness checks cover, and the boot that they saw.
+    pub(crate) health: Option<(BootId, Vec<ServiceHealth>)>,
     /// Why there can be no session with the guest of a VM that runs, if so.
     pub(crate) unreachable: Option<String>,
 }
@@ -62,6 +69,7 @@ impl View {
             listening: BTreeSet::new(),
             stages: Vec::new(),
             agent: None,
+            health: None,
             unreachable: None,
         };
         view.record(record, Vec::new());
@@ -73,10 +81,21 @@ impl View {
         for event in events {
             self.events.push_front(event);
         }
-        self.events.truncate(SHOWN_EVENTS);
+        self.trim_events();
         let event = self.events.front().map_or(String::new(), |event| event.id.clone());
         self.note_change(record.state, record.instance, event);
         self.record = record;
+    }
+
+    /// Checks that flap must not displace the events of the machine's life.
+    fn trim_events(&mut self) {
+        while self.events.len() > SHOWN_EVENTS {
+            let is_check = |event: &MachineEvent| event.kind == CHECK_EVENT;
+            let checks = self.events.iter().filter(|event| is_check(event)).count();
+            let oldest = self.events.iter().rposition(is_check).filter(|_| checks > SHOWN_CHECKS);
+            let at = oldest.unwrap_or(self.events.len() - 1);
+            self.events.remove(at);
+        }
     }
 
     /// Labels and the like change without one: they must not displace the states that a
@@ -117,6 +136,7 @@ impl View {
             events: if summary { Vec::new() } else { self.events.iter().cloned().collect() },
             checks: Vec::new(),
             nonce: None,
+            lease: None,
             host_status: "ok".into(),
             host_features: Vec::new(),
             cordoned: record.cordoned,
@@ -156,11 +176,21 @@ impl View {
             suspended: record.state == State::Suspended,
             started_ms: self.started_ms(),
             stages_ms: if started { self.stages.clone() } else { Vec::new() },
+            health: if started { self.port_health() } else { Vec::new() },
         })
     }
 
+    /// Health of the ports that readiness checks cover; unproven until they have seen
+    /// this boot.
+    fn port_health(&self) -> Vec<ServiceHealth> {
+        match &self.health {
+            Some((boot, health)) if Some(*boot) == self.record.boot => health.clone(),
+            _ => unproven(covered_ports(&self.record.config)),
+        }
+    }
+
     /// When it was last started, by its newest events; 0 if they have no start.
-    fn started_ms(&self) -> u64 {
+    pub(crate) fn started_ms(&self) -> u64 {
         let started = |event: &&MachineEvent| event.kind == "start" && event.status == "started";
         let event = self.events.iter().find(started);
         event.map_or(0, |event| u64::try_from(event.timestamp).unwrap_or(0))

@@ -3,6 +3,7 @@
 //! It runs in a runtime of its own, which only moves while the test is inside
 //! [`Daemon::run`], and whose end is like `kill -9`: nothing is asked to stop.
 
+use crate::apps::Apps;
 use crate::faulty::Faults;
 use camino::Utf8Path;
 use model::address::Ipv4Pool;
@@ -30,6 +31,8 @@ pub(crate) struct Settings {
     /// Made ahead of time.
     pub(crate) templates: Vec<Shape>,
     pub(crate) faults: Faults,
+    /// What the apps of all machines do; `None` has no guest that can be reached.
+    pub(crate) apps: Option<Apps>,
     pub(crate) discard_unrecorded: bool,
     pub(crate) name_servers: NameServers,
 }
@@ -44,6 +47,7 @@ impl Default for Settings {
             seed: 1,
             templates: Vec::new(),
             faults: Faults::default(),
+            apps: None,
             discard_unrecorded: false,
             name_servers: NameServers::fixed(Vec::new()),
         }
@@ -107,7 +111,10 @@ impl Daemon {
             discard_unrecorded: settings.discard_unrecorded,
         };
         let ports = world.ports(settings.clock.clone(), Rng::seeded(settings.seed));
-        let ports = settings.faults.wrap(ports);
+        let mut ports = settings.faults.wrap(ports);
+        if let Some(apps) = &settings.apps {
+            ports.connector = std::sync::Arc::new(apps.clone());
+        }
         let mut registry = prometheus_client::registry::Registry::default();
         Worker::start(config, ports, tasks, &mut registry).await
     }

@@ -435,6 +435,7 @@ impl Lab {
             skip_launch: rest.contains(&"--skip-launch"),
             cordoned: false,
             skip_secrets: rest.contains(&"--skip-secrets"),
+            lease: None,
         }
     }
 
@@ -461,6 +462,7 @@ impl Lab {
             current_version,
             cordoned: None,
             skip_secrets: false,
+            lease: None,
         }
     }
 
@@ -579,7 +581,7 @@ impl Lab {
 
     fn events(&mut self, name: &str, limit: usize) -> Result<(), HostError> {
         let (worker, id) = (self.worker(), self.id(name));
-        let events = self.run(async { worker.events(user(), id, limit).await })?;
+        let events = self.run(async { worker.events(user(), id, limit, None).await })?;
         let ordered = events.windows(2).all(|pair| pair[0].id > pair[1].id);
         assert!(ordered, "events are ordered by their ids");
         for event in events {

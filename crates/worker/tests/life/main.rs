@@ -3,12 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod apps;
 mod calls;
+mod checks;
 mod crash;
 mod daemon;
 mod faults;
 mod faulty;
 mod lab;
+mod leases;
 mod life;
 mod secrets;
 mod suspend;

@@ -3,3 +3,5 @@
 pub(super) mod apps;
 pub(super) mod machines;
 pub(super) mod platform;
+pub(super) mod tokens;
+pub(super) mod watch;

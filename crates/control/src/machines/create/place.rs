@@ -5,11 +5,12 @@ use super::confirm::{confirm_soon, destroy_unowned};
 use super::confirmations::Confirmation;
 use crate::apps::mark_deployed;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
-use crate::machines::update::{checked_config, refuse_leases, resolve_image};
+use crate::machines::leases;
+use crate::machines::update::{checked_config, resolve_image};
 use crate::placement::{self, Wanted};
 use crate::secrets::{self, Delivery};
 use crate::{Error, Kind, Platform, lookup, orgs};
-use host_api::{CreateMachine, Host, HostError};
+use host_api::{AcquireLease, CreateMachine, Host, HostError};
 use model::id::{MachineName, OrgId, OrgSlug};
 use std::sync::Arc;
 use store::records::AppRecord;
@@ -22,6 +23,7 @@ struct Request {
     name: Option<MachineName>,
     config: MachineConfig,
     launch: LaunchMachine,
+    lease: Option<AcquireLease>,
 }
 
 /// Creates a machine. Runs to its end also when the client disconnects.
@@ -37,12 +39,12 @@ pub async fn create(
     let name = launch.name.take().filter(|name| !name.is_empty());
     let name = name.map(|name| name.parse()).transpose();
     let name = name.map_err(|err: model::id::BadId| Error::invalid("name", err.to_string()))?;
-    refuse_leases(&launch)?;
+    let lease = leases::of_launch(platform, launch.lease_ttl)?;
     let config = checked_config(launch.config.take())?;
     secrets::check_launch(platform, app.id, None, &launch, &config).await?;
     let org = orgs::get(platform, &app.org).await?;
     let slug = org.slug.parse().map_err(|err| Error::internal(format!("organization: {err}")))?;
-    let request = Request { app, org: (org.id, slug), name, config, launch };
+    let request = Request { app, org: (org.id, slug), name, config, launch, lease };
     let own = platform.clone();
     platform.run_detached(async move { place(&own, request).await }).await
 }
@@ -112,6 +114,7 @@ fn create_machine(
         skip_launch: request.launch.skip_launch == Some(true),
         cordoned: request.launch.skip_service_registration == Some(true),
         skip_secrets: request.launch.skip_secrets == Some(true),
+        lease: request.lease.clone(),
     })
 }
 
@@ -127,7 +130,7 @@ async fn create_on(
     claim: &Claim,
     create: CreateMachine,
 ) -> Result<Machine, Refused> {
-    let epoch = claim.record.epoch;
+    let (epoch, nonce) = (claim.record.epoch, create.lease.as_ref().map(|it| it.nonce.clone()));
     let key = format!("create-{}-{epoch}", claim.id);
     let context = platform.context(CHANGE_TIMEOUT).at(epoch).keyed(key);
     let err = match within(CHANGE_TIMEOUT, host.create(context, create)).await {
@@ -149,7 +152,8 @@ async fn create_on(
         // If it is there, its answer was lost, nothing else. If not, the call may
         // still arrive: the claim stays, and the reconciler asks again once the
         // call's deadline has passed.
-        if let Ok(machine) = within(READ_TIMEOUT, asked).await {
+        if let Ok(mut machine) = within(READ_TIMEOUT, asked).await {
+            machine.nonce = nonce;
             return Ok(machine);
         }
     } else {

@@ -154,9 +154,11 @@ impl Task {
 
     pub(in super::super) fn on_timer(&mut self) {
         self.timer = None;
-        // The timer ends the pause, also if the clock was set back.
-        self.record.restart_at = None;
-        let VmPhase::Up(up) = &self.vm else { return };
+        let VmPhase::Up(up) = &self.vm else {
+            // The timer ends the pause, also if the clock was set back.
+            self.record.restart_at = None;
+            return;
+        };
         if up.draining.is_some() {
             return self.end_drain();
         }

@@ -4,4 +4,4 @@
 
 pub(super) mod clear;
 mod ending;
-mod outcome;
+pub(super) mod outcome;

@@ -11,6 +11,7 @@ use model::life::{Event, State, Want};
 use model::restart::{Policy, Verdict, verdict};
 use model::signal::SIGKILL;
 use rt::clock::rfc3339;
+use std::time::Duration;
 use wire::machines::{EventDetails, ExitEvent};
 
 impl Task {
@@ -136,11 +137,7 @@ impl Task {
         let now = self.host.clock.now_ms();
         match verdict(record.policy(), exit.code == 0, &record.restarts, now) {
             Verdict::Restart { after } => {
-                let at = now + after.as_millis() as u64;
-                let window = model::restart::WINDOW.as_millis() as u64;
-                record.restarts.retain(|&earlier| now.saturating_sub(earlier) < window);
-                record.restarts.push(at);
-                record.restart_at = Some(at);
+                note_restart(record, now, after);
                 true
             }
             Verdict::Stay { exhausted } => {
@@ -192,6 +189,15 @@ impl Task {
         self.commit(record, vec![event]).await;
         self.show(|view| view.addresses = None);
     }
+}
+
+/// Notes a restart by policy, which follows after a pause.
+pub(in super::super) fn note_restart(record: &mut Record, now: u64, pause: Duration) {
+    let at = now + pause.as_millis() as u64;
+    let window = model::restart::WINDOW.as_millis() as u64;
+    record.restarts.retain(|&earlier| now.saturating_sub(earlier) < window);
+    record.restarts.push(at);
+    record.restart_at = Some(at);
 }
 
 /// Whether the machine is started again although its exit status is unknown: no

@@ -1,6 +1,7 @@
 //! `/v1/apps`. See <https://fly.io/docs/machines/api/apps-resource/>.
 
 pub(in crate::http_api) mod logs;
+pub(in crate::http_api) mod secret_keys;
 pub(in crate::http_api) mod secrets;
 
 use crate::http_api::caller::Acting;

@@ -2,6 +2,7 @@
 
 pub(in crate::http_api) mod exec;
 mod exec_session;
+pub(in crate::http_api) mod leases;
 pub(in crate::http_api) mod lifecycle;
 pub(in crate::http_api) mod metadata;
 
@@ -13,7 +14,9 @@ use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue};
 use model::id::HostId;
-use wire::machines::{Done, LaunchMachine, Machine, MachineEvent, MachineVersion, Process};
+use wire::machines::{
+    CheckReport, Done, LaunchMachine, Machine, MachineEvent, MachineVersion, Process,
+};
 
 /// Warnings in the headers of one answer.
 const MAX_WARNINGS: usize = 20;
@@ -66,6 +69,7 @@ pub(in crate::http_api) async fn list(
         region: query.get("region").map(str::to_owned),
         metadata: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         summary: query.flag("summary")?,
+        leases: query.flag("include_leases")?,
         host: query.get("host").map(host_number).transpose()?,
     };
     machines::list(&platform, &app, filter).await.map(Json)
@@ -74,8 +78,10 @@ pub(in crate::http_api) async fn list(
 pub(in crate::http_api) async fn get(
     Acting(platform): Acting,
     Path((app, machine)): At,
+    query: Params,
 ) -> Result<Json<Machine>, Error> {
-    machines::get(&platform, &app, &machine).await.map(Json)
+    let leased = query.flag("include_leases")?;
+    machines::get(&platform, &app, &machine, leased).await.map(Json)
 }
 
 pub(in crate::http_api) async fn update(
@@ -103,7 +109,8 @@ pub(in crate::http_api) async fn events(
     Path((app, machine)): At,
     query: Params,
 ) -> Result<Json<Vec<MachineEvent>>, Error> {
-    machines::events(&platform, &app, &machine, query.number("limit")?).await.map(Json)
+    let (limit, before) = (query.number("limit")?, query.get("before"));
+    machines::events(&platform, &app, &machine, limit, before).await.map(Json)
 }
 
 pub(in crate::http_api) async fn versions(
@@ -111,6 +118,13 @@ pub(in crate::http_api) async fn versions(
     Path((app, machine)): At,
 ) -> Result<Json<Vec<MachineVersion>>, Error> {
     machines::versions(&platform, &app, &machine).await.map(Json)
+}
+
+pub(in crate::http_api) async fn checks(
+    Acting(platform): Acting,
+    Path((app, machine)): At,
+) -> Result<Json<Vec<CheckReport>>, Error> {
+    machines::checks(&platform, &app, &machine).await.map(Json)
 }
 
 pub(in crate::http_api) async fn processes(
