@@ -108,7 +108,7 @@ mod tests {
     fn commands_of_flyctl_are_known_by_name() {
         for (args, expected) in [
             (&["deploy"][..], "`updraft deploy` is not there yet"),
-            (&["secrets", "set", "A=b"], "`updraft secrets` is not there yet"),
+            (&["secrets", "sync"], "`updraft secrets sync` is not there yet"),
             (&["machine", "clone", "123"], "`updraft machine clone` is not there yet"),
             (&["m", "clone"], "`updraft machine clone` is not there yet"),
             (&["apps", "restart"], "`updraft apps restart` is not there yet"),

@@ -11,6 +11,7 @@ mod images;
 mod lines;
 mod machines;
 mod orgs;
+mod secrets;
 mod tokens;
 mod transport;
 

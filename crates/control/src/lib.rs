@@ -1,9 +1,9 @@
 //! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
-//! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`],
-//!   [`exec`], [`watch`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
-//!   and hosts, as functions over a [`Platform`]. They know nothing of HTTP and
-//!   return one typed [`Error`].
+//! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`], [`exec`],
+//!   [`watch`], [`secrets`], [`secret_keys`], [`tokens`], [`orgs`], [`hosts`], [`config`]):
+//!   operations on records and hosts, as functions over a [`Platform`]. They know nothing of
+//!   HTTP and return one typed [`Error`].
 //! - [`access`]: what a call needs and what its caller may do.
 //! - `cache` and `lookup`: records of the store in memory, and names and ids of
 //!   requests looked up in them.
@@ -38,6 +38,8 @@ pub mod placement;
 mod platform;
 pub mod reconcile;
 mod retry;
+pub mod secret_keys;
+pub mod secrets;
 pub mod tokens;
 mod unreadable;
 pub mod watch;

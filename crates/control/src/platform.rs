@@ -7,6 +7,7 @@ use crate::cache::{self, RecordsCache, TrackedStore};
 use crate::idempotency::{RequestId, Turns};
 use crate::machines::Confirmations;
 use crate::oidc::OidcConfig;
+use crate::secrets::Delivered;
 use crate::tokens::{TokenSecret, TokenUses};
 use crate::unreadable::Unreadable;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
@@ -58,6 +59,8 @@ pub struct Ports {
     pub rng: rt::Rng,
     /// Owns work that outlives its request, and the reconcilers.
     pub tasks: rt::Tasks,
+    /// Seals secrets in the store.
+    pub secrets_key: Arc<seal::SealingKey>,
 }
 
 /// The platform as one caller sees it. Cheap to clone.
@@ -85,6 +88,7 @@ pub struct Platform {
     unreadable: Arc<Unreadable>,
     host_regions: Arc<Mutex<BTreeMap<HostId, String>>>,
     token_uses: Arc<TokenUses>,
+    delivered: Arc<Delivered>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -116,6 +120,7 @@ impl Platform {
             unreadable: Arc::default(),
             host_regions: Arc::default(),
             token_uses: Arc::default(),
+            delivered: Arc::default(),
         }
     }
 
@@ -224,6 +229,11 @@ impl Platform {
         &self.cache
     }
 
+    /// Seals secrets in the store.
+    pub(crate) fn secrets_key(&self) -> &seal::SealingKey {
+        &self.ports.secrets_key
+    }
+
     pub(crate) fn hosts(&self) -> &dyn Hosts {
         &*self.ports.hosts
     }
@@ -262,6 +272,11 @@ impl Platform {
     #[must_use]
     pub(crate) fn with_rights(&self, rights: Rights) -> Self {
         Self { rights, ..self.clone() }
+    }
+
+    /// Which secrets hosts have.
+    pub(crate) fn delivered(&self) -> &Delivered {
+        &self.delivered
     }
 
     /// Context of a call to a host that is to be answered within `time`.

@@ -1,6 +1,7 @@
 //! The configuration of a guest.
 
 use minicbor::{Decode, Encode};
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Everything that a new guest is given, once, over the agent port.
@@ -107,8 +108,8 @@ pub struct Net {
     pub mtu: u16,
 }
 
-/// A file to write.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+/// A file to write. Its content may be secret: `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct GuestFile {
     /// Absolute path.
@@ -122,8 +123,8 @@ pub struct GuestFile {
     pub content: Vec<u8>,
 }
 
-/// The main process.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+/// The main process. Values of its environment may be secret: `Debug` does not show them.
+#[derive(Clone, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Main {
     /// Program and arguments, overrides of the machine config already applied.
@@ -141,4 +142,38 @@ pub struct Main {
     /// Give it a terminal.
     #[n(4)]
     pub tty: bool,
+}
+
+impl fmt::Debug for GuestFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("GuestFile");
+        shown.field("path", &self.path).field("mode", &self.mode);
+        shown.field("bytes", &self.content.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Main {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
+        let mut shown = f.debug_struct("Main");
+        shown.field("argv", &self.argv).field("env", &names).field("user", &self.user);
+        shown.field("workdir", &self.workdir).field("tty", &self.tty).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_value_of_the_environment_or_a_file_is_shown() {
+        let config = GuestConfig {
+            main: Main { env: vec![("NAME".into(), "hunter2".into())], ..Main::default() },
+            files: vec![GuestFile { path: "/f".into(), mode: 0o600, content: b"hunter2".to_vec() }],
+            ..GuestConfig::default()
+        };
+        let shown = format!("{config:?}");
+        assert!(shown.contains("NAME") && shown.contains("/f"), "{shown}");
+        assert!(!shown.contains("hunter2") && !shown.contains("104, 117"), "{shown}");
+    }
 }

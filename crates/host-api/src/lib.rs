@@ -2,7 +2,7 @@
 //! streams to them.
 //!
 //! One trait per concern: [`Status`], [`Machines`], [`Leases`], [`Memory`], [`Checks`],
-//! [`Schedules`], [`Exec`], [`Logs`], [`EventFeed`],
+//! [`Schedules`], [`Exec`], [`Logs`], [`EventFeed`], [`Secrets`],
 //! [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
 //! `worker` implements it. In one process the call is direct; between processes
 //! the crate `host-remote` carries it over HTTP/2 with mutual TLS behind the
@@ -36,10 +36,10 @@ pub use context::{CallContext, Caller, Deadline, Source};
 pub use error::HostError;
 pub use images::{ImageUpload, Images, ImportName};
 pub use machines::{
-    AcquireLease, ChangeMetadata, Checks, CreateMachine, EventFeed, EventFilter, Exec, ExecError,
-    ExecInput, ExecOutput, ExecSession, ExecStart, FeedEvent, FeedItem, Leases, LogLine, Logs,
-    MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Memory, Schedules, Stop, UpdateMachine,
-    WaitFor, check_labels,
+    AcquireLease, AppSecrets, ChangeMetadata, Checks, CreateMachine, EventFeed, EventFilter, Exec,
+    ExecError, ExecInput, ExecOutput, ExecSession, ExecStart, FeedEvent, FeedItem, Leases, LogLine,
+    Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Memory, Schedules, ScopedSecret,
+    Secrets, Stop, UpdateMachine, WaitFor, check_labels,
 };
 pub use routing::{
     Connections, GuestConnection, GuestStream, HealthStatus, Load, Route, RouteChange,
@@ -63,6 +63,7 @@ pub trait Host:
     + Exec
     + Logs
     + EventFeed
+    + Secrets
     + Images
     + Routes
     + Load
@@ -81,6 +82,7 @@ impl<T> Host for T where
         + Exec
         + Logs
         + EventFeed
+        + Secrets
         + Images
         + Routes
         + Load

@@ -114,6 +114,7 @@ mod tests {
         for (roles, method, may) in [
             (&[Role::Control][..], "destroy", true),
             (&[Role::Edge], "wake", true),
+            (&[Role::Edge], "put_secrets", false),
             (&[Role::Edge], "destroy", false),
             (&[Role::Edge], "exec", false),
             (&[Role::Edge], "logs", false),

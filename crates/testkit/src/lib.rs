@@ -15,6 +15,7 @@ mod host;
 mod hypervisor;
 mod images;
 mod network;
+mod secrets;
 pub mod skip;
 #[cfg(feature = "store")]
 pub mod store;
@@ -34,4 +35,5 @@ pub use host::{FakeHost, Pause, Reach};
 pub use hypervisor::{FakeHypervisor, Fault, GuestListener};
 pub use images::FakeImages;
 pub use network::FakeNetwork;
+pub use secrets::secrets_key;
 pub use world::{Ledger, World};

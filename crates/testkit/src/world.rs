@@ -82,7 +82,7 @@ impl World {
         self.guest_api = GuestApiSlot(Some(api));
     }
 
-    /// The ports of a daemon on this host.
+    /// The ports of a daemon on this host. All daemons have one key.
     pub fn ports(&self, clock: Clock, rng: Rng) -> Ports {
         Ports {
             hypervisor: Arc::new(self.hypervisor.clone()),
@@ -92,6 +92,7 @@ impl World {
             guest_api: self.guest_api.0.clone(),
             connector: Arc::new(TcpConnector),
             owners: None,
+            secrets_key: crate::secrets_key(),
             clock,
             rng,
         }

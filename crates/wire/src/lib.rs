@@ -7,6 +7,7 @@
 //! - [`audit`]: the audit log.
 //! - [`tokens`]: tokens of the API.
 //! - [`logs`]: one log line, as stored, streamed and shown.
+//! - [`secrets`] and [`secret_keys`]: secrets of an app; [`secret`]: a value that no output shows.
 //!
 //! Clients of other versions read and write these types: fields are added, not
 //! changed.
@@ -17,4 +18,7 @@ pub mod logs;
 pub mod machines;
 pub mod orgs;
 pub mod platform;
+pub mod secret;
+pub mod secret_keys;
+pub mod secrets;
 pub mod tokens;

@@ -91,6 +91,8 @@ pub struct Ports {
     pub connector: Arc<dyn GuestConnector>,
     /// Ids of apps by their names, for records of the first version.
     pub owners: Option<Arc<dyn OwnerLookup>>,
+    /// Seals the secrets that the database keeps.
+    pub secrets_key: Arc<seal::SealingKey>,
     /// Time of day.
     pub clock: Clock,
     /// Random numbers.
@@ -108,6 +110,7 @@ pub(crate) struct HostContext {
     pub(crate) guest_connections: GuestConnections,
     pub(crate) connector: Arc<dyn GuestConnector>,
     pub(crate) sessions: Sessions,
+    pub(crate) secrets_key: Arc<seal::SealingKey>,
     pub(crate) clock: Clock,
     pub(crate) rng: Rng,
     pub(crate) tasks: Tasks,

@@ -22,6 +22,7 @@ pub mod ports;
 mod record;
 mod routes;
 mod schedules;
+mod secrets;
 mod sessions;
 mod template_queue;
 mod templates;

@@ -39,6 +39,10 @@ pub(crate) struct Record {
     pub(crate) config: MachineConfig,
     pub(crate) image: ImageRef,
     pub(crate) cordoned: bool,
+    /// It is given none of its app's secrets.
+    pub(crate) skip_secrets: bool,
+    /// Version of its app's secrets that its last boot was given.
+    pub(crate) secrets_version: Option<u64>,
     /// The boot whose VM may exist. Recorded before the VM is made and removed
     /// after the VM is gone, so that every VM has an owner.
     pub(crate) boot: Option<BootId>,
@@ -115,6 +119,8 @@ impl Record {
             config: create.config,
             image: create.image,
             cordoned: create.cordoned,
+            skip_secrets: create.skip_secrets,
+            secrets_version: None,
             boot: None,
             exit: None,
             stop: None,
@@ -180,6 +186,12 @@ impl Record {
     /// Its snapshot and the writable layer that belongs to it are no longer used.
     pub(crate) fn drop_snapshot(&mut self) {
         (self.snapshot, self.keep_scratch) = (None, false);
+    }
+
+    /// Its process group: a label, or the default (fly.io/docs/launch/processes).
+    pub(crate) fn process_group(&self) -> &str {
+        let labels = self.config.metadata.as_ref();
+        labels.and_then(|labels| labels.get("fly_process_group")).map_or("app", String::as_str)
     }
 
     /// It takes over for another machine, and is not started otherwise.
@@ -319,6 +331,10 @@ struct Stored {
     never_started: bool,
     #[serde(default)]
     image_stop_signal: Option<i32>,
+    #[serde(default)]
+    skip_secrets: bool,
+    #[serde(default)]
+    secrets_version: Option<u64>,
     created_ms: u64,
     updated_ms: u64,
 }
@@ -353,6 +369,8 @@ impl Record {
             keep_scratch: self.keep_scratch,
             never_started: self.never_started,
             image_stop_signal: self.image_stop_signal,
+            skip_secrets: self.skip_secrets,
+            secrets_version: self.secrets_version,
             created_ms: self.created_ms,
             updated_ms: self.updated_ms,
         };
@@ -404,6 +422,8 @@ impl Record {
             keep_scratch: stored.keep_scratch,
             never_started: stored.never_started,
             image_stop_signal: stored.image_stop_signal,
+            skip_secrets: stored.skip_secrets,
+            secrets_version: stored.secrets_version,
             created_ms: stored.created_ms,
             updated_ms: stored.updated_ms,
         })
@@ -442,6 +462,7 @@ pub(crate) mod tests {
             image: ImageRef::default(),
             skip_launch: false,
             cordoned: false,
+            skip_secrets: false,
             lease: None,
         };
         Record::new(create, InstanceId::new(1, 2), Slot(3), 1000)
@@ -453,6 +474,7 @@ pub(crate) mod tests {
         record.boot = Some(BootId::new(5, 6));
         record.exit = Some(Exit { code: 1, signal: 0, oom: false });
         (record.snapshot, record.keep_scratch) = (Some(BootId::new(7, 8)), true);
+        (record.skip_secrets, record.secrets_version) = (true, Some(9));
         assert_eq!(Record::from_json(&record.to_json(), &Owners::new()), Ok(record));
     }
 

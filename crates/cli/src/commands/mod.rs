@@ -10,6 +10,7 @@ mod logs;
 mod machine;
 mod open;
 mod orgs;
+mod secrets;
 mod status;
 mod tokens;
 mod version;
@@ -51,6 +52,9 @@ pub enum Command {
     /// See which token is used
     #[command(subcommand)]
     Auth(auth::Command),
+    /// Set, list and remove secrets of apps
+    #[command(subcommand, visible_alias = "secret")]
+    Secrets(secrets::Command),
     #[expect(missing_docs, reason = "the help is at its arguments")]
     Version(version::VersionArgs),
     #[expect(missing_docs, reason = "the help is at its arguments")]
@@ -75,6 +79,7 @@ pub(crate) async fn dispatch(
         Command::Tokens(command) => tokens::dispatch(command, cx).await?,
         Command::Orgs(command) => orgs::dispatch(command, cx).await?,
         Command::Auth(command) => auth::dispatch(command, cx).await?,
+        Command::Secrets(command) => secrets::dispatch(command, cx).await?,
         Command::Version(args) => version::run(&args, cx)?,
         Command::Completions(args) => completions::run(&args, &root, cx)?,
     }

@@ -31,7 +31,6 @@ pub(crate) const ABSENT: &[(&str, &str, &str)] = &[
     ("", "releases", NONE),
     ("", "resume", "`updraft machine start` starts machines"),
     ("", "scale", "`updraft machine run` adds machines, `updraft machine update` resizes them"),
-    ("", "secrets", "`-e NAME=VALUE` sets environment variables, which are no secrets"),
     ("", "services", "`updraft machine status -d` shows a machine's services"),
     ("", "settings", NONE),
     ("", "sftp", SHELL),
@@ -54,6 +53,8 @@ pub(crate) const ABSENT: &[(&str, &str, &str)] = &[
     ("machine", "clone", "`updraft machine run` with the config that `machine status -d` shows"),
     ("machine", "egress-ip", NONE),
     ("machine", "place", NONE),
+    ("secrets", "keys", "docs/secrets.md has the calls of the API for secret keys"),
+    ("secrets", "sync", "`updraft secrets deploy` brings secrets to machines"),
 ];
 
 const NONE: &str = "";
@@ -67,6 +68,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("machines", "machine"),
     ("images", "image"),
     ("hosts", "host"),
+    ("secret", "secrets"),
 ];
 
 /// A refusal of `group name`, if flyctl has that command.

@@ -13,7 +13,6 @@ pub(crate) const FLAGS: &[(&str, Option<char>, &str)] = &[
     ("cachedrive-size", None, "there are no cache drives"),
     ("container", None, "a machine runs one image"),
     ("dockerfile", None, BUILD),
-    ("file-secret", None, "there are no secrets yet"),
     ("host-dedication-id", None, "hosts are not dedicated yet"),
     ("id", None, "the platform chooses ids"),
     ("mount-point", None, VOLUMES),

@@ -2,12 +2,14 @@
 
 mod pairs;
 mod ports;
+mod secrets;
 mod sizes;
 mod text;
 mod time;
 
-pub(crate) use pairs::{file_literal, file_local, key_value};
+pub(crate) use pairs::{file_literal, file_local, file_secret, key_value};
 pub(crate) use ports::{PortChange, apply_ports, parse_port};
+pub(crate) use secrets::{secret_lines, secret_pair};
 pub(crate) use sizes::{memory_mib, preset, size_name, whole_gib};
 pub(crate) use text::{lines, paragraph, shown};
 pub(crate) use time::{duration, human_bytes, moment};

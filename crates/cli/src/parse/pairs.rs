@@ -27,6 +27,12 @@ pub(crate) fn file_local(text: &str, cwd: &Path) -> Result<File, String> {
     Ok(file(path, &bytes))
 }
 
+/// `/path/in/guest=NAME` of a secret, whose value is the content in base64.
+pub(crate) fn file_secret(text: &str) -> Result<File, String> {
+    let (guest_path, name) = guest_file(text)?;
+    Ok(File { guest_path, secret_name: Some(name), ..File::default() })
+}
+
 fn guest_file(text: &str) -> Result<(String, String), String> {
     let (path, value) = key_value(text)?;
     if !path.starts_with('/') {
@@ -53,6 +59,7 @@ mod tests {
             (literal.guest_path.as_str(), literal.raw_value.as_deref()),
             ("/etc/motd", Some("aGk="))
         );
+        assert_eq!(file_secret("/etc/key=KEY").unwrap().secret_name.as_deref(), Some("KEY"));
         assert!(file_literal("motd=hi").unwrap_err().contains("absolute"));
         assert!(
             file_local("/x=nowhere", Path::new("/nonexistent")).unwrap_err().contains("nowhere")

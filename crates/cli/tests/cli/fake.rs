@@ -260,6 +260,11 @@ fn others(method: &Method, path: &[&str], query: &str, body: &Bytes) -> Response
             refuse(404, &format!("Could not find App {:?}", path[1]), None)
         }
         ("GET", ["apps", _, "logs"]) => logs(),
+        ("GET", ["apps", _, "secrets"]) => ok(secrets(7)),
+        ("POST", ["apps", _, "secrets"]) if sent["values"].get("1A").is_some() => {
+            refuse(400, "values.1A: must be a name for an environment variable", None)
+        }
+        ("POST", ["apps", _, "secrets"]) => ok(secrets(8)),
         ("GET", ["apps", name]) => ok(app(name)),
         ("DELETE", ["apps", _]) => StatusCode::ACCEPTED.into_response(),
         ("GET", ["platform", "hosts"]) => hosts(),
@@ -273,6 +278,20 @@ fn others(method: &Method, path: &[&str], query: &str, body: &Bytes) -> Response
         ("DELETE", ["images"]) => refuse(404, "There is no such image", None),
         _ => refuse(400, "the fake does not know this call", None),
     }
+}
+
+fn secrets(version: u64) -> Value {
+    let secret = |name: &str, since: u64, scope: Value| {
+        json!({"name": name, "digest": "00aa11bb22cc33dd", "since_version": since,
+            "created_at": "2026-11-20T10:00:00.000Z", "updated_at": "2026-11-20T10:00:01.000Z",
+            "scope": scope})
+    };
+    let all = [
+        secret("OLD", 0, Value::Null),
+        secret("NEW", 7, Value::Null),
+        secret("QUEUE", 7, json!({"group": "worker"})),
+    ];
+    json!({"secrets": all, "version": version})
 }
 
 fn hosts() -> Response {

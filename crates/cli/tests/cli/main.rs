@@ -9,5 +9,6 @@ mod host;
 mod images;
 mod leases;
 mod machines;
+mod secrets;
 mod session;
 mod suspend;

@@ -157,7 +157,11 @@ async fn forget(platform: &Platform, app: &AppRecord) -> Result<bool, Error> {
     let Some(stored) = same else { return Ok(true) };
     forget_machines(platform, app).await?;
     tokens::delete_of_app(platform, app).await?;
-    let mut then = vec![Op::delete(&key)];
+    let mut then = vec![
+        Op::delete(&key),
+        Op::delete(records::secrets_key(app.id)),
+        Op::delete(records::secret_keys_key(app.id)),
+    ];
     if let Some(used) = &app.idempotency_key {
         let org = orgs::get(platform, &app.org).await?;
         then.push(Op::delete(records::idempotency_key(org.id, used)));

@@ -254,7 +254,7 @@ fn configs_that_are_refused() {
         ),
         (
             json!({ "files": [{ "guest_path": "/x", "raw_value": "", "secret_name": "S" }] }),
-            "config.files[0]: needs exactly one of raw_value, secret_name and image_config\nconfig.files[0].secret_name: secrets are not supported yet",
+            "config.files[0]: needs exactly one of raw_value, secret_name and image_config",
         ),
         (
             json!({ "files": [{ "guest_path": "/x", "raw_value": "%" }] }),

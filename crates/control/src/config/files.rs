@@ -1,6 +1,6 @@
 //! Validation of `config.files[]`.
 
-use super::validation::ValidationErrors;
+use super::validation::{ValidationErrors, secret_name};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use wire::machines::File;
@@ -23,8 +23,8 @@ pub(super) fn check(errors: &mut ValidationErrors, files: &[File]) {
         if file.raw_value.as_deref().is_some_and(|text| STANDARD.decode(text).is_err()) {
             errors.add(format!("{at}.raw_value"), "must be base64");
         }
-        if secret {
-            errors.unsupported(format!("{at}.secret_name"), "secrets are not supported yet");
+        if let Some(name) = file.secret_name.as_deref().filter(|name| !name.is_empty()) {
+            secret_name(errors, &format!("{at}.secret_name"), name);
         }
         if config {
             errors.unsupported(format!("{at}.image_config"), "is not supported yet");

@@ -10,6 +10,7 @@ mod dns;
 mod files;
 mod guest;
 mod normalize;
+mod platform_env;
 mod process;
 mod schedule;
 mod services;
@@ -22,6 +23,7 @@ use validation::{ValidationErrors, quote};
 use wire::machines::{MachineConfig, Mount};
 
 pub use normalize::{complete, normalize};
+pub(crate) use platform_env::PLATFORM_ENV;
 pub(crate) use process::MAX_STOP_TIMEOUT;
 pub use validation::ValidationError;
 pub use warnings::{launch_warnings, warnings};

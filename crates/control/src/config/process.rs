@@ -3,16 +3,17 @@
 
 use super::environment;
 use super::guest::{persist, words};
-use super::validation::{ValidationErrors, is_set, quote};
+use super::validation::{ValidationErrors, is_set, quote, secret_name};
 use model::restart::Policy;
 use model::signal;
 use std::time::Duration;
-use wire::machines::{Init, MachineConfig, MachineProcess};
+use wire::machines::{Init, MachineConfig, MachineProcess, ProcessSecret};
 
 /// Longest time a process may take to end.
 pub(crate) const MAX_STOP_TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_SWAP_MB: u64 = 64 * 1024;
 const MAX_ROOT_GB: u32 = 1024;
+const MAX_PROCESS_SECRETS: usize = 500;
 
 pub(super) fn check(errors: &mut ValidationErrors, config: &MachineConfig) {
     if let Some(init) = &config.init {
@@ -72,10 +73,22 @@ fn check_processes(errors: &mut ValidationErrors, processes: &[MachineProcess]) 
         if process.user.as_deref().is_some_and(|user| user.contains(char::is_control)) {
             errors.add(at("user"), "must be user[:group]");
         }
-        for field in ["secrets", "env_from"] {
-            if process.extra.get(field).is_some_and(is_set) {
-                errors.unsupported(at(field), "is not supported yet");
-            }
+        check_secrets(errors, &at("secrets"), process.secrets.as_deref().unwrap_or_default());
+        if process.extra.get("env_from").is_some_and(is_set) {
+            errors.unsupported(at("env_from"), "is not supported yet");
+        }
+    }
+}
+
+/// That the app has such secrets is checked where they are at hand.
+fn check_secrets(errors: &mut ValidationErrors, at: &str, secrets: &[ProcessSecret]) {
+    if secrets.len() > MAX_PROCESS_SECRETS {
+        errors.add(at, format!("must have at most {MAX_PROCESS_SECRETS} entries"));
+    }
+    for (i, ProcessSecret { env_var, name }) in secrets.iter().enumerate() {
+        secret_name(errors, &format!("{at}[{i}].env_var"), env_var);
+        if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
+            secret_name(errors, &format!("{at}[{i}].name"), name);
         }
     }
 }

@@ -60,6 +60,13 @@ impl ValidationErrors {
     }
 }
 
+/// Adds an error unless `name` can be that of a secret.
+pub(super) fn secret_name(errors: &mut ValidationErrors, field: &str, name: &str) {
+    if let Err(err) = crate::secrets::check_name(field, name) {
+        errors.add(field, err.message);
+    }
+}
+
 /// Input quoted in a message: short, and on one line.
 pub(super) fn quote(text: &str) -> String {
     format!("{:?}", text.chars().take(80).collect::<String>())

@@ -2,21 +2,9 @@
 //! asks for is dropped silently.
 
 use super::checks;
+use super::platform_env::PLATFORM_ENV;
 use super::validation::is_set;
 use wire::machines::{Autostop, Extra, LaunchMachine, MachineConfig, Port, Service};
-
-/// Variables that the platform itself sets in a guest.
-const PLATFORM_ENV: [&str; 9] = [
-    "FLY_APP_NAME",
-    "FLY_MACHINE_ID",
-    "FLY_ALLOC_ID",
-    "FLY_REGION",
-    "FLY_IMAGE_REF",
-    "FLY_MACHINE_VERSION",
-    "FLY_PROCESS_GROUP",
-    "FLY_VM_MEMORY_MB",
-    "FLY_PRIVATE_IP",
-];
 
 /// Warnings about a config, each with the path of its field.
 pub fn warnings(config: &MachineConfig) -> Vec<String> {
@@ -117,8 +105,7 @@ fn port_warnings(out: &mut Vec<String>, at: &str, port: &Port) {
 /// Warnings about fields of the request beside its config.
 pub fn launch_warnings(launch: &LaunchMachine) -> Vec<String> {
     let mut out = Vec::new();
-    // There are no secrets to be skipped.
-    unknown(&mut out, "request", &launch.extra, &["skip_secrets"]);
+    unknown(&mut out, "request", &launch.extra, &[]);
     out.iter_mut().for_each(|text| *text = text.trim_start_matches("request.").to_owned());
     out
 }

@@ -2,6 +2,7 @@
 
 use super::create::{Release, release};
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT};
+use crate::secrets::Delivery;
 use crate::{Error, Kind, Platform, lookup};
 use host_api::Stop;
 use wire::machines::Started;
@@ -12,8 +13,12 @@ use wire::machines::Started;
 /// There is no such machine, or its state does not allow it.
 pub async fn start(platform: &Platform, app: &str, machine: &str) -> Result<Started, Error> {
     let found = lookup::machine(platform, app, machine).await?;
+    let secrets = Delivery::of(platform, found.record.app).await?;
     found
-        .call(platform, CHANGE_TIMEOUT, async |host, context, id| host.start(context, id).await)
+        .call(platform, CHANGE_TIMEOUT, async |host, context, id| {
+            secrets.put_on(&*host, &context).await?;
+            host.start(context, id).await
+        })
         .await
 }
 
@@ -54,10 +59,14 @@ pub async fn restart(
     force: bool,
 ) -> Result<(), Error> {
     let found = lookup::machine(platform, app, machine).await?;
+    let secrets = Delivery::of(platform, found.record.app).await?;
     found
         .call_once(platform, CHANGE_TIMEOUT, |host, context, id| {
-            let stop = stop.clone();
-            async move { host.restart(context, id, stop, force).await }
+            let (stop, secrets) = (stop.clone(), &secrets);
+            async move {
+                secrets.put_on(&*host, &context).await?;
+                host.restart(context, id, stop, force).await
+            }
         })
         .await
 }

@@ -3,6 +3,7 @@
 use super::leases;
 use super::record::update_record;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
+use crate::secrets::{self, Delivery};
 use crate::{Error, Kind, Platform, config, lookup};
 use host_api::{Host, HostError, UpdateMachine};
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub async fn update(
     let found = lookup::machine(platform, app, machine).await?;
     let lease = leases::of_launch(platform, launch.lease_ttl)?;
     let config = checked_config(launch.config.take())?;
+    secrets::check_launch(platform, found.record.app, Some(found.id), &launch, &config).await?;
     let version = launch.current_version.as_deref().filter(|version| !version.is_empty());
     let current_version = version.map(str::parse).transpose();
     let current_version = current_version
@@ -44,12 +46,17 @@ pub async fn update(
             skip_launch: launch.skip_launch == Some(true),
             current_version,
             cordoned: (launch.skip_service_registration == Some(true)).then_some(true),
+            skip_secrets: launch.skip_secrets == Some(true),
             lease,
         };
+        let secrets = Delivery::of(&own, found.record.app).await?;
         let updated = found
             .call_once(&own, CHANGE_TIMEOUT, |host, context, _| {
-                let update = update.clone();
-                async move { host.update(context, update).await }
+                let (update, secrets) = (update.clone(), &secrets);
+                async move {
+                    secrets.put_on(&*host, &context).await?;
+                    host.update(context, update).await
+                }
             })
             .await?;
         if let Err(err) = update_record(&own, found.id, &updated).await {

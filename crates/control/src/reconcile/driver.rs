@@ -355,6 +355,7 @@ mod tests {
             clock: rt::Clock::manual(0),
             rng: rt::Rng::seeded(1),
             tasks: tasks.clone(),
+            secrets_key: testkit::secrets_key(),
         };
         let platform = Platform::new(Config::default(), ports);
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -437,6 +438,7 @@ mod list_tests {
             clock,
             rng: rt::Rng::seeded(1),
             tasks: tasks.clone(),
+            secrets_key: testkit::secrets_key(),
         };
         let platform = Platform::new(Config::default(), ports);
         let locking = Arc::new(Locking { lock: Mutex::new(()), lists: watch::Sender::new(0) });
@@ -488,7 +490,8 @@ mod order_tests {
         let store = store_sqlite::SqliteStore::open(&path, clock.clone(), &tasks).unwrap();
         let hosts = Arc::new(FixedHosts::new(vec![]));
         let (rng, store) = (rt::Rng::seeded(1), Arc::new(store));
-        let ports = Ports { store, hosts, clock, rng, tasks: tasks.clone() };
+        let secrets_key = testkit::secrets_key();
+        let ports = Ports { store, hosts, clock, rng, tasks: tasks.clone(), secrets_key };
         let platform = Platform::new(Config::default(), ports);
         let seen = Arc::default();
         start(&platform, Failing(Arc::clone(&seen), Instant::now()));

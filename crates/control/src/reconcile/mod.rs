@@ -10,6 +10,7 @@ mod driver;
 mod former_owners;
 mod released;
 mod requests;
+mod secrets;
 
 use crate::Platform;
 use claims::Claims;
@@ -17,6 +18,7 @@ use deletions::Deletions;
 use driver::Reconciler;
 use former_owners::FormerOwners;
 use released::Released;
+use secrets::SecretsOnHosts;
 
 /// Starts all reconcilers; they end with the platform's tasks.
 pub fn start(platform: &Platform) {
@@ -24,6 +26,7 @@ pub fn start(platform: &Platform) {
     driver::start(platform, Deletions);
     driver::start(platform, FormerOwners);
     driver::start(platform, Released);
+    driver::start(platform, SecretsOnHosts);
     compaction::start(platform);
     requests::start(platform);
 }
@@ -35,6 +38,7 @@ pub async fn pass(platform: &Platform) {
     pass_of(platform, &FormerOwners).await;
     pass_of(platform, &Released).await;
     requests::pass(platform).await;
+    pass_of(platform, &SecretsOnHosts).await;
 }
 
 async fn pass_of<R: Reconciler>(platform: &Platform, reconciler: &R) {

@@ -177,8 +177,6 @@ async fn parts_that_are_not_built_are_named_and_never_404() {
     for (method, path, part) in [
         ("GET", "/v1/apps/web/volumes", "volumes are"),
         ("DELETE", "/v1/apps/web/volumes/vol_1", "volumes are"),
-        ("POST", "/v1/apps/web/secrets/A/type/opaque", "secrets are"),
-        ("GET", "/v1/apps/web/secretkeys", "secret keys are"),
         ("POST", "/v1/apps/web/certificates/acme", "certificates are"),
         ("GET", "/v1/apps/web/ip_assignments", "IP addresses of apps are"),
         ("POST", "/v1/platform/placements", "placements are"),

@@ -346,11 +346,11 @@ async fn parts_that_are_not_acted_on_are_warned_of() {
     w.app().await;
     let service = json!({ "internal_port": 80, "autostop": true, "autostart": false });
     let config = json!({ "image": "nginx", "services": [service], "statics": [1] });
-    let body = json!({ "config": config, "min_secrets_version": 3 });
+    let body = json!({ "config": config, "lsvd": true });
     let answer = w.request(Method::POST, "/v1/apps/web/machines").json(&body).send().await.unwrap();
     let warnings: Vec<_> = answer.headers().get_all("updraft-warning").iter().collect();
     assert_eq!(warnings.len(), 3, "{warnings:?}");
-    assert_eq!(warnings[0], "min_secrets_version: is kept but not acted on yet");
+    assert_eq!(warnings[0], "lsvd: is kept but not acted on yet");
     assert_eq!(answer.status(), 200);
     let machine: Value = answer.json().await.unwrap();
     assert_eq!(machine["config"]["services"][0]["protocol"], "tcp", "it is filled in");

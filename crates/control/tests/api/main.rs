@@ -21,6 +21,8 @@ mod org_list;
 mod rate_limits;
 mod reads;
 mod runs;
+mod secret_keys;
+mod secrets;
 mod suspend;
 mod tokens;
 mod walk;

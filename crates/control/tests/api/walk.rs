@@ -61,6 +61,7 @@ impl Lab {
             clock: self.clock.clone(),
             rng: rt::Rng::seeded(self.clock.now_ms()),
             tasks: rt::Tasks::new(),
+            secrets_key: testkit::secrets_key(),
         };
         let platform = Platform::new(Config::default(), ports);
         if self.cached {

@@ -59,6 +59,7 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
         clock: clock.clone(),
         rng: rt::Rng::seeded(1),
         tasks: tasks.clone(),
+        secrets_key: testkit::secrets_key(),
     };
     let mut registry = Registry::default();
     let token_secret = tokens::TokenSecret::new(b"a secret of sixteen bytes");

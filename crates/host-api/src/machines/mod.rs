@@ -7,6 +7,7 @@ mod leases;
 mod logs;
 mod memory;
 mod schedules;
+mod secrets;
 
 pub use checks::Checks;
 pub use event_feed::{EventFeed, EventFilter, FeedEvent, FeedItem};
@@ -15,6 +16,7 @@ pub use leases::{AcquireLease, Leases};
 pub use logs::{LogLine, Logs};
 pub use memory::Memory;
 pub use schedules::Schedules;
+pub use secrets::{AppSecrets, ScopedSecret, Secrets};
 
 use crate::{CallContext, HostError};
 use async_trait::async_trait;
@@ -173,6 +175,9 @@ pub struct CreateMachine {
     pub skip_launch: bool,
     /// Create cordoned.
     pub cordoned: bool,
+    /// Give it none of the app's secrets.
+    #[serde(default)]
+    pub skip_secrets: bool,
     /// Lease it to the caller at once; the answer has the nonce.
     #[serde(default)]
     pub lease: Option<AcquireLease>,
@@ -195,6 +200,9 @@ pub struct UpdateMachine {
     /// that as it is.
     #[serde(default)]
     pub cordoned: Option<bool>,
+    /// Give it none of the app's secrets from now on.
+    #[serde(default)]
+    pub skip_secrets: bool,
     /// Lease it to the caller with this update, or renew the caller's lease; the answer
     /// has the nonce.
     #[serde(default)]

@@ -3,9 +3,9 @@
 use super::RemoteHost;
 use async_trait::async_trait;
 use host_api::{
-    AcquireLease, CallContext, ChangeMetadata, Checks, CreateMachine, HostError, HostInfo, Leases,
-    Load, MachineFilter, Machines, Memory, Schedules, Status, Stop, UpdateMachine, WaitFor,
-    WakeRefused,
+    AcquireLease, AppSecrets, CallContext, ChangeMetadata, Checks, CreateMachine, HostError,
+    HostInfo, Leases, Load, MachineFilter, Machines, Memory, Schedules, Secrets, Status, Stop,
+    UpdateMachine, WaitFor, WakeRefused,
 };
 use model::id::{EventId, InstanceId, MachineId};
 use wire::machines::{
@@ -226,6 +226,17 @@ impl Schedules for RemoteHost {
 
     async fn run_now(&self, context: CallContext, id: MachineId) -> Result<ScheduleRun, HostError> {
         self.unary("run_now", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Secrets for RemoteHost {
+    async fn put_secrets(
+        &self,
+        context: CallContext,
+        secrets: AppSecrets,
+    ) -> Result<(), HostError> {
+        self.unary("put_secrets", context, &(secrets,)).await?
     }
 }
 

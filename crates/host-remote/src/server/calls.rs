@@ -72,6 +72,7 @@ impl Server {
             "versions" => unary!(versions, id),
             "wait" => unary!(wait, id, wait),
             "processes" => unary!(processes, id),
+            "put_secrets" => unary!(put_secrets, secrets),
             "checks" => unary!(checks, id),
             "runs" => unary!(runs, id, limit),
             "run_now" => unary!(run_now, id),

@@ -82,6 +82,19 @@ pub fn app_machine_key(app: AppId, id: MachineId) -> String {
     format!("/app-machines/{app}/{id}")
 }
 
+/// Prefix of the keys of apps' secrets.
+pub const SECRETS: &str = "/secrets/";
+
+/// Key of the secrets of an app.
+pub fn secrets_key(app: AppId) -> String {
+    format!("{SECRETS}{app}")
+}
+
+/// Key of the secret keys of an app.
+pub fn secret_keys_key(app: AppId) -> String {
+    format!("/secret-keys/{app}")
+}
+
 /// Key of a token by the SHA-256 of it in hex.
 pub fn token_key(sha256: &str) -> String {
     format!("{TOKENS}{sha256}")

@@ -12,6 +12,8 @@
 //! /app-machines/<app id>/<id>        the ids of an app's machines; no value
 //! /released/<id>                     ReleasedRecord: the machine has no owner any more
 //! /requests/<sha256>                 RequestRecord, by caller and idempotency key
+//! /secrets/<app id>                  AppSecretsRecord, values sealed
+//! /secret-keys/<app id>              SecretKeysRecord, keys sealed
 //! /tokens/<sha256>                   TokenRecord; the token itself is not stored
 //! /org-tokens/<org id>/<sha256>      the tokens of an organization; no value
 //! /token-uses/<sha256>               TokenUseRecord: its last use
@@ -37,6 +39,7 @@ mod machines;
 mod migrate;
 mod orgs;
 mod requests;
+mod secrets;
 mod tokens;
 
 pub use access::{Listed, Stored, decode, encode, get, list, list_readable};
@@ -46,4 +49,5 @@ pub use machines::{MachineRecord, NameRecord, ReleasedRecord};
 pub use migrate::migrate;
 pub use orgs::{MemberRecord, NetworkRecord, OrgRecord};
 pub use requests::{RecordedAnswer, RequestRecord};
+pub use secrets::{AppSecretsRecord, SecretKeyRecord, SecretKeysRecord, SecretRecord};
 pub use tokens::{TokenRecord, TokenUseRecord};

@@ -110,6 +110,7 @@ impl Cluster {
             clock,
             rng: Rng::seeded(options.seed),
             tasks: tasks.clone(),
+            secrets_key: crate::secrets_key(),
         };
         let platform = Platform::new(Config::default(), ports);
         platform.start_cache();

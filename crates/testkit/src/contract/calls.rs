@@ -30,6 +30,7 @@ pub(super) async fn create(host: &dyn Host, n: u64) -> CreateMachine {
         skip_launch: false,
         cordoned: false,
         lease: None,
+        skip_secrets: false,
     }
 }
 

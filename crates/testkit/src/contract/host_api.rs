@@ -2,7 +2,7 @@
 //! the remote client all pass.
 
 use super::calls::{context, create, gone, started, state};
-use super::leases;
+use super::{leases, secrets};
 use futures_util::StreamExt;
 use host_api::{
     CallContext, ChangeMetadata, CreateMachine, Deadline, EventFilter, ExecError, ExecInput,
@@ -52,6 +52,7 @@ pub async fn host_api_contract(subject: Subject) {
         memory_of_a_machine_that_runs(host).await;
         leases::a_lease_guards_the_machine(host).await;
         leases::a_lease_comes_with_a_create(host).await;
+        secrets::a_boot_is_given_the_newest_secrets(host).await;
     };
     tokio::time::timeout(LIMIT, checks).await.expect("the contract ends in time");
 }

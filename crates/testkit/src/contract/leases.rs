@@ -53,6 +53,7 @@ pub(super) async fn a_lease_guards_the_machine(host: &dyn Host) {
             current_version: None,
             cordoned: None,
             lease: None,
+            skip_secrets: false,
         };
         is_leased(host.update(context, update).await);
     }
@@ -109,6 +110,7 @@ pub(super) async fn a_lease_comes_with_a_create(host: &dyn Host) {
         current_version: None,
         cordoned: None,
         lease: Some(wanted("b")),
+        skip_secrets: false,
     };
     let updated = host.update(with("a"), update).await.expect("its holder may");
     assert_eq!(updated.nonce.as_deref(), Some("a"), "its lease is renewed");

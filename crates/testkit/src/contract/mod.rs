@@ -10,6 +10,7 @@ mod images;
 mod leases;
 mod memory;
 mod network;
+mod secrets;
 mod stopping;
 
 pub use calls::create_machine;

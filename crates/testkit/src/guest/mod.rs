@@ -15,6 +15,7 @@
 //! | `config-fails TEXT` | cannot apply its configuration |
 //! | `never-runs` | takes its configuration and reports nothing more |
 //! | `flood 100` | like `serve`, and writes this many lines |
+//! | `show A /etc/f` | like `serve`, and writes these variables and files of its config |
 //!
 //! A guest with the kernel argument `silent` never answers.
 
@@ -309,6 +310,7 @@ impl Guest {
         }
         self.state.phase = Phase::Preparing;
         self.points.pass_outside("guest: has its config").await;
+        let shown = shown(&config);
         let argv = config.main.argv;
         let words: Vec<&str> = argv.iter().map(String::as_str).collect();
         match words.as_slice() {
@@ -325,6 +327,9 @@ impl Guest {
         self.points.pass_outside("guest: main process runs").await;
         send(session, ToHost::Running { pid: MAIN_PID, stages_ms: vec![("main".into(), 1.0)] })
             .await;
+        for line in shown {
+            self.log(&line, session).await;
+        }
         self.run_main(&words, session).await;
         None
     }
@@ -416,6 +421,28 @@ impl Guest {
         self.points.pass_outside("guest: main process ended").await;
         send(session, ToHost::Exited(exit)).await;
     }
+}
+
+/// The lines of a main process that shows its config.
+fn shown(config: &GuestConfig) -> Vec<String> {
+    let (Some("show"), [_, names @ ..]) =
+        (config.main.argv.first().map(String::as_str), config.main.argv.as_slice())
+    else {
+        return Vec::new();
+    };
+    let file = |path: &str| {
+        let file = config.files.iter().find(|file| file.path == path)?;
+        Some(String::from_utf8_lossy(&file.content).into_owned())
+    };
+    let variable = |name: &str| {
+        let found = config.main.env.iter().find(|(known, _)| known == name)?;
+        Some(found.1.clone())
+    };
+    let value = |name: &String| match name.starts_with('/') {
+        true => file(name),
+        false => variable(name),
+    };
+    names.iter().map(|name| format!("{name}={}", value(name).unwrap_or("?".into()))).collect()
 }
 
 fn log_message(offset: u64, data: Vec<u8>) -> ToHost {

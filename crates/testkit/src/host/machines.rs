@@ -84,6 +84,8 @@ impl FakeHost {
             cordoned: create.cordoned,
             isolation: Some("tcg".into()),
             private_ipv4: None,
+            secrets_version: None,
+            skip_secrets: create.skip_secrets,
         };
         let mut state = self.lock();
         let free = state.memory_mib.saturating_sub(reserved(state.machines.values()));
@@ -104,6 +106,7 @@ impl FakeHost {
             checks: vec![],
             runs: vec![],
             create: create.clone(),
+            resumes: false,
         };
         state.given_up.remove(&create.id);
         state.machines.insert(create.id, kept);
@@ -179,6 +182,7 @@ impl Machines for FakeHost {
             kept.machine.instance_id = version.clone();
             kept.machine.cordoned = update.cordoned.unwrap_or(kept.machine.cordoned);
             kept.machine.config = Some(update.config.clone());
+            kept.machine.skip_secrets = update.skip_secrets;
             kept.machine.image_ref = update.image;
             kept.versions.insert(0, MachineVersion { version, user_config: update.config });
             Ok(())

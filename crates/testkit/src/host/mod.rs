@@ -4,8 +4,8 @@
 //! - `mod.rs`: the state, and the switches with which a test holds it back or
 //!   breaks it.
 //! - `reach.rs`: calls that fail, are held back, or lose their answers.
-//! - `machines.rs`, `leases.rs`, `memory.rs`, `checks.rs`, `schedules.rs`, `feed.rs`, `traffic.rs`,
-//!   `images.rs`, `exec.rs`: the traits by concern.
+//! - `machines.rs`, `leases.rs`, `memory.rs`, `checks.rs`, `schedules.rs`, `secrets.rs`, `feed.rs`,
+//!   `traffic.rs`, `images.rs`, `exec.rs`: the traits by concern.
 //!
 //! It outlives the process that calls it, as a real host does.
 
@@ -18,17 +18,18 @@ mod machines;
 mod memory;
 mod reach;
 mod schedules;
+mod secrets;
 mod traffic;
 
 pub use reach::{Pause, Reach};
 
 use crate::CrashPoints;
 use host_api::{
-    Caller, CreateMachine, FeedEvent, HostError, KnownHost, LogLine, RouteChange, RoutePosition,
-    Stop,
+    AppSecrets, Caller, CreateMachine, FeedEvent, HostError, KnownHost, LogLine, RouteChange,
+    RoutePosition, Stop,
 };
 use model::address::{self, Ipv4Pool, Slot};
-use model::id::{BootId, Epoch, EventId, HostId, InstanceId, MachineId};
+use model::id::{AppId, BootId, Epoch, EventId, HostId, InstanceId, MachineId};
 use model::lease::Lease;
 use model::life::{Event, State};
 use rt::{Clock, Rng};
@@ -51,6 +52,7 @@ struct Inner {
     clock: Clock,
     rng: Rng,
     state: Mutex<Store>,
+    secrets: Mutex<BTreeMap<AppId, AppSecrets>>,
     /// Grows with every change that a caller may wait for.
     changed: watch::Sender<u64>,
 }
@@ -62,7 +64,7 @@ struct Store {
     /// Machines given up to another owner, with the epoch of the other.
     given_up: HashMap<MachineId, Epoch>,
     images: BTreeMap<String, Image>,
-    logs: Vec<(model::id::AppId, LogEntry)>,
+    logs: Vec<(AppId, LogEntry)>,
     feed: feed::Feed,
     /// Errors with which the next call of a name ends.
     failures: HashMap<String, Vec<HostError>>,
@@ -103,6 +105,8 @@ struct FakeMachine {
     boot: Option<BootId>,
     listening: Vec<u16>,
     versions: Vec<MachineVersion>,
+    /// Its start is that of a suspended machine.
+    resumes: bool,
     /// Set by the test.
     checks: Vec<CheckReport>,
     /// Newest first.
@@ -119,6 +123,7 @@ impl FakeHost {
             clock: Clock::manual(1_700_000_000_000_000_000),
             rng: Rng::seeded(u64::from(id.0) + 7),
             state: Mutex::new(state),
+            secrets: Mutex::default(),
             changed: watch::Sender::new(0),
         };
         Self(Arc::new(inner), CrashPoints::default())
@@ -265,7 +270,7 @@ impl FakeHost {
     }
 
     /// The same, whether the host has such a machine or not.
-    pub async fn connect_as(&self, id: MachineId, app: model::id::AppId) -> Option<DuplexStream> {
+    pub async fn connect_as(&self, id: MachineId, app: AppId) -> Option<DuplexStream> {
         let guests = self.lock().guests.clone()?;
         let (guest, io) = tokio::io::duplex(64 * 1024);
         let connection = host_api::GuestConnection { machine: id, app, io: Box::new(io) };
@@ -364,11 +369,15 @@ impl FakeHost {
 
     /// The machine enters a state, with an event of it.
     fn enter(&self, kept: &mut FakeMachine, event: Event, to: State) {
+        kept.resumes |= kept.state == State::Suspended && event == Event::Start;
         kept.state = to;
         kept.machine.state = to.as_str().into();
         match to {
             State::Started if kept.boot.is_none() => {
                 kept.boot = Some(BootId::new(self.now_ms(), self.0.rng.wide_bits()));
+                if !std::mem::take(&mut kept.resumes) {
+                    kept.machine.secrets_version = self.version_for_boot(kept);
+                }
                 let services = kept.machine.config.iter().flat_map(|c| c.services.iter().flatten());
                 kept.listening = services.filter_map(|service| service.internal_port).collect();
             }

@@ -36,7 +36,11 @@ pub(super) struct About {
 
 /// Makes the adapters: finds QEMU and a kernel, prepares the guest image, probes
 /// the accelerator, opens network, images and disks.
-pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<(Ports, About), PortError> {
+pub(super) async fn make(
+    settings: &Settings,
+    clock: &Clock,
+    secrets_key: Arc<seal::SealingKey>,
+) -> Result<(Ports, About), PortError> {
     // First: it refuses a platform whose names another one of this host has.
     let network = LinuxNetwork::open(network_config(settings))?;
     let cache = settings.data_dir.join("guest");
@@ -79,6 +83,7 @@ pub(super) async fn make(settings: &Settings, clock: &Clock) -> Result<(Ports, A
         guest_api: None,
         connector: Arc::new(connector),
         owners: None,
+        secrets_key,
         clock: clock.clone(),
         rng: Rng::from_os(),
     };

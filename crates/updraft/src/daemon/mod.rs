@@ -47,6 +47,7 @@ pub(crate) async fn up(
     let _lock = lock.await.map_err(|err| in_use(&settings, &err))?;
     let _address = AddressFile::new(&settings);
     raise_open_files();
+    forbid_core_dumps();
     let (tasks, health) = (Tasks::new(), Health::new());
     rt::health::watch_runtime(&tasks, health.clone(), rt::health::WatchdogLimits::default())
         .map_err(|err| failed("start the watchdog", &err))?;
@@ -137,6 +138,16 @@ fn raise_open_files() {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(err) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(error = %err, "cannot raise the limit of open files");
+    }
+}
+
+/// A core dump would have tokens and secrets in it. What the daemon starts inherits it, so
+/// that no guest's memory is dumped either.
+fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(err) = setrlimit(Resource::Core, none) {
+        tracing::warn!(error = %err, "cannot forbid core dumps");
     }
 }
 

@@ -24,6 +24,7 @@ use edge::{BoundEdge, Edge, EdgeConfig, Listener};
 use host_api::{CallContext, Hosts, Status};
 use prometheus_client::registry::Registry;
 use rt::{Clock, Health, Rng, Tasks};
+use seal::SealingKey;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub(super) async fn start(
     let has = |role| settings.roles.contains(&role);
     let (clock, rng) = (Clock::system(), Rng::from_os());
     let mut registry = Registry::default();
+    let secrets_key = secrets_key(settings, &rng)?;
     // Bound first: a port that is taken is found out before anything is made.
     let edge = match has(Role::Edge) {
         true => Some(bind_edge(settings, health).await?),
@@ -71,7 +73,8 @@ pub(super) async fn start(
         true => {
             let owners = store.clone().map(StoreOwners);
             let (worker, about) =
-                start_worker(settings, &clock, owners, tasks, &mut registry).await?;
+                start_worker(settings, (&clock, secrets_key.clone()), owners, tasks, &mut registry)
+                    .await?;
             let offered = offer(settings, &worker, host_api, tasks)?;
             let context = CallContext::control(Duration::from_secs(10));
             let info = Status::info(&worker, context).await;
@@ -89,7 +92,8 @@ pub(super) async fn start(
     let control = match store {
         Some(store) => {
             let tasks = tasks.child();
-            let given = control::Ports { store, hosts: hosts.clone(), clock, rng, tasks };
+            let hosts_of = hosts.clone();
+            let given = control::Ports { store, hosts: hosts_of, clock, rng, tasks, secrets_key };
             let platform = Platform::new(control_config(settings, &edge, &given)?, given);
             platform.start_cache();
             let token = set_up(settings, &platform).await?;
@@ -124,6 +128,12 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAdd
     Ok((listener, bound))
 }
 
+/// The key that secrets are sealed with, made at the first start.
+fn secrets_key(settings: &Settings, rng: &Rng) -> Result<Arc<SealingKey>, DaemonError> {
+    let key = SealingKey::read_or_make(settings.secrets_key_file.as_std_path(), rng);
+    key.map(Arc::new).map_err(|err| failed("use the key of the secrets", &err))
+}
+
 async fn open_store(
     settings: &Settings,
     clock: &Clock,
@@ -140,12 +150,12 @@ async fn open_store(
 
 async fn start_worker(
     settings: &Settings,
-    clock: &Clock,
+    (clock, secrets_key): (&Clock, Arc<SealingKey>),
     owners: Option<StoreOwners>,
     tasks: &Tasks,
     registry: &mut Registry,
 ) -> Result<(Worker, About), DaemonError> {
-    let (mut ports, about) = adapters::make(settings, clock).await.map_err(|err| {
+    let (mut ports, about) = adapters::make(settings, clock, secrets_key).await.map_err(|err| {
         failed("prepare the host", &err).hint("`updraft doctor` checks it and names each remedy.")
     })?;
     tracing::info!(accelerator = about.accelerator, reason = about.reason, "probed");

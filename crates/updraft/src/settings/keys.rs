@@ -90,6 +90,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("oidc.audience", "oidc-audience", "URL", "", "Audience of such tokens if the request names none, without the organization [default: oidc.issuer]"),
     row("audit.max_size_mib", "audit-max-size-mib", "MIB", "64", "Most space for the audit log; the oldest entries are removed first"),
     row("audit.max_age", "audit-max-age", "TIME", "2160h", "How long entries of the audit log are kept"),
+    row("secrets.key_file", "secrets-key-file", "FILE", "", "File that holds the key which seals secrets; made if absent [default: <data-dir>/secrets.key]"),
     row("metrics.token", "metrics-token", "WORD", "admin", "Token for /metrics: `admin` for the admin token, `none` for open access, or a token of its own"),
 
     row("memory.machines_mib", "memory-mib", "MIB", "", "Memory for machines in all [default: that of the host, less memory.host_reserve_mib]"),

@@ -200,6 +200,8 @@ pub(crate) struct Settings {
     pub(crate) admin: AdminSettings,
     pub(crate) oidc: OidcSettings,
     pub(crate) audit: AuditLimits,
+    /// The key that seals secrets.
+    pub(crate) secrets_key_file: Utf8PathBuf,
     pub(crate) metrics: MetricsAccess,
     pub(crate) memory: MemorySettings,
     pub(crate) disk: DiskSettings,
@@ -266,6 +268,9 @@ impl Settings {
                 age_ms: u64::try_from(from.parse("audit.max_age", p, parse::duration).as_millis())
                     .unwrap_or(u64::MAX),
             },
+            secrets_key_file: from
+                .path("secrets.key_file")
+                .unwrap_or_else(|| data_dir.join("secrets.key")),
             metrics: metrics(from, p),
             memory: memory(from, p),
             disk: DiskSettings {

@@ -14,6 +14,7 @@ mod hosts;
 mod images;
 mod network;
 mod platform;
+mod secrets;
 mod sleep;
 mod upgrade;
 
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
 fn trials(context: Option<&Arc<Context>>) -> Vec<Trial> {
     let upgrade: &[(&str, Test)] =
         if upgrade::old_program().is_some() { upgrade::TESTS } else { &[] };
-    let groups: [(&str, &[(&str, Test)]); 10] = [
+    let groups: [(&str, &[(&str, Test)]); 11] = [
         ("api", api::TESTS),
         ("cli", cli::TESTS),
         ("crash", crash::TESTS),
@@ -58,6 +59,7 @@ fn trials(context: Option<&Arc<Context>>) -> Vec<Trial> {
         ("guest", guest::TESTS),
         ("hosts", hosts::TESTS),
         ("network", network::TESTS),
+        ("secrets", secrets::TESTS),
         ("sleep", sleep::TESTS),
         ("upgrade", upgrade),
     ];

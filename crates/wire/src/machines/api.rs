@@ -138,6 +138,12 @@ pub struct LaunchMachine {
     /// Seconds for which the machine is leased to the caller at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_ttl: Option<u64>,
+    /// Give the machine none of the app's secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip_secrets: Option<bool>,
+    /// Refuse unless the app's secrets are at least of this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_secrets_version: Option<u64>,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,

@@ -61,6 +61,13 @@ pub struct Machine {
     /// Private IPv4 address that the edge uses; an Updraft addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_ipv4: Option<String>,
+    /// Version of the app's secrets that its present or last boot was given; an Updraft
+    /// addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets_version: Option<u64>,
+    /// It is given none of the app's secrets; an Updraft addition.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_secrets: bool,
 }
 
 /// What an image reference resolved to.

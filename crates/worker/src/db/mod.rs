@@ -7,8 +7,10 @@ mod leases;
 mod machines;
 pub(crate) mod runs;
 mod schema;
+mod secrets;
 
 pub(crate) use events::{CHECK_EVENT, EventNumbers, EventPage};
 pub(crate) use host_db::HostDb;
 pub(crate) use leases::LeaseChange;
 pub(crate) use machines::{AddError, Change, Machines, SaveError, UnreadableRow};
+pub(crate) use secrets::SealedSecrets;

@@ -89,4 +89,14 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     ) STRICT;
     CREATE INDEX machine_runs ON runs (machine, id);
 ",
+    "
+    -- Secrets of the apps of this host's machines, all of an app in one value, sealed with
+    -- a key that is not in this database.
+    CREATE TABLE sealed_secrets (
+        app_id  INTEGER PRIMARY KEY,
+        version INTEGER NOT NULL,
+        sealed  BLOB NOT NULL,
+        put_ms  INTEGER NOT NULL
+    ) STRICT;
+",
 ];

@@ -12,6 +12,7 @@ use crate::logs::LogStore;
 use crate::metrics::Metrics;
 use crate::routes::RouteHub;
 use crate::schedules::requests::RunRequests;
+use crate::secrets;
 use crate::sessions::Sessions;
 use crate::template_queue::TemplateQueue;
 use crate::templates;
@@ -73,6 +74,7 @@ impl Worker {
             guest_connections: GuestConnections::default(),
             connector: ports.connector,
             sessions: Sessions::default(),
+            secrets_key: ports.secrets_key,
             clock: ports.clock,
             rng: ports.rng,
             tasks,
@@ -83,6 +85,8 @@ impl Worker {
         let host = Arc::new(Host::new(context));
         recovery::recover(&host, ports.owners.as_deref()).await?;
         templates::start(&host.context);
+        let forget = secrets::forget_unused(host.context.clone());
+        host.context.tasks.spawn_service("the removal of unused secrets", forget);
         let events = host.context.events.clone().run();
         host.context.tasks.spawn_service("the feed of events", events);
         let watch = low_space::watch(host.clone());

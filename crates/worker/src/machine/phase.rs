@@ -112,11 +112,15 @@ pub(super) struct UpVm {
     pub(super) stages: Vec<(String, f64)>,
     /// The image config that the launch has read.
     pub(super) image: Option<ImageFacts>,
+    /// Version of the secrets that the launch has sent.
+    pub(super) secrets_version: Option<u64>,
 }
 
 impl UpVm {
     pub(super) fn new(launched: Launched) -> Self {
-        let Launched { agent, reports, ports, image, exited, origin, stages, .. } = launched;
+        let Launched {
+            agent, reports, ports, image, exited, origin, stages, secrets_version, ..
+        } = launched;
         Self {
             agent,
             reports,
@@ -129,6 +133,7 @@ impl UpVm {
             origin,
             stages,
             image,
+            secrets_version,
         }
     }
 

@@ -141,6 +141,7 @@ impl Task {
         record.cordoned = update.cordoned.unwrap_or(record.cordoned);
         record.config = update.config;
         record.image = update.image;
+        record.skip_secrets = update.skip_secrets;
         record.restarts.clear();
         record.restart_at = None;
         record.failure = None;

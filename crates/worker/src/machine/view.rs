@@ -142,6 +142,8 @@ impl View {
             cordoned: record.cordoned,
             isolation: Some(isolation.into()),
             private_ipv4: self.addresses.map(|a| a.ipv4.to_string()),
+            secrets_version: record.secrets_version.filter(|version| *version > 0),
+            skip_secrets: record.skip_secrets,
         }
     }
 

@@ -21,6 +21,8 @@ use wire::machines::{
     Guest, ImageRef, Init, Machine, MachineConfig, MachineEvent, Restart, Rootfs, Service, Span,
     StopConfig,
 };
+use wire::secret::Secret;
+use wire::secrets::SecretScope;
 use worker::Worker;
 use worker::ports::Shape;
 
@@ -284,6 +286,16 @@ impl Lab {
             }
             ["hold-pulls"] => self.world.images.hold_pulls(),
             ["release-pulls"] => self.world.images.release_pulls(),
+            ["secrets", version, ref secrets @ ..] => {
+                let secrets = secrets.iter().map(|text| self.secret(text)).collect();
+                let secrets = AppSecrets { app: APP, version: version.parse().unwrap(), secrets };
+                self.run(async { worker().put_secrets(user(), secrets).await })?;
+            }
+            ["secrets-of", name] => {
+                let machine = self.machine(self.id(name));
+                let version = machine.secrets_version;
+                writeln!(self.out, "{name} has secrets {version:?}").unwrap();
+            }
             ["kill"] => self.kill(),
             ["daemon"] => self.restart(),
             ["power-cut"] => {
@@ -302,7 +314,8 @@ impl Lab {
             ["versions", name] => self.show_versions(name)?,
             ["routes"] => self.routes(),
             ["ledger"] => self.ledger(),
-            ["logs", name] => self.logs(name),
+            ["logs", name] => self.logs(name, |_| true),
+            ["app-logs", name] => self.logs(name, |provider| provider == "app"),
             ["exec", name, ref argv @ ..] => self.exec(name, argv)?,
             ["ps", name] => {
                 let id = self.id(name);
@@ -319,6 +332,22 @@ impl Lab {
             _ => panic!("no such command: {words:?}"),
         }
         Ok(())
+    }
+
+    /// `NAME=value`, for a group `GROUP:NAME=value`, for a machine `@machine:NAME=value`.
+    fn secret(&self, text: &str) -> ScopedSecret {
+        let (left, value) = text.split_once('=').unwrap();
+        let (scope, name) = match left.split_once(':') {
+            None => (None, left),
+            Some((scope, name)) => (
+                Some(match scope.strip_prefix('@') {
+                    Some(machine) => SecretScope::Machine(self.id(machine).to_string()),
+                    None => SecretScope::Group(scope.to_owned()),
+                }),
+                name,
+            ),
+        };
+        ScopedSecret { name: name.into(), scope, value: Secret::new(value) }
     }
 
     /// Follows a machine's log until it has a line with `text`.
@@ -405,6 +434,7 @@ impl Lab {
             image,
             skip_launch: rest.contains(&"--skip-launch"),
             cordoned: false,
+            skip_secrets: rest.contains(&"--skip-secrets"),
             lease: None,
         }
     }
@@ -431,6 +461,7 @@ impl Lab {
             skip_launch: rest.contains(&"--skip-launch"),
             current_version,
             cordoned: None,
+            skip_secrets: false,
             lease: None,
         }
     }
@@ -599,12 +630,12 @@ impl Lab {
         self.out.push_str(&line);
     }
 
-    fn logs(&mut self, name: &str) {
+    fn logs(&mut self, name: &str, is_shown: impl Fn(&str) -> bool) {
         let query = LogQuery { instance: Some(self.id(name).to_string()), ..LogQuery::default() };
         let worker = self.worker();
         let entries: Vec<_> =
             self.run(async { worker.logs(user(), APP, query).await.unwrap().collect().await });
-        for entry in entries {
+        for entry in entries.iter().filter(|entry| is_shown(&entry.provider)) {
             writeln!(self.out, "[{}] {}", entry.provider, entry.message).unwrap();
         }
     }

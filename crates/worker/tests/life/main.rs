@@ -14,6 +14,7 @@ mod lab;
 mod leases;
 mod life;
 mod schedules;
+mod secrets;
 mod suspend;
 mod takeover;
 mod wake;

@@ -32,6 +32,9 @@ pub(crate) struct ConfigArgs {
     /// File in the machine with the content of a local file, /PATH=FILE; may be repeated
     #[arg(long, value_name = "/PATH=FILE")]
     file_local: Vec<String>,
+    /// Write a secret into a file of the machine; its value has to be base64; may be repeated
+    #[arg(long, value_name = "/PATH=SECRET", value_parser = parse::file_secret)]
+    file_secret: Vec<File>,
     /// Program to run in place of the image's entrypoint, split as a shell would
     #[arg(long, value_name = "COMMAND")]
     pub(crate) entrypoint: Option<String>,
@@ -129,6 +132,7 @@ impl ConfigArgs {
 
     fn apply_files(&self, config: &mut MachineConfig, cwd: &Path) -> Result<()> {
         let mut files = self.file_literal.clone();
+        files.extend(self.file_secret.iter().cloned());
         for text in &self.file_local {
             let file = parse::file_local(text, cwd);
             files

@@ -4,7 +4,7 @@
 
 mod unbuilt;
 
-use super::endpoints::apps::{self, logs, tokens as app_tokens};
+use super::endpoints::apps::{self, logs, secret_keys, secrets, tokens as app_tokens};
 use super::endpoints::machines::{
     self, batch, exec, leases, lifecycle, memory, metadata, patch, runs,
 };
@@ -90,6 +90,25 @@ fn routes() -> Routes {
         .get("/metadata/{key}", read(Machine).of("metadata").or_itself(), metadata::get)
         .post("/metadata/{key}", write(Machine).of("metadata").or_itself(), metadata::set)
         .delete("/metadata/{key}", write(Machine).of("metadata").or_itself(), metadata::unset);
+    let secrets = Routes::below("/v1/apps/{app}/secrets")
+        .get("", read(App).of("secrets"), secrets::list)
+        .post("", write(App).of("secrets"), secrets::change)
+        .get("/{name}", read(App).of("secrets"), secrets::get)
+        .post("/{name}", write(App).of("secrets"), secrets::set)
+        .delete("/{name}", write(App).of("secrets"), secrets::remove)
+        .post("/{name}/type/{kind}", write(App).of("secrets"), secrets::set_typed)
+        .post("/{name}/type/{kind}/generate", write(App).of("secrets"), secrets::generate_typed);
+    let secret_keys = Routes::below("/v1/apps/{app}/secretkeys")
+        .get("", read(App).of("secretkeys"), secret_keys::list)
+        .get("/types", read(App).of("secretkeys"), secret_keys::types)
+        .get("/{name}", read(App).of("secretkeys"), secret_keys::get)
+        .post("/{name}", write(App).of("secretkeys"), secret_keys::set)
+        .delete("/{name}", write(App).of("secretkeys"), secret_keys::remove)
+        .post("/{name}/generate", write(App).of("secretkeys"), secret_keys::generate)
+        .post("/{name}/encrypt", control(App).of("secretkeys"), secret_keys::encrypt)
+        .post("/{name}/decrypt", control(App).of("secretkeys"), secret_keys::decrypt)
+        .post("/{name}/sign", control(App).of("secretkeys"), secret_keys::sign)
+        .post("/{name}/verify", control(App).of("secretkeys"), secret_keys::verify);
     let app = Routes::below("/v1/apps/{app}")
         .get("", read(App), apps::get)
         .delete("", delete(App), apps::destroy)
@@ -141,6 +160,8 @@ fn routes() -> Routes {
         .and(app)
         .and(org)
         .and(machine)
+        .and(secrets)
+        .and(secret_keys)
         .and(unbuilt::routes())
 }
 

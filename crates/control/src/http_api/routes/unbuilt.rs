@@ -9,10 +9,6 @@ use crate::http_api::table::Routes;
 const UNBUILT: &[(&str, &str)] = &[
     ("/v1/apps/{app}/volumes", "volumes are"),
     ("/v1/apps/{app}/volumes/{*rest}", "volumes are"),
-    ("/v1/apps/{app}/secrets", "secrets are"),
-    ("/v1/apps/{app}/secrets/{*rest}", "secrets are"),
-    ("/v1/apps/{app}/secretkeys", "secret keys are"),
-    ("/v1/apps/{app}/secretkeys/{*rest}", "secret keys are"),
     ("/v1/apps/{app}/certificates", "certificates are"),
     ("/v1/apps/{app}/certificates/{*rest}", "certificates are"),
     ("/v1/apps/{app}/ip_assignments", "IP addresses of apps are"),

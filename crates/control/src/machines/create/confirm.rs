@@ -116,7 +116,8 @@ mod tests {
         let store = Arc::new(SqliteStore::open(&path, clock.clone(), &tasks).unwrap());
         let host = FakeHost::new(HostId(0), "local");
         let hosts = Arc::new(FixedHosts::new(vec![host.known()]));
-        let ports = Ports { store, hosts, clock, rng: rt::Rng::seeded(1), tasks };
+        let secrets_key = testkit::secrets_key();
+        let ports = Ports { store, hosts, clock, rng: rt::Rng::seeded(1), tasks, secrets_key };
         let platform = Platform::new(Config::default(), ports);
         let mut confirmations = Vec::new();
         for (number, claimed) in [(1, true), (2, false)] {

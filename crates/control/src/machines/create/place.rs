@@ -9,6 +9,7 @@ use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::machines::leases;
 use crate::machines::update::{checked_config, resolve_image};
 use crate::placement::{self, Wanted};
+use crate::secrets::{self, Delivery};
 use crate::{Error, Kind, Platform, lookup, orgs};
 use host_api::{AcquireLease, CreateMachine, Host, HostError};
 use model::id::{MachineId, MachineName, OrgId, OrgSlug};
@@ -42,6 +43,7 @@ pub async fn create(
     name.as_ref().map_or(Ok(()), refuse_ambiguous)?;
     let lease = leases::of_launch(platform, launch.lease_ttl)?;
     let config = checked_config(launch.config.take())?;
+    secrets::check_launch(platform, app.id, None, &launch, &config).await?;
     let org = orgs::get(platform, &app.org).await?;
     let slug = org.slug.parse().map_err(|err| Error::internal(format!("organization: {err}")))?;
     let request = Request { app, org: (org.id, slug), name, config, launch, lease };
@@ -92,6 +94,10 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
                 continue;
             }
         };
+        if let Err(err) = put_secrets(platform, &*host, &request).await {
+            refusal = Some(err);
+            continue;
+        }
         let (app, config) = (&request.app.name, &request.config);
         let claim = claim(
             platform,
@@ -116,10 +122,18 @@ async fn create_claimed(
 ) -> Result<Machine, Error> {
     let host = hosts::get(platform, claim.record.owner)?;
     let image = resolve_image(platform, &*host, &request.config.image).await?;
+    put_secrets(platform, &*host, request).await?;
     match create_on(platform, &host, &claim, create_machine(request, &claim, image)?).await {
         Ok(machine) => created(platform, claim, machine).await,
         Err(Refused { err, .. }) => Err(err),
     }
+}
+
+/// The host is given the app's secrets before it has the machine: it starts it at once.
+async fn put_secrets(platform: &Platform, host: &dyn Host, request: &Request) -> Result<(), Error> {
+    let secrets = Delivery::of(platform, request.app.id).await?;
+    let context = platform.context(CHANGE_TIMEOUT);
+    Ok(within(CHANGE_TIMEOUT, secrets.put_on(host, &context)).await?)
 }
 
 /// What the host is asked for.
@@ -143,6 +157,7 @@ fn create_machine(
         image,
         skip_launch: request.launch.skip_launch == Some(true),
         cordoned: request.launch.skip_service_registration == Some(true),
+        skip_secrets: request.launch.skip_secrets == Some(true),
         lease: request.lease.clone(),
     })
 }

@@ -216,6 +216,8 @@ pub(in crate::machines) fn unreachable_machine(id: MachineId, record: &MachineRe
         cordoned: false,
         isolation: None,
         private_ipv4: None,
+        secrets_version: None,
+        skip_secrets: false,
     }
 }
 

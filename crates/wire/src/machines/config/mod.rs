@@ -133,9 +133,23 @@ pub struct MachineProcess {
     /// Give it none of the app's secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_app_secrets: Option<bool>,
+    /// Secrets that it is given under these names, also with `ignore_app_secrets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<ProcessSecret>>,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+/// A secret as an environment variable of one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSecret {
+    /// The variable.
+    #[serde(default)]
+    pub env_var: String,
+    /// Name of the secret; absent or empty means that of the variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// Size of the VM.

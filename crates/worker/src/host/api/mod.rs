@@ -10,4 +10,5 @@ mod load;
 mod logs;
 mod machines;
 mod routes;
+mod secrets;
 mod status;

@@ -103,7 +103,7 @@ async fn try_adopt(
     // A suspend that was aborted or cut off may have left it paused.
     host.hypervisor.resume(record.id, boot).await.map_err(|err| retry(&err))?;
     let exited = std::mem::replace(&mut vm.exited, Box::pin(std::future::pending()));
-    let launched = match session::open(host, record, vm).await {
+    let mut launched = match session::open(host, record, vm).await {
         Ok(launched) => Launched { exited, ..launched },
         Err(err @ AgentError::Version(_)) => {
             let why = rt::chain(&err);
@@ -113,7 +113,7 @@ async fn try_adopt(
         Err(err) => return Err(Failure::Retry(rt::chain(&err))),
     };
     if launched.welcome.phase == Phase::AwaitingConfig {
-        send_config(host, record, &launched.agent).await?;
+        launched.secrets_version = Some(send_config(host, record, &launched.agent).await?);
     }
     if record.keep_scratch && record.state != State::Starting {
         // The daemon that restored it may have ended before it could notify it.
@@ -122,15 +122,16 @@ async fn try_adopt(
     Ok(launched)
 }
 
-/// Sends its config to a guest that never got it.
+/// Sends its config to a guest that never got it; the version of the secrets in it.
 async fn send_config(
     host: &Arc<HostContext>,
     record: &Record,
     agent: &Agent,
-) -> Result<(), LaunchError> {
+) -> Result<u64, LaunchError> {
     let image = host.ensure_image(record).await.map_err(|err| launch::image_error(&err))?;
     let facts = launch::host_facts(host, record).await?;
-    let config = guest_config(record, &image, facts).map_err(LaunchError::Final)?;
+    let secrets = host.machine_secrets(record).await.map_err(LaunchError::Final)?;
+    let config = guest_config(record, &image, facts, &secrets).map_err(LaunchError::Final)?;
     let sent = agent.send(&ToGuest::Configure(Box::new(config))).await;
-    sent.map_err(|err| LaunchError::agent(&err))
+    sent.map(|()| secrets.version).map_err(|err| LaunchError::agent(&err))
 }

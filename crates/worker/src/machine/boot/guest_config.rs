@@ -2,12 +2,13 @@
 
 use crate::ports::{ImageConfig, RootImage};
 use crate::record::Record;
+use crate::secrets::MachineSecrets;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use guest_protocol::{Device, GuestConfig, GuestFile, Main, Net};
 use model::address::{Addresses, IPV6_BLOCK, Ipv4Pool, uncompressed};
 use std::collections::BTreeMap;
-use wire::machines::{Dns, Init, MachineConfig, MachineProcess};
+use wire::machines::{Dns, File, Init, MachineConfig, MachineProcess};
 
 /// The values that the host adds to the record and the image.
 pub(super) struct HostFacts<'a> {
@@ -28,6 +29,7 @@ pub(super) fn guest_config(
     record: &Record,
     image: &RootImage,
     facts: HostFacts<'_>,
+    secrets: &MachineSecrets,
 ) -> Result<GuestConfig, String> {
     let init = main_process(&record.config);
     let process = process(&record.config);
@@ -42,10 +44,10 @@ pub(super) fn guest_config(
         net: facts.addresses.map(|addresses| net(&addresses, facts.mtu)),
         resolv_conf: resolv_conf(&dns, &facts.nameservers),
         hosts: hosts(&hostname, &dns, facts.addresses.as_ref()),
-        files: files(record)?,
+        files: files(record, secrets)?,
         main: Main {
             argv: argv(&init, &image.config)?,
-            env: env(record, &image.config, &facts),
+            env: env(record, &image.config, &facts, secrets)?,
             user: process
                 .and_then(|process| process.user.clone())
                 .filter(|user| !user.is_empty())
@@ -103,9 +105,14 @@ fn argv(init: &Init, image: &ImageConfig) -> Result<Vec<String>, String> {
     }
 }
 
-/// The image's environment, then the config's, then the platform's; later wins
-/// (fly.io/docs/machines/runtime-environment).
-fn env(record: &Record, image: &ImageConfig, facts: &HostFacts<'_>) -> Vec<(String, String)> {
+/// The image's environment, then the config's, then the secrets, then the platform's;
+/// later wins (fly.io/docs/reference/configuration, fly.io/docs/machines/runtime-environment).
+fn env(
+    record: &Record,
+    image: &ImageConfig,
+    facts: &HostFacts<'_>,
+    secrets: &MachineSecrets,
+) -> Result<Vec<(String, String)>, String> {
     let mut env: BTreeMap<String, String> = image
         .env
         .iter()
@@ -113,9 +120,11 @@ fn env(record: &Record, image: &ImageConfig, facts: &HostFacts<'_>) -> Vec<(Stri
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
     env.extend(record.config.env.clone().unwrap_or_default());
-    env.extend(process(&record.config).and_then(|process| process.env.clone()).unwrap_or_default());
-    let metadata = record.config.metadata.as_ref();
-    let group = metadata.and_then(|m| m.get("fly_process_group")).map_or("app", String::as_str);
+    let process = process(&record.config);
+    env.extend(process.and_then(|process| process.env.clone()).unwrap_or_default());
+    let ignore = process.and_then(|process| process.ignore_app_secrets) == Some(true);
+    let named = process.and_then(|process| process.secrets.as_deref()).unwrap_or_default();
+    env.extend(secrets.environment(ignore, named)?);
     let id = record.id.to_string();
     let platform = [
         ("FLY_APP_NAME", record.app_name.to_string()),
@@ -124,13 +133,13 @@ fn env(record: &Record, image: &ImageConfig, facts: &HostFacts<'_>) -> Vec<(Stri
         ("FLY_REGION", facts.region.into()),
         ("FLY_IMAGE_REF", record.config.image.clone()),
         ("FLY_MACHINE_VERSION", record.instance.to_string()),
-        ("FLY_PROCESS_GROUP", group.into()),
+        ("FLY_PROCESS_GROUP", record.process_group().into()),
         ("FLY_VM_MEMORY_MB", record.memory_mib().to_string()),
         ("FLY_PRIVATE_IP", facts.addresses.map_or(String::new(), |a| uncompressed(a.ipv6))),
     ];
     env.extend(platform.map(|(name, value)| (name.to_owned(), value)));
     env.entry("PRIMARY_REGION".into()).or_insert_with(|| facts.region.into());
-    env.into_iter().collect()
+    Ok(env.into_iter().collect())
 }
 
 fn net(addresses: &Addresses, mtu: u16) -> Net {
@@ -177,24 +186,28 @@ fn resolv_conf(dns: &Dns, host: &[String]) -> String {
     text
 }
 
-fn files(record: &Record) -> Result<Vec<GuestFile>, String> {
-    let with_value = record.config.files.iter().flatten().filter_map(|file| {
-        let raw = file.raw_value.as_ref()?;
-        Some((file, raw))
-    });
-    let decode = |(file, raw): (&wire::machines::File, &String)| {
-        let content = STANDARD.decode(raw).map_err(|err| {
-            format!("file {} cannot be written: raw_value is not base64: {err}", file.guest_path)
-        })?;
-        Ok(GuestFile { path: file.guest_path.clone(), mode: file.mode.unwrap_or(0o644), content })
+fn files(record: &Record, secrets: &MachineSecrets) -> Result<Vec<GuestFile>, String> {
+    let content = |file: &File| match (&file.raw_value, &file.secret_name) {
+        (Some(raw), _) => {
+            Some(STANDARD.decode(raw).map_err(|err| format!("raw_value is not base64: {err}")))
+        }
+        (None, Some(name)) if !name.is_empty() => Some(secrets.file(name)),
+        _ => None,
     };
-    with_value.map(decode).collect()
+    let guest_file = |(file, content): (&File, Result<Vec<u8>, String>)| {
+        let path = file.guest_path.clone();
+        let content = content.map_err(|why| format!("file {path} cannot be written: {why}"))?;
+        Ok(GuestFile { path, mode: file.mode.unwrap_or(0o644), content })
+    };
+    let files = record.config.files.iter().flatten();
+    files.filter_map(|file| Some((file, content(file)?))).map(guest_file).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::tests::sample;
+    use crate::secrets::tests::of_app;
     use serde_json::json;
 
     fn words(list: &[&str]) -> Vec<String> {
@@ -225,10 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn the_platforms_environment_beats_the_configs_beats_the_images() {
+    fn the_platforms_environment_beats_secrets_beat_the_configs_beats_the_images() {
         let mut record = sample();
-        record.config.env =
-            Some([("A".into(), "config".into()), ("B".into(), "config".into())].into());
+        record.config.env = Some(["A", "B", "D"].map(|name| (name.into(), "config".into())).into());
         let image = ImageConfig {
             env: words(&["A=image", "C=image=x", "FLY_APP_NAME=fake", "broken"]),
             ..ImageConfig::default()
@@ -241,8 +253,17 @@ mod tests {
             now_ns: 0,
             entropy: Vec::new(),
         };
-        let env: BTreeMap<_, _> = env(&record, &image, &facts).into_iter().collect();
-        for (name, value) in [("A", "config"), ("B", "config"), ("C", "image=x")] {
+        let secrets = of_app(&[("D", "secret"), ("FLY_REGION", "secret"), ("S", "secret")]);
+        let all = env(&record, &image, &facts, &secrets).unwrap();
+        let env: BTreeMap<_, _> = all.into_iter().collect();
+        for (name, value) in [
+            ("A", "config"),
+            ("B", "config"),
+            ("C", "image=x"),
+            ("D", "secret"),
+            ("S", "secret"),
+            ("FLY_REGION", "here"),
+        ] {
             assert_eq!(env[name], value);
         }
         assert_eq!(env["FLY_APP_NAME"], "web");

@@ -54,10 +54,13 @@ pub(super) async fn launch(
     let image = image(&host, &record, &cancel).await?;
     timer.done("image");
     let facts = host_facts(&host, &record).await?;
-    let mut config = guest_config(&record, &image, facts).map_err(LaunchError::Final)?;
+    let secrets = host.machine_secrets(&record).await.map_err(LaunchError::Final)?;
+    let config = guest_config(&record, &image, facts, &secrets);
+    let mut config = config.map_err(LaunchError::Final)?;
     let message = ToGuest::Configure(Box::new(config.clone()));
     if guest_protocol::codec::encode(&message).len() > MAX_FRAME {
-        let text = format!("environment and files are larger than {MAX_FRAME} bytes in all");
+        let text =
+            format!("environment, secrets and files are larger than {MAX_FRAME} bytes in all");
         return Err(LaunchError::Final(text));
     }
     let scratch = step("make the writable disk", scratch_disk(&host, &record)).await?;
@@ -98,6 +101,7 @@ pub(super) async fn launch(
     }
     launched.stages = timer.stages;
     launched.image = Some(ImageFacts::of(image.config));
+    launched.secrets_version = Some(secrets.version);
     Ok(launched)
 }
 

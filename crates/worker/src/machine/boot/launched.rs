@@ -19,6 +19,9 @@ pub(in super::super) struct Launched {
     pub(in super::super) origin: BootOrigin,
     /// Milliseconds by stage.
     pub(in super::super) stages: Vec<(String, f64)>,
+    /// Version of the app's secrets in the config that the guest was sent; `None` if it
+    /// was sent none.
+    pub(in super::super) secrets_version: Option<u64>,
 }
 
 /// The part of its image's config that a machine's record keeps.

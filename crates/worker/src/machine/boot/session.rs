@@ -48,8 +48,9 @@ pub(super) async fn open(
     let deadline = host.config.boot_deadline;
     let connected = Agent::connect(vm.agent, host.rng.bits(), listen, deadline, &host.tasks);
     let (agent, welcome) = connected.await?;
-    let (exited, origin, stages, image) = (vm.exited, vm.origin, Vec::new(), None);
-    Ok(Launched { agent, welcome, reports, ports, image, exited, origin, stages })
+    let (exited, origin, stages) = (vm.exited, vm.origin, Vec::new());
+    let (image, secrets_version) = (None, None);
+    Ok(Launched { agent, welcome, reports, ports, image, exited, origin, stages, secrets_version })
 }
 
 /// Answers the guest's connections to the platform's API.

@@ -226,6 +226,7 @@ impl Task {
             record.image.labels = image.labels;
             record.image_stop_signal = image.stop_signal;
         }
+        record.secrets_version = up.secrets_version.or(record.secrets_version);
         let launch_stages = std::mem::take(&mut up.stages);
         let (origin, reason) = origin_label(&up.origin);
         let mut event = self.ids.event("start", State::Started, Source::Host);

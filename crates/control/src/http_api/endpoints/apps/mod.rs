@@ -1,6 +1,8 @@
 //! `/v1/apps`. See <https://fly.io/docs/machines/api/apps-resource/>.
 
 pub(in crate::http_api) mod logs;
+pub(in crate::http_api) mod secret_keys;
+pub(in crate::http_api) mod secrets;
 pub(in crate::http_api) mod tokens;
 
 use crate::http_api::audit::AboutOrg;

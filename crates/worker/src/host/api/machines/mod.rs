@@ -278,6 +278,8 @@ impl Worker {
             cordoned: false,
             isolation: None,
             private_ipv4: None,
+            secrets_version: None,
+            skip_secrets: false,
         }
     }
 
