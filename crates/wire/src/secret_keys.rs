@@ -1,17 +1,18 @@
 //! Secret keys of an app, as the API takes and shows them.
 
 use crate::secret::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The algorithms of secret keys; an Updraft addition.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyTypes {
     /// Names of types.
     pub types: Vec<String>,
 }
 
 /// A secret key, without its secret part.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretKey {
     /// Name.
     pub name: String,
@@ -24,14 +25,14 @@ pub struct SecretKey {
 }
 
 /// Secret keys of an app.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretKeys {
     /// By name.
     pub secret_keys: Vec<SecretKey>,
 }
 
 /// A key to be set, or generated where there is no value.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NewSecretKey {
     /// Algorithm.
     #[serde(default, rename = "type")]
@@ -42,7 +43,7 @@ pub struct NewSecretKey {
 }
 
 /// Answer to a change of a secret key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretKeyChanged {
     /// The key; absent once it is removed.
     #[serde(flatten)]
@@ -52,7 +53,7 @@ pub struct SecretKeyChanged {
 }
 
 /// A message to be encrypted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Encrypt {
     /// Message.
     #[serde(default)]
@@ -63,14 +64,14 @@ pub struct Encrypt {
 }
 
 /// An encrypted message.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Encrypted {
     /// The message.
     pub ciphertext: Bytes,
 }
 
 /// A message to be decrypted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Decrypt {
     /// The message.
     #[serde(default)]
@@ -81,14 +82,14 @@ pub struct Decrypt {
 }
 
 /// A decrypted message.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Decrypted {
     /// The message.
     pub plaintext: Bytes,
 }
 
 /// A message to be signed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sign {
     /// Message.
     #[serde(default)]
@@ -96,14 +97,14 @@ pub struct Sign {
 }
 
 /// A signature.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Signed {
     /// The signature alone.
     pub signature: Bytes,
 }
 
 /// A signature to be verified.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verify {
     /// Message.
     #[serde(default)]

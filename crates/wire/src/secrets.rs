@@ -1,13 +1,16 @@
 //! Secrets of an app, as the API takes and shows them.
 
 use crate::secret::{Bytes, Secret};
+use schemars::JsonSchema;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// The machines that a secret is for. In JSON `{"group": …}` or `{"machine": …}`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretScope {
     /// Those of a process group: the label `fly_process_group`, else `app`.
@@ -17,7 +20,7 @@ pub enum SecretScope {
 }
 
 /// One secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppSecret {
     /// Name; also that of the environment variable.
     pub name: String,
@@ -42,7 +45,7 @@ pub struct AppSecret {
 }
 
 /// Secrets of an app.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppSecrets {
     /// By name.
     pub secrets: Vec<AppSecret>,
@@ -53,7 +56,7 @@ pub struct AppSecrets {
 }
 
 /// A change of several secrets at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeSecrets {
     /// Values by name; `null` removes a secret.
     #[serde(default, deserialize_with = "values")]
@@ -64,7 +67,7 @@ pub struct ChangeSecrets {
 }
 
 /// A new value of one secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SetSecret {
     /// The value.
     #[serde(default)]
@@ -75,7 +78,7 @@ pub struct SetSecret {
 }
 
 /// Answer to a change of one secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretChanged {
     /// The secret; absent once it is removed.
     #[serde(flatten)]
@@ -85,7 +88,7 @@ pub struct SecretChanged {
 }
 
 /// A value in the form of the API before secrets and secret keys were apart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TypedSecret {
     /// The value.
     #[serde(default)]

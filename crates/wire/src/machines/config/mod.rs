@@ -142,7 +142,7 @@ pub struct MachineProcess {
 }
 
 /// A secret as an environment variable of one process.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessSecret {
     /// The variable.
     #[serde(default)]

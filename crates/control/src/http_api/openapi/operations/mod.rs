@@ -6,6 +6,7 @@ mod machines;
 mod orgs;
 mod parts;
 mod platform;
+mod secrets;
 mod tokens;
 
 use super::operation::Operation;
@@ -19,6 +20,11 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<Operation>)> {
             "Parts of a machine",
             "Events, versions, checks, labels, leases, commands and processes of a machine.",
             parts::all(),
+        ),
+        (
+            "Secrets",
+            "Values that machines are given at their start, and keys that never leave the platform.",
+            secrets::all(),
         ),
         ("Organizations", "What belongs together in a platform.", orgs::all()),
         ("Tokens", "Tokens of a request, and those of machines.", tokens::all()),
