@@ -89,7 +89,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("oidc.issuer", "oidc-issuer", "URL", "", "Address at which verifiers of machines' OpenID Connect tokens reach the API, without the organization [default: http:// and listen.api]"),
     row("oidc.audience", "oidc-audience", "URL", "", "Audience of such tokens if the request names none, without the organization [default: oidc.issuer]"),
     row("audit.max_size_mib", "audit-max-size-mib", "MIB", "64", "Most space for the audit log; the oldest entries are removed first"),
-    row("audit.max_age", "audit-max-age", "TIME", "2160h", "How long entries of the audit log are kept"),
+    row("audit.max_age", "audit-max-age", "TIME", "90d", "How long entries of the audit log are kept"),
     row("secrets.key_file", "secrets-key-file", "FILE", "", "File that holds the key which seals secrets; made if absent [default: <data-dir>/secrets.key]"),
     row("metrics.token", "metrics-token", "WORD", "admin", "Token for /metrics: `admin` for the admin token, `none` for open access, or a token of its own"),
 

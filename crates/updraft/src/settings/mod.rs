@@ -265,7 +265,7 @@ impl Settings {
             },
             audit: AuditLimits {
                 bytes: from.parse("audit.max_size_mib", p, parse::audit_mib) << 20,
-                age_ms: u64::try_from(from.parse("audit.max_age", p, parse::duration).as_millis())
+                age_ms: u64::try_from(from.parse("audit.max_age", p, parse::retention).as_millis())
                     .unwrap_or(u64::MAX),
             },
             secrets_key_file: from

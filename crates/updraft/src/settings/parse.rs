@@ -119,6 +119,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
+/// How long records are kept.
+pub(super) fn retention(text: &str) -> Result<Duration, String> {
+    let rule = "it has to be a time such as 90d, from 1h to 3650d";
+    let parsed = humantime::parse_duration(text).map_err(|_| rule.to_owned())?;
+    let allowed = Duration::from_secs(3600)..=Duration::from_secs(3650 * 24 * 3600);
+    if allowed.contains(&parsed) { Ok(parsed) } else { Err(rule.into()) }
+}
+
 pub(super) fn domain(text: &str) -> Result<String, String> {
     let label = |label: &str| {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
