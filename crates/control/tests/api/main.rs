@@ -7,6 +7,7 @@ mod apps;
 mod audit;
 mod batch;
 mod checks;
+mod compatibility;
 mod crash;
 mod errors;
 mod guest_socket;
