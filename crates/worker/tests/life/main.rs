@@ -12,6 +12,7 @@ mod faults;
 mod faulty;
 mod lab;
 mod life;
+mod metrics;
 mod schedules;
 mod suspend;
 mod takeover;
