@@ -210,6 +210,24 @@ impl Client {
         self.done(self.of_app(Method::POST, app, &[id, verb])).await
     }
 
+    /// The lease that is held on a machine, with its nonce.
+    ///
+    /// # Errors
+    /// See [`Error`]; 404 if there is none.
+    pub async fn lease(&self, app: &str, id: &str) -> Result<Lease, Error> {
+        let answer: LeaseAnswer = self.json(self.of_app(Method::GET, app, &[id, "lease"])).await?;
+        Ok(answer.data)
+    }
+
+    /// Ends the lease of this nonce.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn release_lease(&self, app: &str, id: &str, nonce: &str) -> Result<(), Error> {
+        let call = self.of_app(Method::DELETE, app, &[id, "lease"]);
+        self.done(call.header("fly-machine-lease-nonce", nonce)).await
+    }
+
     /// Waits for a state, for at most [`WAIT`]; the server answers 408 when the
     /// time is over.
     ///

@@ -153,6 +153,11 @@ impl Call {
         self
     }
 
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
     pub(crate) fn body<T: Serialize + ?Sized>(mut self, body: &T) -> Self {
         self.request = self.request.json(body);
         self

@@ -29,6 +29,8 @@ pub enum Kind {
     NotImplemented,
     /// The request is larger than allowed.
     TooLarge,
+    /// The body is in a format that the call does not take.
+    UnsupportedMedia,
     /// The guest has no such command.
     CommandNotFound,
     /// The command exists and cannot be executed.
@@ -144,6 +146,10 @@ impl From<HostError> for Error {
                 Self::new(Kind::Unavailable, text).hint("the machine is being moved; try again")
             }
             HostError::Conflict(_) => Self::new(Kind::Conflict, text),
+            HostError::Leased { .. } => Self::new(Kind::Conflict, text).hint(
+                "wait until it expires, send its nonce in the header `fly-machine-lease-nonce`, or \
+                 end it with `updraft machine leases clear`",
+            ),
             HostError::VersionMismatch(_) => Self::new(Kind::VersionMismatch, text),
             HostError::Invalid(_) => Self::new(Kind::Invalid, text),
             HostError::NoCapacity(_) => Self::no_capacity(&text),

@@ -1,7 +1,10 @@
 //! Commands in a guest: to their end with one answer, or as a session.
 
-use crate::{Error, Kind, Platform, lookup};
+use crate::access::{app_access, permit};
+use crate::lookup::{self, Machine};
+use crate::{Error, Kind, Platform};
 use host_api::{ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
+use macaroon::{Access, Action, Command};
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -73,12 +76,29 @@ async fn open_for(
 ) -> Result<ExecSession, Error> {
     check(&start)?;
     let found = lookup::machine(platform, app, machine).await?;
+    permit_command(platform, app, &found, &start.argv).await?;
     found
-        .call(platform, time, |host, context, id| {
+        .call_unrepeated(platform, time, |host, context, id| {
             let start = start.clone();
             async move { host.exec(context, id, start).await }
         })
         .await
+}
+
+/// The caller may run this command: a token may be limited to some.
+async fn permit_command(
+    platform: &Platform,
+    app: &str,
+    machine: &Machine,
+    argv: &[String],
+) -> Result<(), Error> {
+    let app = lookup::app(platform, app).await?.record;
+    let access = app_access(platform, &app, Action::WRITE.and(Action::CONTROL)).await?;
+    let (id, command) = (Some(machine.id.to_string()), Command::Argv(argv.to_vec()));
+    let access = Access { machine: id, command, ..access };
+    let subject =
+        format!("machine {:?} of app {:?} by a command", machine.id.to_string(), app.name.as_str());
+    permit(platform, &access, &subject)
 }
 
 /// The command of a request, in whichever form it is given.

@@ -1,11 +1,13 @@
 //! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
 //! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`],
-//!   [`exec`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
+//!   [`exec`], [`watch`], [`tokens`], [`orgs`], [`hosts`], [`config`]): operations on records
 //!   and hosts, as functions over a [`Platform`]. They know nothing of HTTP and
 //!   return one typed [`Error`].
+//! - [`access`]: what a call needs and what its caller may do.
 //! - `cache` and `lookup`: records of the store in memory, and names and ids of
 //!   requests looked up in them.
+//! - `idempotency`: requests that are sent more than once and carried out once.
 //! - [`reconcile`]: finishes what a crash, a lost answer or an absent host left
 //!   half done. Depends on the subjects.
 //! - Fronts ([`http_api`], [`guest_api`]): parse a request, call an operation, map
@@ -14,14 +16,17 @@
 //! The global store records which host owns a machine; the host is the truth about
 //! what the machine does, and every answer about one comes from it.
 
+pub mod access;
 pub mod apps;
 mod cache;
 pub mod config;
+mod counters;
 mod error;
 pub mod exec;
 pub mod guest_api;
 pub mod hosts;
 pub mod http_api;
+mod idempotency;
 pub mod images;
 pub mod logs;
 mod lookup;
@@ -33,6 +38,8 @@ pub mod reconcile;
 mod retry;
 pub mod tokens;
 mod unreadable;
+pub mod watch;
 
+pub use access::{Grant, Rights};
 pub use error::{Error, Kind};
 pub use platform::{Config, Platform, Ports};

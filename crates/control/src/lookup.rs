@@ -1,10 +1,11 @@
 //! Names and ids of requests looked up: in the records in memory, or in the store.
 
 use crate::cache::{Cached, Known, Ownership};
+use crate::error::shortened;
 use crate::{Error, Platform};
-use model::id::{AppName, MachineId, MachineName};
+use model::id::{AppName, MachineId, MachineName, OrgSlug};
 use serde::de::DeserializeOwned;
-use store::records::{self, AppRecord, Listed, MachineRecord, NameRecord, Stored};
+use store::records::{self, AppRecord, Listed, MachineRecord, NameRecord, OrgRecord, Stored};
 
 /// The record of a key, from memory if it is there.
 pub(crate) async fn get<T: Cached>(
@@ -42,6 +43,21 @@ pub(crate) async fn app(platform: &Platform, name: &str) -> Result<Stored<AppRec
     found.filter(|app| !app.record.deleting).ok_or_else(no_app)
 }
 
+/// The error of an organization that is not there, or not for the caller.
+pub(crate) fn no_org(slug: &str) -> Error {
+    let slug = shortened(slug, 80);
+    Error::not_found(format!("Could not find Organization \"{slug}\""))
+        .hint("`updraft orgs list` shows the organizations that the token may read")
+}
+
+/// An organization by its slug.
+pub(crate) async fn org(platform: &Platform, slug: &str) -> Result<OrgRecord, Error> {
+    let parsed: OrgSlug = slug.parse().map_err(|_| no_org(slug))?;
+    let found: Option<Stored<OrgRecord>> =
+        get(platform, &records::org_key(parsed.as_str())).await?;
+    found.map(|org| org.record).ok_or_else(|| no_org(slug))
+}
+
 /// A machine, and whom it belongs to.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
@@ -74,6 +90,14 @@ pub(crate) async fn machine(
 pub(crate) async fn by_id(platform: &Platform, id: MachineId) -> Result<Option<Machine>, Error> {
     let found: Option<Stored<Ownership>> = get(platform, &records::machine_key(id)).await?;
     Ok(found.map(|stored| Machine { id, record: stored.record }))
+}
+
+/// The app of a machine, if both are there.
+pub(crate) async fn app_of(platform: &Platform, id: MachineId) -> Result<Option<AppRecord>, Error> {
+    let Some(machine) = by_id(platform, id).await? else { return Ok(None) };
+    let apps: Listed<AppRecord> = list(platform, records::APPS).await?;
+    let mut records = apps.records.into_iter().map(|stored| stored.record);
+    Ok(records.find(|app| app.id == machine.record.app))
 }
 
 /// The same, always from the store: for those to whom memory may be too old.

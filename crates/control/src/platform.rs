@@ -1,12 +1,18 @@
 //! What every operation works with: the store, the hosts, and on whose behalf.
 
 use crate::Error;
+use crate::access::Rights;
 use crate::cache::{self, RecordsCache, TrackedStore};
+use crate::idempotency::{RequestId, Turns};
 use crate::machines::Confirmations;
+use crate::tokens::{TokenSecret, TokenUses};
 use crate::unreadable::Unreadable;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
+use macaroon::Access;
+use model::id::HostId;
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::Store;
 
@@ -17,11 +23,13 @@ pub struct Config {
     pub domain: String,
     /// Port of the edge, where it is part of an app's address.
     pub edge_port: Option<u16>,
+    /// The secret that the keys of macaroons are derived from.
+    pub token_secret: TokenSecret,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { domain: "localhost".into(), edge_port: None }
+        Self { domain: "localhost".into(), edge_port: None, token_secret: TokenSecret::default() }
     }
 }
 
@@ -48,7 +56,14 @@ pub struct Platform {
     cache: Arc<RecordsCache>,
     config: Arc<Config>,
     caller: Caller,
+    /// What the caller may do.
+    rights: Rights,
+    /// Where its request comes from: the fields `source_*`, nothing else.
+    source: Arc<Access>,
     lease_nonce: Option<String>,
+    /// The request, if it carries an idempotency key.
+    request: Option<RequestId>,
+    turns: Arc<Turns>,
     /// Held while a counter is read and written: writers of this process wait
     /// for each other in place of refusing each other's transactions.
     counters: Arc<tokio::sync::Mutex<()>>,
@@ -56,6 +71,8 @@ pub struct Platform {
     machine_numbers: Arc<tokio::sync::Mutex<Range<u64>>>,
     confirmations: Arc<Confirmations>,
     unreadable: Arc<Unreadable>,
+    host_regions: Arc<Mutex<BTreeMap<HostId, String>>>,
+    token_uses: Arc<TokenUses>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -76,11 +93,17 @@ impl Platform {
             cache,
             config: Arc::new(config),
             caller: Caller::Control,
+            rights: Rights::All,
+            source: Arc::default(),
             lease_nonce: None,
+            request: None,
+            turns: Arc::default(),
             counters: Arc::default(),
             machine_numbers: Arc::default(),
             confirmations: Arc::default(),
             unreadable: Arc::default(),
+            host_regions: Arc::default(),
+            token_uses: Arc::default(),
         }
     }
 
@@ -94,10 +117,70 @@ impl Platform {
         });
     }
 
-    /// The same on behalf of `caller`, who holds the lease with this nonce.
+    /// The same on behalf of `caller`, who has these rights and holds the lease with this
+    /// nonce.
     #[must_use]
-    pub fn on_behalf_of(&self, caller: Caller, lease_nonce: Option<String>) -> Self {
-        Self { caller, lease_nonce, ..self.clone() }
+    pub fn on_behalf_of(
+        &self,
+        caller: Caller,
+        rights: Rights,
+        lease_nonce: Option<String>,
+    ) -> Self {
+        Self { caller, rights, lease_nonce, ..self.clone() }
+    }
+
+    /// The same for a request that comes out of a machine: `source` has the fields `source_*`.
+    #[must_use]
+    pub(crate) fn coming_from(&self, source: Access) -> Self {
+        Self { source: Arc::new(source), ..self.clone() }
+    }
+
+    /// What the caller may do.
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// Where the caller's request comes from.
+    pub(crate) fn source(&self) -> &Access {
+        &self.source
+    }
+
+    /// The party that makes the request.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The nonce of a lease that the caller has sent.
+    pub(crate) fn lease_nonce(&self) -> Option<&str> {
+        self.lease_nonce.as_deref()
+    }
+
+    /// The nonce of a new lease.
+    pub(crate) fn new_nonce(&self) -> String {
+        let random = || format!("{:016x}", self.rng().bits());
+        self.request.as_ref().map_or_else(random, RequestId::nonce)
+    }
+
+    /// The same for a request that carries an idempotency key.
+    pub(crate) fn for_request(&self, request: Option<RequestId>) -> Self {
+        Self { request, ..self.clone() }
+    }
+
+    /// The same for the request of a caller, by its name, with an idempotency key: what is
+    /// done for it is done once, also if an earlier process has done it.
+    #[must_use]
+    pub fn keyed(&self, caller: &str, key: &str) -> Self {
+        self.for_request(Some(RequestId::new(caller, key)))
+    }
+
+    /// The request, if it carries an idempotency key.
+    pub(crate) fn request(&self) -> Option<&RequestId> {
+        self.request.as_ref()
+    }
+
+    /// Requests with idempotency keys that are carried out now.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Settings.
@@ -151,6 +234,22 @@ impl Platform {
     /// Records that cannot be read and have been logged.
     pub(crate) fn unreadable(&self) -> &Unreadable {
         &self.unreadable
+    }
+
+    /// Regions of the hosts, as each last answered.
+    pub(crate) fn host_regions(&self) -> MutexGuard<'_, BTreeMap<HostId, String>> {
+        self.host_regions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When tokens were last used.
+    pub(crate) fn token_uses(&self) -> &TokenUses {
+        &self.token_uses
+    }
+
+    /// The same with other rights of the caller.
+    #[must_use]
+    pub(crate) fn with_rights(&self, rights: Rights) -> Self {
+        Self { rights, ..self.clone() }
     }
 
     /// Context of a call to a host that is to be answered within `time`.

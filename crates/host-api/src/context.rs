@@ -115,6 +115,12 @@ impl CallContext {
         Self { epoch: Some(epoch), ..self }
     }
 
+    /// Whether a lease of another caller refuses this call. What the platform does itself,
+    /// and what the edge does for traffic, never waits for a user.
+    pub fn respects_leases(&self) -> bool {
+        self.source == Source::User
+    }
+
     /// The same with a key.
     #[must_use]
     pub fn keyed(self, key: impl Into<String>) -> Self {

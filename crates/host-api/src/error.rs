@@ -30,6 +30,14 @@ pub enum HostError {
     /// Against the current state of the machine.
     #[error("{0}")]
     Conflict(String),
+    /// Another caller holds the machine's lease. The text begins as clients expect it.
+    #[error("lease currently held by {owner}, expires at {expires_at}")]
+    Leased {
+        /// The holder, for people.
+        owner: String,
+        /// RFC 3339.
+        expires_at: String,
+    },
     /// The version given is not the current one.
     #[error("{0}")]
     VersionMismatch(String),

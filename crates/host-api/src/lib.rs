@@ -1,8 +1,8 @@
 //! What control, edge and the guests' API ask of a host, and what a host
 //! streams to them.
 //!
-//! One trait per concern: [`Status`], [`Machines`], [`Checks`], [`Schedules`],
-//! [`Exec`], [`Logs`],
+//! One trait per concern: [`Status`], [`Machines`], [`Leases`], [`Memory`], [`Exec`], [`Logs`],
+//! [`EventFeed`], [`Checks`], [`Schedules`],
 //! [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
 //! `worker` implements it. In one process the call is direct; between processes
 //! the crate `host-remote` carries it over HTTP/2 with mutual TLS behind the
@@ -36,9 +36,10 @@ pub use context::{CallContext, Caller, Deadline, Source};
 pub use error::HostError;
 pub use images::{ImageUpload, Images, ImportName};
 pub use machines::{
-    ChangeMetadata, Checks, CreateMachine, Exec, ExecError, ExecInput, ExecOutput, ExecSession,
-    ExecStart, LogLine, Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Schedules,
-    Stop, UpdateMachine, WaitFor, check_labels,
+    AcquireLease, ChangeMetadata, Checks, CreateMachine, EventFeed, EventFilter, Exec, ExecError,
+    ExecInput, ExecOutput, ExecSession, ExecStart, FeedEvent, FeedItem, Leases, LogLine, Logs,
+    MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Memory, Schedules, Stop, UpdateMachine,
+    WaitFor, check_labels,
 };
 pub use routing::{
     Connections, GuestConnection, GuestStream, HealthStatus, Load, Route, RouteChange,
@@ -55,10 +56,13 @@ use tokio::sync::watch;
 pub trait Host:
     Status
     + Machines
+    + Leases
+    + Memory
     + Checks
     + Schedules
     + Exec
     + Logs
+    + EventFeed
     + Images
     + Routes
     + Load
@@ -70,10 +74,13 @@ pub trait Host:
 impl<T> Host for T where
     T: Status
         + Machines
+        + Leases
+        + Memory
         + Checks
         + Schedules
         + Exec
         + Logs
+        + EventFeed
         + Images
         + Routes
         + Load

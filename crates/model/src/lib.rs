@@ -10,12 +10,14 @@
 //! - [`schedule`]: when a machine runs next.
 //! - [`size`]: guest presets and what sizes are allowed.
 //! - [`name`]: generated machine names.
+//! - [`lease`]: which caller may change a leased machine.
 //! - [`signal`]: Linux signals by name and number.
 
 pub mod address;
 pub mod autostop;
 pub mod check;
 pub mod id;
+pub mod lease;
 pub mod life;
 pub mod name;
 pub mod restart;

@@ -3,6 +3,8 @@
 //! - [`machines`]: the public JSON of the Machines API, with its field names.
 //! - [`platform`]: what the API returns about the platform itself.
 //! - [`exec`]: an interactive command, over a WebSocket.
+//! - [`orgs`]: organizations and their members.
+//! - [`tokens`]: tokens of the API.
 //! - [`logs`]: one log line, as stored, streamed and shown.
 //!
 //! Clients of other versions read and write these types: fields are added, not
@@ -11,4 +13,6 @@
 pub mod exec;
 pub mod logs;
 pub mod machines;
+pub mod orgs;
 pub mod platform;
+pub mod tokens;

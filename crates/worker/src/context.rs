@@ -4,6 +4,7 @@
 use crate::capacity::Capacity;
 use crate::checks::board::CheckBoard;
 use crate::db::HostDb;
+use crate::event_feed::Feed;
 use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
@@ -28,6 +29,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+
+/// Destroyed machines that a host remembers at most.
+const MAX_DESTROYED: u32 = 20_000;
 
 /// Settings of one host.
 #[derive(Clone, Debug)]
@@ -61,6 +65,9 @@ pub struct HostConfig {
     pub image_deadline: Duration,
     /// Shapes whose template is made ahead of time.
     pub templates: Vec<Shape>,
+    /// How long destroyed machines and their events can still be read, at most
+    /// 20000 of them.
+    pub keep_destroyed: Duration,
     /// Machines that a new database does not name are removed; otherwise the host does not
     /// start with them.
     pub discard_unrecorded: bool,
@@ -105,6 +112,7 @@ pub(crate) struct HostContext {
     pub(crate) rng: Rng,
     pub(crate) tasks: Tasks,
     pub(crate) db: HostDb,
+    pub(crate) events: Arc<Feed>,
     pub(crate) logs: Arc<LogStore>,
     pub(crate) routes: RouteHub,
     pub(crate) capacity: Capacity,
@@ -148,6 +156,13 @@ impl BlockedSlots {
 impl HostContext {
     pub(crate) fn addresses(&self, record: &Record) -> Option<Addresses> {
         address::of_machine(self.config.pool, record.slot?, record.network, record.number)
+    }
+
+    /// Removes the records of machines that were destroyed long ago; their ids.
+    pub(crate) async fn forget_destroyed(&self) -> Result<Vec<String>, sqlite::Error> {
+        let kept = u64::try_from(self.config.keep_destroyed.as_millis()).unwrap_or(u64::MAX);
+        let before_ms = self.clock.now_ms().saturating_sub(kept);
+        self.db.forget(before_ms, MAX_DESTROYED).await
     }
 
     /// Adds a line of the host's own to a machine's log.

@@ -12,6 +12,7 @@ mod capacity;
 mod checks;
 mod context;
 mod db;
+mod event_feed;
 mod guest_connections;
 mod host;
 mod logs;

@@ -53,7 +53,6 @@ pub(crate) const ABSENT: &[(&str, &str, &str)] = &[
     ("machine", "api-proxy", NONE),
     ("machine", "clone", "`updraft machine run` with the config that `machine status -d` shows"),
     ("machine", "egress-ip", NONE),
-    ("machine", "leases", NONE),
     ("machine", "place", NONE),
 ];
 

@@ -327,6 +327,16 @@ fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &B
         ("POST", []) => ok(machine(ID, "one", "created")),
         (_, ["dying", ..]) => refuse(409, "It is being destroyed (begun 12 seconds ago)", None),
         (_, ["broken", ..]) => refuse(500, "disk full", None),
+        ("GET", [ID, "lease"]) => {
+            let lease = json!({"nonce": "4e9b2a7c01d3f586", "expires_at": 1_795_219_705i64,
+                "owner": "ci", "description": "deploy", "version": "01J00000000000000000000001"});
+            ok(json!({"status": "success", "data": lease, "nonce": lease["nonce"],
+                "expires_at": lease["expires_at"]}))
+        }
+        ("GET", [_, "lease"]) => refuse(404, "lease not found: it is not leased", None),
+        ("DELETE", [ID, "lease"]) => {
+            ok(json!({"status": "success", "data": {"ok": true}, "ok": true}))
+        }
         ("GET", ["never", "wait"]) => refuse(408, "not in time", None),
         ("GET", [_, "wait"]) => {
             let first = |state: &&str| query.contains(&format!("state={state}"));

@@ -7,6 +7,7 @@ mod fake;
 mod help;
 mod host;
 mod images;
+mod leases;
 mod machines;
 mod session;
 mod suspend;

@@ -3,9 +3,9 @@
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::machines::{self, ListFilter, Release, list_app, release};
 use crate::retry::Tries;
-use crate::{Error, Kind, Platform, hosts, lookup, orgs};
+use crate::{Error, Kind, Platform, Rights, hosts, lookup, orgs, tokens};
 use futures_util::future::join_all;
-use host_api::{HostError, WaitFor};
+use host_api::{Caller, HostError, WaitFor};
 use model::id::{HostId, MachineId};
 use model::life::State;
 use std::time::Duration;
@@ -48,7 +48,8 @@ pub async fn request_deletion(platform: &Platform, app: &str) -> Result<(), Erro
         if !platform.store().txn(txn).await?.succeeded {
             continue;
         }
-        let own = platform.clone();
+        // The control plane's own work: the leases of machines do not hold it up.
+        let own = platform.on_behalf_of(Caller::Control, Rights::All, None);
         let done = platform.tasks().spawn(async move {
             if let Err(err) = finish_deletion(&own, &app).await {
                 // The reconciler tries again.
@@ -155,6 +156,7 @@ async fn forget(platform: &Platform, app: &AppRecord) -> Result<bool, Error> {
     let same = record.filter(|stored| stored.record.id == app.id && stored.record.deleting);
     let Some(stored) = same else { return Ok(true) };
     forget_machines(platform, app).await?;
+    tokens::delete_of_app(platform, app).await?;
     let mut then = vec![Op::delete(&key)];
     if let Some(used) = &app.idempotency_key {
         let org = orgs::get(platform, &app.org).await?;

@@ -1,24 +1,27 @@
 //! Apps as clients see them.
 
+use crate::access::{app_access, is_permitted};
 use crate::machines::count_by_app;
 use crate::{Error, Platform, lookup, orgs};
+use macaroon::Action;
 use model::id::NetworkId;
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use store::records::{self, AppRecord, Listed, OrgRecord, Stored};
 use wire::machines::{App, AppList, Organization};
 
-/// Apps by name, of one organization and with one role if these are given.
+/// Apps by name that the caller may read, of one organization and with one role if these are
+/// given.
 ///
 /// # Errors
-/// There is no such organization.
+/// There is no such organization, or not for the caller.
 pub async fn list(
     platform: &Platform,
     org: Option<&str>,
     role: Option<&str>,
 ) -> Result<AppList, Error> {
     let only = match org {
-        Some(slug) => Some(orgs::get(platform, slug).await?.slug),
+        Some(slug) => Some(orgs::visible(platform, slug).await?.slug),
         None => None,
     };
     let apps: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
@@ -32,6 +35,9 @@ pub async fn list(
         }
         if !orgs_by_slug.contains_key(&app.org) {
             orgs_by_slug.insert(app.org.clone(), orgs::get(platform, &app.org).await?);
+        }
+        if !is_permitted(platform, &app_access(platform, &app, Action::READ).await?) {
+            continue;
         }
         let count = counts.get(&app.id).copied().unwrap_or(0);
         shown.push(show(platform, app.clone(), &orgs_by_slug[&app.org], count));

@@ -1,53 +1,51 @@
 //! Who makes a request: a client with a token, or a machine.
 
 use super::HttpApi;
-use crate::{Error, Kind, Platform};
-use axum::extract::{FromRequestParts, MatchedPath, Request};
-use axum::http::Method;
+use super::extract::Params;
+use crate::access::Need;
+use crate::idempotency::RequestId;
+use crate::tokens::Found;
+use crate::{Error, Kind, Platform, Rights, lookup};
+use axum::extract::FromRequestParts;
+use axum::http::Extensions;
 use axum::http::request::Parts;
 use host_api::Caller;
+use macaroon::Access;
 use model::id::MachineId;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use store::records::TokenRecord;
 
-/// Mark of a request with a valid token.
+/// Mark of a request with valid tokens, of which there is at least one.
 #[derive(Clone, Debug)]
-pub(crate) struct Authenticated(pub(crate) TokenRecord);
+pub(crate) struct Authenticated(pub(crate) Arc<[Found]>);
 
 /// Mark of a request that came out of a machine.
 #[derive(Clone, Debug)]
 pub(crate) struct FromMachine(pub(crate) MachineId);
 
 impl FromMachine {
-    /// Whether the request may be made without a token. The path is compared as it
-    /// was written: whatever is written otherwise is not allowed. That the app in it
-    /// is the machine's is seen by the operation, which finds no machine elsewhere.
-    pub(super) fn may(&self, request: &Request) -> Result<(), Error> {
-        let rest = self.rest_of_own(request.uri().path());
-        let is_metadata = |rest: &str| rest == "/metadata" || rest.starts_with("/metadata/");
-        match (request.method(), rest) {
-            (&Method::GET, Some("")) | (&Method::POST, Some("/suspend")) => Ok(()),
-            (_, Some(rest)) if is_metadata(rest) => Ok(()),
-            // That there is no such path is no secret.
-            _ if request.extensions().get::<MatchedPath>().is_none() => Ok(()),
-            _ => {
-                let own = format!("/v1/apps/<app>/machines/{}", self.0);
-                let why = format!(
-                    "without a token a machine may only GET {own}, POST {own}/suspend and use \
-                     {own}/metadata: its own state, suspend and labels"
-                );
-                let hint = "send the header `Authorization: Bearer <token>` for everything else";
-                Err(Error::new(Kind::Forbidden, why).hint(hint))
-            }
+    /// Whether the request may be made without a token: its route permits it to the machine
+    /// itself. The machine in the path is compared as it was written: another spelling is not
+    /// allowed. That the app in it is the machine's is found out by the operation, which finds
+    /// no machine elsewhere.
+    pub(super) fn may(&self, need: Option<Need>, path: &str) -> Result<(), Error> {
+        if need.is_some_and(|need| need.by_itself) && self.is_named_by(path) {
+            return Ok(());
         }
+        let own = format!("/v1/apps/<app>/machines/{}", self.0);
+        let why = format!(
+            "without a token a machine may only GET {own}, POST {own}/suspend and use \
+             {own}/metadata: its own state, suspend and labels"
+        );
+        let hint = "send the header `Authorization: Bearer <token>` for everything else";
+        Err(Error::new(Kind::Forbidden, why).hint(hint))
     }
 
-    /// What follows the machine in a path to itself.
-    fn rest_of_own<'a>(&self, path: &'a str) -> Option<&'a str> {
-        let (_, machine) = path.strip_prefix("/v1/apps/")?.split_once("/machines/")?;
-        machine.strip_prefix(&self.0.to_string())
+    /// Whether a path is of this machine, or of none.
+    fn is_named_by(&self, path: &str) -> bool {
+        let Some((_, rest)) = path.split_once("/machines/") else { return true };
+        rest.split('/').next() == Some(self.0.to_string().as_str())
     }
 }
 
@@ -75,16 +73,58 @@ impl FromRequestParts<HttpApi> for Acting {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, api: &HttpApi) -> Result<Self, Infallible> {
-        let token = parts.extensions.get::<Authenticated>();
-        let machine = parts.extensions.get::<FromMachine>();
-        let caller = match (token, machine) {
-            (Some(Authenticated(token)), _) => Caller::Token(token.name.clone()),
-            (None, Some(FromMachine(machine))) => Caller::Machine(*machine),
-            // No request passes the authentication without one of them.
-            (None, None) => Caller::Token(String::new()),
-        };
-        let nonce = parts.headers.get("fly-machine-lease-nonce");
-        let nonce = nonce.and_then(|nonce| nonce.to_str().ok()).filter(|nonce| !nonce.is_empty());
-        Ok(Self(api.platform.on_behalf_of(caller, nonce.map(str::to_owned))))
+        let platform = acting(api, &parts.extensions, lease_nonce(parts)).await;
+        let request = parts.extensions.get::<RequestId>().cloned();
+        Ok(Self(platform.for_request(request)))
     }
+}
+
+/// Header with the nonce of a lease.
+const LEASE_NONCE: &str = "fly-machine-lease-nonce";
+
+/// The nonce of the lease that the caller holds: in its header, or in the query, where
+/// generated clients put it.
+fn lease_nonce(parts: &Parts) -> Option<String> {
+    let header = parts.headers.get(LEASE_NONCE).and_then(|nonce| nonce.to_str().ok());
+    if let Some(nonce) = header.filter(|nonce| !nonce.is_empty()) {
+        return Some(nonce.to_owned());
+    }
+    // A query that cannot be read is refused where the endpoint reads it.
+    let query = Params::of(&parts.uri).ok()?;
+    query.get(LEASE_NONCE).or(query.get("nonce")).map(str::to_owned)
+}
+
+/// The platform on behalf of the caller that the authentication has found.
+pub(super) async fn acting(
+    api: &HttpApi,
+    extensions: &Extensions,
+    nonce: Option<String>,
+) -> Platform {
+    let tokens = extensions.get::<Authenticated>();
+    let machine = extensions.get::<FromMachine>().map(|FromMachine(machine)| *machine);
+    let (caller, rights) = match (tokens, machine) {
+        (Some(Authenticated(tokens)), _) => {
+            let name = tokens.first().map(|token| token.record.name.clone()).unwrap_or_default();
+            (Caller::Token(name), Found::rights(tokens))
+        }
+        (None, Some(machine)) => (Caller::Machine(machine), Rights::Machine(machine)),
+        // No request passes the authentication without one of them.
+        (None, None) => (Caller::Token(String::new()), Rights::Grants(Arc::default())),
+    };
+    let needs_source = matches!(rights, Rights::Grants(_));
+    let platform = api.platform.on_behalf_of(caller, rights, nonce);
+    match machine.filter(|_| needs_source) {
+        Some(machine) => platform.coming_from(source(&platform, machine).await),
+        None => platform,
+    }
+}
+
+/// The machine that a request comes out of, for caveats about it.
+async fn source(platform: &Platform, machine: MachineId) -> Access {
+    let mut access = Access { source_machine: Some(machine.to_string()), ..Access::default() };
+    if let Ok(Some(app)) = lookup::app_of(platform, machine).await {
+        access.source_app = Some(app.name.to_string());
+        access.source_org = Some(app.org);
+    }
+    access
 }

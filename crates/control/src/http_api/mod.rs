@@ -1,6 +1,7 @@
 //! The HTTP front: the Machines API, version 1. Each endpoint parses its request,
 //! calls an operation of a subject, and writes the answer; errors are mapped in one
-//! place ([`answer`]). `extract/` reads bodies and queries, `endpoints/` has one
+//! place ([`answer`]). `routes/` has the table of routes with what a caller needs for each,
+//! which `auth` compares with the caller's tokens. `extract/` reads bodies and queries, `endpoints/` has one
 //! file per group of endpoints.
 //!
 //! See <https://fly.io/docs/machines/api/>.
@@ -10,9 +11,11 @@ mod auth;
 mod caller;
 mod endpoints;
 mod extract;
+mod idempotency;
 mod observe;
+mod rate_limit;
 mod routes;
-mod unbuilt;
+mod table;
 
 use crate::Platform;
 use prometheus_client::registry::Registry;
@@ -21,6 +24,7 @@ use std::sync::Arc;
 pub(crate) use answer::too_large;
 pub use caller::Connection;
 pub(crate) use caller::{Authenticated, FromMachine};
+pub use table::Route;
 
 /// Settings of the HTTP front.
 #[derive(Clone, Copy, Debug)]
@@ -30,11 +34,14 @@ pub struct HttpConfig {
     /// Time in which a JSON body must have arrived, and the most time between two
     /// parts of an upload.
     pub body_timeout: std::time::Duration,
+    /// Requests beyond the limits of Fly's Machines API are refused.
+    pub rate_limits: bool,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { body_limit: 1024 * 1024, body_timeout: std::time::Duration::from_secs(30) }
+        let body_timeout = std::time::Duration::from_secs(30);
+        Self { body_limit: 1024 * 1024, body_timeout, rate_limits: false }
     }
 }
 
@@ -44,6 +51,8 @@ pub struct HttpApi {
     platform: Platform,
     config: HttpConfig,
     metrics: Arc<observe::Metrics>,
+    /// `None`: there are no limits.
+    buckets: Option<Arc<rate_limit::Buckets>>,
 }
 
 impl std::fmt::Debug for HttpApi {
@@ -59,7 +68,9 @@ impl std::fmt::Debug for HttpApi {
 impl HttpApi {
     /// A front whose metrics go into `registry`.
     pub fn new(platform: Platform, config: HttpConfig, registry: &mut Registry) -> Self {
-        Self { platform, config, metrics: Arc::new(observe::Metrics::register(registry)) }
+        let metrics = Arc::new(observe::Metrics::register(registry));
+        let buckets = config.rate_limits.then(Arc::default);
+        Self { platform, config, metrics, buckets }
     }
 
     /// The platform that it is a front of.

@@ -1,5 +1,6 @@
 //! Updating a machine: a new version of its config replaces the current one.
 
+use super::leases;
 use super::record::update_record;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::{Error, Kind, Platform, config, lookup};
@@ -23,7 +24,7 @@ pub async fn update(
     mut launch: LaunchMachine,
 ) -> Result<Machine, Error> {
     let found = lookup::machine(platform, app, machine).await?;
-    refuse_leases(&launch)?;
+    let lease = leases::of_launch(platform, launch.lease_ttl)?;
     let config = checked_config(launch.config.take())?;
     let version = launch.current_version.as_deref().filter(|version| !version.is_empty());
     let current_version = version.map(str::parse).transpose();
@@ -43,6 +44,7 @@ pub async fn update(
             skip_launch: launch.skip_launch == Some(true),
             current_version,
             cordoned: (launch.skip_service_registration == Some(true)).then_some(true),
+            lease,
         };
         let updated = found
             .call_once(&own, CHANGE_TIMEOUT, |host, context, _| {
@@ -65,17 +67,6 @@ pub(super) fn checked_config(config: Option<MachineConfig>) -> Result<MachineCon
     config::check(&config)?;
     config::complete(&mut config);
     Ok(config)
-}
-
-/// Machines cannot be leased yet, not even by the request that creates them.
-pub(super) fn refuse_leases(launch: &LaunchMachine) -> Result<(), Error> {
-    match launch.lease_ttl {
-        Some(ttl) if ttl > 0 => {
-            Err(Error::unsupported("lease_ttl", "leases are not supported yet")
-                .hint("leave it out"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The image that the machine runs already, if the config names it as before and

@@ -113,10 +113,6 @@ async fn bodies_that_are_refused() {
             ),
         ),
         (
-            r#"{"lease_ttl":30,"config":{"image":"nginx"}}"#.to_owned(),
-            (422, "lease_ttl: leases are not supported yet"),
-        ),
-        (
             format!(r#"{{"config":{{"image":"{}"}}}}"#, "x".repeat(70_000)),
             (413, "the body is larger than 65536 bytes"),
         ),
@@ -185,10 +181,6 @@ async fn parts_that_are_not_built_are_named_and_never_404() {
         ("GET", "/v1/apps/web/secretkeys", "secret keys are"),
         ("POST", "/v1/apps/web/certificates/acme", "certificates are"),
         ("GET", "/v1/apps/web/ip_assignments", "IP addresses of apps are"),
-        ("POST", "/v1/apps/web/deploy_token", "deploy tokens are"),
-        ("POST", "/v1/apps/web/machines/a/lease/?ttl=30", "leases are"),
-        ("PUT", "/v1/apps/web/machines/a/memory", "memory ballooning is"),
-        ("GET", "/v1/orgs/personal/machines", "calls about organizations are"),
         ("POST", "/v1/platform/placements", "placements are"),
         ("POST", "/v1/tokens/oidc", "OpenID Connect tokens are"),
         ("POST", "/graphql", "GraphQL is"),

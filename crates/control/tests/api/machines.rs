@@ -198,9 +198,6 @@ async fn an_update_makes_a_new_version() {
     let (_, versions) = w.get(&at(&machine, "/versions")).await;
     assert_eq!(versions.as_array().unwrap().len(), 2);
     assert_eq!(versions[0]["user_config"]["image"], "nginx:2");
-    let leased = json!({ "config": { "image": "nginx" }, "lease_ttl": 30 });
-    let leased = w.post(&at(&machine, ""), leased).await;
-    assert_eq!(error(&leased), (422, "lease_ttl: leases are not supported yet"));
     let hidden = json!({ "config": { "image": "nginx" }, "skip_service_registration": true });
     let mut refused = hidden.clone();
     refused["current_version"] = machine["instance_id"].clone();
@@ -285,7 +282,6 @@ async fn what_the_verbs_refuse() {
             (400, "timeout: must be seconds or a duration such as 10s"),
         ),
         ("/signal", json!({ "signal": 99 }), (400, "signal: there is no signal \"99\"")),
-        ("/lease", Value::Null, (501, "leases are not supported yet")),
     ] {
         let answer = w.post(&at(&machine, path), body).await;
         assert_eq!(error(&answer), expected, "{path}");
@@ -447,4 +443,70 @@ async fn a_change_that_may_have_been_done_is_504_and_not_to_be_repeated_blindly(
     assert_eq!(w.post(&at(&machine, "/stop"), json!({})).await.0, 504);
     w.host.fail_next("stop", HostError::unreachable("it is away"));
     assert_eq!(w.post(&at(&machine, "/stop"), json!({})).await.0, 503);
+}
+
+#[tokio::test]
+async fn names_that_could_be_ids_or_calls_are_refused_and_an_id_wins() {
+    let w = world().await;
+    w.app().await;
+    for (name, why) in [
+        ("0123456789abcd", "name: must not have the form of a machine id: \"0123456789abcd\""),
+        ("batch", "name: must not be the path of a call of the API: \"batch\""),
+    ] {
+        let ask = json!({ "name": name, "config": { "image": "nginx" } });
+        assert_eq!(error(&w.post("/v1/apps/web/machines", ask).await), (400, why));
+    }
+    w.machine(json!({ "name": "0123456789ABCD" })).await;
+    let machine = w.machine(json!({ "name": "batch-1" })).await;
+    assert_eq!(w.get(&at(&machine, "")).await.1["id"], machine["id"]);
+}
+
+#[tokio::test]
+async fn events_are_paged() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    for call in ["/stop", "/start", "/stop"] {
+        w.post(&at(&machine, call), Value::Null).await;
+    }
+    let (_, all) = w.get(&at(&machine, "/events")).await;
+    let (mut seen, mut before) = (Vec::new(), String::new());
+    loop {
+        let (code, page) = w.get(&at(&machine, &format!("/events?limit=2&before={before}"))).await;
+        assert_eq!(code, 200);
+        let page = page.as_array().unwrap().clone();
+        let Some(last) = page.last() else { break };
+        before = last["id"].as_str().unwrap().to_owned();
+        seen.extend(page);
+    }
+    assert_eq!(json!(seen), all);
+    let bad = w.get(&at(&machine, "/events?before=x")).await;
+    assert_eq!(error(&bad), (400, "before: event id \"x\" is not valid: a ULID of 26 characters"));
+}
+
+#[tokio::test]
+async fn memory_of_a_machine_that_runs() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "lease_ttl": 60 })).await;
+    let memory = at(&machine, "/memory");
+    let held = json!({ "limit_mb": 256, "available_mb": 192 });
+    assert_eq!(w.get(&memory).await, (200, held.clone()));
+    let put = async |body: Value| w.call(Method::PUT, &memory, body).await;
+    assert_eq!(put(json!({ "limit_mb": 256 })).await, (200, held));
+    assert_eq!(put(json!({ "limit_mb": 128 })).await.0, 422);
+    assert_eq!(
+        error(&put(json!({ "limit_mb": 0 })).await),
+        (400, "limit_mb: must be at least 1 (MiB)")
+    );
+    assert_eq!(put(json!({})).await.0, 400);
+    let reclaim = at(&machine, "/memory/reclaim");
+    let given = w.post(&reclaim, json!({ "amount_mb": 10 })).await;
+    assert_eq!(given, (200, json!({ "actual_mb": 10 })), "no lease guards it");
+    assert_eq!(w.post(&reclaim, json!({ "amount_mb": -1 })).await.0, 400);
+    let (_, versions) = w.get(&at(&machine, "/versions")).await;
+    assert_eq!(versions.as_array().unwrap().len(), 1);
+    let nonce = machine["nonce"].as_str().unwrap();
+    w.post(&at(&machine, &format!("/stop?nonce={nonce}")), Value::Null).await;
+    assert_eq!(w.get(&memory).await.0, 409);
 }

@@ -2,16 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test is to panic")]
 
+mod access;
 mod apps;
+mod batch;
 mod checks;
 mod crash;
 mod errors;
 mod guest_socket;
 mod guests;
 mod hosts;
+mod idempotency;
+mod leases;
 mod machines;
+mod org_list;
+mod rate_limits;
 mod reads;
 mod runs;
 mod suspend;
+mod tokens;
 mod walk;
+mod watch;
 mod world;

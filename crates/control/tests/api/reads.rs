@@ -91,7 +91,7 @@ async fn calls_to_a_machine_and_creates_read_nothing_from_the_store() {
     // Until the tables are filled reads go to the store.
     let mut before = reads();
     for tries in 0.. {
-        assert!(tokens::find(&platform, "secret").await.unwrap().is_some());
+        assert!(tokens::is_valid(&platform, "secret").await.unwrap());
         if reads() == before {
             break;
         }
@@ -100,7 +100,7 @@ async fn calls_to_a_machine_and_creates_read_nothing_from_the_store() {
         before = reads();
     }
     create(&platform, "b").await;
-    machines::get(&platform, "web", "b").await.unwrap();
+    machines::get(&platform, "web", "b", false).await.unwrap();
     machines::stop(&platform, "web", "b", Stop::default()).await.unwrap();
     machines::start(&platform, "web", "b").await.unwrap();
     assert_eq!(reads() - before, 0);

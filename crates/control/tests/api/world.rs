@@ -7,6 +7,7 @@ use model::id::HostId;
 use prometheus_client::registry::Registry;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sha2::Digest;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use store_sqlite::SqliteStore;
@@ -58,13 +59,14 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
         tasks: tasks.clone(),
     };
     let mut registry = Registry::default();
-    let config = Config { edge_port: Some(8080), ..Config::default() };
+    let token_secret = tokens::TokenSecret::new(b"a secret of sixteen bytes");
+    let config = Config { edge_port: Some(8080), token_secret, ..Config::default() };
     let platform = Platform::new(config, ports);
     platform.start_cache();
     orgs::ensure_default(&platform).await.unwrap();
     tokens::install_admin_token(&platform, HostId(0), TOKEN).await.unwrap();
-    let limits =
-        HttpConfig { body_limit: 64 * 1024, body_timeout: std::time::Duration::from_millis(300) };
+    let body_timeout = std::time::Duration::from_millis(300);
+    let limits = HttpConfig { body_limit: 64 * 1024, body_timeout, rate_limits: false };
     let api = HttpApi::new(platform.clone(), limits, &mut registry);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -94,6 +96,16 @@ impl TestWorld {
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("http://{}{path}", self.addr);
         self.client.request(method, url).header("authorization", format!("Bearer {TOKEN}"))
+    }
+
+    /// Puts the record of a token with this text into the store.
+    pub(crate) async fn put_token(&self, text: &str, record: store::records::TokenRecord) {
+        let sha256 = sha2::Sha256::digest(text.as_bytes());
+        let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = store::records::token_key(&sha256);
+        let record = store::records::TokenRecord { sha256, ..record };
+        let then = vec![store::Op::put(key, store::records::encode(&record))];
+        store::Store::txn(&*self.store, store::Txn { then, ..Default::default() }).await.unwrap();
     }
 
     /// How many machines the store notes as released.

@@ -105,6 +105,17 @@ impl Connections for Unreachable {
 }
 
 #[async_trait]
+impl EventFeed for Unreachable {
+    async fn follow_events(
+        &self,
+        _: CallContext,
+        _: EventFilter,
+    ) -> Result<BoxStream<'static, FeedItem>, HostError> {
+        Err(unreachable())
+    }
+}
+
+#[async_trait]
 impl Logs for Unreachable {
     async fn logs(
         &self,

@@ -417,6 +417,17 @@ impl Connections for Host {
 }
 
 #[async_trait]
+impl EventFeed for Host {
+    async fn follow_events(
+        &self,
+        _: CallContext,
+        _: EventFilter,
+    ) -> Result<BoxStream<'static, FeedItem>, HostError> {
+        Err(HostError::Unsupported("the edge never asks for them".into()))
+    }
+}
+
+#[async_trait]
 impl Logs for Host {
     async fn logs(
         &self,

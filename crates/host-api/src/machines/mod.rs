@@ -1,13 +1,19 @@
 //! The life of machines.
 
 mod checks;
+mod event_feed;
 mod exec;
+mod leases;
 mod logs;
+mod memory;
 mod schedules;
 
 pub use checks::Checks;
+pub use event_feed::{EventFeed, EventFilter, FeedEvent, FeedItem};
 pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
+pub use leases::{AcquireLease, Leases};
 pub use logs::{LogLine, Logs};
+pub use memory::Memory;
 pub use schedules::Schedules;
 
 use crate::{CallContext, HostError};
@@ -105,12 +111,13 @@ pub trait Machines: Send + Sync {
         version: Option<InstanceId>,
     ) -> Result<(), HostError>;
 
-    /// Newest events first, at most `limit`.
+    /// Newest events first, at most `limit`, all of them older than `before`.
     async fn events(
         &self,
         context: CallContext,
         id: MachineId,
         limit: usize,
+        before: Option<EventId>,
     ) -> Result<Vec<MachineEvent>, HostError>;
 
     /// All versions that are kept, newest first.
@@ -166,6 +173,9 @@ pub struct CreateMachine {
     pub skip_launch: bool,
     /// Create cordoned.
     pub cordoned: bool,
+    /// Lease it to the caller at once; the answer has the nonce.
+    #[serde(default)]
+    pub lease: Option<AcquireLease>,
 }
 
 /// An update: a new instance replaces the current one.
@@ -185,6 +195,10 @@ pub struct UpdateMachine {
     /// that as it is.
     #[serde(default)]
     pub cordoned: Option<bool>,
+    /// Lease it to the caller with this update, or renew the caller's lease; the answer
+    /// has the nonce.
+    #[serde(default)]
+    pub lease: Option<AcquireLease>,
 }
 
 /// Which machines of a host.
@@ -202,6 +216,12 @@ pub struct MachineFilter {
     pub metadata: BTreeMap<String, String>,
     /// Without config and events.
     pub summary: bool,
+    /// With their leases.
+    #[serde(default)]
+    pub leases: bool,
+    /// Only of this organization.
+    #[serde(default)]
+    pub org: Option<OrgId>,
 }
 
 /// What to wait for.

@@ -3,12 +3,14 @@
 use super::RemoteHost;
 use async_trait::async_trait;
 use host_api::{
-    CallContext, ChangeMetadata, Checks, CreateMachine, HostError, HostInfo, Load, MachineFilter,
-    Machines, Schedules, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
+    AcquireLease, CallContext, ChangeMetadata, Checks, CreateMachine, HostError, HostInfo, Leases,
+    Load, MachineFilter, Machines, Memory, Schedules, Status, Stop, UpdateMachine, WaitFor,
+    WakeRefused,
 };
-use model::id::{InstanceId, MachineId};
+use model::id::{EventId, InstanceId, MachineId};
 use wire::machines::{
-    CheckReport, Machine, MachineEvent, MachineVersion, Process, ScheduleRun, Started, WaitResult,
+    CheckReport, Lease, Machine, MachineEvent, MachineMemory, MachineVersion, MemoryReclaimed,
+    Process, ScheduleRun, Started, WaitResult,
 };
 
 #[async_trait]
@@ -116,8 +118,13 @@ impl Machines for RemoteHost {
         context: CallContext,
         id: MachineId,
         limit: usize,
+        before: Option<EventId>,
     ) -> Result<Vec<MachineEvent>, HostError> {
-        self.unary("events", context, &(id, limit)).await?
+        match before {
+            None => self.unary("events", context, &(id, limit)).await?,
+            // A host of an earlier version knows no other list than the newest.
+            Some(_) => self.unary("events_before", context, &(id, limit, before)).await?,
+        }
     }
 
     async fn versions(
@@ -143,6 +150,55 @@ impl Machines for RemoteHost {
         id: MachineId,
     ) -> Result<Vec<Process>, HostError> {
         self.unary("processes", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Leases for RemoteHost {
+    async fn acquire_lease(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        wanted: AcquireLease,
+    ) -> Result<Lease, HostError> {
+        self.unary("acquire_lease", context, &(id, wanted)).await?
+    }
+
+    async fn lease(&self, context: CallContext, id: MachineId) -> Result<Option<Lease>, HostError> {
+        self.unary("lease", context, &(id,)).await?
+    }
+
+    async fn release_lease(&self, context: CallContext, id: MachineId) -> Result<(), HostError> {
+        self.unary("release_lease", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Memory for RemoteHost {
+    async fn memory(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<MachineMemory, HostError> {
+        self.unary("memory", context, &(id,)).await?
+    }
+
+    async fn limit_memory(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        limit_mb: u32,
+    ) -> Result<MachineMemory, HostError> {
+        self.unary("limit_memory", context, &(id, limit_mb)).await?
+    }
+
+    async fn reclaim_memory(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        amount_mb: u32,
+    ) -> Result<MemoryReclaimed, HostError> {
+        self.unary("reclaim_memory", context, &(id, amount_mb)).await?
     }
 }
 

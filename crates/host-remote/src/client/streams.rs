@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use host_api::{
-    CallContext, Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart, HostError,
-    ImageUpload, Images, ImportName, LogLine, Logs, RouteSnapshot, RouteSubscription, Routes,
+    CallContext, EventFeed, EventFilter, Exec, ExecError, ExecInput, ExecOutput, ExecSession,
+    ExecStart, FeedItem, HostError, ImageUpload, Images, ImportName, LogLine, Logs, RouteSnapshot,
+    RouteSubscription, Routes,
 };
 use model::id::{AppId, MachineId};
 use serde::de::DeserializeOwned;
@@ -123,6 +124,20 @@ impl Logs for RemoteHost {
 
     fn append(&self, line: LogLine) {
         self.0.hints.line(line);
+    }
+}
+
+#[async_trait]
+impl EventFeed for RemoteHost {
+    async fn follow_events(
+        &self,
+        context: CallContext,
+        filter: EventFilter,
+    ) -> Result<BoxStream<'static, FeedItem>, HostError> {
+        let (request, answers, first): (_, _, Result<(), HostError>) =
+            self.open("follow_events", context, &(filter,)).await?;
+        first?;
+        Ok(frames(request, answers))
     }
 }
 

@@ -58,7 +58,17 @@ impl Server {
             "destroy" => unary!(destroy, id, force),
             "cordon" => unary!(cordon, id, cordoned),
             "change_metadata" => unary!(change_metadata, id, change, version),
-            "events" => unary!(events, id, limit),
+            "events" => {
+                let (id, limit): (MachineId, usize) = body.next().await?;
+                one(&host.events(context, id, limit, None).await)
+            }
+            "events_before" => unary!(events, id, limit, before),
+            "acquire_lease" => unary!(acquire_lease, id, wanted),
+            "lease" => unary!(lease, id),
+            "memory" => unary!(memory, id),
+            "limit_memory" => unary!(limit_memory, id, limit_mb),
+            "reclaim_memory" => unary!(reclaim_memory, id, amount_mb),
+            "release_lease" => unary!(release_lease, id),
             "versions" => unary!(versions, id),
             "wait" => unary!(wait, id, wait),
             "processes" => unary!(processes, id),
@@ -83,6 +93,7 @@ impl Server {
             }
             "exec" => self.exec(context, body).await.map(Some),
             "logs" => self.logs(context, body).await.map(Some),
+            "follow_events" => self.follow_events(context, body).await.map(Some),
             "import_image" => {
                 let (name,) = body.next().await?;
                 let tar = Box::new(BodyRead::new(body));

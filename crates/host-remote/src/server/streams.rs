@@ -6,8 +6,8 @@ use crate::{grace, is_last, session_grace};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use host_api::{
-    CallContext, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart, HostError, ImageUpload,
-    ImportName, RouteSubscription,
+    CallContext, EventFilter, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart, HostError,
+    ImageUpload, ImportName, RouteSubscription,
 };
 use model::id::{AppId, MachineId};
 use tokio::sync::mpsc;
@@ -81,6 +81,18 @@ impl Server {
         let (app, query): (AppId, wire::logs::LogQuery) = body.next().await?;
         let lines = self.0.host.logs(context, app, query).await;
         let (sender, answer, rest) = stream(lines).await;
+        self.stream_until_stop(sender.closed(), rest);
+        Ok(answer)
+    }
+
+    pub(super) async fn follow_events(
+        &self,
+        context: CallContext,
+        mut body: FrameReader,
+    ) -> Result<ChannelBody, FrameError> {
+        let (filter,): (EventFilter,) = body.next().await?;
+        let items = self.0.host.follow_events(context, filter).await;
+        let (sender, answer, rest) = stream(items).await;
         self.stream_until_stop(sender.closed(), rest);
         Ok(answer)
     }

@@ -78,6 +78,7 @@ impl Cluster {
             image: image.expect("the host has the image"),
             skip_launch: false,
             cordoned: false,
+            lease: None,
         }
     }
 

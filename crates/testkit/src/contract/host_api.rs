@@ -1,19 +1,20 @@
 //! The contract of `host_api::Host`, as a test that the worker, the fake and
 //! the remote client all pass.
 
+use super::calls::{context, create, gone, started, state};
+use super::leases;
 use futures_util::StreamExt;
 use host_api::{
-    CallContext, Caller, ChangeMetadata, CreateMachine, Deadline, ExecError, ExecInput, ExecOutput,
-    ExecStart, Host, HostError, ImportName, LogLine, MachineFilter, RouteChange, RouteState,
-    RouteSubscription, Source, Stop, Upstream, WaitFor, WakeRefused,
+    CallContext, ChangeMetadata, CreateMachine, Deadline, EventFilter, ExecError, ExecInput,
+    ExecOutput, ExecStart, FeedItem, Host, HostError, ImportName, LogLine, MachineFilter,
+    RouteChange, RouteState, RouteSubscription, Stop, Upstream, WaitFor, WakeRefused,
 };
-use model::address::MachineNumber;
-use model::id::{AppId, BootId, Epoch, MachineId, NetworkId, OrgId};
+use model::id::{AppId, BootId, Epoch, MachineId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::logs::LogQuery;
-use wire::machines::{ImageProgress, MachineConfig};
+use wire::machines::ImageProgress;
 
 /// Every step of the contract has to be done by then.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -45,64 +46,14 @@ pub async fn host_api_contract(subject: Subject) {
         a_suspended_machine_is_woken(host).await;
         commands_run_in_the_guest(host).await;
         lines_of_the_platform_are_in_the_log(host).await;
+        events_are_followed_without_gaps(host).await;
         images_come_and_go(host, subject.tar.clone()).await;
         boots_that_are_over_are_not_connected_to(host).await;
+        memory_of_a_machine_that_runs(host).await;
+        leases::a_lease_guards_the_machine(host).await;
+        leases::a_lease_comes_with_a_create(host).await;
     };
     tokio::time::timeout(LIMIT, checks).await.expect("the contract ends in time");
-}
-
-fn context() -> CallContext {
-    let caller = Caller::Token("contract".into());
-    CallContext::new(caller, Source::User, Deadline::within(Duration::from_secs(20)))
-}
-
-/// A create of machine `n` at epoch 1.
-async fn create(host: &dyn Host, n: u64) -> CreateMachine {
-    let image = host.resolve_image(context(), "app".into()).await.expect("`app` is known");
-    let config = MachineConfig { image: "app".into(), ..MachineConfig::default() };
-    CreateMachine {
-        id: MachineId::from_random(0xc0_0000 + n),
-        epoch: Epoch(1),
-        number: MachineNumber::allocated(n).expect("a small number"),
-        app: AppId(7),
-        app_name: "contract".parse().expect("a name"),
-        org: OrgId(1),
-        org_slug: "personal".parse().expect("a slug"),
-        network: NetworkId(3),
-        name: format!("machine-{n}").parse().expect("a name"),
-        config,
-        image,
-        skip_launch: false,
-        cordoned: false,
-    }
-}
-
-async fn state(host: &dyn Host, id: MachineId, states: &[&str]) -> String {
-    let states = states.iter().map(|state| (*state).to_owned()).collect();
-    let wait = WaitFor { states, timeout_ms: 15_000, ..WaitFor::default() };
-    host.wait(context(), id, wait).await.expect("the state is reached").state
-}
-
-/// Creates machine `n` of `app` on a host that has none of that number, and
-/// waits until it is started.
-///
-/// # Panics
-/// The host refuses it.
-pub async fn create_machine(host: &dyn Host, n: u64) -> MachineId {
-    started(host, n).await
-}
-
-async fn started(host: &dyn Host, n: u64) -> MachineId {
-    let create = create(host, n).await;
-    let id = create.id;
-    host.create(context(), create).await.expect("created");
-    state(host, id, &["started"]).await;
-    id
-}
-
-async fn gone(host: &dyn Host, id: MachineId) {
-    host.destroy(context(), id, true).await.expect("destroyed");
-    state(host, id, &["destroyed"]).await;
 }
 
 fn is_not_found<T: std::fmt::Debug>(answer: Result<T, HostError>) {
@@ -119,11 +70,13 @@ async fn unknown_machines_are_not_found(host: &dyn Host) {
     is_not_found(host.signal(context(), id, 15).await);
     is_not_found(host.destroy(context(), id, true).await);
     is_not_found(host.cordon(context(), id, true).await);
-    is_not_found(host.events(context(), id, 10).await);
+    is_not_found(host.events(context(), id, 10, None).await);
     is_not_found(host.versions(context(), id).await);
     is_not_found(host.processes(context(), id).await);
     is_not_found(host.exec(context(), id, ExecStart::default()).await.map(drop));
     is_not_found(host.wait(context(), id, WaitFor::default()).await);
+    is_not_found(host.lease(context(), id).await);
+    is_not_found(host.release_lease(context(), id).await);
     assert_eq!(host.wake(context(), id).await, Err(WakeRefused::Gone));
     is_not_found(host.resolve_image(context(), "no-such-image:1".into()).await);
 }
@@ -216,8 +169,11 @@ async fn a_machine_lives(host: &dyn Host) {
     state(host, id, &["stopped"]).await;
     host.start(context(), id).await.expect("started again");
     state(host, id, &["started"]).await;
-    let events = host.events(context(), id, 2).await.expect("events");
-    assert_eq!(events.len(), 2);
+    let events = host.events(context(), id, 3, None).await.expect("events");
+    assert_eq!(events.len(), 3);
+    let newest = events[0].id.parse().ok();
+    let older = host.events(context(), id, 2, newest).await.expect("events");
+    assert_eq!(older, events[1..], "those before the newest");
     assert_eq!(host.versions(context(), id).await.expect("versions").len(), 1);
     gone(host, id).await;
     let listed = host.machines(context(), MachineFilter::default()).await.expect("list");
@@ -388,6 +344,55 @@ async fn lines_of_the_platform_are_in_the_log(host: &dyn Host) {
     gone(host, id).await;
 }
 
+async fn events_are_followed_without_gaps(host: &dyn Host) {
+    let follow = async |filter| host.follow_events(context(), filter).await.expect("followed");
+    let mut all = follow(EventFilter::default()).await;
+    let Some(FeedItem::Position { at: begin }) = all.next().await else { panic!("a position") };
+    let id = started(host, 14).await;
+    gone(host, id).await;
+    let own = EventFilter { machine: Some(id), ..EventFilter::default() };
+    let expected: Vec<String> = host
+        .events(context(), id, 50, None)
+        .await
+        .expect("its events")
+        .into_iter()
+        .rev()
+        .map(|event| event.id)
+        .collect();
+    assert!(expected.len() >= 3, "a launch, a start and a destroy: {expected:?}");
+    let mut numbers = vec![begin];
+    let mut seen = Vec::new();
+    while seen.len() < expected.len() {
+        // Other machines of the contract may still be going down.
+        match all.next().await.expect("a feed does not end") {
+            FeedItem::Event(event) if event.machine == id => {
+                numbers.push(event.number);
+                seen.push(event.event.id);
+            }
+            FeedItem::Event(event) => numbers.push(event.number),
+            FeedItem::Position { at } => assert!(at >= numbers[numbers.len() - 1]),
+            FeedItem::Gap { at } => panic!("a gap at {at}"),
+        }
+    }
+    assert_eq!(seen, expected, "in the order of the machine's own list");
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    for (after, rest) in [(begin, &expected[..]), (numbers[numbers.len() - 1], &[])] {
+        let again = follow(EventFilter { after: Some(after), ..own.clone() }).await;
+        let ids = again.filter_map(async |item| match item {
+            FeedItem::Event(event) => Some(event.event.id),
+            _ => None,
+        });
+        assert_eq!(ids.take(rest.len()).collect::<Vec<_>>().await, rest, "after {after}");
+    }
+    let lost = EventFilter { after: Some(u64::MAX >> 1), ..own.clone() };
+    let first = follow(lost).await.next().await;
+    assert!(matches!(first, Some(FeedItem::Gap { .. })), "{first:?}");
+    let foreign = EventFilter { app: Some(AppId(8)), after: Some(begin), ..EventFilter::default() };
+    let mut foreign = follow(foreign).await;
+    assert!(matches!(foreign.next().await, Some(FeedItem::Position { .. })));
+    assert!(futures_util::poll!(foreign.next()).is_pending(), "of another app there is nothing");
+}
+
 async fn images_come_and_go(host: &dyn Host, tar: Vec<u8>) {
     let upload = Box::new(std::io::Cursor::new(tar));
     let name = ImportName { name: Some("imported:1".into()), file_name: Some("web.tar".into()) };
@@ -401,6 +406,22 @@ async fn images_come_and_go(host: &dyn Host, tar: Vec<u8>) {
     assert!(images.iter().any(|listed| listed.digest == image.digest));
     assert_eq!(host.remove_image(context(), "imported:1".into()).await, Ok(true));
     assert_eq!(host.remove_image(context(), "imported:1".into()).await, Ok(false));
+}
+
+async fn memory_of_a_machine_that_runs(host: &dyn Host) {
+    let id = started(host, 15).await;
+    let memory = host.memory(context(), id).await.expect("it runs");
+    assert!(memory.limit_mb == 256 && memory.available_mb <= 256, "{memory:?}");
+    assert_eq!(host.limit_memory(context(), id, 256).await.map(|now| now.limit_mb), Ok(256));
+    let other = host.limit_memory(context(), id, 128).await;
+    assert!(matches!(other, Err(HostError::Unsupported(_))), "{other:?}");
+    let given = host.reclaim_memory(context(), id, 1000).await.expect("it is tried");
+    assert!(given.actual_mb <= 256, "{given:?}");
+    host.stop(context(), id, Stop::default()).await.expect("stopped");
+    state(host, id, &["stopped"]).await;
+    let down = host.memory(context(), id).await;
+    assert!(matches!(down, Err(HostError::Conflict(_))), "{down:?}");
+    gone(host, id).await;
 }
 
 async fn boots_that_are_over_are_not_connected_to(host: &dyn Host) {

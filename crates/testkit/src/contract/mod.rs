@@ -3,14 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
+mod calls;
 mod host_api;
 mod hypervisor;
 mod images;
+mod leases;
 mod memory;
 mod network;
 mod stopping;
 
-pub use host_api::{Subject, create_machine, host_api_contract};
+pub use calls::create_machine;
+pub use host_api::{Subject, host_api_contract};
 pub use hypervisor::hypervisor_contract;
 pub use images::images_contract;
 pub use memory::{hypervisor_snapshot_contract, hypervisor_template_contract, quiesce_guest};

@@ -1,7 +1,7 @@
 //! The contract of a host that stops: its machines keep running, so no caller may take
 //! one of them for gone, or for being changed already.
 
-use super::host_api::create_machine;
+use super::calls::create_machine;
 use host_api::{
     CallContext, Caller, Deadline, Host, HostError, Source, Stop, WaitFor, WakeRefused,
 };

@@ -6,7 +6,7 @@ use host_api::{
     CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, MachineFilter, Machines,
     Status, Stop, UpdateMachine, WaitFor,
 };
-use model::id::{InstanceId, MachineId};
+use model::id::{EventId, InstanceId, MachineId};
 use model::life::{Event, State};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -78,6 +78,7 @@ impl FakeHost {
             events: vec![event],
             checks: vec![],
             nonce: None,
+            lease: None,
             host_status: "ok".into(),
             host_features: vec![],
             cordoned: create.cordoned,
@@ -117,9 +118,10 @@ impl Machines for FakeHost {
     async fn create(
         &self,
         context: CallContext,
-        create: CreateMachine,
+        mut create: CreateMachine,
     ) -> Result<Machine, HostError> {
         self.enter_call("create", &context).await?;
+        let (id, wanted) = (create.id, create.lease.take());
         let there = self.lock().machines.get(&create.id).cloned();
         let machine = match there {
             Some(kept) if kept.epoch > create.epoch => {
@@ -141,8 +143,9 @@ impl Machines for FakeHost {
                 machine
             }
         };
+        let nonce = self.lease_with(id, wanted.as_ref(), &context)?;
         self.leave_call("create").await?;
-        Ok(machine)
+        Ok(Machine { nonce, ..machine })
     }
 
     async fn update(
@@ -152,14 +155,21 @@ impl Machines for FakeHost {
     ) -> Result<Machine, HostError> {
         self.enter_call("update", &context).await?;
         let kept = self.owned(update.id, context.epoch)?;
+        self.check_lease(update.id, &context)?;
+        if self.was_done(&context) {
+            return Ok(kept.machine);
+        }
         let current = update.current_version.map(|version| version.to_string());
         if current.is_some_and(|version| version != kept.machine.version) {
             return Err(HostError::VersionMismatch("the machine has been changed".into()));
         }
-        let mut events = vec![Event::Update { launch: !update.skip_launch }];
+        let never_started = kept.create.skip_launch
+            && kept.machine.events.iter().all(|event| event.kind != "start");
+        let launch = !update.skip_launch && !never_started;
+        let mut events = vec![Event::Update { launch }];
         if kept.state.holds_memory() {
             events.extend([Event::Down { again: true }, Event::Launch, Event::Running]);
-        } else if !update.skip_launch {
+        } else if launch {
             events.push(Event::Running);
         }
         let version = self.instance().to_string();
@@ -174,8 +184,10 @@ impl Machines for FakeHost {
             Ok(())
         })?;
         self.apply_events(update.id, &events)?;
+        self.is_done(&context);
+        let nonce = self.lease_with(update.id, update.lease.as_ref(), &context)?;
         self.leave_call("update").await?;
-        Ok(self.owned(update.id, None)?.machine)
+        Ok(Machine { nonce, ..self.owned(update.id, None)?.machine })
     }
 
     async fn machine(&self, context: CallContext, id: MachineId) -> Result<Machine, HostError> {
@@ -194,6 +206,7 @@ impl Machines for FakeHost {
         let mut machines: Vec<Machine> = all
             .into_iter()
             .filter(|kept| filter.app.is_none_or(|app| app == kept.create.app))
+            .filter(|kept| filter.org.is_none_or(|org| org == kept.create.org))
             .filter(|kept| filter.include_deleted || kept.state != State::Destroyed)
             .map(|kept| kept.machine)
             .filter(|m| filter.states.is_empty() || filter.states.contains(&m.state))
@@ -201,6 +214,9 @@ impl Machines for FakeHost {
             .filter(|m| filter.metadata.iter().all(|(k, v)| labels(m).get(k) == Some(v)))
             .collect();
         machines.sort_by(|a, b| a.created_at.cmp(&b.created_at));
+        if filter.leases {
+            machines.iter_mut().for_each(|m| m.lease = self.lease_in_list(&m.id));
+        }
         if filter.summary {
             machines.iter_mut().for_each(|m| (m.config, m.events) = (None, vec![]));
         }
@@ -210,6 +226,7 @@ impl Machines for FakeHost {
     async fn start(&self, context: CallContext, id: MachineId) -> Result<Started, HostError> {
         self.enter_call("start", &context).await?;
         let previous = self.owned(id, context.epoch)?.state;
+        self.check_lease(id, &context)?;
         self.note(format!("start {id}"));
         self.apply_events(id, &[Event::Start])?;
         if previous != State::Started {
@@ -223,6 +240,7 @@ impl Machines for FakeHost {
     async fn stop(&self, context: CallContext, id: MachineId, stop: Stop) -> Result<(), HostError> {
         self.enter_call("stop", &context).await?;
         let before = self.owned(id, context.epoch)?.state;
+        self.check_lease(id, &context)?;
         self.note(format!("stop {id}"));
         self.apply_events(id, &[Event::Stop])?;
         if before.after(Event::Stop) == Ok(State::Stopping) {
@@ -236,6 +254,7 @@ impl Machines for FakeHost {
     async fn suspend(&self, context: CallContext, id: MachineId) -> Result<(), HostError> {
         self.enter_call("suspend", &context).await?;
         self.owned(id, context.epoch)?;
+        self.check_lease(id, &context)?;
         self.note(format!("suspend {id} by {:?}", context.source));
         self.apply_events(id, &[Event::Suspend])?;
         let held = self.lock().held;
@@ -251,6 +270,7 @@ impl Machines for FakeHost {
     ) -> Result<(), HostError> {
         self.enter_call("restart", &context).await?;
         self.owned(id, context.epoch)?;
+        self.check_lease(id, &context)?;
         if self.is_done(&context) {
             return Ok(());
         }
@@ -287,6 +307,7 @@ impl Machines for FakeHost {
     ) -> Result<(), HostError> {
         self.enter_call("destroy", &context).await?;
         let kept = self.owned(id, context.epoch)?;
+        self.check_lease(id, &context)?;
         self.note(format!("destroy {id}"));
         if kept.state != State::Destroyed {
             self.apply_events(id, &[Event::Destroy { force }, Event::Gone])?;
@@ -303,6 +324,7 @@ impl Machines for FakeHost {
     ) -> Result<(), HostError> {
         self.enter_call("cordon", &context).await?;
         self.owned(id, context.epoch)?;
+        self.check_lease(id, &context)?;
         self.change(id, |kept| {
             kept.machine.cordoned = cordoned;
             Ok(())
@@ -344,9 +366,12 @@ impl Machines for FakeHost {
         context: CallContext,
         id: MachineId,
         limit: usize,
+        before: Option<EventId>,
     ) -> Result<Vec<MachineEvent>, HostError> {
         self.enter_call("events", &context).await?;
         let mut events = self.owned(id, None)?.machine.events;
+        let before = before.map(|event| event.to_string());
+        events.retain(|event| before.as_ref().is_none_or(|before| event.id < *before));
         events.truncate(limit);
         Ok(events)
     }

@@ -4,14 +4,18 @@
 //! - `mod.rs`: the state, and the switches with which a test holds it back or
 //!   breaks it.
 //! - `reach.rs`: calls that fail, are held back, or lose their answers.
-//! - `machines.rs`, `checks.rs`, `schedules.rs`, `traffic.rs`, `images.rs`, `exec.rs`: the traits by concern.
+//! - `machines.rs`, `leases.rs`, `memory.rs`, `checks.rs`, `schedules.rs`, `feed.rs`,
+//!   `traffic.rs`, `images.rs`, `exec.rs`: the traits by concern.
 //!
 //! It outlives the process that calls it, as a real host does.
 
 mod checks;
 mod exec;
+mod feed;
 mod images;
+mod leases;
 mod machines;
+mod memory;
 mod reach;
 mod schedules;
 mod traffic;
@@ -20,10 +24,12 @@ pub use reach::{Pause, Reach};
 
 use crate::CrashPoints;
 use host_api::{
-    Caller, CreateMachine, HostError, KnownHost, LogLine, RouteChange, RoutePosition, Stop,
+    Caller, CreateMachine, FeedEvent, HostError, KnownHost, LogLine, RouteChange, RoutePosition,
+    Stop,
 };
 use model::address::{self, Ipv4Pool, Slot};
 use model::id::{BootId, Epoch, EventId, HostId, InstanceId, MachineId};
+use model::lease::Lease;
 use model::life::{Event, State};
 use rt::{Clock, Rng};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -57,6 +63,7 @@ struct Store {
     given_up: HashMap<MachineId, Epoch>,
     images: BTreeMap<String, Image>,
     logs: Vec<(model::id::AppId, LogEntry)>,
+    feed: feed::Feed,
     /// Errors with which the next call of a name ends.
     failures: HashMap<String, Vec<HostError>>,
     /// Errors in place of the answer of the next call of a name.
@@ -81,6 +88,8 @@ struct Store {
     guests: Option<mpsc::Sender<host_api::GuestConnection>>,
     drained: Vec<MachineId>,
     sessions: HashMap<MachineId, usize>,
+    /// The last lease of each machine.
+    leases: HashMap<MachineId, Lease>,
     memory_mib: u64,
 }
 
@@ -416,6 +425,10 @@ impl FakeHost {
     /// Notifies subscribers of a machine's change.
     fn publish(&self, id: MachineId) {
         let mut state = self.lock();
+        if let Some(kept) = state.machines.get(&id) {
+            let events: Vec<FeedEvent> = self.feed_events(id, kept).collect();
+            events.into_iter().for_each(|event| state.feed.add(event));
+        }
         let route = state.machines.get(&id).filter(|kept| kept.state != State::Destroyed);
         let change = match route {
             Some(kept) => RouteChange::Upsert(Box::new(self.route(id, kept))),
@@ -426,6 +439,25 @@ impl FakeHost {
         state.subscribers.retain(|to| to.try_send(numbered.clone()).is_ok());
         drop(state);
         self.touch();
+    }
+
+    /// The events of a machine, oldest first, without numbers.
+    fn feed_events<'a>(
+        &'a self,
+        id: MachineId,
+        kept: &'a FakeMachine,
+    ) -> impl Iterator<Item = FeedEvent> + 'a {
+        let create = &kept.create;
+        kept.machine.events.iter().rev().map(move |event| FeedEvent {
+            number: 0,
+            org: create.org,
+            app: create.app,
+            app_name: create.app_name.clone(),
+            machine: id,
+            machine_name: create.name.clone(),
+            region: self.0.region.clone(),
+            event: event.clone(),
+        })
     }
 
     /// The 6PN address of a machine, as the API shows it.

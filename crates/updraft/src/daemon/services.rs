@@ -15,6 +15,7 @@ use crate::settings::{Role, Settings};
 use axum::Router;
 use control::guest_api::GuestApi;
 use control::http_api::{HttpApi, HttpConfig};
+use control::tokens::TokenSecret;
 use control::{Config, Platform};
 use edge::ports::{Directory, EdgeHost, NoDirectory};
 use edge::{BoundEdge, Edge, EdgeConfig, Listener};
@@ -87,10 +88,10 @@ pub(super) async fn start(
         Some(store) => {
             let tasks = tasks.child();
             let given = control::Ports { store, hosts: hosts.clone(), clock, rng, tasks };
-            let platform = Platform::new(control_config(settings, &edge), given);
+            let platform = Platform::new(control_config(settings, &edge, &given.rng)?, given);
             platform.start_cache();
             let token = set_up(settings, &platform).await?;
-            let api = HttpApi::new(platform.clone(), HttpConfig::default(), &mut registry);
+            let api = HttpApi::new(platform.clone(), http_config(settings), &mut registry);
             GuestApi::new(&api).start(hosts);
             Some((api, token))
         }
@@ -197,7 +198,7 @@ async fn start_edge(
 
 /// What every platform has from its first start; the admin token.
 async fn set_up(settings: &Settings, platform: &Platform) -> Result<String, DaemonError> {
-    let token = token::read_or_make(&settings.admin.token_file, platform.rng())?;
+    let token = token::read_or_make("admin token", &settings.admin.token_file, platform.rng())?;
     control::orgs::ensure_default(platform)
         .await
         .map_err(|err| failed("set up the platform", &err))?;
@@ -208,11 +209,22 @@ async fn set_up(settings: &Settings, platform: &Platform) -> Result<String, Daem
     Ok(token)
 }
 
-fn control_config(settings: &Settings, edge: &[SocketAddr]) -> Config {
-    Config {
+fn http_config(settings: &Settings) -> HttpConfig {
+    HttpConfig { rate_limits: settings.api.rate_limits, ..HttpConfig::default() }
+}
+
+fn control_config(
+    settings: &Settings,
+    edge: &[SocketAddr],
+    rng: &Rng,
+) -> Result<Config, DaemonError> {
+    let path = settings.data_dir.join("token-secret");
+    let secret = token::read_or_make("secret of macaroons", &path, rng)?;
+    Ok(Config {
         domain: settings.edge.domains.first().cloned().unwrap_or_else(|| "localhost".into()),
         edge_port: edge.first().map(SocketAddr::port),
-    }
+        token_secret: TokenSecret::new(secret.as_bytes()),
+    })
 }
 
 fn edge_config(settings: &Settings) -> EdgeConfig {

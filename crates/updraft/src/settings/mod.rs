@@ -126,6 +126,20 @@ pub(crate) struct DiskSettings {
     pub(crate) overcommit: u32,
 }
 
+/// `[api]`: the public API.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiSettings {
+    /// The rate limits of Fly's Machines API hold.
+    pub(crate) rate_limits: bool,
+}
+
+/// `[machines]`: what is kept of machines.
+#[derive(Clone, Debug)]
+pub(crate) struct MachineSettings {
+    /// How long a destroyed machine can still be read.
+    pub(crate) keep_destroyed: Duration,
+}
+
 /// `[vm]`: how VMs are run.
 #[derive(Clone, Debug)]
 pub(crate) struct VmSettings {
@@ -179,6 +193,8 @@ pub(crate) struct Settings {
     pub(crate) metrics: MetricsAccess,
     pub(crate) memory: MemorySettings,
     pub(crate) disk: DiskSettings,
+    pub(crate) api: ApiSettings,
+    pub(crate) machines: MachineSettings,
     pub(crate) vm: VmSettings,
     pub(crate) images: ImageSettings,
     pub(crate) network: NetworkSettings,
@@ -236,6 +252,8 @@ impl Settings {
             disk: DiskSettings {
                 overcommit: from.parse("disk.overcommit", p, parse::disk_overcommit),
             },
+            api: ApiSettings { rate_limits: from.parse("api.rate_limits", p, parse::flag) },
+            machines: machines(from, p),
             vm: vm(from, p),
             images: images(from, p),
             network: network(from, p),
@@ -357,6 +375,10 @@ fn memory(from: &Layers, p: &mut Vec<String>) -> MemorySettings {
         machines_mib: machines.unwrap_or_else(|| parse::memory_for_machines(reserve)),
         overcommit: from.parse("memory.overcommit", p, parse::overcommit),
     }
+}
+
+fn machines(from: &Layers, p: &mut Vec<String>) -> MachineSettings {
+    MachineSettings { keep_destroyed: from.parse("machines.keep_destroyed", p, parse::duration) }
 }
 
 fn vm(from: &Layers, p: &mut Vec<String>) -> VmSettings {

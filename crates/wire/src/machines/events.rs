@@ -121,6 +121,22 @@ pub struct ExitEvent {
     pub exited_at: String,
 }
 
+/// An event of a watch: a [`MachineEvent`] with its machine; an Updraft addition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WatchEvent {
+    /// The event, with all its fields beside those below.
+    #[serde(flatten)]
+    pub event: MachineEvent,
+    /// Name of the app.
+    pub app_name: String,
+    /// Id of the machine.
+    pub machine_id: String,
+    /// Name of the machine.
+    pub machine_name: String,
+    /// Region code.
+    pub region: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

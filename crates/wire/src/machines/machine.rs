@@ -1,6 +1,6 @@
 //! The machine as the API shows it.
 
-use super::{MachineConfig, MachineEvent};
+use super::{Lease, MachineConfig, MachineEvent};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -42,6 +42,9 @@ pub struct Machine {
     /// Only in the answer to a create with `lease_ttl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
+    /// The lease that is held on it, without its nonce; only if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
     /// `ok`, `unknown` or `unreachable`.
     pub host_status: String,
     /// What its host can do that others cannot; nothing so far.

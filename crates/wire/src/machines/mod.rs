@@ -4,20 +4,28 @@
 //! every level and returned unchanged; a field that was absent stays absent.
 
 mod api;
+mod batch;
 mod checks;
 mod config;
 mod duration;
 mod events;
+mod leases;
 mod machine;
+mod memory;
+mod org;
 mod schedule;
 mod service;
 
 pub use api::*;
+pub use batch::*;
 pub use checks::*;
 pub use config::*;
 pub use duration::{Span, parse_go};
 pub use events::*;
+pub use leases::*;
 pub use machine::*;
+pub use memory::*;
+pub use org::*;
 pub use schedule::*;
 pub use service::*;
 

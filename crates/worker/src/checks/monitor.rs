@@ -10,7 +10,7 @@ use super::probe::{self, Target};
 use super::spec::{CheckSpec, covered_ports, specs};
 use crate::context::HostContext;
 use crate::machine::view::View;
-use crate::machine::{Handle, Request};
+use crate::machine::{Call, Handle, Request};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use model::check::{Progress, RunResult, Status};
@@ -187,7 +187,8 @@ impl<'a> MachineRun<'a> {
         if before.status != after.status {
             let change = self.change(spec, before, after, attempt.output);
             // The machine's task ends only with the machine.
-            let _ = self.handle.requests.send((Request::Health(Box::new(change)), None)).await;
+            let _ =
+                self.handle.requests.send(Call::of_host(Request::Health(Box::new(change)))).await;
         }
         Some(after)
     }

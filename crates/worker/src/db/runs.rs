@@ -1,6 +1,6 @@
 //! Schedules and their runs in `host.db`.
 
-use super::HostDb;
+use super::host_db::HostDb;
 use crate::schedules::run::Run;
 use model::id::MachineId;
 use rusqlite::{OptionalExtension, params};

@@ -50,6 +50,32 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     INSERT INTO starts VALUES (0);
 ",
     "
+    -- Events are numbered in the order of their commits, so that a reader can continue where it
+    -- stopped. Every event up to `removed_events` of its machine may have been removed; those of
+    -- machines that are not here any more have numbers up to `removed`.
+    ALTER TABLE events ADD COLUMN number INTEGER;
+    UPDATE events SET number = rowid;
+    CREATE UNIQUE INDEX events_by_number ON events (number);
+    CREATE TABLE event_numbers (last INTEGER NOT NULL, removed INTEGER NOT NULL) STRICT;
+    INSERT INTO event_numbers SELECT coalesce(max(number), 0), 0 FROM events;
+    ALTER TABLE machines ADD COLUMN removed_events INTEGER NOT NULL DEFAULT 0;
+",
+    "
+    -- The last lease of each machine; one that has expired may still be renewed.
+    CREATE TABLE leases (
+        machine     TEXT PRIMARY KEY,
+        nonce       TEXT NOT NULL,
+        owner       TEXT NOT NULL,
+        description TEXT NOT NULL,
+        expires_ms  INTEGER NOT NULL
+    ) STRICT;
+    -- How long destroyed machines are remembered counts from when they were destroyed.
+    ALTER TABLE machines ADD COLUMN destroyed_ms INTEGER;
+    UPDATE machines SET destroyed_ms = json_extract(record, '$.updated_ms')
+        WHERE state = 'destroyed' AND json_valid(record);
+    CREATE INDEX destroyed_machines ON machines (destroyed_ms) WHERE state = 'destroyed';
+",
+    "
     -- Until when the schedule of a machine has been dealt with; another `spec` begins again.
     CREATE TABLE schedules (
         machine TEXT PRIMARY KEY,

@@ -2,7 +2,7 @@
 //! machines' file systems would fail next.
 
 use super::registry::Host;
-use crate::machine::Request;
+use crate::machine::{Call, Request};
 use crate::ports::LowSpace;
 use host_api::{Source, Stop};
 use model::id::MachineId;
@@ -42,7 +42,7 @@ async fn stop(host: &Host, id: MachineId, low: &LowSpace) {
     let Some(handle) = host.handle(id) else { return };
     let (reply, answer) = oneshot::channel();
     let request = Request::Stop(Stop::default(), Source::Host, Some(reason), reply);
-    if handle.requests.send((request, None)).await.is_err() {
+    if handle.requests.send(Call::of_host(request)).await.is_err() {
         return;
     }
     if let Ok(Err(err)) = answer.await {

@@ -1,6 +1,6 @@
 //! Recovery after a start: every VM is taken over by its machine's task or removed.
 
-use super::registry::{Host, KEPT_DESTROYED};
+use super::registry::Host;
 use super::start_error::StartError;
 use crate::context::{HostContext, blocking, remove_dir};
 use crate::db::{Machines, UnreadableRow};
@@ -31,7 +31,7 @@ pub(super) async fn recover(
     owners: Option<&dyn OwnerLookup>,
 ) -> Result<(), StartError> {
     let context = &host.context;
-    context.db.forget(KEPT_DESTROYED).await.map_err(StartError::Database)?;
+    context.forget_destroyed().await.map_err(StartError::Database)?;
     let Machines { records, unreadable } =
         context.db.machines(owners).await.map_err(StartError::Database)?;
     for row in &unreadable {
@@ -54,10 +54,12 @@ pub(super) async fn recover(
         book_unreadable(context, row).await;
     }
     host.set_unreadable(unreadable);
+    // Those that have expired, too: their holders may still renew them.
+    let mut leases = context.db.held_leases(0).await.map_err(StartError::Database)?;
     let mut recovering = Vec::new();
     for record in records {
         let at_start = vm_at_start(context, &record, alive.contains(&record.id)).await;
-        let events = context.db.events(record.id, SHOWN_EVENTS).await;
+        let events = context.db.events(record.id, SHOWN_EVENTS, None).await;
         let events = events.map_err(StartError::Database)?;
         if record.state.holds_memory() || record.boot.is_some() || record.want == Want::Run {
             context.capacity.take(record.id, context.booked_mib(&record));
@@ -75,7 +77,8 @@ pub(super) async fn recover(
             host.insert(id, Handle::without_task(view));
             continue;
         }
-        let handle = host.run_machine(view, at_start);
+        let lease = leases.remove(&id.to_string());
+        let handle = host.run_machine(view, lease, at_start);
         if at_start != AtStart::NoVm {
             let running = matches!(at_start, AtStart::Running(_));
             let limit = if running { ADOPT_TIMEOUT } else { CLEAR_TIMEOUT };

@@ -10,11 +10,9 @@ use crate::machine::view::View;
 use crate::machine::{self, AtStart, Handle, TaskEnd};
 use crate::schedules::driver::drive;
 use model::id::MachineId;
+use model::lease::Lease;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-
-/// Destroyed machines whose record is kept.
-pub(super) const KEPT_DESTROYED: u32 = 1000;
 
 /// One host and its machines. Cheap to clone.
 #[derive(Clone)]
@@ -58,9 +56,14 @@ impl Host {
     }
 
     /// Starts the task of a machine; when it ends the machine is retired.
-    pub(in crate::host) fn run_machine(self: &Arc<Self>, view: View, at_start: AtStart) -> Handle {
+    pub(in crate::host) fn run_machine(
+        self: &Arc<Self>,
+        view: View,
+        lease: Option<Lease>,
+        at_start: AtStart,
+    ) -> Handle {
         let id = view.record.id;
-        let (handle, task) = machine::new(&self.context, view, at_start);
+        let (handle, task) = machine::new(&self.context, view, lease, at_start);
         self.insert(id, handle.clone());
         self.context.tasks.spawn_until_stop(monitor(self.context.clone(), handle.clone()));
         let requests = self.context.run_requests.register(id);
@@ -105,7 +108,7 @@ impl Host {
             self.context.routes.publish(id, None);
             self.context.logs.trim(&id.to_string());
         }
-        let removed = match self.context.db.forget(KEPT_DESTROYED).await {
+        let removed = match self.context.forget_destroyed().await {
             Ok(removed) => removed,
             Err(err) => {
                 let error = rt::chain(&err);

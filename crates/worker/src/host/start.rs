@@ -6,6 +6,7 @@ use super::{low_space, recovery, unrecorded};
 use crate::capacity::Capacity;
 use crate::checks::board::CheckBoard;
 use crate::context::{BlockedSlots, HostConfig, HostContext, Ports};
+use crate::event_feed::Feed;
 use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
@@ -63,6 +64,7 @@ impl Worker {
             metrics: Metrics::new(registry),
             blocked_slots: BlockedSlots::default(),
             routes: RouteHub::new(config.host, epoch),
+            events: Feed::new(db.clone(), config.region.clone()),
             config,
             hypervisor: ports.hypervisor,
             network: ports.network,
@@ -82,6 +84,8 @@ impl Worker {
         let host = Arc::new(Host::new(context));
         recovery::recover(&host, ports.owners.as_deref()).await?;
         templates::start(&host.context);
+        let events = host.context.events.clone().run();
+        host.context.tasks.spawn_service("the feed of events", events);
         let watch = low_space::watch(host.clone());
         host.context.tasks.spawn_service("the watch of the disk", watch);
         Ok(Self(host))

@@ -21,7 +21,8 @@ impl Task {
     ) -> Result<(), HostError> {
         record.updated_ms = self.host.clock.now_ms();
         let call_key = self.call_key.take();
-        let change = Change { events: events.clone(), new_version, call_key };
+        let lease = self.call_lease.take();
+        let change = Change { events: events.clone(), new_version, call_key, lease: lease.clone() };
         let mut saved = self.host.db.save(record.clone(), change.clone()).await;
         if matches!(saved, Err(SaveError::Database(_)))
             && release_disk_reserve(&self.host.disks).await
@@ -36,6 +37,9 @@ impl Task {
                 return Ok(());
             }
             Err(SaveError::Database(err)) => return Err(HostError::Internal(rt::chain(&err))),
+        }
+        if lease.is_some() {
+            self.lease = lease;
         }
         // A machine that is started again keeps its memory while it goes down.
         let unused = !record.state.holds_memory() && record.want != Want::Run;

@@ -12,6 +12,7 @@ mod down;
 mod events;
 mod handle;
 mod health;
+mod leases;
 mod phase;
 mod requests;
 mod step;
@@ -21,5 +22,6 @@ pub(crate) mod view;
 pub(crate) mod wait;
 
 pub(crate) use events::{EventIds, new_event};
-pub(crate) use handle::{AtStart, Handle, Reply, Request};
+pub(crate) use handle::{AtStart, Call, Guard, Handle, Reply, Request};
+pub(crate) use leases::{change_of_grant, change_of_release, shown};
 pub(crate) use task::{TaskEnd, new};

@@ -1,7 +1,7 @@
 //! Requests to a machine. Each answer means that the desired state is durable.
 
 use super::events::with_reason;
-use super::handle::Request;
+use super::handle::{Call, Request};
 use super::phase::VmPhase;
 use super::step::{self, RequestedAction, Step};
 use super::task::Task;
@@ -15,10 +15,13 @@ use wire::machines::{MachineEvent, Started};
 type Answer<T> = Result<T, HostError>;
 
 impl Task {
-    pub(super) async fn on_request(&mut self, request: Request, call_key: Option<String>) {
-        self.call_key = call_key;
+    pub(super) async fn on_call(&mut self, Call { request, key, guard }: Call) {
+        if let Err(refused) = self.check_lease(&guard) {
+            return request.refuse(refused);
+        }
+        self.call_key = key;
         self.handle(request).await;
-        self.call_key = None;
+        (self.call_key, self.call_lease) = (None, None);
     }
 
     async fn handle(&mut self, request: Request) {
@@ -34,13 +37,21 @@ impl Task {
             Request::Restart(stop, force, source, reply) => {
                 drop(reply.send(self.restart(stop, force, source).await));
             }
-            Request::Update(update, reply) => drop(reply.send(self.update(*update).await)),
+            Request::Update(update, nonce, reply) => {
+                drop(reply.send(self.update(*update, nonce).await));
+            }
             Request::Destroy(force, reply) => drop(reply.send(self.destroy(force).await)),
             Request::Cordon(cordoned, reply) => drop(reply.send(self.cordon(cordoned).await)),
             Request::Metadata(change, version, reply) => {
                 drop(reply.send(self.metadata(change, version).await));
             }
             Request::Signal(signal, reply) => drop(reply.send(self.signal(signal))),
+            Request::AcquireLease(wanted, nonce, reply) => {
+                drop(reply.send(self.acquire_lease(wanted, nonce).await));
+            }
+            Request::ReleaseLease(nonce, reply) => {
+                drop(reply.send(self.release_lease(nonce).await));
+            }
             Request::GiveUp(epoch, reply) => drop(reply.send(self.give_up(epoch).await)),
             Request::SetEpoch(epoch, reply) => drop(reply.send(self.set_epoch(epoch).await)),
             Request::Drained => self.on_drained(),
@@ -115,15 +126,17 @@ impl Task {
     }
 
     /// The new instance replaces the old one, whose VM goes down.
-    async fn update(&mut self, update: UpdateMachine) -> Answer<()> {
+    async fn update(&mut self, update: UpdateMachine, nonce: Option<String>) -> Answer<()> {
         let current = self.record.instance;
         if update.current_version.is_some_and(|expected| expected != current) {
             return Err(HostError::VersionMismatch(format!(
                 "machine is at version {current}, not at the version given as current_version"
             )));
         }
-        let launch = !update.skip_launch && !is_standby(&update.config);
+        let held_back = update.skip_launch || self.record.never_started;
+        let launch = !held_back && !is_standby(&update.config);
         let mut record = self.after(Event::Update { launch })?;
+        self.call_lease = self.lease_of_update(update.lease.as_ref(), nonce)?;
         record.instance = self.ids.instance();
         record.cordoned = update.cordoned.unwrap_or(record.cordoned);
         record.config = update.config;
@@ -269,6 +282,7 @@ impl Task {
         new_version: bool,
     ) -> Answer<()> {
         record.want = Want::Run;
+        record.never_started = false;
         record.failure = None;
         // A VM that still runs keeps its memory until it is down.
         let held = self.record.boot.map_or(0, |_| self.host.booked_mib(&self.record));

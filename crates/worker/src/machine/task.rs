@@ -9,7 +9,7 @@ use super::boot::launched::{ImageFacts, LaunchError, Launched};
 use super::boot::restore::{RestoreError, RestoredVm};
 use super::down::clear::{Teardown, VmEnd};
 use super::events::EventIds;
-use super::handle::{AtStart, Handle, Request};
+use super::handle::{AtStart, Call, Handle};
 use super::phase::{VmMessage, VmPhase};
 use super::step::{self, Observed, Step, Vm};
 use super::suspend::save::SaveError;
@@ -20,6 +20,7 @@ use crate::ports::{SaveTimes, VmExit};
 use crate::record::Record;
 use host_api::Source;
 use model::id::EventId;
+use model::lease::Lease;
 use model::life::State;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub(crate) enum TaskEnd {
 pub(crate) fn new(
     host: &Arc<HostContext>,
     view: View,
+    lease: Option<Lease>,
     at_start: AtStart,
 ) -> (Handle, impl Future<Output = TaskEnd> + Send + 'static) {
     let (requests, inbox) = mpsc::channel(INBOX);
@@ -58,6 +60,8 @@ pub(crate) fn new(
     let task = Task {
         ids,
         call_key: None,
+        call_lease: None,
+        lease,
         snapshot_files: false,
         host: host.clone(),
         record,
@@ -132,6 +136,10 @@ pub(super) struct Task {
     pub(super) ids: EventIds,
     /// Idempotency key of the request that is handled.
     pub(super) call_key: Option<String>,
+    /// The lease that the request grants with its change.
+    pub(super) call_lease: Option<Lease>,
+    /// The last lease that was granted; it may have expired.
+    pub(super) lease: Option<Lease>,
     pub(super) start: StartAttempt,
     pub(super) suspend: SuspendAttempt,
     /// When the current state has lasted too long, or a pause is over.
@@ -150,11 +158,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    async fn run(
-        mut self,
-        mut inbox: mpsc::Receiver<(Request, Option<String>)>,
-        at_start: AtStart,
-    ) -> TaskEnd {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Call>, at_start: AtStart) -> TaskEnd {
         // One that was never started has none.
         self.snapshot_files = self.record.state != State::Created
             && self.host.has_snapshot_files(self.record.id).await;
@@ -171,7 +175,7 @@ impl Task {
                     Ok(done) => self.on_done(done).await,
                     Err(err) => self.on_broken_effect(&err),
                 },
-                Some((request, key)) = inbox.recv() => self.on_request(request, key).await,
+                Some(call) = inbox.recv() => self.on_call(call).await,
                 () = sleep_until(timer) => self.on_timer(),
                 // Shutdown last: queued requests are recorded first. VMs outlive the
                 // daemon, so no VM is removed here.

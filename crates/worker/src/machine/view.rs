@@ -136,6 +136,7 @@ impl View {
             events: if summary { Vec::new() } else { self.events.iter().cloned().collect() },
             checks: Vec::new(),
             nonce: None,
+            lease: None,
             host_status: "ok".into(),
             host_features: Vec::new(),
             cordoned: record.cordoned,

@@ -6,7 +6,7 @@ use super::run::{Run, Status, Trigger};
 use crate::context::HostContext;
 use crate::db::runs::Progress;
 use crate::machine::view::View;
-use crate::machine::{EventIds, Handle, Request};
+use crate::machine::{Call, EventIds, Handle, Request};
 use host_api::{HostError, Source, Stop};
 use model::id::{EventId, MachineId};
 use model::schedule::{Due, Misfire, Overlap};
@@ -278,7 +278,7 @@ impl<'a> Driver<'a> {
         answer: oneshot::Receiver<Result<T, HostError>>,
     ) -> Result<T, HostError> {
         let ended = || HostError::unreachable("the machine or its host is going away");
-        self.handle.requests.send((request, None)).await.map_err(|_| ended())?;
+        self.handle.requests.send(Call::of_host(request)).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
 

@@ -310,7 +310,7 @@ fn a_check_that_flaps_fills_neither_events_nor_database() {
         pass(&mut lab, 2);
     }
     let (worker, id) = (lab.worker(), lab.id("m1"));
-    let all = lab.run(async { worker.events(user(), id, 50).await }).unwrap();
+    let all = lab.run(async { worker.events(user(), id, 50, None).await }).unwrap();
     let checks = all.iter().filter(|event| event.kind == "check").count();
     assert_eq!(checks, 10, "ten in ten minutes");
     let shown = lab.machine(lab.id("m1")).events;

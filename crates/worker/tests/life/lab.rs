@@ -405,6 +405,7 @@ impl Lab {
             image,
             skip_launch: rest.contains(&"--skip-launch"),
             cordoned: false,
+            lease: None,
         }
     }
 
@@ -430,6 +431,7 @@ impl Lab {
             skip_launch: rest.contains(&"--skip-launch"),
             current_version,
             cordoned: None,
+            lease: None,
         }
     }
 
@@ -548,7 +550,7 @@ impl Lab {
 
     fn events(&mut self, name: &str, limit: usize) -> Result<(), HostError> {
         let (worker, id) = (self.worker(), self.id(name));
-        let events = self.run(async { worker.events(user(), id, limit).await })?;
+        let events = self.run(async { worker.events(user(), id, limit, None).await })?;
         let ordered = events.windows(2).all(|pair| pair[0].id > pair[1].id);
         assert!(ordered, "events are ordered by their ids");
         for event in events {

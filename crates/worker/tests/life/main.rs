@@ -11,6 +11,7 @@ mod daemon;
 mod faults;
 mod faulty;
 mod lab;
+mod leases;
 mod life;
 mod metrics;
 mod schedules;

@@ -5,6 +5,7 @@ mod cordon;
 mod destroy;
 mod exec;
 mod kill;
+mod leases;
 mod list;
 mod new;
 mod restart;
@@ -44,6 +45,9 @@ pub enum Command {
     Wait(wait::WaitArgs),
     Runs(runs::RunsArgs),
     Trigger(trigger::TriggerArgs),
+    /// See and clear leases of machines
+    #[command(subcommand, visible_alias = "lease")]
+    Leases(leases::Command),
     /// Take machines out of routing
     Cordon(cordon::CordonArgs),
     /// Bring machines back into routing
@@ -67,6 +71,7 @@ pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<u
         Command::Trigger(args) => trigger::run(args, cx).await?,
         Command::Exec(args) => return exec::run(args, cx).await,
         Command::Kill(args) => kill::run(args, cx).await?,
+        Command::Leases(command) => leases::dispatch(command, cx).await?,
         Command::Wait(args) => wait::run(args, cx).await?,
         Command::Cordon(args) => cordon::run(args, true, cx).await?,
         Command::Uncordon(args) => cordon::run(args, false, cx).await?,

@@ -2,4 +2,7 @@
 
 pub(super) mod apps;
 pub(super) mod machines;
+pub(super) mod orgs;
 pub(super) mod platform;
+pub(super) mod tokens;
+pub(super) mod watch;

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use axum::extract::{FromRequestParts, Query};
+use axum::http::Uri;
 use axum::http::request::Parts;
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,13 +14,18 @@ impl<S: Sync> FromRequestParts<S> for Params {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        let pairs = Query::try_from_uri(&parts.uri);
-        let Query(pairs) = pairs.map_err(|err| Error::invalid("query", err.to_string()))?;
-        Ok(Self(pairs))
+        Self::of(&parts.uri)
     }
 }
 
 impl Params {
+    /// The query of a URI.
+    pub(in crate::http_api) fn of(uri: &Uri) -> Result<Self, Error> {
+        let pairs = Query::try_from_uri(uri);
+        let Query(pairs) = pairs.map_err(|err| Error::invalid("query", err.to_string()))?;
+        Ok(Self(pairs))
+    }
+
     /// The first value that is not empty.
     pub(in crate::http_api) fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()

@@ -9,7 +9,7 @@ use super::confirmations::{Confirmation, Queued};
 use crate::hosts::{self, CHANGE_TIMEOUT, within};
 use crate::machines::record::{update_record, updated};
 use crate::{Error, Platform, lookup};
-use host_api::HostError;
+use host_api::{CallContext, HostError};
 use model::id::{Epoch, HostId, MachineId};
 use std::time::Duration;
 use store::records::{self, encode};
@@ -84,7 +84,8 @@ pub(crate) async fn destroy_unowned(
     epoch: Option<Epoch>,
 ) -> Result<(), Error> {
     let host = hosts::get(platform, host)?;
-    let context = platform.context(CHANGE_TIMEOUT);
+    // The control plane's own call: no lease refuses it.
+    let context = CallContext::control(CHANGE_TIMEOUT);
     let context = match epoch {
         Some(epoch) => context.at(epoch),
         None => context,
@@ -100,7 +101,7 @@ pub(crate) async fn destroy_unowned(
 mod tests {
     use super::*;
     use crate::{Config, Ports};
-    use host_api::{CallContext, FixedHosts, Machines};
+    use host_api::{FixedHosts, Machines};
     use model::id::AppId;
     use std::sync::Arc;
     use store::records::MachineRecord;

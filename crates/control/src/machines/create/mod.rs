@@ -1,6 +1,6 @@
 //! Creating a machine, step by step: [`place`] validates it and offers it to hosts,
-//! [`claim`] records its name and owner before a host is asked, [`numbers`] allocates
-//! its number, and [`confirm`] records that the host has it, with all that wait in
+//! [`claim`] records its name and owner before a host is asked, [`repeat`] finds what an
+//! earlier try with the same idempotency key has left, [`numbers`] allocates its number, and [`confirm`] records that the host has it, with all that wait in
 //! [`confirmations`].
 
 mod claim;
@@ -8,6 +8,7 @@ mod confirm;
 mod confirmations;
 mod numbers;
 mod place;
+mod repeat;
 
 pub(crate) use claim::{CLAIM_LIFETIME, Release, forget, holds_name, is_abandoned_claim, release};
 pub(crate) use confirm::destroy_unowned;

@@ -3,13 +3,15 @@
 use super::claim::{self, Claim, claim};
 use super::confirm::{confirm_soon, destroy_unowned};
 use super::confirmations::Confirmation;
+use super::repeat::{self, Found};
 use crate::apps::mark_deployed;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
-use crate::machines::update::{checked_config, refuse_leases, resolve_image};
+use crate::machines::leases;
+use crate::machines::update::{checked_config, resolve_image};
 use crate::placement::{self, Wanted};
 use crate::{Error, Kind, Platform, lookup, orgs};
-use host_api::{CreateMachine, Host, HostError};
-use model::id::{MachineName, OrgId, OrgSlug};
+use host_api::{AcquireLease, CreateMachine, Host, HostError};
+use model::id::{MachineId, MachineName, OrgId, OrgSlug};
 use std::sync::Arc;
 use store::records::AppRecord;
 use wire::machines::{ImageRef, LaunchMachine, Machine, MachineConfig};
@@ -21,6 +23,7 @@ struct Request {
     name: Option<MachineName>,
     config: MachineConfig,
     launch: LaunchMachine,
+    lease: Option<AcquireLease>,
 }
 
 /// Creates a machine. Runs to its end also when the client disconnects.
@@ -36,17 +39,41 @@ pub async fn create(
     let name = launch.name.take().filter(|name| !name.is_empty());
     let name = name.map(|name| name.parse()).transpose();
     let name = name.map_err(|err: model::id::BadId| Error::invalid("name", err.to_string()))?;
-    refuse_leases(&launch)?;
+    name.as_ref().map_or(Ok(()), refuse_ambiguous)?;
+    let lease = leases::of_launch(platform, launch.lease_ttl)?;
     let config = checked_config(launch.config.take())?;
     let org = orgs::get(platform, &app.org).await?;
     let slug = org.slug.parse().map_err(|err| Error::internal(format!("organization: {err}")))?;
-    let request = Request { app, org: (org.id, slug), name, config, launch };
+    let request = Request { app, org: (org.id, slug), name, config, launch, lease };
     let own = platform.clone();
     platform.run_detached(async move { place(&own, request).await }).await
 }
 
+/// A name is used in paths in place of an id: it must not look like one, nor like the
+/// path of a call.
+fn refuse_ambiguous(name: &MachineName) -> Result<(), Error> {
+    const CALLS: [&str; 1] = ["batch"];
+    let rule = match name.as_str() {
+        id if id.parse::<MachineId>().is_ok() => "must not have the form of a machine id",
+        call if CALLS.contains(&call) => "must not be the path of a call of the API",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid("name", format!("{rule}: {:?}", name.as_str())))
+}
+
 /// Offers the machine to the hosts, best first, until one takes it.
 async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> {
+    let id = match platform.request() {
+        None => None,
+        Some(key) => match repeat::find(platform, key, &request.app).await? {
+            Found::Free(id) => Some(id),
+            Found::Claimed(claim) => return create_claimed(platform, &request, *claim).await,
+            Found::Made(claim, machine) => {
+                let nonce = request.lease.map(|lease| lease.nonce);
+                return created(platform, *claim, Machine { nonce, ..*machine }).await;
+            }
+        },
+    };
     let infos = hosts::infos(platform).await?;
     let memory_mb = request.config.guest.as_ref().and_then(|guest| guest.memory_mb).unwrap_or(0);
     let wanted = Wanted {
@@ -55,8 +82,8 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
         launch: request.launch.skip_launch != Some(true),
     };
     let mut refusal = None;
-    for id in placement::candidates(&infos, &wanted)? {
-        let Some(host) = platform.hosts().get(id) else { continue };
+    for host_id in placement::candidates(&infos, &wanted)? {
+        let Some(host) = platform.hosts().get(host_id) else { continue };
         let image = match resolve_image(platform, &*host, &request.config.image).await {
             Ok(image) => image,
             // Another host may have the image, or reach its registry.
@@ -66,8 +93,12 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
             }
         };
         let (app, config) = (&request.app.name, &request.config);
-        let claim =
-            claim(platform, id, claim::Wanted { app, name: request.name.as_ref(), config }).await?;
+        let claim = claim(
+            platform,
+            host_id,
+            claim::Wanted { app, name: request.name.as_ref(), config, id },
+        )
+        .await?;
         match create_on(platform, &host, &claim, create_machine(&request, &claim, image)?).await {
             Ok(machine) => return created(platform, claim, machine).await,
             Err(Refused { err, elsewhere: true }) => refusal = Some(err),
@@ -75,6 +106,20 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
         }
     }
     Err(refusal.unwrap_or_else(|| Error::new(Kind::Unavailable, "the hosts became unreachable")))
+}
+
+/// Asks the host that an earlier try has claimed the machine for.
+async fn create_claimed(
+    platform: &Platform,
+    request: &Request,
+    claim: Claim,
+) -> Result<Machine, Error> {
+    let host = hosts::get(platform, claim.record.owner)?;
+    let image = resolve_image(platform, &*host, &request.config.image).await?;
+    match create_on(platform, &host, &claim, create_machine(request, &claim, image)?).await {
+        Ok(machine) => created(platform, claim, machine).await,
+        Err(Refused { err, .. }) => Err(err),
+    }
 }
 
 /// What the host is asked for.
@@ -98,6 +143,7 @@ fn create_machine(
         image,
         skip_launch: request.launch.skip_launch == Some(true),
         cordoned: request.launch.skip_service_registration == Some(true),
+        lease: request.lease.clone(),
     })
 }
 
@@ -113,7 +159,7 @@ async fn create_on(
     claim: &Claim,
     create: CreateMachine,
 ) -> Result<Machine, Refused> {
-    let epoch = claim.record.epoch;
+    let (epoch, nonce) = (claim.record.epoch, create.lease.as_ref().map(|it| it.nonce.clone()));
     let key = format!("create-{}-{epoch}", claim.id);
     let context = platform.context(CHANGE_TIMEOUT).at(epoch).keyed(key);
     let err = match within(CHANGE_TIMEOUT, host.create(context, create)).await {
@@ -135,7 +181,8 @@ async fn create_on(
         // If it is there, its answer was lost, nothing else. If not, the call may
         // still arrive: the claim stays, and the reconciler asks again once the
         // call's deadline has passed.
-        if let Ok(machine) = within(READ_TIMEOUT, asked).await {
+        if let Ok(mut machine) = within(READ_TIMEOUT, asked).await {
+            machine.nonce = nonce;
             return Ok(machine);
         }
     } else {

@@ -1,7 +1,7 @@
 //! The checks of every call to the host.
 
 use crate::host::registry::Worker;
-use crate::machine::{Handle, Reply, Request};
+use crate::machine::{Call, Guard, Handle, Reply, Request};
 use host_api::{CallContext, HostError};
 use model::id::{Epoch, MachineId};
 use model::life::State;
@@ -55,7 +55,7 @@ impl Worker {
                 // A destroyed machine has no task, and nothing that could be given up.
                 if handle.view().record.state != State::Destroyed {
                     let give_up = |reply| Request::GiveUp(sent, reply);
-                    self.ask(&handle, None, give_up).await?;
+                    self.ask(&handle, None, Guard::Exempt, give_up).await?;
                 }
                 Err(self.not_mine(Some(sent)))
             }
@@ -79,6 +79,7 @@ impl Worker {
         &self,
         handle: &Handle,
         key: Option<String>,
+        guard: Guard,
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<T, HostError> {
         let (reply, answer) = oneshot::channel();
@@ -87,7 +88,8 @@ impl Worker {
             State::Destroyed => HostError::Conflict(format!("machine is {}", State::Destroyed)),
             _ => HostError::unreachable("the host is stopping"),
         };
-        handle.requests.try_send((request(reply), key)).map_err(|err| match err {
+        let call = Call { request: request(reply), key, guard };
+        handle.requests.try_send(call).map_err(|err| match err {
             mpsc::error::TrySendError::Full(_) => {
                 HostError::Busy("too many requests wait for this machine".into())
             }
@@ -96,12 +98,33 @@ impl Worker {
         answer.await.map_err(|_| ended())?
     }
 
-    /// A change of one machine: owned by the caller's epoch, done once per key, and
-    /// within the deadline.
+    /// A change of one machine: owned by the caller's epoch, not against the lease of
+    /// another caller, done once per key, and within the deadline.
     pub(super) async fn change(
         &self,
         context: CallContext,
         id: MachineId,
+        request: impl FnOnce(Reply<()>) -> Request,
+    ) -> Result<(), HostError> {
+        let guard = Guard::of(&context);
+        self.change_with(context, id, guard, request).await
+    }
+
+    /// The same, whether the machine is leased or not.
+    pub(super) async fn change_leased(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        request: impl FnOnce(Reply<()>) -> Request,
+    ) -> Result<(), HostError> {
+        self.change_with(context, id, Guard::Exempt, request).await
+    }
+
+    async fn change_with(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        guard: Guard,
         request: impl FnOnce(Reply<()>) -> Request,
     ) -> Result<(), HostError> {
         let call = async {
@@ -109,7 +132,7 @@ impl Worker {
             if self.is_done(&context).await? {
                 return Ok(());
             }
-            self.ask(&handle, context.idempotency_key.clone(), request).await
+            self.ask(&handle, context.idempotency_key.clone(), guard, request).await
         };
         self.within(&context, call).await
     }

@@ -3,7 +3,7 @@
 use crate::host::registry::Worker;
 use crate::machine::view::View;
 use crate::machine::wait::wait;
-use crate::machine::{Handle, Request};
+use crate::machine::{Call, Guard, Handle, Request};
 use async_trait::async_trait;
 use host_api::{CallContext, HostError, Load, Stop, WaitFor, WakeRefused};
 use model::id::MachineId;
@@ -30,7 +30,8 @@ impl Load for Worker {
                 ..WaitFor::default()
             };
             let start = |reply| Request::Start(context.source, reply);
-            self.ask(&handle, None, start).await.map_err(WakeRefused::from)?;
+            let woken = self.ask(&handle, None, Guard::Exempt, start).await;
+            woken.map_err(WakeRefused::from)?;
             let mut stopped_again = handle.views.clone();
             tokio::select! {
                 biased;
@@ -83,7 +84,7 @@ impl Load for Worker {
     fn drained(&self, id: MachineId) {
         if let Ok(handle) = self.machine_handle(id) {
             // A full inbox may drop this: the machine's task waits a limited time only.
-            let _ = handle.requests.try_send((Request::Drained, None));
+            let _ = handle.requests.try_send(Call::of_host(Request::Drained));
         }
     }
 

@@ -4,11 +4,13 @@
 mod call;
 mod checks;
 mod connections;
+mod event_feed;
 mod exec;
 mod images;
 mod load;
 mod logs;
 mod machines;
+mod memory;
 mod routes;
 mod schedules;
 mod status;

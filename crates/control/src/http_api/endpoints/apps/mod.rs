@@ -1,6 +1,7 @@
 //! `/v1/apps`. See <https://fly.io/docs/machines/api/apps-resource/>.
 
 pub(in crate::http_api) mod logs;
+pub(in crate::http_api) mod tokens;
 
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::{JsonBody, Params};

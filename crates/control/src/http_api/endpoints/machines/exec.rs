@@ -30,7 +30,7 @@ pub(in crate::http_api) async fn stream(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Error> {
     // Before the upgrade, while there still is an answer to put an error in.
-    machines::get(&platform, &app, &machine).await?;
+    machines::get(&platform, &app, &machine, false).await?;
     let upgrade = upgrade.map_err(|err| Error::new(crate::Kind::Invalid, err.body_text()))?;
     Ok(upgrade.max_message_size(MAX_MESSAGE).on_upgrade(async move |socket| {
         let (mut to_client, mut from_client) = socket.split();

@@ -1,9 +1,13 @@
 //! `/v1/apps/{app}/machines`. See <https://fly.io/docs/machines/api/machines-resource/>.
 
+pub(in crate::http_api) mod batch;
 pub(in crate::http_api) mod exec;
 mod exec_session;
+pub(in crate::http_api) mod leases;
 pub(in crate::http_api) mod lifecycle;
+pub(in crate::http_api) mod memory;
 pub(in crate::http_api) mod metadata;
+pub(in crate::http_api) mod patch;
 pub(in crate::http_api) mod runs;
 
 use crate::http_api::caller::Acting;
@@ -69,6 +73,7 @@ pub(in crate::http_api) async fn list(
         region: query.get("region").map(str::to_owned),
         metadata: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         summary: query.flag("summary")?,
+        leases: query.flag("include_leases")?,
         host: query.get("host").map(host_number).transpose()?,
     };
     machines::list(&platform, &app, filter).await.map(Json)
@@ -77,8 +82,10 @@ pub(in crate::http_api) async fn list(
 pub(in crate::http_api) async fn get(
     Acting(platform): Acting,
     Path((app, machine)): At,
+    query: Params,
 ) -> Result<Json<Machine>, Error> {
-    machines::get(&platform, &app, &machine).await.map(Json)
+    let leased = query.flag("include_leases")?;
+    machines::get(&platform, &app, &machine, leased).await.map(Json)
 }
 
 pub(in crate::http_api) async fn update(
@@ -106,7 +113,8 @@ pub(in crate::http_api) async fn events(
     Path((app, machine)): At,
     query: Params,
 ) -> Result<Json<Vec<MachineEvent>>, Error> {
-    machines::events(&platform, &app, &machine, query.number("limit")?).await.map(Json)
+    let (limit, before) = (query.number("limit")?, query.get("before"));
+    machines::events(&platform, &app, &machine, limit, before).await.map(Json)
 }
 
 pub(in crate::http_api) async fn versions(

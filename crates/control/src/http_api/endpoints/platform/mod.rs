@@ -1,11 +1,10 @@
-//! Hosts and regions of the platform, and the token of the request.
+//! Hosts and regions of the platform.
 
 pub(in crate::http_api) mod images;
 
-use crate::http_api::Authenticated;
 use crate::http_api::caller::Acting;
-use crate::{Error, hosts, orgs};
-use axum::{Extension, Json};
+use crate::{Error, hosts};
+use axum::Json;
 use serde_json::{Value, json};
 use wire::platform::HostInfo;
 
@@ -30,14 +29,4 @@ pub(in crate::http_api) async fn regions(Acting(platform): Acting) -> Result<Jso
     };
     let regions: Vec<Value> = regions.into_iter().map(show).collect();
     Ok(Json(json!({ "Regions": regions, "Nearest": nearest })))
-}
-
-pub(in crate::http_api) async fn token(
-    Extension(Authenticated(token)): Extension<Authenticated>,
-) -> Json<Value> {
-    let id: String = token.sha256.chars().take(12).collect();
-    Json(json!({ "tokens": [{
-        "token_id": id, "name": token.name, "type": token.kind,
-        "org_slug": orgs::DEFAULT_ORG, "organization": orgs::DEFAULT_ORG,
-    }] }))
 }

@@ -4,11 +4,12 @@
 use crate::db::{AddError, Change};
 use crate::host::registry::{Host, Worker};
 use crate::machine::view::View;
-use crate::machine::{AtStart, Handle, Request, new_event};
+use crate::machine::{AtStart, Guard, Handle, Request, new_event};
 use crate::record::Record;
 use host_api::{CallContext, CreateMachine, HostError};
 use model::address::Slot;
 use model::id::{EventId, InstanceId};
+use model::lease;
 use model::life::State;
 use std::sync::Arc;
 use wire::machines::Machine;
@@ -19,7 +20,7 @@ impl Worker {
         context: CallContext,
         create: CreateMachine,
     ) -> Result<Machine, HostError> {
-        let (worker, call) = (self.clone(), context.clone());
+        let (worker, call, wanted) = (self.clone(), context.clone(), create.lease.clone());
         // A task of its own: the caller may leave at any moment.
         let created = self.0.context.tasks.spawn(async move {
             // One create of an id at a time.
@@ -32,7 +33,7 @@ impl Worker {
             joined.unwrap_or_else(|err| Err(HostError::Internal(rt::chain(&err))))
         };
         let view = self.within(&context, answer).await?.view();
-        Ok(self.show(&view, false))
+        self.show_leased(&context, &view, wanted.as_ref()).await
     }
 
     async fn create_or_find(
@@ -64,7 +65,8 @@ impl Worker {
         }
         if create.epoch > record.epoch {
             let epoch = create.epoch;
-            self.ask(&handle, None, |reply| Request::SetEpoch(epoch, reply)).await?;
+            let set = |reply| Request::SetEpoch(epoch, reply);
+            self.ask(&handle, None, Guard::Exempt, set).await?;
         }
         Ok(handle)
     }
@@ -80,6 +82,9 @@ async fn create_new(
     let context = &host.context;
     let now = context.clock.now_ms();
     let instance = InstanceId::new(now, context.rng.wide_bits() >> 49);
+    let granted = create.lease.as_ref().map(|lease| lease::grant(None, &lease.wanted(None), now));
+    // There is no lease yet that could refuse it.
+    let granted = granted.and_then(Result::ok);
     let record = Record::new(create, instance, Slot(0), now);
     let id = record.id;
     if record.want == model::life::Want::Run {
@@ -100,14 +105,15 @@ async fn create_new(
     let event_id = EventId::new(now, context.rng.wide_bits() >> 49);
     let event = new_event(event_id, "launch", State::Created, call.source, now);
     let call_key = call.idempotency_key.clone();
-    let change = Change { events: vec![event.clone()], new_version: true, call_key };
+    let change =
+        Change { events: vec![event.clone()], new_version: true, call_key, lease: granted.clone() };
     let slots = context.config.pool.machines();
     let place = move |slot| Record { slot: Some(slot), ..record };
     match context.db.add(place, slots, context.blocked_slots.list(), change).await {
         Ok(record) => {
             let addresses = context.addresses(&record);
             let view = View::new(record, addresses, vec![event]);
-            Ok(host.run_machine(view, AtStart::NoVm))
+            Ok(host.run_machine(view, granted, AtStart::NoVm))
         }
         Err(err) => {
             context.capacity.release(id);

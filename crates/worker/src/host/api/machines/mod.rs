@@ -1,20 +1,21 @@
 //! The life of machines.
 
 mod create;
+mod leases;
 
 use crate::context::HostContext;
 use crate::db::UnreadableRow;
 use crate::host::registry::Worker;
 use crate::machine::view::View;
 use crate::machine::wait::wait;
-use crate::machine::{Handle, Request};
+use crate::machine::{Guard, Handle, Request};
 use crate::record::Record;
 use async_trait::async_trait;
 use host_api::{
     CallContext, ChangeMetadata, CreateMachine, HostError, MachineFilter, Machines, Stop,
     UpdateMachine, WaitFor,
 };
-use model::id::{InstanceId, MachineId};
+use model::id::{EventId, InstanceId, MachineId};
 use model::life::State;
 use std::sync::Arc;
 use wire::machines::{
@@ -36,13 +37,14 @@ impl Machines for Worker {
         context: CallContext,
         update: UpdateMachine,
     ) -> Result<Machine, HostError> {
-        let id = update.id;
-        let request = |reply| Request::Update(Box::new(update), reply);
+        let (id, wanted, nonce) = (update.id, update.lease.clone(), context.lease_nonce.clone());
+        let request = |reply| Request::Update(Box::new(update), nonce, reply);
         // No image is removed between the look at the machines and the new config.
         let images = async { Ok(self.0.images.read().await) };
         let _images = self.within(&context, images).await?;
-        self.change(context, id, request).await?;
-        Ok(self.show(&self.machine_handle(id)?.view(), false))
+        self.change(context.clone(), id, request).await?;
+        let view = self.machine_handle(id)?.view();
+        self.show_leased(&context, &view, wanted.as_ref()).await
     }
 
     async fn machine(&self, _context: CallContext, id: MachineId) -> Result<Machine, HostError> {
@@ -57,7 +59,12 @@ impl Machines for Worker {
         let mut views: Vec<Arc<View>> = self.0.handles().iter().map(Handle::view).collect();
         views.retain(|view| matches(&view.record, &filter, &self.0.context));
         views.sort_by_key(|view| (view.record.created_ms, view.record.id));
-        let shown = views.iter().map(|view| self.show(view, filter.summary));
+        let held = self.leases_for_list(&filter).await?;
+        let shown = views.iter().map(|view| {
+            let mut machine = self.show(view, filter.summary);
+            machine.lease = leases::in_list(&held, view);
+            machine
+        });
         Ok(shown.chain(self.unreadable_machines(&filter)).collect())
     }
 
@@ -72,8 +79,8 @@ impl Machines for Worker {
                     resumed: false,
                 });
             }
-            let key = context.idempotency_key.clone();
-            self.ask(&handle, key, |reply| Request::Start(context.source, reply)).await
+            let (key, guard) = (context.idempotency_key.clone(), Guard::of(&context));
+            self.ask(&handle, key, guard, |reply| Request::Start(context.source, reply)).await
         };
         self.within(&context, call).await
     }
@@ -118,7 +125,8 @@ impl Machines for Worker {
                     return Ok(());
                 }
             }
-            self.ask(&handle, None, |reply| Request::Signal(signal, reply)).await
+            let request = |reply| Request::Signal(signal, reply);
+            self.ask(&handle, None, Guard::Exempt, request).await
         };
         self.within(&context, call).await
     }
@@ -138,8 +146,8 @@ impl Machines for Worker {
             if !force {
                 wait_for_stop(&handle).await;
             }
-            let key = context.idempotency_key.clone();
-            self.ask(&handle, key, |reply| Request::Destroy(force, reply)).await
+            let (key, guard) = (context.idempotency_key.clone(), Guard::of(&context));
+            self.ask(&handle, key, guard, |reply| Request::Destroy(force, reply)).await
         };
         self.within(&context, call).await
     }
@@ -160,7 +168,8 @@ impl Machines for Worker {
         change: ChangeMetadata,
         version: Option<InstanceId>,
     ) -> Result<(), HostError> {
-        self.change(context, id, |reply| Request::Metadata(change, version, reply)).await
+        let request = |reply| Request::Metadata(change, version, reply);
+        self.change_leased(context, id, request).await
     }
 
     async fn events(
@@ -168,10 +177,11 @@ impl Machines for Worker {
         context: CallContext,
         id: MachineId,
         limit: usize,
+        before: Option<EventId>,
     ) -> Result<Vec<MachineEvent>, HostError> {
         let id = self.machine_handle(id)?.view().record.id;
         let read = async {
-            let events = self.0.context.db.events(id, limit).await;
+            let events = self.0.context.db.events(id, limit, before).await;
             events.map_err(|err| HostError::Internal(rt::chain(&err)))
         };
         self.within(&context, read).await
@@ -232,6 +242,8 @@ impl Worker {
         let wanted = |row: &&UnreadableRow| {
             filter.metadata.is_empty()
                 && filter.app.is_none_or(|app| row.app_id == Some(app))
+                // The organization of such a row is not known.
+                && filter.org.is_none()
                 && (filter.include_deleted || row.may_exist())
                 && (filter.states.is_empty() || filter.states.contains(&row.state))
                 && filter.region.as_ref().is_none_or(|wanted| wanted == region)
@@ -257,6 +269,7 @@ impl Worker {
             events: Vec::new(),
             checks: Vec::new(),
             nonce: None,
+            lease: None,
             host_status: "unknown".into(),
             host_features: Vec::new(),
             cordoned: false,
@@ -281,6 +294,7 @@ fn matches(record: &Record, filter: &MachineFilter, host: &HostContext) -> bool 
     let labels = record.config.metadata.clone().unwrap_or_default();
     record.given_up.is_none()
         && filter.app.is_none_or(|app| app == record.app)
+        && filter.org.is_none_or(|org| org == record.org)
         && (filter.include_deleted || record.state != State::Destroyed)
         && (filter.states.is_empty() || filter.states.iter().any(|s| s == record.state.as_str()))
         && filter.region.as_ref().is_none_or(|region| *region == host.config.region)

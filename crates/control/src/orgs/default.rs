@@ -1,9 +1,8 @@
-//! Organizations and their 6PN networks.
+//! What every platform has.
 
-use crate::error::shortened;
-use crate::{Error, Platform, lookup};
-use model::id::{NetworkId, OrgId, OrgSlug};
-use store::records::{self, NetworkRecord, OrgRecord, Stored, encode};
+use crate::Platform;
+use model::id::{NetworkId, OrgId};
+use store::records::{self, NetworkRecord, OrgRecord, encode};
 use store::{Compare, Op, StoreError, Txn};
 
 /// Slug of the organization that every platform has.
@@ -30,20 +29,4 @@ pub async fn ensure_default(platform: &Platform) -> Result<(), StoreError> {
         otherwise: vec![],
     };
     platform.store().txn(create).await.map(drop)
-}
-
-/// An organization by its slug.
-///
-/// # Errors
-/// There is none.
-pub async fn get(platform: &Platform, slug: &str) -> Result<OrgRecord, Error> {
-    let no_org = || {
-        let slug = shortened(slug, 80);
-        Error::not_found(format!("Could not find Organization \"{slug}\""))
-            .hint(format!("every platform has the organization {DEFAULT_ORG:?}"))
-    };
-    let slug: OrgSlug = slug.parse().map_err(|_| no_org())?;
-    let found: Option<Stored<OrgRecord>> =
-        lookup::get(platform, &records::org_key(slug.as_str())).await?;
-    found.map(|org| org.record).ok_or_else(no_org)
 }

@@ -1,4 +1,8 @@
-//! Lists of an app's machines over all hosts.
+//! Lists of machines over all hosts: of an app here, of an organization in [`org`].
+
+mod org;
+
+pub use org::{OrgFilter, list_org};
 
 use crate::error::shortened;
 use crate::hosts::{READ_TIMEOUT, ask_all, within};
@@ -25,6 +29,8 @@ pub struct ListFilter {
     pub metadata: BTreeMap<String, String>,
     /// Without config and events.
     pub summary: bool,
+    /// With their leases, without nonces.
+    pub leases: bool,
     /// Only on this host.
     pub host: Option<HostId>,
 }
@@ -50,10 +56,7 @@ pub async fn list(
     app: &str,
     filter: ListFilter,
 ) -> Result<Vec<Machine>, Error> {
-    if let Some(state) = filter.states.iter().find(|state| State::parse(state).is_none()) {
-        let state = shortened(state, 40);
-        return Err(Error::invalid("state", format!("there is no state {state:?}")));
-    }
+    check_states(&filter.states)?;
     let app = lookup::app(platform, app).await?.record.id;
     let by_record = filter.states.is_empty() && filter.region.is_none();
     let (labels, host) = (filter.metadata.clone(), filter.host);
@@ -70,14 +73,32 @@ pub async fn list(
     Ok(machines)
 }
 
+fn check_states(states: &[String]) -> Result<(), Error> {
+    match states.iter().find(|state| State::parse(state).is_none()) {
+        None => Ok(()),
+        Some(state) => {
+            let state = shortened(state, 40);
+            Err(Error::invalid("state", format!("there is no state {state:?}")))
+        }
+    }
+}
+
 pub(crate) async fn list_app(
     platform: &Platform,
     app: AppId,
     filter: ListFilter,
 ) -> Result<Listed, Error> {
-    let ListFilter { include_deleted, states, region, metadata, summary, .. } = filter;
-    let filter =
-        MachineFilter { app: Some(app), include_deleted, states, region, metadata, summary };
+    let ListFilter { include_deleted, states, region, metadata, summary, leases, .. } = filter;
+    let filter = MachineFilter {
+        app: Some(app),
+        include_deleted,
+        states,
+        region,
+        metadata,
+        summary,
+        leases,
+        org: None,
+    };
     let ask = |host: Arc<dyn Host>| {
         let (filter, context) = (filter.clone(), platform.context(READ_TIMEOUT));
         async move { host.machines(context, filter).await }
@@ -170,7 +191,7 @@ async fn owner(platform: &Platform, id: &str) -> Result<Option<HostId>, Error> {
 }
 
 /// A machine whose host cannot be asked.
-pub(super) fn unreachable_machine(id: MachineId, record: &MachineRecord) -> Machine {
+pub(in crate::machines) fn unreachable_machine(id: MachineId, record: &MachineRecord) -> Machine {
     let version = record.instance.map(|version| version.to_string()).unwrap_or_default();
     let since = rt::clock::rfc3339(record.claimed_ms);
     Machine {
@@ -189,6 +210,7 @@ pub(super) fn unreachable_machine(id: MachineId, record: &MachineRecord) -> Mach
         events: vec![],
         checks: vec![],
         nonce: None,
+        lease: None,
         host_status: "unreachable".into(),
         host_features: vec![],
         cordoned: false,

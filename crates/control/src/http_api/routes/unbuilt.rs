@@ -1,16 +1,12 @@
 //! Calls of the platform's API whose parts are not built yet: 501 with the name of
 //! the part, never 404, which clients take for "already gone".
 
-use super::HttpApi;
 use crate::Error;
-use axum::Router;
-use axum::routing::{MethodRouter, any};
+use crate::access::{Subject, read};
+use crate::http_api::table::Routes;
 
 /// Paths and what they are part of, as the message begins.
 const UNBUILT: &[(&str, &str)] = &[
-    ("/v1/apps/{app}/machines/{machine}/lease", "leases are"),
-    ("/v1/apps/{app}/machines/{machine}/memory", "memory ballooning is"),
-    ("/v1/apps/{app}/machines/{machine}/memory/{*rest}", "memory ballooning is"),
     ("/v1/apps/{app}/volumes", "volumes are"),
     ("/v1/apps/{app}/volumes/{*rest}", "volumes are"),
     ("/v1/apps/{app}/secrets", "secrets are"),
@@ -23,11 +19,9 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/v1/apps/{app}/ip_assignments/{*rest}", "IP addresses of apps are"),
     ("/v1/apps/{app}/network_policies", "network policies are"),
     ("/v1/apps/{app}/network_policies/{*rest}", "network policies are"),
-    ("/v1/apps/{app}/deploy_token", "deploy tokens are"),
     ("/v1/apps/{app}/releases", "releases are"),
     ("/v1/apps/{app}/releases/{*rest}", "releases are"),
-    ("/v1/orgs", "calls about organizations are"),
-    ("/v1/orgs/{*rest}", "calls about organizations are"),
+    ("/v1/orgs/{org}/volumes", "volumes are"),
     ("/v1/platform/placements", "placements are"),
     ("/v1/postgres", "managed Postgres is"),
     ("/v1/postgres/{*rest}", "managed Postgres is"),
@@ -38,11 +32,9 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/graphql", "GraphQL is"),
 ];
 
-/// Adds the paths of the parts that are not built.
-pub(super) fn add(routes: Router<HttpApi>) -> Router<HttpApi> {
-    UNBUILT.iter().fold(routes, |routes, (path, part)| routes.route(path, refuse(part)))
-}
-
-fn refuse(part: &'static str) -> MethodRouter<HttpApi> {
-    any(async move || Error::not_implemented(part))
+/// The paths of the parts that are not built.
+pub(super) fn routes() -> Routes {
+    UNBUILT.iter().fold(Routes::below(""), |routes, (path, part)| {
+        routes.any(path, read(Subject::Token), async move || Error::not_implemented(part))
+    })
 }
