@@ -85,6 +85,9 @@ pub enum ToGuest {
     /// forget it. Data after it is sent again in the next session.
     #[n(16)]
     LogReceived(#[n(0)] LogSource, #[n(1)] u64),
+    /// Read the counters of the kernel; answered by [`ToHost::Stats`] with the same number.
+    #[n(40)]
+    ReadStats(#[n(0)] u32),
 }
 
 /// Init to host.
@@ -181,6 +184,9 @@ pub enum ToHost {
     /// It has closed the connection.
     #[n(15)]
     ApiEnd(#[n(0)] ApiId),
+    /// Answer to [`ToGuest::ReadStats`].
+    #[n(40)]
+    Stats(#[n(0)] u32, #[n(1)] Box<GuestStats>),
 }
 
 /// How far a guest has come.
@@ -339,6 +345,55 @@ pub struct Process {
     /// Sockets it listens on.
     #[n(7)]
     pub listen_sockets: Vec<ListenSocket>,
+}
+
+/// Counters of the guest's kernel: files of `/proc` as they are (proc(5)), each cut where it
+/// is too long, and file systems.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct GuestStats {
+    /// `/proc/loadavg`.
+    #[n(0)]
+    pub loadavg: String,
+    /// `/proc/stat`.
+    #[n(1)]
+    pub stat: String,
+    /// `/proc/meminfo`.
+    #[n(2)]
+    pub meminfo: String,
+    /// `/proc/diskstats`.
+    #[n(3)]
+    pub diskstats: String,
+    /// `/proc/net/dev`.
+    #[n(4)]
+    pub net_dev: String,
+    /// `/proc/sys/fs/file-nr`.
+    #[n(5)]
+    pub file_nr: String,
+    /// File systems that have blocks.
+    #[n(6)]
+    pub filesystems: Vec<FileSystem>,
+}
+
+/// One file system of the guest, as statvfs(3) has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct FileSystem {
+    /// Where it is mounted.
+    #[n(0)]
+    pub mount: String,
+    /// Bytes of a block.
+    #[n(1)]
+    pub block_size: u64,
+    /// Blocks in all.
+    #[n(2)]
+    pub blocks: u64,
+    /// Free ones.
+    #[n(3)]
+    pub blocks_free: u64,
+    /// Free ones that users other than root may use.
+    #[n(4)]
+    pub blocks_avail: u64,
 }
 
 /// A listening socket.

@@ -122,6 +122,8 @@ pub(crate) struct HostContext {
     pub(crate) checks: CheckBoard,
     /// Checks that run at a time on this host.
     pub(crate) check_slots: Semaphore,
+    /// Held by the one that reads the metrics of the machines.
+    pub(crate) metrics_turn: tokio::sync::Mutex<()>,
     /// How calls for runs reach the drivers of schedules.
     pub(crate) run_requests: RunRequests,
     pub(crate) metrics: Metrics,

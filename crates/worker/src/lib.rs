@@ -17,6 +17,7 @@ mod guest_connections;
 mod host;
 mod logs;
 mod machine;
+mod machine_metrics;
 mod metrics;
 pub mod ports;
 mod record;

@@ -281,6 +281,14 @@ fn configs_that_are_refused() {
             "config.restart.policy: must be no, on-failure or always, not \"sometimes\"",
         ),
         (
+            json!({ "metrics": { "path": "/m" } }),
+            "config.metrics.port: is required, from 1 to 65535",
+        ),
+        (
+            json!({ "metrics": { "port": 9, "path": "m" } }),
+            "config.metrics.path: must begin with /, have at most 2048 bytes, and be percent-encoded",
+        ),
+        (
             json!({ "schedule": "yearly" }),
             "config.schedule: must be hourly, daily, weekly, monthly or a cron expression of five \
              fields (minute hour day month weekday), not \"yearly\"",
@@ -439,7 +447,7 @@ fn each_part_that_is_not_acted_on_is_warned_of() {
         ),
         (
             json!({ "statics": [{ "guest_path": "/a" }], "metrics": { "port": 1 }, "typo": 1 }),
-            "config.metrics: is kept but not acted on yet\nconfig.statics: is kept but not acted on yet\nconfig.typo: is kept but not acted on yet",
+            "config.statics: is kept but not acted on yet\nconfig.typo: is kept but not acted on yet",
         ),
         (
             json!({ "services": [{ "protocol": "udp", "internal_port": 53, "ports": [{ "port": 53 }] }] }),

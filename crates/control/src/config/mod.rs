@@ -55,6 +55,7 @@ pub fn violations(config: &MachineConfig) -> Vec<ValidationError> {
     services::check(&mut errors, services);
     checks::check(&mut errors, config);
     schedule::check(&mut errors, config);
+    metrics(&mut errors, config);
     files::check(&mut errors, config.files.as_deref().unwrap_or_default());
     dns::check(&mut errors, config);
     unbuilt(&mut errors, config);
@@ -70,6 +71,18 @@ fn image(errors: &mut ValidationErrors, config: &MachineConfig) {
         errors.add("config.image", "is required");
     } else if image.len() > MAX_IMAGE || image.chars().any(bad) {
         errors.add("config.image", format!("must be an image reference, not {}", quote(image)));
+    }
+}
+
+fn metrics(errors: &mut ValidationErrors, config: &MachineConfig) {
+    let Some(endpoint) = &config.metrics else { return };
+    if endpoint.port.is_none() {
+        errors.add("config.metrics.port", "is required, from 1 to 65535");
+    }
+    let path = endpoint.path.as_deref().unwrap_or("/");
+    if !path.starts_with('/') || path.len() > 2048 || !path.bytes().all(|b| b.is_ascii_graphic()) {
+        let rule = "must begin with /, have at most 2048 bytes, and be percent-encoded";
+        errors.add("config.metrics.path", rule);
     }
 }
 

@@ -8,6 +8,14 @@ use wire::machines::{Check, Concurrency, MachineConfig, Service, Span};
 pub fn normalize(config: &mut MachineConfig) {
     drop_empty(&mut config.size);
     drop_empty(&mut config.schedule);
+    if let Some(metrics) = &mut config.metrics {
+        drop_empty(&mut metrics.path);
+        drop_zero(&mut metrics.port);
+        let nothing = metrics.port.is_none() && metrics.path.is_none() && metrics.extra.is_empty();
+        if nothing && metrics.https != Some(true) {
+            config.metrics = None;
+        }
+    }
     if let Some(options) = &mut config.schedule_options {
         drop_empty(&mut options.timezone);
         drop_empty(&mut options.overlap);

@@ -16,6 +16,9 @@ pub fn warnings(config: &MachineConfig) -> Vec<String> {
             out.push(format!("config.env.{name}: the platform sets it; the value is not used"));
         }
     }
+    if let Some(metrics) = &config.metrics {
+        unknown(&mut out, "config.metrics", &metrics.extra, &[]);
+    }
     if let Some(options) = &config.schedule_options {
         let at = "config.schedule_options";
         if config.schedule.is_none() {

@@ -131,7 +131,7 @@ impl old::ToGuest {
             New::Awake(now) => Self::Awake(now),
             New::ApiData(id, data) => Self::ApiData(id, data),
             New::ApiEnd(id) => Self::ApiEnd(id),
-            New::LogReceived(..) => return None,
+            New::LogReceived(..) | New::ReadStats(_) => return None,
         })
     }
 }

@@ -10,8 +10,28 @@ pub(crate) fn to_guest() -> Vec<(&'static str, ToGuest)> {
     messages.extend([
         ("hello", ToGuest::Hello { version: 3, session: 0x0123_4567_89ab_cdef, lowest: 2 }),
         ("log_received", ToGuest::LogReceived(LogSource::Stderr, 1 << 33)),
+        ("read_stats", ToGuest::ReadStats(3)),
     ]);
     messages
+}
+
+fn stats() -> GuestStats {
+    let root = FileSystem {
+        mount: "/".into(),
+        block_size: 4096,
+        blocks: 9,
+        blocks_free: 8,
+        blocks_avail: 7,
+    };
+    GuestStats {
+        loadavg: "0.1 0.2 0.3".into(),
+        stat: "cpu0 1".into(),
+        meminfo: "MemTotal: 1 kB".into(),
+        diskstats: "254 0 vda 1".into(),
+        net_dev: "eth0: 1".into(),
+        file_nr: "1 0 9".into(),
+        filesystems: vec![root],
+    }
 }
 
 /// Every message that a version 3 init sends, by name.
@@ -27,6 +47,7 @@ pub(crate) fn to_host() -> Vec<(&'static str, ToHost)> {
         ("log_stderr", log(LogSource::Stderr, b"error\n")),
         ("log_init", log(LogSource::Init, b"Starting init\n")),
         ("exec_failed", ToHost::ExecFailed(1, failed, Some(ExecErrorKind::NotFound))),
+        ("stats", ToHost::Stats(3, Box::new(stats()))),
     ]);
     messages
 }

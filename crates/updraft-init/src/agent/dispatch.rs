@@ -5,7 +5,7 @@ use super::state::{LOG_BUFFER, State};
 use crate::boot::prepare::Job;
 use crate::process::list;
 use crate::process::resume_hook::ResumeHook;
-use crate::system::clock;
+use crate::system::{clock, stats};
 use guest_protocol::{GuestConfig, HIGHEST, Phase, Resume, ToGuest, ToHost};
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,7 @@ impl State {
             ToGuest::ExecResize(id, size) => self.execs.resize(id, size),
             ToGuest::ExecSignal(id, signal) => self.execs.signal(id, signal),
             ToGuest::ListProcesses(number) => self.list_processes(number),
+            ToGuest::ReadStats(number) => self.read_stats(number),
             ToGuest::Awake(now) => self.awake(now),
             ToGuest::ApiData(id, bytes) => self.api.data(id, &bytes, &mut self.outbox),
             ToGuest::ApiEnd(id) => self.api.end(id),
@@ -143,6 +144,19 @@ impl State {
             self.outbox.control(ToHost::Processes(number, Vec::new()));
         } else {
             self.listing = true;
+        }
+    }
+
+    fn read_stats(&mut self, number: u32) {
+        // One at a time; a statvfs of a file system that hangs holds up nothing else.
+        let work = move |notifier: super::notifier::Notifier| {
+            notifier.notify(WorkerEvent::Stats(number, Box::new(stats::read())));
+        };
+        let busy = self.reading_stats || self.notifier.spawn_worker("stats", work).is_err();
+        if busy {
+            self.outbox.control(ToHost::Stats(number, Box::default()));
+        } else {
+            self.reading_stats = true;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Events from worker threads to the event loop, with an eventfd to wake it.
 
 use crate::boot::prepare::PrepareEvent;
-use guest_protocol::Process;
+use guest_protocol::{GuestStats, Process};
 use rustix::event::EventfdFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -16,6 +16,8 @@ pub(crate) enum WorkerEvent {
     Prepare(PrepareEvent),
     /// The answer to a request for the list of processes.
     Processes(u32, Vec<Process>),
+    /// The answer to a request for the counters of the kernel.
+    Stats(u32, Box<GuestStats>),
     /// The kernel announces changes of listeners from now on.
     ListenersWatched,
     /// A socket began or ceased to listen.

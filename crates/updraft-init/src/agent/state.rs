@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) listeners: Listeners,
     /// A list of processes is being made.
     pub(crate) listing: bool,
+    /// The counters of the kernel are being read.
+    pub(crate) reading_stats: bool,
     pub(crate) scratch: Option<OwnedFd>,
     pub(crate) power_off_at: Option<Instant>,
 }
@@ -86,6 +88,7 @@ impl State {
             api,
             listeners: Listeners::default(),
             listing: false,
+            reading_stats: false,
             scratch: None,
             power_off_at: None,
         })

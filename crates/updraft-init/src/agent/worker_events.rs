@@ -43,6 +43,10 @@ impl State {
                     self.listing = false;
                     self.outbox.control(ToHost::Processes(number, list));
                 }
+                WorkerEvent::Stats(number, stats) => {
+                    self.reading_stats = false;
+                    self.outbox.control(ToHost::Stats(number, stats));
+                }
                 WorkerEvent::ListenersWatched => {
                     self.quiescing.watching = true;
                     self.listeners.on_change();

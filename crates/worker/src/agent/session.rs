@@ -10,7 +10,7 @@ use super::outgoing::{self, Outgoing};
 use super::reader::{self, Receiver};
 use super::reports::{Listen, Report};
 use crate::ports::AgentIo;
-use guest_protocol::{Phase, ToGuest, ToHost};
+use guest_protocol::{GuestStats, Phase, ToGuest, ToHost};
 use host_api::{ExecInput, ExecOutput, ExecStart};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -35,6 +35,7 @@ pub(crate) struct Agent {
     api: Arc<Api>,
     lists: Mutex<HashMap<u32, oneshot::Sender<Vec<Process>>>>,
     next_list: AtomicU32,
+    stats: Mutex<HashMap<u32, oneshot::Sender<GuestStats>>>,
     /// It has reported that its main process runs.
     reported_running: AtomicBool,
     /// It has reported that its main process has ended or cannot run.
@@ -77,6 +78,7 @@ impl Agent {
             execs: Arc::new(Execs::new(outgoing)),
             lists: Mutex::default(),
             next_list: AtomicU32::new(1),
+            stats: Mutex::default(),
             reported_running: AtomicBool::new(false),
             reported_end: AtomicBool::new(false),
             closed: CancellationToken::new(),
@@ -145,6 +147,21 @@ impl Agent {
         outcome.map_err(|_| AgentError::Deadline(LIST_TIMEOUT))?
     }
 
+    /// Counters of the guest's kernel. The caller bounds the time: an init of an earlier
+    /// release does not answer.
+    pub(crate) async fn stats(&self) -> Result<GuestStats, AgentError> {
+        let number = self.next_list.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut stats = lock(&self.stats);
+            // Callers that have left did not remove their entries.
+            stats.retain(|_, waiting| !waiting.is_closed());
+            stats.insert(number, answer);
+        }
+        self.send(&ToGuest::ReadStats(number)).await?;
+        answered.await.map_err(|_| AgentError::Closed)
+    }
+
     /// Runs a command in the guest.
     pub(crate) fn exec(
         &self,
@@ -203,6 +220,13 @@ impl Agent {
                 if let Some(answer) = waiting {
                     // The caller may have left.
                     let _ = answer.send(claims::processes(list));
+                }
+            }
+            ToHost::Stats(number, stats) => {
+                let waiting = lock(&self.stats).remove(&number);
+                if let Some(answer) = waiting {
+                    // The caller may have left.
+                    let _ = answer.send(*stats);
                 }
             }
             ToHost::ExecOutput(id, stream, data) => {

@@ -68,6 +68,9 @@ pub struct MachineConfig {
     /// Time zone of the schedule, and what follows from runs that overlap or are missed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_options: Option<ScheduleOptions>,
+    /// Where the app offers metrics; they appear among those of its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsEndpoint>,
     /// Ids of machines that this one is a standby for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standbys: Option<Vec<String>>,
@@ -77,7 +80,24 @@ pub struct MachineConfig {
     /// Processes of the machine; one is run instead of that of `init`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<Vec<MachineProcess>>,
-    /// Everything else: metrics, statics, containers, volumes, …
+    /// Everything else: statics, containers, volumes, …
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Where an app offers metrics in the text format of Prometheus.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MetricsEndpoint {
+    /// TCP port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Path of the request; absent means `/metrics`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Use TLS, with any certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https: Option<bool>,
+    /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
 }

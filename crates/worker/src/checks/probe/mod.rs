@@ -2,7 +2,7 @@
 
 mod http;
 mod script;
-mod tls;
+pub(crate) mod tls;
 
 use super::spec::{CheckSpec, Probe};
 use crate::agent::Agent;
