@@ -24,6 +24,7 @@ mod routes;
 mod sessions;
 mod template_queue;
 mod templates;
+mod units;
 
 pub use context::{HostConfig, Ports};
 pub use host::{StartError, Worker};

@@ -35,7 +35,7 @@ impl FromMachine {
         let own = format!("/v1/apps/<app>/machines/{}", self.0);
         let why = format!(
             "without a token a machine may only GET {own}, POST {own}/suspend and use \
-             {own}/metadata: its own state, suspend and labels"
+             {own}/metadata and {own}/busy: its own state, suspend, labels and busy lease"
         );
         let hint = "send the header `Authorization: Bearer <token>` for everything else";
         Err(Error::new(Kind::Forbidden, why).hint(hint))

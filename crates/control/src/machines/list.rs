@@ -198,6 +198,8 @@ pub(super) fn unreachable_machine(id: MachineId, record: &MachineRecord) -> Mach
         incomplete_config: record.config.clone(),
         events: vec![],
         checks: vec![],
+        containers: vec![],
+        busy_until: None,
         nonce: None,
         lease: None,
         host_status: "unreachable".into(),

@@ -1,7 +1,9 @@
 //! Machines: claim and create, list, read, update, start and stop, labels, leases, waits.
 //! Each operation resolves the machine's record and asks the host that owns it.
 
+mod busy;
 mod create;
+mod images;
 mod leases;
 mod lifecycle;
 mod list;
@@ -11,6 +13,7 @@ mod record;
 mod update;
 mod wait;
 
+pub use busy::{busy, end_busy, hold_busy};
 pub use create::create;
 pub(crate) use create::{
     CLAIM_LIFETIME, Confirmations, Release, destroy_unowned, forget, holds_name,

@@ -94,9 +94,10 @@ fn a_host_writes_to_a_version_2_guest_what_a_version_2_host_wrote() {
         }
         match codec::encode_in(2, &message) {
             Some(frame) => assert_eq!(frame, recorded[name], "{name}"),
-            None => assert_eq!(name, "log_received"),
+            // Version 2 knows neither acknowledgements nor units.
+            None => assert!(name == "log_received" || v3::has_units(name), "{name}"),
         }
-        written += 1;
+        written += usize::from(!v3::has_units(name));
     }
     assert_eq!(written, recorded.len());
 }
@@ -106,6 +107,9 @@ fn a_host_reads_from_a_version_2_guest_what_version_3_would_send() {
     use guest_protocol::ToHost;
     let recorded = recorded(V2, "to_host");
     for (name, mut message) in v3::to_host() {
+        if v3::has_units(name) {
+            continue;
+        }
         match &mut message {
             ToHost::Welcome { version, .. } => *version = 2,
             ToHost::Log { offset, .. } => *offset = None,

@@ -1,6 +1,6 @@
 //! `config` of a machine.
 
-use super::{Check, Extra, Service, Span};
+use super::{Check, Container, ContainerVolume, Extra, Service, Span};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -63,10 +63,17 @@ pub struct MachineConfig {
     /// Deprecated in favour of `services[].autostart`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_machine_autostart: Option<bool>,
-    /// Processes of the machine; one is run instead of that of `init`.
+    /// Processes of the machine, run instead of that of `init`. The machine stops with the
+    /// first that ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<Vec<MachineProcess>>,
-    /// Everything else: metrics, statics, containers, volumes, …
+    /// Containers of the machine, run instead of `processes` and `init`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers: Option<Vec<Container>>,
+    /// Directories that containers mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<Vec<ContainerVolume>>,
+    /// Everything else: metrics, statics, …
     #[serde(flatten)]
     pub extra: Extra,
 }
@@ -104,6 +111,9 @@ pub struct Init {
 /// A process of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MachineProcess {
+    /// Name, shown with its log lines; an Updraft addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Replaces ENTRYPOINT and CMD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Vec<String>>,
@@ -122,9 +132,38 @@ pub struct MachineProcess {
     /// Give it none of the app's secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_app_secrets: Option<bool>,
+    /// Secrets that it is given under these names, also with `ignore_app_secrets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<ProcessSecret>>,
+    /// Variables with properties of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_from: Option<Vec<EnvFrom>>,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+/// A secret as an environment variable of one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSecret {
+    /// The variable.
+    #[serde(default)]
+    pub env_var: String,
+    /// Name of the secret; absent or empty means that of the variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A property of the machine as an environment variable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvFrom {
+    /// The variable.
+    #[serde(default)]
+    pub env_var: String,
+    /// `id`, `version`, `app_name`, `private_ip`, `region`, `image`, or `metadata.<key>`, an
+    /// Updraft addition: the label as it is when the machine starts.
+    #[serde(default)]
+    pub field_ref: String,
 }
 
 /// Size of the VM.

@@ -6,6 +6,7 @@
 mod api;
 mod checks;
 mod config;
+mod containers;
 mod duration;
 mod events;
 mod leases;
@@ -15,6 +16,7 @@ mod service;
 pub use api::*;
 pub use checks::*;
 pub use config::*;
+pub use containers::*;
 pub use duration::{Span, parse_go};
 pub use events::*;
 pub use leases::*;

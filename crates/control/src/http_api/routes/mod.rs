@@ -5,7 +5,7 @@
 mod unbuilt;
 
 use super::endpoints::apps::{self, logs};
-use super::endpoints::machines::{self, exec, leases, lifecycle, metadata};
+use super::endpoints::machines::{self, busy, exec, leases, lifecycle, metadata};
 use super::endpoints::platform::{self, images};
 use super::endpoints::{tokens, watch};
 use super::table::{Route, Routes};
@@ -68,6 +68,9 @@ fn routes() -> Routes {
         .get("/lease", read(Machine), leases::get)
         .post("/lease", write(Machine), leases::acquire)
         .delete("/lease", write(Machine), leases::release)
+        .get("/busy", read(Machine).or_itself(), busy::get)
+        .post("/busy", control(Machine).or_itself(), busy::hold)
+        .delete("/busy", control(Machine).or_itself(), busy::end)
         .get("/ps", read(Machine), machines::processes)
         .get("/events", read(Machine), machines::events)
         .get("/events/stream", read(Machine), watch::machine)

@@ -5,15 +5,16 @@ use super::confirm::{confirm_soon, destroy_unowned};
 use super::confirmations::Confirmation;
 use crate::apps::mark_deployed;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
+use crate::machines::images::{Resolved, resolve_images};
 use crate::machines::leases;
-use crate::machines::update::{checked_config, resolve_image};
+use crate::machines::update::checked_config;
 use crate::placement::{self, Wanted};
 use crate::{Error, Kind, Platform, lookup, orgs};
 use host_api::{AcquireLease, CreateMachine, Host, HostError};
 use model::id::{MachineName, OrgId, OrgSlug};
 use std::sync::Arc;
 use store::records::AppRecord;
-use wire::machines::{ImageRef, LaunchMachine, Machine, MachineConfig};
+use wire::machines::{LaunchMachine, Machine, MachineConfig};
 
 /// A create that has been validated.
 struct Request {
@@ -59,8 +60,8 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
     let mut refusal = None;
     for id in placement::candidates(&infos, &wanted)? {
         let Some(host) = platform.hosts().get(id) else { continue };
-        let image = match resolve_image(platform, &*host, &request.config.image).await {
-            Ok(image) => image,
+        let images = match resolve_images(platform, &*host, &request.config).await {
+            Ok(images) => images,
             // Another host may have the image, or reach its registry.
             Err(err) => {
                 refusal = Some(err);
@@ -70,7 +71,7 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
         let (app, config) = (&request.app.name, &request.config);
         let claim =
             claim(platform, id, claim::Wanted { app, name: request.name.as_ref(), config }).await?;
-        match create_on(platform, &host, &claim, create_machine(&request, &claim, image)?).await {
+        match create_on(platform, &host, &claim, create_machine(&request, &claim, images)?).await {
             Ok(machine) => return created(platform, claim, machine).await,
             Err(Refused { err, elsewhere: true }) => refusal = Some(err),
             Err(Refused { err, .. }) => return Err(err),
@@ -83,7 +84,7 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
 fn create_machine(
     request: &Request,
     claim: &Claim,
-    image: ImageRef,
+    images: Resolved,
 ) -> Result<CreateMachine, Error> {
     let no_number = || Error::internal("the claim of a machine has no number");
     Ok(CreateMachine {
@@ -97,7 +98,8 @@ fn create_machine(
         network: request.app.network_number,
         name: claim.record.name.clone(),
         config: request.config.clone(),
-        image,
+        image: images.root,
+        container_images: images.containers,
         skip_launch: request.launch.skip_launch == Some(true),
         cordoned: request.launch.skip_service_registration == Some(true),
         lease: request.lease.clone(),

@@ -5,6 +5,7 @@
 //! an unknown protocol version is kept without a session.
 
 use super::guest_config::guest_config;
+use super::images::MachineImages;
 use super::launch;
 use super::launched::{LaunchError, Launched};
 use super::session;
@@ -128,9 +129,10 @@ async fn send_config(
     record: &Record,
     agent: &Agent,
 ) -> Result<(), LaunchError> {
-    let image = host.ensure_image(record).await.map_err(|err| launch::image_error(&err))?;
+    let images = MachineImages::ensure(host, record).await;
+    let images = images.map_err(|err| launch::image_error(&err))?;
     let facts = launch::host_facts(host, record).await?;
-    let config = guest_config(record, &image, facts).map_err(LaunchError::Final)?;
+    let config = guest_config(record, &images, facts).map_err(LaunchError::Final)?;
     let sent = agent.send(&ToGuest::Configure(Box::new(config))).await;
     sent.map_err(|err| LaunchError::agent(&err))
 }
