@@ -1,6 +1,6 @@
 //! The messages between host and init.
 
-use crate::{GuestConfig, Resume};
+use crate::{GuestConfig, Resume, UnitId, UnitStatus};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +84,13 @@ pub enum ToGuest {
     /// The host has stored all of this source's log before this offset: init may
     /// forget it. Data after it is sent again in the next session.
     #[n(16)]
-    LogReceived(#[n(0)] LogSource, #[n(1)] u64),
+    LogReceived(
+        #[n(0)] LogSource,
+        #[n(1)] u64,
+        /// The unit of the source.
+        #[n(2)]
+        Option<UnitId>,
+    ),
     /// Read the counters of the kernel; answered by [`ToHost::Stats`] with the same number.
     #[n(40)]
     ReadStats(#[n(0)] u32),
@@ -147,6 +153,9 @@ pub enum ToHost {
         /// Bytes; lines may be cut anywhere.
         #[cbor(n(2), with = "minicbor::bytes")]
         data: Vec<u8>,
+        /// The unit that it is of, or about. Each unit's sources are numbered apart.
+        #[n(3)]
+        unit: Option<UnitId>,
     },
     /// Log bytes that were dropped since the last such message.
     #[n(7)]
@@ -187,6 +196,9 @@ pub enum ToHost {
     /// Answer to [`ToGuest::ReadStats`].
     #[n(40)]
     Stats(#[n(0)] u32, #[n(1)] Box<GuestStats>),
+    /// State of a unit; sent for each after the welcome, and at each change.
+    #[n(16)]
+    Unit(#[n(0)] UnitStatus),
 }
 
 /// How far a guest has come.
@@ -242,7 +254,7 @@ pub struct Listener {
 }
 
 /// Where log data comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(index_only)]
 pub enum LogSource {
     /// Standard output of the main process.
@@ -303,6 +315,9 @@ pub struct Exec {
     /// SIGKILL after this many milliseconds.
     #[n(5)]
     pub timeout_ms: Option<u64>,
+    /// Run it in this unit, with the unit's environment and directory.
+    #[n(6)]
+    pub unit: Option<UnitId>,
 }
 
 /// Size of a terminal in characters.

@@ -27,6 +27,7 @@ mod secrets;
 mod sessions;
 mod template_queue;
 mod templates;
+mod units;
 
 pub use context::{HostConfig, Ports};
 pub use host::{StartError, Worker};

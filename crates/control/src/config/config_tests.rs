@@ -33,6 +33,9 @@ fn configs_that_are_allowed() {
         json!({ "processes": [{ "cmd": ["sleep", "1"], "user": "web", "ignore_app_secrets": true }] }),
         http_options(json!({ "idle_timeout": 86_400 })),
         json!({ "mounts": [], "containers": [], "processes": null }),
+        json!({ "processes": [{ "cmd": ["a"], "name": "web" },
+                              { "env_from": [{ "env_var": "ID", "field_ref": "id" },
+                                             { "env_var": "ROLE", "field_ref": "metadata.role" }] }] }),
         service(
             json!({ "ports": [{ "port": 443, "handlers": ["tls", "http"], "force_https": true },
                                   { "start_port": 1000, "end_port": 2000 }] }),
@@ -197,10 +200,6 @@ fn configs_that_are_refused() {
             "config.cache_drive: cache drives are not supported yet\nconfig.required_host_features: features of hosts are not supported yet",
         ),
         (
-            json!({ "image": "", "containers": [{ "name": "a", "image": "nginx" }] }),
-            "config.containers: several containers in one machine are not supported yet",
-        ),
-        (
             service(json!({ "checks": [{ "type": "ping" }] })),
             "config.services[0].checks[0].type: must be one of tcp, http, script, not \"ping\"",
         ),
@@ -316,16 +315,20 @@ fn configs_that_are_refused() {
         (json!({ "dns": { "hostname": "a\nb" } }), "config.dns.hostname: must be a host name"),
         (json!({ "dns": { "searches": ["a b"] } }), "config.dns.searches[0]: must be a domain"),
         (
-            json!({ "containers": [{}] }),
-            "config.containers: several containers in one machine are not supported yet",
+            json!({ "processes": vec![json!({}); 33] }),
+            "config.processes: must have at most 32 entries, not 33",
         ),
         (
-            json!({ "processes": [{ "cmd": ["a"] }, {}] }),
-            "config.processes: several processes in one machine are not supported yet",
+            json!({ "processes": [{ "name": "a\nb" }] }),
+            "config.processes[0].name: must have at most 63 bytes and no control characters",
         ),
         (
-            json!({ "processes": [{ "env": { "A=": "" }, "cmd": ["\0"], "env_from": [{}] }] }),
-            "config.processes[0].cmd[0]: must not contain a NUL byte\nconfig.processes[0].env.A=: is not a name for an environment variable\nconfig.processes[0].env_from: is not supported yet",
+            json!({ "processes": [{ "env_from": [{ "env_var": "A=", "field_ref": "host" }] }] }),
+            "config.processes[0].env_from[0].env_var: is not a name for an environment variable\nconfig.processes[0].env_from[0].field_ref: must be one of id, version, app_name, private_ip, region, image, metadata.<key>, not \"host\"",
+        ),
+        (
+            json!({ "processes": [{ "env": { "A=": "" }, "cmd": ["\0"] }] }),
+            "config.processes[0].cmd[0]: must not contain a NUL byte\nconfig.processes[0].env.A=: is not a name for an environment variable",
         ),
         (
             http_options(json!({ "idle_timeout": 86_401 })),

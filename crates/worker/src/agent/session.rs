@@ -10,7 +10,7 @@ use super::outgoing::{self, Outgoing};
 use super::reader::{self, Receiver};
 use super::reports::{Listen, Report};
 use crate::ports::AgentIo;
-use guest_protocol::{GuestStats, Phase, ToGuest, ToHost};
+use guest_protocol::{GuestStats, Phase, ToGuest, ToHost, UnitId};
 use host_api::{ExecInput, ExecOutput, ExecStart};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -162,13 +162,14 @@ impl Agent {
         answered.await.map_err(|_| AgentError::Closed)
     }
 
-    /// Runs a command in the guest.
+    /// Runs a command in the guest, in one of its units if so given.
     pub(crate) fn exec(
         &self,
         exec: ExecStart,
+        unit: Option<UnitId>,
         tasks: &rt::Tasks,
     ) -> (mpsc::Sender<ExecInput>, mpsc::Receiver<ExecOutput>) {
-        self.execs.clone().start(exec, tasks)
+        self.execs.clone().start(exec, unit, tasks)
     }
 }
 
@@ -205,12 +206,15 @@ impl Agent {
             ToHost::Listening(listener, began) => {
                 claims::record_port(&listen.ports, listener, began);
             }
-            ToHost::Log { source, offset, data } => {
+            ToHost::Log { source, offset, data, unit } => {
                 let outgoing = self.outgoing.clone();
                 // A guest that does not read sends it again in the next session.
-                listen.store(source, offset, &data, move |stored| {
-                    outgoing.try_send(&ToGuest::LogReceived(source, stored));
+                listen.store((source, unit), offset, &data, move |stored| {
+                    outgoing.try_send(&ToGuest::LogReceived(source, stored, unit));
                 });
+            }
+            ToHost::Unit(status) => {
+                claims::record_unit(&listen.unit_states, listen.units.len(), status);
             }
             ToHost::LogDropped(bytes) => {
                 listen.logs.guest_dropped(&listen.app, &listen.machine, bytes);
