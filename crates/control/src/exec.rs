@@ -37,6 +37,8 @@ pub async fn run(
     let start = ExecStart {
         argv,
         timeout_ms: u64::try_from(limit.as_millis()).ok(),
+        container: ask.container.clone().filter(|name| !name.is_empty()),
+        machine: ask.machine == Some(true),
         ..ExecStart::default()
     };
     let work = async {
@@ -103,13 +105,6 @@ async fn permit_command(
 
 /// The command of a request, in whichever form it is given.
 fn argv(ask: &ExecMachine) -> Result<Vec<String>, Error> {
-    let container = ask.container.as_deref().is_some_and(|name| !name.is_empty());
-    if container && ask.machine == Some(true) {
-        return Err(Error::invalid("container", "cannot be given together with machine"));
-    }
-    if container {
-        return Err(Error::unsupported("container", "containers are not supported yet"));
-    }
     let line = ask.cmd.as_ref().filter(|line| !line.is_empty());
     match (&ask.command, line) {
         (Some(_), Some(_)) => Err(Error::invalid("cmd", "cannot be given together with command")),
@@ -128,6 +123,9 @@ fn argv(ask: &ExecMachine) -> Result<Vec<String>, Error> {
 pub fn check(start: &ExecStart) -> Result<(), Error> {
     if start.argv.first().is_none_or(String::is_empty) {
         return Err(Error::invalid("command", "is required"));
+    }
+    if start.container.as_ref().is_some_and(|name| !name.is_empty()) && start.machine {
+        return Err(Error::invalid("container", "cannot be given together with machine"));
     }
     if start.argv.iter().any(|word| word.contains('\0')) {
         return Err(Error::invalid("command", "must not contain a NUL byte"));

@@ -8,7 +8,7 @@ use futures_util::stream::{self, BoxStream};
 use host_api::{HostError, KnownHost};
 use model::id::{AppId, HostId};
 use rt::Backoff;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 use wire::logs::{LogEntry, LogQuery};
 
@@ -199,6 +199,7 @@ fn away(platform: &Platform, HostId(host): HostId, err: &HostError) -> LogEntry 
         instance: String::new(),
         region: String::new(),
         message: format!("The logs of host {host} are missing: {err}"),
+        meta: BTreeMap::new(),
     }
 }
 
@@ -239,6 +240,7 @@ mod tests {
             instance: "m".into(),
             region: "local".into(),
             message: String::new(),
+            meta: BTreeMap::new(),
         };
         times.iter().map(line).collect()
     }

@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_version_2_guest_is_sent_what_it_knows_only() {
         assert!(encode_in(2, &ToGuest::PowerOff).is_some());
-        assert_eq!(encode_in(2, &ToGuest::LogReceived(LogSource::Stdout, 7)), None);
+        assert_eq!(encode_in(2, &ToGuest::LogReceived(LogSource::Stdout, 7, None)), None);
         assert_eq!(encode_in(4, &ToGuest::PowerOff), None);
     }
 }

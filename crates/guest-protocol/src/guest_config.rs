@@ -1,5 +1,6 @@
 //! The configuration of a guest.
 
+use crate::{TempDir, Unit};
 use minicbor::{Decode, Encode};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -48,6 +49,16 @@ pub struct GuestConfig {
     /// Bytes of log that init may hold for a host that does not read.
     #[n(12)]
     pub log_buffer: u32,
+    /// Run instead of `main`, which then only gives commands their environment and
+    /// directory. At most [`crate::MAX_UNITS`], all containers or none.
+    #[n(13)]
+    pub units: Option<Vec<Unit>>,
+    /// Devices of the images of containers, beside `root`.
+    #[n(14)]
+    pub images: Option<Vec<Device>>,
+    /// Directories that containers share.
+    #[n(15)]
+    pub volumes: Option<Vec<TempDir>>,
 }
 
 /// The data that a guest gets when it is resumed after a suspend.

@@ -33,10 +33,12 @@ pub mod codec;
 pub mod frame;
 mod guest_config;
 mod messages;
+mod units;
 pub mod v2;
 
 pub use guest_config::*;
 pub use messages::*;
+pub use units::*;
 
 /// Highest supported version of this protocol: the present one.
 pub const HIGHEST: u16 = 3;

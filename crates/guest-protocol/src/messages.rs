@@ -1,6 +1,6 @@
 //! The messages between host and init.
 
-use crate::{GuestConfig, Resume};
+use crate::{GuestConfig, Resume, UnitId, UnitStatus};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +84,16 @@ pub enum ToGuest {
     /// The host has stored all of this source's log before this offset: init may
     /// forget it. Data after it is sent again in the next session.
     #[n(16)]
-    LogReceived(#[n(0)] LogSource, #[n(1)] u64),
+    LogReceived(
+        #[n(0)] LogSource,
+        #[n(1)] u64,
+        /// The unit of the source.
+        #[n(2)]
+        Option<UnitId>,
+    ),
+    /// Read the counters of the kernel; answered by [`ToHost::Stats`] with the same number.
+    #[n(40)]
+    ReadStats(#[n(0)] u32),
 }
 
 /// Init to host.
@@ -144,6 +153,9 @@ pub enum ToHost {
         /// Bytes; lines may be cut anywhere.
         #[cbor(n(2), with = "minicbor::bytes")]
         data: Vec<u8>,
+        /// The unit that it is of, or about. Each unit's sources are numbered apart.
+        #[n(3)]
+        unit: Option<UnitId>,
     },
     /// Log bytes that were dropped since the last such message.
     #[n(7)]
@@ -181,6 +193,12 @@ pub enum ToHost {
     /// It has closed the connection.
     #[n(15)]
     ApiEnd(#[n(0)] ApiId),
+    /// Answer to [`ToGuest::ReadStats`].
+    #[n(40)]
+    Stats(#[n(0)] u32, #[n(1)] Box<GuestStats>),
+    /// State of a unit; sent for each after the welcome, and at each change.
+    #[n(16)]
+    Unit(#[n(0)] UnitStatus),
 }
 
 /// How far a guest has come.
@@ -236,7 +254,7 @@ pub struct Listener {
 }
 
 /// Where log data comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(index_only)]
 pub enum LogSource {
     /// Standard output of the main process.
@@ -297,6 +315,9 @@ pub struct Exec {
     /// SIGKILL after this many milliseconds.
     #[n(5)]
     pub timeout_ms: Option<u64>,
+    /// Run it in this unit, with the unit's environment and directory.
+    #[n(6)]
+    pub unit: Option<UnitId>,
 }
 
 /// Size of a terminal in characters.
@@ -339,6 +360,55 @@ pub struct Process {
     /// Sockets it listens on.
     #[n(7)]
     pub listen_sockets: Vec<ListenSocket>,
+}
+
+/// Counters of the guest's kernel: files of `/proc` as they are (proc(5)), each cut where it
+/// is too long, and file systems.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct GuestStats {
+    /// `/proc/loadavg`.
+    #[n(0)]
+    pub loadavg: String,
+    /// `/proc/stat`.
+    #[n(1)]
+    pub stat: String,
+    /// `/proc/meminfo`.
+    #[n(2)]
+    pub meminfo: String,
+    /// `/proc/diskstats`.
+    #[n(3)]
+    pub diskstats: String,
+    /// `/proc/net/dev`.
+    #[n(4)]
+    pub net_dev: String,
+    /// `/proc/sys/fs/file-nr`.
+    #[n(5)]
+    pub file_nr: String,
+    /// File systems that have blocks.
+    #[n(6)]
+    pub filesystems: Vec<FileSystem>,
+}
+
+/// One file system of the guest, as statvfs(3) has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct FileSystem {
+    /// Where it is mounted.
+    #[n(0)]
+    pub mount: String,
+    /// Bytes of a block.
+    #[n(1)]
+    pub block_size: u64,
+    /// Blocks in all.
+    #[n(2)]
+    pub blocks: u64,
+    /// Free ones.
+    #[n(3)]
+    pub blocks_free: u64,
+    /// Free ones that users other than root may use.
+    #[n(4)]
+    pub blocks_avail: u64,
 }
 
 /// A listening socket.

@@ -70,6 +70,12 @@ pub fn verdict(policy: Policy, success: bool, earlier: &[u64], now_ms: u64) -> V
     }
 }
 
+/// The pauses before the first, the second and further restarts within [`WINDOW`]; the last
+/// is that of all that follow.
+pub fn pauses() -> impl Iterator<Item = Duration> {
+    (0..).map(pause).take_while(|&pause| pause < LONGEST_PAUSE).chain([LONGEST_PAUSE])
+}
+
 /// The first restart is immediate; from the second on the pause doubles.
 fn pause(recent: u32) -> Duration {
     match recent {
@@ -123,6 +129,8 @@ mod tests {
         let pauses: Vec<_> = (0..10).map(|n| pause(n).as_millis()).collect();
         let expected = [0, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000];
         assert_eq!(pauses, expected);
+        let listed: Vec<_> = super::pauses().map(|pause| pause.as_millis()).collect();
+        assert_eq!(listed, expected[..8]);
     }
 
     #[test]

@@ -72,6 +72,7 @@ fn spec(disk: &Utf8Path, machine: MachineId, boot: BootId) -> BootSpec {
         cpu_weight: 63,
         root: disk.into(),
         scratch: disk.into(),
+        images: Vec::new(),
         nic: None,
         kernel_args: Vec::new(),
         snapshot: None,

@@ -22,8 +22,10 @@
 
 mod agent;
 mod boot;
+mod container;
 mod process;
 mod system;
+mod units;
 
 use agent::event_loop::EventLoop;
 use std::os::raw::{c_char, c_int};

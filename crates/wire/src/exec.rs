@@ -39,6 +39,12 @@ pub struct ExecStart {
     /// Milliseconds until it is killed.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+    /// Run it in this container; absent means the first one, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Run it in the machine's own root, outside of any container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub machine: bool,
 }
 
 /// Client to an exec.

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One line of a machine's log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +21,9 @@ pub struct LogEntry {
     pub region: String,
     /// The line, without its end; invalid UTF-8 is replaced.
     pub message: String,
+    /// `container` or `process`: its name, on lines of a machine with several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: BTreeMap<String, String>,
 }
 
 /// Which lines of an app's log are wanted.

@@ -122,6 +122,8 @@ pub(crate) struct HostContext {
     pub(crate) checks: CheckBoard,
     /// Checks that run at a time on this host.
     pub(crate) check_slots: Semaphore,
+    /// Held by the one that reads the metrics of the machines.
+    pub(crate) metrics_turn: tokio::sync::Mutex<()>,
     /// How calls for runs reach the drivers of schedules.
     pub(crate) run_requests: RunRequests,
     pub(crate) metrics: Metrics,
@@ -197,10 +199,15 @@ impl HostContext {
         made.map_err(|err| PortError::new(format!("make an empty directory {dir}"), err))
     }
 
-    /// The root image of a machine, pulled if need be.
-    pub(crate) async fn ensure_image(&self, record: &Record) -> Result<RootImage, ImageError> {
+    /// An image of a machine, pulled if need be.
+    pub(crate) async fn ensure_image(
+        &self,
+        record: &Record,
+        name: &str,
+        digest: &str,
+    ) -> Result<RootImage, ImageError> {
         let (logs, app) = (self.logs.clone(), record.app.to_string());
-        let (id, image) = (record.id.to_string(), record.config.image.clone());
+        let (id, image) = (record.id.to_string(), name.to_owned());
         let pulled = Arc::new(AtomicBool::new(false));
         let first = pulled.clone();
         let report: Progress = Arc::new(move |_, _, _| {
@@ -208,15 +215,15 @@ impl HostContext {
                 logs.line(&app, &id, "runner", &format!("Pulling container image {image}"));
             }
         });
-        let ensure = self.images.ensure(&record.config.image, &record.image.digest, report);
+        let ensure = self.images.ensure(name, digest, report);
         let limit = self.config.image_deadline;
         let begun = Instant::now();
         let image = tokio::time::timeout(limit, ensure).await.unwrap_or_else(|_| {
-            let text = format!("image {} was not there within {limit:?}", record.config.image);
+            let text = format!("image {name} was not there within {limit:?}");
             Err(PortError::plain(text).transient().into())
         });
         if image.is_ok() && pulled.load(Ordering::Relaxed) {
-            let (name, took) = (&record.config.image, begun.elapsed().as_secs_f64());
+            let took = begun.elapsed().as_secs_f64();
             self.log_line(record, &format!("Successfully prepared image {name} ({took:.1}s)"));
         }
         image

@@ -17,6 +17,7 @@ mod guest_connections;
 mod host;
 mod logs;
 mod machine;
+mod machine_metrics;
 mod metrics;
 pub mod ports;
 mod record;
@@ -26,6 +27,7 @@ mod secrets;
 mod sessions;
 mod template_queue;
 mod templates;
+mod units;
 
 pub use context::{HostConfig, Ports};
 pub use host::{StartError, Worker};

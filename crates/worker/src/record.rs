@@ -10,7 +10,7 @@ use model::life::{State, Want};
 use model::restart::Policy;
 use model::signal::SIGINT;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire::machines::{ImageRef, MachineConfig};
 
@@ -38,6 +38,8 @@ pub(crate) struct Record {
     pub(crate) instance: InstanceId,
     pub(crate) config: MachineConfig,
     pub(crate) image: ImageRef,
+    /// What the images of its containers resolved to, by reference.
+    pub(crate) container_images: BTreeMap<String, ImageRef>,
     pub(crate) cordoned: bool,
     /// It is given none of its app's secrets.
     pub(crate) skip_secrets: bool,
@@ -54,6 +56,8 @@ pub(crate) struct Record {
     pub(crate) restarts: Vec<u64>,
     /// When the next start is due, milliseconds since the epoch.
     pub(crate) restart_at: Option<u64>,
+    /// It has declared itself busy until then, milliseconds since the epoch.
+    pub(crate) busy_until: Option<u64>,
     /// Why the last start failed or the policy gave up.
     pub(crate) failure: Option<String>,
     /// The run whose snapshot the next start restores.
@@ -118,6 +122,7 @@ impl Record {
             instance,
             config: create.config,
             image: create.image,
+            container_images: create.container_images,
             cordoned: create.cordoned,
             skip_secrets: create.skip_secrets,
             secrets_version: None,
@@ -126,6 +131,7 @@ impl Record {
             stop: None,
             restarts: Vec::new(),
             restart_at: None,
+            busy_until: None,
             failure: None,
             snapshot: None,
             keep_scratch: false,
@@ -147,6 +153,21 @@ impl Record {
         let unlabelled =
             |config: &MachineConfig| MachineConfig { metadata: None, ..config.clone() };
         same && (updated || unlabelled(&self.config) == unlabelled(&create.config))
+    }
+
+    /// Reference of the image of its root: the machine's, else that of its first container.
+    pub(crate) fn image_reference(&self) -> &str {
+        let first = self.config.containers.iter().flatten().find_map(|c| c.image.as_deref());
+        match self.config.image.as_str() {
+            "" => first.unwrap_or_default(),
+            image => image,
+        }
+    }
+
+    /// Digests of all of its images.
+    pub(crate) fn digests(&self) -> BTreeSet<&str> {
+        let all = self.container_images.values().chain([&self.image]);
+        all.map(|image| image.digest.as_str()).collect()
     }
 
     pub(crate) fn vcpus(&self) -> u32 {
@@ -252,6 +273,8 @@ pub(crate) fn is_standby(config: &MachineConfig) -> bool {
 pub(crate) struct RecordParts {
     /// Digest of its root image.
     pub(crate) digest: Option<String>,
+    /// Digests of the images of its containers.
+    pub(crate) container_digests: Vec<String>,
     pub(crate) vcpus: Option<u32>,
     pub(crate) memory_mib: Option<u32>,
 }
@@ -263,6 +286,7 @@ impl RecordParts {
         let digest = value.pointer("/image/digest").and_then(|digest| digest.as_str());
         Self {
             digest: digest.filter(|digest| !digest.is_empty()).map(str::to_owned),
+            container_digests: container_digests(&value),
             vcpus: number("/config/guest/cpus"),
             memory_mib: number("/config/guest/memory_mb"),
         }
@@ -277,6 +301,13 @@ impl RecordParts {
     pub(crate) fn memory_mib(&self) -> u32 {
         self.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB)
     }
+}
+
+fn container_digests(record: &serde_json::Value) -> Vec<String> {
+    let images = record.get("container_images").and_then(|images| images.as_object());
+    let digests = images.into_iter().flat_map(|images| images.values());
+    let digests = digests.filter_map(|image| Some(image.get("digest")?.as_str()?.to_owned()));
+    digests.collect()
 }
 
 /// Ids of apps and organizations, by app name and organization slug.
@@ -316,12 +347,16 @@ struct Stored {
     instance: String,
     config: MachineConfig,
     image: ImageRef,
+    #[serde(default)]
+    container_images: BTreeMap<String, ImageRef>,
     cordoned: bool,
     boot: Option<String>,
     exit: Option<Exit>,
     stop: Option<StopRequest>,
     restarts: Vec<u64>,
     restart_at: Option<u64>,
+    #[serde(default)]
+    busy_until: Option<u64>,
     failure: Option<String>,
     #[serde(default)]
     snapshot: Option<String>,
@@ -358,12 +393,14 @@ impl Record {
             instance: self.instance.to_string(),
             config: self.config.clone(),
             image: self.image.clone(),
+            container_images: self.container_images.clone(),
             cordoned: self.cordoned,
             boot: self.boot.map(|boot| boot.to_string()),
             exit: self.exit,
             stop: self.stop,
             restarts: self.restarts.clone(),
             restart_at: self.restart_at,
+            busy_until: self.busy_until,
             failure: self.failure.clone(),
             snapshot: self.snapshot.map(|boot| boot.to_string()),
             keep_scratch: self.keep_scratch,
@@ -411,12 +448,14 @@ impl Record {
             instance: stored.instance.parse().map_err(bad)?,
             config: stored.config,
             image: stored.image,
+            container_images: stored.container_images,
             cordoned: stored.cordoned,
             boot: stored.boot.map(|boot| boot.parse()).transpose().map_err(bad)?,
             exit: stored.exit,
             stop: stored.stop,
             restarts: stored.restarts,
             restart_at: stored.restart_at,
+            busy_until: stored.busy_until,
             failure: stored.failure,
             snapshot: stored.snapshot.map(|boot| boot.parse()).transpose().map_err(bad)?,
             keep_scratch: stored.keep_scratch,
@@ -460,6 +499,7 @@ pub(crate) mod tests {
             name: "calm-river-1".parse().unwrap(),
             config: MachineConfig { image: "web:1".into(), ..MachineConfig::default() },
             image: ImageRef::default(),
+            container_images: BTreeMap::new(),
             skip_launch: false,
             cordoned: false,
             skip_secrets: false,
@@ -472,6 +512,11 @@ pub(crate) mod tests {
     fn a_stored_record_is_read_back_unchanged() {
         let mut record = sample();
         record.boot = Some(BootId::new(5, 6));
+        record.busy_until = Some(7);
+        let image = ImageRef { digest: "sha256:1".into(), ..ImageRef::default() };
+        record.container_images.insert("redis:7".into(), image);
+        let parts = RecordParts::of(&record.to_json());
+        assert_eq!(parts.container_digests, ["sha256:1"]);
         record.exit = Some(Exit { code: 1, signal: 0, oom: false });
         (record.snapshot, record.keep_scratch) = (Some(BootId::new(7, 8)), true);
         (record.skip_secrets, record.secrets_version) = (true, Some(9));

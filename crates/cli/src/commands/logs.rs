@@ -156,11 +156,14 @@ async fn again(
     Err(CliError::new(Exit::Unreachable, format!("Cannot read the logs of app {app}")))
 }
 
-/// `<RFC3339> app[<machine>] <region> [info]<message>`.
+/// `<RFC3339> app[<machine>] <region> [info]<message>`; the name of the container or
+/// process, if there are several, comes before the message.
 fn line(entry: &LogEntry) -> String {
-    let LogEntry { provider, instance, region, level, .. } = entry;
+    let LogEntry { provider, instance, region, level, meta, .. } = entry;
     let when = moment(entry.timestamp / 1_000_000);
-    format!("{when} {provider}[{instance}] {region} [{level}]{}", shown(&entry.message))
+    let name = meta.get("container").or(meta.get("process"));
+    let name = name.map_or(String::new(), |name| format!("{}: ", shown(name)));
+    format!("{when} {provider}[{instance}] {region} [{level}]{name}{}", shown(&entry.message))
 }
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ fn configs_that_are_allowed() {
         json!({ "processes": [{ "cmd": ["sleep", "1"], "user": "web", "ignore_app_secrets": true }] }),
         http_options(json!({ "idle_timeout": 86_400 })),
         json!({ "mounts": [], "containers": [], "processes": null }),
+        json!({ "processes": [{ "cmd": ["a"], "name": "web" },
+                              { "env_from": [{ "env_var": "ID", "field_ref": "id" },
+                                             { "env_var": "ROLE", "field_ref": "metadata.role" }] }] }),
         service(
             json!({ "ports": [{ "port": 443, "handlers": ["tls", "http"], "force_https": true },
                                   { "start_port": 1000, "end_port": 2000 }] }),
@@ -197,10 +200,6 @@ fn configs_that_are_refused() {
             "config.cache_drive: cache drives are not supported yet\nconfig.required_host_features: features of hosts are not supported yet",
         ),
         (
-            json!({ "image": "", "containers": [{ "name": "a", "image": "nginx" }] }),
-            "config.containers: several containers in one machine are not supported yet",
-        ),
-        (
             service(json!({ "checks": [{ "type": "ping" }] })),
             "config.services[0].checks[0].type: must be one of tcp, http, script, not \"ping\"",
         ),
@@ -281,6 +280,14 @@ fn configs_that_are_refused() {
             "config.restart.policy: must be no, on-failure or always, not \"sometimes\"",
         ),
         (
+            json!({ "metrics": { "path": "/m" } }),
+            "config.metrics.port: is required, from 1 to 65535",
+        ),
+        (
+            json!({ "metrics": { "port": 9, "path": "m" } }),
+            "config.metrics.path: must begin with /, have at most 2048 bytes, and be percent-encoded",
+        ),
+        (
             json!({ "schedule": "yearly" }),
             "config.schedule: must be hourly, daily, weekly, monthly or a cron expression of five \
              fields (minute hour day month weekday), not \"yearly\"",
@@ -308,16 +315,20 @@ fn configs_that_are_refused() {
         (json!({ "dns": { "hostname": "a\nb" } }), "config.dns.hostname: must be a host name"),
         (json!({ "dns": { "searches": ["a b"] } }), "config.dns.searches[0]: must be a domain"),
         (
-            json!({ "containers": [{}] }),
-            "config.containers: several containers in one machine are not supported yet",
+            json!({ "processes": vec![json!({}); 33] }),
+            "config.processes: must have at most 32 entries, not 33",
         ),
         (
-            json!({ "processes": [{ "cmd": ["a"] }, {}] }),
-            "config.processes: several processes in one machine are not supported yet",
+            json!({ "processes": [{ "name": "a\nb" }] }),
+            "config.processes[0].name: must have at most 63 bytes and no control characters",
         ),
         (
-            json!({ "processes": [{ "env": { "A=": "" }, "cmd": ["\0"], "env_from": [{}] }] }),
-            "config.processes[0].cmd[0]: must not contain a NUL byte\nconfig.processes[0].env.A=: is not a name for an environment variable\nconfig.processes[0].env_from: is not supported yet",
+            json!({ "processes": [{ "env_from": [{ "env_var": "A=", "field_ref": "host" }] }] }),
+            "config.processes[0].env_from[0].env_var: is not a name for an environment variable\nconfig.processes[0].env_from[0].field_ref: must be one of id, version, app_name, private_ip, region, image, metadata.<key>, not \"host\"",
+        ),
+        (
+            json!({ "processes": [{ "env": { "A=": "" }, "cmd": ["\0"] }] }),
+            "config.processes[0].cmd[0]: must not contain a NUL byte\nconfig.processes[0].env.A=: is not a name for an environment variable",
         ),
         (
             http_options(json!({ "idle_timeout": 86_401 })),
@@ -439,7 +450,7 @@ fn each_part_that_is_not_acted_on_is_warned_of() {
         ),
         (
             json!({ "statics": [{ "guest_path": "/a" }], "metrics": { "port": 1 }, "typo": 1 }),
-            "config.metrics: is kept but not acted on yet\nconfig.statics: is kept but not acted on yet\nconfig.typo: is kept but not acted on yet",
+            "config.statics: is kept but not acted on yet\nconfig.typo: is kept but not acted on yet",
         ),
         (
             json!({ "services": [{ "protocol": "udp", "internal_port": 53, "ports": [{ "port": 53 }] }] }),

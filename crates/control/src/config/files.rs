@@ -1,13 +1,13 @@
-//! Validation of `config.files[]`.
+//! Validation of `files[]` of a machine or container.
 
 use super::validation::{ValidationErrors, secret_name};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use wire::machines::File;
 
-pub(super) fn check(errors: &mut ValidationErrors, files: &[File]) {
+pub(super) fn check(errors: &mut ValidationErrors, list: &str, files: &[File]) {
     for (i, file) in files.iter().enumerate() {
-        let at = format!("config.files[{i}]");
+        let at = format!("{list}[{i}]");
         let path = &file.guest_path;
         if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
             errors.add(format!("{at}.guest_path"), "must be the absolute path of a file");

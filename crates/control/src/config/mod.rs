@@ -6,6 +6,7 @@
 //! data or run something other than what was asked for: that is refused.
 
 mod checks;
+mod containers;
 mod dns;
 mod files;
 mod guest;
@@ -26,7 +27,7 @@ pub use normalize::{complete, normalize};
 pub(crate) use platform_env::PLATFORM_ENV;
 pub(crate) use process::MAX_STOP_TIMEOUT;
 pub use validation::ValidationError;
-pub use warnings::{launch_warnings, warnings};
+pub use warnings::launch_warnings;
 
 const MAX_IMAGE: usize = 1024;
 const MAX_STATICS: usize = 10;
@@ -42,6 +43,13 @@ pub fn check(config: &MachineConfig) -> Result<(), Error> {
     validation::into_result(violations(config))
 }
 
+/// Warnings about a config, each with the path of its field.
+pub fn warnings(config: &MachineConfig) -> Vec<String> {
+    let mut out = warnings::of_machine(config);
+    containers::warnings(&mut out, config);
+    out
+}
+
 /// Every rule that a config violates.
 pub fn violations(config: &MachineConfig) -> Vec<ValidationError> {
     let mut errors = ValidationErrors::default();
@@ -55,21 +63,40 @@ pub fn violations(config: &MachineConfig) -> Vec<ValidationError> {
     services::check(&mut errors, services);
     checks::check(&mut errors, config);
     schedule::check(&mut errors, config);
-    files::check(&mut errors, config.files.as_deref().unwrap_or_default());
+    metrics(&mut errors, config);
+    files::check(&mut errors, "config.files", config.files.as_deref().unwrap_or_default());
+    containers::check(&mut errors, config);
     dns::check(&mut errors, config);
     unbuilt(&mut errors, config);
     errors.into_vec()
 }
 
 fn image(errors: &mut ValidationErrors, config: &MachineConfig) {
-    let image = &config.image;
-    let bad = |c: char| c.is_whitespace() || c.is_control();
-    if image.is_empty() && listed(config, "containers") {
+    let containers = config.containers.as_ref().is_some_and(|list| !list.is_empty());
+    match config.image.as_str() {
         // Each container has an image of its own.
-    } else if image.is_empty() {
-        errors.add("config.image", "is required");
-    } else if image.len() > MAX_IMAGE || image.chars().any(bad) {
-        errors.add("config.image", format!("must be an image reference, not {}", quote(image)));
+        "" if containers => {}
+        "" => errors.add("config.image", "is required"),
+        image => image_reference(errors, "config.image", image),
+    }
+}
+
+fn image_reference(errors: &mut ValidationErrors, field: &str, image: &str) {
+    let bad = |c: char| c.is_whitespace() || c.is_control();
+    if image.len() > MAX_IMAGE || image.chars().any(bad) {
+        errors.add(field, format!("must be an image reference, not {}", quote(image)));
+    }
+}
+
+fn metrics(errors: &mut ValidationErrors, config: &MachineConfig) {
+    let Some(endpoint) = &config.metrics else { return };
+    if endpoint.port.is_none() {
+        errors.add("config.metrics.port", "is required, from 1 to 65535");
+    }
+    let path = endpoint.path.as_deref().unwrap_or("/");
+    if !path.starts_with('/') || path.len() > 2048 || !path.bytes().all(|b| b.is_ascii_graphic()) {
+        let rule = "must begin with /, have at most 2048 bytes, and be percent-encoded";
+        errors.add("config.metrics.path", rule);
     }
 }
 
@@ -136,10 +163,6 @@ fn mounts(errors: &mut ValidationErrors, mounts: &[Mount]) {
 
 /// Parts without which the machine would be something other than what was asked for.
 fn unbuilt(errors: &mut ValidationErrors, config: &MachineConfig) {
-    if listed(config, "containers") {
-        let why = "several containers in one machine are not supported yet";
-        errors.unsupported("config.containers", why);
-    }
     for (field, what) in [
         ("cache_drive", "cache drives are"),
         ("required_host_features", "features of hosts are"),
@@ -153,11 +176,6 @@ fn unbuilt(errors: &mut ValidationErrors, config: &MachineConfig) {
     if statics.is_some_and(|list| list.len() > MAX_STATICS) {
         errors.add("config.statics", format!("must have at most {MAX_STATICS} entries"));
     }
-}
-
-fn listed(config: &MachineConfig, field: &str) -> bool {
-    let list = config.extra.get(field).and_then(|value| value.as_array());
-    list.is_some_and(|list| !list.is_empty())
 }
 
 #[cfg(test)]

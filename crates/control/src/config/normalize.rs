@@ -2,12 +2,20 @@
 //! everything that was not set; and defaults that are shown to clients.
 
 use model::size::Size;
-use wire::machines::{Check, Concurrency, MachineConfig, Service, Span};
+use wire::machines::{Check, Concurrency, Container, MachineConfig, Service, Span};
 
 /// Removes zero values, and fills in what has one meaning only.
 pub fn normalize(config: &mut MachineConfig) {
     drop_empty(&mut config.size);
     drop_empty(&mut config.schedule);
+    if let Some(metrics) = &mut config.metrics {
+        drop_empty(&mut metrics.path);
+        drop_zero(&mut metrics.port);
+        let nothing = metrics.port.is_none() && metrics.path.is_none() && metrics.extra.is_empty();
+        if nothing && metrics.https != Some(true) {
+            config.metrics = None;
+        }
+    }
     if let Some(options) = &mut config.schedule_options {
         drop_empty(&mut options.timezone);
         drop_empty(&mut options.overlap);
@@ -34,6 +42,9 @@ pub fn normalize(config: &mut MachineConfig) {
         drop_empty(&mut rootfs.persist);
         drop_zero(&mut rootfs.size_gb);
     }
+    for container in config.containers.iter_mut().flatten() {
+        normalize_container(container);
+    }
     for check in config.checks.iter_mut().flat_map(|checks| checks.values_mut()) {
         normalize_check(check);
     }
@@ -43,6 +54,31 @@ pub fn normalize(config: &mut MachineConfig) {
         if check.kind.as_deref() != Some("script") {
             check.port = check.port.or(first);
         }
+    }
+}
+
+fn normalize_container(container: &mut Container) {
+    for text in [&mut container.image, &mut container.user] {
+        drop_empty(text);
+    }
+    if let Some(restart) = &mut container.restart {
+        drop_empty(&mut restart.policy);
+    }
+    if let Some(stop) = &mut container.stop {
+        drop_empty(&mut stop.signal);
+        drop_blank(&mut stop.timeout);
+    }
+    for dependency in container.depends_on.iter_mut().flatten() {
+        drop_empty(&mut dependency.condition);
+    }
+    for check in container.healthchecks.iter_mut().flatten() {
+        drop_empty(&mut check.kind);
+        drop_empty(&mut check.unhealthy);
+        for seconds in [&mut check.interval, &mut check.timeout, &mut check.grace_period] {
+            drop_zero(seconds);
+        }
+        drop_zero(&mut check.success_threshold);
+        drop_zero(&mut check.failure_threshold);
     }
 }
 

@@ -3,32 +3,33 @@
 
 use super::environment;
 use super::guest::{persist, words};
-use super::validation::{ValidationErrors, is_set, quote, secret_name};
+use super::validation::{ValidationErrors, quote, secret_name};
 use model::restart::Policy;
 use model::signal;
 use std::time::Duration;
-use wire::machines::{Init, MachineConfig, MachineProcess, ProcessSecret};
+use wire::machines::{
+    EnvFrom, Init, MachineConfig, MachineProcess, ProcessSecret, Restart, StopConfig,
+};
 
 /// Longest time a process may take to end.
 pub(crate) const MAX_STOP_TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_SWAP_MB: u64 = 64 * 1024;
 const MAX_ROOT_GB: u32 = 1024;
 const MAX_PROCESS_SECRETS: usize = 500;
+const MAX_PROCESSES: usize = 32;
+const MAX_PROCESS_NAME: usize = 63;
+const MAX_ENV_FROM: usize = 64;
+/// Properties of a machine for `env_from[].field_ref`.
+const FIELDS: [&str; 7] =
+    ["id", "version", "app_name", "private_ip", "region", "image", "metadata.<key>"];
 
 pub(super) fn check(errors: &mut ValidationErrors, config: &MachineConfig) {
     if let Some(init) = &config.init {
         check_init(errors, init);
     }
     check_processes(errors, config.processes.as_deref().unwrap_or_default());
-    if let Some(restart) = &config.restart {
-        let policy = restart.policy.as_deref();
-        if Policy::parse(policy, restart.max_retries).is_none() {
-            let policy = quote(policy.unwrap_or_default());
-            let rule = format!("must be no, on-failure or always, not {policy}");
-            errors.add("config.restart.policy", rule);
-        }
-    }
-    check_stop(errors, config);
+    check_restart(errors, "config.restart.policy", config.restart.as_ref());
+    check_stop(errors, "config.stop_config", config.stop_config.as_ref());
     if let Some(rootfs) = &config.rootfs {
         persist(errors, "config.rootfs.persist", rootfs.persist.as_deref());
         if rootfs.size_gb.is_some_and(|gb| gb > MAX_ROOT_GB) {
@@ -57,15 +58,20 @@ fn check_init(errors: &mut ValidationErrors, init: &Init) {
     }
 }
 
-/// One process is the main process; several would be something else than what
-/// was asked for, were only one of them run.
 fn check_processes(errors: &mut ValidationErrors, processes: &[MachineProcess]) {
-    if processes.len() > 1 {
-        let why = "several processes in one machine are not supported yet";
-        errors.unsupported("config.processes", why);
+    if processes.len() > MAX_PROCESSES {
+        let rule = format!("must have at most {MAX_PROCESSES} entries, not {}", processes.len());
+        return errors.add("config.processes", rule);
     }
     for (i, process) in processes.iter().enumerate() {
         let at = |field: &str| format!("config.processes[{i}].{field}");
+        let name = process.name.as_deref().unwrap_or_default();
+        if name.len() > MAX_PROCESS_NAME || name.contains(char::is_control) {
+            let rule =
+                format!("must have at most {MAX_PROCESS_NAME} bytes and no control characters");
+            errors.add(at("name"), rule);
+        }
+        check_env_from(errors, &at("env_from"), process.env_from.as_deref());
         words(errors, &at("exec"), process.exec.as_deref());
         words(errors, &at("entrypoint"), process.entrypoint.as_deref());
         words(errors, &at("cmd"), process.cmd.as_deref());
@@ -74,14 +80,11 @@ fn check_processes(errors: &mut ValidationErrors, processes: &[MachineProcess]) 
             errors.add(at("user"), "must be user[:group]");
         }
         check_secrets(errors, &at("secrets"), process.secrets.as_deref().unwrap_or_default());
-        if process.extra.get("env_from").is_some_and(is_set) {
-            errors.unsupported(at("env_from"), "is not supported yet");
-        }
     }
 }
 
 /// That the app has such secrets is checked where they are at hand.
-fn check_secrets(errors: &mut ValidationErrors, at: &str, secrets: &[ProcessSecret]) {
+pub(super) fn check_secrets(errors: &mut ValidationErrors, at: &str, secrets: &[ProcessSecret]) {
     if secrets.len() > MAX_PROCESS_SECRETS {
         errors.add(at, format!("must have at most {MAX_PROCESS_SECRETS} entries"));
     }
@@ -93,16 +96,43 @@ fn check_secrets(errors: &mut ValidationErrors, at: &str, secrets: &[ProcessSecr
     }
 }
 
-fn check_stop(errors: &mut ValidationErrors, config: &MachineConfig) {
-    let Some(stop) = &config.stop_config else { return };
+pub(super) fn check_env_from(errors: &mut ValidationErrors, at: &str, entries: Option<&[EnvFrom]>) {
+    let entries = entries.unwrap_or_default();
+    if entries.len() > MAX_ENV_FROM {
+        return errors.add(at, format!("must have at most {MAX_ENV_FROM} entries"));
+    }
+    for (i, EnvFrom { env_var, field_ref }) in entries.iter().enumerate() {
+        if env_var.is_empty() || env_var.contains(['=', '\0']) {
+            let rule = "is not a name for an environment variable";
+            errors.add(format!("{at}[{i}].env_var"), rule);
+        }
+        let label = field_ref.strip_prefix("metadata.").is_some_and(|key| !key.is_empty());
+        if !label {
+            let field = format!("{at}[{i}].field_ref");
+            errors.one_of(&field, Some(field_ref.as_str()), &FIELDS);
+        }
+    }
+}
+
+pub(super) fn check_restart(errors: &mut ValidationErrors, field: &str, restart: Option<&Restart>) {
+    let Some(restart) = restart else { return };
+    let policy = restart.policy.as_deref();
+    if Policy::parse(policy, restart.max_retries).is_none() {
+        let policy = quote(policy.unwrap_or_default());
+        errors.add(field, format!("must be no, on-failure or always, not {policy}"));
+    }
+}
+
+pub(super) fn check_stop(errors: &mut ValidationErrors, at: &str, stop: Option<&StopConfig>) {
+    let Some(stop) = stop else { return };
     if let Some(name) = stop.signal.as_deref()
         && signal::number(name).is_none()
     {
         let rule = format!("must be the name of a signal, not {}", quote(name));
-        errors.add("config.stop_config.signal", rule);
+        errors.add(format!("{at}.signal"), rule);
     }
-    let timeout = errors.duration("config.stop_config.timeout", stop.timeout.as_ref());
+    let timeout = errors.duration(&format!("{at}.timeout"), stop.timeout.as_ref());
     if timeout.is_some_and(|timeout| timeout > MAX_STOP_TIMEOUT) {
-        errors.add("config.stop_config.timeout", "must be at most 300s");
+        errors.add(format!("{at}.timeout"), "must be at most 300s");
     }
 }

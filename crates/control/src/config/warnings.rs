@@ -4,17 +4,15 @@
 use super::checks;
 use super::platform_env::PLATFORM_ENV;
 use super::validation::is_set;
+use std::collections::BTreeMap;
 use wire::machines::{Autostop, Extra, LaunchMachine, MachineConfig, Port, Service};
 
-/// Warnings about a config, each with the path of its field.
-pub fn warnings(config: &MachineConfig) -> Vec<String> {
+/// Warnings about a config without its containers.
+pub(super) fn of_machine(config: &MachineConfig) -> Vec<String> {
     let mut out = Vec::new();
-    for name in config.env.iter().flatten().map(|(name, _)| name) {
-        // Clients write the process group into the environment as well as into
-        // the metadata, with one value.
-        if PLATFORM_ENV.contains(&name.as_str()) && name != "FLY_PROCESS_GROUP" {
-            out.push(format!("config.env.{name}: the platform sets it; the value is not used"));
-        }
+    platform_variables(&mut out, "config.env", config.env.as_ref());
+    if let Some(metrics) = &config.metrics {
+        unknown(&mut out, "config.metrics", &metrics.extra, &[]);
     }
     if let Some(options) = &config.schedule_options {
         let at = "config.schedule_options";
@@ -37,7 +35,7 @@ pub fn warnings(config: &MachineConfig) -> Vec<String> {
     for (i, service) in config.services.iter().flatten().enumerate() {
         service_warnings(&mut out, &format!("config.services[{i}]"), service);
     }
-    unknown(&mut out, "config", &config.extra, &["containers"]);
+    unknown(&mut out, "config", &config.extra, &[]);
     for (i, process) in config.processes.iter().flatten().enumerate() {
         unknown(&mut out, &format!("config.processes[{i}]"), &process.extra, &[]);
     }
@@ -110,7 +108,22 @@ pub fn launch_warnings(launch: &LaunchMachine) -> Vec<String> {
     out
 }
 
-fn unknown(out: &mut Vec<String>, at: &str, extra: &Extra, known: &[&str]) {
+/// Variables that the platform sets itself.
+pub(super) fn platform_variables(
+    out: &mut Vec<String>,
+    at: &str,
+    env: Option<&BTreeMap<String, String>>,
+) {
+    for name in env.into_iter().flatten().map(|(name, _)| name) {
+        // Clients write the process group into the environment as well as into
+        // the metadata, with one value.
+        if PLATFORM_ENV.contains(&name.as_str()) && name != "FLY_PROCESS_GROUP" {
+            out.push(format!("{at}.{name}: the platform sets it; the value is not used"));
+        }
+    }
+}
+
+pub(super) fn unknown(out: &mut Vec<String>, at: &str, extra: &Extra, known: &[&str]) {
     for (field, value) in extra {
         if is_set(value) && !known.contains(&field.as_str()) {
             let field: String = field.chars().take(40).collect();

@@ -37,7 +37,8 @@ impl FromMachine {
         let own = format!("/v1/apps/<app>/machines/{}", self.0);
         let why = format!(
             "without a token a machine may only GET {own}, POST {own}/suspend, use {own}/metadata \
-             and POST /v1/tokens/oidc: its own state, suspend, labels and identity"
+             and {own}/busy, and POST /v1/tokens/oidc: its own state, suspend, labels, busy lease \
+             and identity"
         );
         let hint = "send the header `Authorization: Bearer <token>` for everything else";
         Err(Error::new(Kind::Forbidden, why).hint(hint))

@@ -2,7 +2,9 @@
 //! Each operation resolves the machine's record and asks the host that owns it.
 
 mod batch;
+mod busy;
 mod create;
+mod images;
 mod leases;
 mod lifecycle;
 mod list;
@@ -16,6 +18,7 @@ mod update;
 mod wait;
 
 pub use batch::{MAX_BATCH, create_batch};
+pub use busy::{busy, end_busy, hold_busy};
 pub use create::create;
 pub(crate) use create::{
     CLAIM_LIFETIME, Confirmations, Release, destroy_unowned, forget, holds_name,

@@ -1,5 +1,6 @@
 //! Updating a machine: a new version of its config replaces the current one.
 
+use super::images::resolve_with;
 use super::leases;
 use super::record::update_record;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
@@ -11,8 +12,6 @@ use wire::machines::{ImageRef, LaunchMachine, Machine, MachineConfig};
 
 /// The registry of images that were imported to the platform.
 const IMPORTED: &str = "local";
-/// Time to resolve an image, for which the host may have to ask a registry.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Replaces the whole config; the machine keeps its name and region.
 ///
@@ -35,14 +34,13 @@ pub async fn update(
     let own = platform.clone();
     let updated = platform.run_detached(async move {
         let host = hosts::get(&own, found.record.owner)?;
-        let image = match image_in_use(&own, &*host, &found, &config.image).await? {
-            Some(image) => image,
-            None => resolve_image(&own, &*host, &config.image).await?,
-        };
+        let known = image_in_use(&own, &*host, &found, &config.image).await?;
+        let images = resolve_with(&own, &*host, &config, known).await?;
         let update = UpdateMachine {
             id: found.id,
             config,
-            image,
+            image: images.root,
+            container_images: images.containers,
             skip_launch: launch.skip_launch == Some(true),
             current_version,
             cordoned: (launch.skip_service_registration == Some(true)).then_some(true),
@@ -85,6 +83,9 @@ async fn image_in_use(
     found: &lookup::Machine,
     image: &str,
 ) -> Result<Option<ImageRef>, Error> {
+    if image.is_empty() {
+        return Ok(None);
+    }
     let current = found
         .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await)
         .await?;
@@ -97,31 +98,4 @@ async fn image_in_use(
     let images = within(READ_TIMEOUT, host.images(platform.context(READ_TIMEOUT))).await?;
     let known = images.iter().any(|image| image.references.contains(&name));
     Ok((!known).then_some(current.image_ref))
-}
-
-/// Resolves the image of a config on a host.
-pub(super) async fn resolve_image(
-    platform: &Platform,
-    host: &dyn Host,
-    image: &str,
-) -> Result<ImageRef, Error> {
-    let asked = host.resolve_image(platform.context(RESOLVE_TIMEOUT), image.to_owned());
-    within(RESOLVE_TIMEOUT, asked).await.map_err(|err| {
-        let kind = match &err {
-            HostError::NotFound(_) | HostError::Invalid(_) => Kind::Invalid,
-            // Resolving a reference changes nothing, whether it reached the host or not.
-            HostError::Unavailable { message, .. } => {
-                return HostError::unreachable(message.clone()).into();
-            }
-            // Nothing has been done yet, so that a client may safely try again.
-            HostError::DeadlineExceeded(_) | HostError::Internal(_) => Kind::BadGateway,
-            _ => return err.into(),
-        };
-        let hint = match kind {
-            Kind::Invalid => "import it with `updraft image import`, or check the reference",
-            _ => "the registry did not answer; imported images need none",
-        };
-        let failed = Error::new(kind, format!("resolve {image:?}: {err}")).hint(hint);
-        Error { field: Some("config.image".into()), ..failed }
-    })
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use model::id::{AppId, MachineId};
 use std::collections::BTreeMap;
 use store::records::{AppSecretsRecord, SecretRecord};
-use wire::machines::{LaunchMachine, MachineConfig};
+use wire::machines::{File, LaunchMachine, MachineConfig, ProcessSecret};
 use wire::secrets::SecretScope;
 
 /// Checks the version that the request needs, and that the secrets which the config names
@@ -67,20 +67,33 @@ struct Named<'a> {
 
 fn named(config: &MachineConfig) -> Vec<Named<'_>> {
     let mut out = Vec::new();
-    for (i, file) in config.files.iter().flatten().enumerate() {
+    files(&mut out, "config", config.files.as_deref());
+    for (i, process) in config.processes.iter().flatten().enumerate() {
+        variables(&mut out, &format!("config.processes[{i}]"), process.secrets.as_deref());
+    }
+    for (i, container) in config.containers.iter().flatten().enumerate() {
+        let at = format!("config.containers[{i}]");
+        files(&mut out, &at, container.files.as_deref());
+        variables(&mut out, &at, container.secrets.as_deref());
+    }
+    out
+}
+
+fn files<'a>(out: &mut Vec<Named<'a>>, at: &str, files: Option<&'a [File]>) {
+    for (i, file) in files.into_iter().flatten().enumerate() {
         if let Some(name) = file.secret_name.as_deref().filter(|name| !name.is_empty()) {
-            let field = format!("config.files[{i}].secret_name");
+            let field = format!("{at}.files[{i}].secret_name");
             out.push(Named { field, name, is_file: true });
         }
     }
-    for (i, process) in config.processes.iter().flatten().enumerate() {
-        for (j, secret) in process.secrets.iter().flatten().enumerate() {
-            let name = secret.name.as_deref().filter(|name| !name.is_empty());
-            let field = format!("config.processes[{i}].secrets[{j}].name");
-            out.push(Named { field, name: name.unwrap_or(&secret.env_var), is_file: false });
-        }
+}
+
+fn variables<'a>(out: &mut Vec<Named<'a>>, at: &str, secrets: Option<&'a [ProcessSecret]>) {
+    for (i, secret) in secrets.into_iter().flatten().enumerate() {
+        let name = secret.name.as_deref().filter(|name| !name.is_empty());
+        let field = format!("{at}.secrets[{i}].name");
+        out.push(Named { field, name: name.unwrap_or(&secret.env_var), is_file: false });
     }
-    out
 }
 
 /// The secrets that a machine of this config is given, by name; of several the one with

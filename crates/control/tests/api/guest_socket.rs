@@ -238,3 +238,33 @@ async fn connections_of_guests_come_from_the_hosts() {
     guest.read_to_string(&mut answer).await.unwrap();
     assert_eq!(parsed(&answer).0, 200);
 }
+
+#[tokio::test]
+async fn a_machine_holds_its_busy_lease_without_a_token() {
+    let w = world().await;
+    w.app().await;
+    let (id, other) = (machine(&w, "a").await, machine(&w, "b").await);
+    let own = format!("/v1/apps/web/machines/{id}/busy");
+    let hold = async |body: Value| {
+        let (line, body) = (format!("POST {own}"), body.to_string());
+        ask(&w, &id, &line, &format!("content-length: {}\r\n\r\n{body}", body.len())).await
+    };
+    let (code, held) = hold(json!({ "ttl": 90 })).await;
+    assert_eq!((code, &held["busy"]), (200, &json!(true)));
+    // The clock of the fake host moves with each call.
+    let expires_at = held["expires_at"].as_str().unwrap();
+    assert!(expires_at.starts_with("2023-11-14T22:14:50."), "{expires_at}");
+    assert_eq!(hold(json!({})).await.1["busy"], true, "60 seconds by default");
+    let ended = ask(&w, &id, &format!("DELETE {own}"), "").await;
+    assert_eq!(ended, (200, json!({ "busy": false })));
+    assert_eq!(ask(&w, &id, &format!("GET {own}"), "").await, (200, json!({ "busy": false })));
+    let (code, why) = hold(json!({ "ttl": 3601 })).await;
+    assert_eq!(
+        (code, &why["error"]),
+        (400, &json!("ttl: must be from 1 to 3600 seconds, not 3601"))
+    );
+    let of_other = format!("POST /v1/apps/web/machines/{other}/busy");
+    assert_eq!(ask(&w, &id, &of_other, "").await.0, 403);
+    w.post(&format!("/v1/apps/web/machines/{id}/stop"), Value::Null).await;
+    assert_eq!(hold(json!({})).await.0, 409, "only a machine that runs is busy");
+}

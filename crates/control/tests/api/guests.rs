@@ -32,8 +32,8 @@ async fn a_command_answers_at_its_end() {
             (400, "cmd: cannot be given together with command"),
         ),
         (
-            json!({ "cmd": "a", "container": "c" }),
-            (422, "container: containers are not supported yet"),
+            json!({ "cmd": "a", "container": "c", "machine": true }),
+            (400, "container: cannot be given together with machine"),
         ),
         (json!({ "cmd": "nope" }), (422, "exec: nope: not found")),
     ] {

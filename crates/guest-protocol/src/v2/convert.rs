@@ -58,7 +58,7 @@ fn each<A, B: From<A>>(list: Vec<A>) -> Vec<B> {
 
 impl From<present::Exec> for old::Exec {
     fn from(from: present::Exec) -> Self {
-        let present::Exec { argv, env, user, workdir, tty, timeout_ms } = from;
+        let present::Exec { argv, env, user, workdir, tty, timeout_ms, unit: _ } = from;
         Self { argv, env, user, workdir, tty: tty.map(Into::into), timeout_ms }
     }
 }
@@ -117,6 +117,9 @@ impl old::ToGuest {
         Some(match message {
             New::Hello { version, session, .. } => Self::Hello { version, session },
             New::QuiesceForTemplate => Self::QuiesceForTemplate,
+            // It would run something other than what was configured.
+            New::Configure(config) if config.units.is_some() => return None,
+            New::Exec(_, exec) if exec.unit.is_some() => return None,
             New::Configure(config) => Self::Configure(Box::new((*config).into())),
             New::Resumed(resume) => Self::Resumed(resume.into()),
             New::Signal(signal) => Self::Signal(signal),
@@ -131,7 +134,7 @@ impl old::ToGuest {
             New::Awake(now) => Self::Awake(now),
             New::ApiData(id, data) => Self::ApiData(id, data),
             New::ApiEnd(id) => Self::ApiEnd(id),
-            New::LogReceived(..) => return None,
+            New::LogReceived(..) | New::ReadStats(_) => return None,
         })
     }
 }
@@ -148,7 +151,9 @@ impl From<old::ToHost> for present::ToHost {
             Old::Running { pid, stages_ms } => Self::Running { pid, stages_ms },
             Old::Exited(exit) => Self::Exited(exit.into()),
             Old::Listening(listener, began) => Self::Listening(listener.into(), began),
-            Old::Log(source, data) => Self::Log { source: source.into(), offset: None, data },
+            Old::Log(source, data) => {
+                Self::Log { source: source.into(), offset: None, data, unit: None }
+            }
             Old::LogDropped(bytes) => Self::LogDropped(bytes),
             Old::ExecOutput(id, stream, data) => Self::ExecOutput(id, stream.into(), data),
             Old::ExecCredit(id, bytes) => Self::ExecCredit(id, bytes),

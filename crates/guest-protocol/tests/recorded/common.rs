@@ -5,6 +5,8 @@
 macro_rules! common_messages {
     () => {
         /// Messages of a host, by name.
+        // A later version has fields that an earlier one lacks.
+        #[allow(clippy::needless_update)]
         fn common_to_guest() -> Vec<(&'static str, ToGuest)> {
             let config = GuestConfig {
                 hostname: "3d8d413b29d089".into(),
@@ -39,6 +41,7 @@ macro_rules! common_messages {
                 },
                 swap_mib: 512,
                 log_buffer: 1 << 20,
+                ..GuestConfig::default()
             };
             let exec = Exec {
                 argv: vec!["sh".into(), "-c".into(), "id".into()],
@@ -47,6 +50,7 @@ macro_rules! common_messages {
                 workdir: Some("/tmp".into()),
                 tty: Some(TermSize { rows: 24, cols: 80 }),
                 timeout_ms: Some(5000),
+                ..Exec::default()
             };
             let resume = Resume { now: -1, entropy: vec![7; 64], hook: vec!["hook".into()] };
             vec![

@@ -93,12 +93,18 @@ fn a_host_writes_to_a_version_2_guest_what_a_version_2_host_wrote() {
             continue;
         }
         match codec::encode_in(2, &message) {
-            Some(frame) => assert_eq!(frame, recorded[name], "{name}"),
-            None => assert_eq!(name, "log_received"),
+            Some(frame) => {
+                assert_eq!(frame, recorded[name], "{name}");
+                written += 1;
+            }
+            // Version 2 knows neither acknowledgements nor units nor counters.
+            None => assert!(
+                ["log_received", "read_stats"].contains(&name) || v3::has_units(name),
+                "{name}"
+            ),
         }
-        written += 1;
     }
-    assert_eq!(written, recorded.len());
+    assert_eq!(written + 1, recorded.len(), "all but the greeting");
 }
 
 #[test]
@@ -106,6 +112,10 @@ fn a_host_reads_from_a_version_2_guest_what_version_3_would_send() {
     use guest_protocol::ToHost;
     let recorded = recorded(V2, "to_host");
     for (name, mut message) in v3::to_host() {
+        // Version 2 has no such messages.
+        if name == "stats" || v3::has_units(name) {
+            continue;
+        }
         match &mut message {
             ToHost::Welcome { version, .. } => *version = 2,
             ToHost::Log { offset, .. } => *offset = None,

@@ -169,8 +169,11 @@ pub struct CreateMachine {
     pub name: MachineName,
     /// Validated, `guest` filled in.
     pub config: MachineConfig,
-    /// What `config.image` resolved to on this host.
+    /// What `config.image`, else the first container's image, resolved to on this host.
     pub image: ImageRef,
+    /// What the images of its containers resolved to, by reference.
+    #[serde(default)]
+    pub container_images: BTreeMap<String, ImageRef>,
     /// Prepare it, and leave it down.
     pub skip_launch: bool,
     /// Create cordoned.
@@ -190,8 +193,11 @@ pub struct UpdateMachine {
     pub id: MachineId,
     /// Validated, `guest` filled in.
     pub config: MachineConfig,
-    /// What `config.image` resolved to on this host.
+    /// What `config.image`, else the first container's image, resolved to on this host.
     pub image: ImageRef,
+    /// What the images of its containers resolved to, by reference.
+    #[serde(default)]
+    pub container_images: BTreeMap<String, ImageRef>,
     /// Leave it stopped after the update; one that runs is stopped.
     pub skip_launch: bool,
     /// Refuse unless this is the current instance.

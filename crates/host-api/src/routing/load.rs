@@ -32,6 +32,20 @@ pub trait Load: Send + Sync {
         reason: String,
     ) -> Result<(), WakeRefused>;
 
+    /// Declares a machine busy for `ttl_ms` from now, or with 0 no longer busy. Until then it
+    /// is not idle, whatever traffic it has. Returns when that ends, milliseconds since the
+    /// epoch, once it is durable; `None` if the machine is not busy. Only of a machine that
+    /// runs ([`HostError::Conflict`]).
+    async fn set_busy(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        ttl_ms: u64,
+    ) -> Result<Option<u64>, HostError> {
+        let _ = (context, id, ttl_ms);
+        Err(HostError::Unsupported("this host knows no busy machines".into()))
+    }
+
     /// A machine whose route has become `Stopping` has nothing in flight any
     /// more, and gets nothing. A hint: it never waits and may be lost.
     fn drained(&self, id: MachineId);

@@ -264,6 +264,15 @@ impl Load for RemoteHost {
         self.unary("suspend_idle", context, &(id, reason)).await?
     }
 
+    async fn set_busy(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        ttl_ms: u64,
+    ) -> Result<Option<u64>, HostError> {
+        self.unary("set_busy", context, &(id, ttl_ms)).await?
+    }
+
     fn drained(&self, id: MachineId) {
         self.0.hints.drained(id);
     }

@@ -82,6 +82,7 @@ impl Server {
             "wake" => unary!(wake, id),
             "stop_idle" => unary!(stop_idle, id, reason),
             "suspend_idle" => unary!(suspend_idle, id, reason),
+            "set_busy" => unary!(set_busy, id, ttl_ms),
             "append" => {
                 let (lines,): (Vec<LogLine>,) = body.next().await?;
                 lines.into_iter().for_each(|line| host.append(line));

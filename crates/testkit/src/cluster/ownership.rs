@@ -4,6 +4,7 @@ use super::Cluster;
 use super::platform::PATIENCE;
 use host_api::{CallContext, CreateMachine, Images, Machines, Route, Routes};
 use model::id::{Epoch, HostId, MachineId};
+use std::collections::BTreeMap;
 use store::records::{self, AppRecord, MachineRecord, OrgRecord, Stored, encode};
 use store::{Compare, Op, Txn};
 
@@ -76,6 +77,7 @@ impl Cluster {
             name: record.name,
             config,
             image: image.expect("the host has the image"),
+            container_images: BTreeMap::new(),
             skip_launch: false,
             cordoned: false,
             skip_secrets: false,

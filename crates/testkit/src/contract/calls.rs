@@ -3,6 +3,7 @@
 use host_api::{CallContext, Caller, CreateMachine, Deadline, Host, Source, WaitFor};
 use model::address::MachineNumber;
 use model::id::{AppId, Epoch, MachineId, NetworkId, OrgId};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use wire::machines::MachineConfig;
 
@@ -27,6 +28,7 @@ pub(super) async fn create(host: &dyn Host, n: u64) -> CreateMachine {
         name: format!("machine-{n}").parse().expect("a name"),
         config,
         image,
+        container_images: BTreeMap::new(),
         skip_launch: false,
         cordoned: false,
         lease: None,

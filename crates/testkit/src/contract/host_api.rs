@@ -281,6 +281,9 @@ async fn a_suspended_machine_is_woken(host: &dyn Host) {
     let id = started(host, 9).await;
     let edge = || CallContext::edge(Duration::from_secs(20));
     assert_eq!(host.wake(edge(), id).await, Ok(()), "it is awake");
+    let busy = host.set_busy(context(), id, 60_000).await;
+    assert!(matches!(busy, Ok(Some(_))), "{busy:?}");
+    assert_eq!(host.set_busy(context(), id, 0).await, Ok(None));
     assert_eq!(host.stop_idle(edge(), id, "idle".into()).await, Ok(()));
     host.drained(id);
     state(host, id, &["stopped"]).await;

@@ -47,6 +47,7 @@ pub(super) async fn a_lease_guards_the_machine(host: &dyn Host) {
         is_leased(host.release_lease(context.clone(), id).await);
         let update = UpdateMachine {
             id,
+            container_images: BTreeMap::new(),
             config: machine.config.clone().expect("it has a config"),
             image: machine.image_ref.clone(),
             skip_launch: false,
@@ -104,6 +105,7 @@ pub(super) async fn a_lease_comes_with_a_create(host: &dyn Host) {
     is_leased(host.stop(context(), id, Stop::default()).await);
     let update = UpdateMachine {
         id,
+        container_images: BTreeMap::new(),
         config: create.config,
         image: create.image,
         skip_launch: false,

@@ -36,6 +36,7 @@ pub async fn stopping_host_contract(host: &dyn Host, stop: impl Future<Output = 
     is_unavailable(host.cordon(context(), id, true).await);
     is_unavailable(host.destroy(context(), id, true).await);
     let edge = || CallContext::edge(Duration::from_secs(20));
+    is_unavailable(host.set_busy(context(), id, 1000).await);
     let idle = host.stop_idle(edge(), id, "idle".into()).await;
     assert!(matches!(idle, Err(WakeRefused::Unavailable(_))), "{idle:?}");
 }

@@ -27,9 +27,9 @@ pub(crate) use runtime::GuestRuntime;
 use crate::CrashPoints;
 use execs::Execs;
 use futures_util::FutureExt;
-use guest_protocol::Process;
 use guest_protocol::codec::{Decoder, encode};
 use guest_protocol::{Exit, GuestConfig, HIGHEST, Listener, LogSource, Phase, ToGuest, ToHost};
+use guest_protocol::{GuestStats, Process, UnitState, UnitStatus};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -108,6 +108,8 @@ pub(crate) struct State {
     unacknowledged: VecDeque<(u64, Vec<u8>)>,
     /// Bytes of the log so far.
     logged: u64,
+    /// How many processes or containers it has; all do the same.
+    units: usize,
     /// When SIGKILL follows.
     kill_at: Option<tokio::time::Instant>,
 }
@@ -120,6 +122,7 @@ impl Default for State {
             stubborn: false,
             unacknowledged: VecDeque::new(),
             logged: 0,
+            units: 0,
             kill_at: None,
         }
     }
@@ -258,9 +261,14 @@ impl Guest {
                     Process { pid: MAIN_PID, command: "main".into(), ..Process::default() };
                 send(session, ToHost::Processes(number, vec![process])).await;
             }
+            ToGuest::ReadStats(number) => {
+                let loadavg = "0.50 0.25 0.10 1/42 7\n".to_owned();
+                let stats = GuestStats { loadavg, ..GuestStats::default() };
+                send(session, ToHost::Stats(number, Box::new(stats))).await;
+            }
             ToGuest::QuiesceForTemplate => send(session, ToHost::Quiesced).await,
             ToGuest::Awake(_) => {}
-            ToGuest::LogReceived(_, stored) => {
+            ToGuest::LogReceived(_, stored, _) => {
                 let log = &mut self.state.unacknowledged;
                 log.retain(|(offset, data)| offset + data.len() as u64 > stored);
             }
@@ -298,6 +306,17 @@ impl Guest {
         for (offset, data) in self.state.unacknowledged.clone() {
             send(session, log_message(offset, data)).await;
         }
+        self.report_units(session).await;
+    }
+
+    async fn report_units(&mut self, session: &mut Option<Session>) {
+        let state = match self.state.phase {
+            Phase::Running(_) => UnitState::Started,
+            _ => UnitState::Stopped,
+        };
+        for unit in (0..).take(self.state.units) {
+            send(session, ToHost::Unit(UnitStatus { unit, state, exit: None })).await;
+        }
     }
 
     async fn configure(
@@ -311,7 +330,10 @@ impl Guest {
         self.state.phase = Phase::Preparing;
         self.points.pass_outside("guest: has its config").await;
         let shown = shown(&config);
-        let argv = config.main.argv;
+        // The first of several selects what it does.
+        let first = config.units.as_ref().and_then(|units| units.first());
+        let argv = first.map_or(config.main.argv, |unit| unit.main.argv.clone());
+        self.state.units = config.units.map_or(0, |units| units.len());
         let words: Vec<&str> = argv.iter().map(String::as_str).collect();
         match words.as_slice() {
             ["crash-vm", ..] => return Some(End::Crashed),
@@ -330,6 +352,7 @@ impl Guest {
         for line in shown {
             self.log(&line, session).await;
         }
+        self.report_units(session).await;
         self.run_main(&words, session).await;
         None
     }
@@ -446,7 +469,7 @@ fn shown(config: &GuestConfig) -> Vec<String> {
 }
 
 fn log_message(offset: u64, data: Vec<u8>) -> ToHost {
-    ToHost::Log { source: LogSource::Stdout, offset: Some(offset), data }
+    ToHost::Log { source: LogSource::Stdout, offset: Some(offset), data, unit: None }
 }
 
 /// Sends a message if a session is open; the next welcome has what was missed.

@@ -77,6 +77,8 @@ impl FakeHost {
             incomplete_config: None,
             events: vec![event],
             checks: vec![],
+            containers: vec![],
+            busy_until: None,
             nonce: None,
             lease: None,
             host_status: "ok".into(),

@@ -412,6 +412,7 @@ impl FakeHost {
             instance: instance.into(),
             region: self.0.region.clone(),
             message: message.into(),
+            meta: BTreeMap::new(),
         }
     }
 

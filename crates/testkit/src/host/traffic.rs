@@ -84,6 +84,20 @@ impl Load for FakeHost {
         Ok(self.suspend(context, id).await?)
     }
 
+    async fn set_busy(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        ttl_ms: u64,
+    ) -> Result<Option<u64>, HostError> {
+        let machine = self.machine(context, id).await?;
+        if machine.state != State::Started.as_str() {
+            let why = format!("machine is {}: it has to be started for this", machine.state);
+            return Err(HostError::Conflict(why));
+        }
+        Ok((ttl_ms > 0).then(|| self.now_ms() + ttl_ms))
+    }
+
     fn drained(&self, id: MachineId) {
         self.lock().drained.push(id);
         self.touch();

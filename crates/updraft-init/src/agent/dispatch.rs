@@ -1,11 +1,13 @@
 //! Dispatches the messages of the host to the parts of init that act on them.
 
+use super::log_queue::Channel;
 use super::notifier::WorkerEvent;
 use super::state::{LOG_BUFFER, State};
 use crate::boot::prepare::Job;
 use crate::process::list;
 use crate::process::resume_hook::ResumeHook;
-use crate::system::clock;
+use crate::system::{clock, stats};
+use crate::units::supervisor::Units;
 use guest_protocol::{GuestConfig, HIGHEST, Phase, Resume, ToGuest, ToHost};
 use std::time::{Duration, Instant};
 
@@ -24,16 +26,12 @@ impl State {
             ToGuest::QuiesceForTemplate => self.quiesce_for_template(),
             ToGuest::Configure(config) => self.configure(config),
             ToGuest::Resumed(resume) => self.resume(&resume),
-            ToGuest::Signal(signal) => {
-                if let Some(main) = &mut self.main {
-                    main.signal(signal);
-                }
-            }
+            ToGuest::Signal(signal) => self.units.signal(signal),
             ToGuest::Stop { signal, timeout_ms } => {
                 let timeout = Duration::from_millis(timeout_ms);
-                match (&mut self.main, &self.phase) {
-                    (Some(main), _) => main.stop(signal, timeout),
-                    (None, Phase::Preparing) => self.early_stop = Some((signal, timeout)),
+                match self.phase {
+                    _ if self.units.is_running() => self.units.stop(signal, timeout),
+                    Phase::Preparing => self.early_stop = Some((signal, timeout)),
                     _ => {}
                 }
             }
@@ -41,8 +39,11 @@ impl State {
                 self.power_off_at.get_or_insert(Instant::now() + FLUSH_TIMEOUT);
             }
             ToGuest::Exec(id, exec) => {
-                let started = match self.phase {
-                    Phase::Running(_) => self.execs.start(id, &exec, &self.spec),
+                let started = match (&self.phase, self.units.target(exec.unit)) {
+                    (Phase::Running(_), Ok((main, space))) => {
+                        self.execs.start(id, &exec, main, space)
+                    }
+                    (Phase::Running(_), Err(why)) => Err(why.into()),
                     _ => Err("the main process does not run".into()),
                 };
                 if let Err(error) = started {
@@ -54,10 +55,13 @@ impl State {
             ToGuest::ExecResize(id, size) => self.execs.resize(id, size),
             ToGuest::ExecSignal(id, signal) => self.execs.signal(id, signal),
             ToGuest::ListProcesses(number) => self.list_processes(number),
+            ToGuest::ReadStats(number) => self.read_stats(number),
             ToGuest::Awake(now) => self.awake(now),
             ToGuest::ApiData(id, bytes) => self.api.data(id, &bytes, &mut self.outbox),
             ToGuest::ApiEnd(id) => self.api.end(id),
-            ToGuest::LogReceived(source, offset) => self.outbox.logs.acknowledge(source, offset),
+            ToGuest::LogReceived(source, offset, unit) => {
+                self.outbox.logs.acknowledge(Channel { source, unit }, offset);
+            }
         }
     }
 
@@ -73,6 +77,9 @@ impl State {
             phase: self.phase.clone(),
             listening: self.listeners.all(),
         });
+        for status in self.units.statuses() {
+            self.outbox.control(ToHost::Unit(status));
+        }
     }
 
     /// Only a guest that has not been configured may become a template.
@@ -92,7 +99,10 @@ impl State {
         self.outbox.logs.set_limit((config.log_buffer as usize).max(LOG_BUFFER / 16));
         let version = option_env!("UPDRAFT_COMMIT").unwrap_or(env!("CARGO_PKG_VERSION"));
         self.log(&format!("Starting init (commit: {version})..."));
-        self.spec = config.main.clone();
+        match Units::new(&config) {
+            Ok(units) => self.units = units,
+            Err(error) => return self.fail(error),
+        }
         self.listeners.begin(config.net.as_ref().map(|net| net.ipv4));
         if self.jobs.send(Job::Configure(config)).is_err() {
             self.fail("there is no thread to prepare the guest".to_owned());
@@ -106,13 +116,14 @@ impl State {
             self.log(&format!("cannot add entropy: {err}"));
         }
         self.log("Resumed after being suspended");
-        if resume.hook.is_empty() || self.main.is_none() {
+        if resume.hook.is_empty() || !self.units.is_running() {
             return;
         }
         if let Some(earlier) = self.hook.take() {
             earlier.kill();
         }
-        match ResumeHook::start(&resume.hook, &self.spec) {
+        let (main, space) = self.units.first_target();
+        match ResumeHook::start(&resume.hook, main, space) {
             Ok(hook) => self.hook = Some(hook),
             Err(error) => self.log(&error.text),
         }
@@ -122,7 +133,7 @@ impl State {
     /// clock is set before the app runs on, everything else comes later.
     fn awake(&mut self, now: i64) {
         self.set_clock(now);
-        self.low_priority = self.main.is_some();
+        self.low_priority = self.units.is_running();
         if self.low_priority {
             set_nice(19);
         }
@@ -143,6 +154,19 @@ impl State {
             self.outbox.control(ToHost::Processes(number, Vec::new()));
         } else {
             self.listing = true;
+        }
+    }
+
+    fn read_stats(&mut self, number: u32) {
+        // One at a time; a statvfs of a file system that hangs holds up nothing else.
+        let work = move |notifier: super::notifier::Notifier| {
+            notifier.notify(WorkerEvent::Stats(number, Box::new(stats::read())));
+        };
+        let busy = self.reading_stats || self.notifier.spawn_worker("stats", work).is_err();
+        if busy {
+            self.outbox.control(ToHost::Stats(number, Box::default()));
+        } else {
+            self.reading_stats = true;
         }
     }
 }

@@ -3,11 +3,10 @@
 use super::state::State;
 use crate::boot::startup::Booted;
 use crate::process::exec::Stream;
-use crate::process::main_process::{self, MainProcess};
 use crate::process::resume_hook::ResumeHook;
 use crate::process::signals;
 use crate::system::{kernel_log, power};
-use guest_protocol::{ApiId, ExecId, LogSource, MAX_CHUNK, Phase, ToHost};
+use guest_protocol::{ApiId, ExecId, MAX_CHUNK, Phase, ToHost};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -17,7 +16,8 @@ enum Ready {
     Port,
     Children,
     Worker,
-    Main(Stream),
+    /// A stream of the unit at this place.
+    Unit(usize, Stream),
     Exec(ExecId, Stream),
     Hook,
     ApiListener,
@@ -68,8 +68,8 @@ impl EventLoop {
             PollFd::from_borrowed_fd(state.notifier.wakeup_fd(), PollFlags::IN),
             PollFd::new(&self.children, PollFlags::IN),
         ];
-        for (which, fd) in state.main.iter().flat_map(MainProcess::streams) {
-            tags.push(Ready::Main(which));
+        for (unit, which, fd) in state.units.streams() {
+            tags.push(Ready::Unit(unit, which));
             polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         for (id, which, fd) in state.execs.streams(state.outbox.bulk_is_full()) {
@@ -98,7 +98,7 @@ impl EventLoop {
 
     fn next_tick(&self) -> Option<Instant> {
         let state = &self.state;
-        let main = state.main.as_ref().and_then(MainProcess::next_tick);
+        let units = state.units.next_tick();
         // A host that does not read must not make init hold ever more changes.
         let congested = state.outbox.is_congested();
         let scan = state.listeners.next_scan().filter(|_| !congested);
@@ -106,7 +106,7 @@ impl EventLoop {
         let read = (!congested && state.port.may_read()).then(Instant::now);
         let write = state.port.quiet_until();
         let hook = state.hook.as_ref().map(ResumeHook::next_tick);
-        let all = [main, state.execs.next_tick(), hook, scan, read, write, state.power_off_at];
+        let all = [units, state.execs.next_tick(), hook, scan, read, write, state.power_off_at];
         all.into_iter().flatten().min()
     }
 
@@ -116,10 +116,8 @@ impl EventLoop {
             Ready::Port => state.port.take_edge(),
             Ready::Children => self.reap(),
             Ready::Worker => state.on_worker_events(),
-            Ready::Main(which) => {
-                if let Some(main) = &mut state.main {
-                    main.read(which, buffer, &mut state.outbox);
-                }
+            Ready::Unit(unit, which) => {
+                state.units.read(unit, which, buffer, &mut state.outbox.logs);
             }
             Ready::Exec(id, which) => state.execs.ready(id, which, buffer, &mut state.outbox),
             Ready::Hook => {
@@ -150,10 +148,10 @@ impl EventLoop {
         // One read empties it: the kernel merges what it announces.
         let _ = rustix::io::read(&self.children, &mut [0u8; 128][..]);
         while let Some((pid, ended)) = signals::reap() {
-            let main = state.main.as_mut().is_some_and(|main| main.child_ended(pid, ended));
+            let unit = state.units.child_ended(pid, ended);
             let hook = state.hook.as_mut().is_some_and(|hook| hook.child_ended(pid, ended));
             // None of them: an orphan that the kernel gave to pid 1.
-            let _ = main || hook || state.execs.child_ended(pid, ended);
+            let _ = unit || hook || state.execs.child_ended(pid, ended);
         }
     }
 
@@ -172,16 +170,13 @@ impl EventLoop {
                 state.log(&line);
             }
         }
-        if let Some((ended, exit)) = state.main.as_mut().and_then(MainProcess::tick) {
-            state.main = None;
+        let over = state.units.tick(&state.notifier, &mut state.outbox.logs);
+        for status in state.units.changes() {
+            state.outbox.control(ToHost::Unit(status));
+        }
+        if let Some(exit) = over {
             let changes = state.listeners.end();
             state.report_listeners(changes);
-            state.outbox.logs.end_line(LogSource::Stdout);
-            state.outbox.logs.end_line(LogSource::Stderr);
-            state.log(&main_process::exit_line(ended));
-            if exit.oom {
-                state.log("The kernel's OOM killer ended it: out of memory");
-            }
             state.phase = Phase::Exited(exit);
             state.outbox.final_message(ToHost::Exited(exit));
         }

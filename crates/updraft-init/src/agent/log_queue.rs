@@ -5,16 +5,28 @@
 //! offsets, to the next host that connects. What does not fit into the limit is
 //! dropped and counted in its place.
 
-use guest_protocol::{LogSource, MAX_CHUNK, ToHost};
-use std::collections::VecDeque;
+use guest_protocol::{LogSource, MAX_CHUNK, ToHost, UnitId};
+use std::collections::{HashMap, VecDeque};
 
 /// The cost of an entry beside its bytes, so that many tiny lines are bounded too.
 pub(crate) const ENTRY_COST: usize = 64;
-const SOURCES: usize = 3;
+
+/// A source of one unit, or of a guest without units. Its bytes are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Channel {
+    pub(crate) source: LogSource,
+    pub(crate) unit: Option<UnitId>,
+}
+
+impl From<LogSource> for Channel {
+    fn from(source: LogSource) -> Self {
+        Self { source, unit: None }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq)]
 enum Entry {
-    Data { source: LogSource, offset: u64, data: Vec<u8> },
+    Data { channel: Channel, offset: u64, data: Vec<u8> },
     Dropped(u64),
 }
 
@@ -28,15 +40,18 @@ impl Entry {
 
     fn message(&self) -> ToHost {
         match self {
-            Self::Data { source, offset, data } => {
-                ToHost::Log { source: *source, offset: Some(*offset), data: data.clone() }
-            }
+            Self::Data { channel: Channel { source, unit }, offset, data } => ToHost::Log {
+                source: *source,
+                offset: Some(*offset),
+                data: data.clone(),
+                unit: *unit,
+            },
             Self::Dropped(count) => ToHost::LogDropped(*count),
         }
     }
 }
 
-/// Position of one source.
+/// Position of one channel.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
     /// Bytes queued since boot.
@@ -53,7 +68,7 @@ pub(crate) struct LogQueue {
     held: usize,
     limit: usize,
     dropped: u64,
-    progress: [Progress; SOURCES],
+    progress: HashMap<Channel, Progress>,
 }
 
 impl LogQueue {
@@ -65,7 +80,7 @@ impl LogQueue {
             held: 0,
             limit,
             dropped: 0,
-            progress: [Progress::default(); SOURCES],
+            progress: HashMap::new(),
         }
     }
 
@@ -75,44 +90,51 @@ impl LogQueue {
     }
 
     /// Queues `bytes`, or drops and counts them.
-    pub(crate) fn push(&mut self, source: LogSource, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, channel: impl Into<Channel>, bytes: &[u8]) {
+        let channel = channel.into();
         for chunk in bytes.chunks(MAX_CHUNK) {
-            self.push_chunk(source, chunk);
+            self.push_chunk(channel, chunk);
         }
     }
 
-    /// Ends a line that was begun: its source writes no more.
-    pub(crate) fn end_line(&mut self, source: LogSource) {
-        if self.progress[source as usize].mid_line {
-            self.push(source, b"\n");
+    /// Queues a line of init, about a unit or the whole guest.
+    pub(crate) fn line(&mut self, unit: Option<UnitId>, line: &str) {
+        self.push(Channel { source: LogSource::Init, unit }, format!("{line}\n").as_bytes());
+    }
+
+    /// Ends a line that was begun: its channel is written to no more.
+    pub(crate) fn end_line(&mut self, channel: impl Into<Channel>) {
+        let channel = channel.into();
+        if self.progress.get(&channel).is_some_and(|progress| progress.mid_line) {
+            self.push(channel, b"\n");
         }
     }
 
-    fn push_chunk(&mut self, source: LogSource, chunk: &[u8]) {
+    fn push_chunk(&mut self, channel: Channel, chunk: &[u8]) {
         let room = self.limit.saturating_sub(self.held + ENTRY_COST);
         let (chunk, rest) = chunk.split_at(chunk.len().min(room));
         if !chunk.is_empty() {
             self.mark_gap();
-            self.append(source, chunk);
+            self.append(channel, chunk);
         }
         self.dropped += rest.len() as u64;
     }
 
-    fn append(&mut self, source: LogSource, chunk: &[u8]) {
-        let progress = &mut self.progress[source as usize];
+    fn append(&mut self, channel: Channel, chunk: &[u8]) {
+        let progress = self.progress.entry(channel).or_default();
         let offset = progress.queued;
         progress.queued += chunk.len() as u64;
         progress.mid_line = chunk.last() != Some(&b'\n');
         let unsent = self.sent < self.entries.len();
-        if let Some(Entry::Data { source: last, data, .. }) = self.entries.back_mut()
-            && (unsent && *last == source)
+        if let Some(Entry::Data { channel: last, data, .. }) = self.entries.back_mut()
+            && (unsent && *last == channel)
             && data.len() + chunk.len() <= MAX_CHUNK
         {
             data.extend_from_slice(chunk);
             self.held += chunk.len();
             return;
         }
-        self.push_entry(Entry::Data { source, offset, data: chunk.to_vec() });
+        self.push_entry(Entry::Data { channel, offset, data: chunk.to_vec() });
     }
 
     fn mark_gap(&mut self) {
@@ -147,12 +169,13 @@ impl LogQueue {
         self.sent = 0;
     }
 
-    /// The host has stored all of `source` before `offset`.
-    pub(crate) fn acknowledge(&mut self, source: LogSource, offset: u64) {
+    /// The host has stored all of a channel before `offset`.
+    pub(crate) fn acknowledge(&mut self, channel: impl Into<Channel>, offset: u64) {
+        let channel = channel.into();
         let mut at = 0;
         while at < self.sent {
             match &mut self.entries[at] {
-                Entry::Data { source: of, offset: begin, data } if *of == source => {
+                Entry::Data { channel: of, offset: begin, data } if *of == channel => {
                     let stored = offset.saturating_sub(*begin);
                     let stored = usize::try_from(stored).unwrap_or(usize::MAX).min(data.len());
                     if stored < data.len() {
@@ -184,7 +207,7 @@ mod tests {
     use LogSource::{Stderr, Stdout};
 
     fn log(source: LogSource, offset: u64, data: &[u8]) -> ToHost {
-        ToHost::Log { source, offset: Some(offset), data: data.to_vec() }
+        ToHost::Log { source, offset: Some(offset), data: data.to_vec(), unit: None }
     }
 
     fn all(queue: &mut LogQueue) -> Vec<ToHost> {
@@ -231,6 +254,27 @@ mod tests {
         queue.acknowledge(Stderr, 3);
         queue.restart();
         assert_eq!(all(&mut queue), []);
+    }
+
+    #[test]
+    fn each_unit_is_numbered_and_acknowledged_apart() {
+        let mut queue = LogQueue::new(4096);
+        let of = |unit| Channel { source: Stdout, unit: Some(unit) };
+        queue.push(of(0), b"one\n");
+        queue.push(of(1), b"other");
+        queue.push(of(0), b"two\n");
+        queue.end_line(of(0));
+        queue.end_line(of(1));
+        assert_eq!(all(&mut queue).len(), 4);
+        queue.acknowledge(of(0), 8);
+        queue.restart();
+        let of_second = |offset, data: &[u8]| ToHost::Log {
+            source: Stdout,
+            offset: Some(offset),
+            data: data.to_vec(),
+            unit: Some(1),
+        };
+        assert_eq!(all(&mut queue), [of_second(0, b"other"), of_second(5, b"\n")]);
     }
 
     #[test]

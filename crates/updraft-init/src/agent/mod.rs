@@ -5,7 +5,7 @@ mod dispatch;
 pub(crate) mod event_loop;
 pub(crate) mod guest_api;
 pub(crate) mod log_queue;
-mod notifier;
+pub(crate) mod notifier;
 pub(crate) mod outbox;
 pub(crate) mod port;
 mod state;

@@ -1,7 +1,7 @@
 //! Events from worker threads to the event loop, with an eventfd to wake it.
 
 use crate::boot::prepare::PrepareEvent;
-use guest_protocol::Process;
+use guest_protocol::{GuestStats, Process};
 use rustix::event::EventfdFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -16,12 +16,29 @@ pub(crate) enum WorkerEvent {
     Prepare(PrepareEvent),
     /// The answer to a request for the list of processes.
     Processes(u32, Vec<Process>),
+    /// The answer to a request for the counters of the kernel.
+    Stats(u32, Box<GuestStats>),
+    /// The result of a health check.
+    Probed(Probed),
     /// The kernel announces changes of listeners from now on.
     ListenersWatched,
     /// A socket began or ceased to listen.
     ListenersChanged,
     /// The kernel cannot announce them.
     ListenersUnannounced(rustix::io::Errno),
+}
+
+/// The result of one run of a health check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Probed {
+    /// Place of the unit.
+    pub(crate) unit: usize,
+    /// Which run of the unit; an earlier one's results do not count.
+    pub(crate) run: u64,
+    /// Place of the check.
+    pub(crate) check: usize,
+    /// Why it has failed, if so.
+    pub(crate) result: Result<(), String>,
 }
 
 /// Sends events to the event loop.

@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn log(data: &[u8]) -> ToHost {
-        ToHost::Log { source: LogSource::Stdout, offset: Some(0), data: data.to_vec() }
+        ToHost::Log { source: LogSource::Stdout, offset: Some(0), data: data.to_vec(), unit: None }
     }
 
     fn sent(outbox: &mut Outbox) -> Vec<ToHost> {

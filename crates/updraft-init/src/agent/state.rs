@@ -7,10 +7,11 @@ use super::port::Port;
 use crate::boot::prepare::{self, Job};
 use crate::boot::startup::Booted;
 use crate::process::exec::Execs;
-use crate::process::main_process::{self, MainProcess};
+use crate::process::main_process;
 use crate::process::resume_hook::ResumeHook;
 use crate::system::listeners::Listeners;
-use guest_protocol::{Listener, LogSource, Main, Phase, ToHost};
+use crate::units::supervisor::Units;
+use guest_protocol::{Listener, Phase, ToHost};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -38,8 +39,8 @@ pub(crate) struct State {
     /// To the thread that prepares the guest.
     pub(crate) jobs: Sender<Job>,
     pub(crate) quiescing: Quiescing,
-    pub(crate) spec: Main,
-    pub(crate) main: Option<MainProcess>,
+    /// The main process, or the processes or containers.
+    pub(crate) units: Units,
     /// A stop that arrived before the main process ran.
     pub(crate) early_stop: Option<(i32, Duration)>,
     /// Processes that the OOM killer had killed before the main process ran.
@@ -53,6 +54,8 @@ pub(crate) struct State {
     pub(crate) listeners: Listeners,
     /// A list of processes is being made.
     pub(crate) listing: bool,
+    /// The counters of the kernel are being read.
+    pub(crate) reading_stats: bool,
     pub(crate) scratch: Option<OwnedFd>,
     pub(crate) power_off_at: Option<Instant>,
 }
@@ -76,8 +79,7 @@ impl State {
             events,
             jobs,
             quiescing: Quiescing::default(),
-            spec: Main::default(),
-            main: None,
+            units: Units::default(),
             early_stop: None,
             oom_kills: main_process::oom_kills(),
             execs: Execs::default(),
@@ -86,6 +88,7 @@ impl State {
             api,
             listeners: Listeners::default(),
             listing: false,
+            reading_stats: false,
             scratch: None,
             power_off_at: None,
         })
@@ -107,6 +110,6 @@ impl State {
 
     /// Logs a line of init itself.
     pub(crate) fn log(&mut self, line: &str) {
-        self.outbox.logs.push(LogSource::Init, format!("{line}\n").as_bytes());
+        self.outbox.logs.line(None, line);
     }
 }

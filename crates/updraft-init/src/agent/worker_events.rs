@@ -3,9 +3,8 @@
 use super::notifier::WorkerEvent;
 use super::state::{Quiescing, State};
 use crate::boot::prepare::{Job, PrepareEvent, Prepared};
-use crate::process::main_process::MainProcess;
 use crate::system::listen_events::ListenEvents;
-use guest_protocol::{LogSource, Phase, ToHost};
+use guest_protocol::{Phase, ToHost};
 use std::time::Duration;
 
 /// Interval of scans for listeners where the kernel does not announce them.
@@ -43,6 +42,11 @@ impl State {
                     self.listing = false;
                     self.outbox.control(ToHost::Processes(number, list));
                 }
+                WorkerEvent::Stats(number, stats) => {
+                    self.reading_stats = false;
+                    self.outbox.control(ToHost::Stats(number, stats));
+                }
+                WorkerEvent::Probed(probed) => self.units.probed(probed),
                 WorkerEvent::ListenersWatched => {
                     self.quiescing.watching = true;
                     self.listeners.on_change();
@@ -69,18 +73,14 @@ impl State {
     fn run_main(&mut self, prepared: Prepared) {
         let Prepared { scratch, mut stages, virtio } = prepared;
         self.scratch = Some(scratch);
-        let logs = &mut self.outbox.logs;
-        let mut log = |line: String| logs.push(LogSource::Init, format!("{line}\n").as_bytes());
-        match MainProcess::start(&mut self.spec, self.oom_kills, &mut log) {
-            Ok(mut main) => {
+        match self.units.begin(self.oom_kills, &mut self.outbox.logs) {
+            Ok(pid) => {
                 stages.mark("exec");
-                self.phase = Phase::Running(main.pid());
-                let running = ToHost::Running { pid: main.pid(), stages_ms: stages.stamps() };
-                self.outbox.control(running);
+                self.phase = Phase::Running(pid);
+                self.outbox.control(ToHost::Running { pid, stages_ms: stages.stamps() });
                 if let Some((signal, timeout)) = self.early_stop.take() {
-                    main.stop(signal, timeout);
+                    self.units.stop(signal, timeout);
                 }
-                self.main = Some(main);
             }
             Err(error) => self.fail(error),
         }

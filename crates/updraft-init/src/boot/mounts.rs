@@ -9,7 +9,8 @@ use std::os::fd::OwnedFd;
 
 /// Where the image is mounted.
 pub(crate) const LOWER: &str = "/lower";
-const SCRATCH: &str = "/scratch";
+/// Where the scratch disk is mounted.
+pub(crate) const SCRATCH: &str = "/scratch";
 const ROOT: &str = "/newroot";
 /// The upper layer of the overlay: what the machine has written.
 pub(crate) const UPPER: &str = "/scratch/upper";
@@ -51,13 +52,19 @@ pub(crate) fn enter_root(trees: Trees, log: &mut dyn FnMut(String)) -> Result<Ow
     };
     switch().map_err(|err| format!("cannot switch to the root file system: {err}"))?;
     trees.into_root(log);
-    if std::fs::create_dir("/tmp").is_ok() {
-        let _ = rustix::fs::chmod("/tmp", Mode::from_raw_mode(0o1777));
-    }
+    make_tmp();
     Ok(scratch)
 }
 
-fn mount_device(device: &Device, target: &str, flags: MountFlags) -> Result<(), String> {
+/// Makes `/tmp` of an image that has none.
+pub(crate) fn make_tmp() {
+    if std::fs::create_dir("/tmp").is_ok() {
+        let _ = rustix::fs::chmod("/tmp", Mode::from_raw_mode(0o1777));
+    }
+}
+
+/// Mounts a block device or, by the name of its file system, a file system without one.
+pub(crate) fn mount_device(device: &Device, target: &str, flags: MountFlags) -> Result<(), String> {
     let Device { path, fstype } = device;
     rustix::mount::mount(path.as_str(), target, fstype.as_str(), flags, None)
         .map_err(|err| format!("cannot mount {path} ({fstype}) at {target}: {err}"))

@@ -11,6 +11,7 @@ use super::mounts::{self, LOWER, Trees, UPPER};
 use super::run_dir;
 use super::uevent::Uevents;
 use super::virtio::{Kind, Virtio};
+use crate::container::roots;
 use crate::system::clock::{self, Stages};
 use crate::system::files::{self, OwnFiles};
 use crate::system::network::{self, Netlink};
@@ -130,7 +131,9 @@ fn prepare(
     let _ = rustix::system::sethostname(config.hostname.as_bytes());
     stages.mark("identity");
     virtio.bind(Kind::Block);
-    for Device { path, .. } in [&config.root, &config.scratch] {
+    for Device { path, .. } in
+        [&config.root, &config.scratch].into_iter().chain(roots::devices(config))
+    {
         let there = || (path.is_empty() || Path::new(path).exists()).then_some(());
         wait_for(path, &mut virtio, Kind::Block, there)?;
     }
@@ -139,9 +142,11 @@ fn prepare(
     stages.mark("layers");
     run_dir::copy_from_image(Path::new(LOWER), Path::new("/"), log);
     let own = OwnFiles::write_into(Path::new(UPPER), Path::new(LOWER), config);
+    let of_containers = roots::mount_all(config)?;
     let scratch = mounts::enter_root(trees, log)?;
     stages.mark("root");
-    files::write_all(&own, config)?;
+    files::write_all(&own, &config.files)?;
+    roots::write_files(&of_containers, config)?;
     if config.swap_mib > 0
         && let Err(error) = swap::make(&scratch, config.swap_mib)
     {

@@ -1,8 +1,9 @@
 //! Execs: commands beside the main process, their streams under credit.
 
 use super::program::SpawnError;
-use super::spawn::{self, Launch};
+use super::spawn::{self, Launch, Started};
 use crate::agent::outbox::Outbox;
+use crate::container::space::Space;
 use crate::process::signals::{self, Ended};
 use crate::process::stream::{self, Input, ReadResult};
 use crate::process::users;
@@ -106,26 +107,24 @@ pub(crate) struct Execs {
 
 impl Execs {
     /// Starts a command, by default in the environment and working directory of
-    /// `main`.
-    pub(crate) fn start(&mut self, id: ExecId, exec: &Exec, main: &Main) -> Result<(), SpawnError> {
+    /// `main`; in a container if there is a `space`.
+    pub(crate) fn start(
+        &mut self,
+        id: ExecId,
+        exec: &Exec,
+        main: &Main,
+        space: Option<&Space>,
+    ) -> Result<(), SpawnError> {
         if self.running.contains_key(&id) {
             return Err(format!("exec {id} runs already").into());
         }
         if self.running.len() >= MAX_RUNNING {
             return Err(format!("{MAX_RUNNING} commands run in this machine already").into());
         }
-        let identity = users::lookup(exec.user.as_deref().unwrap_or_default())?;
-        let env = spawn::environment(&main.env, &exec.env, &identity, exec.tty.is_some());
-        let workdir = exec.workdir.as_deref().filter(|dir| !dir.is_empty());
-        let started = spawn::start(&Launch {
-            what: "command",
-            argv: &exec.argv,
-            env: &env,
-            identity: &identity,
-            workdir: workdir.unwrap_or(&main.workdir),
-            tty: exec.tty,
-            input: true,
-        })?;
+        let started = match space {
+            Some(space) => space.enter(|| start_command(exec, main))?,
+            None => start_command(exec, main)?,
+        };
         let running = Running {
             pid: started.pid,
             stdin: started.stdin,
@@ -261,6 +260,22 @@ impl Execs {
             false
         });
     }
+}
+
+fn start_command(exec: &Exec, main: &Main) -> Result<Started, SpawnError> {
+    let identity = users::lookup(exec.user.as_deref().unwrap_or_default())?;
+    let env = spawn::environment(&main.env, &exec.env, &identity, exec.tty.is_some());
+    let workdir = exec.workdir.as_deref().filter(|dir| !dir.is_empty());
+    spawn::start(&Launch {
+        what: "command",
+        argv: &exec.argv,
+        env: &env,
+        identity: &identity,
+        workdir: workdir.unwrap_or(&main.workdir),
+        tty: exec.tty,
+        input: true,
+        output: true,
+    })
 }
 
 #[cfg(test)]

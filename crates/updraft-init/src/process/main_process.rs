@@ -1,23 +1,24 @@
-//! The main process: its start, its output, its exit.
+//! The main process of a guest or of one of its units: its start, its output, its exit.
 
-use crate::agent::outbox::Outbox;
+use crate::agent::log_queue::{Channel, LogQueue};
 use crate::process::exec::Stream;
 use crate::process::signals::{self, Ended};
 use crate::process::spawn::{self, Launch};
 use crate::process::stream::{self, ReadResult};
 use crate::process::users;
-use guest_protocol::{Exit, LogSource, Main, TermSize};
+use guest_protocol::{Exit, LogSource, Main, TermSize, UnitId};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long output is awaited after the exit. Every other process is killed then,
-/// so only the reading takes time.
+/// How long output is awaited after the exit. Every process that belongs to it is killed
+/// then, so only the reading takes time.
 const DRAIN: Duration = Duration::from_millis(500);
 /// Size of a terminal without a viewer.
 const TERMINAL: TermSize = TermSize { rows: 24, cols: 80 };
 
 /// The main process, from its start until its exit is reported.
 pub(crate) struct MainProcess {
+    unit: Option<UnitId>,
     pid: i32,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
@@ -31,21 +32,19 @@ pub(crate) struct MainProcess {
 }
 
 impl MainProcess {
-    /// Starts it, after `oom_kills` OOM kills. Makes the working directory if it is
-    /// absent, and makes the one in `main` absolute.
+    /// Starts it, after `oom_kills` OOM kills, with the users and files that the calling
+    /// thread sees. Makes the working directory if it is absent. `lines` are for the log.
     pub(crate) fn start(
-        main: &mut Main,
+        main: &Main,
+        unit: Option<UnitId>,
         oom_kills: u64,
-        log: &mut dyn FnMut(String),
+        lines: &mut Vec<String>,
     ) -> Result<Self, String> {
         let identity = users::lookup(&main.user)?;
-        if !main.workdir.starts_with('/') {
-            main.workdir.insert(0, '/');
-        }
         std::fs::create_dir_all(&main.workdir)
             .map_err(|err| format!("cannot make working directory `{}`: {err}", main.workdir))?;
         let env = spawn::environment(&main.env, &[], &identity, main.tty);
-        log(format!("Preparing to run: `{}` as {}", main.argv.join(" "), identity.name));
+        lines.push(format!("Preparing to run: `{}` as {}", main.argv.join(" "), identity.name));
         let started = spawn::start(&Launch {
             what: "entrypoint",
             argv: &main.argv,
@@ -54,9 +53,11 @@ impl MainProcess {
             workdir: &main.workdir,
             tty: main.tty.then_some(TERMINAL),
             input: false,
+            output: true,
         })
         .map_err(|err| err.text)?;
         Ok(Self {
+            unit,
             pid: started.pid,
             stdout: started.stdout,
             stderr: started.stderr,
@@ -95,8 +96,12 @@ impl MainProcess {
         self.ended = Some(ended);
         self.kill_at = None;
         self.drain_until = Some(Instant::now() + DRAIN);
-        signals::kill_everything();
         true
+    }
+
+    /// Whether it has ended; its output may not be complete.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.is_some()
     }
 
     /// The streams to poll.
@@ -107,14 +112,14 @@ impl MainProcess {
 
     /// Reads one chunk into the log, which keeps or drops it: the app never waits for
     /// a slow host.
-    pub(crate) fn read(&mut self, which: Stream, buffer: &mut [u8], outbox: &mut Outbox) {
+    pub(crate) fn read(&mut self, which: Stream, buffer: &mut [u8], logs: &mut LogQueue) {
         let (slot, source) = match which {
             Stream::Err => (&mut self.stderr, LogSource::Stderr),
             Stream::In | Stream::Out => (&mut self.stdout, LogSource::Stdout),
         };
         let Some(fd) = slot else { return };
         match stream::read(fd, buffer) {
-            ReadResult::Bytes(n) => outbox.logs.push(source, &buffer[..n]),
+            ReadResult::Bytes(n) => logs.push(Channel { source, unit: self.unit }, &buffer[..n]),
             ReadResult::WouldBlock => {}
             ReadResult::Eof => *slot = None,
         }

@@ -3,6 +3,7 @@
 use super::program::SpawnError;
 use super::spawn::{self, Launch, Started};
 use crate::agent::log_queue::LogQueue;
+use crate::container::space::Space;
 use crate::process::signals::{self, Ended};
 use crate::process::stream::{self, ReadResult};
 use crate::process::users;
@@ -25,19 +26,31 @@ pub(crate) struct ResumeHook {
 }
 
 impl ResumeHook {
-    /// Starts it with user, environment and directory of the main process.
-    pub(crate) fn start(argv: &[String], main: &Main) -> Result<Self, SpawnError> {
-        let identity = users::lookup(&main.user)?;
-        let env = spawn::environment(&main.env, &[], &identity, false);
-        let Started { pid, stdout, stderr, .. } = spawn::start(&Launch {
-            what: "resume hook",
-            argv,
-            env: &env,
-            identity: &identity,
-            workdir: &main.workdir,
-            tty: None,
-            input: false,
-        })?;
+    /// Starts it with user, environment and directory of the main process; in a container
+    /// if there is a `space`.
+    pub(crate) fn start(
+        argv: &[String],
+        main: &Main,
+        space: Option<&Space>,
+    ) -> Result<Self, SpawnError> {
+        let start = || {
+            let identity = users::lookup(&main.user)?;
+            let env = spawn::environment(&main.env, &[], &identity, false);
+            spawn::start(&Launch {
+                what: "resume hook",
+                argv,
+                env: &env,
+                identity: &identity,
+                workdir: &main.workdir,
+                tty: None,
+                input: false,
+                output: true,
+            })
+        };
+        let Started { pid, stdout, stderr, .. } = match space {
+            Some(space) => space.enter(start)?,
+            None => start()?,
+        };
         let outputs = [stdout, stderr].into_iter().flatten().collect();
         Ok(Self { pid, outputs, ended: None, until: Instant::now() + TIMEOUT })
     }

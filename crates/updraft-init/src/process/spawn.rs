@@ -29,6 +29,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) tty: Option<TermSize>,
     /// It gets an input; otherwise it reads `/dev/null`.
     pub(crate) input: bool,
+    /// Its output is read; otherwise it goes to `/dev/null`. A terminal's always is.
+    pub(crate) output: bool,
 }
 
 /// A process that has been started, and init's sides of its streams, all of them
@@ -84,7 +86,7 @@ pub(crate) fn start(launch: &Launch<'_>) -> Result<Started, SpawnError> {
         Some(size) => {
             Streams::terminal(size).map_err(|e| format!("cannot open a terminal: {e}"))?
         }
-        None => Streams::pipes(launch.input).map_err(|err| cannot(err.into()))?,
+        None => Streams::pipes(launch.input, launch.output).map_err(|err| cannot(err.into()))?,
     };
     streams.give_to(launch.identity).map_err(|err| cannot(err.into()))?;
     let Streams { ours: [stdin, stdout, stderr], theirs } = streams;
@@ -133,18 +135,20 @@ impl Streams {
         Ok(())
     }
 
-    fn pipes(input: bool) -> rustix::io::Result<Self> {
+    fn pipes(input: bool, output: bool) -> rustix::io::Result<Self> {
         let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
-        let (their_input, our_input) = if input {
-            let (reader, writer) = pipe()?;
-            (reader, Some(writer))
-        } else {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            (rustix::fs::open("/dev/null", flags, Mode::empty())?, None)
+        let null = |how| rustix::fs::open("/dev/null", how | OFlags::CLOEXEC, Mode::empty());
+        let (their_input, our_input) = match input {
+            true => pipe().map(|(reader, writer)| (reader, Some(writer)))?,
+            false => (null(OFlags::RDONLY)?, None),
         };
-        let ((stdout, their_stdout), (stderr, their_stderr)) = (pipe()?, pipe()?);
+        let written = || match output {
+            true => pipe().map(|(reader, writer)| (Some(reader), writer)),
+            false => Ok((None, null(OFlags::WRONLY)?)),
+        };
+        let ((stdout, their_stdout), (stderr, their_stderr)) = (written()?, written()?);
         Ok(Self {
-            ours: [our_input, Some(stdout), Some(stderr)],
+            ours: [our_input, stdout, stderr],
             theirs: [their_input, their_stdout, their_stderr],
         })
     }

@@ -77,7 +77,7 @@ fn write_layer(upper: &Path, lower: &Path, files: &[Own]) -> std::io::Result<()>
 }
 
 /// Writes the machine's own files if that is left to do, and the configured files.
-pub(crate) fn write_all(own: &OwnFiles, config: &GuestConfig) -> Result<(), String> {
+pub(crate) fn write_all(own: &OwnFiles, configured: &[GuestFile]) -> Result<(), String> {
     for (name, mode, content) in own.files.iter().filter(|_| !own.written) {
         let path = format!("/{ETC}/{name}");
         // The image's may be a dangling link (systemd's resolv.conf).
@@ -94,7 +94,7 @@ pub(crate) fn write_all(own: &OwnFiles, config: &GuestConfig) -> Result<(), Stri
     {
         write(old, *mode, content.as_bytes())?;
     }
-    for GuestFile { path, mode, content } in &config.files {
+    for GuestFile { path, mode, content } in configured {
         write(path, *mode, content)?;
     }
     Ok(())

@@ -1,5 +1,5 @@
 //! The parts of the guest's kernel that init sets up or watches: clock and entropy, memory
-//! settings, network, files of `/etc`, swap, listening sockets, power off.
+//! settings, counters, network, files of `/etc`, swap, listening sockets, power off.
 
 pub(crate) mod clock;
 pub(crate) mod files;
@@ -9,4 +9,5 @@ pub(crate) mod listeners;
 pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod power;
+pub(crate) mod stats;
 pub(crate) mod swap;

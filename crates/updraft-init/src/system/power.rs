@@ -1,5 +1,6 @@
 //! Power off.
 
+use crate::container::roots;
 use crate::process::signals;
 use rustix::mount::MountFlags;
 use rustix::system::RebootCommand;
@@ -20,8 +21,11 @@ pub(crate) fn off(scratch: Option<&OwnedFd>) -> ! {
     }
     rustix::fs::sync();
     if let Some(scratch) = scratch {
-        // The overlay first: it writes to the disk below it.
+        // The overlays first: they write to the disk below them.
         let flags = MountFlags::RDONLY;
+        for root in std::fs::read_dir(roots::root("")).into_iter().flatten().flatten() {
+            let _ = rustix::mount::mount_remount(root.path(), flags, "");
+        }
         let _ = rustix::mount::mount_remount("/", flags, "");
         let _ = rustix::mount::mount_remount(
             format!("/proc/self/fd/{}", scratch.as_raw_fd()),

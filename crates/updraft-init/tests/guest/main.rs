@@ -11,6 +11,7 @@ mod assets;
 mod cases;
 mod monitor;
 mod template;
+mod units;
 mod vm;
 
 use assets::assets;

@@ -255,12 +255,15 @@ impl Guest {
     pub(crate) fn next(&mut self) -> ToHost {
         loop {
             match self.next_raw() {
-                ToHost::Log { source, offset, data } => {
+                ToHost::Log { source, offset, data, unit } => {
                     let end = offset.expect("version 3 numbers its bytes") + data.len() as u64;
                     if self.acknowledge {
-                        self.send(&ToGuest::LogReceived(source, end));
+                        self.send(&ToGuest::LogReceived(source, end, unit));
                     }
                     let text = String::from_utf8_lossy(&data);
+                    if let Some(unit) = unit {
+                        self.log.push_str(&format!("{unit}:"));
+                    }
                     self.log.push_str(if source == LogSource::Stderr { "!" } else { "" });
                     self.log.push_str(&text);
                 }
@@ -414,7 +417,7 @@ pub(crate) fn config(line: &str) -> GuestConfig {
             content: b"content\n".to_vec(),
         }],
         main: Main { argv: argv(&["sh", "-c", line]), ..Main::default() },
-        swap_mib: 0,
         log_buffer: 256 * 1024,
+        ..GuestConfig::default()
     }
 }

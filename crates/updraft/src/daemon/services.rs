@@ -84,7 +84,7 @@ pub(super) async fn start(
         }
         false => (None, None),
     };
-    let hosts = peers::hosts(settings, worker, tasks)?;
+    let hosts = peers::hosts(settings, worker.clone(), tasks)?;
     let edge = match edge {
         Some(edge) => start_edge(edge, &*hosts, store.as_ref(), tasks, &mut registry).await?,
         None => Vec::new(),
@@ -104,7 +104,7 @@ pub(super) async fn start(
         None => None,
     };
     let token = control.as_ref().map_or("", |(_, token)| token.as_str());
-    let metrics = Arc::new(serve::Metrics::new(registry, &settings.metrics, token));
+    let metrics = Arc::new(serve::Metrics::new(registry, worker, &settings.metrics, token));
     if let Some((listener, address)) = metrics_listener {
         serve::serve(listener, Router::new(), metrics.clone(), health.clone(), &tasks.child());
         tracing::info!(%address, "serving /healthz and /metrics");

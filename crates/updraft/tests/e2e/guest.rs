@@ -15,6 +15,8 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("processes_signals_and_commands", processes),
     ("a_command_with_a_terminal", terminal),
     ("a_root_that_persists_lives_until_the_update", persist),
+    ("several_processes_run_beside_each_other", several),
+    ("containers_of_two_images_start_in_order_and_sleep", containers),
 ];
 
 /// All lines of the app's log, without what is around them.
@@ -281,5 +283,110 @@ fn persist(cx: &Context) -> Outcome {
     app.wait(&id, "started")?;
     let (code, out) = app.exec(&id, &["sh", "-c", "ls /www; cat /written"])?;
     ensure!(code == 1 && out.contains("index.html"), "an update brings a fresh root: {out}");
+    Ok(())
+}
+
+/// Lines of the app's log as (name of their process or container, message).
+fn named_lines(app: &App<'_>, kind: &str) -> Result<Vec<(String, String)>> {
+    let path = format!("/apps/{}/logs?tail=10000", app.name);
+    let text = app.platform.ok(Method::GET, &path, None)?;
+    let text = text.as_str().context("several lines")?;
+    let entries = text.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
+    let named = entries.iter().filter_map(|entry| {
+        Some((entry["meta"][kind].as_str()?.to_owned(), entry["message"].as_str()?.to_owned()))
+    });
+    Ok(named.collect())
+}
+
+fn several(cx: &Context) -> Outcome {
+    let app = cx.shared().app("several")?;
+    let config = json!({
+        "env": {"A": "machine"}, "restart": {"policy": "no"},
+        "processes": [
+            {"name": "web", "exec": ["sh", "-c", "echo $A $B; exec sleep 100000"], "env": {"B": "web"}},
+            {"name": "job", "exec": ["sh", "-c", "echo $A $WHERE; while [ ! -e /end ]; do sleep 0.2; done; exit 5"],
+             "env_from": [{"env_var": "WHERE", "field_ref": "region"}]},
+        ],
+    });
+    let id = app.run("one", config)?;
+    let (_, ps) = app.exec(&id, &["sh", "-c", "ps | grep -c 'sleep 10000[0]'"])?;
+    ensure!(ps == "1\n", "{ps}");
+    app.exec(&id, &["touch", "/end"])?;
+    app.wait(&id, "stopped")?;
+    let exit = app.event(&id, "exit")?;
+    ensure!(exit["request"]["exit_event"]["exit_code"] == 5, "the first that ended: {exit}");
+    let lines = named_lines(&app, "process")?;
+    for (name, line) in [("web", "machine web"), ("job", "machine local")] {
+        ensure!(lines.contains(&(name.into(), line.into())), "{name} {line} is not in {lines:?}");
+    }
+    Ok(())
+}
+
+fn containers(cx: &Context) -> Outcome {
+    let layout = cx.dir("other-image");
+    sh(&format!(
+        "cp -a {} {layout} && umoci config --image {layout}:latest --config.env IMAGE=other \
+         --config.entrypoint /bin/sh --config.entrypoint -c --config.cmd 'exit 9'",
+        cx.busybox().display(),
+        layout = layout.display()
+    ))?;
+    let platform = cx.shared();
+    platform.cli(&["image", "import", &layout.display().to_string(), "--name", "other:1"])?;
+    let app = platform.app("containers")?;
+    let config = json!({
+        "image": "", "restart": {"policy": "no"},
+        "guest": {"cpu_kind": "shared", "cpus": 1, "memory_mb": 256},
+        "volumes": [{"name": "v", "temp_dir": {"storage_type": "disk"}}],
+        "containers": [
+            {"name": "web", "image": "busybox:latest", "exec": ["sh", "-c", "httpd -p 8080 -h /etc; exec sleep 100000"],
+             "mounts": [{"name": "v", "path": "/v"}],
+             "healthchecks": [{"http": {"port": 8080, "path": "/passwd"}, "interval": 1}]},
+            {"name": "job", "image": "other:1", "cmd": ["echo $IMAGE $B $FLY_IMAGE_REF; echo > /v/done"], "env": {"B": "job"},
+             "mounts": [{"name": "v", "path": "/deep/v"}], "restart": {"policy": "no"},
+             "depends_on": [{"name": "web", "condition": "healthy"}]},
+            {"name": "side", "image": "other:1", "exec": ["sleep", "200000"],
+             "depends_on": [{"name": "job", "condition": "started"}]},
+        ],
+    });
+    let id = app.run("one", config)?;
+    let start = app.event(&id, "start")?;
+    ensure!(start["request"]["origin"] == "cold" || start["origin"] == "cold", "{start}");
+    let states = || -> Result<String> {
+        let machine = app.get(&id, "")?;
+        let all = machine["containers"].as_array().cloned().unwrap_or_default();
+        let words = all.iter().map(|one| format!("{}={}", one["name"], one["state"]));
+        Ok(words.collect::<Vec<_>>().join(" ").replace('"', ""))
+    };
+    platform.until("all containers did what they were to", || {
+        Ok(states()? == "web=healthy job=failed side=started")
+    })?;
+    let lines = named_lines(&app, "container")?;
+    // It fails since `/v` is not where its own mount is.
+    ensure!(lines.contains(&("job".into(), "other job other:1".into())), "{lines:?}");
+    let exec = |body: Value| app.post(&id, "/exec", body);
+    let answer = exec(json!({"cmd": "touch /v/shared"}))?;
+    ensure!(answer["exit_code"] == 0, "the first container by default: {answer}");
+    let answer = exec(
+        json!({"cmd": "sh -c 'echo $IMAGE; ps | grep -c \"sleep [12]0000[0]\"'", "container": "side"}),
+    )?;
+    ensure!(answer["stdout"] == "other\n1\n", "only its own processes: {answer}");
+    let answer =
+        exec(json!({"cmd": "sh -c 'ps | grep -c \"sleep [12]0000[0]\"'", "machine": true}))?;
+    ensure!(answer["stdout"] == "2\n", "all processes: {answer}");
+    let path = app.path(&id, "/exec");
+    let (status, answer) =
+        platform.call(Method::POST, &path, Some(json!({"cmd": "true", "container": "no"})))?;
+    ensure!(status == 400, "{status} {answer}");
+    // A suspended machine needs all of its images again.
+    app.post(&id, "/suspend", Value::Null)?;
+    app.wait(&id, "suspended")?;
+    app.post(&id, "/start", Value::Null)?;
+    app.wait(&id, "started")?;
+    let answer = exec(json!({"cmd": "cat /etc/passwd", "container": "side"}))?;
+    ensure!(answer["exit_code"] == 0, "{answer}\n{}", app.story(&id));
+    ensure!(states()? == "web=healthy job=failed side=started", "{}", states()?);
+    app.post(&id, "/stop", json!({"timeout": "20s"}))?;
+    app.wait(&id, "stopped")?;
+    ensure!(states()? == "web=stopped job=stopped side=stopped", "{}", states()?);
     Ok(())
 }

@@ -59,6 +59,11 @@ impl Inner {
         if let Some(why) = &spec.cold {
             return Err(why.clone());
         }
+        if !spec.images.is_empty() {
+            // The guest of a template has found all of its devices, and microvm has no
+            // hotplug.
+            return Err("its containers have images of their own".into());
+        }
         let (inner, shape) = (self.clone(), shape(spec));
         let get = move || {
             let platform = inner.platform().map_err(|err| rt::chain(&err))?;

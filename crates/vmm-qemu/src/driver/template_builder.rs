@@ -105,6 +105,7 @@ impl Inner {
             cpu_weight: WEIGHT,
             root: blank.clone(),
             scratch: blank,
+            images: Vec::new(),
             nic: None,
             kernel_args: Vec::new(),
             snapshot: None,

@@ -123,10 +123,10 @@ fn install(descriptors: Vec<(OwnedFd, Fd)>, null: &OwnedFd) -> Result<(), Proble
     if marked != 0 {
         return Err(io::Error::last_os_error()).attempt("close what the VM must not hold");
     }
-    let pairs = descriptors.iter().map(|(fd, target)| (fd.as_raw_fd(), *target as i32));
+    let pairs = descriptors.iter().map(|(fd, target)| (fd.as_raw_fd(), target.number()));
     for (from, to) in pairs.chain([(null.as_raw_fd(), 0)]) {
         // SAFETY: plain system call; nothing in this process owns the numbers
-        // up to 10 any more than by number, and it ends or becomes QEMU next.
+        // of `Fd` any more than by number, and it ends or becomes QEMU next.
         if unsafe { libc::dup2(from, to) } < 0 {
             return Err(io::Error::last_os_error()).attempt("place a descriptor");
         }

@@ -8,10 +8,11 @@ use rustix::net::{
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use worker::ports::MAX_IMAGES;
 
 /// Longest message: paths and arguments of one VM are far below.
 const MAX_BYTES: usize = 64 * 1024;
-const MAX_FDS: usize = 8;
+const MAX_FDS: usize = 8 + MAX_IMAGES;
 
 /// Sends a message over a sequenced-packet socket.
 pub(crate) fn send(socket: impl AsFd, spec: &Spec, fds: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -13,21 +13,40 @@ pub(crate) const INITRAMFS: &str = "/vm/initramfs";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Fd {
     /// Listening socket of the agent port.
-    Agent = 3,
+    Agent,
     /// Listening socket of the monitor.
-    Qmp = 4,
+    Qmp,
     /// Root image, read-only.
-    Root = 5,
+    Root,
     /// Scratch image.
-    Scratch = 6,
+    Scratch,
     /// Lock of the user id.
-    UidLock = 7,
+    UidLock,
     /// The tap; absent without network.
-    Tap = 8,
+    Tap,
     /// The guest's memory.
-    Ram = 9,
+    Ram,
     /// Saved state of the devices; absent if the guest boots.
-    State = 10,
+    State,
+    /// A further image, read-only.
+    Image(u8),
+}
+
+impl Fd {
+    /// Its number in QEMU.
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Self::Agent => 3,
+            Self::Qmp => 4,
+            Self::Root => 5,
+            Self::Scratch => 6,
+            Self::UidLock => 7,
+            Self::Tap => 8,
+            Self::Ram => 9,
+            Self::State => 10,
+            Self::Image(image) => 11 + i32::from(image),
+        }
+    }
 }
 
 /// The process that the launcher is to set up and start.

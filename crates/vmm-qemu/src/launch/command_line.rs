@@ -23,6 +23,8 @@ pub(crate) struct Machine {
     /// The card is always there, so that machines with and without a network
     /// are alike; without an address it leads nowhere.
     pub(crate) mac: Option<[u8; 6]>,
+    /// How many images it has beside its root.
+    pub(crate) images: u8,
     pub(crate) start: StartFrom,
 }
 
@@ -77,19 +79,19 @@ pub(crate) fn qemu(machine: &Machine) -> Result<Vec<String>, PortError> {
     // A guest that has ended stays, halted, until the daemon has read its console.
     args.pair("-action", "reboot=shutdown,shutdown=pause");
     args.start_from(machine)?;
-    args.pair("-chardev", format!("socket,id=qmp,fd={},server=on,wait=off", Fd::Qmp as i32));
+    args.pair("-chardev", format!("socket,id=qmp,fd={},server=on,wait=off", Fd::Qmp.number()));
     args.pair("-mon", "chardev=qmp,mode=control");
     args.pair("-chardev", format!("ringbuf,id=console,size={CONSOLE_BYTES}"));
     args.pair("-serial", "chardev:console");
     args.device("virtio-serial-device");
-    args.pair("-chardev", format!("socket,id=agent,fd={},server=on,wait=off", Fd::Agent as i32));
+    args.pair("-chardev", format!("socket,id=agent,fd={},server=on,wait=off", Fd::Agent.number()));
     args.device("virtserialport,chardev=agent,name=updraft.agent");
     args.disk("root", Fd::Root, "read-only=on");
     args.disk("scratch", Fd::Scratch, "discard=unmap,detect-zeroes=unmap");
     match machine.mac {
         Some(mac) => {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-            args.pair("-netdev", format!("tap,id=net,fd={}", Fd::Tap as i32));
+            args.pair("-netdev", format!("tap,id=net,fd={}", Fd::Tap.number()));
             args.device(&format!("virtio-net-device,netdev=net,mac={mac}"));
         }
         None => {
@@ -97,6 +99,10 @@ pub(crate) fn qemu(machine: &Machine) -> Result<Vec<String>, PortError> {
         }
     }
     args.pair("-object", "rng-builtin,id=rng").device("virtio-rng-device,rng=rng");
+    // Behind all others, so that the devices of machines without them are alike.
+    for image in 0..machine.images {
+        args.disk(&format!("image{image}"), Fd::Image(image), "read-only=on");
+    }
     Ok(args.0)
 }
 
@@ -172,7 +178,7 @@ impl Args {
     /// The guest's memory, in a file that the VM was handed. `own`: no other VM
     /// has it, so it is mapped shared.
     fn memory(&mut self, mib: u32, own: bool) {
-        let (share, fd) = (if own { "on" } else { "off" }, Fd::Ram as i32);
+        let (share, fd) = (if own { "on" } else { "off" }, Fd::Ram.number());
         let file = format!("memory-backend-file,id=ram,size={mib}M,mem-path=/proc/self/fd/{fd}");
         self.pair("-object", format!("{file},share={share}"));
     }
@@ -184,7 +190,7 @@ impl Args {
                 self.pair("-append", cmdline(machine.accelerator, args, *tsc_khz)?);
             }
             StartFrom::Saved => {
-                self.pair("-incoming", format!("fd:{}", Fd::State as i32));
+                self.pair("-incoming", format!("fd:{}", Fd::State.number()));
                 self.pair("-global", "migration.send-configuration=off");
                 self.pair("-global", "migration.x-events=on");
             }
@@ -197,7 +203,7 @@ impl Args {
     /// A disk on an inherited descriptor: no path of it exists in the jail. The
     /// image belongs to one VM or is read-only, so it needs no lock.
     fn disk(&mut self, name: &str, fd: Fd, options: &str) -> &mut Self {
-        let fd = fd as i32;
+        let fd = fd.number();
         self.pair("-add-fd", format!("set={fd},fd={fd}"));
         let file = format!("driver=file,node-name={name},filename=/dev/fdset/{fd},locking=off");
         self.pair("-blockdev", format!("{file},{options}"));
@@ -219,6 +225,7 @@ mod tests {
             vcpus: 2,
             memory_mib: 256,
             mac: Some([2, 0, 0, 0, 0, 0xa1]),
+            images: 0,
             start: StartFrom::Kernel { args: vec!["updraft.x=1".into()], tsc_khz: Some(2_596_120) },
         }
     }
@@ -296,6 +303,22 @@ mod tests {
             -append console=ttyS0 quiet panic=-1 reboot=t apparmor=0 audit=0 tsc=reliable mitigations=off tsc_early_khz=2596120 updraft.x=1
         "#]]
         .assert_eq(&only(&booted, &saved));
+    }
+
+    #[test]
+    fn further_images_come_last() {
+        let without = lines(&qemu(&machine()).unwrap());
+        let with = lines(&qemu(&Machine { images: 2, ..machine() }).unwrap());
+        let more = with.strip_prefix(&without).unwrap();
+        expect![[r#"
+
+            -add-fd set=11,fd=11
+            -blockdev driver=file,node-name=image0,filename=/dev/fdset/11,locking=off,read-only=on
+            -device virtio-blk-device,drive=image0,werror=report,rerror=report
+            -add-fd set=12,fd=12
+            -blockdev driver=file,node-name=image1,filename=/dev/fdset/12,locking=off,read-only=on
+            -device virtio-blk-device,drive=image1,werror=report,rerror=report"#]]
+        .assert_eq(more);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use worker::ports::{BootSpec, PortError};
+use worker::ports::{BootSpec, MAX_IMAGES, PortError};
 
 /// A launcher process that will become QEMU.
 #[derive(Debug)]
@@ -92,6 +92,8 @@ pub(crate) fn launch(
         source.files(spec).map_err(|err| failed("make the memory", err))?;
     let root = open(&spec.root, OFlags::RDONLY)?;
     let scratch = open(&spec.scratch, OFlags::RDWR)?;
+    let images = spec.images.iter().take(MAX_IMAGES).map(|image| open(image, OFlags::RDONLY));
+    let images = images.collect::<Result<Vec<_>, _>>()?;
     let file_size =
         rustix::fs::fstat(&scratch).map_err(|err| failed("measure scratch disk", err.into()))?;
     let agent = dir.listen(AGENT).map_err(|err| failed("make agent socket", err))?;
@@ -104,6 +106,7 @@ pub(crate) fn launch(
         vcpus: spec.vcpus,
         memory_mib: spec.memory_mib,
         mac: spec.nic.as_ref().map(|nic| nic.mac),
+        images: images.len() as u8,
         start,
     };
     let optional = [
@@ -117,8 +120,9 @@ pub(crate) fn launch(
         (Fd::Scratch, scratch.as_fd()),
         (Fd::Ram, ram.as_fd()),
     ];
+    let images = (0..).zip(&images).map(|(place, image)| (Fd::Image(place), image.as_fd()));
     let (numbers, fds): (Vec<_>, Vec<_>) =
-        always.into_iter().chain(optional.into_iter().flatten()).unzip();
+        always.into_iter().chain(optional.into_iter().flatten()).chain(images).unzip();
     let kernel = [
         (config.guest.vmlinuz.clone(), spec::VMLINUZ.into()),
         (config.guest.initramfs.clone(), spec::INITRAMFS.into()),

@@ -65,6 +65,7 @@ pub async fn boots(
         cpu_weight: 1000,
         root: disk.clone(),
         scratch: disk.clone(),
+        images: Vec::new(),
         nic: None,
         kernel_args: Vec::new(),
         snapshot: None,

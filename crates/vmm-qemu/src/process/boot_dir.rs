@@ -35,6 +35,9 @@ pub(crate) struct Description {
     pub(crate) network: bool,
     pub(crate) root: Utf8PathBuf,
     pub(crate) scratch: Utf8PathBuf,
+    /// Further images.
+    #[serde(default)]
+    pub(crate) images: Vec<Utf8PathBuf>,
 }
 
 impl Description {
@@ -45,6 +48,7 @@ impl Description {
             network: spec.nic.is_some(),
             root: spec.root.clone(),
             scratch: spec.scratch.clone(),
+            images: spec.images.clone(),
         }
     }
 }

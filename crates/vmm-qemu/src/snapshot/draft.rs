@@ -22,7 +22,7 @@ const LEFT_FREE: u64 = 64 << 20;
 /// The memory that a running VM was handed. The VM may have been taken over and
 /// put anything there: opening must not wait, and only a file counts.
 fn memory_of(pid: u32) -> io::Result<File> {
-    let path = format!("/proc/{pid}/fd/{}", Fd::Ram as i32);
+    let path = format!("/proc/{pid}/fd/{}", Fd::Ram.number());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     match file.metadata()?.is_file() {
@@ -109,6 +109,8 @@ impl Draft {
         let state = File::open(self.dir.join(STATE))?;
         state.sync_all()?;
         let (root, scratch) = (File::open(&vm.root)?, File::open(&vm.scratch)?);
+        let images = vm.images.iter().map(|image| DiskIdentity::of(&File::open(image)?));
+        let images = images.collect::<io::Result<_>>()?;
         scratch.sync_all()?;
         let manifest = Manifest {
             version: VERSION,
@@ -121,6 +123,7 @@ impl Draft {
             state_sum: hex::encode(Sha256::digest(fs::read(self.dir.join(STATE))?)),
             root: DiskIdentity::of(&root)?,
             scratch: DiskIdentity::of(&scratch)?,
+            images,
         };
         let text = serde_json::to_vec_pretty(&manifest)?;
         rt::fs::write_atomic(self.dir.join(MANIFEST).as_std_path(), &text, 0o600)

@@ -29,6 +29,8 @@ pub(super) struct Manifest {
     pub(super) state_sum: String,
     pub(super) root: DiskIdentity,
     pub(super) scratch: DiskIdentity,
+    #[serde(default)]
+    pub(super) images: Vec<DiskIdentity>,
 }
 
 /// Identity of a file: while it is unchanged, so is the content.

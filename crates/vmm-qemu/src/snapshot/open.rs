@@ -35,7 +35,9 @@ pub(crate) fn open(
     }
     let disks =
         [("root", &spec.root, &manifest.root), ("scratch", &spec.scratch, &manifest.scratch)];
-    for (name, path, then) in disks {
+    let images = spec.images.iter().zip(&manifest.images);
+    let images = images.map(|(path, then)| ("image", path, then));
+    for (name, path, then) in disks.into_iter().chain(images) {
         let now = File::open(path).and_then(|file| DiskIdentity::of(&file)).map_err(failed)?;
         if now != *then {
             let problem = format!("the {name} disk is not as the guest left it");
@@ -65,5 +67,8 @@ fn mismatch(manifest: &Manifest, platform: &Platform, spec: &BootSpec) -> Option
     }
     let (was, is) = (&manifest.vm, Description::of(spec));
     let same = (was.vcpus, was.memory_mib, was.network) == (is.vcpus, is.memory_mib, is.network);
+    if spec.images.len() != manifest.images.len() {
+        return Some("the machine had another number of images".into());
+    }
     (!same).then(|| "the machine had another size or network".to_owned())
 }

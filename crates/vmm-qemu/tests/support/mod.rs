@@ -155,6 +155,7 @@ impl World {
             cpu_weight: 1000,
             root: dir.join("root"),
             scratch: dir.join("scratch"),
+            images: Vec::new(),
             nic: None,
             kernel_args: Vec::new(),
             snapshot: None,

@@ -181,6 +181,24 @@ pub struct StopMachine {
     pub timeout: Option<Span>,
 }
 
+/// Body of a busy lease; may be absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HoldBusy {
+    /// Seconds; 60 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u64>,
+}
+
+/// Whether a machine has declared itself busy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Busy {
+    /// It has.
+    pub busy: bool,
+    /// When that ends, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
 /// Body of a signal: a name or a number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SignalMachine {
@@ -213,10 +231,10 @@ pub struct ExecMachine {
     /// Seconds until it is killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u64>,
-    /// Container; not supported yet.
+    /// Container to run it in; absent means the first one, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// Run outside any container.
+    /// Run it in the machine's own root, outside of any container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<bool>,
 }

@@ -40,6 +40,13 @@ pub struct Machine {
     /// Results of checks.
     #[serde(default)]
     pub checks: Vec<CheckStatus>,
+    /// What its containers do, if it has any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<ContainerStatus>,
+    /// It has declared itself busy until then, RFC 3339: it is not stopped as idle before; an
+    /// Updraft addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_until: Option<String>,
     /// Only in the answer to a create with `lease_ttl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
@@ -98,6 +105,15 @@ pub struct CheckStatus {
     pub output: String,
     /// RFC 3339; last change of the status.
     pub updated_at: String,
+}
+
+/// What one container does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ContainerStatus {
+    /// Its name.
+    pub name: String,
+    /// `waiting`, `started`, `healthy`, `unhealthy`, `restarting`, `stopped` or `failed`.
+    pub state: String,
 }
 
 /// An earlier or the current version of a machine's config.

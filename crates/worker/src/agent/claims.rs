@@ -1,8 +1,8 @@
 //! Validation of what a guest reports: everything is bounded before it reaches the
 //! rest of the host.
 
-use super::reports::Ports;
-use guest_protocol::{Listener, Phase};
+use super::reports::{Ports, UnitStates};
+use guest_protocol::{Listener, Phase, UnitStatus};
 use tokio::sync::watch;
 use wire::machines::{ListenSocket, Process};
 
@@ -27,6 +27,14 @@ pub(super) fn record_port(ports: &watch::Sender<Ports>, listener: Listener, bega
     ports.send_if_modified(|ports| match began && listener.reachable {
         true => ports.len() < MAX_PORTS && ports.insert(listener.port),
         false => !began && listener.reachable && ports.remove(&listener.port),
+    });
+}
+
+/// Records what one of `count` units does.
+pub(super) fn record_unit(states: &watch::Sender<UnitStates>, count: usize, status: UnitStatus) {
+    let UnitStatus { unit, state, .. } = status;
+    states.send_if_modified(|states| {
+        usize::from(unit) < count && states.insert(unit, state) != Some(state)
     });
 }
 
@@ -95,6 +103,18 @@ mod tests {
     fn the_config_stage_of_earlier_inits_gets_its_present_name() {
         let reported = vec![("orders".to_owned(), 1.0), ("identity".to_owned(), 2.0)];
         assert_eq!(stages(reported), [("config".to_owned(), 1.0), ("identity".to_owned(), 2.0)]);
+    }
+
+    #[test]
+    fn only_units_of_the_config_have_states() {
+        use guest_protocol::UnitState::{Started, Stopped};
+        let (states, mut changed) = watch::channel(UnitStates::new());
+        for (unit, state) in [(0, Started), (0, Started), (1, Stopped), (2, Started)] {
+            record_unit(&states, 2, UnitStatus { unit, state, exit: None });
+        }
+        assert_eq!(*changed.borrow_and_update(), [(0, Started), (1, Stopped)].into());
+        record_unit(&states, 2, UnitStatus { unit: 1, state: Stopped, exit: None });
+        assert!(!changed.has_changed().unwrap(), "a repeated state is no change");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::error::AgentError;
 use super::mutex::lock;
 use super::outgoing::Outgoing;
 use guest_protocol::{
-    Exec, ExecErrorKind, ExecId, Exit, MAX_CHUNK, MAX_FRAME, Output, ToGuest, WINDOW,
+    Exec, ExecErrorKind, ExecId, Exit, MAX_CHUNK, MAX_FRAME, Output, ToGuest, UnitId, WINDOW,
 };
 use host_api::{ExecError, ExecInput, ExecOutput, ExecStart};
 use std::collections::{HashMap, VecDeque};
@@ -61,6 +61,7 @@ impl Execs {
     pub(super) fn start(
         self: Arc<Self>,
         exec: ExecStart,
+        unit: Option<UnitId>,
         tasks: &rt::Tasks,
     ) -> (mpsc::Sender<ExecInput>, mpsc::Receiver<ExecOutput>) {
         let (input, inputs) = mpsc::channel(16);
@@ -79,13 +80,13 @@ impl Execs {
             running.insert(id, run.clone());
         }
         drop(running);
-        tasks.spawn_until_stop(self.drive(id, exec, run, inputs, outputs));
+        tasks.spawn_until_stop(self.drive((id, unit), exec, run, inputs, outputs));
         (input, output)
     }
 
     async fn drive(
         self: Arc<Self>,
-        id: ExecId,
+        (id, unit): (ExecId, Option<UnitId>),
         exec: ExecStart,
         run: Arc<Running>,
         inputs: mpsc::Receiver<ExecInput>,
@@ -100,6 +101,7 @@ impl Execs {
             env: exec.env,
             user: exec.user,
             workdir: None,
+            unit,
             tty: exec.tty.map(term_size),
             timeout_ms: exec.timeout_ms,
         };

@@ -21,5 +21,5 @@ mod tests;
 pub(crate) use api::ApiFor;
 pub(crate) use error::AgentError;
 pub(crate) use greet::quiesce_for_template;
-pub(crate) use reports::{Listen, Ports, Report};
+pub(crate) use reports::{Listen, Ports, Report, UnitStates};
 pub(crate) use session::{Agent, Welcome};

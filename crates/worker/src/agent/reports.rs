@@ -1,10 +1,10 @@
 //! Where the reports of a guest go: to its machine's task and its machine's log.
 
 use super::api::ApiFor;
-use crate::logs::{GuestLog, LogStore, LogStream};
-use guest_protocol::{Exit, LogSource, ToHost};
+use crate::logs::{Channel, GuestLog, LogStore, LogStream, Meta};
+use guest_protocol::{Exit, LogSource, ToHost, UnitId, UnitState};
 use model::id::BootId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -24,6 +24,9 @@ pub(crate) enum Report {
 /// Ports that listen and can be reached from the host.
 pub(crate) type Ports = BTreeSet<u16>;
 
+/// What the processes or containers of a guest with several do.
+pub(crate) type UnitStates = BTreeMap<UnitId, UnitState>;
+
 /// The machine that a guest belongs to, and where its reports go.
 #[derive(Clone)]
 pub(crate) struct Listen {
@@ -35,6 +38,10 @@ pub(crate) struct Listen {
     pub(crate) reports: mpsc::Sender<Report>,
     /// Holds the newest state, however often it changes.
     pub(crate) ports: watch::Sender<Ports>,
+    /// What lines of each of its processes or containers carry, if it has several.
+    pub(crate) units: Vec<Meta>,
+    /// The same for the states of these.
+    pub(crate) unit_states: watch::Sender<UnitStates>,
     pub(crate) api: ApiFor,
 }
 
@@ -43,7 +50,7 @@ impl Listen {
     /// from a guest that numbers its log, once the data is written.
     pub(super) fn store(
         &self,
-        source: LogSource,
+        (source, unit): (LogSource, Option<UnitId>),
         offset: Option<u64>,
         data: &[u8],
         acknowledge: impl FnOnce(u64) + Send + 'static,
@@ -53,7 +60,9 @@ impl Listen {
             return self.logs.bytes(&self.app, &self.machine, stream, data);
         };
         let (app, machine, boot) = (&self.app, &self.machine, self.boot);
-        let log = GuestLog { app, machine, boot, stream, offset, data };
+        let channel = Channel { stream, unit };
+        let meta = unit.and_then(|unit| self.units.get(usize::from(unit)).cloned());
+        let log = GuestLog { app, machine, boot, channel, meta, offset, data };
         self.logs.append_guest(&log, acknowledge);
     }
 
@@ -61,7 +70,9 @@ impl Listen {
     /// it has what happened while no daemon ran.
     pub(super) fn keep_log(&self, message: ToHost) {
         match message {
-            ToHost::Log { source, offset, data } => self.store(source, offset, &data, drop),
+            ToHost::Log { source, offset, data, unit } => {
+                self.store((source, unit), offset, &data, drop);
+            }
             ToHost::LogDropped(bytes) => {
                 self.logs.guest_dropped(&self.app, &self.machine, bytes);
             }

@@ -10,7 +10,7 @@ use super::outgoing::{self, Outgoing};
 use super::reader::{self, Receiver};
 use super::reports::{Listen, Report};
 use crate::ports::AgentIo;
-use guest_protocol::{Phase, ToGuest, ToHost};
+use guest_protocol::{GuestStats, Phase, ToGuest, ToHost, UnitId};
 use host_api::{ExecInput, ExecOutput, ExecStart};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -35,6 +35,7 @@ pub(crate) struct Agent {
     api: Arc<Api>,
     lists: Mutex<HashMap<u32, oneshot::Sender<Vec<Process>>>>,
     next_list: AtomicU32,
+    stats: Mutex<HashMap<u32, oneshot::Sender<GuestStats>>>,
     /// It has reported that its main process runs.
     reported_running: AtomicBool,
     /// It has reported that its main process has ended or cannot run.
@@ -77,6 +78,7 @@ impl Agent {
             execs: Arc::new(Execs::new(outgoing)),
             lists: Mutex::default(),
             next_list: AtomicU32::new(1),
+            stats: Mutex::default(),
             reported_running: AtomicBool::new(false),
             reported_end: AtomicBool::new(false),
             closed: CancellationToken::new(),
@@ -145,13 +147,29 @@ impl Agent {
         outcome.map_err(|_| AgentError::Deadline(LIST_TIMEOUT))?
     }
 
-    /// Runs a command in the guest.
+    /// Counters of the guest's kernel. The caller bounds the time: an init of an earlier
+    /// release does not answer.
+    pub(crate) async fn stats(&self) -> Result<GuestStats, AgentError> {
+        let number = self.next_list.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut stats = lock(&self.stats);
+            // Callers that have left did not remove their entries.
+            stats.retain(|_, waiting| !waiting.is_closed());
+            stats.insert(number, answer);
+        }
+        self.send(&ToGuest::ReadStats(number)).await?;
+        answered.await.map_err(|_| AgentError::Closed)
+    }
+
+    /// Runs a command in the guest, in one of its units if so given.
     pub(crate) fn exec(
         &self,
         exec: ExecStart,
+        unit: Option<UnitId>,
         tasks: &rt::Tasks,
     ) -> (mpsc::Sender<ExecInput>, mpsc::Receiver<ExecOutput>) {
-        self.execs.clone().start(exec, tasks)
+        self.execs.clone().start(exec, unit, tasks)
     }
 }
 
@@ -188,12 +206,15 @@ impl Agent {
             ToHost::Listening(listener, began) => {
                 claims::record_port(&listen.ports, listener, began);
             }
-            ToHost::Log { source, offset, data } => {
+            ToHost::Log { source, offset, data, unit } => {
                 let outgoing = self.outgoing.clone();
                 // A guest that does not read sends it again in the next session.
-                listen.store(source, offset, &data, move |stored| {
-                    outgoing.try_send(&ToGuest::LogReceived(source, stored));
+                listen.store((source, unit), offset, &data, move |stored| {
+                    outgoing.try_send(&ToGuest::LogReceived(source, stored, unit));
                 });
+            }
+            ToHost::Unit(status) => {
+                claims::record_unit(&listen.unit_states, listen.units.len(), status);
             }
             ToHost::LogDropped(bytes) => {
                 listen.logs.guest_dropped(&listen.app, &listen.machine, bytes);
@@ -203,6 +224,13 @@ impl Agent {
                 if let Some(answer) = waiting {
                     // The caller may have left.
                     let _ = answer.send(claims::processes(list));
+                }
+            }
+            ToHost::Stats(number, stats) => {
+                let waiting = lock(&self.stats).remove(&number);
+                if let Some(answer) = waiting {
+                    // The caller may have left.
+                    let _ = answer.send(*stats);
                 }
             }
             ToHost::ExecOutput(id, stream, data) => {

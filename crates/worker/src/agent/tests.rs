@@ -45,6 +45,8 @@ fn listen(logs: &std::path::Path) -> (Listen, mpsc::Receiver<Report>) {
         logs: Arc::new(logs),
         reports,
         ports: watch::channel(Ports::new()).0,
+        units: Vec::new(),
+        unit_states: watch::channel(UnitStates::new()).0,
         api: ApiFor {
             machine: model::id::MachineId::from_random(1),
             app: "web".into(),
@@ -65,7 +67,7 @@ async fn quiescing_writes_what_was_sent_and_lets_nothing_follow() {
     let connected = Agent::connect(Box::new(ours), 7, listen, deadline, &tasks).await;
     let (agent, _) = connected.unwrap();
     let (_input, mut output) =
-        agent.exec(ExecStart { argv: vec!["top".into()], ..ExecStart::default() }, &tasks);
+        agent.exec(ExecStart { argv: vec!["top".into()], ..ExecStart::default() }, None, &tasks);
     for n in 0..20 {
         agent.send(&ToGuest::Signal(n)).await.unwrap();
     }
@@ -176,7 +178,7 @@ async fn a_guest_of_version_2_is_served_with_what_it_knows() {
 
     guest.write(v2::encode(&v2::ToHost::Log(v2::LogSource::Stdout, b"old\n".to_vec()))).await;
     let start = ExecStart { argv: vec!["id".into()], ..ExecStart::default() };
-    let (_input, mut output) = agent.exec(start, &tasks);
+    let (_input, mut output) = agent.exec(start, None, &tasks);
     // Nothing is sent that it would not understand, such as an acknowledgement.
     let exec: v2::ToGuest = v2::decode(&guest.payloads().await[0]).unwrap();
     let v2::ToGuest::Exec(id, exec) = exec else { panic!("{exec:?}") };
@@ -215,7 +217,7 @@ async fn a_command_that_does_not_fit_into_a_message_is_refused() {
     let (connected, mut guest, ..) = connect(&dir, &tasks);
     let agent = welcomed(connected, &mut guest).await;
     let argv = vec!["echo".into(), "x".repeat(600 << 10)];
-    let (_input, mut output) = agent.exec(ExecStart { argv, ..ExecStart::default() }, &tasks);
+    let (_input, mut output) = agent.exec(ExecStart { argv, ..ExecStart::default() }, None, &tasks);
     let Some(ExecOutput::Failed(ExecError::TooLarge(why))) = output.recv().await else {
         panic!("it was run")
     };
@@ -233,7 +235,7 @@ async fn a_command_that_the_guest_does_not_end_ends_after_its_timeout() {
     let began = tokio::time::Instant::now();
     let start =
         ExecStart { argv: vec!["sleep".into()], timeout_ms: Some(5000), ..ExecStart::default() };
-    let (_input, mut output) = agent.exec(start, &tasks);
+    let (_input, mut output) = agent.exec(start, None, &tasks);
     assert!(matches!(guest.next().await, ToGuest::Exec(1, _)));
     let why = "the guest did not end the command at its timeout";
     let end = ExecOutput::Failed(ExecError::DeadlineExceeded(why.into()));
@@ -249,14 +251,14 @@ async fn log_data_that_is_sent_again_is_stored_once_and_acknowledged_by_line() {
     let agent = welcomed(connected, &mut guest).await;
     let source = LogSource::Stdout;
     let log = |offset, data: &[u8]| {
-        encode(&ToHost::Log { source, offset: Some(offset), data: data.to_vec() })
+        encode(&ToHost::Log { source, offset: Some(offset), data: data.to_vec(), unit: None })
     };
     guest.write(log(0, b"one\ntw")).await;
-    assert_eq!(guest.next().await, ToGuest::LogReceived(source, 4));
+    assert_eq!(guest.next().await, ToGuest::LogReceived(source, 4, None));
     guest.write(log(4, b"two\n")).await;
-    assert_eq!(guest.next().await, ToGuest::LogReceived(source, 8));
+    assert_eq!(guest.next().await, ToGuest::LogReceived(source, 8, None));
     guest.write(log(0, b"one\ntwo\nthree\n")).await;
-    assert_eq!(guest.next().await, ToGuest::LogReceived(source, 14));
+    assert_eq!(guest.next().await, ToGuest::LogReceived(source, 14, None));
     assert_eq!(lines(&logs).await, ["one", "two", "three"]);
     agent.close().await;
 }

@@ -9,5 +9,5 @@
 pub(crate) mod board;
 pub(crate) mod health;
 pub(crate) mod monitor;
-mod probe;
+pub(crate) mod probe;
 pub(crate) mod spec;

@@ -11,6 +11,7 @@ use super::spec::{CheckSpec, covered_ports, specs};
 use crate::context::HostContext;
 use crate::machine::view::View;
 use crate::machine::{Call, Handle, Request};
+use crate::units;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use model::check::{Progress, RunResult, Status};
@@ -164,7 +165,8 @@ impl<'a> MachineRun<'a> {
         let turn = self.host.check_slots.acquire().await.ok()?;
         let (at_ms, begun) = (self.host.clock.now_ms(), Instant::now());
         let view = self.handle.view();
-        let target = Target { ipv4: view.addresses?.ipv4, agent: view.agent.clone() };
+        let (ipv4, unit) = (view.addresses?.ipv4, units::first(&view.record.config));
+        let target = Target { ipv4, agent: view.agent.clone(), unit };
         drop(view);
         let attempt = probe::run(self.host, &target, spec).await?;
         drop(turn);

@@ -18,6 +18,17 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 #[derive(Clone)]
 pub struct Worker(pub(super) Arc<Host>);
 
+impl Worker {
+    pub(crate) fn context(&self) -> &HostContext {
+        &self.0.context
+    }
+
+    /// All machines as they are now.
+    pub(crate) fn views(&self) -> Vec<Arc<View>> {
+        self.0.handles().iter().map(Handle::view).collect()
+    }
+}
+
 pub(super) struct Host {
     pub(super) context: Arc<HostContext>,
     pub(super) usage: Usage,

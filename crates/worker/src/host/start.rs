@@ -58,6 +58,7 @@ impl Worker {
             capacity: Capacity::new(bookable_mib(&config)),
             checks: CheckBoard::default(),
             check_slots: Semaphore::new(CHECKS),
+            metrics_turn: tokio::sync::Mutex::new(()),
             run_requests: RunRequests::default(),
             templates: TemplateQueue::default(),
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),

@@ -7,7 +7,10 @@
 //! to the next one, which finds the end of each stored line beside the line. Offsets
 //! begin at 0 with each boot of the machine.
 
+use guest_protocol::{MAX_UNITS, UnitId};
 use model::id::BootId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A stream of a guest.
 #[derive(Clone, Copy, Debug)]
@@ -18,15 +21,53 @@ pub(crate) enum LogStream {
 }
 
 impl LogStream {
-    pub(super) const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Init];
+    const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Init];
 }
+
+/// A stream of one unit (a process or container of several), or of a guest without units.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Channel {
+    pub(crate) stream: LogStream,
+    pub(crate) unit: Option<UnitId>,
+}
+
+impl Channel {
+    /// Its number in stored lines; `None` if there can be no such unit. The numbers of a
+    /// guest without units are those of earlier versions.
+    pub(super) fn slot(self) -> Option<usize> {
+        let unit = match self.unit {
+            None => 0,
+            Some(unit) if usize::from(unit) < MAX_UNITS => usize::from(unit) + 1,
+            Some(_) => return None,
+        };
+        Some(unit * LogStream::ALL.len() + self.stream as usize)
+    }
+
+    /// The channel of a number.
+    pub(super) fn of_slot(slot: usize) -> Option<Self> {
+        let (unit, stream) = (slot / LogStream::ALL.len(), slot % LogStream::ALL.len());
+        let unit = unit.checked_sub(1).map(UnitId::try_from).transpose().ok()?;
+        let channel = Self { stream: LogStream::ALL[stream], unit };
+        channel.slot().map(|_| channel)
+    }
+}
+
+impl From<LogStream> for Channel {
+    fn from(stream: LogStream) -> Self {
+        Self { stream, unit: None }
+    }
+}
+
+/// What lines of a unit carry beside their text, such as its container's name.
+pub(crate) type Meta = Arc<BTreeMap<String, String>>;
 
 /// A piece of a guest's output.
 pub(crate) struct GuestLog<'a> {
     pub(crate) app: &'a str,
     pub(crate) machine: &'a str,
     pub(crate) boot: Option<BootId>,
-    pub(crate) stream: LogStream,
+    pub(crate) channel: Channel,
+    pub(crate) meta: Option<Meta>,
     /// How many bytes of this stream came before `data` in this boot.
     pub(crate) offset: u64,
     pub(crate) data: &'a [u8],
@@ -42,11 +83,11 @@ pub(super) struct Numbered {
     pub(super) acknowledge: Acknowledge,
 }
 
-/// How far the output of one boot has come, by stream.
-#[derive(Clone, Copy, Debug, Default)]
+/// How far the output of one boot has come, by the number of the channel.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Positions {
     boot: Option<BootId>,
-    streams: [Position; 3],
+    channels: BTreeMap<usize, Position>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,12 +99,12 @@ pub(super) struct Position {
 }
 
 impl Positions {
-    /// The position of a stream in this boot.
-    pub(super) fn of(&mut self, boot: Option<BootId>, stream: LogStream) -> &mut Position {
+    /// The position of a channel in this boot.
+    pub(super) fn of(&mut self, boot: Option<BootId>, slot: usize) -> &mut Position {
         if self.boot != boot {
             *self = Self { boot, ..Self::default() };
         }
-        &mut self.streams[stream as usize]
+        self.channels.entry(slot).or_default()
     }
 }
 
@@ -104,6 +145,22 @@ mod tests {
         // A gap: the guest has dropped data, or an earlier daemon stored it.
         assert_eq!(position.advance(100, b"x"), b"x");
         assert_eq!((position.taken, position.stored), (101, 8));
+    }
+
+    #[test]
+    fn a_channel_has_a_number_and_only_real_units_do() {
+        let numbers = |unit| {
+            [LogStream::Stdout, LogStream::Stderr, LogStream::Init]
+                .map(|stream| Channel { stream, unit }.slot())
+        };
+        assert_eq!(numbers(None), [Some(0), Some(1), Some(2)]);
+        assert_eq!(numbers(Some(0)), [Some(3), Some(4), Some(5)]);
+        assert_eq!(numbers(Some(u16::MAX)), [None; 3]);
+        for slot in 0..=99 {
+            let back = Channel::of_slot(slot).and_then(Channel::slot);
+            assert_eq!(back, (slot < 99).then_some(slot));
+        }
+        assert!(Channel::of_slot(usize::MAX).is_none());
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod query;
 mod segments;
 mod writer;
 
-pub(crate) use guest::{GuestLog, LogStream};
+pub(crate) use guest::{Channel, GuestLog, LogStream, Meta};
 pub(crate) use query::TooManyQueries;
 
 use camino::Utf8PathBuf;
@@ -78,7 +78,7 @@ impl LogStore {
 
     /// Output of a machine's guest.
     pub(crate) fn bytes(&self, app: &str, machine: &str, stream: LogStream, bytes: &[u8]) {
-        self.send_bytes(of_machine(app, machine), stream, bytes, None);
+        self.send_bytes(of_machine(app, machine), stream.into(), bytes, None, None);
     }
 
     /// Output of a guest that numbers its bytes: what has been stored before is left
@@ -91,15 +91,25 @@ impl LogStore {
     ) {
         let numbered =
             Numbered { boot: log.boot, offset: log.offset, acknowledge: Box::new(acknowledge) };
-        self.send_bytes(of_machine(log.app, log.machine), log.stream, log.data, Some(numbered));
+        let (id, meta) = (of_machine(log.app, log.machine), log.meta.clone());
+        self.send_bytes(id, log.channel, log.data, meta, Some(numbered));
     }
 
-    fn send_bytes(&self, id: LogId, stream: LogStream, bytes: &[u8], numbered: Option<Numbered>) {
+    fn send_bytes(
+        &self,
+        id: LogId,
+        channel: Channel,
+        bytes: &[u8],
+        meta: Option<Meta>,
+        numbered: Option<Numbered>,
+    ) {
+        // Of a unit that no guest can have.
+        let Some(slot) = channel.slot() else { return };
         let queued = self.queued(&id.log);
         let length = bytes.len();
         let before = queued.bytes.fetch_add(length, Ordering::Relaxed);
         let (bytes, at_ns) = (bytes.to_vec(), self.clock.now_ns());
-        let job = Job::Bytes { id, stream, bytes, at_ns, numbered, queued: queued.clone() };
+        let job = Job::Bytes { id, slot, bytes, meta, at_ns, numbered, queued: queued.clone() };
         // Dropped data is lost and counted, also if its guest numbers it: the
         // acknowledgement of what follows is one of all before it.
         if before + length > QUEUED || !self.try_send(job) {
@@ -454,7 +464,8 @@ mod tests {
         let append = |offset, data: &[u8]| {
             let (app, machine, stream) = ("web", "m1", LogStream::Stdout);
             let (acknowledge, acknowledged) = tokio::sync::oneshot::channel();
-            let log = GuestLog { app, machine, boot, stream, offset, data };
+            let (channel, meta) = (stream.into(), None);
+            let log = GuestLog { app, machine, boot, channel, meta, offset, data };
             store.append_guest(&log, |stored| acknowledge.send(stored).unwrap_or_default());
             acknowledged
         };
@@ -477,7 +488,8 @@ mod tests {
         let append = |offset, data| {
             let (app, machine, stream) = ("web", "m1", LogStream::Stdout);
             let (acknowledge, acknowledged) = tokio::sync::oneshot::channel();
-            let log = GuestLog { app, machine, boot, stream, offset, data };
+            let (channel, meta) = (stream.into(), None);
+            let log = GuestLog { app, machine, boot, channel, meta, offset, data };
             store.append_guest(&log, |stored| acknowledge.send(stored).unwrap_or_default());
             acknowledged
         };
@@ -534,7 +546,8 @@ mod tests {
         let append = |store: &LogStore, offset, data: &'static [u8]| {
             let (app, machine, stream) = ("web", "m1", LogStream::Stdout);
             let (acknowledge, acknowledged) = tokio::sync::oneshot::channel();
-            let log = GuestLog { app, machine, boot, stream, offset, data };
+            let (channel, meta) = (stream.into(), None);
+            let log = GuestLog { app, machine, boot, channel, meta, offset, data };
             store.append_guest(&log, |stored| acknowledge.send(stored).unwrap());
             acknowledged
         };

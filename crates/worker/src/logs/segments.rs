@@ -1,7 +1,7 @@
 //! Two files per log: the one being written and the one before it.
 
-use super::guest::Positions;
-use super::{LogStream, SEGMENT};
+use super::SEGMENT;
+use super::guest::{Channel, Positions};
 use camino::{Utf8Path, Utf8PathBuf};
 use model::id::BootId;
 use std::fs::{self, File, OpenOptions};
@@ -64,9 +64,11 @@ impl Segments {
             for stored in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
                 let Stored { offset, guest } = stored;
                 next = next.max(offset + 1);
-                if let Some((boot, stream, end)) = guest {
-                    let Some(stream) = LogStream::ALL.get(stream) else { continue };
-                    let position = positions.of(Some(boot), *stream);
+                if let Some((boot, slot, end)) = guest {
+                    if Channel::of_slot(slot).is_none() {
+                        continue;
+                    }
+                    let position = positions.of(Some(boot), slot);
                     (position.taken, position.stored) = (end, end);
                 }
             }
@@ -79,16 +81,16 @@ impl Segments {
 #[derive(serde::Deserialize)]
 struct Stored {
     offset: u64,
-    /// Boot, stream and offset of the line's end in the output of a guest.
+    /// Boot, number of the channel and offset of the line's end in the output of a guest.
     #[serde(default)]
     guest: Option<(BootId, usize, u64)>,
 }
 
 /// Adds to the last line of `lines` where it ends in the output of its guest.
-pub(super) fn note_end(lines: &mut Vec<u8>, boot: BootId, stream: usize, end: u64) {
+pub(super) fn note_end(lines: &mut Vec<u8>, boot: BootId, slot: usize, end: u64) {
     if lines.ends_with(b"}\n") {
         lines.truncate(lines.len() - 2);
-        let note = format!(",\"guest\":[\"{boot}\",{stream},{end}]}}\n");
+        let note = format!(",\"guest\":[\"{boot}\",{slot},{end}]}}\n");
         lines.extend_from_slice(note.as_bytes());
     }
 }
@@ -156,7 +158,9 @@ mod tests {
         let (provider, level) = ("app".to_owned(), "info".to_owned());
         let (instance, region) = ("m1".to_owned(), "here".to_owned());
         let message = message.to_owned();
-        let entry = LogEntry { offset, timestamp: 0, provider, level, instance, region, message };
+        let meta = std::collections::BTreeMap::new();
+        let entry =
+            LogEntry { offset, timestamp: 0, provider, level, instance, region, message, meta };
         [serde_json::to_vec(&entry).unwrap(), b"\n".to_vec()].concat()
     }
 

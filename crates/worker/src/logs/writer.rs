@@ -2,13 +2,13 @@
 //! lines holds up no async thread.
 
 use super::budget::{Budget, RATE};
-use super::guest::{Acknowledge, LogStream, Numbered, Positions};
+use super::guest::{Acknowledge, Channel, LogStream, Meta, Numbered, Positions};
 use super::lines::Splitter;
 use super::live::Live;
 use super::segments::{self, Segments};
 use camino::{Utf8Path, Utf8PathBuf};
 use model::id::BootId;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -43,8 +43,10 @@ pub(super) struct LogId {
 pub(super) enum Job {
     Bytes {
         id: LogId,
-        stream: LogStream,
+        /// The number of the channel.
+        slot: usize,
         bytes: Vec<u8>,
+        meta: Option<Meta>,
         at_ns: i64,
         /// From a guest that numbers its output.
         numbered: Option<Numbered>,
@@ -82,10 +84,17 @@ pub(super) enum Job {
     Flush(SyncSender<()>),
 }
 
+/// The lines of one channel.
+#[derive(Default)]
+struct Lines {
+    splitter: Splitter,
+    meta: Option<Meta>,
+}
+
 struct Log {
     id: LogId,
     segments: Segments,
-    splitters: [Splitter; 3],
+    channels: BTreeMap<usize, Lines>,
     next: u64,
     budget: Budget,
     dropped_lines: u64,
@@ -127,21 +136,22 @@ impl Writer {
 
     fn handle(&mut self, job: Job, flushed: &mut Vec<SyncSender<()>>) {
         match job {
-            Job::Bytes { id, stream, bytes, at_ns, numbered, queued } => {
+            Job::Bytes { id, slot, bytes, meta, at_ns, numbered, queued } => {
                 queued.bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
                 let dropped = queued.dropped_bytes.swap(0, Ordering::Relaxed);
                 let context = (&self.region, &*self.live);
                 let log = open(&mut self.logs, &self.dir, id);
                 log.dropped_bytes = log.dropped_bytes.saturating_add(dropped);
+                log.channels.entry(slot).or_default().meta = meta;
                 match numbered {
-                    Some(numbered) => log.numbered(stream, &bytes, numbered, at_ns, context),
-                    None => log.bytes(stream, &bytes, None, at_ns, context),
+                    Some(numbered) => log.numbered(slot, &bytes, numbered, at_ns, context),
+                    None => log.bytes(slot, &bytes, None, at_ns, context),
                 }
             }
             Job::Line { id, provider, level, message, at_ns } => {
                 let context = (&self.region, &*self.live);
                 let log = open(&mut self.logs, &self.dir, id);
-                log.add(&provider, &level, message, at_ns, context);
+                log.add((&provider, &level, None), message, at_ns, context);
             }
             Job::GuestDropped { id, bytes } => {
                 let log = open(&mut self.logs, &self.dir, id);
@@ -216,7 +226,7 @@ fn open<'a>(logs: &'a mut HashMap<String, Log>, dir: &Utf8Path, id: LogId) -> &'
         Log {
             id,
             segments,
-            splitters: Default::default(),
+            channels: BTreeMap::new(),
             next,
             budget: Budget::default(),
             dropped_lines: 0,
@@ -228,6 +238,9 @@ fn open<'a>(logs: &'a mut HashMap<String, Log>, dir: &Utf8Path, id: LogId) -> &'
     })
 }
 
+/// Provider and level of a line, and what it carries beside its text.
+type Origin<'a> = (&'a str, &'a str, Option<Meta>);
+
 /// The region, and the followers.
 type Context<'a> = (&'a String, &'a Live);
 
@@ -235,24 +248,24 @@ impl Log {
     /// Output that is numbered: what was taken before is left out.
     fn numbered(
         &mut self,
-        stream: LogStream,
+        slot: usize,
         bytes: &[u8],
         numbered: Numbered,
         at_ns: i64,
         context: Context<'_>,
     ) {
         let Numbered { boot, offset, acknowledge } = numbered;
-        let position = self.positions.of(boot, stream);
+        let position = self.positions.of(boot, slot);
         let new = position.advance(offset, bytes);
         let (taken, stored) = (position.taken, position.stored);
-        self.bytes(stream, new, boot.map(|boot| (boot, taken)), at_ns, context);
+        self.bytes(slot, new, boot.map(|boot| (boot, taken)), at_ns, context);
         self.unacknowledged.push((acknowledge, stored));
     }
 
     /// `end` is the boot and the offset of the end of `bytes`, if they are numbered.
     fn bytes(
         &mut self,
-        stream: LogStream,
+        slot: usize,
         mut bytes: &[u8],
         end: Option<(BootId, u64)>,
         at_ns: i64,
@@ -260,20 +273,21 @@ impl Log {
     ) {
         self.budget.refill(u64::try_from(at_ns / 1_000_000).unwrap_or(0));
         loop {
+            let splitter = &mut self.channels.entry(slot).or_default().splitter;
             if self.budget.is_empty() {
-                let skipped = self.splitters[stream as usize].skip(&mut bytes);
+                let skipped = splitter.skip(&mut bytes);
                 self.drop_lines(skipped);
                 return;
             }
-            let Some(line) = self.splitters[stream as usize].next(&mut bytes) else { return };
+            let Some(line) = splitter.next(&mut bytes) else { return };
             let end = end.map(|(boot, end)| (boot, end - bytes.len() as u64));
-            self.guest_line(stream, line, end, at_ns, context);
+            self.guest_line(slot, line, end, at_ns, context);
         }
     }
 
     fn guest_line(
         &mut self,
-        stream: LogStream,
+        slot: usize,
         line: String,
         end: Option<(BootId, u64)>,
         at_ns: i64,
@@ -283,13 +297,14 @@ impl Log {
             return self.drop_lines(1);
         }
         self.report_drops(at_ns, context);
-        let provider = match stream {
-            LogStream::Stdout | LogStream::Stderr => "app",
-            LogStream::Init => "machine",
+        let provider = match Channel::of_slot(slot).map(|channel| channel.stream) {
+            Some(LogStream::Init) => "machine",
+            _ => "app",
         };
-        self.add(provider, "info", line, at_ns, context);
+        let meta = self.channels.get(&slot).and_then(|lines| lines.meta.clone());
+        self.add((provider, "info", meta), line, at_ns, context);
         if let Some((boot, end)) = end {
-            segments::note_end(&mut self.unwritten, boot, stream as usize, end);
+            segments::note_end(&mut self.unwritten, boot, slot, end);
         }
     }
 
@@ -300,10 +315,10 @@ impl Log {
     }
 
     fn end_of_streams(&mut self, at_ns: i64, context: Context<'_>) {
-        for stream in LogStream::ALL {
-            if let Some(line) = self.splitters[stream as usize].rest() {
-                self.guest_line(stream, line, None, at_ns, context);
-            }
+        let rests = self.channels.iter_mut();
+        let rests = rests.filter_map(|(slot, lines)| Some((*slot, lines.splitter.rest()?)));
+        for (slot, line) in rests.collect::<Vec<_>>() {
+            self.guest_line(slot, line, None, at_ns, context);
         }
         self.report_drops(at_ns, context);
     }
@@ -314,16 +329,16 @@ impl Log {
         let bytes = std::mem::take(&mut self.dropped_bytes);
         if lines > 0 {
             let text = format!("{lines} lines were dropped: more than {RATE} bytes/s");
-            self.add("runner", "warn", text, at_ns, context);
+            self.add(("runner", "warn", None), text, at_ns, context);
         }
         if bytes > 0 {
             let text = format!("{bytes} bytes of output were dropped: too fast");
-            self.add("runner", "warn", text, at_ns, context);
+            self.add(("runner", "warn", None), text, at_ns, context);
         }
     }
 
-    fn add(&mut self, by: &str, level: &str, message: String, at_ns: i64, context: Context<'_>) {
-        let (region, live) = context;
+    fn add(&mut self, of: Origin<'_>, message: String, at_ns: i64, context: Context<'_>) {
+        let ((by, level, meta), (region, live)) = (of, context);
         let entry = LogEntry {
             offset: self.next,
             timestamp: at_ns,
@@ -332,6 +347,7 @@ impl Log {
             instance: self.id.instance.clone(),
             region: region.clone(),
             message,
+            meta: meta.map(|meta| (*meta).clone()).unwrap_or_default(),
         };
         self.next += 1;
         serde_json::to_writer(&mut self.unwritten, &entry).expect("plain data serializes");

@@ -93,6 +93,8 @@ pub(crate) enum Request {
     Cordon(bool, Reply<()>),
     Metadata(ChangeMetadata, Option<InstanceId>, Reply<()>),
     Signal(i32, Reply<()>),
+    /// Busy for so many milliseconds; 0 is not busy.
+    Busy(u64, Reply<Option<u64>>),
     /// A lease, for a caller that holds the one with this nonce.
     AcquireLease(AcquireLease, Option<String>, Reply<Lease>),
     /// The end of the lease with this nonce.
@@ -114,6 +116,7 @@ impl Request {
         match self {
             Self::Start(_, reply) => drop(reply.send(Err(err))),
             Self::AcquireLease(_, _, reply) => drop(reply.send(Err(err))),
+            Self::Busy(_, reply) => drop(reply.send(Err(err))),
             Self::Stop(_, _, _, reply)
             | Self::Suspend(_, _, reply)
             | Self::Restart(_, _, _, reply)

@@ -4,7 +4,7 @@ use super::boot::launched::{ImageFacts, Launched};
 use super::down::clear::Teardown;
 use super::step::RequestedAction;
 use super::suspend::snapshot::SnapshotNote;
-use crate::agent::{Agent, Ports, Report};
+use crate::agent::{Agent, Ports, Report, UnitStates};
 use crate::ports::{BootOrigin, VmExit};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Time between two looks at the ports of a guest.
-const PORTS_INTERVAL: Duration = Duration::from_millis(5);
+/// Time between two looks at the ports and the units of a guest.
+const STATES_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The phase of the VM.
 pub(super) enum VmPhase {
@@ -49,8 +49,8 @@ impl VmPhase {
         matches!(self, Self::Launching(cancel) if cancel.is_cancelled())
     }
 
-    /// The next message of the VM; its end counts as [`Report::Lost`]. Its ports are
-    /// read at most once per [`PORTS_INTERVAL`]: a guest may open and close them as
+    /// The next message of the VM; its end counts as [`Report::Lost`]. Its ports
+    /// and units are read at most once per [`STATES_INTERVAL`]: a guest may change them as
     /// fast as it likes.
     pub(super) async fn next_message(&mut self) -> VmMessage {
         let up = match self {
@@ -63,12 +63,11 @@ impl VmPhase {
             }
             _ => return std::future::pending().await,
         };
-        let ports_changed = async {
-            tokio::time::sleep_until(up.ports_not_before).await;
-            // Closed with the session, which is a report.
-            match up.ports.changed().await {
-                Ok(()) => up.ports.borrow_and_update().clone(),
-                Err(_) => std::future::pending().await,
+        let states_changed = async {
+            tokio::time::sleep_until(up.states_not_before).await;
+            tokio::select! {
+                ports = changed(&mut up.ports) => VmMessage::Ports(ports),
+                units = changed(&mut up.unit_states) => VmMessage::Units(units),
             }
         };
         tokio::select! {
@@ -79,11 +78,19 @@ impl VmPhase {
                 up.exited = Box::pin(std::future::ready(exit));
                 VmMessage::Report(Report::Lost)
             }
-            ports = ports_changed => {
-                up.ports_not_before = Instant::now() + PORTS_INTERVAL;
-                VmMessage::Ports(ports)
+            message = states_changed => {
+                up.states_not_before = Instant::now() + STATES_INTERVAL;
+                message
             }
         }
+    }
+}
+
+/// The next value. The channel is closed with the session, which is a report.
+async fn changed<T: Clone>(states: &mut watch::Receiver<T>) -> T {
+    match states.changed().await {
+        Ok(()) => states.borrow_and_update().clone(),
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -91,6 +98,7 @@ impl VmPhase {
 pub(super) enum VmMessage {
     Report(Report),
     Ports(Ports),
+    Units(UnitStates),
 }
 
 /// A VM that runs, with the session to its guest.
@@ -98,8 +106,9 @@ pub(super) struct UpVm {
     pub(super) agent: Arc<Agent>,
     pub(super) reports: mpsc::Receiver<Report>,
     pub(super) ports: watch::Receiver<Ports>,
-    /// The ports are not read again before then.
-    pub(super) ports_not_before: Instant,
+    pub(super) unit_states: watch::Receiver<UnitStates>,
+    /// Ports and units are not read again before then.
+    pub(super) states_not_before: Instant,
     pub(super) exited: BoxFuture<'static, VmExit>,
     /// Its main process runs.
     pub(super) running: bool,
@@ -118,14 +127,14 @@ pub(super) struct UpVm {
 
 impl UpVm {
     pub(super) fn new(launched: Launched) -> Self {
-        let Launched {
-            agent, reports, ports, image, exited, origin, stages, secrets_version, ..
-        } = launched;
+        let Launched { agent, reports, ports, unit_states, .. } = launched;
+        let Launched { image, exited, origin, stages, secrets_version, .. } = launched;
         Self {
             agent,
             reports,
             ports,
-            ports_not_before: Instant::now(),
+            unit_states,
+            states_not_before: Instant::now(),
             exited,
             running: false,
             requested: RequestedAction::None,

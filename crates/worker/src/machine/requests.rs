@@ -46,6 +46,7 @@ impl Task {
                 drop(reply.send(self.metadata(change, version).await));
             }
             Request::Signal(signal, reply) => drop(reply.send(self.signal(signal))),
+            Request::Busy(ttl_ms, reply) => drop(reply.send(self.set_busy(ttl_ms).await)),
             Request::AcquireLease(wanted, nonce, reply) => {
                 drop(reply.send(self.acquire_lease(wanted, nonce).await));
             }
@@ -142,6 +143,7 @@ impl Task {
         record.config = update.config;
         record.image = update.image;
         record.skip_secrets = update.skip_secrets;
+        record.container_images = update.container_images;
         record.restarts.clear();
         record.restart_at = None;
         record.failure = None;
@@ -159,6 +161,20 @@ impl Task {
         }
         self.remove_unused_disk().await;
         Ok(())
+    }
+
+    /// The machine declares how long it is not to be stopped as idle.
+    async fn set_busy(&mut self, ttl_ms: u64) -> Answer<Option<u64>> {
+        let state = self.record.state;
+        if state != State::Started {
+            let why = format!("machine is {state}: it has to be started for this");
+            return Err(HostError::Conflict(why));
+        }
+        let until = self.host.clock.now_ms().saturating_add(ttl_ms);
+        let record = Record { busy_until: (ttl_ms > 0).then_some(until), ..self.record.clone() };
+        let until = record.busy_until;
+        self.try_commit(record, Vec::new(), false).await?;
+        Ok(until)
     }
 
     async fn destroy(&mut self, force: bool) -> Answer<()> {

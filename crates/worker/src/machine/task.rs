@@ -296,6 +296,7 @@ impl Task {
                 self.show(|view| {
                     view.agent = None;
                     view.listening.clear();
+                    view.units.clear();
                 });
             }
         }
@@ -312,6 +313,7 @@ impl Task {
         match message {
             VmMessage::Report(report) => self.on_report(report).await,
             VmMessage::Ports(ports) => self.show(|view| view.listening = ports),
+            VmMessage::Units(units) => self.show(|view| view.units = units),
         }
     }
 

@@ -1,10 +1,11 @@
 //! The published view of a machine: for the API and, as its route, for the edges.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, UnitStates};
 use crate::checks::health::unproven;
 use crate::checks::spec::covered_ports;
 use crate::db::CHECK_EVENT;
 use crate::record::Record;
+use crate::units;
 use host_api::{Route, RouteState, ServiceHealth};
 use model::address::{Addresses, uncompressed};
 use model::id::{BootId, InstanceId};
@@ -34,6 +35,8 @@ pub(crate) struct View {
     pub(super) next_change: u64,
     /// Ports that listen and can be reached from the host.
     pub(crate) listening: BTreeSet<u16>,
+    /// What its processes or containers do, if it has several.
+    pub(crate) units: UnitStates,
     /// Milliseconds by stage of the start that made it `started`, in order.
     pub(crate) stages: Vec<(String, f64)>,
     /// The session with the guest, if there is one.
@@ -67,6 +70,7 @@ impl View {
             changes: VecDeque::new(),
             next_change: 0,
             listening: BTreeSet::new(),
+            units: UnitStates::new(),
             stages: Vec::new(),
             agent: None,
             health: None,
@@ -135,6 +139,8 @@ impl View {
             incomplete_config: None,
             events: if summary { Vec::new() } else { self.events.iter().cloned().collect() },
             checks: Vec::new(),
+            containers: units::statuses(&record.config, &self.units),
+            busy_until: record.busy_until.map(rfc3339),
             nonce: None,
             lease: None,
             host_status: "ok".into(),

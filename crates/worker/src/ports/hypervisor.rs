@@ -88,6 +88,9 @@ pub trait Hypervisor: Send + Sync + 'static {
     fn about(&self) -> HypervisorInfo;
 }
 
+/// Most images of a VM beside its root.
+pub const MAX_IMAGES: usize = 15;
+
 /// The size of the machines that a template is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shape {
@@ -172,6 +175,9 @@ pub struct BootSpec {
     pub root: Utf8PathBuf,
     /// Writable ext4 image; shown to the guest as `/dev/vdb`.
     pub scratch: Utf8PathBuf,
+    /// Further read-only images, at most [`MAX_IMAGES`]; shown to the guest as `/dev/vdc`
+    /// and so on.
+    pub images: Vec<Utf8PathBuf>,
     /// Network card, or none.
     pub nic: Option<Nic>,
     /// Words added to the guest kernel's command line, validated.

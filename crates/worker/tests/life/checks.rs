@@ -291,7 +291,7 @@ fn a_script_check_runs_in_the_guest() {
     );
     // None of them is left in the guest as a session.
     lab.script("suspend m1; wait m1 suspended; start m1; wait m1 started");
-    pass(&mut lab, 1);
+    pass(&mut lab, 3);
     until(&lab, "checks after the resume", || {
         reports(&lab).iter().any(|report| report.status == "passing")
     });

@@ -13,6 +13,7 @@ mod faulty;
 mod lab;
 mod leases;
 mod life;
+mod metrics;
 mod schedules;
 mod secrets;
 mod suspend;

@@ -160,3 +160,93 @@ fn guests_reach_the_api_of_their_host() {
     lab.wait_for_log("m1", &format!("api {} ended", 9 + 2 * guest_protocol::API_CONNECTIONS));
     assert_eq!(shouting.served.load(Ordering::Relaxed), 2 + guest_protocol::API_CONNECTIONS);
 }
+
+#[test]
+fn a_busy_machine_is_not_stopped_as_idle_until_its_lease_ends() {
+    let clock = rt::Clock::manual(1_700_000_000_000_000_000);
+    let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
+    lab.script("create m serve 80; wait m started");
+    let (worker, id) = (lab.worker(), lab.machines()[0].id.parse().unwrap());
+    let until = lab.run(async { worker.set_busy(user(), id, 60_000).await.unwrap().unwrap() });
+    // It is durable: the next daemon respects it too.
+    drop(worker);
+    lab.script("kill; daemon; wait m started");
+    let worker = lab.worker();
+    let shown = lab.machine(id).busy_until;
+    assert_eq!(shown, Some(rt::clock::rfc3339(until)));
+    let idle = || async { worker.stop_idle(edge(), id, "no load".into()).await };
+    let refused = lab.run(idle()).unwrap_err().to_string();
+    assert!(refused.starts_with("machine is not idle: it is busy until "), "{refused}");
+    let suspended = lab.run(async { worker.suspend_idle(edge(), id, "no load".into()).await });
+    assert!(suspended.is_err());
+    lab.script("tick 61s");
+    assert_eq!(lab.run(idle()), Ok(()));
+    lab.script("wait m stopped");
+    let refused = lab.run(async { worker.set_busy(user(), id, 1000).await }).unwrap_err();
+    assert!(matches!(refused, host_api::HostError::Conflict(_)), "{refused}");
+    drop(worker);
+    lab.take();
+}
+
+/// A machine whose containers have two images.
+#[test]
+fn the_images_of_containers_are_drives_and_are_kept() {
+    use host_api::{Images, UpdateMachine};
+    use wire::machines::{Container, MachineConfig};
+    let mut lab = Lab::new(Settings::default());
+    lab.script("create m serve 80");
+    let (worker, id) = (lab.worker(), lab.machines()[0].id.parse().unwrap());
+    lab.run(async { all(&worker, "started").await });
+    let container = |name: &str, image: Option<&str>| Container {
+        name: name.into(),
+        image: image.map(str::to_owned),
+        exec: Some(vec!["serve".into(), "80".into()]),
+        ..Container::default()
+    };
+    let reference = "app:2";
+    lab.world.images.publish(reference, worker::ports::ImageConfig::default());
+    let containers = vec![container("a", None), container("b", Some(reference))];
+    let config = MachineConfig {
+        image: "app".into(),
+        containers: Some(containers),
+        ..MachineConfig::default()
+    };
+    let now = lab.run(async {
+        let resolved = worker.resolve_image(user(), reference.into()).await.unwrap();
+        let update = UpdateMachine {
+            id,
+            config,
+            image: worker.resolve_image(user(), "app".into()).await.unwrap(),
+            container_images: [(reference.to_owned(), resolved)].into(),
+            skip_launch: false,
+            current_version: None,
+            cordoned: None,
+            lease: None,
+        };
+        worker.update(user(), update).await.unwrap();
+        all(&worker, "started").await;
+        // The guest answers behind its states, which the task takes within milliseconds.
+        worker.processes(user(), id).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        worker.machine(user(), id).await.unwrap()
+    });
+    let shown = |machine: &Machine| {
+        let words = machine.containers.iter().map(|one| format!("{}={}", one.name, one.state));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(shown(&now), "a=started b=started");
+    let pulled = lab.world.images.pulled();
+    lab.run(async {
+        worker.stop(user(), id, host_api::Stop::default()).await.unwrap();
+        all(&worker, "stopped").await;
+        worker.collect_images().await.unwrap();
+    });
+    assert_eq!(shown(&lab.machine(id)), "a=stopped b=stopped");
+    lab.run(async {
+        worker.start(user(), id).await.unwrap();
+        all(&worker, "started").await;
+    });
+    assert_eq!(lab.world.images.pulled(), pulled, "both images were kept");
+    drop(worker);
+    lab.take();
+}

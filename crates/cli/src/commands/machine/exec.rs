@@ -49,6 +49,9 @@ pub struct ExecArgs {
     /// User to run it as [default: root]
     #[arg(long)]
     user: Option<String>,
+    /// Container to run it in [default: the first, if the machine has any]
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
     /// Print JSON
     #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
     json: bool,
@@ -72,7 +75,8 @@ pub(super) async fn run(args: ExecArgs, cx: &mut Context<'_>) -> Result<u8> {
     }
     let begun = Instant::now();
     let (command, timeout) = (Some(words), args.timeout);
-    let ask = ExecMachine { command, timeout, ..ExecMachine::default() };
+    let container = args.container.clone();
+    let ask = ExecMachine { command, timeout, container, ..ExecMachine::default() };
     let result = client.exec_machine(&app, &id, &ask).await;
     let result = result.context(|| format!("run the command in machine {id}"))?;
     if args.json {
@@ -118,6 +122,8 @@ async fn stream(
         env: Vec::new(),
         tty: args.tty.then(terminal::size),
         timeout_ms: args.timeout.map(|secs| secs.saturating_mul(1000)),
+        container: args.container.clone(),
+        machine: false,
     };
     let begun = Instant::now();
     let stream = client.exec_stream(app, id, &start).await;

@@ -46,6 +46,7 @@ pub(super) async fn run(mut args: RunArgs, cx: &mut Context<'_>) -> Result<u8> {
         env: if tty { terminal_env(cx) } else { Vec::new() },
         tty: tty.then(terminal::size),
         timeout_ms: None,
+        ..ExecStart::default()
     };
     let ask = LaunchMachine {
         config: Some(config),

@@ -6,7 +6,7 @@ mod unbuilt;
 
 use super::endpoints::apps::{self, logs, secret_keys, secrets, tokens as app_tokens};
 use super::endpoints::machines::{
-    self, batch, exec, leases, lifecycle, memory, metadata, patch, runs,
+    self, batch, busy, exec, leases, lifecycle, memory, metadata, patch, runs,
 };
 use super::endpoints::platform::{self, images};
 use super::endpoints::{audit, description, oidc, orgs, tokens, watch};
@@ -77,6 +77,9 @@ fn routes() -> Routes {
         .get("/memory", read(Machine), memory::get)
         .put("/memory", control(Machine), memory::limit)
         .post("/memory/reclaim", control(Machine), memory::reclaim)
+        .get("/busy", read(Machine).or_itself(), busy::get)
+        .post("/busy", control(Machine).or_itself(), busy::hold)
+        .delete("/busy", control(Machine).or_itself(), busy::end)
         .get("/ps", read(Machine), machines::processes)
         .get("/events", read(Machine), machines::events)
         .get("/events/stream", read(Machine), watch::machine)

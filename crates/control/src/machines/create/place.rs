@@ -6,8 +6,9 @@ use super::confirmations::Confirmation;
 use super::repeat::{self, Found};
 use crate::apps::mark_deployed;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
+use crate::machines::images::{Resolved, resolve_images};
 use crate::machines::leases;
-use crate::machines::update::{checked_config, resolve_image};
+use crate::machines::update::checked_config;
 use crate::placement::{self, Wanted};
 use crate::secrets::{self, Delivery};
 use crate::{Error, Kind, Platform, lookup, orgs};
@@ -15,7 +16,7 @@ use host_api::{AcquireLease, CreateMachine, Host, HostError};
 use model::id::{MachineId, MachineName, OrgId, OrgSlug};
 use std::sync::Arc;
 use store::records::AppRecord;
-use wire::machines::{ImageRef, LaunchMachine, Machine, MachineConfig};
+use wire::machines::{LaunchMachine, Machine, MachineConfig};
 
 /// A create that has been validated.
 struct Request {
@@ -86,8 +87,8 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
     let mut refusal = None;
     for host_id in placement::candidates(&infos, &wanted)? {
         let Some(host) = platform.hosts().get(host_id) else { continue };
-        let image = match resolve_image(platform, &*host, &request.config.image).await {
-            Ok(image) => image,
+        let images = match resolve_images(platform, &*host, &request.config).await {
+            Ok(images) => images,
             // Another host may have the image, or reach its registry.
             Err(err) => {
                 refusal = Some(err);
@@ -105,7 +106,7 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
             claim::Wanted { app, name: request.name.as_ref(), config, id },
         )
         .await?;
-        match create_on(platform, &host, &claim, create_machine(&request, &claim, image)?).await {
+        match create_on(platform, &host, &claim, create_machine(&request, &claim, images)?).await {
             Ok(machine) => return created(platform, claim, machine).await,
             Err(Refused { err, elsewhere: true }) => refusal = Some(err),
             Err(Refused { err, .. }) => return Err(err),
@@ -140,7 +141,7 @@ async fn put_secrets(platform: &Platform, host: &dyn Host, request: &Request) ->
 fn create_machine(
     request: &Request,
     claim: &Claim,
-    image: ImageRef,
+    images: Resolved,
 ) -> Result<CreateMachine, Error> {
     let no_number = || Error::internal("the claim of a machine has no number");
     Ok(CreateMachine {
@@ -154,7 +155,8 @@ fn create_machine(
         network: request.app.network_number,
         name: claim.record.name.clone(),
         config: request.config.clone(),
-        image,
+        image: images.root,
+        container_images: images.containers,
         skip_launch: request.launch.skip_launch == Some(true),
         cordoned: request.launch.skip_service_registration == Some(true),
         skip_secrets: request.launch.skip_secrets == Some(true),

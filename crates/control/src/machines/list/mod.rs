@@ -209,6 +209,8 @@ pub(in crate::machines) fn unreachable_machine(id: MachineId, record: &MachineRe
         incomplete_config: record.config.clone(),
         events: vec![],
         checks: vec![],
+        containers: vec![],
+        busy_until: None,
         nonce: None,
         lease: None,
         host_status: "unreachable".into(),

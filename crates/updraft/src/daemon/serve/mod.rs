@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
+use worker::Worker;
 
 /// Pause after an accept that failed for want of file descriptors or memory.
 const SHORTAGE: Duration = Duration::from_millis(200);
@@ -63,7 +64,7 @@ pub(super) fn serve(
 ) {
     let router = api
         .route("/healthz", get(async move || healthz(&health)))
-        .route("/metrics", get(async move |headers: HeaderMap| metrics.answer(&headers)));
+        .route("/metrics", get(async move |headers: HeaderMap| metrics.answer(&headers).await));
     accept(listener, router, LIMITS, tasks);
 }
 
@@ -166,21 +167,29 @@ fn keep_alive(stream: &TcpStream) {
 /// What `/metrics` answers, and to whom: it names every app.
 pub(super) struct Metrics {
     registry: Registry,
+    /// Metrics of the machines of this process's host, if it has one.
+    machines: Option<Worker>,
     /// Absent: everybody may read them.
     token: Option<String>,
 }
 
 impl Metrics {
-    pub(super) fn new(registry: Registry, access: &MetricsAccess, admin_token: &str) -> Self {
+    pub(super) fn new(
+        registry: Registry,
+        machines: Option<Worker>,
+        access: &MetricsAccess,
+        admin_token: &str,
+    ) -> Self {
         let token = match access {
             MetricsAccess::AdminToken => Some(admin_token.to_owned()),
             MetricsAccess::Token(token) => Some(token.clone()),
             MetricsAccess::Open => None,
         };
-        Self { registry, token }
+        Self { registry, machines, token }
     }
 
-    fn answer(&self, headers: &HeaderMap) -> Response {
+    async fn answer(&self, headers: &HeaderMap) -> Response {
+        const END: &str = "# EOF";
         const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         if !self.admits(headers) {
             let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
@@ -190,7 +199,14 @@ impl Metrics {
         }
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
-            Ok(()) => ([(header::CONTENT_TYPE, TYPE)], text).into_response(),
+            Ok(()) => {
+                if let Some(machines) = &self.machines {
+                    // Before the end of the exposition.
+                    let end = text.rfind(END).unwrap_or(text.len());
+                    text.insert_str(end, &machines.machine_metrics().await);
+                }
+                ([(header::CONTENT_TYPE, TYPE)], text).into_response()
+            }
             Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
     }
@@ -215,15 +231,15 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
 
-    #[test]
-    fn metrics_want_a_token_unless_they_are_open() {
-        let ask = |access: MetricsAccess, header: Option<&str>| {
-            let metrics = Metrics::new(Registry::default(), &access, "the-admin-token");
+    #[tokio::test]
+    async fn metrics_want_a_token_unless_they_are_open() {
+        let ask = async |access: MetricsAccess, header: Option<&str>| {
+            let metrics = Metrics::new(Registry::default(), None, &access, "the-admin-token");
             let mut headers = HeaderMap::new();
             if let Some(value) = header {
                 headers.insert(header::AUTHORIZATION, value.parse().unwrap());
             }
-            metrics.answer(&headers).status().as_u16()
+            metrics.answer(&headers).await.status().as_u16()
         };
         let own = || MetricsAccess::Token("0123456789abcdef".into());
         for (access, header, status) in [
@@ -235,7 +251,7 @@ mod tests {
             (own(), Some("Bearer 0123456789abcdef"), 200),
             (MetricsAccess::Open, None, 200),
         ] {
-            assert_eq!(ask(access.clone(), header), status, "{access:?} {header:?}");
+            assert_eq!(ask(access.clone(), header).await, status, "{access:?} {header:?}");
         }
     }
 
@@ -244,7 +260,7 @@ mod tests {
         let (tasks, health) = (Tasks::new(), Health::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let metrics = Metrics::new(Registry::default(), &MetricsAccess::Open, "");
+        let metrics = Metrics::new(Registry::default(), None, &MetricsAccess::Open, "");
         serve(listener, Router::new(), Arc::new(metrics), health, &tasks);
         for (path, status) in [("/healthz", "200"), ("/metrics", "200"), ("/v1/apps", "404")] {
             let ask = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");

@@ -6,7 +6,7 @@ mod service;
 pub use duration::{Span, parse_go};
 pub use service::*;
 
-use super::{Extra, ScheduleOptions};
+use super::{Container, ContainerVolume, Extra, ScheduleOptions};
 use schemars::JsonSchema;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -68,16 +68,43 @@ pub struct MachineConfig {
     /// Time zone of the schedule, and what follows from runs that overlap or are missed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_options: Option<ScheduleOptions>,
+    /// Where the app offers metrics; they appear among those of its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsEndpoint>,
     /// Ids of machines that this one is a standby for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standbys: Option<Vec<String>>,
     /// Deprecated in favour of `services[].autostart`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_machine_autostart: Option<bool>,
-    /// Processes of the machine; one is run instead of that of `init`.
+    /// Processes of the machine, run instead of that of `init`. The machine stops with the
+    /// first that ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<Vec<MachineProcess>>,
-    /// Everything else: metrics, statics, containers, volumes, …
+    /// Containers of the machine, run instead of `processes` and `init`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers: Option<Vec<Container>>,
+    /// Directories that containers mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<Vec<ContainerVolume>>,
+    /// Everything else: statics, …
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Where an app offers metrics in the text format of Prometheus.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MetricsEndpoint {
+    /// TCP port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Path of the request; absent means `/metrics`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Use TLS, with any certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https: Option<bool>,
+    /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
 }
@@ -115,6 +142,9 @@ pub struct Init {
 /// A process of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineProcess {
+    /// Name, shown with its log lines; an Updraft addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Replaces ENTRYPOINT and CMD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Vec<String>>,
@@ -136,6 +166,9 @@ pub struct MachineProcess {
     /// Secrets that it is given under these names, also with `ignore_app_secrets`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Vec<ProcessSecret>>,
+    /// Variables with properties of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_from: Option<Vec<EnvFrom>>,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
@@ -150,6 +183,18 @@ pub struct ProcessSecret {
     /// Name of the secret; absent or empty means that of the variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+/// A property of the machine as an environment variable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EnvFrom {
+    /// The variable.
+    #[serde(default)]
+    pub env_var: String,
+    /// `id`, `version`, `app_name`, `private_ip`, `region`, `image`, or `metadata.<key>`, an
+    /// Updraft addition: the label as it is when the machine starts.
+    #[serde(default)]
+    pub field_ref: String,
 }
 
 /// Size of the VM.

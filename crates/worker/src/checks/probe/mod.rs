@@ -2,11 +2,12 @@
 
 mod http;
 mod script;
-mod tls;
+pub(crate) mod tls;
 
 use super::spec::{CheckSpec, Probe};
 use crate::agent::Agent;
 use crate::context::HostContext;
+use guest_protocol::UnitId;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
@@ -20,6 +21,8 @@ pub(super) struct Target {
     pub(super) ipv4: Ipv4Addr,
     /// The session with its guest, if there is one.
     pub(super) agent: Option<Arc<Agent>>,
+    /// Where its commands run: in the first container, if it has any.
+    pub(super) unit: Option<UnitId>,
 }
 
 /// The result of one run.
@@ -62,7 +65,7 @@ pub(super) async fn run(host: &HostContext, target: &Target, spec: &CheckSpec) -
         }
         Probe::Script { argv } => {
             let agent = target.agent.as_ref()?;
-            let outcome = script::run(host, agent, argv, spec.timeout).await?;
+            let outcome = script::run(host, (agent, target.unit), argv, spec.timeout).await?;
             (argv.join(" "), outcome)
         }
     };

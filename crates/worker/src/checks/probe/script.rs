@@ -3,6 +3,7 @@
 use super::{ANSWER, Outcome};
 use crate::agent::Agent;
 use crate::context::HostContext;
+use guest_protocol::UnitId;
 use host_api::{ExecError, ExecOutput, ExecStart};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 /// the session with the guest has ended, as in a suspend.
 pub(super) async fn run(
     host: &HostContext,
-    agent: &Agent,
+    (agent, unit): (&Agent, Option<UnitId>),
     argv: &[String],
     limit: Duration,
 ) -> Option<Outcome> {
@@ -19,7 +20,7 @@ pub(super) async fn run(
     let exec =
         ExecStart { argv: argv.to_vec(), timeout_ms: Some(timeout_ms), ..ExecStart::default() };
     // Dropped at the end of this function, which kills a command that still runs.
-    let (_input, mut outputs) = agent.exec(exec, &host.tasks);
+    let (_input, mut outputs) = agent.exec(exec, unit, &host.tasks);
     let mut output = Vec::new();
     let end = timeout(limit, async {
         loop {

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use tokio_rustls::TlsConnector;
 
 /// Makes a connection one of TLS.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     stream: Box<dyn GuestStream>,
     options: &TlsOptions,
     address: Ipv4Addr,

@@ -23,13 +23,17 @@ impl Host {
     fn images_in_use(&self) -> BTreeMap<String, u64> {
         let mut used = BTreeMap::new();
         let unreadable = self.unreadable().iter().filter(|row| row.may_exist());
-        for digest in unreadable.filter_map(|row| row.parts.digest.clone()) {
+        let parts = unreadable.map(|row| &row.parts);
+        let digests = parts.flat_map(|parts| parts.digest.iter().chain(&parts.container_digests));
+        for digest in digests.cloned() {
             *used.entry(digest).or_default() += 1;
         }
         for handle in self.handles() {
             let view = handle.view();
             if view.record.state != State::Destroyed {
-                *used.entry(view.record.image.digest.clone()).or_default() += 1;
+                for digest in view.record.digests() {
+                    *used.entry(digest.to_owned()).or_default() += 1;
+                }
             }
         }
         used

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use host_api::{CallContext, HostError, Load, Stop, WaitFor, WakeRefused};
 use model::id::MachineId;
 use model::life::{State, Want};
+use rt::clock::rfc3339;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +82,19 @@ impl Load for Worker {
         self.change(context, id, suspend).await.map_err(WakeRefused::from)
     }
 
+    async fn set_busy(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        ttl_ms: u64,
+    ) -> Result<Option<u64>, HostError> {
+        let call = async {
+            let handle = self.owned(&context, id).await?;
+            self.ask(&handle, None, Guard::Exempt, |reply| Request::Busy(ttl_ms, reply)).await
+        };
+        self.within(&context, call).await
+    }
+
     fn drained(&self, id: MachineId) {
         if let Ok(handle) = self.machine_handle(id) {
             // A full inbox may drop this: the machine's task waits a limited time only.
@@ -97,6 +111,11 @@ impl Worker {
     /// A machine with an open session is not idle, also if the calling edge sees no request: the
     /// session may have come over another edge, or over none.
     fn refuse_in_session(&self, id: MachineId) -> Result<(), WakeRefused> {
+        let busy = self.machine_handle(id).ok().and_then(|handle| handle.view().record.busy_until);
+        if let Some(until) = busy.filter(|&until| until > self.0.context.clock.now_ms()) {
+            let why = format!("machine is not idle: it is busy until {}", rfc3339(until));
+            return Err(WakeRefused::NotStartable(why));
+        }
         match self.0.context.sessions.count(id) {
             0 => Ok(()),
             open => Err(WakeRefused::NotStartable(format!(

@@ -5,6 +5,7 @@
 //! an unknown protocol version is kept without a session.
 
 use super::guest_config::guest_config;
+use super::images::MachineImages;
 use super::launch;
 use super::launched::{LaunchError, Launched};
 use super::session;
@@ -128,10 +129,11 @@ async fn send_config(
     record: &Record,
     agent: &Agent,
 ) -> Result<u64, LaunchError> {
-    let image = host.ensure_image(record).await.map_err(|err| launch::image_error(&err))?;
+    let images = MachineImages::ensure(host, record).await;
+    let images = images.map_err(|err| launch::image_error(&err))?;
     let facts = launch::host_facts(host, record).await?;
     let secrets = host.machine_secrets(record).await.map_err(LaunchError::Final)?;
-    let config = guest_config(record, &image, facts, &secrets).map_err(LaunchError::Final)?;
+    let config = guest_config(record, &images, facts, &secrets).map_err(LaunchError::Final)?;
     let sent = agent.send(&ToGuest::Configure(Box::new(config))).await;
     sent.map(|()| secrets.version).map_err(|err| LaunchError::agent(&err))
 }

@@ -1,25 +1,14 @@
 //! The guest's config: what it is and runs, from the machine's record and image.
 
-use crate::ports::{ImageConfig, RootImage};
+use super::containers;
+use super::images::MachineImages;
+use super::process::{HostFacts, Scope, env, files, main};
 use crate::record::Record;
 use crate::secrets::MachineSecrets;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use guest_protocol::{Device, GuestConfig, GuestFile, Main, Net};
-use model::address::{Addresses, IPV6_BLOCK, Ipv4Pool, uncompressed};
-use std::collections::BTreeMap;
-use wire::machines::{Dns, File, Init, MachineConfig, MachineProcess};
-
-/// The values that the host adds to the record and the image.
-pub(super) struct HostFacts<'a> {
-    pub(super) region: &'a str,
-    pub(super) addresses: Option<Addresses>,
-    pub(super) mtu: u16,
-    /// Name servers for guests whose config names none.
-    pub(super) nameservers: Vec<String>,
-    pub(super) now_ns: i64,
-    pub(super) entropy: Vec<u8>,
-}
+use crate::units;
+use guest_protocol::{Device, GuestConfig, Main, Net, Unit};
+use model::address::{Addresses, IPV6_BLOCK, Ipv4Pool};
+use wire::machines::Dns;
 
 /// Bytes of log that the guest keeps while no daemon reads them.
 const LOG_BUFFER: u32 = 256 << 10;
@@ -27,38 +16,52 @@ const LOG_BUFFER: u32 = 256 << 10;
 /// The guest's config, or why it cannot be made.
 pub(super) fn guest_config(
     record: &Record,
-    image: &RootImage,
+    images: &MachineImages,
     facts: HostFacts<'_>,
     secrets: &MachineSecrets,
 ) -> Result<GuestConfig, String> {
-    let init = main_process(&record.config);
-    let process = process(&record.config);
-    let dns = record.config.dns.clone().unwrap_or_default();
+    let config = &record.config;
+    let dns = config.dns.clone().unwrap_or_default();
     let id = record.id.to_string();
     let hostname = dns.hostname.clone().filter(|name| !name.is_empty()).unwrap_or(id);
+    let scope = Scope {
+        record,
+        facts: &facts,
+        image: &images.root.config,
+        reference: record.image_reference(),
+        init: config.init.clone().unwrap_or_default(),
+        secrets,
+    };
+    let processes = units::processes(config).iter().map(|process| {
+        let (name, main) = (process.name.clone().unwrap_or_default(), main(&scope, Some(process))?);
+        Ok(Unit { name, main, container: None })
+    });
+    let mut units: Vec<Unit> = processes.collect::<Result<_, String>>()?;
+    units.extend(containers::units(&scope, images)?);
+    let main = match units::containers(config) {
+        [] => main(&scope, config.processes.as_deref().and_then(<[_]>::first))?,
+        // Commands run beside it, outside of any container.
+        _ => Main { env: env(&scope, None)?, workdir: "/".into(), ..Main::default() },
+    };
+    let devices = images.devices();
+    let volumes = containers::volumes(config);
     Ok(GuestConfig {
         machine_id: machine_id(record),
         now: facts.now_ns,
-        root: Device { path: "/dev/vda".into(), fstype: image.fstype.clone() },
+        root: Device { path: "/dev/vda".into(), fstype: images.root.fstype.clone() },
         scratch: Device { path: "/dev/vdb".into(), fstype: "ext4".into() },
         net: facts.addresses.map(|addresses| net(&addresses, facts.mtu)),
         resolv_conf: resolv_conf(&dns, &facts.nameservers),
         hosts: hosts(&hostname, &dns, facts.addresses.as_ref()),
-        files: files(record, secrets)?,
-        main: Main {
-            argv: argv(&init, &image.config)?,
-            env: env(record, &image.config, &facts, secrets)?,
-            user: process
-                .and_then(|process| process.user.clone())
-                .filter(|user| !user.is_empty())
-                .unwrap_or_else(|| image.config.user.clone()),
-            workdir: image.config.workdir.clone(),
-            tty: init.tty.unwrap_or(false),
-        },
-        swap_mib: init.swap_size_mb.unwrap_or(0),
+        files: files(config.files.iter().flatten(), secrets)?,
+        main,
+        swap_mib: config.init.as_ref().and_then(|init| init.swap_size_mb).unwrap_or(0),
         log_buffer: LOG_BUFFER,
         entropy: facts.entropy,
         hostname,
+        images: (!devices.is_empty()).then_some(devices),
+        units: (!units.is_empty()).then_some(units),
+        volumes: (!volumes.is_empty()).then_some(volumes),
     })
 }
 
@@ -67,79 +70,6 @@ pub(super) fn guest_config(
 fn machine_id(record: &Record) -> String {
     let id = record.id.to_string();
     format!("{id}{id}{id}")[..32].to_owned()
-}
-
-/// The process that the config lists instead of `init`; control refuses several.
-fn process(config: &MachineConfig) -> Option<&MachineProcess> {
-    config.processes.as_ref()?.first()
-}
-
-/// The main process: `init` has the values that a listed process leaves open.
-fn main_process(config: &MachineConfig) -> Init {
-    let mut init = config.init.clone().unwrap_or_default();
-    let Some(process) = process(config) else { return init };
-    let given = |argv: &Option<Vec<String>>| argv.clone().filter(|argv| !argv.is_empty());
-    let (exec, entrypoint) = (given(&process.exec), given(&process.entrypoint));
-    let cmd = given(&process.cmd);
-    if exec.is_some() || entrypoint.is_some() || cmd.is_some() {
-        init.exec = exec;
-    }
-    init.entrypoint = entrypoint.or(init.entrypoint);
-    init.cmd = cmd.or(init.cmd);
-    init
-}
-
-/// `init.exec` before `init.entrypoint` and `init.cmd` before the image; overriding
-/// the entrypoint keeps the image's CMD.
-fn argv(init: &Init, image: &ImageConfig) -> Result<Vec<String>, String> {
-    if let Some(exec) = init.exec.as_ref().filter(|exec| !exec.is_empty()) {
-        return Ok(exec.clone());
-    }
-    let mut argv = init.entrypoint.clone().unwrap_or_else(|| image.entrypoint.clone());
-    argv.extend(init.cmd.clone().unwrap_or_else(|| image.cmd.clone()));
-    match argv.first() {
-        Some(program) if !program.is_empty() => Ok(argv),
-        _ => Err("nothing to run: the image has neither ENTRYPOINT nor CMD, \
-                  and config.init gives no exec, entrypoint or cmd"
-            .into()),
-    }
-}
-
-/// The image's environment, then the config's, then the secrets, then the platform's;
-/// later wins (fly.io/docs/reference/configuration, fly.io/docs/machines/runtime-environment).
-fn env(
-    record: &Record,
-    image: &ImageConfig,
-    facts: &HostFacts<'_>,
-    secrets: &MachineSecrets,
-) -> Result<Vec<(String, String)>, String> {
-    let mut env: BTreeMap<String, String> = image
-        .env
-        .iter()
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect();
-    env.extend(record.config.env.clone().unwrap_or_default());
-    let process = process(&record.config);
-    env.extend(process.and_then(|process| process.env.clone()).unwrap_or_default());
-    let ignore = process.and_then(|process| process.ignore_app_secrets) == Some(true);
-    let named = process.and_then(|process| process.secrets.as_deref()).unwrap_or_default();
-    env.extend(secrets.environment(ignore, named)?);
-    let id = record.id.to_string();
-    let platform = [
-        ("FLY_APP_NAME", record.app_name.to_string()),
-        ("FLY_MACHINE_ID", id.clone()),
-        ("FLY_ALLOC_ID", id),
-        ("FLY_REGION", facts.region.into()),
-        ("FLY_IMAGE_REF", record.config.image.clone()),
-        ("FLY_MACHINE_VERSION", record.instance.to_string()),
-        ("FLY_PROCESS_GROUP", record.process_group().into()),
-        ("FLY_VM_MEMORY_MB", record.memory_mib().to_string()),
-        ("FLY_PRIVATE_IP", facts.addresses.map_or(String::new(), |a| uncompressed(a.ipv6))),
-    ];
-    env.extend(platform.map(|(name, value)| (name.to_owned(), value)));
-    env.entry("PRIMARY_REGION".into()).or_insert_with(|| facts.region.into());
-    Ok(env.into_iter().collect())
 }
 
 fn net(addresses: &Addresses, mtu: u16) -> Net {
@@ -186,114 +116,12 @@ fn resolv_conf(dns: &Dns, host: &[String]) -> String {
     text
 }
 
-fn files(record: &Record, secrets: &MachineSecrets) -> Result<Vec<GuestFile>, String> {
-    let content = |file: &File| match (&file.raw_value, &file.secret_name) {
-        (Some(raw), _) => {
-            Some(STANDARD.decode(raw).map_err(|err| format!("raw_value is not base64: {err}")))
-        }
-        (None, Some(name)) if !name.is_empty() => Some(secrets.file(name)),
-        _ => None,
-    };
-    let guest_file = |(file, content): (&File, Result<Vec<u8>, String>)| {
-        let path = file.guest_path.clone();
-        let content = content.map_err(|why| format!("file {path} cannot be written: {why}"))?;
-        Ok(GuestFile { path, mode: file.mode.unwrap_or(0o644), content })
-    };
-    let files = record.config.files.iter().flatten();
-    files.filter_map(|file| Some((file, content(file)?))).map(guest_file).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::sample;
-    use crate::secrets::tests::of_app;
-    use serde_json::json;
 
     fn words(list: &[&str]) -> Vec<String> {
         list.iter().map(|&word| word.into()).collect()
-    }
-
-    #[test]
-    fn the_command_line() {
-        let image = ImageConfig {
-            entrypoint: words(&["/entry"]),
-            cmd: words(&["serve"]),
-            ..ImageConfig::default()
-        };
-        let run = |exec: &[&str], entrypoint: Option<&[&str]>, cmd: Option<&[&str]>| {
-            let init = Init {
-                exec: Some(words(exec)),
-                entrypoint: entrypoint.map(words),
-                cmd: cmd.map(words),
-                ..Init::default()
-            };
-            argv(&init, &image).map(|argv| argv.join(" ")).unwrap_or_else(|_| "nothing".into())
-        };
-        assert_eq!(run(&[], None, None), "/entry serve");
-        assert_eq!(run(&[], None, Some(&["migrate"])), "/entry migrate");
-        assert_eq!(run(&[], Some(&["sh", "-c"]), None), "sh -c serve");
-        assert_eq!(run(&["top"], Some(&["sh"]), Some(&["x"])), "top");
-        assert_eq!(run(&[], Some(&[]), Some(&[])), "nothing");
-    }
-
-    #[test]
-    fn the_platforms_environment_beats_secrets_beat_the_configs_beats_the_images() {
-        let mut record = sample();
-        record.config.env = Some(["A", "B", "D"].map(|name| (name.into(), "config".into())).into());
-        let image = ImageConfig {
-            env: words(&["A=image", "C=image=x", "FLY_APP_NAME=fake", "broken"]),
-            ..ImageConfig::default()
-        };
-        let facts = HostFacts {
-            region: "here",
-            addresses: None,
-            mtu: 1500,
-            nameservers: Vec::new(),
-            now_ns: 0,
-            entropy: Vec::new(),
-        };
-        let secrets = of_app(&[("D", "secret"), ("FLY_REGION", "secret"), ("S", "secret")]);
-        let all = env(&record, &image, &facts, &secrets).unwrap();
-        let env: BTreeMap<_, _> = all.into_iter().collect();
-        for (name, value) in [
-            ("A", "config"),
-            ("B", "config"),
-            ("C", "image=x"),
-            ("D", "secret"),
-            ("S", "secret"),
-            ("FLY_REGION", "here"),
-        ] {
-            assert_eq!(env[name], value);
-        }
-        assert_eq!(env["FLY_APP_NAME"], "web");
-        assert_eq!(env["PRIMARY_REGION"], "here");
-        assert!(!env.contains_key("broken"));
-    }
-
-    #[test]
-    fn a_single_process_is_the_main_process() {
-        let argv_of = |config: serde_json::Value| {
-            let config: MachineConfig = serde_json::from_value(config).unwrap();
-            let image = ImageConfig {
-                entrypoint: words(&["/entry"]),
-                cmd: words(&["image"]),
-                ..ImageConfig::default()
-            };
-            argv(&main_process(&config), &image).unwrap().join(" ")
-        };
-        for (init, process, expected) in [
-            (json!({}), json!({}), "/entry image"),
-            (json!({}), json!({ "cmd": ["sleep", "1"] }), "/entry sleep 1"),
-            (json!({}), json!({ "exec": ["sh"], "cmd": [] }), "sh"),
-            (json!({}), json!({ "entrypoint": ["/other"] }), "/other image"),
-            (json!({ "exec": ["a"] }), json!({ "cmd": ["b"] }), "/entry b"),
-            (json!({ "exec": ["a"] }), json!({ "user": "web" }), "a"),
-            (json!({ "entrypoint": ["a"] }), json!({ "cmd": ["b"] }), "a b"),
-        ] {
-            let config = json!({ "image": "x", "init": init, "processes": [process] });
-            assert_eq!(argv_of(config.clone()), expected, "{config}");
-        }
     }
 
     #[test]

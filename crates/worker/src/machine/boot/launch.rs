@@ -1,11 +1,13 @@
 //! Boots a VM: image, disk, network, VM process, session, guest config.
 
-use super::guest_config::{HostFacts, guest_config};
+use super::guest_config::guest_config;
+use super::images::MachineImages;
 use super::launched::{ImageFacts, LaunchError, Launched};
+use super::process::HostFacts;
 use super::session;
 use crate::agent::AgentError;
 use crate::context::{HostContext, blocking};
-use crate::ports::{BootOrigin, BootSpec, ImageError, Link, Nic, PortError, RootImage, VmExit};
+use crate::ports::{BootOrigin, BootSpec, ImageError, Link, Nic, PortError, VmExit};
 use crate::record::{Persist, Record};
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::future::BoxFuture;
@@ -51,11 +53,11 @@ pub(super) async fn launch(
     cancel: CancellationToken,
 ) -> Result<Launched, LaunchError> {
     let mut timer = StageTimer::begin();
-    let image = image(&host, &record, &cancel).await?;
+    let images = images(&host, &record, &cancel).await?;
     timer.done("image");
     let facts = host_facts(&host, &record).await?;
     let secrets = host.machine_secrets(&record).await.map_err(LaunchError::Final)?;
-    let config = guest_config(&record, &image, facts, &secrets);
+    let config = guest_config(&record, &images, facts, &secrets);
     let mut config = config.map_err(LaunchError::Final)?;
     let message = ToGuest::Configure(Box::new(config.clone()));
     if guest_protocol::codec::encode(&message).len() > MAX_FRAME {
@@ -70,7 +72,7 @@ pub(super) async fn launch(
     if cancel.is_cancelled() {
         return Err(LaunchError::Cancelled);
     }
-    let mut spec = spec(&record, boot, image.path, scratch, nic);
+    let mut spec = spec(&record, boot, &images, scratch, nic);
     // A cold boot has less that can fail than a restore from a template.
     spec.cold = retry.then(|| "the boot before this one failed".into());
     let mut vm = step("start the VM", host.hypervisor.boot(spec)).await?;
@@ -100,7 +102,7 @@ pub(super) async fn launch(
         sent.map_err(|err| LaunchError::agent(&err))?;
     }
     launched.stages = timer.stages;
-    launched.image = Some(ImageFacts::of(image.config));
+    launched.image = Some(ImageFacts::of(images.root.config));
     launched.secrets_version = Some(secrets.version);
     Ok(launched)
 }
@@ -111,13 +113,13 @@ async fn ended_early(exited: BoxFuture<'static, VmExit>) -> LaunchError {
     LaunchError::Transient(exit.without_status())
 }
 
-pub(super) async fn image(
+pub(super) async fn images(
     host: &HostContext,
     record: &Record,
     cancel: &CancellationToken,
-) -> Result<RootImage, LaunchError> {
-    let image = cancel.run_until_cancelled(host.ensure_image(record)).await;
-    image.ok_or(LaunchError::Cancelled)?.map_err(|err| image_error(&err))
+) -> Result<MachineImages, LaunchError> {
+    let images = cancel.run_until_cancelled(MachineImages::ensure(host, record)).await;
+    images.ok_or(LaunchError::Cancelled)?.map_err(|err| image_error(&err))
 }
 
 pub(super) async fn attach(
@@ -131,7 +133,7 @@ pub(super) async fn attach(
 pub(super) fn spec(
     record: &Record,
     boot: BootId,
-    root: Utf8PathBuf,
+    images: &MachineImages,
     scratch: Utf8PathBuf,
     nic: Option<Nic>,
 ) -> BootSpec {
@@ -141,8 +143,9 @@ pub(super) fn spec(
         vcpus: record.vcpus(),
         memory_mib: record.memory_mib(),
         cpu_weight: record.cpu_weight(),
-        root,
+        root: images.root.path.clone(),
         scratch,
+        images: images.drives(),
         nic,
         kernel_args: kernel_args(record),
         snapshot: None,
@@ -199,11 +202,11 @@ pub(super) async fn prepare(
     record: Record,
     cancel: CancellationToken,
 ) -> Result<ImageFacts, LaunchError> {
-    let image = image(&host, &record, &cancel).await?;
+    let images = images(&host, &record, &cancel).await?;
     if record.persist() != Persist::Never {
         step("make the writable disk", scratch_disk(&host, &record)).await?;
     }
-    Ok(ImageFacts::of(image.config))
+    Ok(ImageFacts::of(images.root.config))
 }
 
 pub(super) fn link(record: &Record, addresses: Option<Addresses>) -> Option<Link> {

@@ -1,6 +1,6 @@
 //! The result of a launch: a VM with a session, or why there is none.
 
-use crate::agent::{Agent, AgentError, Ports, Report, Welcome};
+use crate::agent::{Agent, AgentError, Ports, Report, UnitStates, Welcome};
 use crate::ports::{BootOrigin, ImageConfig, PortError, VmExit};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ pub(in super::super) struct Launched {
     pub(in super::super) welcome: Welcome,
     pub(in super::super) reports: mpsc::Receiver<Report>,
     pub(in super::super) ports: watch::Receiver<Ports>,
+    pub(in super::super) unit_states: watch::Receiver<UnitStates>,
     /// The image config that was read.
     pub(in super::super) image: Option<ImageFacts>,
     pub(in super::super) exited: BoxFuture<'static, VmExit>,

@@ -38,7 +38,7 @@ pub(super) async fn restore(
     cancel: CancellationToken,
 ) -> Result<RestoredVm, RestoreError> {
     let mut timer = StageTimer::begin();
-    let image = launch::image(&host, &record, &cancel).await.map_err(RestoreError::Launch)?;
+    let images = launch::images(&host, &record, &cancel).await.map_err(RestoreError::Launch)?;
     timer.done("image");
     let nic = launch::attach(&host, &record).await.map_err(RestoreError::Launch)?;
     timer.done("network");
@@ -47,7 +47,7 @@ pub(super) async fn restore(
     }
     let scratch = host.machine_dir(record.id).join(record.scratch_name());
     let snapshot = Some(host.snapshot_dir(record.id));
-    let spec = BootSpec { snapshot, ..launch::spec(&record, boot, image.path, scratch, nic) };
+    let spec = BootSpec { snapshot, ..launch::spec(&record, boot, &images, scratch, nic) };
     let booted = tokio::time::timeout(launch::STEP_TIMEOUT, host.hypervisor.boot(spec)).await;
     let vm = booted
         .unwrap_or_else(|_| Err(timed_out("restore the VM")))

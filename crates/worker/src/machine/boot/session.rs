@@ -1,11 +1,12 @@
 //! Opens the session with a VM's guest.
 
 use super::launched::Launched;
-use crate::agent::{Agent, AgentError, ApiFor, Listen, Ports};
+use crate::agent::{Agent, AgentError, ApiFor, Listen, Ports, UnitStates};
 use crate::context::HostContext;
 use crate::guest_connections::OfApp;
 use crate::ports::{GuestApi, Vm};
 use crate::record::Record;
+use crate::units;
 use guest_protocol::{Phase, Resume, ToGuest};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub(super) async fn open(
 ) -> Result<Launched, AgentError> {
     let (reports_in, reports) = mpsc::channel(REPORTS);
     let (ports_in, ports) = watch::channel(Ports::new());
+    let (unit_states_in, unit_states) = watch::channel(UnitStates::new());
     let listen = Listen {
         app: record.app.to_string(),
         machine: record.id.to_string(),
@@ -39,6 +41,8 @@ pub(super) async fn open(
         logs: host.logs.clone(),
         reports: reports_in,
         ports: ports_in,
+        units: units::metas(&record.config),
+        unit_states: unit_states_in,
         api: ApiFor {
             machine: record.id,
             app: record.app_name.to_string(),
@@ -48,9 +52,19 @@ pub(super) async fn open(
     let deadline = host.config.boot_deadline;
     let connected = Agent::connect(vm.agent, host.rng.bits(), listen, deadline, &host.tasks);
     let (agent, welcome) = connected.await?;
-    let (exited, origin, stages) = (vm.exited, vm.origin, Vec::new());
-    let (image, secrets_version) = (None, None);
-    Ok(Launched { agent, welcome, reports, ports, image, exited, origin, stages, secrets_version })
+    let (exited, origin, stages, image) = (vm.exited, vm.origin, Vec::new(), None);
+    Ok(Launched {
+        agent,
+        welcome,
+        reports,
+        ports,
+        unit_states,
+        image,
+        exited,
+        origin,
+        stages,
+        secrets_version: None,
+    })
 }
 
 /// Answers the guest's connections to the platform's API.

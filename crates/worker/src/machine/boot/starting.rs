@@ -32,6 +32,7 @@ impl Task {
         record.exit = None;
         record.restart_at = None;
         record.failure = None;
+        record.busy_until = None;
         // A stop request made before this boot does not apply to it.
         record.stop = None;
         let Some(saved) = record.snapshot else { return (None, Vec::new()) };
@@ -166,7 +167,7 @@ impl Task {
     fn request_template(&self, origin: &BootOrigin) {
         let record = &self.record;
         let shape = Shape { vcpus: record.vcpus(), memory_mib: record.memory_mib() };
-        let can = launch::kernel_args(record).is_empty();
+        let can = launch::kernel_args(record).is_empty() && record.container_images.is_empty();
         if can && matches!(origin, BootOrigin::Cold(_)) && !self.host.hypervisor.has_template(shape)
         {
             self.host.templates.request(shape);

@@ -1,6 +1,7 @@
 //! `/v1/apps/{app}/machines`. See <https://fly.io/docs/machines/api/machines-resource/>.
 
 pub(in crate::http_api) mod batch;
+pub(in crate::http_api) mod busy;
 pub(in crate::http_api) mod exec;
 mod exec_session;
 pub(in crate::http_api) mod leases;

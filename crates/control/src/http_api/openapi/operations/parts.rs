@@ -4,9 +4,9 @@ use crate::http_api::openapi::operation::{Content, Operation, delete, get, patch
 use axum::http::StatusCode;
 use std::collections::BTreeMap;
 use wire::machines::{
-    AskLease, CheckReport, ExecMachine, ExecResult, LeaseAnswer, LeaseReleased, MachineEvent,
-    MachineMemory, MachineVersion, MemoryReclaimed, MetadataChange, MetadataValue, Process,
-    ReclaimMemory, ScheduleRun, SetMemoryLimit, WatchEvent,
+    AskLease, Busy, CheckReport, ExecMachine, ExecResult, HoldBusy, LeaseAnswer, LeaseReleased,
+    MachineEvent, MachineMemory, MachineVersion, MemoryReclaimed, MetadataChange, MetadataValue,
+    Process, ReclaimMemory, ScheduleRun, SetMemoryLimit, WatchEvent,
 };
 
 pub(super) fn all() -> Vec<Operation> {
@@ -14,6 +14,7 @@ pub(super) fn all() -> Vec<Operation> {
     all.extend(labels());
     all.extend(leases());
     all.extend(memory());
+    all.extend(busy());
     all
 }
 
@@ -86,6 +87,25 @@ fn labels() -> Vec<Operation> {
             "Remove a label",
         )
         .answers_with(none.0, none.1),
+    ]
+}
+
+fn busy() -> Vec<Operation> {
+    vec![
+        get("/v1/apps/{app}/machines/{machine}/busy", "getBusy", "Show the busy lease")
+            .answers::<Busy>()
+            .addition(),
+        post(
+            "/v1/apps/{app}/machines/{machine}/busy",
+            "holdBusy",
+            "Keep the machine from being stopped as idle for a time",
+        )
+        .takes::<HoldBusy>()
+        .answers::<Busy>()
+        .addition(),
+        delete("/v1/apps/{app}/machines/{machine}/busy", "endBusy", "End the busy lease")
+            .answers::<Busy>()
+            .addition(),
     ]
 }
 

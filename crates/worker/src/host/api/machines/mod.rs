@@ -271,6 +271,8 @@ impl Worker {
             incomplete_config: None,
             events: Vec::new(),
             checks: Vec::new(),
+            containers: Vec::new(),
+            busy_until: None,
             nonce: None,
             lease: None,
             host_status: "unknown".into(),

@@ -1,0 +1,267 @@
+//! What one process of a machine runs: program, environment and user, from the machine's
+//! record and the image.
+
+use crate::ports::ImageConfig;
+use crate::record::Record;
+use crate::secrets::MachineSecrets;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use guest_protocol::{GuestFile, Main};
+use model::address::{Addresses, uncompressed};
+use std::collections::BTreeMap;
+use wire::machines::{File, Init, MachineProcess};
+
+/// The values that the host adds to the record and the image.
+pub(super) struct HostFacts<'a> {
+    pub(super) region: &'a str,
+    pub(super) addresses: Option<Addresses>,
+    pub(super) mtu: u16,
+    /// Name servers for guests whose config names none.
+    pub(super) nameservers: Vec<String>,
+    pub(super) now_ns: i64,
+    pub(super) entropy: Vec<u8>,
+}
+
+/// The machine and image whose process is described.
+#[derive(Clone)]
+pub(super) struct Scope<'a> {
+    pub(super) record: &'a Record,
+    pub(super) facts: &'a HostFacts<'a>,
+    pub(super) image: &'a ImageConfig,
+    /// Reference of the image.
+    pub(super) reference: &'a str,
+    /// Overrides of what the image is configured to run.
+    pub(super) init: Init,
+    /// Secrets that the machine is given.
+    pub(super) secrets: &'a MachineSecrets,
+}
+
+/// A process of the machine: that of `init`, or one that the config lists instead.
+pub(super) fn main(scope: &Scope<'_>, process: Option<&MachineProcess>) -> Result<Main, String> {
+    let (image, init) = (scope.image, scope.init.clone());
+    let tty = init.tty.unwrap_or(false);
+    let user = process.and_then(|process| process.user.clone()).filter(|user| !user.is_empty());
+    Ok(Main {
+        argv: argv(&with_overrides(init, process), image)?,
+        env: env(scope, process)?,
+        user: user.unwrap_or_else(|| image.user.clone()),
+        workdir: image.workdir.clone(),
+        tty,
+    })
+}
+
+/// `init` has the values that a listed process leaves open.
+fn with_overrides(mut init: Init, process: Option<&MachineProcess>) -> Init {
+    let Some(process) = process else { return init };
+    let given = |argv: &Option<Vec<String>>| argv.clone().filter(|argv| !argv.is_empty());
+    let (exec, entrypoint) = (given(&process.exec), given(&process.entrypoint));
+    let cmd = given(&process.cmd);
+    if exec.is_some() || entrypoint.is_some() || cmd.is_some() {
+        init.exec = exec;
+    }
+    init.entrypoint = entrypoint.or(init.entrypoint);
+    init.cmd = cmd.or(init.cmd);
+    init
+}
+
+/// `init.exec` before `init.entrypoint` and `init.cmd` before the image; overriding
+/// the entrypoint keeps the image's CMD.
+fn argv(init: &Init, image: &ImageConfig) -> Result<Vec<String>, String> {
+    if let Some(exec) = init.exec.as_ref().filter(|exec| !exec.is_empty()) {
+        return Ok(exec.clone());
+    }
+    let mut argv = init.entrypoint.clone().unwrap_or_else(|| image.entrypoint.clone());
+    argv.extend(init.cmd.clone().unwrap_or_else(|| image.cmd.clone()));
+    match argv.first() {
+        Some(program) if !program.is_empty() => Ok(argv),
+        _ => Err("nothing to run: the image has neither ENTRYPOINT nor CMD, \
+                  and config.init gives no exec, entrypoint or cmd"
+            .into()),
+    }
+}
+
+/// The image's environment, then the config's, then the process's, then the secrets, then the
+/// platform's; later wins (fly.io/docs/reference/configuration,
+/// fly.io/docs/machines/runtime-environment).
+pub(super) fn env(
+    scope: &Scope<'_>,
+    process: Option<&MachineProcess>,
+) -> Result<Vec<(String, String)>, String> {
+    let Scope { record, facts, image, secrets, .. } = scope;
+    let mut env: BTreeMap<String, String> = image
+        .env
+        .iter()
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    env.extend(record.config.env.clone().unwrap_or_default());
+    env.extend(process.and_then(|process| process.env.clone()).unwrap_or_default());
+    let fields = process.iter().flat_map(|process| process.env_from.iter().flatten());
+    env.extend(
+        fields.filter_map(|from| Some((from.env_var.clone(), property(scope, &from.field_ref)?))),
+    );
+    let ignore = process.and_then(|process| process.ignore_app_secrets) == Some(true);
+    let named = process.and_then(|process| process.secrets.as_deref()).unwrap_or_default();
+    env.extend(secrets.environment(ignore, named)?);
+    let field = |name: &str| property(scope, name).unwrap_or_default();
+    let platform = [
+        ("FLY_APP_NAME", field("app_name")),
+        ("FLY_MACHINE_ID", field("id")),
+        ("FLY_ALLOC_ID", field("id")),
+        ("FLY_REGION", field("region")),
+        ("FLY_IMAGE_REF", field("image")),
+        ("FLY_MACHINE_VERSION", field("version")),
+        ("FLY_PROCESS_GROUP", record.process_group().into()),
+        ("FLY_VM_MEMORY_MB", record.memory_mib().to_string()),
+        ("FLY_PRIVATE_IP", field("private_ip")),
+    ];
+    env.extend(platform.map(|(name, value)| (name.to_owned(), value)));
+    env.entry("PRIMARY_REGION".into()).or_insert_with(|| facts.region.into());
+    Ok(env.into_iter().collect())
+}
+
+/// A property of the machine, by its name in `env_from[].field_ref`.
+fn property(scope: &Scope<'_>, name: &str) -> Option<String> {
+    let Scope { record, facts, reference, .. } = scope;
+    Some(match name {
+        "id" => record.id.to_string(),
+        "version" => record.instance.to_string(),
+        "app_name" => record.app_name.to_string(),
+        "private_ip" => facts.addresses.map_or(String::new(), |a| uncompressed(a.ipv6)),
+        "region" => facts.region.into(),
+        "image" => (*reference).to_owned(),
+        other => {
+            let key = other.strip_prefix("metadata.")?;
+            record.config.metadata.as_ref()?.get(key)?.clone()
+        }
+    })
+}
+
+/// The files that have a value, their own or that of a secret.
+pub(super) fn files<'a>(
+    files: impl Iterator<Item = &'a File>,
+    secrets: &MachineSecrets,
+) -> Result<Vec<GuestFile>, String> {
+    let content = |file: &File| match (&file.raw_value, &file.secret_name) {
+        (Some(raw), _) => {
+            Some(STANDARD.decode(raw).map_err(|err| format!("raw_value is not base64: {err}")))
+        }
+        (None, Some(name)) if !name.is_empty() => Some(secrets.file(name)),
+        _ => None,
+    };
+    let guest_file = |(file, content): (&File, Result<Vec<u8>, String>)| {
+        let path = file.guest_path.clone();
+        let content = content.map_err(|why| format!("file {path} cannot be written: {why}"))?;
+        Ok(GuestFile { path, mode: file.mode.unwrap_or(0o644), content })
+    };
+    files.filter_map(|file| Some((file, content(file)?))).map(guest_file).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::sample;
+    use crate::secrets::tests::of_app;
+    use serde_json::json;
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&word| word.into()).collect()
+    }
+
+    #[test]
+    fn the_command_line() {
+        let image = ImageConfig {
+            entrypoint: words(&["/entry"]),
+            cmd: words(&["serve"]),
+            ..ImageConfig::default()
+        };
+        let run = |exec: &[&str], entrypoint: Option<&[&str]>, cmd: Option<&[&str]>| {
+            let init = Init {
+                exec: Some(words(exec)),
+                entrypoint: entrypoint.map(words),
+                cmd: cmd.map(words),
+                ..Init::default()
+            };
+            argv(&init, &image).map(|argv| argv.join(" ")).unwrap_or_else(|_| "nothing".into())
+        };
+        assert_eq!(run(&[], None, None), "/entry serve");
+        assert_eq!(run(&[], None, Some(&["migrate"])), "/entry migrate");
+        assert_eq!(run(&[], Some(&["sh", "-c"]), None), "sh -c serve");
+        assert_eq!(run(&["top"], Some(&["sh"]), Some(&["x"])), "top");
+        assert_eq!(run(&[], Some(&[]), Some(&[])), "nothing");
+    }
+
+    #[test]
+    fn the_platforms_environment_beats_secrets_beat_the_configs_beats_the_images() {
+        let mut record = sample();
+        record.config.metadata = Some([("role".into(), "primary".into())].into());
+        record.config.env = Some(["A", "B", "D"].map(|name| (name.into(), "config".into())).into());
+        let image = ImageConfig {
+            env: words(&["A=image", "C=image=x", "FLY_APP_NAME=fake", "broken"]),
+            ..ImageConfig::default()
+        };
+        let facts = HostFacts {
+            region: "here",
+            addresses: None,
+            mtu: 1500,
+            nameservers: Vec::new(),
+            now_ns: 0,
+            entropy: Vec::new(),
+        };
+        let process = serde_json::from_value(json!({
+            "env": { "B": "process" },
+            "env_from": [{ "env_var": "WHERE", "field_ref": "region" },
+                         { "env_var": "FLY_APP_NAME", "field_ref": "id" },
+                         { "env_var": "ROLE", "field_ref": "metadata.role" },
+                         { "env_var": "NONE", "field_ref": "metadata.none" }],
+        }));
+        let (image, facts, reference) = (&image, &facts, "web:1");
+        let secrets = of_app(&[("D", "secret"), ("FLY_REGION", "secret"), ("S", "secret")]);
+        let (init, secrets) = (Init::default(), &secrets);
+        let scope = Scope { record: &record, facts, image, reference, init, secrets };
+        let env = env(&scope, Some(&process.unwrap())).unwrap();
+        let env: BTreeMap<_, _> = env.into_iter().collect();
+        for (name, value) in [
+            ("A", "config"),
+            ("B", "process"),
+            ("C", "image=x"),
+            ("D", "secret"),
+            ("S", "secret"),
+            ("FLY_REGION", "here"),
+            ("WHERE", "here"),
+            ("ROLE", "primary"),
+        ] {
+            assert_eq!(env[name], value);
+        }
+        assert_eq!(env["FLY_APP_NAME"], "web");
+        assert_eq!(env["PRIMARY_REGION"], "here");
+        assert!(!env.contains_key("broken") && !env.contains_key("NONE"));
+    }
+
+    #[test]
+    fn a_single_process_is_the_main_process() {
+        let argv_of = |config: serde_json::Value| {
+            let config: wire::machines::MachineConfig = serde_json::from_value(config).unwrap();
+            let image = ImageConfig {
+                entrypoint: words(&["/entry"]),
+                cmd: words(&["image"]),
+                ..ImageConfig::default()
+            };
+            let process = config.processes.as_deref().and_then(<[_]>::first);
+            let init = with_overrides(config.init.clone().unwrap_or_default(), process);
+            argv(&init, &image).unwrap().join(" ")
+        };
+        for (init, process, expected) in [
+            (json!({}), json!({}), "/entry image"),
+            (json!({}), json!({ "cmd": ["sleep", "1"] }), "/entry sleep 1"),
+            (json!({}), json!({ "exec": ["sh"], "cmd": [] }), "sh"),
+            (json!({}), json!({ "entrypoint": ["/other"] }), "/other image"),
+            (json!({ "exec": ["a"] }), json!({ "cmd": ["b"] }), "/entry b"),
+            (json!({ "exec": ["a"] }), json!({ "user": "web" }), "a"),
+            (json!({ "entrypoint": ["a"] }), json!({ "cmd": ["b"] }), "a b"),
+        ] {
+            let config = json!({ "image": "x", "init": init, "processes": [process] });
+            assert_eq!(argv_of(config.clone()), expected, "{config}");
+        }
+    }
+}

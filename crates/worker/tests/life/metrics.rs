@@ -1,0 +1,92 @@
+//! Metrics of machines and of their apps.
+
+use crate::apps::{App, Apps};
+use crate::daemon::Settings;
+use crate::lab::{Lab, user};
+use host_api::Machines;
+use wire::machines::MetricsEndpoint;
+
+/// Creates a machine whose app offers metrics on port 9100.
+fn create(lab: &mut Lab, name: &str) {
+    let mut create = lab.creation(name, &["serve"]);
+    let endpoint = MetricsEndpoint { port: Some(9100), ..MetricsEndpoint::default() };
+    create.config.metrics = Some(endpoint);
+    let worker = lab.worker();
+    lab.run(async { worker.create(user(), create).await }).unwrap();
+    lab.script(&format!("wait {name} started"));
+}
+
+fn metrics(lab: &Lab) -> String {
+    let worker = lab.worker();
+    lab.run(async { worker.machine_metrics().await })
+}
+
+#[test]
+fn machines_and_their_apps_have_metrics_with_the_platforms_labels() {
+    let apps = Apps::default();
+    let mut lab = Lab::new(Settings { apps: Some(apps.clone()), ..Settings::default() });
+    apps.set(9100, App::http("200 OK", "jobs{app=\"evil\",queue=\"a\"} 3\nfly_instance_up 9\n"));
+    create(&mut lab, "m1");
+    create(&mut lab, "m2");
+    lab.script("stop m2; wait m2 stopped");
+    let of = |name: &str| {
+        let id = lab.id(name);
+        format!("app=\"web\",region=\"here\",host=\"0001\",instance=\"{id}\"")
+    };
+    let (one, two) = (of("m1"), of("m2"));
+    let text = metrics(&lab);
+    for line in [
+        format!("fly_instance_up{{{one}}} 1"),
+        format!("fly_instance_up{{{two}}} 0"),
+        format!("fly_instance_exit_code{{{two}}} 0"),
+        format!("fly_instance_cpu_baseline{{{one}}} 6.3"),
+        format!("fly_instance_load_average{{{one},minutes=\"5\"}} 0.25"),
+        format!("jobs{{{one},queue=\"a\"}} 3"),
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line} in\n{text}");
+    }
+    let families = text.lines().filter(|line| *line == "# TYPE fly_instance_up unknown").count();
+    assert_eq!(families, 1, "{text}");
+    assert!(!text.contains("fly_instance_up 9") && !text.contains("evil"), "{text}");
+    assert!(apps.newest_request().starts_with("GET /metrics HTTP/1.1\r\n"));
+    assert_eq!(lab.take(), "");
+}
+
+#[test]
+fn a_guest_or_an_app_that_does_not_answer_costs_a_bounded_time() {
+    let apps = Apps::default();
+    let clock = rt::Clock::manual(1_700_000_000_000_000_000);
+    let settings =
+        Settings { paused: true, clock, apps: Some(apps.clone()), ..Settings::default() };
+    let mut lab = Lab::new(settings);
+    apps.set(9100, App::Hangs);
+    create(&mut lab, "m1");
+    lab.script("guest m1 hang");
+    let worker = lab.worker();
+    let text = lab.run(async {
+        let mut asked = std::pin::pin!(worker.machine_metrics());
+        let begun = tokio::time::Instant::now();
+        loop {
+            if let std::task::Poll::Ready(text) = futures_util::poll!(asked.as_mut()) {
+                break text;
+            }
+            assert!(begun.elapsed().as_secs() < 10, "it is bounded");
+            tokio::time::advance(std::time::Duration::from_millis(250)).await;
+        }
+    });
+    assert!(text.contains("fly_instance_up{") && !text.contains("load_average"), "{text}");
+    // An answer that never ends is dropped as a whole.
+    apps.set(9100, App::Floods);
+    drop(worker);
+    let worker = lab.worker();
+    let text = lab.run(async {
+        let mut asked = std::pin::pin!(worker.machine_metrics());
+        loop {
+            if let std::task::Poll::Ready(text) = futures_util::poll!(asked.as_mut()) {
+                break text;
+            }
+            tokio::time::advance(std::time::Duration::from_millis(10)).await;
+        }
+    });
+    assert!(!text.contains("xxxx"));
+}
