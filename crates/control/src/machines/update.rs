@@ -5,9 +5,8 @@ use super::leases;
 use super::record::update_record;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::secrets::{self, Delivery};
-use crate::{Error, Kind, Platform, config, lookup};
-use host_api::{Host, HostError, UpdateMachine};
-use std::time::Duration;
+use crate::{Error, Platform, config, lookup};
+use host_api::{Host, UpdateMachine};
 use wire::machines::{ImageRef, LaunchMachine, Machine, MachineConfig};
 
 /// The registry of images that were imported to the platform.

@@ -218,6 +218,7 @@ fn the_images_of_containers_are_drives_and_are_kept() {
             config,
             image: worker.resolve_image(user(), "app".into()).await.unwrap(),
             container_images: [(reference.to_owned(), resolved)].into(),
+            skip_secrets: false,
             skip_launch: false,
             current_version: None,
             cordoned: None,

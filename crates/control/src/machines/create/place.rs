@@ -122,9 +122,9 @@ async fn create_claimed(
     claim: Claim,
 ) -> Result<Machine, Error> {
     let host = hosts::get(platform, claim.record.owner)?;
-    let image = resolve_image(platform, &*host, &request.config.image).await?;
+    let images = resolve_images(platform, &*host, &request.config).await?;
     put_secrets(platform, &*host, request).await?;
-    match create_on(platform, &host, &claim, create_machine(request, &claim, image)?).await {
+    match create_on(platform, &host, &claim, create_machine(request, &claim, images)?).await {
         Ok(machine) => created(platform, claim, machine).await,
         Err(Refused { err, .. }) => Err(err),
     }
