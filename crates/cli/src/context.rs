@@ -1,7 +1,7 @@
 //! The context of a command: flags of all commands, environment, the API.
 
 use crate::complete;
-use crate::config::{self, AccessFlags, ConfigFile};
+use crate::config::{self, Access, AccessFlags, ConfigFile};
 use crate::error::{CliError, Result};
 use crate::ui::Ui;
 use clap::Args;
@@ -65,6 +65,23 @@ impl Context<'_> {
 
     /// The API, by flags, environment and the file that the daemon wrote.
     pub(crate) fn client(&self) -> Result<Client> {
+        let access = self.access()?;
+        let client = Client::new(&access.api, access.token.as_deref()).map_err(|err| {
+            let hint = "Give an address such as --api http://127.0.0.1:4280.";
+            CliError::usage("Cannot use this API").because_of(&err).hint(hint)
+        })?;
+        Ok(client.with_observer(self.observer()))
+    }
+
+    /// The token that calls are made with.
+    pub(crate) fn token(&self) -> Result<String> {
+        self.access()?.token.ok_or_else(|| {
+            CliError::usage("There is no token")
+                .hint("Give one with --access-token or UPDRAFT_TOKEN.")
+        })
+    }
+
+    fn access(&self) -> Result<Access> {
         let file = match config::path(&self.env.vars) {
             Some(path) => config::read(&path).map_err(|err| {
                 let hint = format!("Fix or delete {}; `updraft up` writes it.", path.display());
@@ -77,12 +94,7 @@ impl Context<'_> {
             api: self.global.api.as_deref(),
             token: self.global.access_token.as_deref(),
         };
-        let access = config::access(flags, &self.env.vars, &file);
-        let client = Client::new(&access.api, access.token.as_deref()).map_err(|err| {
-            let hint = "Give an address such as --api http://127.0.0.1:4280.";
-            CliError::usage("Cannot use this API").because_of(&err).hint(hint)
-        })?;
-        Ok(client.with_observer(self.observer()))
+        Ok(config::access(flags, &self.env.vars, &file))
     }
 
     /// Shows warnings of the server as they come, and with --verbose each call.

@@ -10,6 +10,8 @@ mod exec;
 mod images;
 mod lines;
 mod machines;
+mod orgs;
+mod tokens;
 mod transport;
 
 pub use error::Error;

@@ -90,6 +90,23 @@ impl Client {
         self.json(self.of_app(Method::GET, app, &[id, "checks"])).await
     }
 
+    /// Runs of a machine with a schedule, newest first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn runs(&self, app: &str, id: &str, limit: u32) -> Result<Vec<ScheduleRun>, Error> {
+        let limit = [("limit", limit.to_string())];
+        self.json(self.of_app(Method::GET, app, &[id, "runs"]).query(&limit)).await
+    }
+
+    /// Begins a run of a machine with a schedule.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn run_now(&self, app: &str, id: &str) -> Result<ScheduleRun, Error> {
+        self.json(self.of_app(Method::POST, app, &[id, "runs"]).within(LONG)).await
+    }
+
     /// Makes a machine. The image may have to be pulled first, so this may take
     /// up to [`LONG`].
     ///

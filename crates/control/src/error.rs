@@ -29,6 +29,8 @@ pub enum Kind {
     NotImplemented,
     /// The request is larger than allowed.
     TooLarge,
+    /// The body is in a format that the call does not take.
+    UnsupportedMedia,
     /// The guest has no such command.
     CommandNotFound,
     /// The command exists and cannot be executed.

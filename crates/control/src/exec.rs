@@ -80,7 +80,7 @@ async fn open_for(
     let found = lookup::machine(platform, app, machine).await?;
     permit_command(platform, app, &found, &start.argv).await?;
     found
-        .call(platform, time, |host, context, id| {
+        .call_unrepeated(platform, time, |host, context, id| {
             let start = start.clone();
             async move { host.exec(context, id, start).await }
         })

@@ -81,6 +81,13 @@ pub(crate) fn get(platform: &Platform, id: HostId) -> Result<Arc<dyn Host>, Erro
     })
 }
 
+/// Whether a call is sent again when its answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeat {
+    AfterLostAnswer,
+    Never,
+}
+
 impl Machine {
     /// Calls the host that owns the machine, within `time`, for what may be done twice. If
     /// the ownership has changed since the record was read, the store's record is read,
@@ -91,7 +98,12 @@ impl Machine {
         time: Duration,
         call: impl Fn(Arc<dyn Host>, CallContext, MachineId) -> F,
     ) -> Result<T, Error> {
-        self.call_keyed(platform, platform.context(time), call).await
+        let context = platform.context(time);
+        let context = match platform.request() {
+            Some(request) => context.keyed(request.as_str()),
+            None => context,
+        };
+        self.call_keyed(platform, context, Repeat::AfterLostAnswer, call).await
     }
 
     /// The same for what must not be done twice: its repetition has the same key.
@@ -101,14 +113,27 @@ impl Machine {
         time: Duration,
         call: impl Fn(Arc<dyn Host>, CallContext, MachineId) -> F,
     ) -> Result<T, Error> {
-        let key = format!("{:032x}", platform.rng().wide_bits());
-        self.call_keyed(platform, platform.context(time).keyed(key), call).await
+        let random = || format!("{:032x}", platform.rng().wide_bits());
+        let key = platform.request().map_or_else(random, |request| request.as_str().to_owned());
+        let context = platform.context(time).keyed(key);
+        self.call_keyed(platform, context, Repeat::AfterLostAnswer, call).await
+    }
+
+    /// The same for what must not be sent twice, since its host does not recognise a repetition.
+    pub(crate) async fn call_unrepeated<T, F: Future<Output = Result<T, HostError>>>(
+        &self,
+        platform: &Platform,
+        time: Duration,
+        call: impl Fn(Arc<dyn Host>, CallContext, MachineId) -> F,
+    ) -> Result<T, Error> {
+        self.call_keyed(platform, platform.context(time), Repeat::Never, call).await
     }
 
     async fn call_keyed<T, F: Future<Output = Result<T, HostError>>>(
         &self,
         platform: &Platform,
         context: CallContext,
+        repeat: Repeat,
         call: impl Fn(Arc<dyn Host>, CallContext, MachineId) -> F,
     ) -> Result<T, Error> {
         let attempt = async |owner: &Self| {
@@ -119,7 +144,9 @@ impl Machine {
                 within(context.deadline.remaining(), call(host, context, owner.id))
             };
             Ok::<_, Error>(match ask().await {
-                Err(lost @ HostError::Unavailable { may_have_run: true, .. }) => {
+                Err(lost @ HostError::Unavailable { may_have_run: true, .. })
+                    if repeat == Repeat::AfterLostAnswer =>
+                {
                     match ask().await {
                         // The first call may have been carried out all the same.
                         Err(HostError::Unavailable { .. } | HostError::DeadlineExceeded(_)) => {
@@ -153,7 +180,15 @@ pub async fn infos(platform: &Platform) -> Result<Vec<HostInfo>, Error> {
         let context = context.clone();
         async move { host.info(context).await }
     };
-    ask_all(platform, ask).await.some()
+    let answers = ask_all(platform, ask).await;
+    let regions = answers.answered.iter().map(|(host, info)| (*host, info.region.clone()));
+    platform.host_regions().extend(regions);
+    answers.some()
+}
+
+/// Regions of the hosts, as each last answered in the life of this process.
+pub(crate) fn last_regions(platform: &Platform) -> BTreeMap<HostId, String> {
+    platform.host_regions().clone()
 }
 
 /// The same with the memory that the VMs really hold, which takes time to measure.

@@ -7,6 +7,7 @@
 //! - [`access`]: what a call needs and what its caller may do.
 //! - `cache` and `lookup`: records of the store in memory, and names and ids of
 //!   requests looked up in them.
+//! - `idempotency`: requests that are sent more than once and carried out once.
 //! - [`reconcile`]: finishes what a crash, a lost answer or an absent host left
 //!   half done. Depends on the subjects.
 //! - Fronts ([`http_api`], [`guest_api`]): parse a request, call an operation, map
@@ -17,17 +18,21 @@
 
 pub mod access;
 pub mod apps;
+pub mod audit;
 mod cache;
 pub mod config;
+mod counters;
 mod error;
 pub mod exec;
 pub mod guest_api;
 pub mod hosts;
 pub mod http_api;
+mod idempotency;
 pub mod images;
 pub mod logs;
 mod lookup;
 pub mod machines;
+pub mod oidc;
 pub mod orgs;
 pub mod placement;
 mod platform;

@@ -3,7 +3,7 @@
 use crate::cache::{Cached, Known, Ownership};
 use crate::error::shortened;
 use crate::{Error, Platform};
-use model::id::{AppName, MachineId, MachineName, OrgSlug};
+use model::id::{AppId, AppName, MachineId, MachineName, OrgSlug};
 use serde::de::DeserializeOwned;
 use store::records::{self, AppRecord, Listed, MachineRecord, NameRecord, OrgRecord, Stored};
 
@@ -94,10 +94,17 @@ pub(crate) async fn by_id(platform: &Platform, id: MachineId) -> Result<Option<M
 
 /// The app of a machine, if both are there.
 pub(crate) async fn app_of(platform: &Platform, id: MachineId) -> Result<Option<AppRecord>, Error> {
-    let Some(machine) = by_id(platform, id).await? else { return Ok(None) };
+    match by_id(platform, id).await? {
+        Some(machine) => app_by_id(platform, machine.record.app).await,
+        None => Ok(None),
+    }
+}
+
+/// An app by its number.
+pub(crate) async fn app_by_id(platform: &Platform, id: AppId) -> Result<Option<AppRecord>, Error> {
     let apps: Listed<AppRecord> = list(platform, records::APPS).await?;
     let mut records = apps.records.into_iter().map(|stored| stored.record);
-    Ok(records.find(|app| app.id == machine.record.app))
+    Ok(records.find(|app| app.id == id))
 }
 
 /// The same, always from the store: for those to whom memory may be too old.

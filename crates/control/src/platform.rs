@@ -2,13 +2,19 @@
 
 use crate::Error;
 use crate::access::Rights;
+use crate::audit::AuditLog;
 use crate::cache::{self, RecordsCache, TrackedStore};
+use crate::idempotency::{RequestId, Turns};
 use crate::machines::Confirmations;
+use crate::oidc::OidcConfig;
+use crate::tokens::{TokenSecret, TokenUses};
 use crate::unreadable::Unreadable;
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
 use macaroon::Access;
+use model::id::HostId;
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::Store;
 
@@ -19,11 +25,23 @@ pub struct Config {
     pub domain: String,
     /// Port of the edge, where it is part of an app's address.
     pub edge_port: Option<u16>,
+    /// The secret that the keys of macaroons are derived from.
+    pub token_secret: TokenSecret,
+    /// The issuer of tokens for machines.
+    pub oidc: OidcConfig,
+    /// Where calls that change something are recorded.
+    pub audit: AuditLog,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { domain: "localhost".into(), edge_port: None }
+        Self {
+            domain: "localhost".into(),
+            edge_port: None,
+            token_secret: TokenSecret::default(),
+            oidc: OidcConfig::default(),
+            audit: AuditLog::default(),
+        }
     }
 }
 
@@ -55,6 +73,9 @@ pub struct Platform {
     /// Where its request comes from: the fields `source_*`, nothing else.
     source: Arc<Access>,
     lease_nonce: Option<String>,
+    /// The request, if it carries an idempotency key.
+    request: Option<RequestId>,
+    turns: Arc<Turns>,
     /// Held while a counter is read and written: writers of this process wait
     /// for each other in place of refusing each other's transactions.
     counters: Arc<tokio::sync::Mutex<()>>,
@@ -62,6 +83,8 @@ pub struct Platform {
     machine_numbers: Arc<tokio::sync::Mutex<Range<u64>>>,
     confirmations: Arc<Confirmations>,
     unreadable: Arc<Unreadable>,
+    host_regions: Arc<Mutex<BTreeMap<HostId, String>>>,
+    token_uses: Arc<TokenUses>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -85,10 +108,14 @@ impl Platform {
             rights: Rights::All,
             source: Arc::default(),
             lease_nonce: None,
+            request: None,
+            turns: Arc::default(),
             counters: Arc::default(),
             machine_numbers: Arc::default(),
             confirmations: Arc::default(),
             unreadable: Arc::default(),
+            host_regions: Arc::default(),
+            token_uses: Arc::default(),
         }
     }
 
@@ -142,7 +169,30 @@ impl Platform {
 
     /// The nonce of a new lease.
     pub(crate) fn new_nonce(&self) -> String {
-        format!("{:016x}", self.rng().bits())
+        let random = || format!("{:016x}", self.rng().bits());
+        self.request.as_ref().map_or_else(random, RequestId::nonce)
+    }
+
+    /// The same for a request that carries an idempotency key.
+    pub(crate) fn for_request(&self, request: Option<RequestId>) -> Self {
+        Self { request, ..self.clone() }
+    }
+
+    /// The same for the request of a caller, by its name, with an idempotency key: what is
+    /// done for it is done once, also if an earlier process has done it.
+    #[must_use]
+    pub fn keyed(&self, caller: &str, key: &str) -> Self {
+        self.for_request(Some(RequestId::new(caller, key)))
+    }
+
+    /// The request, if it carries an idempotency key.
+    pub(crate) fn request(&self) -> Option<&RequestId> {
+        self.request.as_ref()
+    }
+
+    /// Requests with idempotency keys that are carried out now.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Settings.
@@ -196,6 +246,22 @@ impl Platform {
     /// Records that cannot be read and have been logged.
     pub(crate) fn unreadable(&self) -> &Unreadable {
         &self.unreadable
+    }
+
+    /// Regions of the hosts, as each last answered.
+    pub(crate) fn host_regions(&self) -> MutexGuard<'_, BTreeMap<HostId, String>> {
+        self.host_regions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When tokens were last used.
+    pub(crate) fn token_uses(&self) -> &TokenUses {
+        &self.token_uses
+    }
+
+    /// The same with other rights of the caller.
+    #[must_use]
+    pub(crate) fn with_rights(&self, rights: Rights) -> Self {
+        Self { rights, ..self.clone() }
     }
 
     /// Context of a call to a host that is to be answered within `time`.

@@ -1,7 +1,8 @@
 //! What control, edge and the guests' API ask of a host, and what a host
 //! streams to them.
 //!
-//! One trait per concern: [`Status`], [`Machines`], [`Leases`], [`Checks`], [`Exec`], [`Logs`], [`EventFeed`],
+//! One trait per concern: [`Status`], [`Machines`], [`Leases`], [`Memory`], [`Checks`],
+//! [`Schedules`], [`Exec`], [`Logs`], [`EventFeed`],
 //! [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
 //! `worker` implements it. In one process the call is direct; between processes
 //! the crate `host-remote` carries it over HTTP/2 with mutual TLS behind the
@@ -37,8 +38,8 @@ pub use images::{ImageUpload, Images, ImportName};
 pub use machines::{
     AcquireLease, ChangeMetadata, Checks, CreateMachine, EventFeed, EventFilter, Exec, ExecError,
     ExecInput, ExecOutput, ExecSession, ExecStart, FeedEvent, FeedItem, Leases, LogLine, Logs,
-    MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Stop, UpdateMachine, WaitFor,
-    check_labels,
+    MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Memory, Schedules, Stop, UpdateMachine,
+    WaitFor, check_labels,
 };
 pub use routing::{
     Connections, GuestConnection, GuestStream, HealthStatus, Load, Route, RouteChange,
@@ -56,7 +57,9 @@ pub trait Host:
     Status
     + Machines
     + Leases
+    + Memory
     + Checks
+    + Schedules
     + Exec
     + Logs
     + EventFeed
@@ -72,7 +75,9 @@ impl<T> Host for T where
     T: Status
         + Machines
         + Leases
+        + Memory
         + Checks
+        + Schedules
         + Exec
         + Logs
         + EventFeed

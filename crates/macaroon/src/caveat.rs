@@ -23,7 +23,8 @@ impl CommandRule {
 }
 
 /// One restriction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "body")]
 pub enum Caveat {
     /// An organization, and the actions in it.
     Organization {
@@ -33,9 +34,15 @@ pub enum Caveat {
         mask: Action,
     },
     /// Volumes by id.
-    Volumes(Resources<String>),
+    Volumes {
+        /// With the actions on each.
+        volumes: Resources<String>,
+    },
     /// Apps by number.
-    Apps(Resources<u64>),
+    Apps {
+        /// With the actions on each.
+        apps: Resources<u64>,
+    },
     /// A time; both ends in seconds since the epoch, and included.
     ValidityWindow {
         /// The first second.
@@ -44,12 +51,23 @@ pub enum Caveat {
         not_after: i64,
     },
     /// Features of the organization by name.
-    FeatureSet(Resources<String>),
+    FeatureSet {
+        /// With the actions on each.
+        features: Resources<String>,
+    },
     /// GraphQL mutations by name, and nothing else.
-    Mutations(Vec<String>),
+    Mutations {
+        /// Their names.
+        mutations: Vec<String>,
+    },
     /// Machines by id.
-    Machines(Resources<String>),
-    /// Another service has to vouch for the holder; see the crate's documentation.
+    Machines {
+        /// With the actions on each.
+        machines: Resources<String>,
+    },
+    /// Another service has to vouch for the holder. No platform of
+    /// ours can verify that yet: it prohibits everything.
+    #[serde(rename = "3P", skip_deserializing)]
     ThirdParty {
         /// The service.
         location: String,
@@ -59,24 +77,40 @@ pub enum Caveat {
         /// The caveats.
         ifs: Vec<Caveat>,
         /// The actions that are permitted where none of them applies.
+        #[serde(rename = "else")]
         otherwise: Action,
     },
     /// Features of a machine by name.
-    MachineFeatureSet(Resources<String>),
+    MachineFeatureSet {
+        /// With the actions on each.
+        features: Resources<String>,
+    },
     /// The request comes out of this machine.
-    FromMachine(String),
+    FromMachineSource {
+        /// Its id.
+        id: String,
+    },
     /// Clusters of LiteFS Cloud by id.
-    Clusters(Resources<String>),
+    Clusters {
+        /// With the actions on each.
+        clusters: Resources<String>,
+    },
     /// What a member without further rights may do.
-    IsMember,
+    IsMember {},
     /// Some actions.
     Action(Action),
     /// Commands that may be run, and nothing else.
     Commands(Vec<CommandRule>),
     /// Features of an app by name.
-    AppFeatureSet(Resources<String>),
+    AppFeatureSet {
+        /// With the actions on each.
+        features: Resources<String>,
+    },
     /// Objects by prefixes of their URL.
-    StorageObjects(Resources<String>),
+    StorageObjects {
+        /// With the actions on each.
+        storage_objects: Resources<String>,
+    },
     /// What these roles may do.
     AllowedRoles(Roles),
     /// The request comes out of a machine of these; an empty text is any.
@@ -90,5 +124,34 @@ pub enum Caveat {
     },
     /// A kind that this version does not know, or a body that it cannot read: it prohibits
     /// everything.
+    #[serde(skip_deserializing)]
     Unknown(Kind),
+}
+
+impl Caveat {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        Kind(match self {
+            Self::Organization { .. } => 0,
+            Self::Volumes { .. } => 2,
+            Self::Apps { .. } => 3,
+            Self::ValidityWindow { .. } => 4,
+            Self::FeatureSet { .. } => 5,
+            Self::Mutations { .. } => 6,
+            Self::Machines { .. } => 7,
+            Self::ThirdParty { .. } => 11,
+            Self::IfPresent { .. } => 13,
+            Self::MachineFeatureSet { .. } => 14,
+            Self::FromMachineSource { .. } => 15,
+            Self::Clusters { .. } => 16,
+            Self::IsMember {} => 22,
+            Self::Action(_) => 26,
+            Self::Commands(_) => 27,
+            Self::AppFeatureSet { .. } => 28,
+            Self::StorageObjects { .. } => 29,
+            Self::AllowedRoles(_) => 30,
+            Self::FlySrc { .. } => 31,
+            Self::Unknown(kind) => return *kind,
+        })
+    }
 }

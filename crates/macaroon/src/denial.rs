@@ -1,9 +1,10 @@
 //! Why an access is prohibited.
 
 use crate::Action;
+use serde::Serialize;
 
 /// Number of a kind of caveat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Kind(pub u64);
 
 /// Why an access is prohibited.

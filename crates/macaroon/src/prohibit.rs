@@ -17,8 +17,10 @@ impl Caveat {
         let same = |own: &String, id: &str| own == id;
         match self {
             Self::Organization { id, mask } => check_organization(*id, *mask, access),
-            Self::Volumes(set) => set.check(access.volume.as_deref(), action, "volume", same),
-            Self::Apps(set) => {
+            Self::Volumes { volumes: set } => {
+                set.check(access.volume.as_deref(), action, "volume", same)
+            }
+            Self::Apps { apps: set } => {
                 set.check(access.app.as_ref(), action, "app", |own, id: &u64| own == id)
             }
             Self::ValidityWindow { not_after, .. } if access.now > *not_after => {
@@ -28,25 +30,33 @@ impl Caveat {
                 Err(Denial::NotYetValid)
             }
             Self::ValidityWindow { .. } => Ok(()),
-            Self::FeatureSet(set) => {
+            Self::FeatureSet { features: set } => {
                 set.check(access.org_feature.as_deref(), action, "organization feature", same)
             }
-            Self::Mutations(names) => check_mutation(names, access.mutation.as_deref()),
-            Self::Machines(set) => set.check(access.machine.as_deref(), action, "machine", same),
+            Self::Mutations { mutations: names } => {
+                check_mutation(names, access.mutation.as_deref())
+            }
+            Self::Machines { machines: set } => {
+                set.check(access.machine.as_deref(), action, "machine", same)
+            }
             Self::ThirdParty { location } => Err(Denial::ThirdParty(location.clone())),
             Self::IfPresent { ifs, otherwise } => check_if_present(ifs, *otherwise, access),
-            Self::MachineFeatureSet(set) => {
+            Self::MachineFeatureSet { features: set } => {
                 set.check(access.machine_feature.as_deref(), action, "machine feature", same)
             }
-            Self::FromMachine(id) => from(Some(id), access.source_machine.as_ref(), "machine"),
-            Self::Clusters(set) => set.check(access.cluster.as_deref(), action, "cluster", same),
-            Self::IsMember => check_roles(Roles::MEMBER, access),
+            Self::FromMachineSource { id } => {
+                from(Some(id), access.source_machine.as_ref(), "machine")
+            }
+            Self::Clusters { clusters: set } => {
+                set.check(access.cluster.as_deref(), action, "cluster", same)
+            }
+            Self::IsMember {} => check_roles(Roles::MEMBER, access),
             Self::Action(mask) => within(action, *mask),
             Self::Commands(rules) => check_command(rules, &access.command),
-            Self::AppFeatureSet(set) => {
+            Self::AppFeatureSet { features: set } => {
                 set.check(access.app_feature.as_deref(), action, "app feature", same)
             }
-            Self::StorageObjects(set) => {
+            Self::StorageObjects { storage_objects: set } => {
                 let prefix = |own: &String, url: &str| url.starts_with(own.as_str());
                 set.check(access.storage_object.as_deref(), action, "storage object", prefix)
             }

@@ -2,9 +2,11 @@
 //! (`MemberFeatures` of the public Go package).
 
 use crate::{Access, Action};
+use serde::{Deserialize, Serialize};
 
 /// A set of roles, as in the caveat `AllowedRoles`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Roles(pub u32);
 
 impl Roles {
@@ -22,11 +24,12 @@ impl Roles {
     pub(crate) fn required(access: &Access) -> Self {
         let permitted = match access.org_feature.as_deref() {
             None => return Self::MEMBER,
-            // `tokens` is an addition: a member makes tokens that can do what the member can.
             Some("wg" | "domain" | "site" | "builder" | "addon" | "checks" | "litefs-cloud") => {
                 Action::ALL
             }
-            Some("tokens") => Action::ALL,
+            // An addition: a member makes tokens that can do what the member can, and revokes
+            // its own.
+            Some("tokens") => Action::ALL.without(Action::DELETE),
             Some("membership" | "billing" | "authentication") => Action::READ,
             Some(_) => Action::NONE,
         };

@@ -7,6 +7,7 @@
 //! - [`autostop`]: which idle machine the edge stops.
 //! - [`address`]: every address a machine has, from its numbers.
 //! - [`check`]: health checks, from single results to a status.
+//! - [`schedule`]: when a machine runs next.
 //! - [`size`]: guest presets and what sizes are allowed.
 //! - [`name`]: generated machine names.
 //! - [`lease`]: which caller may change a leased machine.
@@ -20,5 +21,6 @@ pub mod lease;
 pub mod life;
 pub mod name;
 pub mod restart;
+pub mod schedule;
 pub mod signal;
 pub mod size;

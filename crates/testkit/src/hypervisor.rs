@@ -381,6 +381,11 @@ impl Hypervisor for FakeHypervisor {
         host.vms.get(&(machine, boot)).filter(|vm| vm.alive()).map(|_| MEMORY)
     }
 
+    /// A VM gives up at most half of what it holds.
+    fn reclaim(&self, machine: MachineId, boot: BootId, bytes: u64) -> u64 {
+        self.memory(machine, boot).map_or(0, |held| bytes.min(held / 2))
+    }
+
     fn has_template(&self, shape: Shape) -> bool {
         self.0.templates.borrow().contains(&shape)
     }

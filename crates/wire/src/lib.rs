@@ -3,14 +3,18 @@
 //! - [`machines`]: the public JSON of the Machines API, with its field names.
 //! - [`platform`]: what the API returns about the platform itself.
 //! - [`exec`]: an interactive command, over a WebSocket.
+//! - [`orgs`]: organizations and their members.
+//! - [`audit`]: the audit log.
 //! - [`tokens`]: tokens of the API.
 //! - [`logs`]: one log line, as stored, streamed and shown.
 //!
 //! Clients of other versions read and write these types: fields are added, not
 //! changed.
 
+pub mod audit;
 pub mod exec;
 pub mod logs;
 pub mod machines;
+pub mod orgs;
 pub mod platform;
 pub mod tokens;

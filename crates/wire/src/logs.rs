@@ -1,10 +1,11 @@
 //! One log line, as stored, streamed and shown.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// One line of a machine's log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogEntry {
     /// Position in the machine's log; grows, with gaps where lines were dropped.
     pub offset: u64,
@@ -26,7 +27,7 @@ pub struct LogEntry {
 }
 
 /// Which lines of an app's log are wanted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogQuery {
     /// Only this machine.
     pub instance: Option<String>,
@@ -43,4 +44,67 @@ pub struct LogQuery {
     /// Send new lines as they come.
     #[serde(default)]
     pub follow: bool,
+}
+
+/// A page of an app's log, as <https://fly.io/docs/monitoring/logs-api-options/> has it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogPage {
+    /// Lines in order of time.
+    pub data: Vec<LogItem>,
+    /// Where the next page begins.
+    pub meta: LogPageMeta,
+}
+
+/// Where the next page begins.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogPageMeta {
+    /// `next_token` of the next request; empty while there are no lines.
+    pub next_token: String,
+}
+
+/// One line of a page.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogItem {
+    /// Unique in the app.
+    pub id: String,
+    /// Always `log`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The line.
+    pub attributes: LogAttributes,
+}
+
+/// A line with where it comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogAttributes {
+    /// RFC 3339 with nanoseconds.
+    pub timestamp: String,
+    /// The line, without its end.
+    pub message: String,
+    /// `info`, `error`, `warn`.
+    pub level: String,
+    /// Machine id.
+    pub instance: String,
+    /// Region code.
+    pub region: String,
+    /// The same, and the provider.
+    pub meta: LogMeta,
+}
+
+/// Where a line comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogMeta {
+    /// Machine id.
+    pub instance: String,
+    /// Region code.
+    pub region: String,
+    /// Origin.
+    pub event: LogOrigin,
+}
+
+/// Origin of a line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogOrigin {
+    /// As [`LogEntry::provider`].
+    pub provider: String,
 }

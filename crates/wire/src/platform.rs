@@ -1,11 +1,12 @@
-//! What the API returns about the platform itself: `GET /v1/platform/hosts`.
+//! What the API returns about the platform itself: its hosts and regions.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// What a host is and has.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostInfo {
     /// Number, unique in the platform.
     pub host: u16,
@@ -43,4 +44,39 @@ pub struct HostInfo {
     /// machines.
     #[serde(default)]
     pub ipv4_pool: Option<(Ipv4Addr, u8)>,
+}
+
+/// Answer to `GET /v1/platform/regions`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct RegionList {
+    /// All regions.
+    pub regions: Vec<Region>,
+    /// Code of the one that is used where none is named.
+    pub nearest: String,
+}
+
+/// A region.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Region {
+    /// Code.
+    pub code: String,
+    /// Name; the code, as operators name regions.
+    pub name: String,
+    /// Degrees north; 0 where it is not known.
+    pub latitude: f64,
+    /// Degrees east; 0 where it is not known.
+    pub longitude: f64,
+    /// There is a WireGuard gateway.
+    pub gateway_available: bool,
+    /// Never.
+    pub requires_paid_plan: bool,
+    /// No machine is placed there any more.
+    pub deprecated: bool,
+    /// How many of the smallest machines there is memory for.
+    pub capacity: u64,
+    /// Part of the world, or empty.
+    pub geo_region: String,
+    /// There is managed Postgres.
+    pub mpg_available: bool,
 }

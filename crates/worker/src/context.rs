@@ -15,6 +15,7 @@ use crate::ports::{
 };
 use crate::record::Record;
 use crate::routes::RouteHub;
+use crate::schedules::requests::RunRequests;
 use crate::sessions::Sessions;
 use crate::template_queue::TemplateQueue;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -28,6 +29,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+
+/// Destroyed machines that a host remembers at most.
+const MAX_DESTROYED: u32 = 20_000;
 
 /// Settings of one host.
 #[derive(Clone, Debug)]
@@ -61,6 +65,9 @@ pub struct HostConfig {
     pub image_deadline: Duration,
     /// Shapes whose template is made ahead of time.
     pub templates: Vec<Shape>,
+    /// How long destroyed machines and their events can still be read, at most
+    /// 20000 of them.
+    pub keep_destroyed: Duration,
     /// Machines that a new database does not name are removed; otherwise the host does not
     /// start with them.
     pub discard_unrecorded: bool,
@@ -112,6 +119,8 @@ pub(crate) struct HostContext {
     pub(crate) checks: CheckBoard,
     /// Checks that run at a time on this host.
     pub(crate) check_slots: Semaphore,
+    /// How calls for runs reach the drivers of schedules.
+    pub(crate) run_requests: RunRequests,
     pub(crate) metrics: Metrics,
     pub(crate) templates: TemplateQueue,
     pub(crate) blocked_slots: BlockedSlots,
@@ -145,6 +154,13 @@ impl BlockedSlots {
 impl HostContext {
     pub(crate) fn addresses(&self, record: &Record) -> Option<Addresses> {
         address::of_machine(self.config.pool, record.slot?, record.network, record.number)
+    }
+
+    /// Removes the records of machines that were destroyed long ago; their ids.
+    pub(crate) async fn forget_destroyed(&self) -> Result<Vec<String>, sqlite::Error> {
+        let kept = u64::try_from(self.config.keep_destroyed.as_millis()).unwrap_or(u64::MAX);
+        let before_ms = self.clock.now_ms().saturating_sub(kept);
+        self.db.forget(before_ms, MAX_DESTROYED).await
     }
 
     /// Adds a line of the host's own to a machine's log.

@@ -342,7 +342,7 @@ mod tests {
         let mut gone = world.machines[0].clone();
         (gone.state, gone.slot) = (State::Destroyed, None);
         world.db.save(gone, Change::default()).await.unwrap();
-        assert_eq!(world.db.forget(0).await.unwrap().len(), 1);
+        assert_eq!(world.db.forget(u64::MAX, 0).await.unwrap().len(), 1);
         assert_eq!(
             world.db.event_numbers(EventFilter::default()).await.unwrap(),
             EventNumbers { last: 5, removed: 5 }

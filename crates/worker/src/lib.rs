@@ -21,6 +21,7 @@ mod metrics;
 pub mod ports;
 mod record;
 mod routes;
+mod schedules;
 mod sessions;
 mod template_queue;
 mod templates;

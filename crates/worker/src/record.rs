@@ -61,6 +61,9 @@ pub(crate) struct Record {
     /// The writable layer belongs to a process that was suspended and whose memory
     /// may be lost: the next boot keeps it. Reset once the process is known to run.
     pub(crate) keep_scratch: bool,
+    /// It was created without a launch and has not been started since: an update leaves it
+    /// down, too.
+    pub(crate) never_started: bool,
     /// STOPSIGNAL of the image, once it has been read.
     pub(crate) image_stop_signal: Option<i32>,
     pub(crate) created_ms: u64,
@@ -126,6 +129,7 @@ impl Record {
             failure: None,
             snapshot: None,
             keep_scratch: false,
+            never_started: create.skip_launch,
             image_stop_signal: None,
             created_ms: now_ms,
             updated_ms: now_ms,
@@ -347,6 +351,8 @@ struct Stored {
     #[serde(default)]
     keep_scratch: bool,
     #[serde(default)]
+    never_started: bool,
+    #[serde(default)]
     image_stop_signal: Option<i32>,
     created_ms: u64,
     updated_ms: u64,
@@ -382,6 +388,7 @@ impl Record {
             failure: self.failure.clone(),
             snapshot: self.snapshot.map(|boot| boot.to_string()),
             keep_scratch: self.keep_scratch,
+            never_started: self.never_started,
             image_stop_signal: self.image_stop_signal,
             created_ms: self.created_ms,
             updated_ms: self.updated_ms,
@@ -434,6 +441,7 @@ impl Record {
             failure: stored.failure,
             snapshot: stored.snapshot.map(|boot| boot.parse()).transpose().map_err(bad)?,
             keep_scratch: stored.keep_scratch,
+            never_started: stored.never_started,
             image_stop_signal: stored.image_stop_signal,
             created_ms: stored.created_ms,
             updated_ms: stored.updated_ms,

@@ -1,6 +1,7 @@
 //! All commands. The doc comment of a command's arguments is its help.
 
 mod apps;
+mod auth;
 mod checks;
 mod completions;
 mod host;
@@ -8,7 +9,9 @@ mod image;
 mod logs;
 mod machine;
 mod open;
+mod orgs;
 mod status;
+mod tokens;
 mod version;
 
 use crate::context::Context;
@@ -39,6 +42,15 @@ pub enum Command {
     /// See what the hosts have and use
     #[command(subcommand, visible_alias = "hosts")]
     Host(host::Command),
+    /// Make, list, revoke and narrow tokens
+    #[command(subcommand, visible_alias = "token")]
+    Tokens(tokens::Command),
+    /// Manage organizations and their members
+    #[command(subcommand, visible_alias = "org")]
+    Orgs(orgs::Command),
+    /// See which token is used
+    #[command(subcommand)]
+    Auth(auth::Command),
     #[expect(missing_docs, reason = "the help is at its arguments")]
     Version(version::VersionArgs),
     #[expect(missing_docs, reason = "the help is at its arguments")]
@@ -60,6 +72,9 @@ pub(crate) async fn dispatch(
         Command::Open(args) => open::run(args, cx).await?,
         Command::Image(command) => image::dispatch(command, cx).await?,
         Command::Host(command) => host::dispatch(command, cx).await?,
+        Command::Tokens(command) => tokens::dispatch(command, cx).await?,
+        Command::Orgs(command) => orgs::dispatch(command, cx).await?,
+        Command::Auth(command) => auth::dispatch(command, cx).await?,
         Command::Version(args) => version::run(&args, cx)?,
         Command::Completions(args) => completions::run(&args, &root, cx)?,
     }

@@ -6,7 +6,6 @@ use crate::error::CliError;
 pub(crate) const ABSENT: &[(&str, &str, &str)] = &[
     ("", "auth", TOKEN),
     ("", "certs", "put a TLS proxy in front of the edge"),
-    ("", "checks", "checks are kept but not run"),
     ("", "clone", "`updraft machine run` with the config that `machine status -d` shows"),
     ("", "config", "`updraft machine status -d` shows a machine's config"),
     ("", "console", SHELL),

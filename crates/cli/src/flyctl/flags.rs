@@ -17,7 +17,6 @@ pub(crate) const FLAGS: &[(&str, Option<char>, &str)] = &[
     ("host-dedication-id", None, "hosts are not dedicated yet"),
     ("id", None, "the platform chooses ids"),
     ("mount-point", None, VOLUMES),
-    ("schedule", None, "schedules are not run yet"),
     ("skip-dns-registration", None, "there are no .internal names yet"),
     ("standby-for", None, "there are no standby machines yet"),
     ("use-zstd", None, BUILD),

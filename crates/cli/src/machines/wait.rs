@@ -11,6 +11,8 @@ use wire::machines::{Machine, MachineEvent, WaitResult};
 const SETTLE: Duration = Duration::from_secs(1);
 /// Lines of its log that are shown then.
 const LAST_LINES: u32 = 5;
+/// The checks of a machine are looked at again after this.
+const CHECKS_AGAIN: Duration = Duration::from_millis(500);
 /// Longest wait of commands that have no flag for it.
 pub(crate) const DEFAULT: Duration = Duration::from_secs(300);
 
@@ -38,6 +40,32 @@ pub(crate) async fn until(
             Err(err) if err.status() == Some(408) => {}
             other => return other.context(|| format!("wait for machine {id}")),
         }
+    }
+}
+
+/// Waits until all health checks of a machine that runs pass. One that has ended meanwhile
+/// has no check to wait for.
+pub(crate) async fn healthy(client: &Client, app: &str, id: &str, limit: Duration) -> Result<()> {
+    let end = Instant::now() + limit;
+    loop {
+        let machine = client.machine(app, id).await;
+        let machine = machine.context(|| format!("show machine {id}"))?;
+        let waits = |check: &&wire::machines::CheckStatus| check.status != "passing";
+        let Some(check) = machine.checks.iter().find(waits) else { return Ok(()) };
+        if machine.state != "started" {
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            let secs = limit.as_secs();
+            let text =
+                format!("The health checks of machine {id} do not pass after {secs} seconds");
+            let error = CliError::new(Exit::Timeout, text);
+            let why = format!("{} is {}: {}", check.name, check.status, check.output);
+            return Err(error.because(why).hint(format!(
+                "`updraft checks show {id} -a {app}` shows request and answer of each."
+            )));
+        }
+        tokio::time::sleep(CHECKS_AGAIN).await;
     }
 }
 

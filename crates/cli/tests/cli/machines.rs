@@ -306,6 +306,7 @@ async fn start_stop_and_the_like() {
         GET /v1/apps/web/machines/3d8d413b29d089/events?limit=1
         POST /v1/apps/web/machines/3d8d413b29d089/restart?timeout=3s&force_stop=true
         GET /v1/apps/web/machines/3d8d413b29d089/wait?timeout=60&state=started
+        GET /v1/apps/web/machines/3d8d413b29d089
         --- stderr
         Restarting machine 3d8d413b29d089
         Machine 3d8d413b29d089 restarted successfully!

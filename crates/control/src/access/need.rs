@@ -5,6 +5,8 @@ use macaroon::Action;
 /// What a call is about. The names in braces are those of the route's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
+    /// What everyone may read, without a token.
+    Open,
     /// Nothing of a tenant: any valid token will do.
     Token,
     /// Several records, or one that the body names: any valid token will do, and the

@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn only_what_is_of_another_is_hidden() {
-        let machine = Caveat::Machines(Resources::of(["m".to_owned()], Action::ALL));
-        let apps = Caveat::Apps(Resources::of([7], Action::ALL));
+        let machine = Caveat::Machines { machines: Resources::of(["m".to_owned()], Action::ALL) };
+        let apps = Caveat::Apps { apps: Resources::of([7], Action::ALL) };
         let rights = Rights::Grants(Arc::from([grant("a", vec![apps, machine])]));
         let on = |app| Access { org: Some(1), app: Some(app), ..Access::default() };
         assert!(!rights.is_hidden(&on(7)));

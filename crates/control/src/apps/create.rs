@@ -2,13 +2,14 @@
 
 use super::read::show;
 use crate::access::{base, permit};
+use crate::counters::next_number;
 use crate::error::shortened;
 use crate::retry::Tries;
-use crate::{Error, Kind, Platform, lookup, orgs};
+use crate::{Error, Kind, Platform, orgs};
 use macaroon::{Access, Action};
 use model::id::{AppId, AppName, NetworkId, NetworkName, OrgId};
 use store::records::{self, AppRecord, NetworkRecord, OrgRecord, Stored, encode};
-use store::{Compare, Op, Revision, Txn};
+use store::{Compare, Op, Txn};
 use wire::machines::{CreateApp, CreatedApp};
 
 const MAX_IDEMPOTENCY_KEY: usize = 256;
@@ -52,10 +53,6 @@ fn permit_create(platform: &Platform, org: &OrgRecord) -> Result<(), Error> {
     // 0 stands for the app that is to be made, whose number is not known yet.
     let (org_id, app) = (Some(u64::from(org.id.0)), Some(0));
     let access = Access { org: org_id, app, ..base(platform, Action::CREATE) };
-    let of_org = Access { app: None, ..access.clone() };
-    if platform.rights().is_hidden(&of_org) {
-        return Err(lookup::no_org(&org.slug));
-    }
     permit(platform, &access, &format!("apps in organization {:?}", org.slug))
 }
 
@@ -65,7 +62,7 @@ async fn parse(platform: &Platform, ask: CreateApp) -> Result<Request, Error> {
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let name = ask.app_name.parse().map_err(invalid("app_name"))?;
     let org = given(ask.org_slug).unwrap_or_else(|| orgs::DEFAULT_ORG.into());
-    let org = orgs::get(platform, &org).await?;
+    let org = orgs::visible(platform, &org).await?;
     permit_create(platform, &org)?;
     let network: NetworkName = given(ask.network)
         .unwrap_or_else(|| orgs::DEFAULT_NETWORK.into())
@@ -75,7 +72,8 @@ async fn parse(platform: &Platform, ask: CreateApp) -> Result<Request, Error> {
     if !network.as_str().starts_with(|c: char| c.is_ascii_lowercase()) {
         return Err(Error::invalid("network", "must begin with a letter"));
     }
-    let key = given(ask.idempotency_key);
+    let of_request = || platform.request().map(|request| request.as_str().to_owned());
+    let key = given(ask.idempotency_key).or_else(of_request);
     let is_bad =
         |key: &String| key.len() > MAX_IDEMPOTENCY_KEY || key.chars().any(char::is_control);
     if key.as_ref().is_some_and(is_bad) {
@@ -128,7 +126,10 @@ async fn earlier(platform: &Platform, request: &Request) -> Result<Option<AppRec
 async fn try_create(platform: &Platform, request: &Request) -> Result<Option<AppRecord>, Error> {
     let _counters = platform.lock_counters().await;
     let app_key = records::app_key(request.name.as_str());
-    let mut txn = Txn { compare: vec![Compare::Absent(app_key.clone())], ..Txn::default() };
+    // The organization may be deleted meanwhile.
+    let org = Compare::Present(records::org_key(&request.org.slug));
+    let compare = vec![Compare::Absent(app_key.clone()), org];
+    let mut txn = Txn { compare, ..Txn::default() };
     let id = AppId(next_number(platform, "apps", &mut txn).await?);
     let network_key = records::network_key(&request.org.slug, request.network.as_str());
     let known: Option<Stored<NetworkRecord>> = records::get(platform.store(), &network_key).await?;
@@ -163,17 +164,4 @@ async fn try_create(platform: &Platform, request: &Request) -> Result<Option<App
 
 fn idempotency_key(org: OrgId, app: &AppRecord) -> Option<String> {
     app.idempotency_key.as_deref().map(|key| records::idempotency_key(org, key))
-}
-
-/// The next number of a counter, taken by `txn`.
-async fn next_number(platform: &Platform, counter: &str, txn: &mut Txn) -> Result<u32, Error> {
-    let key = records::counter_key(counter);
-    let last: Option<Stored<u32>> = records::get(platform.store(), &key).await?;
-    let (last, revision): (u32, Revision) = last.map_or((0, 0), |c| (c.record, c.revision));
-    let next = last
-        .checked_add(1)
-        .ok_or_else(|| Error::internal(format!("all numbers for {counter} are in use")))?;
-    txn.compare.push(Compare::Modified(key.clone(), revision));
-    txn.then.push(Op::put(key, encode(&next)));
-    Ok(next)
 }

@@ -3,7 +3,7 @@
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::machines::{self, ListFilter, Release, list_app, release};
 use crate::retry::Tries;
-use crate::{Error, Kind, Platform, Rights, hosts, lookup, orgs};
+use crate::{Error, Kind, Platform, Rights, hosts, lookup, orgs, tokens};
 use futures_util::future::join_all;
 use host_api::{Caller, HostError, WaitFor};
 use model::id::{HostId, MachineId};
@@ -156,6 +156,7 @@ async fn forget(platform: &Platform, app: &AppRecord) -> Result<bool, Error> {
     let same = record.filter(|stored| stored.record.id == app.id && stored.record.deleting);
     let Some(stored) = same else { return Ok(true) };
     forget_machines(platform, app).await?;
+    tokens::delete_of_app(platform, app).await?;
     let mut then = vec![Op::delete(&key)];
     if let Some(used) = &app.idempotency_key {
         let org = orgs::get(platform, &app.org).await?;

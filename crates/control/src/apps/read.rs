@@ -1,9 +1,9 @@
 //! Apps as clients see them.
 
-use crate::access::{app_access, base, is_permitted};
+use crate::access::{app_access, is_permitted};
 use crate::machines::count_by_app;
 use crate::{Error, Platform, lookup, orgs};
-use macaroon::{Access, Action};
+use macaroon::Action;
 use model::id::NetworkId;
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
@@ -21,7 +21,7 @@ pub async fn list(
     role: Option<&str>,
 ) -> Result<AppList, Error> {
     let only = match org {
-        Some(slug) => Some(readable_org(platform, slug).await?),
+        Some(slug) => Some(orgs::visible(platform, slug).await?.slug),
         None => None,
     };
     let apps: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
@@ -43,16 +43,6 @@ pub async fn list(
         shown.push(show(platform, app.clone(), &orgs_by_slug[&app.org], count));
     }
     Ok(AppList { total_apps: shown.len() as u64, apps: shown })
-}
-
-/// The slug of an organization that the caller may know about.
-async fn readable_org(platform: &Platform, slug: &str) -> Result<String, Error> {
-    let org = orgs::get(platform, slug).await?;
-    let access = Access { org: Some(u64::from(org.id.0)), ..base(platform, Action::READ) };
-    if platform.rights().is_hidden(&access) {
-        return Err(lookup::no_org(slug));
-    }
-    Ok(org.slug)
 }
 
 /// One app.

@@ -5,7 +5,7 @@ use model::id::{AppId, Epoch, HostId, MachineName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
-use store::records::{self, AppRecord, NameRecord, OrgRecord, Stored, TokenRecord};
+use store::records::{self, AppRecord, MemberRecord, NameRecord, OrgRecord, Stored, TokenRecord};
 use store::{Change, KeyValue};
 
 /// Whom a machine belongs to: its record without version and config.
@@ -49,6 +49,7 @@ pub(crate) struct Tables {
     machines: Table<Ownership>,
     orgs: Table<OrgRecord>,
     tokens: Table<TokenRecord>,
+    members: Table<MemberRecord>,
 }
 
 /// A kind of record that is kept in memory.
@@ -73,12 +74,19 @@ cached! {
     Ownership: machines,
     OrgRecord: orgs,
     TokenRecord: tokens,
+    MemberRecord: members,
 }
 
 impl Tables {
     /// Prefixes of the keys that are kept.
-    pub(super) const PREFIXES: [&'static str; 5] =
-        [records::APPS, records::NAMES, records::MACHINES, records::ORGS, records::TOKENS];
+    pub(super) const PREFIXES: [&'static str; 6] = [
+        records::APPS,
+        records::NAMES,
+        records::MACHINES,
+        records::ORGS,
+        records::TOKENS,
+        records::MEMBERS,
+    ];
 
     pub(super) fn get<T: Cached>(&self, key: &str) -> Known<T> {
         match T::of(self).get(key) {
@@ -107,6 +115,8 @@ impl Tables {
             put(&mut self.orgs, kv);
         } else if kv.key.starts_with(records::TOKENS) {
             put(&mut self.tokens, kv);
+        } else if kv.key.starts_with(records::MEMBERS) {
+            put(&mut self.members, kv);
         }
     }
 
@@ -117,6 +127,7 @@ impl Tables {
         self.machines.remove(key);
         self.orgs.remove(key);
         self.tokens.remove(key);
+        self.members.remove(key);
     }
 }
 

@@ -53,6 +53,8 @@ fn configs_that_are_allowed() {
         json!({ "files": [{ "guest_path": "/etc/x", "raw_value": "aGk=", "mode": 0o644 }] }),
         json!({ "stop_config": { "signal": "SIGTERM", "timeout": "5m" } }),
         json!({ "restart": { "policy": "always" }, "schedule": "daily" }),
+        json!({ "schedule": "*/5 9-17 * * MON-FRI",
+                "schedule_options": { "timezone": "Europe/Berlin", "overlap": "queue", "misfire": "skip" } }),
         json!({ "rootfs": { "persist": "restart", "size_gb": 0 }, "standbys": ["x"] }),
         json!({ "dns": { "nameservers": ["fdaa::3", "1.1.1.1"], "options": [{ "name": "ndots", "value": "2" }] } }),
         json!({ "something": { "new": [1, 2] } }),
@@ -279,7 +281,19 @@ fn configs_that_are_refused() {
         ),
         (
             json!({ "schedule": "yearly" }),
-            "config.schedule: must be one of hourly, daily, weekly, monthly, not \"yearly\"",
+            "config.schedule: must be hourly, daily, weekly, monthly or a cron expression of five \
+             fields (minute hour day month weekday), not \"yearly\"",
+        ),
+        (
+            json!({ "schedule": "0 0 30 2 *", "schedule_options": { "overlap": "wait", "misfire": "x" } }),
+            "config.schedule_options.overlap: must be one of skip, queue, replace, not \"wait\"\n\
+             config.schedule_options.misfire: must be one of skip, run_once, not \"x\"\n\
+             config.schedule: \"0 0 30 2 *\" never comes about",
+        ),
+        (
+            json!({ "schedule": "0 9 * * *", "schedule_options": { "timezone": "Mars/Olympus" } }),
+            "config.schedule_options.timezone: must be a time zone of the IANA database, such as \
+             Europe/Berlin or UTC, not \"Mars/Olympus\"",
         ),
         (
             json!({ "rootfs": { "persist": "x" } }),
@@ -411,9 +425,11 @@ fn each_part_that_is_not_acted_on_is_warned_of() {
             json!({ "env": { "FLY_REGION": "x" } }),
             "config.env.FLY_REGION: the platform sets it; the value is not used",
         ),
+        (json!({ "schedule": "daily" }), ""),
         (
-            json!({ "schedule": "daily" }),
-            "config.schedule: schedules are not acted on yet; the machine runs once",
+            json!({ "schedule_options": { "timezone": "UTC", "typo": 1 } }),
+            "config.schedule_options: is of no effect without a schedule\n\
+             config.schedule_options.typo: is kept but not acted on yet",
         ),
         (
             json!({ "standbys": ["x"] }),

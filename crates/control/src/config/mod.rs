@@ -12,6 +12,7 @@ mod files;
 mod guest;
 mod normalize;
 mod process;
+mod schedule;
 mod services;
 mod validation;
 mod warnings;
@@ -59,6 +60,7 @@ pub fn violations(config: &MachineConfig) -> Vec<ValidationError> {
     let services = config.services.as_deref().unwrap_or_default();
     services::check(&mut errors, services);
     checks::check(&mut errors, config);
+    schedule::check(&mut errors, config);
     files::check(&mut errors, "config.files", config.files.as_deref().unwrap_or_default());
     containers::check(&mut errors, config);
     dns::check(&mut errors, config);

@@ -8,6 +8,11 @@ use wire::machines::{Check, Concurrency, Container, MachineConfig, Service, Span
 pub fn normalize(config: &mut MachineConfig) {
     drop_empty(&mut config.size);
     drop_empty(&mut config.schedule);
+    if let Some(options) = &mut config.schedule_options {
+        drop_empty(&mut options.timezone);
+        drop_empty(&mut options.overlap);
+        drop_empty(&mut options.misfire);
+    }
     if let Some(guest) = &mut config.guest {
         drop_empty(&mut guest.cpu_kind);
         drop_empty(&mut guest.persist_rootfs);

@@ -27,8 +27,6 @@ pub(super) fn check(errors: &mut ValidationErrors, config: &MachineConfig) {
     check_processes(errors, config.processes.as_deref().unwrap_or_default());
     check_restart(errors, "config.restart.policy", config.restart.as_ref());
     check_stop(errors, "config.stop_config", config.stop_config.as_ref());
-    let schedule = config.schedule.as_deref();
-    errors.one_of("config.schedule", schedule, &["hourly", "daily", "weekly", "monthly"]);
     if let Some(rootfs) = &config.rootfs {
         persist(errors, "config.rootfs.persist", rootfs.persist.as_deref());
         if rootfs.size_gb.is_some_and(|gb| gb > MAX_ROOT_GB) {

@@ -23,8 +23,16 @@ const PLATFORM_ENV: [&str; 9] = [
 pub(super) fn of_machine(config: &MachineConfig) -> Vec<String> {
     let mut out = Vec::new();
     platform_variables(&mut out, "config.env", config.env.as_ref());
-    if config.schedule.is_some() {
-        out.push("config.schedule: schedules are not acted on yet; the machine runs once".into());
+    if let Some(options) = &config.schedule_options {
+        let at = "config.schedule_options";
+        if config.schedule.is_none() {
+            out.push(format!("{at}: is of no effect without a schedule"));
+        }
+        unknown(&mut out, at, &options.extra, &[]);
+    }
+    let is_standby = config.standbys.as_ref().is_some_and(|standbys| !standbys.is_empty());
+    if is_standby && config.schedule.is_some() {
+        out.push("config.schedule: a standby is not run by its schedule".into());
     }
     if config.standbys.as_ref().is_some_and(|standbys| !standbys.is_empty()) {
         out.push("config.standbys: a standby is not started yet when its machine fails".into());

@@ -18,6 +18,11 @@ impl IntoResponse for Error {
     }
 }
 
+/// The status of a failure's answer.
+pub(super) fn status_of(err: &Error) -> StatusCode {
+    code(err.kind).0
+}
+
 /// The body of a failure's answer.
 pub(super) fn error_body(err: Error) -> ErrorBody {
     let (_, status) = code(err.kind);
@@ -54,6 +59,7 @@ fn code(kind: Kind) -> (StatusCode, &'static str) {
         Kind::Unsupported => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Kind::Timeout => StatusCode::REQUEST_TIMEOUT,
         Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
         // Not 408, after which a client may repeat its request by itself (RFC 9110, 15.5.9).

@@ -1,20 +1,17 @@
 //! Authenticates a request by its bearer tokens, in every form flyctl and the API
 //! clients send, and compares what its route needs with what they permit.
 
+use super::audit::{AboutOrg, Audited};
 use super::caller::{Authenticated, Connection, FromMachine};
 use super::table::Needs;
 use super::{HttpApi, caller};
-use crate::access::{Place, authorize};
-use crate::tokens::{self, Found, Invalid};
-use crate::{Error, Kind};
+use crate::access::{Need, Place, Subject, authorize};
+use crate::{Error, Kind, tokens};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
-
-/// Tokens of one header that are looked up.
-const MAX_TOKENS: usize = 8;
 
 /// Passes a request on whose tokens permit it, with the caller's rights. One that comes
 /// out of a machine needs none for what concerns the machine itself.
@@ -24,28 +21,47 @@ pub(super) async fn require(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match admit(&api, &needs, path.ok().as_ref(), &mut request).await {
+    let place = path.ok().as_ref().map(place).unwrap_or_default();
+    let matched = request.extensions().get::<MatchedPath>();
+    let need = matched.and_then(|matched| needs.of(request.method(), matched.as_str()));
+    let admitted = admit(&api, need, &place, &mut request).await;
+    let mut audited = Audited::of(&request, need, &place);
+    if let Some(audited) = &mut audited {
+        audited.prepare(&api).await;
+    }
+    let response = match admitted {
         Ok(()) => next.run(request).await,
         Err(err) => err.into_response(),
+    };
+    if let Some(audited) = audited {
+        let about = response.extensions().get::<AboutOrg>().cloned();
+        audited.record(&api, response.status().as_u16(), about).await;
     }
+    response
 }
 
 async fn admit(
     api: &HttpApi,
-    needs: &Needs,
-    path: Option<&RawPathParams>,
+    need: Option<Need>,
+    place: &Place,
     request: &mut Request,
 ) -> Result<(), Error> {
+    if need.is_some_and(|need| need.subject == Subject::Open) {
+        return Ok(());
+    }
     let header = request.headers().get(header::AUTHORIZATION);
     let header = header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let machine = request.extensions().get::<FromMachine>();
-    let matched = request.extensions().get::<MatchedPath>();
-    let need = matched.and_then(|matched| needs.of(request.method(), matched.as_str()));
     if let Some(machine) = machine.filter(|_| header.is_empty()) {
         // That there is no such path is no secret.
-        return if matched.is_none() { Ok(()) } else { machine.may(need, request.uri().path()) };
+        let exists = request.extensions().get::<MatchedPath>().is_some();
+        return if exists { machine.may(need, request.uri().path()) } else { Ok(()) };
     }
-    let tokens = authenticate(api, &header).await?;
+    let tokens = tokens::authenticate(&api.platform, &header).await?.map_err(|why| {
+        Error::new(Kind::Unauthorized, format!("unauthorized: {}", why.text()))
+            .hint("send the header `Authorization: Bearer <token>`")
+    })?;
+    tokens::note_use(&api.platform, &tokens);
     if let Some(connection) = request.extensions().get::<Connection>() {
         connection.token_shown();
     }
@@ -53,7 +69,7 @@ async fn admit(
     // Without a need the router calls no endpoint: there is no such path or method.
     let Some(need) = need else { return Ok(()) };
     let platform = caller::acting(api, request.extensions(), None).await;
-    authorize(&platform, &need, &path.map(place).unwrap_or_default()).await
+    authorize(&platform, &need, place).await
 }
 
 /// The parts of the path that name the subject of the call.
@@ -70,62 +86,4 @@ fn place(path: &RawPathParams) -> Place {
         *part = Some(value.to_owned());
     }
     place
-}
-
-/// All valid tokens of a header, of which there is at least one.
-async fn authenticate(api: &HttpApi, header: &str) -> Result<Vec<Found>, Error> {
-    let (mut found, mut expired) = (Vec::new(), false);
-    for token in candidates(header) {
-        match tokens::find(&api.platform, token).await? {
-            Ok(token) => found.push(token),
-            Err(Invalid::Expired) => expired = true,
-            Err(Invalid::Unknown) => {}
-        }
-    }
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    let why = match (header.is_empty(), expired) {
-        (true, _) => "no token was given",
-        (_, true) => "the token has expired",
-        _ => "the token is not valid",
-    };
-    Err(Error::new(Kind::Unauthorized, format!("unauthorized: {why}"))
-        .hint("send the header `Authorization: Bearer <token>`"))
-}
-
-/// Possible tokens of a header: the whole of it without scheme words, then the
-/// parts of a comma-separated list.
-fn candidates(header: &str) -> Vec<&str> {
-    let mut rest = header.trim();
-    while let Some((word, tail)) = rest.split_once(char::is_whitespace) {
-        if !word.eq_ignore_ascii_case("bearer") && !word.eq_ignore_ascii_case("flyv1") {
-            break;
-        }
-        rest = tail.trim_start();
-    }
-    let parts = rest.split(',').map(str::trim).filter(|part| *part != rest);
-    std::iter::once(rest).chain(parts).filter(|t| !t.is_empty()).take(MAX_TOKENS).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_forms_of_the_header() {
-        for (header, tokens) in [
-            ("", vec![]),
-            ("Bearer", vec!["Bearer"]),
-            ("Bearer abc", vec!["abc"]),
-            ("abc", vec!["abc"]),
-            ("FlyV1 fm2_a", vec!["fm2_a"]),
-            ("Bearer FlyV1 fm2_a,fm2_b", vec!["fm2_a,fm2_b", "fm2_a", "fm2_b"]),
-            ("bearer  flyv1 fm2_a", vec!["fm2_a"]),
-            ("Basic abc", vec!["Basic abc"]),
-        ] {
-            assert_eq!(candidates(header), tokens, "{header}");
-        }
-        assert_eq!(candidates(&"a,".repeat(1000)).len(), MAX_TOKENS);
-    }
 }

@@ -3,6 +3,7 @@
 use super::HttpApi;
 use super::extract::Params;
 use crate::access::Need;
+use crate::idempotency::RequestId;
 use crate::tokens::Found;
 use crate::{Error, Kind, Platform, Rights, lookup};
 use axum::extract::FromRequestParts;
@@ -12,6 +13,7 @@ use host_api::Caller;
 use macaroon::Access;
 use model::id::MachineId;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -34,8 +36,9 @@ impl FromMachine {
         }
         let own = format!("/v1/apps/<app>/machines/{}", self.0);
         let why = format!(
-            "without a token a machine may only GET {own}, POST {own}/suspend and use \
-             {own}/metadata and {own}/busy: its own state, suspend, labels and busy lease"
+            "without a token a machine may only GET {own}, POST {own}/suspend, use {own}/metadata, \
+             hold {own}/busy and POST /v1/tokens/oidc: its own state, suspend, labels, busy lease \
+             and identity"
         );
         let hint = "send the header `Authorization: Bearer <token>` for everything else";
         Err(Error::new(Kind::Forbidden, why).hint(hint))
@@ -47,6 +50,10 @@ impl FromMachine {
         rest.split('/').next() == Some(self.0.to_string().as_str())
     }
 }
+
+/// Address of the client, which the listener puts into the extensions of its requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// State of a client's connection, which the listener puts into the extensions of
 /// its requests.
@@ -72,7 +79,9 @@ impl FromRequestParts<HttpApi> for Acting {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, api: &HttpApi) -> Result<Self, Infallible> {
-        Ok(Self(acting(api, &parts.extensions, lease_nonce(parts)).await))
+        let platform = acting(api, &parts.extensions, lease_nonce(parts)).await;
+        let request = parts.extensions.get::<RequestId>().cloned();
+        Ok(Self(platform.for_request(request)))
     }
 }
 

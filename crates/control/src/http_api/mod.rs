@@ -2,16 +2,20 @@
 //! calls an operation of a subject, and writes the answer; errors are mapped in one
 //! place ([`answer`]). `routes/` has the table of routes with what a caller needs for each,
 //! which `auth` compares with the caller's tokens. `extract/` reads bodies and queries, `endpoints/` has one
-//! file per group of endpoints.
+//! file per group of endpoints, `openapi/` describes them.
 //!
 //! See <https://fly.io/docs/machines/api/>.
 
 mod answer;
+mod audit;
 mod auth;
 mod caller;
 mod endpoints;
 mod extract;
+mod idempotency;
 mod observe;
+mod openapi;
+mod rate_limit;
 mod routes;
 mod table;
 
@@ -20,8 +24,8 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 
 pub(crate) use answer::too_large;
-pub use caller::Connection;
 pub(crate) use caller::{Authenticated, FromMachine};
+pub use caller::{Connection, Peer};
 pub use table::Route;
 
 /// Settings of the HTTP front.
@@ -32,11 +36,14 @@ pub struct HttpConfig {
     /// Time in which a JSON body must have arrived, and the most time between two
     /// parts of an upload.
     pub body_timeout: std::time::Duration,
+    /// Requests beyond the limits of Fly's Machines API are refused.
+    pub rate_limits: bool,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { body_limit: 1024 * 1024, body_timeout: std::time::Duration::from_secs(30) }
+        let body_timeout = std::time::Duration::from_secs(30);
+        Self { body_limit: 1024 * 1024, body_timeout, rate_limits: false }
     }
 }
 
@@ -46,6 +53,8 @@ pub struct HttpApi {
     platform: Platform,
     config: HttpConfig,
     metrics: Arc<observe::Metrics>,
+    /// `None`: there are no limits.
+    buckets: Option<Arc<rate_limit::Buckets>>,
 }
 
 impl std::fmt::Debug for HttpApi {
@@ -61,7 +70,9 @@ impl std::fmt::Debug for HttpApi {
 impl HttpApi {
     /// A front whose metrics go into `registry`.
     pub fn new(platform: Platform, config: HttpConfig, registry: &mut Registry) -> Self {
-        Self { platform, config, metrics: Arc::new(observe::Metrics::register(registry)) }
+        let metrics = Arc::new(observe::Metrics::register(registry));
+        let buckets = config.rate_limits.then(Arc::default);
+        Self { platform, config, metrics, buckets }
     }
 
     /// The platform that it is a front of.

@@ -9,6 +9,7 @@ mod deletions;
 mod driver;
 mod former_owners;
 mod released;
+mod requests;
 
 use crate::Platform;
 use claims::Claims;
@@ -24,6 +25,7 @@ pub fn start(platform: &Platform) {
     driver::start(platform, FormerOwners);
     driver::start(platform, Released);
     compaction::start(platform);
+    requests::start(platform);
 }
 
 /// One pass of every reconciler over everything, at once. What fails is logged.
@@ -32,6 +34,7 @@ pub async fn pass(platform: &Platform) {
     pass_of(platform, &Deletions).await;
     pass_of(platform, &FormerOwners).await;
     pass_of(platform, &Released).await;
+    requests::pass(platform).await;
 }
 
 async fn pass_of<R: Reconciler>(platform: &Platform, reconciler: &R) {

@@ -1,6 +1,7 @@
 //! The tokens of a request as their holder sees them.
 
 use super::find::Found;
+use super::show::id;
 use crate::orgs::DEFAULT_ORG;
 use crate::{Error, Platform, lookup};
 use macaroon::Caveat;
@@ -28,18 +29,13 @@ pub(crate) async fn current(platform: &Platform, tokens: &[Found]) -> Result<Cur
             org_slug: slug.to_owned(),
             organization: slug.to_owned(),
             apps: apps_of(platform, record).await?,
-            user: None,
+            user: record.member.clone(),
             restricted_to_machine: machines.iter().find_map(only_machine),
             source_machine_id: platform.source().source_machine.clone(),
             expires_at: record.expires_ms.map(rfc3339),
         });
     }
     Ok(CurrentTokens { tokens: shown })
-}
-
-/// The public id of a token.
-pub(super) fn id(sha256: &str) -> String {
-    sha256.chars().take(12).collect()
 }
 
 async fn apps_of(
@@ -59,7 +55,7 @@ async fn apps_of(
 /// The machine that alone may use the token.
 fn only_machine(caveat: &Caveat) -> Option<String> {
     match caveat {
-        Caveat::FromMachine(id) => Some(id.clone()),
+        Caveat::FromMachineSource { id } => Some(id.clone()),
         _ => None,
     }
 }

@@ -2,9 +2,10 @@
 
 use super::scope::rights_of;
 use crate::{Error, Grant, Platform, Rights, lookup};
+use macaroon::{Caveat, LOCATION, Macaroon, Roles};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use store::records::{self, Stored, TokenRecord};
+use store::records::{self, MemberRecord, Stored, TokenRecord};
 use subtle::ConstantTimeEq;
 
 /// A valid token.
@@ -41,18 +42,80 @@ pub(crate) async fn find(
     platform: &Platform,
     token: &str,
 ) -> Result<Result<Found, Invalid>, Error> {
-    let sha256 = hash(token.as_bytes());
-    let key = records::token_key(&sha256);
-    let found: Option<Stored<TokenRecord>> = lookup::get(platform, &key).await?;
-    let same = |record: &TokenRecord| bool::from(record.sha256.as_bytes().ct_eq(sha256.as_bytes()));
-    let Some(record) = found.map(|found| found.record).filter(same) else {
-        return Ok(Err(Invalid::Unknown));
+    let known = match by_hash(platform, &hash(token.as_bytes())).await? {
+        Some(record) if !record.macaroon => Some((record, vec![])),
+        _ => macaroon(platform, token).await?,
     };
-    if record.expires_ms.is_some_and(|end| end <= platform.clock().now_ms()) {
+    let Some((record, narrowed)) = known else { return Ok(Err(Invalid::Unknown)) };
+    let now = platform.clock().now_ms();
+    if record.expires_ms.is_some_and(|end| end <= now) || is_outside(&narrowed, now) {
         return Ok(Err(Invalid::Expired));
     }
-    let grant = rights_of(&record).map(|caveats| Grant { token: record.name.clone(), caveats });
+    let Some(mut caveats) = rights_of(&record) else {
+        return Ok(Ok(Found { record, grant: None }));
+    };
+    caveats.extend(narrowed);
+    match bound_of_member(platform, &record).await? {
+        None => return Ok(Err(Invalid::Unknown)),
+        Some(bound) => caveats.extend(bound),
+    }
+    let grant = Some(Grant { token: record.name.clone(), caveats });
     Ok(Ok(Found { record, grant }))
+}
+
+async fn by_hash(platform: &Platform, sha256: &str) -> Result<Option<TokenRecord>, Error> {
+    let found: Option<Stored<TokenRecord>> =
+        lookup::get(platform, &records::token_key(sha256)).await?;
+    let same = |record: &TokenRecord| bool::from(record.sha256.as_bytes().ct_eq(sha256.as_bytes()));
+    Ok(found.map(|found| found.record).filter(same))
+}
+
+/// The record of a macaroon of this platform, and what its holder has narrowed it by.
+async fn macaroon(
+    platform: &Platform,
+    text: &str,
+) -> Result<Option<(TokenRecord, Vec<Caveat>)>, Error> {
+    if !Macaroon::has_prefix(text) {
+        return Ok(None);
+    }
+    let Ok(token) = Macaroon::parse(text) else { return Ok(None) };
+    let key = platform.config().token_secret.key(token.key_id());
+    if token.location() != LOCATION || !key.is_some_and(|key| token.verify(&key)) {
+        return Ok(None);
+    }
+    // Without its record it has been revoked.
+    let record = by_hash(platform, &hash(token.key_id())).await?.filter(|record| record.macaroon);
+    Ok(record.map(|record| (record, token.caveats().to_vec())))
+}
+
+/// Whether a time that the holder has set is not now.
+fn is_outside(caveats: &[Caveat], now_ms: u64) -> bool {
+    let now = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
+    caveats.iter().any(|caveat| match caveat {
+        Caveat::ValidityWindow { not_before, not_after } => {
+            !(*not_before..=*not_after).contains(&now)
+        }
+        _ => false,
+    })
+}
+
+/// What the role of the member permits; `None` if the member is not there any more.
+async fn bound_of_member(
+    platform: &Platform,
+    record: &TokenRecord,
+) -> Result<Option<Vec<Caveat>>, Error> {
+    let (Some(email), Some(org)) = (&record.member, record.org) else { return Ok(Some(vec![])) };
+    let found: Option<Stored<MemberRecord>> =
+        lookup::get(platform, &records::member_key(org, email)).await?;
+    Ok(found.map(|member| match member.record.role.as_str() {
+        "admin" => vec![],
+        "member" => vec![Caveat::AllowedRoles(Roles::MEMBER)],
+        "readonly" => {
+            vec![Caveat::AllowedRoles(Roles::MEMBER), Caveat::Action(macaroon::Action::READ)]
+        }
+        // A role of a newer version.
+        _ => vec![Caveat::Action(macaroon::Action::NONE)],
+    }))
 }
 
 /// Whether there is a valid token with this text.

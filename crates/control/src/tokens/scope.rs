@@ -1,6 +1,6 @@
 //! What a token permits, from its record.
 
-use macaroon::{Action, Caveat, CommandRule, Kind, Resources};
+use macaroon::{Action, Caveat, CommandRule, Kind, Resources, Roles};
 use store::records::TokenRecord;
 
 /// Kind of the tokens that may do everything.
@@ -33,6 +33,16 @@ impl Scope {
     pub(crate) fn parse(kind: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(_, word)| *word == kind).map(|(scope, _)| *scope)
     }
+
+    /// All actions that a token can do.
+    pub(super) fn action(self) -> Action {
+        match self {
+            Self::Org | Self::Deploy => Action::ALL,
+            Self::ReadOnly => Action::READ,
+            // What a command can do.
+            Self::Ssh | Self::MachineExec => Action::READ.and(Action::WRITE).and(Action::CONTROL),
+        }
+    }
 }
 
 /// All that restricts a token; `None` for an admin token.
@@ -49,7 +59,7 @@ pub(super) fn rights_of(record: &TokenRecord) -> Option<Vec<Caveat>> {
     let mut caveats = vec![Caveat::Organization { id: u64::from(org.0), mask }];
     if scope != Scope::Org && (!record.apps.is_empty() || scope != Scope::ReadOnly) {
         let apps = record.apps.iter().map(|app| u64::from(app.0));
-        caveats.push(Caveat::Apps(Resources::of(apps, mask)));
+        caveats.push(Caveat::Apps { apps: Resources::of(apps, mask) });
     }
     let any_command = CommandRule { args: vec![], exact: false };
     let commands = match scope {
@@ -65,6 +75,7 @@ pub(super) fn rights_of(record: &TokenRecord) -> Option<Vec<Caveat>> {
         ifs: vec![Caveat::Commands(commands)],
         otherwise: Action::READ,
     }));
+    caveats.extend(record.roles.map(|roles| Caveat::AllowedRoles(Roles(roles))));
     Some(caveats)
 }
 

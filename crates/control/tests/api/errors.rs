@@ -181,11 +181,7 @@ async fn parts_that_are_not_built_are_named_and_never_404() {
         ("GET", "/v1/apps/web/secretkeys", "secret keys are"),
         ("POST", "/v1/apps/web/certificates/acme", "certificates are"),
         ("GET", "/v1/apps/web/ip_assignments", "IP addresses of apps are"),
-        ("POST", "/v1/apps/web/deploy_token", "deploy tokens are"),
-        ("PUT", "/v1/apps/web/machines/a/memory", "memory ballooning is"),
-        ("GET", "/v1/orgs/personal/machines", "calls about organizations are"),
         ("POST", "/v1/platform/placements", "placements are"),
-        ("POST", "/v1/tokens/oidc", "OpenID Connect tokens are"),
         ("POST", "/graphql", "GraphQL is"),
     ] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();

@@ -345,7 +345,7 @@ async fn parts_that_are_not_acted_on_are_warned_of() {
     let w = world().await;
     w.app().await;
     let service = json!({ "internal_port": 80, "autostop": true, "autostart": false });
-    let config = json!({ "image": "nginx", "services": [service], "schedule": "daily" });
+    let config = json!({ "image": "nginx", "services": [service], "statics": [1] });
     let body = json!({ "config": config, "min_secrets_version": 3 });
     let answer = w.request(Method::POST, "/v1/apps/web/machines").json(&body).send().await.unwrap();
     let warnings: Vec<_> = answer.headers().get_all("updraft-warning").iter().collect();
@@ -443,4 +443,70 @@ async fn a_change_that_may_have_been_done_is_504_and_not_to_be_repeated_blindly(
     assert_eq!(w.post(&at(&machine, "/stop"), json!({})).await.0, 504);
     w.host.fail_next("stop", HostError::unreachable("it is away"));
     assert_eq!(w.post(&at(&machine, "/stop"), json!({})).await.0, 503);
+}
+
+#[tokio::test]
+async fn names_that_could_be_ids_or_calls_are_refused_and_an_id_wins() {
+    let w = world().await;
+    w.app().await;
+    for (name, why) in [
+        ("0123456789abcd", "name: must not have the form of a machine id: \"0123456789abcd\""),
+        ("batch", "name: must not be the path of a call of the API: \"batch\""),
+    ] {
+        let ask = json!({ "name": name, "config": { "image": "nginx" } });
+        assert_eq!(error(&w.post("/v1/apps/web/machines", ask).await), (400, why));
+    }
+    w.machine(json!({ "name": "0123456789ABCD" })).await;
+    let machine = w.machine(json!({ "name": "batch-1" })).await;
+    assert_eq!(w.get(&at(&machine, "")).await.1["id"], machine["id"]);
+}
+
+#[tokio::test]
+async fn events_are_paged() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    for call in ["/stop", "/start", "/stop"] {
+        w.post(&at(&machine, call), Value::Null).await;
+    }
+    let (_, all) = w.get(&at(&machine, "/events")).await;
+    let (mut seen, mut before) = (Vec::new(), String::new());
+    loop {
+        let (code, page) = w.get(&at(&machine, &format!("/events?limit=2&before={before}"))).await;
+        assert_eq!(code, 200);
+        let page = page.as_array().unwrap().clone();
+        let Some(last) = page.last() else { break };
+        before = last["id"].as_str().unwrap().to_owned();
+        seen.extend(page);
+    }
+    assert_eq!(json!(seen), all);
+    let bad = w.get(&at(&machine, "/events?before=x")).await;
+    assert_eq!(error(&bad), (400, "before: event id \"x\" is not valid: a ULID of 26 characters"));
+}
+
+#[tokio::test]
+async fn memory_of_a_machine_that_runs() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({ "lease_ttl": 60 })).await;
+    let memory = at(&machine, "/memory");
+    let held = json!({ "limit_mb": 256, "available_mb": 192 });
+    assert_eq!(w.get(&memory).await, (200, held.clone()));
+    let put = async |body: Value| w.call(Method::PUT, &memory, body).await;
+    assert_eq!(put(json!({ "limit_mb": 256 })).await, (200, held));
+    assert_eq!(put(json!({ "limit_mb": 128 })).await.0, 422);
+    assert_eq!(
+        error(&put(json!({ "limit_mb": 0 })).await),
+        (400, "limit_mb: must be at least 1 (MiB)")
+    );
+    assert_eq!(put(json!({})).await.0, 400);
+    let reclaim = at(&machine, "/memory/reclaim");
+    let given = w.post(&reclaim, json!({ "amount_mb": 10 })).await;
+    assert_eq!(given, (200, json!({ "actual_mb": 10 })), "no lease guards it");
+    assert_eq!(w.post(&reclaim, json!({ "amount_mb": -1 })).await.0, 400);
+    let (_, versions) = w.get(&at(&machine, "/versions")).await;
+    assert_eq!(versions.as_array().unwrap().len(), 1);
+    let nonce = machine["nonce"].as_str().unwrap();
+    w.post(&at(&machine, &format!("/stop?nonce={nonce}")), Value::Null).await;
+    assert_eq!(w.get(&memory).await.0, 409);
 }

@@ -4,16 +4,25 @@
 
 mod access;
 mod apps;
+mod audit;
+mod batch;
 mod checks;
 mod crash;
 mod errors;
 mod guest_socket;
 mod guests;
 mod hosts;
+mod idempotency;
 mod leases;
 mod machines;
+mod oidc;
+mod openapi;
+mod org_list;
+mod rate_limits;
 mod reads;
+mod runs;
 mod suspend;
+mod tokens;
 mod walk;
 mod watch;
 mod world;

@@ -285,3 +285,59 @@ async fn and_again_while_it_recovers() {
         }
     }
 }
+
+/// Kills the control plane at the `n`th point of a request with an idempotency key, and
+/// repeats the request at once; false if it has fewer points.
+async fn kill_and_repeat(operation: &str, n: u64) -> bool {
+    let lab = Lab::new(false).await;
+    let points = CrashPoints::default();
+    let keyed = |platform: Platform| platform.keyed("test", operation);
+    let first = keyed(lab.start_with(points.clone()));
+    points.arm(n);
+    let killed = tokio::select! {
+        done = request(&first, operation) => {
+            done.unwrap();
+            points.disarm();
+            None
+        }
+        at = points.crashed() => Some(at),
+    };
+    // What the killed one had sent to the store is carried out before this.
+    lab.store.txn(Txn::default()).await.unwrap();
+    let place = format!("{operation}, point {n}: {killed:?}");
+    let second = keyed(lab.start());
+    request(&second, operation).await.unwrap_or_else(|err| panic!("{place}: {err}"));
+    let alive = lab.host.alive().len();
+    let expected = if operation.contains("create") { 2 } else { 1 };
+    assert_eq!(alive, expected, "{place}");
+    let updates = lab.host.calls().iter().filter(|call| call.starts_with("update")).count();
+    assert!(updates <= 1 || operation != "update", "{place}");
+    lab.recover().await;
+    assert_eq!(lab.host.alive().len(), expected, "{place}");
+    lab.check_ledger(&place).await;
+    killed.is_some()
+}
+
+/// An operation of a request; creates have no name that would give the machine away.
+async fn request(platform: &Platform, operation: &str) -> Result<(), Error> {
+    match operation {
+        "create" => {
+            let launch = LaunchMachine { name: None, ..launch("", "nginx") };
+            machines::create(platform, "web", launch).await.map(drop)
+        }
+        "update" => run(platform, operation).await,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_request_with_a_key_is_repeated_after_the_control_plane_was_killed_at_every_call() {
+    for operation in ["create", "update"] {
+        let mut n = 1;
+        while kill_and_repeat(operation, n).await {
+            n += 1;
+            assert!(n < 500, "{operation} does not end");
+        }
+        assert!(n > 5, "{operation} has only {n} points");
+    }
+}

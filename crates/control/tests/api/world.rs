@@ -1,6 +1,8 @@
 //! The API over real HTTP, with a real store and a fake host.
 
+use control::audit::{AuditLimits, AuditLog};
 use control::http_api::{HttpApi, HttpConfig};
+use control::oidc::{OidcConfig, OidcKeys};
 use control::{Config, Platform, Ports, orgs, reconcile, tokens};
 use host_api::FixedHosts;
 use model::id::HostId;
@@ -59,13 +61,18 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
         tasks: tasks.clone(),
     };
     let mut registry = Registry::default();
-    let config = Config { edge_port: Some(8080), ..Config::default() };
+    let token_secret = tokens::TokenSecret::new(b"a secret of sixteen bytes");
+    let audit = AuditLog::open(&dir.path().join("audit"), AuditLimits::default(), &tasks).unwrap();
+    let keys = OidcKeys::open(&dir.path().join("oidc-keys")).unwrap();
+    let issuer = "https://oidc.example.com".to_owned();
+    let oidc = OidcConfig { issuer, audience: String::new(), keys: Some(keys) };
+    let config = Config { edge_port: Some(8080), token_secret, oidc, audit, ..Config::default() };
     let platform = Platform::new(config, ports);
     platform.start_cache();
     orgs::ensure_default(&platform).await.unwrap();
     tokens::install_admin_token(&platform, HostId(0), TOKEN).await.unwrap();
-    let limits =
-        HttpConfig { body_limit: 64 * 1024, body_timeout: std::time::Duration::from_millis(300) };
+    let body_timeout = std::time::Duration::from_millis(300);
+    let limits = HttpConfig { body_limit: 64 * 1024, body_timeout, rate_limits: false };
     let api = HttpApi::new(platform.clone(), limits, &mut registry);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

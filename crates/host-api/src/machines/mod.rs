@@ -5,12 +5,16 @@ mod event_feed;
 mod exec;
 mod leases;
 mod logs;
+mod memory;
+mod schedules;
 
 pub use checks::Checks;
 pub use event_feed::{EventFeed, EventFilter, FeedEvent, FeedItem};
 pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
 pub use leases::{AcquireLease, Leases};
 pub use logs::{LogLine, Logs};
+pub use memory::Memory;
+pub use schedules::Schedules;
 
 use crate::{CallContext, HostError};
 use async_trait::async_trait;

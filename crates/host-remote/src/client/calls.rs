@@ -4,11 +4,13 @@ use super::RemoteHost;
 use async_trait::async_trait;
 use host_api::{
     AcquireLease, CallContext, ChangeMetadata, Checks, CreateMachine, HostError, HostInfo, Leases,
-    Load, MachineFilter, Machines, Status, Stop, UpdateMachine, WaitFor, WakeRefused,
+    Load, MachineFilter, Machines, Memory, Schedules, Status, Stop, UpdateMachine, WaitFor,
+    WakeRefused,
 };
 use model::id::{EventId, InstanceId, MachineId};
 use wire::machines::{
-    CheckReport, Lease, Machine, MachineEvent, MachineVersion, Process, Started, WaitResult,
+    CheckReport, Lease, Machine, MachineEvent, MachineMemory, MachineVersion, MemoryReclaimed,
+    Process, ScheduleRun, Started, WaitResult,
 };
 
 #[async_trait]
@@ -172,6 +174,35 @@ impl Leases for RemoteHost {
 }
 
 #[async_trait]
+impl Memory for RemoteHost {
+    async fn memory(
+        &self,
+        context: CallContext,
+        id: MachineId,
+    ) -> Result<MachineMemory, HostError> {
+        self.unary("memory", context, &(id,)).await?
+    }
+
+    async fn limit_memory(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        limit_mb: u32,
+    ) -> Result<MachineMemory, HostError> {
+        self.unary("limit_memory", context, &(id, limit_mb)).await?
+    }
+
+    async fn reclaim_memory(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        amount_mb: u32,
+    ) -> Result<MemoryReclaimed, HostError> {
+        self.unary("reclaim_memory", context, &(id, amount_mb)).await?
+    }
+}
+
+#[async_trait]
 impl Checks for RemoteHost {
     async fn checks(
         &self,
@@ -179,6 +210,22 @@ impl Checks for RemoteHost {
         id: MachineId,
     ) -> Result<Vec<CheckReport>, HostError> {
         self.unary("checks", context, &(id,)).await?
+    }
+}
+
+#[async_trait]
+impl Schedules for RemoteHost {
+    async fn runs(
+        &self,
+        context: CallContext,
+        id: MachineId,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRun>, HostError> {
+        self.unary("runs", context, &(id, limit)).await?
+    }
+
+    async fn run_now(&self, context: CallContext, id: MachineId) -> Result<ScheduleRun, HostError> {
+        self.unary("run_now", context, &(id,)).await?
     }
 }
 

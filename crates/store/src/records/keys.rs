@@ -64,6 +64,14 @@ pub fn released_key(id: MachineId) -> String {
     format!("{RELEASED}{id}")
 }
 
+/// Prefix of the keys of requests with idempotency keys.
+pub const REQUESTS: &str = "/requests/";
+
+/// Key of a request by the SHA-256 of its caller and idempotency key in hex.
+pub fn request_key(sha256: &str) -> String {
+    format!("{REQUESTS}{sha256}")
+}
+
 /// Prefix of the keys that name an app's machines, destroyed ones included.
 pub fn machines_of(app: AppId) -> String {
     format!("/app-machines/{app}/")
@@ -77,4 +85,37 @@ pub fn app_machine_key(app: AppId, id: MachineId) -> String {
 /// Key of a token by the SHA-256 of it in hex.
 pub fn token_key(sha256: &str) -> String {
     format!("{TOKENS}{sha256}")
+}
+
+/// Prefix of the keys that list the tokens of an organization.
+pub fn tokens_of(org: OrgId) -> String {
+    format!("/org-tokens/{org}/")
+}
+
+/// Key that lists a token under its organization, by the SHA-256 of it in hex.
+pub fn org_token_key(org: OrgId, sha256: &str) -> String {
+    format!("/org-tokens/{org}/{sha256}")
+}
+
+/// Key of the last use of a token, by the SHA-256 of it in hex.
+pub fn token_use_key(sha256: &str) -> String {
+    format!("/token-uses/{sha256}")
+}
+
+/// Prefix of the keys of members.
+pub const MEMBERS: &str = "/members/";
+
+/// Prefix of the keys of an organization's members.
+pub fn members_of(org: OrgId) -> String {
+    format!("{MEMBERS}{org}/")
+}
+
+/// Key of a member of an organization.
+pub fn member_key(org: OrgId, email: &str) -> String {
+    format!("{MEMBERS}{org}/{email}")
+}
+
+/// Prefix of the keys of an organization's networks.
+pub fn networks_of(org: &str) -> String {
+    format!("/networks/{org}/")
 }

@@ -11,7 +11,11 @@
 //! /machines/<id>                     MachineRecord
 //! /app-machines/<app id>/<id>        the ids of an app's machines; no value
 //! /released/<id>                     ReleasedRecord: the machine has no owner any more
+//! /requests/<sha256>                 RequestRecord, by caller and idempotency key
 //! /tokens/<sha256>                   TokenRecord; the token itself is not stored
+//! /org-tokens/<org id>/<sha256>      the tokens of an organization; no value
+//! /token-uses/<sha256>               TokenUseRecord: its last use
+//! /members/<org id>/<email>          MemberRecord
 //! ```
 //!
 //! Apps and organizations are referred to by id: a name may be used again once
@@ -32,6 +36,7 @@ mod keys;
 mod machines;
 mod migrate;
 mod orgs;
+mod requests;
 mod tokens;
 
 pub use access::{Listed, Stored, decode, encode, get, list, list_readable};
@@ -39,5 +44,6 @@ pub use apps::AppRecord;
 pub use keys::*;
 pub use machines::{MachineRecord, NameRecord, ReleasedRecord};
 pub use migrate::migrate;
-pub use orgs::{NetworkRecord, OrgRecord};
-pub use tokens::TokenRecord;
+pub use orgs::{MemberRecord, NetworkRecord, OrgRecord};
+pub use requests::{RecordedAnswer, RequestRecord};
+pub use tokens::{TokenRecord, TokenUseRecord};

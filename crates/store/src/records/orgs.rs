@@ -21,3 +21,14 @@ pub struct NetworkRecord {
     /// Its number.
     pub number: NetworkId,
 }
+
+/// A member of an organization.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// E-mail address, in lower case.
+    pub email: String,
+    /// `admin`, `member` or `readonly`; a member with another role may do nothing.
+    pub role: String,
+    /// Milliseconds since the epoch.
+    pub joined_ms: u64,
+}

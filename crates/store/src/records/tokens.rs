@@ -35,4 +35,21 @@ pub struct TokenRecord {
     /// The end of its validity, milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<u64>,
+    /// E-mail address of the member whom it belongs to: the member's role bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    /// The roles that it may be used with, as bits of the caveat `AllowedRoles`: those of
+    /// the token that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<u32>,
+    /// It is a macaroon, and `sha256` is that of its key id.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub macaroon: bool,
+}
+
+/// The last use of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenUseRecord {
+    /// Milliseconds since the epoch.
+    pub used_ms: u64,
 }

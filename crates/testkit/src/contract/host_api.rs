@@ -49,6 +49,7 @@ pub async fn host_api_contract(subject: Subject) {
         events_are_followed_without_gaps(host).await;
         images_come_and_go(host, subject.tar.clone()).await;
         boots_that_are_over_are_not_connected_to(host).await;
+        memory_of_a_machine_that_runs(host).await;
         leases::a_lease_guards_the_machine(host).await;
         leases::a_lease_comes_with_a_create(host).await;
     };
@@ -408,6 +409,22 @@ async fn images_come_and_go(host: &dyn Host, tar: Vec<u8>) {
     assert!(images.iter().any(|listed| listed.digest == image.digest));
     assert_eq!(host.remove_image(context(), "imported:1".into()).await, Ok(true));
     assert_eq!(host.remove_image(context(), "imported:1".into()).await, Ok(false));
+}
+
+async fn memory_of_a_machine_that_runs(host: &dyn Host) {
+    let id = started(host, 15).await;
+    let memory = host.memory(context(), id).await.expect("it runs");
+    assert!(memory.limit_mb == 256 && memory.available_mb <= 256, "{memory:?}");
+    assert_eq!(host.limit_memory(context(), id, 256).await.map(|now| now.limit_mb), Ok(256));
+    let other = host.limit_memory(context(), id, 128).await;
+    assert!(matches!(other, Err(HostError::Unsupported(_))), "{other:?}");
+    let given = host.reclaim_memory(context(), id, 1000).await.expect("it is tried");
+    assert!(given.actual_mb <= 256, "{given:?}");
+    host.stop(context(), id, Stop::default()).await.expect("stopped");
+    state(host, id, &["stopped"]).await;
+    let down = host.memory(context(), id).await;
+    assert!(matches!(down, Err(HostError::Conflict(_))), "{down:?}");
+    gone(host, id).await;
 }
 
 async fn boots_that_are_over_are_not_connected_to(host: &dyn Host) {

@@ -104,6 +104,7 @@ impl FakeHost {
             listening: vec![],
             versions: vec![version],
             checks: vec![],
+            runs: vec![],
             create: create.clone(),
         };
         state.given_up.remove(&create.id);
@@ -157,14 +158,20 @@ impl Machines for FakeHost {
         self.enter_call("update", &context).await?;
         let kept = self.owned(update.id, context.epoch)?;
         self.check_lease(update.id, &context)?;
+        if self.was_done(&context) {
+            return Ok(kept.machine);
+        }
         let current = update.current_version.map(|version| version.to_string());
         if current.is_some_and(|version| version != kept.machine.version) {
             return Err(HostError::VersionMismatch("the machine has been changed".into()));
         }
-        let mut events = vec![Event::Update { launch: !update.skip_launch }];
+        let never_started = kept.create.skip_launch
+            && kept.machine.events.iter().all(|event| event.kind != "start");
+        let launch = !update.skip_launch && !never_started;
+        let mut events = vec![Event::Update { launch }];
         if kept.state.holds_memory() {
             events.extend([Event::Down { again: true }, Event::Launch, Event::Running]);
-        } else if !update.skip_launch {
+        } else if launch {
             events.push(Event::Running);
         }
         let version = self.instance().to_string();
@@ -179,6 +186,7 @@ impl Machines for FakeHost {
             Ok(())
         })?;
         self.apply_events(update.id, &events)?;
+        self.is_done(&context);
         let nonce = self.lease_with(update.id, update.lease.as_ref(), &context)?;
         self.leave_call("update").await?;
         Ok(Machine { nonce, ..self.owned(update.id, None)?.machine })

@@ -4,8 +4,8 @@
 //! - `mod.rs`: the state, and the switches with which a test holds it back or
 //!   breaks it.
 //! - `reach.rs`: calls that fail, are held back, or lose their answers.
-//! - `machines.rs`, `leases.rs`, `checks.rs`, `feed.rs`, `traffic.rs`, `images.rs`, `exec.rs`:
-//!   the traits by concern.
+//! - `machines.rs`, `leases.rs`, `memory.rs`, `checks.rs`, `schedules.rs`, `feed.rs`, `traffic.rs`,
+//!   `images.rs`, `exec.rs`: the traits by concern.
 //!
 //! It outlives the process that calls it, as a real host does.
 
@@ -15,7 +15,9 @@ mod feed;
 mod images;
 mod leases;
 mod machines;
+mod memory;
 mod reach;
+mod schedules;
 mod traffic;
 
 pub use reach::{Pause, Reach};
@@ -36,7 +38,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 use wire::logs::LogEntry;
-use wire::machines::{CheckReport, Image, Machine, MachineEvent, MachineVersion};
+use wire::machines::{CheckReport, Image, Machine, MachineEvent, MachineVersion, ScheduleRun};
 
 /// A host in memory. Clones are one host, as callers with the same crash points see it.
 #[derive(Clone, Debug)]
@@ -103,6 +105,8 @@ struct FakeMachine {
     versions: Vec<MachineVersion>,
     /// Set by the test.
     checks: Vec<CheckReport>,
+    /// Newest first.
+    runs: Vec<ScheduleRun>,
 }
 
 impl FakeHost {

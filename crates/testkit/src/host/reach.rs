@@ -116,6 +116,11 @@ impl FakeHost {
     }
 
     /// A call with the key of this one has been carried out.
+    pub(super) fn was_done(&self, context: &CallContext) -> bool {
+        context.idempotency_key.as_ref().is_some_and(|key| self.lock().keys.contains(key))
+    }
+
+    /// The same; if not, it is noted as carried out.
     pub(super) fn is_done(&self, context: &CallContext) -> bool {
         context.idempotency_key.as_ref().is_some_and(|key| !self.lock().keys.insert(key.clone()))
     }

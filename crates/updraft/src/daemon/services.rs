@@ -13,8 +13,11 @@ use super::{failed, peers, report, serve, token};
 use crate::error::DaemonError;
 use crate::settings::{Role, Settings};
 use axum::Router;
+use control::audit::AuditLog;
 use control::guest_api::GuestApi;
 use control::http_api::{HttpApi, HttpConfig};
+use control::oidc::{OidcConfig, OidcKeys};
+use control::tokens::TokenSecret;
 use control::{Config, Platform};
 use edge::ports::{Directory, EdgeHost, NoDirectory};
 use edge::{BoundEdge, Edge, EdgeConfig, Listener};
@@ -87,10 +90,10 @@ pub(super) async fn start(
         Some(store) => {
             let tasks = tasks.child();
             let given = control::Ports { store, hosts: hosts.clone(), clock, rng, tasks };
-            let platform = Platform::new(control_config(settings, &edge), given);
+            let platform = Platform::new(control_config(settings, &edge, &given)?, given);
             platform.start_cache();
             let token = set_up(settings, &platform).await?;
-            let api = HttpApi::new(platform.clone(), HttpConfig::default(), &mut registry);
+            let api = HttpApi::new(platform.clone(), http_config(settings), &mut registry);
             GuestApi::new(&api).start(hosts);
             Some((api, token))
         }
@@ -197,7 +200,7 @@ async fn start_edge(
 
 /// What every platform has from its first start; the admin token.
 async fn set_up(settings: &Settings, platform: &Platform) -> Result<String, DaemonError> {
-    let token = token::read_or_make(&settings.admin.token_file, platform.rng())?;
+    let token = token::read_or_make("admin token", &settings.admin.token_file, platform.rng())?;
     control::orgs::ensure_default(platform)
         .await
         .map_err(|err| failed("set up the platform", &err))?;
@@ -208,11 +211,31 @@ async fn set_up(settings: &Settings, platform: &Platform) -> Result<String, Daem
     Ok(token)
 }
 
-fn control_config(settings: &Settings, edge: &[SocketAddr]) -> Config {
-    Config {
+fn http_config(settings: &Settings) -> HttpConfig {
+    HttpConfig { rate_limits: settings.api.rate_limits, ..HttpConfig::default() }
+}
+
+fn control_config(
+    settings: &Settings,
+    edge: &[SocketAddr],
+    given: &control::Ports,
+) -> Result<Config, DaemonError> {
+    let in_data = |name: &str| settings.data_dir.join(name);
+    let secret = token::read_or_make("secret of macaroons", &in_data("token-secret"), &given.rng)?;
+    let keys = OidcKeys::open(in_data("oidc-keys").as_std_path())
+        .map_err(|err| failed("use the keys of OpenID Connect", &err))?;
+    let audit = AuditLog::open(in_data("audit").as_std_path(), settings.audit, &given.tasks)
+        .map_err(|err| failed("open the audit log", &err))?;
+    let issuer = settings.oidc.issuer.clone();
+    let issuer = issuer.unwrap_or_else(|| format!("http://{}", settings.listen.api));
+    let audience = settings.oidc.audience.clone().unwrap_or_default();
+    Ok(Config {
         domain: settings.edge.domains.first().cloned().unwrap_or_else(|| "localhost".into()),
         edge_port: edge.first().map(SocketAddr::port),
-    }
+        token_secret: TokenSecret::new(secret.as_bytes()),
+        oidc: OidcConfig { issuer, audience, keys: Some(keys) },
+        audit,
+    })
 }
 
 fn edge_config(settings: &Settings) -> EdgeConfig {

@@ -1,4 +1,4 @@
-//! The admin token: in its file, or made and written there.
+//! Secrets in a file of their own: read, or made and written there.
 
 use crate::error::DaemonError;
 use camino::Utf8Path;
@@ -9,9 +9,13 @@ use std::os::unix::fs::PermissionsExt;
 /// Bytes of chance in a token.
 const BYTES: usize = 32;
 
-/// Reads the token; makes it, readable by its owner only, if there is no file.
-pub(super) fn read_or_make(path: &Utf8Path, rng: &rt::Rng) -> Result<String, DaemonError> {
-    let failed = |what: &str| DaemonError::failed(format!("Cannot {what} the admin token {path}"));
+/// Reads the token with this name; makes it, readable by its owner only, if there is no file.
+pub(super) fn read_or_make(
+    name: &str,
+    path: &Utf8Path,
+    rng: &rt::Rng,
+) -> Result<String, DaemonError> {
+    let failed = |what: &str| DaemonError::failed(format!("Cannot {what} the {name} {path}"));
     match read(path) {
         Ok((_, mode)) if mode & 0o077 != 0 => {
             let why = format!("Others than its owner may use it: its mode is {:o}", mode & 0o777);
@@ -58,14 +62,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(dir.path()).unwrap().join("token");
         let rng = rt::Rng::seeded(1);
-        let token = read_or_make(&path, &rng).unwrap();
-        assert_eq!(read_or_make(&path, &rng).unwrap(), token);
+        let token = read_or_make("admin token", &path, &rng).unwrap();
+        assert_eq!(read_or_make("admin token", &path, &rng).unwrap(), token);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::write(&path, "short\n").unwrap();
-        assert!(read_or_make(&path, &rng).unwrap_err().render().contains("16 visible"));
+        assert!(
+            read_or_make("admin token", &path, &rng).unwrap_err().render().contains("16 visible")
+        );
         for mode in [0o640, 0o604, 0o620] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let refused = read_or_make(&path, &rng).unwrap_err().render();
+            let refused = read_or_make("admin token", &path, &rng).unwrap_err().render();
             assert!(refused.contains(&format!("mode is {mode:o}")), "{refused}");
             assert!(refused.contains("chmod 600"), "{refused}");
         }

@@ -85,12 +85,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
 
     row("admin.token_file", "admin-token-file", "FILE", "", "File that holds the admin token; made if absent [default: <data-dir>/admin-token]"),
     row("admin.write_cli_config", "write-cli-config", "BOOL", "true", "Write ~/.updraft/config.toml for the command line, if there is none"),
+    row("api.rate_limits", "rate-limits", "BOOL", "false", "Refuse requests beyond the rate limits of Fly's Machines API (429)"),
+    row("oidc.issuer", "oidc-issuer", "URL", "", "Address at which verifiers of machines' OpenID Connect tokens reach the API, without the organization [default: http:// and listen.api]"),
+    row("oidc.audience", "oidc-audience", "URL", "", "Audience of such tokens if the request names none, without the organization [default: oidc.issuer]"),
+    row("audit.max_size_mib", "audit-max-size-mib", "MIB", "64", "Most space for the audit log; the oldest entries are removed first"),
+    row("audit.max_age", "audit-max-age", "TIME", "2160h", "How long entries of the audit log are kept"),
     row("metrics.token", "metrics-token", "WORD", "admin", "Token for /metrics: `admin` for the admin token, `none` for open access, or a token of its own"),
 
     row("memory.machines_mib", "memory-mib", "MIB", "", "Memory for machines in all [default: that of the host, less memory.host_reserve_mib]"),
     row("memory.host_reserve_mib", "memory-host-reserve-mib", "MIB", "512", "Memory that is left to the host if memory.machines_mib is not set"),
     row("memory.overcommit", "overcommit", "FACTOR", "1", "How many times its memory for machines the host promises; see `updraft host status`"),
     row("disk.overcommit", "disk-overcommit", "FACTOR", "20", "How many times its free disk space the host promises to machines' disks"),
+    row("machines.keep_destroyed", "keep-destroyed", "TIME", "24h", "How long a destroyed machine and its events can still be read; at most 20000 machines of a host"),
     row("vm.templates", "template", "CPUSxMIB,…", "1x256", "Sizes of machines that get a template ahead of time; others get theirs after a first boot"),
     row("vm.accelerator", "accelerator", "WORD", "auto", "kvm, tcg, or auto: found out by booting a guest"),
     row("vm.probe_deadline", "probe-deadline", "TIME", "10s", "How long the guest of that probe may take"),

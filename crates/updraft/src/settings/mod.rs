@@ -14,6 +14,7 @@ pub(crate) use layers::SettingArgs;
 
 use crate::error::DaemonError;
 use camino::Utf8PathBuf;
+use control::audit::AuditLimits;
 use layers::Layers;
 use model::address::Ipv4Pool;
 use model::id::{HostId, RegionCode};
@@ -112,6 +113,13 @@ pub(crate) struct AdminSettings {
     pub(crate) write_cli_config: bool,
 }
 
+/// `[oidc]`: the issuer of tokens for machines.
+#[derive(Clone, Debug)]
+pub(crate) struct OidcSettings {
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Option<String>,
+}
+
 /// `[memory]`: what of the host's memory machines may have.
 #[derive(Clone, Debug)]
 pub(crate) struct MemorySettings {
@@ -124,6 +132,20 @@ pub(crate) struct MemorySettings {
 pub(crate) struct DiskSettings {
     /// How many times the free space may be promised.
     pub(crate) overcommit: u32,
+}
+
+/// `[api]`: the public API.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiSettings {
+    /// The rate limits of Fly's Machines API hold.
+    pub(crate) rate_limits: bool,
+}
+
+/// `[machines]`: what is kept of machines.
+#[derive(Clone, Debug)]
+pub(crate) struct MachineSettings {
+    /// How long a destroyed machine can still be read.
+    pub(crate) keep_destroyed: Duration,
 }
 
 /// `[vm]`: how VMs are run.
@@ -176,9 +198,13 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<TlsSettings>,
     pub(crate) peers: Vec<Peer>,
     pub(crate) admin: AdminSettings,
+    pub(crate) oidc: OidcSettings,
+    pub(crate) audit: AuditLimits,
     pub(crate) metrics: MetricsAccess,
     pub(crate) memory: MemorySettings,
     pub(crate) disk: DiskSettings,
+    pub(crate) api: ApiSettings,
+    pub(crate) machines: MachineSettings,
     pub(crate) vm: VmSettings,
     pub(crate) images: ImageSettings,
     pub(crate) network: NetworkSettings,
@@ -231,11 +257,22 @@ impl Settings {
                     .unwrap_or_else(|| data_dir.join("admin-token")),
                 write_cli_config: from.parse("admin.write_cli_config", p, parse::flag),
             },
+            oidc: OidcSettings {
+                issuer: url(from, "oidc.issuer", p),
+                audience: url(from, "oidc.audience", p),
+            },
+            audit: AuditLimits {
+                bytes: from.parse("audit.max_size_mib", p, parse::audit_mib) << 20,
+                age_ms: u64::try_from(from.parse("audit.max_age", p, parse::duration).as_millis())
+                    .unwrap_or(u64::MAX),
+            },
             metrics: metrics(from, p),
             memory: memory(from, p),
             disk: DiskSettings {
                 overcommit: from.parse("disk.overcommit", p, parse::disk_overcommit),
             },
+            api: ApiSettings { rate_limits: from.parse("api.rate_limits", p, parse::flag) },
+            machines: machines(from, p),
             vm: vm(from, p),
             images: images(from, p),
             network: network(from, p),
@@ -341,6 +378,19 @@ fn tls(from: &Layers, p: &mut Vec<String>) -> Option<TlsSettings> {
     }
 }
 
+/// A URL without a slash at its end, if there is one.
+fn url(from: &Layers, key: &'static str, p: &mut Vec<String>) -> Option<String> {
+    let text = from.get(key);
+    if text.is_empty() {
+        return None;
+    }
+    let is_one = text.starts_with("https://") || text.starts_with("http://");
+    if !is_one || text.contains(char::is_whitespace) {
+        p.push(from.complaint(key, "it has to be a URL that begins with https:// or http://"));
+    }
+    Some(text.trim_end_matches('/').to_owned())
+}
+
 fn metrics(from: &Layers, p: &mut Vec<String>) -> MetricsAccess {
     let parsed = parse::metrics_access(from.get("metrics.token"));
     parsed.unwrap_or_else(|why| {
@@ -357,6 +407,10 @@ fn memory(from: &Layers, p: &mut Vec<String>) -> MemorySettings {
         machines_mib: machines.unwrap_or_else(|| parse::memory_for_machines(reserve)),
         overcommit: from.parse("memory.overcommit", p, parse::overcommit),
     }
+}
+
+fn machines(from: &Layers, p: &mut Vec<String>) -> MachineSettings {
+    MachineSettings { keep_destroyed: from.parse("machines.keep_destroyed", p, parse::duration) }
 }
 
 fn vm(from: &Layers, p: &mut Vec<String>) -> VmSettings {

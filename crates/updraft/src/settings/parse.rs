@@ -153,6 +153,13 @@ pub(super) fn disk_overcommit(text: &str) -> Result<u32, String> {
     valid.then_some(factor).ok_or_else(|| "it has to be a whole number from 1 to 1000".into())
 }
 
+/// Space for the audit log: at least two of its files.
+pub(super) fn audit_mib(text: &str) -> Result<u64, String> {
+    let mib: u64 = number(text)?;
+    let valid = (8..=1_048_576).contains(&mib);
+    valid.then_some(mib).ok_or_else(|| "it has to be a whole number from 8 to 1048576".into())
+}
+
 /// vCPUs and MiB, such as `2x512`.
 pub(super) fn shape(text: &str) -> Result<Shape, String> {
     let rule = "it has to be CPUSxMIB, such as 2x512: 1 to 16 CPUs, 128 to 131072 MiB";

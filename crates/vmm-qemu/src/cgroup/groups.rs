@@ -119,6 +119,21 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Has the kernel take memory from the processes of the group `name`, where it can: version 2
+    /// of cgroups has `memory.reclaim`, version 1 nothing of the kind (kernel document
+    /// `admin-guide/cgroup-v2`). Blocks until it has tried.
+    ///
+    /// # Errors
+    /// The kernel could not take all of it.
+    pub(crate) fn reclaim(&self, name: &str, bytes: u64) -> io::Result<()> {
+        let of_memory =
+            |tree: &&Tree| tree.unified && tree.controllers.contains(&Controller::Memory);
+        match self.trees.iter().find(of_memory) {
+            Some(tree) => write(&self.dir(tree, name).join("memory.reclaim"), &bytes.to_string()),
+            None => Ok(()),
+        }
+    }
+
     /// Processes in the group `name`.
     pub(crate) fn pids(&self, name: &str) -> Vec<u32> {
         let places = self.trees.iter().flat_map(|tree| self.places(tree, name));

@@ -125,6 +125,16 @@ impl Hypervisor for QemuHypervisor {
         pidfd::proportional_bytes(pid)
     }
 
+    fn reclaim(&self, machine: MachineId, boot: BootId, bytes: u64) -> u64 {
+        let held = || self.memory(machine, boot).unwrap_or(0);
+        let before = held();
+        let name = self.inner.dir(machine, boot).name();
+        if let Err(err) = self.inner.cgroups.reclaim(&name, bytes) {
+            tracing::debug!(%machine, error = %err, "reclaim the memory of a VM");
+        }
+        before.saturating_sub(held())
+    }
+
     fn has_template(&self, shape: Shape) -> bool {
         let platform = self.inner.known_platform();
         platform.is_some_and(|platform| self.inner.templates.has(&platform, shape))

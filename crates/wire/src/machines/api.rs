@@ -1,11 +1,12 @@
 //! Requests and answers of the Machines API that are not a machine.
 
 use super::{Extra, MachineConfig, Span};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Body of every error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// What was attempted and why it failed.
     pub error: String,
@@ -25,7 +26,7 @@ impl ErrorBody {
 }
 
 /// `POST /v1/apps`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CreateApp {
     /// Name of the app.
     #[serde(alias = "name", default)]
@@ -48,7 +49,7 @@ pub struct CreateApp {
 }
 
 /// Answer to a create of an app.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CreatedApp {
     /// Id of the app.
     pub id: String,
@@ -60,7 +61,7 @@ pub struct CreatedApp {
 }
 
 /// An app.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct App {
     /// Same as the name's record id; stable.
     #[serde(default)]
@@ -94,7 +95,7 @@ pub struct App {
 }
 
 /// Owner of apps.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Organization {
     /// Shown name.
     pub name: String,
@@ -105,7 +106,7 @@ pub struct Organization {
 }
 
 /// `GET /v1/apps`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AppList {
     /// Length of `apps`.
     pub total_apps: u64,
@@ -114,7 +115,7 @@ pub struct AppList {
 }
 
 /// Create or update of a machine.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LaunchMachine {
     /// The whole config; an update replaces the former one.
     #[serde(default)]
@@ -143,14 +144,14 @@ pub struct LaunchMachine {
 }
 
 /// `{"ok":true}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Done {
     /// Always true.
     pub ok: bool,
 }
 
 /// Answer to a start.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Started {
     /// State before the call.
     pub previous_state: String,
@@ -164,7 +165,7 @@ pub struct Started {
 }
 
 /// Body of a stop; may be absent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StopMachine {
     /// Signal name; absent means the config's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,7 +176,7 @@ pub struct StopMachine {
 }
 
 /// Body of a busy lease; may be absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HoldBusy {
     /// Seconds; 60 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,7 +184,7 @@ pub struct HoldBusy {
 }
 
 /// Whether a machine has declared itself busy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Busy {
     /// It has.
     pub busy: bool,
@@ -193,14 +194,14 @@ pub struct Busy {
 }
 
 /// Body of a signal: a name or a number.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SignalMachine {
     /// Name such as `SIGTERM`, or a number.
     pub signal: SignalName,
 }
 
 /// A signal by name or number.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum SignalName {
     /// Linux number.
@@ -210,7 +211,7 @@ pub enum SignalName {
 }
 
 /// Body of an exec.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExecMachine {
     /// Program and arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,7 +234,7 @@ pub struct ExecMachine {
 }
 
 /// A command as one text, split as a shell would, or as its words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a command must be a text or a list of texts")]
 pub enum CommandLine {
     /// One text.
@@ -253,7 +254,7 @@ impl CommandLine {
 }
 
 /// Answer to an exec; HTTP 200 also when the command failed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExecResult {
     /// Exit code, or 128 + signal.
     pub exit_code: i32,
@@ -270,7 +271,7 @@ pub struct ExecResult {
 }
 
 /// One process in a guest.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
     /// Process id in the guest.
     pub pid: i32,
@@ -291,7 +292,7 @@ pub struct Process {
 }
 
 /// A listening socket.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ListenSocket {
     /// `tcp`, `tcp6`, `udp` or `udp6`.
     pub proto: String,
@@ -300,7 +301,7 @@ pub struct ListenSocket {
 }
 
 /// Answer to a wait.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitResult {
     /// Always true.
     pub ok: bool,
@@ -313,14 +314,14 @@ pub struct WaitResult {
 }
 
 /// `{"value": …}` of one metadata key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MetadataValue {
     /// The value.
     pub value: String,
 }
 
 /// Bulk change of metadata.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MetadataChange {
     /// New values; null or "" deletes a key.
     pub metadata: BTreeMap<String, Option<String>>,
@@ -330,7 +331,7 @@ pub struct MetadataChange {
 }
 
 /// An image on a host, as `image list` shows it; an Updraft addition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Image {
     /// References that lead to it.
     pub references: Vec<String>,
@@ -346,7 +347,7 @@ pub struct Image {
 }
 
 /// One line of the progress of an import or pull (NDJSON).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ImageProgress {
     /// Bytes done of one layer or step.

@@ -1,9 +1,10 @@
 //! Health checks in detail.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A check of a machine with its newest run; an Updraft addition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckReport {
     /// Key of the config, or a generated name for service checks.
     pub name: String,
@@ -29,7 +30,7 @@ pub struct CheckReport {
 }
 
 /// One run of a check.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckRun {
     /// RFC 3339; when it began.
     pub at: String,

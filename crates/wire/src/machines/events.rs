@@ -1,9 +1,10 @@
 //! `events[]` of a machine.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Something that happened to a machine; newest first in lists.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "EventJson", into = "EventJson")]
 pub struct MachineEvent {
     /// Unique id, a ULID.
@@ -23,7 +24,7 @@ pub struct MachineEvent {
 /// A [`MachineEvent`] in JSON. `request` has only what Fly's API has there, since typed
 /// clients know no more; our additions stand beside it. Events that were stored before
 /// have them in `request`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 struct EventJson {
     id: String,
     #[serde(rename = "type")]
@@ -37,7 +38,7 @@ struct EventJson {
     additions: Additions,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 struct Additions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -77,7 +78,7 @@ impl From<EventJson> for MachineEvent {
 }
 
 /// Details of an event.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventDetails {
     /// How the process ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,7 +102,7 @@ pub struct EventDetails {
 }
 
 /// How a machine's process ended.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExitEvent {
     /// Exit code as a shell would show it: 128 + signal if one ended it.
     pub exit_code: i32,
@@ -122,7 +123,7 @@ pub struct ExitEvent {
 }
 
 /// An event of a watch: a [`MachineEvent`] with its machine; an Updraft addition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WatchEvent {
     /// The event, with all its fields beside those below.
     #[serde(flatten)]

@@ -1,10 +1,11 @@
 //! Leases of machines. See
 //! <https://fly.io/docs/machines/api/machines-resource/#lease-operations>.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A lease: its holder alone may change the machine.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lease {
     /// Sent with changes as the header `fly-machine-lease-nonce`. Absent where a machine
     /// is shown.
@@ -33,7 +34,7 @@ impl std::fmt::Debug for Lease {
 }
 
 /// Body of a request for a lease; may be absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AskLease {
     /// Seconds until it expires; absent or zero means 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,7 +46,7 @@ pub struct AskLease {
 
 /// The answer to a call about a lease: `data` as the API is documented, and the same
 /// fields beside it, where clients that were generated from the API's schema read them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseAnswer {
     /// Always `success`.
     pub status: String,
@@ -63,7 +64,7 @@ impl From<Lease> for LeaseAnswer {
 }
 
 /// The answer to a release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseReleased {
     /// Always `success`.
     pub status: String,

@@ -1,11 +1,12 @@
 //! The machine as the API shows it.
 
 use super::{Lease, MachineConfig, MachineEvent};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// One machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
     /// 14 lower-case hex digits, for life.
     pub id: String,
@@ -70,7 +71,7 @@ pub struct Machine {
 }
 
 /// What an image reference resolved to.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageRef {
     /// Host of the registry, or `local` for an imported image.
     pub registry: String,
@@ -87,7 +88,7 @@ pub struct ImageRef {
 }
 
 /// Result of one check.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckStatus {
     /// Key of the config, or a generated name for service checks.
     pub name: String,
@@ -100,7 +101,7 @@ pub struct CheckStatus {
 }
 
 /// What one container does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ContainerStatus {
     /// Its name.
     pub name: String,
@@ -109,7 +110,7 @@ pub struct ContainerStatus {
 }
 
 /// An earlier or the current version of a machine's config.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineVersion {
     /// Instance id.
     pub version: String,

@@ -4,24 +4,26 @@
 //! every level and returned unchanged; a field that was absent stays absent.
 
 mod api;
+mod batch;
 mod checks;
 mod config;
-mod containers;
-mod duration;
 mod events;
 mod leases;
 mod machine;
-mod service;
+mod memory;
+mod org;
+mod schedule;
 
 pub use api::*;
+pub use batch::*;
 pub use checks::*;
 pub use config::*;
-pub use containers::*;
-pub use duration::{Span, parse_go};
 pub use events::*;
 pub use leases::*;
 pub use machine::*;
-pub use service::*;
+pub use memory::*;
+pub use org::*;
+pub use schedule::*;
 
 /// Fields of an object that this version does not know, kept as they came.
 pub type Extra = serde_json::Map<String, serde_json::Value>;

@@ -201,8 +201,9 @@ impl HostDb {
                 record.slot = Some(slot);
                 conn.execute("DELETE FROM released_slots WHERE slot = ?1", [slot.0])
                     .map_err(Error::from)?;
-                let sql = "INSERT INTO machines (id, app, name, state, slot, record, app_id)
-                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+                let sql = "INSERT INTO machines
+                               (id, app, name, state, slot, record, app_id, destroyed_ms)
+                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
                 conn.execute(sql, columns(&record)).map_err(Error::from)?;
                 note(conn, &record, &change)?;
                 Ok(record)
@@ -228,7 +229,7 @@ impl HostDb {
                         .map_err(Error::from)?;
                 }
                 let sql = "UPDATE machines SET app = ?2, name = ?3, state = ?4, slot = ?5,
-                           record = ?6, app_id = ?7 WHERE id = ?1";
+                           record = ?6, app_id = ?7, destroyed_ms = ?8 WHERE id = ?1";
                 conn.execute(sql, columns(&record)).map_err(Error::from)?;
                 Ok(note(conn, &record, &change)?)
             })
@@ -237,15 +238,20 @@ impl HostDb {
         saved
     }
 
-    /// Removes records of destroyed machines: all but the newest `keep`.
-    pub(crate) async fn forget(&self, keep: u32) -> Result<Vec<String>, Error> {
+    /// Removes records of machines that were destroyed before a moment, and the oldest ones
+    /// beyond `most`.
+    pub(crate) async fn forget(&self, before_ms: u64, most: u32) -> Result<Vec<String>, Error> {
+        let before = i64::try_from(before_ms).unwrap_or(i64::MAX);
         self.0
             .write(move |conn| {
-                let sql = "SELECT id FROM machines WHERE state = 'destroyed'
-                           ORDER BY rowid DESC LIMIT -1 OFFSET ?1";
+                let sql = "SELECT id FROM machines
+                           WHERE state = 'destroyed' AND destroyed_ms < ?1
+                           UNION SELECT id FROM (SELECT id FROM machines WHERE state = 'destroyed'
+                               ORDER BY destroyed_ms DESC LIMIT -1 OFFSET ?2)";
                 let mut query = conn.prepare(sql)?;
-                let ids: Vec<String> =
-                    query.query_map([keep], |row| row.get(0))?.collect::<Result<_, _>>()?;
+                let ids: Vec<String> = query
+                    .query_map(params![before, most], |row| row.get(0))?
+                    .collect::<Result<_, _>>()?;
                 for id in &ids {
                     remove_all_of(conn, id)?;
                     conn.execute("DELETE FROM machines WHERE id = ?1", [id])?;
@@ -281,7 +287,9 @@ fn corrupt(why: String) -> Error {
     ))
 }
 
-fn columns(record: &Record) -> [Box<dyn rusqlite::ToSql>; 7] {
+fn columns(record: &Record) -> [Box<dyn rusqlite::ToSql>; 8] {
+    let destroyed = record.state == State::Destroyed;
+    let destroyed_ms = destroyed.then(|| i64::try_from(record.updated_ms).unwrap_or(i64::MAX));
     [
         Box::new(record.id.to_string()),
         Box::new(record.app_name.to_string()),
@@ -290,6 +298,7 @@ fn columns(record: &Record) -> [Box<dyn rusqlite::ToSql>; 7] {
         Box::new(record.slot.map(|slot| slot.0)),
         Box::new(record.to_json()),
         Box::new(i64::from(record.app.0)),
+        Box::new(destroyed_ms),
     ]
 }
 
@@ -340,7 +349,7 @@ fn remove_given_up(conn: &Connection, id: MachineId) -> Result<(), AddError> {
 /// Removes what is kept of a machine beside its record.
 fn remove_all_of(conn: &Connection, machine: &str) -> Result<(), Error> {
     events::remove_of(conn, machine)?;
-    for table in ["versions", "leases"] {
+    for table in ["versions", "leases", "runs", "schedules"] {
         conn.execute(&format!("DELETE FROM {table} WHERE machine = ?1"), [machine])?;
     }
     Ok(())
@@ -534,5 +543,26 @@ mod tests {
         assert!(db.begin_call("k".into(), 24 * 3_600_000 + 1001).await.unwrap(), "a day later");
         assert_eq!(db.next_epoch().await.unwrap(), 1);
         assert_eq!(db.next_epoch().await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn destroyed_machines_are_forgotten_by_age_and_number() {
+        let (db, _dir) = open();
+        let ids = async || {
+            let machines = db.machines(None).await.unwrap().records;
+            machines.iter().map(|record| record.name.to_string()).collect::<Vec<_>>()
+        };
+        for n in 1..=4 {
+            let record = add(&db, n, 0, 10).await.unwrap();
+            if n < 4 {
+                destroy(&db, &record, n * 1_000).await;
+            }
+        }
+        assert!(db.forget(1_000, 10).await.unwrap().is_empty());
+        let removed = db.forget(1_001, 10).await.unwrap();
+        assert_eq!(removed, [MachineId::from_random(1).to_string()]);
+        assert_eq!(ids().await, ["m-2", "m-3", "m-4"], "one that exists is never forgotten");
+        assert_eq!(db.forget(0, 1).await.unwrap(), [MachineId::from_random(2).to_string()]);
+        assert_eq!(ids().await, ["m-3", "m-4"]);
     }
 }

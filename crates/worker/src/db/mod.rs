@@ -5,6 +5,7 @@ mod events;
 mod host_db;
 mod leases;
 mod machines;
+pub(crate) mod runs;
 mod schema;
 
 pub(crate) use events::{CHECK_EVENT, EventNumbers, EventPage};

@@ -75,4 +75,18 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         WHERE state = 'destroyed' AND json_valid(record);
     CREATE INDEX destroyed_machines ON machines (destroyed_ms) WHERE state = 'destroyed';
 ",
+    "
+    -- Until when the schedule of a machine has been dealt with; another `spec` begins again.
+    CREATE TABLE schedules (
+        machine TEXT PRIMARY KEY,
+        spec    TEXT NOT NULL,
+        done_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE runs (
+        id      TEXT PRIMARY KEY,
+        machine TEXT NOT NULL,
+        run     TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX machine_runs ON runs (machine, id);
+",
 ];

@@ -1,6 +1,6 @@
 //! Recovery after a start: every VM is taken over by its machine's task or removed.
 
-use super::registry::{Host, KEPT_DESTROYED};
+use super::registry::Host;
 use super::start_error::StartError;
 use crate::context::{HostContext, blocking, remove_dir};
 use crate::db::{Machines, UnreadableRow};
@@ -31,7 +31,7 @@ pub(super) async fn recover(
     owners: Option<&dyn OwnerLookup>,
 ) -> Result<(), StartError> {
     let context = &host.context;
-    context.db.forget(KEPT_DESTROYED).await.map_err(StartError::Database)?;
+    context.forget_destroyed().await.map_err(StartError::Database)?;
     let Machines { records, unreadable } =
         context.db.machines(owners).await.map_err(StartError::Database)?;
     for row in &unreadable {

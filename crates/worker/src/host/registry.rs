@@ -8,13 +8,11 @@ use crate::context::HostContext;
 use crate::db::UnreadableRow;
 use crate::machine::view::View;
 use crate::machine::{self, AtStart, Handle, TaskEnd};
+use crate::schedules::driver::drive;
 use model::id::MachineId;
 use model::lease::Lease;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-
-/// Destroyed machines whose record is kept.
-pub(super) const KEPT_DESTROYED: u32 = 1000;
 
 /// One host and its machines. Cheap to clone.
 #[derive(Clone)]
@@ -57,6 +55,9 @@ impl Host {
         let (handle, task) = machine::new(&self.context, view, lease, at_start);
         self.insert(id, handle.clone());
         self.context.tasks.spawn_until_stop(monitor(self.context.clone(), handle.clone()));
+        let requests = self.context.run_requests.register(id);
+        let drive = drive(self.context.clone(), handle.clone(), requests);
+        self.context.tasks.spawn_until_stop(drive);
         let (host, ended) = (self.clone(), handle.clone());
         self.context.tasks.spawn(async move {
             if task.await == TaskEnd::Destroyed {
@@ -96,7 +97,7 @@ impl Host {
             self.context.routes.publish(id, None);
             self.context.logs.trim(&id.to_string());
         }
-        let removed = match self.context.db.forget(KEPT_DESTROYED).await {
+        let removed = match self.context.forget_destroyed().await {
             Ok(removed) => removed,
             Err(err) => {
                 let error = rt::chain(&err);

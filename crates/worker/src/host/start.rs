@@ -11,6 +11,7 @@ use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
 use crate::routes::RouteHub;
+use crate::schedules::requests::RunRequests;
 use crate::sessions::Sessions;
 use crate::template_queue::TemplateQueue;
 use crate::templates;
@@ -56,6 +57,7 @@ impl Worker {
             capacity: Capacity::new(bookable_mib(&config)),
             checks: CheckBoard::default(),
             check_slots: Semaphore::new(CHECKS),
+            run_requests: RunRequests::default(),
             templates: TemplateQueue::default(),
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
             metrics: Metrics::new(registry),

@@ -7,7 +7,7 @@ use rt::{Clock, Rng};
 use wire::machines::{EventDetails, MachineEvent};
 
 /// Makes ids that grow, also within one millisecond.
-pub(super) struct EventIds {
+pub(crate) struct EventIds {
     clock: Clock,
     rng: Rng,
     last: (u64, u128),
@@ -16,7 +16,7 @@ pub(super) struct EventIds {
 impl EventIds {
     /// New ids are greater than the `earlier` ones, also if the clock was set back
     /// since.
-    pub(super) fn new(clock: Clock, rng: Rng, earlier: impl Iterator<Item = (u64, u128)>) -> Self {
+    pub(crate) fn new(clock: Clock, rng: Rng, earlier: impl Iterator<Item = (u64, u128)>) -> Self {
         Self { clock, rng, last: earlier.max().unwrap_or((0, 0)) }
     }
 
@@ -30,6 +30,12 @@ impl EventIds {
             _ => (now, self.rng.wide_bits() & Self::RANDOM),
         };
         self.last
+    }
+
+    /// An id without an event.
+    pub(crate) fn id(&mut self) -> EventId {
+        let (ms, random) = self.next();
+        EventId::new(ms, random)
     }
 
     pub(super) fn boot(&mut self) -> BootId {

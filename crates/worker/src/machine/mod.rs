@@ -21,7 +21,7 @@ mod task;
 pub(crate) mod view;
 pub(crate) mod wait;
 
-pub(crate) use events::new_event;
+pub(crate) use events::{EventIds, new_event};
 pub(crate) use handle::{AtStart, Call, Guard, Handle, Reply, Request};
 pub(crate) use leases::{change_of_grant, change_of_release, shown};
 pub(crate) use task::{TaskEnd, new};

@@ -134,7 +134,8 @@ impl Task {
                 "machine is at version {current}, not at the version given as current_version"
             )));
         }
-        let launch = !update.skip_launch && !is_standby(&update.config);
+        let held_back = update.skip_launch || self.record.never_started;
+        let launch = !held_back && !is_standby(&update.config);
         let mut record = self.after(Event::Update { launch })?;
         self.call_lease = self.lease_of_update(update.lease.as_ref(), nonce)?;
         record.instance = self.ids.instance();
@@ -297,6 +298,7 @@ impl Task {
         new_version: bool,
     ) -> Answer<()> {
         record.want = Want::Run;
+        record.never_started = false;
         record.failure = None;
         // A VM that still runs keeps its memory until it is down.
         let held = self.record.boot.map_or(0, |_| self.host.booked_mib(&self.record));

@@ -77,12 +77,19 @@ fn outcome(view: &View, from: u64, wait: &WaitFor) -> Option<Result<WaitResult, 
             event_id: view.events.front().map_or(String::new(), |event| event.id.clone()),
         }));
     }
+    if let Some(reached) = reached_by_event(view, wait) {
+        return Some(Ok(reached));
+    }
     let to_be_destroyed = record.want == Want::Destroy && asks_for("destroyed");
     let hopeless = match record.state {
         State::Failed => !to_be_destroyed,
-        State::Destroyed => true,
         _ => false,
     };
+    if record.state == State::Destroyed {
+        // Clients take it for the end of the machine, and stop to wait.
+        let text = format!("machine not found: {} is destroyed", record.id);
+        return Some(Err(HostError::NotFound(text)));
+    }
     hopeless.then(|| {
         let why = record.failure.as_deref().unwrap_or("it was destroyed");
         Err(HostError::Conflict(format!(
@@ -90,6 +97,24 @@ fn outcome(view: &View, from: u64, wait: &WaitFor) -> Option<Result<WaitResult, 
             wait.states.join(" or "),
             record.state
         )))
+    })
+}
+
+/// A state that the machine has entered by an event after the one that the caller names. The
+/// events are kept over a new daemon, which knows no earlier changes of state.
+fn reached_by_event(view: &View, wait: &WaitFor) -> Option<WaitResult> {
+    let from = wait.from_event?.to_string();
+    // Events do not name the version.
+    if wait.version.is_some() {
+        return None;
+    }
+    let newer = view.events.iter().filter(|event| event.id > from);
+    let mut reached = newer.filter(|event| wait.states.contains(&event.status));
+    reached.next().map(|event| WaitResult {
+        ok: true,
+        state: event.status.clone(),
+        version: view.record.instance.to_string(),
+        event_id: event.id.clone(),
     })
 }
 
@@ -239,5 +264,43 @@ mod tests {
         assert!(wait(views.clone(), &wanted).await.is_err());
         wanted.states = vec!["stopped".into()];
         assert!(wait(views, &wanted).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_that_was_left_before_this_daemon_began_is_in_the_events() {
+        let event =
+            |id, state| crate::machine::new_event(EventId::new(id, 1), "x", state, Source::Host, 1);
+        let events = vec![event(3, State::Stopped), event(2, State::Started)];
+        let stopped = Record { state: State::Stopped, want: Want::Stop, ..sample() };
+        let (_sender, views) = watch::channel(Arc::new(View::new(stopped, None, events)));
+        let mut wanted = waiting(&["started"], 10);
+        wanted.from_event = Some(EventId::new(1, 1));
+        let reached = wait(views.clone(), &wanted).await.unwrap();
+        assert_eq!(
+            (reached.state.as_str(), reached.event_id),
+            ("started", EventId::new(2, 1).to_string())
+        );
+        wanted.from_event = Some(EventId::new(2, 1));
+        assert!(wait(views.clone(), &wanted).await.is_err(), "it has not been started since");
+        wanted.from_event = None;
+        assert!(wait(views, &wanted).await.is_err(), "it is not started now");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_destroyed_machine_is_not_found_but_for_its_end() {
+        let end = |auto_destroy: bool| {
+            let mut view = View::new(sample(), None, Vec::new());
+            view.record.config.auto_destroy = Some(auto_destroy);
+            at(&mut view, State::Destroyed);
+            watch::channel(Arc::new(view)).1
+        };
+        for state in ["started", "stopped", "suspended", "failed"] {
+            let ended = wait(end(false), &waiting(&[state], 60_000)).await;
+            assert!(matches!(ended, Err(HostError::NotFound(_))), "{state}: {ended:?}");
+        }
+        for state in ["destroyed", "settled"] {
+            assert!(wait(end(false), &waiting(&[state], 10)).await.is_ok(), "{state}");
+        }
+        assert!(wait(end(true), &waiting(&["stopped"], 10)).await.is_ok(), "it ended by itself");
     }
 }

@@ -63,6 +63,10 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Bytes of the host's memory that a VM really holds (its PSS).
     fn memory(&self, machine: MachineId, boot: BootId) -> Option<u64>;
 
+    /// Takes up to `bytes` of the host's memory from a VM, which gets them back when it needs
+    /// them; the bytes that it has given up. Blocks.
+    fn reclaim(&self, machine: MachineId, boot: BootId, bytes: u64) -> u64;
+
     /// Whether VMs of this shape begin from a template.
     fn has_template(&self, shape: Shape) -> bool;
 

@@ -463,3 +463,17 @@ fn a_change_that_cannot_be_recorded_keeps_the_disk_that_the_machine_had() {
     assert_eq!(after.len(), 1, "{after:?}");
     assert!(after.keys().all(|path| !before.contains_key(path)), "{after:?}");
 }
+
+#[test]
+fn an_update_does_not_start_a_machine_that_was_never_started() {
+    check(
+        "create m1 serve --skip-launch; wait m1 stopped; update m1 serve 8081; wait m1 settled; show
+         kill; daemon; update m1 serve 8082; wait m1 stopped; show; start m1; wait m1 started
+         stop m1; wait m1 stopped; update m1 serve 8083; wait m1 started; show",
+        expect![[r#"
+            m1 stopped v2
+            m1 stopped v3
+            m1 started v4
+        "#]],
+    );
+}

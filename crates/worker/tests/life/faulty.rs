@@ -178,6 +178,10 @@ impl Hypervisor for FaultyHypervisor {
         self.0.snapshot(dir)
     }
 
+    fn reclaim(&self, machine: MachineId, boot: BootId, bytes: u64) -> u64 {
+        self.0.reclaim(machine, boot, bytes)
+    }
+
     fn memory(&self, machine: MachineId, boot: BootId) -> Option<u64> {
         self.0.memory(machine, boot)
     }

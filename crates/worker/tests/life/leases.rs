@@ -17,7 +17,8 @@ fn with(nonce: &str) -> CallContext {
 
 /// A lab with a started machine that `a` holds for a minute.
 fn leased() -> (Lab, MachineId) {
-    let mut lab = Lab::new(Settings { paused: true, ..Settings::default() });
+    let clock = rt::Clock::manual(1_700_000_000_000_000_000);
+    let mut lab = Lab::new(Settings { paused: true, clock, ..Settings::default() });
     lab.script("create m1 serve; wait m1 started");
     let (id, worker) = (lab.id("m1"), lab.worker());
     lab.run(async { worker.acquire_lease(user(), id, wanted("a", MINUTE)).await }).unwrap();

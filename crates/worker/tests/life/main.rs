@@ -13,6 +13,7 @@ mod faulty;
 mod lab;
 mod leases;
 mod life;
+mod schedules;
 mod suspend;
 mod takeover;
 mod wake;

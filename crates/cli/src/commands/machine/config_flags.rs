@@ -6,7 +6,9 @@ use crate::parse::{self, PortChange};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::Path;
-use wire::machines::{Autostop, File, Guest, Init, MachineConfig, Restart, Rootfs, Service};
+use wire::machines::{
+    Autostop, File, Guest, Init, MachineConfig, Restart, Rootfs, ScheduleOptions, Service,
+};
 
 /// What the machine is to run and how.
 #[derive(Clone, Debug, Default, Args)]
@@ -72,6 +74,18 @@ pub(crate) struct ConfigArgs {
     /// Config as JSON, or a file that holds it; flags change it
     #[arg(long, value_name = "JSON|FILE")]
     machine_config: Option<String>,
+    /// When to run it: hourly, daily, weekly, monthly, or a cron expression of five fields
+    #[arg(long, value_name = "SCHEDULE")]
+    schedule: Option<String>,
+    /// Time zone of the schedule, such as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE")]
+    schedule_timezone: Option<String>,
+    /// What happens to a run that is due while another is under way [default: skip]
+    #[arg(long, value_name = "ACTION", value_parser = ["skip", "queue", "replace"])]
+    schedule_overlap: Option<String>,
+    /// What happens to runs that were due while the host was down [default: run_once]
+    #[arg(long, value_name = "ACTION", value_parser = ["skip", "run_once"])]
+    schedule_misfire: Option<String>,
     #[command(flatten)]
     unsupported: Unsupported,
 }
@@ -101,6 +115,7 @@ impl ConfigArgs {
         self.apply_init(config)?;
         self.apply_guest(config);
         self.apply_services(config);
+        self.apply_schedule(config);
         if let Some(policy) = self.restart {
             config.restart.get_or_insert_with(Restart::default).policy = Some(policy.to_owned());
         }
@@ -163,6 +178,18 @@ impl ConfigArgs {
         guest.memory_mb = self.vm_memory.or(guest.memory_mb);
         if !self.kernel_arg.is_empty() {
             guest.kernel_args = Some(self.kernel_arg.clone());
+        }
+    }
+
+    fn apply_schedule(&self, config: &mut MachineConfig) {
+        config.schedule = self.schedule.clone().or(config.schedule.take());
+        let (zone, overlap) = (&self.schedule_timezone, &self.schedule_overlap);
+        let misfire = &self.schedule_misfire;
+        if zone.is_some() || overlap.is_some() || misfire.is_some() {
+            let options = config.schedule_options.get_or_insert_with(ScheduleOptions::default);
+            options.timezone = zone.clone().or(options.timezone.take());
+            options.overlap = overlap.clone().or(options.overlap.take());
+            options.misfire = misfire.clone().or(options.misfire.take());
         }
     }
 
@@ -254,6 +281,16 @@ mod tests {
                 &["-p", "80:8080/tcp:http", "--autostop=suspend"],
                 r#"{"image":"x","services":[{"protocol":"tcp","internal_port":8080,"ports":[{"port":80,"handlers":["http"]}],"autostop":"suspend"}]}"#,
             ),
+            (
+                &[
+                    "--schedule",
+                    "0 9 * * *",
+                    "--schedule-timezone",
+                    "UTC",
+                    "--schedule-overlap=queue",
+                ],
+                r#"{"image":"x","schedule":"0 9 * * *","schedule_options":{"timezone":"UTC","overlap":"queue"}}"#,
+            ),
             (&["--restart", "on-fail"], r#"{"image":"x","restart":{"policy":"on-failure"}}"#),
             (
                 &["-p", "80:8080/tcp:http", "--autostop", "--autostart=false"],
@@ -301,7 +338,7 @@ mod tests {
 
     #[test]
     fn flags_without_effect_are_refused() {
-        for flag in ["--schedule=daily", "--skip-dns-registration"] {
+        for flag in ["--standby-for=x", "--skip-dns-registration"] {
             let refused = Flags::try_parse_from(["x", flag]).unwrap_err().to_string();
             assert!(refused.contains("is not supported"), "{flag}: {refused}");
         }

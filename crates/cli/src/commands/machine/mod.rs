@@ -10,11 +10,13 @@ mod list;
 mod new;
 mod restart;
 mod run;
+mod runs;
 mod shell;
 mod start;
 mod status;
 mod stop;
 mod suspend;
+mod trigger;
 mod update;
 mod wait;
 
@@ -44,6 +46,8 @@ pub enum Command {
     /// See and clear leases of machines
     #[command(subcommand, visible_alias = "lease")]
     Leases(leases::Command),
+    Runs(runs::RunsArgs),
+    Trigger(trigger::TriggerArgs),
     /// Take machines out of routing
     Cordon(cordon::CordonArgs),
     /// Bring machines back into routing
@@ -63,6 +67,8 @@ pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<u
         Command::Restart(args) => restart::run(args, cx).await?,
         Command::Update(args) => update::run(*args, cx).await?,
         Command::Destroy(args) => destroy::run(args, cx).await?,
+        Command::Runs(args) => runs::run(args, cx).await?,
+        Command::Trigger(args) => trigger::run(args, cx).await?,
         Command::Exec(args) => return exec::run(args, cx).await,
         Command::Kill(args) => kill::run(args, cx).await?,
         Command::Leases(command) => leases::dispatch(command, cx).await?,

@@ -4,7 +4,7 @@ use super::ManyArgs;
 use crate::context::Context;
 use crate::error::{ErrorContext, Result};
 use crate::machines::pick::Tally;
-use crate::machines::wait::{DEFAULT, until};
+use crate::machines::wait::{DEFAULT, healthy, until};
 use clap::Args;
 use client::{Client, RestartMachine, WaitQuery};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct RestartArgs {
     /// Seconds until SIGKILL, in place of the config's
     #[arg(long, value_name = "SECONDS")]
     time: Option<u32>,
-    /// Do not wait for health checks (they are not run yet)
+    /// Do not wait until all health checks pass
     #[arg(long)]
     skip_health_checks: bool,
 }
@@ -35,7 +35,10 @@ pub(super) async fn run(args: RestartArgs, cx: &mut Context<'_>) -> Result<()> {
     let mut tally = Tally::default();
     for id in &ids {
         cx.ui().status(&format!("Restarting machine {id}"));
-        let outcome = restart(&client, &app, id, &how).await;
+        let mut outcome = restart(&client, &app, id, &how).await;
+        if outcome.is_ok() && !args.skip_health_checks {
+            outcome = healthy(&client, &app, id, DEFAULT).await;
+        }
         if outcome.is_ok() {
             cx.ui().status(&format!("Machine {id} restarted successfully!"));
         }

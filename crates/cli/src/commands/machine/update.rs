@@ -4,7 +4,7 @@ use super::OneArgs;
 use super::config_flags::{ConfigArgs, words};
 use crate::context::Context;
 use crate::error::{ErrorContext, Exit, Result};
-use crate::machines::wait::until;
+use crate::machines::wait::{healthy, until};
 use crate::ui::diff;
 use clap::Args;
 use client::WaitQuery;
@@ -33,7 +33,7 @@ pub struct UpdateArgs {
     /// Do not wait until the machine runs
     #[arg(long)]
     detach: bool,
-    /// Do not wait for health checks (they are not run yet)
+    /// Do not wait until all health checks pass
     #[arg(long)]
     skip_health_checks: bool,
     /// Seconds to wait until the machine runs
@@ -88,6 +88,9 @@ pub(super) async fn run(mut args: UpdateArgs, cx: &mut Context<'_>) -> Result<()
         let reached = until(&client, &app, &id, query).await?;
         if reached.state != "started" {
             return Err(super::run::not_started(&app, &id));
+        }
+        if !args.skip_health_checks {
+            healthy(&client, &app, &id, timeout).await?;
         }
     }
     cx.ui().status(&format!("Machine {id} updated successfully!"));

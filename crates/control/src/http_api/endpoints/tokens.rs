@@ -2,9 +2,10 @@
 
 use crate::http_api::Authenticated;
 use crate::http_api::caller::Acting;
+use crate::http_api::extract::JsonBody;
 use crate::{Error, tokens};
 use axum::{Extension, Json};
-use wire::tokens::CurrentTokens;
+use wire::tokens::{AuthenticateToken, AuthorizeToken, CurrentTokens, TokenVerdict};
 
 /// The tokens of the request.
 pub(in crate::http_api) async fn current(
@@ -12,4 +13,20 @@ pub(in crate::http_api) async fn current(
     Extension(Authenticated(found)): Extension<Authenticated>,
 ) -> Result<Json<CurrentTokens>, Error> {
     tokens::current(&platform, &found).await.map(Json)
+}
+
+/// `POST /v1/tokens/authenticate`: whether a header has a valid token.
+pub(in crate::http_api) async fn authenticate(
+    Acting(platform): Acting,
+    JsonBody(ask): JsonBody<AuthenticateToken>,
+) -> Result<Json<TokenVerdict>, Error> {
+    tokens::verify(&platform, &ask.header).await.map(Json)
+}
+
+/// `POST /v1/tokens/authorize`: whether a header permits an access.
+pub(in crate::http_api) async fn authorize(
+    Acting(platform): Acting,
+    JsonBody(ask): JsonBody<AuthorizeToken>,
+) -> Result<Json<TokenVerdict>, Error> {
+    tokens::verify_access(&platform, &ask.header, &ask.access).await.map(Json)
 }

@@ -21,12 +21,31 @@ impl<T: DeserializeOwned> FromRequest<HttpApi> for JsonBody<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, api: &HttpApi) -> Result<Self, Error> {
-        let limit = api.config.body_timeout;
-        let read = timeout(limit, read(request.into_body(), api.config.body_limit)).await;
-        let late =
-            || Error::new(Kind::Timeout, format!("the body did not arrive within {limit:?}"));
-        parse(&read.unwrap_or_else(|_| Err(late()))?).map(Self)
+        parse(&read_body(api, request.into_body()).await?).map(Self)
     }
+}
+
+/// A whole body of JSON, within the limits of the front.
+pub(in crate::http_api) async fn read_body(api: &HttpApi, body: Body) -> Result<Bytes, Error> {
+    let limit = api.config.body_timeout;
+    let read = timeout(limit, read(body, api.config.body_limit)).await;
+    let late = || Error::new(Kind::Timeout, format!("the body did not arrive within {limit:?}"));
+    read.unwrap_or_else(|_| Err(late()))
+}
+
+/// JSON that has been read already, as what it is to be.
+pub(in crate::http_api) fn parse_value<T: DeserializeOwned>(
+    value: serde_json::Value,
+) -> Result<T, Error> {
+    serde_path_to_error::deserialize(value).map_err(|err| at_path(&err))
+}
+
+fn at_path(err: &serde_path_to_error::Error<serde_json::Error>) -> Error {
+    let path = err.path().to_string();
+    let path = if matches!(path.as_str(), "." | "?") { "body" } else { &path };
+    let path: String = path.chars().take(200).collect();
+    let why: String = err.inner().to_string().chars().take(300).collect();
+    Error::invalid(path, why)
 }
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
@@ -57,13 +76,7 @@ pub(in crate::http_api) fn upload(body: Body, limit: Duration) -> ImageUpload {
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|err| {
-        let path = err.path().to_string();
-        let path = if matches!(path.as_str(), "." | "?") { "body" } else { &path };
-        let path: String = path.chars().take(200).collect();
-        let why: String = err.inner().to_string().chars().take(300).collect();
-        Error::invalid(path, why)
-    })?;
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|err| at_path(&err))?;
     json.end().map_err(|err| Error::invalid("body", err.to_string()))?;
     Ok(value)
 }

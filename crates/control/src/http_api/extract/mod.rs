@@ -3,5 +3,5 @@
 mod body;
 mod query;
 
-pub(super) use body::{JsonBody, upload};
+pub(super) use body::{JsonBody, parse_value, read_body, upload};
 pub(super) use query::Params;

@@ -4,14 +4,16 @@
 
 mod unbuilt;
 
-use super::endpoints::apps::{self, logs};
-use super::endpoints::machines::{self, busy, exec, leases, lifecycle, metadata};
+use super::endpoints::apps::{self, logs, tokens as app_tokens};
+use super::endpoints::machines::{
+    self, batch, busy, exec, leases, lifecycle, memory, metadata, patch, runs,
+};
 use super::endpoints::platform::{self, images};
-use super::endpoints::{tokens, watch};
+use super::endpoints::{audit, description, oidc, orgs, tokens, watch};
 use super::table::{Route, Routes};
-use super::{HttpApi, auth, observe};
+use super::{HttpApi, auth, idempotency, observe, rate_limit};
 use crate::Error;
-use crate::access::Subject::{App, Machine, Org, Platform, Several, Token};
+use crate::access::Subject::{App, Machine, Open, Org, Platform, Several, Token};
 use crate::access::{control, create, delete, read, write};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -33,9 +35,12 @@ impl HttpApi {
         layer: impl FnOnce(Router<HttpApi>) -> Router<HttpApi>,
     ) -> Router {
         let (routes, needs) = routes().build();
-        let routes = layer(routes.fallback(unknown))
+        // Innermost: the bounds of a front hold for bodies that are read here, too.
+        let once = from_fn_with_state(self.clone(), idempotency::once);
+        let routes = layer(routes.fallback(unknown).layer(once))
             // Bodies are limited where they are read; an import has no limit here.
             .layer(DefaultBodyLimit::disable())
+            .layer(from_fn_with_state(self.clone(), rate_limit::limit))
             .layer(from_fn_with_state((self.clone(), Arc::new(needs)), auth::require))
             .layer(from_fn_with_state(self.clone(), observe::observe))
             .with_state(self.clone());
@@ -53,6 +58,7 @@ fn routes() -> Routes {
     let machine = Routes::below("/v1/apps/{app}/machines/{machine}")
         .get("", read(Machine).or_itself(), machines::get)
         .post("", write(Machine), machines::update)
+        .patch("", write(Machine), patch::patch)
         .delete("", delete(Machine), machines::destroy)
         .post("/start", control(Machine), lifecycle::start)
         .post("/stop", control(Machine), lifecycle::stop)
@@ -71,11 +77,16 @@ fn routes() -> Routes {
         .get("/busy", read(Machine).or_itself(), busy::get)
         .post("/busy", control(Machine).or_itself(), busy::hold)
         .delete("/busy", control(Machine).or_itself(), busy::end)
+        .get("/memory", read(Machine), memory::get)
+        .put("/memory", control(Machine), memory::limit)
+        .post("/memory/reclaim", control(Machine), memory::reclaim)
         .get("/ps", read(Machine), machines::processes)
         .get("/events", read(Machine), machines::events)
         .get("/events/stream", read(Machine), watch::machine)
         .get("/versions", read(Machine), machines::versions)
         .get("/checks", read(Machine), machines::checks)
+        .get("/runs", read(Machine), runs::list)
+        .post("/runs", control(Machine), runs::begin)
         .get("/metadata", read(Machine).of("metadata").or_itself(), metadata::all)
         .put("/metadata", write(Machine).of("metadata").or_itself(), metadata::replace)
         .patch("/metadata", write(Machine).of("metadata").or_itself(), metadata::merge)
@@ -88,22 +99,50 @@ fn routes() -> Routes {
         .get("/logs", read(App).of("logs"), logs::stream)
         .get("/watch", read(App), watch::app)
         .get("/machines", read(App), machines::list)
-        .post("/machines", create(App), machines::create);
+        .post("/machines", create(App), machines::create)
+        .post("/machines/batch", create(App), batch::create)
+        .get("/tokens", read(App).of("tokens"), app_tokens::list)
+        .delete("/tokens/{token}", read(App), app_tokens::revoke)
+        .post("/deploy_token", create(App).of("tokens"), app_tokens::deploy_token);
+    let org = Routes::below("/v1/orgs/{org}")
+        .get("", read(Org), orgs::get)
+        .delete("", delete(Org).of("deletion"), orgs::delete)
+        .get("/machines", read(Org), orgs::machines::list)
+        .get("/watch", read(Org), watch::org)
+        .get("/members", read(Org).of("membership"), orgs::members)
+        .post("/members", write(Org).of("membership"), orgs::put_member)
+        .delete("/members/{email}", write(Org).of("membership"), orgs::remove_member)
+        .get("/audit", read(Org).of("audit"), audit::of_org)
+        .get("/tokens", read(Org).of("tokens"), orgs::tokens)
+        // What the caller needs depends on the token: the operations check it.
+        .post("/tokens", create(Several), orgs::create_token)
+        .delete("/tokens/{token}", delete(Several), orgs::revoke_token);
     let v1 = Routes::below("/v1")
         .get("/apps", read(Several), apps::list)
         .post("/apps", create(Several), apps::create)
-        .get("/orgs/{org}/watch", read(Org), watch::org)
+        .get("/orgs", read(Several), orgs::list)
+        .post("/orgs", create(Platform), orgs::create)
         .get("/images", read(Platform), images::list)
         .delete("/images", delete(Platform), images::remove)
         .delete("/images/{*reference}", delete(Platform), images::remove_path)
         .post("/images/import", create(Platform), images::import)
         .get("/platform/hosts", read(Platform), platform::hosts)
         .get("/platform/regions", read(Token), platform::regions)
-        .get("/tokens/current", read(Token), tokens::current);
+        .get("/platform/audit", read(Platform), audit::of_platform)
+        .get("/tokens/current", read(Token), tokens::current)
+        .post("/tokens/authenticate", read(Token), tokens::authenticate)
+        .post("/tokens/authorize", read(Token), tokens::authorize)
+        .post("/tokens/oidc", write(Several).or_itself(), oidc::token);
     Routes::below("")
         .get("/api/v1/apps/{app}/logs", read(App).of("logs"), logs::page)
+        // The description of the API is no secret.
+        .get("/openapi.json", read(Open), description::document)
+        .get("/docs", read(Open), description::page)
+        .get("/{org}/.well-known/openid-configuration", read(Open), oidc::configuration)
+        .get("/{org}/.well-known/jwks", read(Open), oidc::jwks)
         .and(v1)
         .and(app)
+        .and(org)
         .and(machine)
         .and(unbuilt::routes())
 }

@@ -7,8 +7,6 @@ use crate::http_api::table::Routes;
 
 /// Paths and what they are part of, as the message begins.
 const UNBUILT: &[(&str, &str)] = &[
-    ("/v1/apps/{app}/machines/{machine}/memory", "memory ballooning is"),
-    ("/v1/apps/{app}/machines/{machine}/memory/{*rest}", "memory ballooning is"),
     ("/v1/apps/{app}/volumes", "volumes are"),
     ("/v1/apps/{app}/volumes/{*rest}", "volumes are"),
     ("/v1/apps/{app}/secrets", "secrets are"),
@@ -21,20 +19,13 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/v1/apps/{app}/ip_assignments/{*rest}", "IP addresses of apps are"),
     ("/v1/apps/{app}/network_policies", "network policies are"),
     ("/v1/apps/{app}/network_policies/{*rest}", "network policies are"),
-    ("/v1/apps/{app}/deploy_token", "deploy tokens are"),
     ("/v1/apps/{app}/releases", "releases are"),
     ("/v1/apps/{app}/releases/{*rest}", "releases are"),
-    ("/v1/orgs", "calls about organizations are"),
-    ("/v1/orgs/{org}", "calls about organizations are"),
-    ("/v1/orgs/{org}/{part}", "calls about organizations are"),
-    ("/v1/orgs/{org}/{part}/{*rest}", "calls about organizations are"),
+    ("/v1/orgs/{org}/volumes", "volumes are"),
     ("/v1/platform/placements", "placements are"),
     ("/v1/postgres", "managed Postgres is"),
     ("/v1/postgres/{*rest}", "managed Postgres is"),
     ("/v1/tokens/kms", "key management tokens are"),
-    ("/v1/tokens/oidc", "OpenID Connect tokens are"),
-    ("/v1/tokens/authenticate", "macaroons are"),
-    ("/v1/tokens/authorize", "macaroons are"),
     ("/graphql", "GraphQL is"),
 ];
 

@@ -26,6 +26,8 @@ pub(super) struct Wanted<'a> {
     /// `None`: any that is free.
     pub(super) name: Option<&'a MachineName>,
     pub(super) config: &'a MachineConfig,
+    /// `None`: a random one.
+    pub(super) id: Option<MachineId>,
 }
 
 /// A claimed machine.
@@ -44,7 +46,7 @@ pub(super) struct Claim {
 pub(super) async fn claim(
     platform: &Platform,
     owner: HostId,
-    Wanted { app, name: wanted, config }: Wanted<'_>,
+    Wanted { app, name: wanted, config, id: wanted_id }: Wanted<'_>,
 ) -> Result<Claim, Error> {
     let mut tries = Tries::new();
     while tries.again(platform).await {
@@ -71,7 +73,7 @@ pub(super) async fn claim(
         // A name that is taken over must still be as it was read.
         let name_unchanged = Compare::Modified(name_key, taken.map_or(0, |taken| taken.revision));
         let app_unchanged = Compare::Modified(stored.key, stored.revision);
-        let id = MachineId::from_random(rng.bits());
+        let id = wanted_id.unwrap_or_else(|| MachineId::from_random(rng.bits()));
         let record = MachineRecord {
             app: stored.record.id,
             name,

@@ -3,15 +3,16 @@
 use super::claim::{self, Claim, claim};
 use super::confirm::{confirm_soon, destroy_unowned};
 use super::confirmations::Confirmation;
+use super::images::{Resolved, resolve_images};
+use super::repeat::{self, Found};
 use crate::apps::mark_deployed;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
-use crate::machines::images::{Resolved, resolve_images};
 use crate::machines::leases;
 use crate::machines::update::checked_config;
 use crate::placement::{self, Wanted};
 use crate::{Error, Kind, Platform, lookup, orgs};
 use host_api::{AcquireLease, CreateMachine, Host, HostError};
-use model::id::{MachineName, OrgId, OrgSlug};
+use model::id::{MachineId, MachineName, OrgId, OrgSlug};
 use std::sync::Arc;
 use store::records::AppRecord;
 use wire::machines::{LaunchMachine, Machine, MachineConfig};
@@ -39,6 +40,7 @@ pub async fn create(
     let name = launch.name.take().filter(|name| !name.is_empty());
     let name = name.map(|name| name.parse()).transpose();
     let name = name.map_err(|err: model::id::BadId| Error::invalid("name", err.to_string()))?;
+    name.as_ref().map_or(Ok(()), refuse_ambiguous)?;
     let lease = leases::of_launch(platform, launch.lease_ttl)?;
     let config = checked_config(launch.config.take())?;
     let org = orgs::get(platform, &app.org).await?;
@@ -48,8 +50,31 @@ pub async fn create(
     platform.run_detached(async move { place(&own, request).await }).await
 }
 
+/// A name is used in paths in place of an id: it must not look like one, nor like the
+/// path of a call.
+fn refuse_ambiguous(name: &MachineName) -> Result<(), Error> {
+    const CALLS: [&str; 1] = ["batch"];
+    let rule = match name.as_str() {
+        id if id.parse::<MachineId>().is_ok() => "must not have the form of a machine id",
+        call if CALLS.contains(&call) => "must not be the path of a call of the API",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid("name", format!("{rule}: {:?}", name.as_str())))
+}
+
 /// Offers the machine to the hosts, best first, until one takes it.
 async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> {
+    let id = match platform.request() {
+        None => None,
+        Some(key) => match repeat::find(platform, key, &request.app).await? {
+            Found::Free(id) => Some(id),
+            Found::Claimed(claim) => return create_claimed(platform, &request, *claim).await,
+            Found::Made(claim, machine) => {
+                let nonce = request.lease.map(|lease| lease.nonce);
+                return created(platform, *claim, Machine { nonce, ..*machine }).await;
+            }
+        },
+    };
     let infos = hosts::infos(platform).await?;
     let memory_mb = request.config.guest.as_ref().and_then(|guest| guest.memory_mb).unwrap_or(0);
     let wanted = Wanted {
@@ -58,8 +83,8 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
         launch: request.launch.skip_launch != Some(true),
     };
     let mut refusal = None;
-    for id in placement::candidates(&infos, &wanted)? {
-        let Some(host) = platform.hosts().get(id) else { continue };
+    for host_id in placement::candidates(&infos, &wanted)? {
+        let Some(host) = platform.hosts().get(host_id) else { continue };
         let images = match resolve_images(platform, &*host, &request.config).await {
             Ok(images) => images,
             // Another host may have the image, or reach its registry.
@@ -69,8 +94,12 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
             }
         };
         let (app, config) = (&request.app.name, &request.config);
-        let claim =
-            claim(platform, id, claim::Wanted { app, name: request.name.as_ref(), config }).await?;
+        let claim = claim(
+            platform,
+            host_id,
+            claim::Wanted { app, name: request.name.as_ref(), config, id },
+        )
+        .await?;
         match create_on(platform, &host, &claim, create_machine(&request, &claim, images)?).await {
             Ok(machine) => return created(platform, claim, machine).await,
             Err(Refused { err, elsewhere: true }) => refusal = Some(err),
@@ -78,6 +107,20 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
         }
     }
     Err(refusal.unwrap_or_else(|| Error::new(Kind::Unavailable, "the hosts became unreachable")))
+}
+
+/// Asks the host that an earlier try has claimed the machine for.
+async fn create_claimed(
+    platform: &Platform,
+    request: &Request,
+    claim: Claim,
+) -> Result<Machine, Error> {
+    let host = hosts::get(platform, claim.record.owner)?;
+    let images = resolve_images(platform, &*host, &request.config).await?;
+    match create_on(platform, &host, &claim, create_machine(request, &claim, images)?).await {
+        Ok(machine) => created(platform, claim, machine).await,
+        Err(Refused { err, .. }) => Err(err),
+    }
 }
 
 /// What the host is asked for.

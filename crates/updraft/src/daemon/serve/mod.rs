@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use client_io::{WriteLimits, client_io};
+use control::http_api::Peer;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -125,8 +126,10 @@ async fn connection(
     protocol.timer(TokioTimer::new()).header_read_timeout(limits.head);
     let api = TowerToHyperService::new(router);
     let shown = place.connection.clone();
+    let peer = stream.peer_addr().ok().map(Peer);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(shown.clone());
+        peer.map(|peer| request.extensions_mut().insert(peer));
         api.call(request)
     });
     let stream = client_io(stream, place.connection.clone(), limits.write);

@@ -2,7 +2,6 @@
 //! holds of every call: deadline, epoch of ownership, idempotency key.
 
 mod call;
-mod checks;
 mod connections;
 mod event_feed;
 mod exec;

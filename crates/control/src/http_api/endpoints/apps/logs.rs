@@ -12,10 +12,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 use serde::Serialize;
-use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::time::{Duration, UNIX_EPOCH};
-use wire::logs::{LogEntry, LogQuery};
+use wire::logs::{
+    LogAttributes, LogEntry, LogItem, LogMeta, LogOrigin, LogPage, LogPageMeta, LogQuery,
+};
 
 /// `GET /v1/apps/{app}/logs`: one [`LogEntry`] per line.
 pub(in crate::http_api) async fn stream(
@@ -52,7 +53,7 @@ pub(in crate::http_api) async fn page(
     Acting(platform): Acting,
     Path(app): Path<String>,
     query: Params,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<LogPage>, Error> {
     let query = LogQuery {
         instance: query.get("instance").map(str::to_owned),
         region: query.get("region").map(str::to_owned),
@@ -60,27 +61,27 @@ pub(in crate::http_api) async fn page(
         ..LogQuery::default()
     };
     let logs::Page { lines, next } = logs::page(&platform, &app, query).await?;
-    let token = next.map(|next| next.to_string()).unwrap_or_default();
-    let data: Vec<Value> = lines.iter().map(log_object).collect();
-    Ok(Json(json!({ "data": data, "meta": { "next_token": token } })))
+    let next_token = next.map(|next| next.to_string()).unwrap_or_default();
+    let data = lines.into_iter().map(log_item).collect();
+    Ok(Json(LogPage { data, meta: LogPageMeta { next_token } }))
 }
 
-fn log_object(line: &LogEntry) -> Value {
+fn log_item(line: LogEntry) -> LogItem {
     let since_epoch = Duration::from_nanos(u64::try_from(line.timestamp).unwrap_or(0));
-    json!({
-        "id": format!("{}-{}", line.instance, line.offset),
-        "type": "log",
-        "attributes": {
-            "timestamp": humantime::format_rfc3339_nanos(UNIX_EPOCH + since_epoch).to_string(),
-            "message": line.message,
-            "level": line.level,
-            "instance": line.instance,
-            "region": line.region,
-            "meta": {
-                "instance": line.instance,
-                "region": line.region,
-                "event": { "provider": line.provider },
+    LogItem {
+        id: format!("{}-{}", line.instance, line.offset),
+        kind: "log".into(),
+        attributes: LogAttributes {
+            timestamp: humantime::format_rfc3339_nanos(UNIX_EPOCH + since_epoch).to_string(),
+            message: line.message,
+            level: line.level,
+            instance: line.instance.clone(),
+            region: line.region.clone(),
+            meta: LogMeta {
+                instance: line.instance,
+                region: line.region,
+                event: LogOrigin { provider: line.provider },
             },
         },
-    })
+    }
 }

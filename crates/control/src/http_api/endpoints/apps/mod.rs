@@ -1,24 +1,27 @@
 //! `/v1/apps`. See <https://fly.io/docs/machines/api/apps-resource/>.
 
 pub(in crate::http_api) mod logs;
+pub(in crate::http_api) mod tokens;
 
+use crate::http_api::audit::AboutOrg;
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::{JsonBody, Params};
 use crate::{Error, apps};
-use axum::Json;
 use axum::extract::Path;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use wire::machines::{App, AppList, CreateApp, Done};
 
 pub(in crate::http_api) async fn create(
     Acting(platform): Acting,
     JsonBody(ask): JsonBody<CreateApp>,
-) -> Result<(StatusCode, Json<serde_json::Value>), Error> {
+) -> Result<(StatusCode, Extension<AboutOrg>, Json<serde_json::Value>), Error> {
     let created = apps::create(&platform, ask).await?;
+    let org = created.app.as_ref().map(|app| app.organization.slug.clone()).unwrap_or_default();
     // By way of a value: both parts have an `id`, and it is to be written once.
     let json = serde_json::to_value(created);
     let json = json.map_err(|err| Error::internal(format!("write the answer: {err}")))?;
-    Ok((StatusCode::CREATED, Json(json)))
+    Ok((StatusCode::CREATED, Extension(AboutOrg(org)), Json(json)))
 }
 
 pub(in crate::http_api) async fn list(

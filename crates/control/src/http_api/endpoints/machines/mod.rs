@@ -1,11 +1,15 @@
 //! `/v1/apps/{app}/machines`. See <https://fly.io/docs/machines/api/machines-resource/>.
 
+pub(in crate::http_api) mod batch;
 pub(in crate::http_api) mod busy;
 pub(in crate::http_api) mod exec;
 mod exec_session;
 pub(in crate::http_api) mod leases;
 pub(in crate::http_api) mod lifecycle;
+pub(in crate::http_api) mod memory;
 pub(in crate::http_api) mod metadata;
+pub(in crate::http_api) mod patch;
+pub(in crate::http_api) mod runs;
 
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::{JsonBody, Params};

@@ -5,8 +5,7 @@ pub(in crate::http_api) mod images;
 use crate::http_api::caller::Acting;
 use crate::{Error, hosts};
 use axum::Json;
-use serde_json::{Value, json};
-use wire::platform::HostInfo;
+use wire::platform::{HostInfo, Region, RegionList};
 
 /// What each host has and uses.
 pub(in crate::http_api) async fn hosts(
@@ -17,16 +16,16 @@ pub(in crate::http_api) async fn hosts(
 }
 
 /// Regions that have hosts. Where they lie is not known.
-pub(in crate::http_api) async fn regions(Acting(platform): Acting) -> Result<Json<Value>, Error> {
+pub(in crate::http_api) async fn regions(
+    Acting(platform): Acting,
+) -> Result<Json<RegionList>, Error> {
     let regions = hosts::regions(&platform).await?;
     let nearest = regions.first().map(|region| region.code.clone()).unwrap_or_default();
-    let show = |region: hosts::Region| {
-        json!({
-            "name": region.code, "code": region.code, "latitude": 0.0, "longitude": 0.0,
-            "gateway_available": false, "requires_paid_plan": false, "deprecated": false,
-            "capacity": region.capacity, "geo_region": "", "mpg_available": false,
-        })
+    let show = |region: hosts::Region| Region {
+        name: region.code.clone(),
+        code: region.code,
+        capacity: region.capacity,
+        ..Region::default()
     };
-    let regions: Vec<Value> = regions.into_iter().map(show).collect();
-    Ok(Json(json!({ "Regions": regions, "Nearest": nearest })))
+    Ok(Json(RegionList { regions: regions.into_iter().map(show).collect(), nearest }))
 }

@@ -1,7 +1,10 @@
 //! The life of machines.
 
+mod checks;
 mod create;
 mod leases;
+mod memory;
+mod schedules;
 
 use crate::context::HostContext;
 use crate::db::UnreadableRow;

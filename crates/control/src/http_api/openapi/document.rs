@@ -1,0 +1,231 @@
+//! The document as a whole.
+
+use super::operation::{Content, Kind, Operation, Parameter};
+use super::operations;
+use crate::access::Need;
+use crate::http_api::HttpApi;
+use axum::http::Method;
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
+
+/// Errors that any call may be answered with.
+const ERRORS: &[(&str, &str, &str)] = &[
+    ("400", "Invalid", "The request breaks a rule. Repeating it is no use."),
+    ("401", "Unauthorized", "There is no valid token."),
+    ("403", "Forbidden", "The token lacks a permission, which the message names."),
+    ("404", "NotFound", "There is nothing of that name, or the token may not read it."),
+    ("408", "Timeout", "It took too long, or the body did not arrive in time."),
+    ("415", "UnsupportedMedia", "The content type is not one that the call takes."),
+    ("413", "TooLarge", "The body is larger than allowed."),
+    (
+        "429",
+        "TooMany",
+        "Too many calls of this kind; the header `retry-after` has the seconds to wait.",
+    ),
+    ("500", "Internal", "A defect, or a broken host or store."),
+    ("503", "Unavailable", "A host cannot be reached, or the platform is stopping."),
+    ("504", "InDoubt", "It was sent to a host that did not answer in time: it may have been done."),
+];
+/// Further errors of calls that change something, or act on a machine.
+const ERRORS_OF_CHANGES: &[(&str, &str, &str)] = &[
+    ("409", "Conflict", "Against the present state, or another caller holds the lease."),
+    ("412", "VersionMismatch", "The version given is not the current one."),
+    (
+        "422",
+        "Unprocessable",
+        "Valid, but it cannot be done: a name is taken, no host has room, or this version cannot do it.",
+    ),
+    ("502", "BadGateway", "Something outside of the platform, such as a registry, failed."),
+];
+
+static JSON: LazyLock<String> = LazyLock::new(|| document().to_string());
+
+/// The document as text.
+pub(in crate::http_api) fn json() -> &'static str {
+    &JSON
+}
+
+/// The document.
+pub(super) fn document() -> Value {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    let mut generator = settings.into_generator();
+    let mut paths = Map::new();
+    let mut tags = Vec::new();
+    for (tag, description, operations) in operations::all() {
+        tags.push(json!({ "name": tag, "description": description }));
+        for operation in operations {
+            let path = paths.entry(operation.path).or_insert_with(|| path_item(operation.path));
+            let method = operation.method.as_str().to_ascii_lowercase();
+            path[&method] = described(&operation, tag, &mut generator);
+        }
+    }
+    let _ = generator.subschema_for::<wire::machines::ErrorBody>();
+    let mut schemas = generator.take_definitions(true);
+    schemas.remove("$schema");
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Updraft",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+            "description": "The Machines API as Fly.io documents it \
+                (https://fly.io/docs/machines/api/), with additions that are marked with \
+                `x-updraft-addition`. Every answer has the header `fly-request-id`.",
+        },
+        "servers": [{ "url": "/" }],
+        "security": [{ "token": [] }],
+        "tags": tags,
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            "schemas": schemas,
+            "responses": responses(),
+        },
+    })
+}
+
+fn responses() -> Value {
+    let all = ERRORS.iter().chain(ERRORS_OF_CHANGES);
+    let schema = json!({ "$ref": "#/components/schemas/ErrorBody" });
+    let response = |text: &str| {
+        json!({
+            "description": text,
+            "content": { "application/json": { "schema": schema } },
+        })
+    };
+    all.map(|(_, name, text)| ((*name).to_owned(), response(text))).collect()
+}
+
+/// The names in the braces of a path, which are those of things.
+fn path_item(path: &str) -> Value {
+    let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let parameters: Vec<Value> = names
+        .map(|name| {
+            let description = match name {
+                "app" => "Name of an app.",
+                "machine" => "Id or name of a machine.",
+                "org" => "Slug of an organization.",
+                "key" => "Key of a label.",
+                "token" => "Public id of a token.",
+                "email" => "E-mail address of a member.",
+                _ => "Name of the thing.",
+            };
+            json!({
+                "name": name.trim_start_matches('*'), "in": "path", "required": true,
+                "description": description, "schema": { "type": "string" },
+            })
+        })
+        .collect();
+    json!({ "parameters": parameters })
+}
+
+fn described(operation: &Operation, tag: &str, generator: &mut SchemaGenerator) -> Value {
+    let need = HttpApi::routes().into_iter().find(|route| {
+        route.path == operation.path && route.method.as_ref() == Some(&operation.method)
+    });
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [tag],
+        "parameters": parameters(operation),
+        "responses": answers(operation, generator),
+    });
+    if let Some(need) = need {
+        described["description"] = permission(&need.need).into();
+    }
+    if let Some(body) = operation.body {
+        described["requestBody"] = json!({ "content": content(body, generator) });
+    }
+    if operation.addition {
+        described["x-updraft-addition"] = true.into();
+    }
+    described
+}
+
+/// The permission that a call needs, in words.
+fn permission(need: &Need) -> String {
+    let subject = format!("{:?}", need.subject).to_lowercase();
+    let feature = need.feature.map(|feature| format!(" ({feature})")).unwrap_or_default();
+    let itself = if need.by_itself { " A machine may do so itself without a token." } else { "" };
+    match need.subject {
+        crate::access::Subject::Open => "Needs no token.".to_owned(),
+        crate::access::Subject::Token => "Needs any valid token.".to_owned(),
+        crate::access::Subject::Several => {
+            "Needs a valid token; shows or changes what the token permits.".to_owned()
+        }
+        crate::access::Subject::Platform => "Needs an admin token.".to_owned(),
+        _ => format!(
+            "Needs the permission to {} the {subject}{feature}.{itself}",
+            need.action.words()
+        ),
+    }
+}
+
+fn parameters(operation: &Operation) -> Vec<Value> {
+    let mut parameters: Vec<Value> = operation.query.iter().map(parameter).collect();
+    if operation.method != Method::GET {
+        parameters.push(json!({
+            "name": "Idempotency-Key", "in": "header", "required": false,
+            "schema": { "type": "string" },
+            "description": "The call is carried out once per key; a repetition has the same answer. (addition)",
+        }));
+    }
+    parameters
+}
+
+fn parameter(parameter: &Parameter) -> Value {
+    let texts = json!({ "type": "array", "items": { "type": "string" } });
+    let (name, schema) = match parameter.kind {
+        Kind::Text => (parameter.name, json!({ "type": "string" })),
+        Kind::List => (parameter.name, texts),
+        Kind::Flag => (parameter.name, json!({ "type": "boolean" })),
+        Kind::Number => (parameter.name, json!({ "type": "integer" })),
+        Kind::Duration => (parameter.name, json!({ "type": ["integer", "string"] })),
+        Kind::Prefix => (
+            parameter.name,
+            json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        ),
+    };
+    let mut value = json!({
+        "name": name, "in": "query", "required": false, "schema": schema,
+        "description": parameter.description,
+    });
+    match parameter.kind {
+        Kind::List => value["explode"] = false.into(),
+        Kind::Prefix => value["style"] = "deepObject".into(),
+        _ => {}
+    }
+    value
+}
+
+fn answers(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
+    let (code, body) = operation.answer;
+    let mut success = json!({ "description": code.canonical_reason().unwrap_or("Done") });
+    if !matches!(body, Content::Empty | Content::WebSocket) {
+        success["content"] = content(body, generator);
+    }
+    let codes = std::iter::once(code).chain(operation.or);
+    let mut all: Map<String, Value> =
+        codes.map(|code| (code.as_str().to_owned(), success.clone())).collect();
+    let changes = operation.method != Method::GET || operation.path.contains("{machine}");
+    let further = if changes { ERRORS_OF_CHANGES } else { &[] };
+    for (code, name, _) in ERRORS.iter().chain(further) {
+        all.insert((*code).to_owned(), json!({ "$ref": format!("#/components/responses/{name}") }));
+    }
+    Value::Object(all)
+}
+
+fn content(content: Content, generator: &mut SchemaGenerator) -> Value {
+    let mut typed = |kind: &str, schema: super::operation::SchemaOf| json!({ kind: { "schema": schema(generator) } });
+    match content {
+        Content::Empty | Content::WebSocket => json!({}),
+        Content::Json(schema) => typed("application/json", schema),
+        Content::Lines(schema) => typed("application/x-ndjson", schema),
+        Content::Events(schema) => typed("text/event-stream", schema),
+        Content::Text(kind) => json!({ kind: { "schema": { "type": "string" } } }),
+        Content::Tar => json!({ "application/x-tar": {} }),
+    }
+}

@@ -1,0 +1,71 @@
+//! The identity of a request, and what follows from it.
+
+use model::id::MachineId;
+use sha2::{Digest, Sha256};
+
+/// A request of one caller with one idempotency key. Callers do not share keys.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RequestId(String);
+
+impl RequestId {
+    /// Of a caller, by a text that no other caller has, and its key.
+    pub(crate) fn new(caller: &str, key: &str) -> Self {
+        Self(hash(&["request", caller, key]))
+    }
+
+    /// One of the requests that this one is made of.
+    pub(crate) fn part(&self, number: usize) -> Self {
+        Self(hash(&["part", &self.0, &number.to_string()]))
+    }
+
+    /// As keys of records and of calls to hosts have it: 64 hex digits.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id of a machine that the request creates; another one for each attempt.
+    pub(crate) fn machine_id(&self, attempt: u32) -> MachineId {
+        MachineId::from_random(self.number(&format!("machine {attempt}")))
+    }
+
+    /// The nonce of a lease that the request acquires.
+    pub(crate) fn nonce(&self) -> String {
+        format!("{:016x}", self.number("nonce"))
+    }
+
+    fn number(&self, use_: &str) -> u64 {
+        u64::from_str_radix(&hash(&[use_, &self.0])[..16], 16).unwrap_or(0)
+    }
+}
+
+/// What makes two requests the same: method, path with query, and body.
+pub(crate) fn fingerprint(method: &str, path: &str, body: &[u8]) -> String {
+    let body: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+    hash(&[method, path, &body])
+}
+
+/// SHA-256 in hex of texts; each is preceded by its length, so that no two lists are one text.
+fn hash(texts: &[&str]) -> String {
+    let mut sum = Sha256::new();
+    for text in texts {
+        sum.update((text.len() as u64).to_be_bytes());
+        sum.update(text.as_bytes());
+    }
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_follows_from_caller_and_key() {
+        let id = RequestId::new("a", "bc");
+        assert_eq!(id, RequestId::new("a", "bc"));
+        assert_ne!(id, RequestId::new("ab", "c"));
+        assert_ne!(id.part(0), id.part(1));
+        assert_ne!(id.machine_id(0), id.machine_id(1));
+        assert_eq!((id.as_str().len(), id.nonce().len()), (64, 16));
+        assert_ne!(fingerprint("POST", "/a", b""), fingerprint("POST", "/", b"a"));
+    }
+}

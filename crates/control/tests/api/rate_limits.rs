@@ -1,0 +1,57 @@
+//! Rate limits, where they are on.
+
+use crate::world::{TOKEN, TestWorld, at, world};
+use control::http_api::{HttpApi, HttpConfig};
+use prometheus_client::registry::Registry;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// A second front of the same platform, with limits; its address.
+async fn limited(w: &TestWorld) -> String {
+    let config = HttpConfig { rate_limits: true, ..HttpConfig::default() };
+    let api = HttpApi::new(w.platform.clone(), config, &mut Registry::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let router = api.router();
+    w.tasks.spawn_until_stop(async move { axum::serve(listener, router).await.unwrap() });
+    format!("http://{addr}")
+}
+
+#[tokio::test]
+async fn requests_beyond_the_limits_are_429_with_the_time_to_wait() {
+    let w = world().await;
+    w.app().await;
+    let (a, b) = (w.machine(json!({})).await, w.machine(json!({})).await);
+    let base = limited(&w).await;
+    let call = async |method: Method, path: &str| {
+        let request = w.client.request(method, format!("{base}{path}"));
+        request.header("authorization", format!("Bearer {TOKEN}")).send().await.unwrap()
+    };
+    let number = |answer: &reqwest::Response, name: &str| -> u64 {
+        answer.headers()[name].to_str().unwrap().parse().unwrap()
+    };
+    for remaining in [2, 1, 0] {
+        let answer = call(Method::POST, &at(&a, "/cordon")).await;
+        assert_eq!(answer.status().as_u16(), 200);
+        assert_eq!(number(&answer, "ratelimit-limit"), 3);
+        assert!(number(&answer, "ratelimit-remaining") >= remaining);
+    }
+    let refused = loop {
+        // A slow test refills the bucket, but not as fast as it asks.
+        let answer = call(Method::POST, &at(&a, "/cordon")).await;
+        if answer.status().as_u16() == 429 {
+            break answer;
+        }
+    };
+    assert_eq!((number(&refused, "retry-after"), number(&refused, "ratelimit-remaining")), (1, 0));
+    assert!(number(&refused, "ratelimit-reset") >= 1);
+    let body: Value = refused.json().await.unwrap();
+    assert!(body["error"].as_str().unwrap().starts_with("rate limit: 60 requests a minute"));
+    // Each action and each machine has limits of its own, and the front without them has none.
+    assert_eq!(call(Method::POST, &at(&a, "/uncordon")).await.status().as_u16(), 200);
+    assert_eq!(call(Method::POST, &at(&b, "/cordon")).await.status().as_u16(), 200);
+    let read = call(Method::GET, &at(&a, "")).await;
+    assert_eq!((read.status().as_u16(), number(&read, "ratelimit-limit")), (200, 10));
+    let free = w.request(Method::POST, &at(&a, "/cordon")).send().await.unwrap();
+    assert!(!free.headers().contains_key("ratelimit-limit"));
+}

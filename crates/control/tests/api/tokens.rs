@@ -1,0 +1,354 @@
+//! Tokens: made, narrowed, listed, revoked; organizations and their members.
+
+use crate::world::{TestWorld, at, error, world};
+use macaroon::{Action, Caveat, CommandRule, Kind, Macaroon, Resources};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Status and JSON of the answer to a call with this token.
+async fn ask(w: &TestWorld, token: &str, method: Method, path: &str, body: Value) -> (u16, Value) {
+    let url = format!("http://{}{path}", w.addr);
+    let mut request = w.client.request(method, url).header("authorization", token);
+    if !body.is_null() {
+        request = request.json(&body);
+    }
+    let answer = request.send().await.unwrap();
+    let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+async fn get(w: &TestWorld, token: &str, path: &str) -> (u16, Value) {
+    ask(w, token, Method::GET, path, Value::Null).await
+}
+
+async fn post(w: &TestWorld, token: &str, path: &str, body: Value) -> (u16, Value) {
+    ask(w, token, Method::POST, path, body).await
+}
+
+/// The text of a new token of the organization `personal`.
+async fn make(w: &TestWorld, body: Value) -> String {
+    let (code, made) = w.post("/v1/orgs/personal/tokens", body).await;
+    assert_eq!(code, 201, "{made}");
+    made["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_token_is_made_used_listed_and_revoked() {
+    let w = world().await;
+    w.app().await;
+    let body = json!({ "type": "deploy", "app": "web", "name": "ci", "expiry": "2h" });
+    let (code, made) = w.post("/v1/orgs/personal/tokens", body).await;
+    assert_eq!(code, 201, "{made}");
+    let token = made["token"].as_str().unwrap();
+    assert!(token.starts_with("updraft_") && token.len() > 48, "{}", token.len());
+    assert_eq!(made["expires_at"], "2023-11-15T00:13:20.000Z");
+    assert_eq!(get(&w, token, "/v1/apps/web").await.0, 200);
+    let (_, list) = w.get("/v1/orgs/personal/tokens").await;
+    let shown = &list["tokens"][0];
+    assert_eq!(
+        (&shown["name"], &shown["type"], &shown["app"]),
+        (&json!("ci"), &json!("deploy"), &json!("web"))
+    );
+    assert!(!list.to_string().contains(token));
+    let id = shown["id"].as_str().unwrap();
+    // The use is noted in the background.
+    for _ in 0..500 {
+        let (_, list) = w.get("/v1/apps/web/tokens").await;
+        if !list["tokens"][0]["last_used_at"].is_null() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let (_, list) = w.get("/v1/apps/web/tokens").await;
+    assert_eq!(list["tokens"][0]["last_used_at"], "2023-11-14T22:13:20.000Z");
+    assert_eq!(w.delete(&format!("/v1/orgs/personal/tokens/{id}")).await.0, 200);
+    assert_eq!(get(&w, token, "/v1/apps/web").await.0, 401);
+    let again = w.delete(&format!("/v1/orgs/personal/tokens/{id}")).await;
+    let why = format!("there is no token {id:?} in organization \"personal\"");
+    assert_eq!(error(&again), (404, &*why));
+    // The text is not in the store.
+    let all =
+        store::Store::range(&*w.store, store::KeyRange::prefix("/"), None, None).await.unwrap();
+    let secret = token.strip_prefix("updraft_").unwrap();
+    let found =
+        all.entries.iter().any(|entry| String::from_utf8_lossy(&entry.value).contains(secret));
+    assert!(!found);
+}
+
+#[tokio::test]
+async fn a_token_ends() {
+    let w = world().await;
+    w.app().await;
+    let (code, made) = w.post("/v1/apps/web/deploy_token", json!({ "expiry": "1h" })).await;
+    assert_eq!(code, 200, "{made}");
+    let token = made["token"].as_str().unwrap();
+    assert_eq!(get(&w, token, "/v1/apps/web").await.0, 200);
+    w.clock.advance(Duration::from_secs(3599));
+    assert_eq!(get(&w, token, "/v1/apps/web").await.0, 200);
+    w.clock.advance(Duration::from_secs(1));
+    let ended = get(&w, token, "/v1/apps/web").await;
+    assert_eq!(error(&ended), (401, "unauthorized: the token has expired"));
+}
+
+#[tokio::test]
+async fn requests_for_tokens_that_are_refused() {
+    let w = world().await;
+    w.app().await;
+    for (body, expected) in [
+        (
+            json!({ "type": "root" }),
+            "type: must be one of org, deploy, readonly, ssh, machine-exec",
+        ),
+        (json!({ "type": "deploy" }), "app: is required for a token of type deploy"),
+        (json!({ "type": "org", "app": "web" }), "app: cannot be given for a token of type org"),
+        (
+            json!({ "type": "org", "expiry": "soon" }),
+            "expiry: must be a duration such as \"720h\", from 1s to 175200h",
+        ),
+        (
+            json!({ "type": "org", "expiry": "175201h" }),
+            "expiry: must be a duration such as \"720h\", from 1s to 175200h",
+        ),
+        (
+            json!({ "type": "org", "expiry": "0" }),
+            "expiry: must be a duration such as \"720h\", from 1s to 175200h",
+        ),
+        (
+            json!({ "type": "org", "name": "x".repeat(101) }),
+            "name: at most 100 characters, no control characters",
+        ),
+        (
+            json!({ "type": "org", "commands": [{ "args": ["ls"] }] }),
+            "commands: are for tokens of type machine-exec only",
+        ),
+        (
+            json!({ "type": "machine-exec", "app": "web", "commands": [{ "args": [] }] }),
+            "commands: a rule without words permits nothing of its own",
+        ),
+        (
+            json!({ "type": "org", "member": "a@b" }),
+            "member: organization \"personal\" has no member a@b",
+        ),
+    ] {
+        let refused = w.post("/v1/orgs/personal/tokens", body.clone()).await;
+        assert_eq!(error(&refused), (400, expected), "{body}");
+    }
+    let none = w.post("/v1/orgs/personal/tokens", json!({ "type": "deploy", "app": "x" })).await;
+    assert_eq!(error(&none), (404, "Could not find App \"x\""));
+    let unknown = w.post("/v1/orgs/personal/tokens", json!({ "type": "org", "x": 1 })).await;
+    assert_eq!(unknown.0, 400, "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_token_makes_no_token_that_can_do_more_or_lives_longer() {
+    let w = world().await;
+    w.app().await;
+    w.post("/v1/apps", json!({ "app_name": "api" })).await;
+    let deploy = make(&w, json!({ "type": "deploy", "app": "web", "expiry": "1h" })).await;
+    let path = "/v1/orgs/personal/tokens";
+    let (code, child) = post(&w, &deploy, path, json!({ "type": "deploy", "app": "web" })).await;
+    assert_eq!(code, 201, "{child}");
+    assert_eq!(child["expires_at"], "2023-11-14T23:13:20.000Z", "as its maker");
+    let longer = json!({ "type": "readonly", "app": "web", "expiry": "2h" });
+    let (code, why) = post(&w, &deploy, path, longer).await;
+    assert_eq!(code, 403, "{why}");
+    assert!(why["error"].as_str().unwrap().contains("would live longer"), "{why}");
+    for body in [
+        json!({ "type": "org" }),
+        json!({ "type": "readonly" }),
+        json!({ "type": "deploy", "app": "api" }),
+    ] {
+        assert_eq!(post(&w, &deploy, path, body.clone()).await.0, 403, "{body}");
+    }
+    // Each of these tokens makes none.
+    for kind in ["readonly", "ssh", "machine-exec"] {
+        let token = make(&w, json!({ "type": kind, "app": "web" })).await;
+        for body in
+            [json!({ "type": "readonly", "app": "web" }), json!({ "type": kind, "app": "web" })]
+        {
+            let (code, why) = post(&w, &token, path, body).await;
+            assert_eq!(code, 403, "{kind}: {why}");
+        }
+        assert_eq!(post(&w, &token, "/v1/apps/web/deploy_token", json!({})).await.0, 403, "{kind}");
+    }
+    // Nor does a macaroon that its holder has narrowed make one that is not.
+    for caveat in [
+        Caveat::Action(Action::ALL.without(Action::DELETE)),
+        Caveat::AppFeatureSet { features: Resources::of(["tokens".to_owned()], Action::ALL) },
+        Caveat::FromMachineSource { id: "m".into() },
+        Caveat::Machines { machines: Resources::of(["m".to_owned()], Action::ALL) },
+    ] {
+        let token = make(&w, json!({ "type": "deploy", "app": "web", "macaroon": true })).await;
+        let mut narrowed = Macaroon::parse(&token).unwrap();
+        narrowed.attenuate(caveat.clone()).unwrap();
+        let body = json!({ "type": "deploy", "app": "web" });
+        let (code, why) = post(&w, &narrowed.to_text(), path, body).await;
+        assert_eq!(code, 403, "{caveat:?}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn the_holder_of_a_macaroon_narrows_it() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    let body = json!({ "type": "deploy", "app": "web", "macaroon": true, "expiry": "10h" });
+    let token = make(&w, body).await;
+    assert!(token.starts_with("fm2_"));
+    let (own, stop) = (at(&machine, ""), at(&machine, "/stop"));
+    for scheme in ["", "Bearer ", "FlyV1 ", "Bearer FlyV1 "] {
+        assert_eq!(get(&w, &format!("{scheme}{token}"), &own).await.0, 200, "{scheme}");
+    }
+    let narrowed = |caveat: Caveat| {
+        let mut token = Macaroon::parse(&token).unwrap();
+        token.attenuate(caveat).unwrap();
+        token.to_text()
+    };
+    let reader = narrowed(Caveat::Action(Action::READ));
+    assert_eq!(get(&w, &reader, &own).await.0, 200);
+    let (code, why) = post(&w, &reader, &stop, Value::Null).await;
+    assert_eq!(code, 403);
+    assert!(
+        why["error"].as_str().unwrap().ends_with("it lacks the permission to control"),
+        "{why}"
+    );
+    let ls = CommandRule { args: vec!["echo".into()], exact: false };
+    let exec = narrowed(Caveat::IfPresent {
+        ifs: vec![Caveat::Commands(vec![ls])],
+        otherwise: Action::READ,
+    });
+    let run =
+        async |cmd: &str| post(&w, &exec, &at(&machine, "/exec"), json!({ "cmd": cmd })).await.0;
+    assert_eq!((run("echo a").await, run("exit 1").await), (200, 403));
+    // Another machine, another time.
+    let other =
+        narrowed(Caveat::Machines { machines: Resources::of(["00".to_owned()], Action::ALL) });
+    assert_eq!(get(&w, &other, &own).await.0, 403);
+    let early =
+        narrowed(Caveat::ValidityWindow { not_before: 1_700_000_100, not_after: 1_700_000_200 });
+    assert_eq!(get(&w, &early, &own).await.0, 401);
+    w.clock.advance(Duration::from_secs(100));
+    assert_eq!(get(&w, &early, &own).await.0, 200);
+    w.clock.advance(Duration::from_secs(101));
+    assert_eq!(get(&w, &early, &own).await.0, 401);
+    // What has not been narrowed, what another platform has made, and what is broken.
+    let forged = Macaroon::mint(
+        b"key",
+        Macaroon::parse(&token).unwrap().key_id(),
+        [0; 16],
+        macaroon::LOCATION,
+    );
+    assert_eq!(get(&w, &forged.to_text(), &own).await.0, 401);
+    assert_eq!(get(&w, &token[..token.len() - 8], &own).await.0, 401);
+    let mut unknown = Macaroon::parse(&token).unwrap();
+    assert!(unknown.attenuate(Caveat::Unknown(Kind(17))).is_err());
+    // The revocation of the token is that of all that were made from it.
+    let (_, list) = w.get("/v1/apps/web/tokens").await;
+    let id = list["tokens"][0]["id"].as_str().unwrap();
+    assert_eq!(list["tokens"][0]["macaroon"], true);
+    assert_eq!(w.delete(&format!("/v1/apps/web/tokens/{id}")).await.0, 200);
+    for token in [&token, &reader, &exec] {
+        assert_eq!(get(&w, token, &own).await.0, 401);
+    }
+}
+
+#[tokio::test]
+async fn the_tokens_of_an_app_end_with_it() {
+    let w = world().await;
+    w.app().await;
+    let token = make(&w, json!({ "type": "deploy", "app": "web" })).await;
+    let org = make(&w, json!({ "type": "org" })).await;
+    assert_eq!(w.delete("/v1/apps/web").await.0, 202);
+    w.reconcile().await;
+    w.app().await;
+    assert_eq!(get(&w, &token, "/v1/apps/web").await.0, 401);
+    assert_eq!(get(&w, &org, "/v1/apps/web").await.0, 200);
+}
+
+#[tokio::test]
+async fn organizations_are_apart() {
+    let w = world().await;
+    w.app().await;
+    let (code, org) = w.post("/v1/orgs", json!({ "name": "Acme Inc." })).await;
+    assert_eq!(
+        (code, &org["slug"], &org["type"]),
+        (201, &json!("acme-inc"), &json!("SHARED")),
+        "{org}"
+    );
+    let taken = w.post("/v1/orgs", json!({ "name": "x", "slug": "acme-inc" })).await;
+    assert_eq!(taken.0, 422);
+    let (code, made) = w.post("/v1/orgs/acme-inc/tokens", json!({ "type": "org" })).await;
+    assert_eq!(code, 201);
+    let token = made["token"].as_str().unwrap();
+    let (code, app) =
+        post(&w, token, "/v1/apps", json!({ "app_name": "api", "org_slug": "acme-inc" })).await;
+    assert_eq!(code, 201, "{app}");
+    assert_eq!(app["organization"]["slug"], "acme-inc");
+    let elsewhere =
+        post(&w, token, "/v1/apps", json!({ "app_name": "b", "org_slug": "personal" })).await;
+    assert_eq!(error(&elsewhere), (404, "Could not find Organization \"personal\""));
+    let (_, list) = get(&w, token, "/v1/apps").await;
+    assert_eq!((&list["total_apps"], &list["apps"][0]["name"]), (&json!(1), &json!("api")));
+    let (_, orgs) = get(&w, token, "/v1/orgs").await;
+    assert_eq!(orgs["orgs"].as_array().unwrap().len(), 1);
+    assert_eq!(w.get("/v1/orgs").await.1["orgs"].as_array().unwrap().len(), 2);
+    assert_ne!(app["network_cidr"], w.get("/v1/apps/web").await.1["network_cidr"]);
+    // One with apps stays, and so does the one that every platform has.
+    let refused = w.delete("/v1/orgs/acme-inc").await;
+    assert_eq!(error(&refused), (409, "organization \"acme-inc\" has apps: api"));
+    assert_eq!(w.delete("/v1/orgs/personal").await.0, 409);
+    assert_eq!(w.delete("/v1/apps/api").await.0, 202);
+    w.reconcile().await;
+    assert_eq!(w.delete("/v1/orgs/acme-inc").await.0, 200);
+    assert_eq!(get(&w, token, "/v1/orgs").await.0, 401, "its tokens are gone");
+    assert_eq!(w.get("/v1/orgs/acme-inc").await.0, 404);
+}
+
+#[tokio::test]
+async fn the_role_of_a_member_bounds_its_tokens() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    let (tokens, members) = ("/v1/orgs/personal/tokens", "/v1/orgs/personal/members");
+    let role = async |role: &str| {
+        let body = json!({ "email": "Ann@Example.com", "role": role });
+        let (code, member) = w.post(members, body).await;
+        assert_eq!((code, &member["email"]), (200, &json!("ann@example.com")), "{member}");
+    };
+    role("admin").await;
+    let token = make(&w, json!({ "type": "org", "member": "ann@example.com" })).await;
+    let (_, current) = get(&w, &token, "/v1/tokens/current").await;
+    assert_eq!(current["tokens"][0]["user"], "ann@example.com");
+    let bob = json!({ "email": "bob@example.com" });
+    assert_eq!(post(&w, &token, members, bob.clone()).await.0, 200);
+    role("member").await;
+    let (code, why) = post(&w, &token, members, bob).await;
+    assert_eq!(code, 403, "{why}");
+    assert!(why["error"].as_str().unwrap().ends_with("the call needs the role admin"), "{why}");
+    assert_eq!(get(&w, &token, members).await.1["members"].as_array().unwrap().len(), 2);
+    assert_eq!(post(&w, &token, &at(&machine, "/stop"), Value::Null).await.0, 200);
+    // Its own tokens are bound to it, and it revokes those only.
+    let (code, own) = post(&w, &token, tokens, json!({ "type": "org" })).await;
+    assert_eq!((code, &own["member"]), (201, &json!("ann@example.com")), "{own}");
+    let (_, other) = w.post(tokens, json!({ "type": "org" })).await;
+    let id = |made: &Value| format!("{tokens}/{}", made["id"].as_str().unwrap());
+    assert_eq!(ask(&w, &token, Method::DELETE, &id(&other), Value::Null).await.0, 403);
+    assert_eq!(ask(&w, &token, Method::DELETE, &id(&own), Value::Null).await.0, 200);
+    for (method, path) in [(Method::DELETE, "/v1/orgs/personal"), (Method::POST, "/v1/orgs")] {
+        assert_eq!(ask(&w, &token, method, path, json!({ "name": "x" })).await.0, 403, "{path}");
+    }
+    role("readonly").await;
+    assert_eq!(get(&w, &token, "/v1/apps/web").await.0, 200);
+    assert_eq!(post(&w, &token, &at(&machine, "/start"), Value::Null).await.0, 403);
+    assert_eq!(post(&w, &token, tokens, json!({ "type": "readonly" })).await.0, 403);
+    // Without the member its tokens are none, even if the address is added again.
+    assert_eq!(w.delete("/v1/orgs/personal/members/ann@example.com").await.0, 200);
+    assert_eq!(get(&w, &token, "/v1/apps/web").await.0, 401);
+    role("admin").await;
+    assert_eq!(get(&w, &token, "/v1/apps/web").await.0, 401);
+    let unknown = w.delete("/v1/orgs/personal/members/eve@example.com").await;
+    assert_eq!(error(&unknown), (404, "organization \"personal\" has no member eve@example.com"));
+    let bad = w.post(members, json!({ "email": "x@y", "role": "owner" })).await;
+    assert_eq!(error(&bad), (400, "role: must be one of admin, member, readonly"));
+}
