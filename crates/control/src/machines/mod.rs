@@ -2,9 +2,7 @@
 //! Each operation resolves the machine's record and asks the host that owns it.
 
 mod batch;
-mod busy;
 mod create;
-mod images;
 mod leases;
 mod lifecycle;
 mod list;
@@ -18,14 +16,15 @@ mod update;
 mod wait;
 
 pub use batch::{MAX_BATCH, create_batch};
-pub use busy::{busy, end_busy, hold_busy};
 pub use create::create;
 pub(crate) use create::{
     CLAIM_LIFETIME, Confirmations, Release, destroy_unowned, forget, holds_name,
     is_abandoned_claim, release,
 };
 pub use leases::{acquire as acquire_lease, get as lease, release as release_lease};
-pub use lifecycle::{cordon, destroy, restart, signal, start, stop, suspend};
+pub use lifecycle::{
+    busy, cordon, destroy, end_busy, hold_busy, restart, signal, start, stop, suspend,
+};
 pub use list::{ListFilter, OrgFilter, list, list_org};
 pub(crate) use list::{count_by_app, list_app};
 pub use memory::{get as memory, limit as limit_memory, reclaim as reclaim_memory};

@@ -1,6 +1,6 @@
 //! Updating a machine: a new version of its config replaces the current one.
 
-use super::images::resolve_with;
+use super::create::resolve_with;
 use super::leases;
 use super::record::update_record;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};

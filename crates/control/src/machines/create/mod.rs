@@ -6,6 +6,7 @@
 mod claim;
 mod confirm;
 mod confirmations;
+mod images;
 mod numbers;
 mod place;
 mod repeat;
@@ -13,4 +14,5 @@ mod repeat;
 pub(crate) use claim::{CLAIM_LIFETIME, Release, forget, holds_name, is_abandoned_claim, release};
 pub(crate) use confirm::destroy_unowned;
 pub(crate) use confirmations::Confirmations;
+pub(super) use images::resolve_with;
 pub use place::create;

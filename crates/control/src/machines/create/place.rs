@@ -3,10 +3,10 @@
 use super::claim::{self, Claim, claim};
 use super::confirm::{confirm_soon, destroy_unowned};
 use super::confirmations::Confirmation;
+use super::images::{Resolved, resolve_images};
 use super::repeat::{self, Found};
 use crate::apps::mark_deployed;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
-use crate::machines::images::{Resolved, resolve_images};
 use crate::machines::leases;
 use crate::machines::update::checked_config;
 use crate::placement::{self, Wanted};

@@ -1,12 +1,14 @@
 //! `config` of a machine.
 
+mod containers;
 mod duration;
 mod service;
 
+pub use containers::*;
 pub use duration::{Span, parse_go};
 pub use service::*;
 
-use super::{Container, ContainerVolume, Extra, ScheduleOptions};
+use super::{Extra, ScheduleOptions};
 use schemars::JsonSchema;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};

@@ -13,8 +13,8 @@ pub(super) fn all() -> Vec<Operation> {
     let mut all = reads();
     all.extend(labels());
     all.extend(leases());
-    all.extend(memory());
     all.extend(busy());
+    all.extend(memory());
     all
 }
 
@@ -90,25 +90,6 @@ fn labels() -> Vec<Operation> {
     ]
 }
 
-fn busy() -> Vec<Operation> {
-    vec![
-        get("/v1/apps/{app}/machines/{machine}/busy", "getBusy", "Show the busy lease")
-            .answers::<Busy>()
-            .addition(),
-        post(
-            "/v1/apps/{app}/machines/{machine}/busy",
-            "holdBusy",
-            "Keep the machine from being stopped as idle for a time",
-        )
-        .takes::<HoldBusy>()
-        .answers::<Busy>()
-        .addition(),
-        delete("/v1/apps/{app}/machines/{machine}/busy", "endBusy", "End the busy lease")
-            .answers::<Busy>()
-            .addition(),
-    ]
-}
-
 fn memory() -> Vec<Operation> {
     vec![
         get("/v1/apps/{app}/machines/{machine}/memory", "getMemory", "Memory: limit and use")
@@ -123,6 +104,20 @@ fn memory() -> Vec<Operation> {
         )
         .takes::<ReclaimMemory>()
         .answers::<MemoryReclaimed>(),
+    ]
+}
+
+fn busy() -> Vec<Operation> {
+    let path = "/v1/apps/{app}/machines/{machine}/busy";
+    vec![
+        get(path, "getBusy", "Whether the machine has declared itself busy")
+            .answers::<Busy>()
+            .addition(),
+        post(path, "holdBusy", "Declare the machine busy")
+            .takes::<HoldBusy>()
+            .answers::<Busy>()
+            .addition(),
+        delete(path, "endBusy", "Declare the machine no longer busy").answers::<Busy>().addition(),
     ]
 }
 

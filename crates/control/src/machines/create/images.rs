@@ -12,15 +12,15 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What the images of a config resolved to.
 #[derive(Clone, Debug)]
-pub(super) struct Resolved {
+pub(in super::super) struct Resolved {
     /// The machine's image, else that of its first container.
-    pub(super) root: ImageRef,
+    pub(in super::super) root: ImageRef,
     /// Those of its containers, by reference.
-    pub(super) containers: BTreeMap<String, ImageRef>,
+    pub(in super::super) containers: BTreeMap<String, ImageRef>,
 }
 
 /// Resolves all images of a config on a host.
-pub(super) async fn resolve_images(
+pub(in super::super) async fn resolve_images(
     platform: &Platform,
     host: &dyn Host,
     config: &MachineConfig,
@@ -29,7 +29,7 @@ pub(super) async fn resolve_images(
 }
 
 /// The same, if that of the machine is `known`.
-pub(super) async fn resolve_with(
+pub(in super::super) async fn resolve_with(
     platform: &Platform,
     host: &dyn Host,
     config: &MachineConfig,
