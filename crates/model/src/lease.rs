@@ -3,7 +3,7 @@
 //! Invariant: at any moment at most one nonce passes [`check`] of a machine that is
 //! leased. A lease ends by its own time; nothing has to end it.
 //!
-//! See <https://fly.io/docs/machines/api/machines-resource/#lease-operations>.
+//! See <https://fly.io/docs/machines/api/machines-resource/#create-a-machine-lease>.
 
 use std::time::Duration;
 

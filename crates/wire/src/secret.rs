@@ -173,6 +173,8 @@ impl<'de> Deserialize<'de> for Bytes {
 /// Reads both forms. Errors do not quote the value.
 struct BytesVisitor;
 
+const NO_BYTES: &str = "must be base64 or an array of bytes";
+
 impl<'de> Visitor<'de> for BytesVisitor {
     type Value = Bytes;
 
@@ -182,6 +184,22 @@ impl<'de> Visitor<'de> for BytesVisitor {
 
     fn visit_unit<E: de::Error>(self) -> Result<Bytes, E> {
         Ok(Bytes::default())
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Bytes, E> {
+        Err(E::custom(NO_BYTES))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Bytes, E> {
+        Err(E::custom(NO_BYTES))
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Bytes, E> {
+        Err(E::custom(NO_BYTES))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Bytes, E> {
+        Err(E::custom(NO_BYTES))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {

@@ -4,7 +4,6 @@ use crate::error::CliError;
 
 /// Group (empty: none), name, what to use in its place.
 pub(crate) const ABSENT: &[(&str, &str, &str)] = &[
-    ("", "auth", TOKEN),
     ("", "certs", "put a TLS proxy in front of the edge"),
     ("", "clone", "`updraft machine run` with the config that `machine status -d` shows"),
     ("", "config", "`updraft machine status -d` shows a machine's config"),
@@ -19,7 +18,6 @@ pub(crate) const ABSENT: &[(&str, &str, &str)] = &[
     ("", "launch", "`updraft apps create` and `updraft machine run` start an image"),
     ("", "mcp", NONE),
     ("", "monitor", "`updraft status --watch` shows an app"),
-    ("", "orgs", NONE),
     ("", "ping", NONE),
     ("", "platform", "`updraft host status` shows the hosts"),
     ("", "postgres", NONE),
@@ -37,7 +35,6 @@ pub(crate) const ABSENT: &[(&str, &str, &str)] = &[
     ("", "ssh", SHELL),
     ("", "storage", NONE),
     ("", "suspend", "`updraft machine suspend` suspends machines"),
-    ("", "tokens", TOKEN),
     ("", "vm", "`updraft machine` manages machines"),
     ("", "volumes", "`--rootfs-persist` keeps a machine's root over its restarts"),
     ("", "wireguard", NONE),
@@ -59,7 +56,6 @@ pub(crate) const ABSENT: &[(&str, &str, &str)] = &[
 
 const NONE: &str = "";
 const SHELL: &str = "`updraft machine exec --tty ID -- /bin/sh` opens a shell in a machine";
-const TOKEN: &str = "the admin token is in <data-dir>/admin-token";
 
 /// Commands by the names that clap knows as aliases.
 const GROUPS: &[(&str, &str)] = &[

@@ -112,7 +112,7 @@ fn facts_are_whole_and_name_tests_that_exist() {
         assert!(STATES.contains(&fact.state.as_str()), "{name}: state {:?}", fact.state);
         assert!(fact.docs.is_empty() || fact.docs.starts_with("https://"), "{name}: {}", fact.docs);
         let explained = matches!(fact.state.as_str(), "same" | "addition") || !fact.note.is_empty();
-        assert!(explained, "{name}: a note says how or why");
+        assert!(explained, "{name}: a note has to show how or why");
         for test in fact.test.split(", ").filter(|test| !test.is_empty()) {
             let function = test.rsplit(' ').next().unwrap();
             let forms =

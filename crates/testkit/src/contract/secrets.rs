@@ -16,7 +16,7 @@ pub(super) async fn a_boot_is_given_the_newest_secrets(host: &dyn Host) {
     for number in [5, 5, 4] {
         host.put_secrets(context(), version(number)).await.expect("taken");
     }
-    let create = create(host, 21).await;
+    let create = create(host, 31).await;
     let id = create.id;
     host.create(context(), create).await.expect("created");
     state(host, id, &["started"]).await;

@@ -1,5 +1,5 @@
 //! Leases of machines. See
-//! <https://fly.io/docs/machines/api/machines-resource/#lease-operations>.
+//! <https://fly.io/docs/machines/api/machines-resource/#create-a-machine-lease>.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

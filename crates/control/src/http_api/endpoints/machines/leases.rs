@@ -1,4 +1,4 @@
-//! Leases. See <https://fly.io/docs/machines/api/machines-resource/#lease-operations>.
+//! Leases. See <https://fly.io/docs/machines/api/machines-resource/#create-a-machine-lease>.
 //!
 //! All answers are 200: generated clients take no other success.
 
