@@ -10,7 +10,8 @@ use guest_protocol::ToGuest;
 use host_api::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
 use model::id::{Epoch, InstanceId};
 use model::life::{Event, State, Want};
-use wire::machines::{MachineEvent, Started};
+use std::collections::BTreeMap;
+use wire::machines::{MachineConfig, MachineEvent, Started};
 
 type Answer<T> = Result<T, HostError>;
 
@@ -139,7 +140,7 @@ impl Task {
         self.call_lease = self.lease_of_update(update.lease.as_ref(), nonce)?;
         record.instance = self.ids.instance();
         record.cordoned = update.cordoned.unwrap_or(record.cordoned);
-        record.config = update.config;
+        record.config = self.config_of_update(update.config, update.labels)?;
         record.image = update.image;
         record.skip_secrets = update.skip_secrets;
         record.restarts.clear();
@@ -159,6 +160,19 @@ impl Task {
         }
         self.remove_unused_disk().await;
         Ok(())
+    }
+
+    fn config_of_update(
+        &self,
+        mut config: MachineConfig,
+        change: Option<ChangeMetadata>,
+    ) -> Answer<MachineConfig> {
+        if let Some(change) = change {
+            let mut labels = self.record.config.metadata.clone().unwrap_or_default();
+            change_labels(&mut labels, change)?;
+            config.metadata = (!labels.is_empty()).then_some(labels);
+        }
+        Ok(config)
     }
 
     async fn destroy(&mut self, force: bool) -> Answer<()> {
@@ -220,19 +234,7 @@ impl Task {
         }
         let mut record = self.record.clone();
         let mut labels = record.config.metadata.take().unwrap_or_default();
-        match change {
-            ChangeMetadata::Replace(all) => labels = all,
-            ChangeMetadata::Merge(some) => {
-                for (key, value) in some {
-                    match value {
-                        Some(value) => labels.insert(key, value),
-                        None => labels.remove(&key),
-                    };
-                }
-            }
-        }
-        host_api::check_labels(&labels)
-            .map_err(|rule| HostError::Invalid(format!("change the metadata: {rule}")))?;
+        change_labels(&mut labels, change)?;
         record.config.metadata = (!labels.is_empty()).then_some(labels);
         // A guest may repeat it as often as it likes.
         if record == self.record {
@@ -341,4 +343,10 @@ impl Task {
             up.requested = RequestedAction::None;
         }
     }
+}
+
+fn change_labels(labels: &mut BTreeMap<String, String>, change: ChangeMetadata) -> Answer<()> {
+    change.apply(labels);
+    host_api::check_labels(labels)
+        .map_err(|rule| HostError::Invalid(format!("change the metadata: {rule}")))
 }

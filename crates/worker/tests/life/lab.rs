@@ -463,6 +463,7 @@ impl Lab {
             cordoned: None,
             skip_secrets: false,
             lease: None,
+            labels: None,
         }
     }
 
