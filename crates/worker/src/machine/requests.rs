@@ -46,10 +46,11 @@ impl Task {
             Request::Metadata(change, version, reply) => {
                 drop(reply.send(self.metadata(change, version).await));
             }
-            Request::Signal(signal, reply) => drop(reply.send(self.signal(signal))),
+            Request::Signal(signal, reply) => drop(reply.send(self.signal(signal).await)),
             Request::AcquireLease(wanted, nonce, reply) => {
                 drop(reply.send(self.acquire_lease(wanted, nonce).await));
             }
+            Request::CheckGuard(reply) => drop(reply.send(Ok(()))),
             Request::ReleaseLease(nonce, reply) => {
                 drop(reply.send(self.release_lease(nonce).await));
             }
@@ -243,17 +244,18 @@ impl Task {
         self.try_commit(record, Vec::new(), false).await
     }
 
-    fn signal(&mut self, signal: i32) -> Answer<()> {
-        match &self.vm {
-            VmPhase::Up(up) if up.running => {
-                self.send(ToGuest::Signal(signal));
-                Ok(())
-            }
-            _ => Err(HostError::Conflict(format!(
+    async fn signal(&mut self, signal: i32) -> Answer<()> {
+        if !matches!(&self.vm, VmPhase::Up(up) if up.running) {
+            return Err(HostError::Conflict(format!(
                 "machine is {}: only a started machine takes signals",
                 self.record.state
-            ))),
+            )));
         }
+        // Noted first: it is sent at most once.
+        if self.note_call().await? {
+            self.send(ToGuest::Signal(signal));
+        }
+        Ok(())
     }
 
     /// A standby is started only for the machine whose standby it is.
