@@ -54,7 +54,6 @@ impl Place {
         // A machine whose record cannot be read has no time.
         Some(Self(parse_rfc3339(&machine.updated_at).unwrap_or(0), id))
     }
-
 }
 
 /// Where the next page of a list begins.
