@@ -6,7 +6,7 @@ use macaroon::{Action, Caveat, Macaroon};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
-use store::records::{REQUESTS, RequestRecord, Stored, TokenRecord, encode, list, request_key};
+use store::records::{REQUESTS, RequestRecord, Stored, encode, list, request_key};
 use store::{Op, Txn};
 
 /// Status, whether it is the answer of an earlier request, and JSON.
@@ -241,10 +241,10 @@ async fn one_caller_cannot_use_up_the_keys_of_others() {
     let why = "1000 requests of this caller with idempotency keys are remembered already";
     assert_eq!(error(&(code, refused)), (429, why));
     assert!(create("k", nginx()).await.1, "what is known is still answered");
-    let record = TokenRecord { name: "o".into(), kind: "admin".into(), ..TokenRecord::default() };
-    w.put_token("other", record).await;
+    let (_, other) = w.post("/v1/orgs/personal/tokens", json!({ "type": "org" })).await;
+    let other = format!("Bearer {}", other["token"].as_str().unwrap());
     let request = w.client.request(Method::POST, format!("http://{}{MACHINES}", w.addr));
-    let request = request.header("authorization", "Bearer other").header("idempotency-key", "k");
+    let request = request.header("authorization", other).header("idempotency-key", "k");
     assert_eq!(request.json(&nginx()).send().await.unwrap().status().as_u16(), 200);
     // A request that was refused takes up no place.
     let then = vec![Op::delete(keys[0].clone())];
