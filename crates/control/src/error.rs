@@ -178,11 +178,11 @@ impl From<ExecError> for Error {
             ExecError::Busy(_) => Kind::Busy,
             ExecError::DeadlineExceeded(_) => Kind::Timeout,
             ExecError::Malformed(_) => Kind::BadGateway,
-            ExecError::Lost(_) => Kind::Unavailable,
+            ExecError::Lost(_) => Kind::InDoubt,
         };
         let error = Self::new(kind, format!("exec: {err}"));
         match kind {
-            Kind::Unavailable => {
+            Kind::InDoubt => {
                 error.hint("the command may have had effects; see what the machine does")
             }
             _ => error,

@@ -188,8 +188,8 @@ mod tests {
         for (end, kind) in [
             (Some(ExecError::NotFound("none".into())), Kind::CommandNotFound),
             (Some(ExecError::Refused("no such user".into())), Kind::Unsupported),
-            (Some(ExecError::Lost("the machine is being suspended".into())), Kind::Unavailable),
-            (None, Kind::Unavailable),
+            (Some(ExecError::Lost("the machine is being suspended".into())), Kind::InDoubt),
+            (None, Kind::InDoubt),
         ] {
             let (outputs, output) = mpsc::channel(2);
             outputs.send(ExecOutput::Stdout(b"begun".to_vec())).await.unwrap();

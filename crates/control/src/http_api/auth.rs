@@ -7,10 +7,12 @@ use super::table::Needs;
 use super::{HttpApi, caller};
 use crate::access::{Need, Place, Subject, authorize};
 use crate::{Error, Kind, tokens};
+use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
-use axum::http::header;
+use axum::http::{Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use std::sync::Arc;
 
 /// Passes a request on whose tokens permit it, with the caller's rights. One that comes
@@ -25,12 +27,19 @@ pub(super) async fn require(
     let matched = request.extensions().get::<MatchedPath>();
     let need = matched.and_then(|matched| needs.of(request.method(), matched.as_str()));
     let admitted = admit(&api, need, &place, &mut request).await;
+    let again = repeatable(&request);
     let mut audited = Audited::of(&request, need, &place);
     if let Some(audited) = &mut audited {
         audited.prepare(&api).await;
     }
     let response = match admitted {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            let response = next.run(request).await;
+            match again.filter(|_| is_stream(&response)) {
+                Some(again) => until_refused(api.clone(), (need, place), again, response),
+                None => response,
+            }
+        }
         Err(err) => err.into_response(),
     };
     if let Some(audited) = audited {
@@ -38,6 +47,52 @@ pub(super) async fn require(
         audited.record(&api, response.status().as_u16(), about).await;
     }
     response
+}
+
+/// What [`admit`] needs of a read, to look at it again.
+fn repeatable(request: &Request) -> Option<Request> {
+    if request.method() != Method::GET {
+        return None;
+    }
+    let mut again = Request::new(Body::empty());
+    *again.uri_mut() = request.uri().clone();
+    let token = request.headers().get(header::AUTHORIZATION).cloned();
+    again.headers_mut().extend(token.map(|token| (header::AUTHORIZATION, token)));
+    if let Some(machine) = request.extensions().get::<FromMachine>() {
+        again.extensions_mut().insert(machine.clone());
+    }
+    if let Some(matched) = request.extensions().get::<MatchedPath>() {
+        again.extensions_mut().insert(matched.clone());
+    }
+    Some(again)
+}
+
+fn is_stream(response: &Response) -> bool {
+    response.status().is_success() && response.body().size_hint().exact().is_none()
+}
+
+/// A stream ends once its request would be refused: its tokens have expired or were revoked, or
+/// permit less.
+fn until_refused(
+    api: HttpApi,
+    (need, place): (Option<Need>, Place),
+    mut request: Request,
+    response: Response,
+) -> Response {
+    let refused = async move {
+        loop {
+            tokio::time::sleep(api.config.recheck).await;
+            let admitted = admit(&api, need, &place, &mut request).await;
+            // The store may fail for a while.
+            let refusals = [Kind::Unauthorized, Kind::Forbidden];
+            if admitted.is_err_and(|err| refusals.contains(&err.kind)) {
+                return;
+            }
+        }
+    };
+    let (parts, body) = response.into_parts();
+    let body = body.into_data_stream().take_until(Box::pin(refused));
+    Response::from_parts(parts, Body::from_stream(body))
 }
 
 async fn admit(

@@ -1,15 +1,20 @@
 //! The header `Idempotency-Key`: a write that carries it is carried out once. Its
 //! repetition gets the same answer, with `idempotency-replayed: true`.
 //!
-//! Only success is remembered: a request that was refused has changed nothing, and its
-//! repetition is a new try. After a failure whose effect is not known the repetition finds
-//! out what was done.
+//! Only success is remembered: a request that was refused, or that found no host, has changed
+//! nothing, and its repetition is a new try. After a failure whose effect is not known the
+//! repetition finds out what was done.
+//!
+//! A recorded answer is given before the operation has checked its caller. So it is given to
+//! exactly the tokens that the first request was made with: a token that was narrowed since is
+//! another caller.
 
 use super::HttpApi;
 use super::answer::error_body;
 use super::caller::{Authenticated, FromMachine};
 use super::extract::read_body;
-use crate::idempotency::{self, Begun, RequestId, fingerprint};
+use crate::idempotency::{self, Begun, Keyed, RequestId, fingerprint};
+use crate::tokens::Found;
 use crate::{Error, Kind, Platform};
 use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
@@ -28,8 +33,6 @@ const MAX_KEY: usize = 255;
 /// Largest answer that is remembered; a request with a larger one is carried out again,
 /// which finds what was done.
 const MAX_ANSWER: u64 = 64 * 1024;
-/// Ends of the routes whose answers have a secret, which must not be in the store.
-const SECRET: [&str; 3] = ["/tokens", "/deploy_token", "/tokens/oidc"];
 /// Time that a request waits for another one of its key.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -47,8 +50,7 @@ pub(super) async fn once(State(api): State<HttpApi>, request: Request, next: Nex
 
 /// What of a request decides how it is finished.
 struct Finish {
-    id: RequestId,
-    fingerprint: String,
+    request: Keyed,
     method: Method,
     /// An earlier process has begun it.
     unfinished: bool,
@@ -63,15 +65,12 @@ async fn keyed(
     next: Next,
 ) -> Result<Response, Error> {
     let key = check(key)?;
-    let id = RequestId::new(&caller(&request), key);
+    let caller = Caller::of(&request);
+    let id = RequestId::new(&caller.identity, key);
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let is_route = |end: &str| route.as_ref().is_some_and(|route| route.ends_with(end));
     if is_route("/images/import") {
         let why = "cannot be used for an import, which may be repeated without one";
-        return Err(Error::invalid("Idempotency-Key", why));
-    }
-    if SECRET.iter().any(|end| is_route(end)) {
-        let why = "cannot be used for a call that answers with a secret: answers are kept";
         return Err(Error::invalid("Idempotency-Key", why));
     }
     let (parts, body) = request.into_parts();
@@ -83,7 +82,8 @@ async fn keyed(
         let why = "a request with the same idempotency key is still being carried out";
         Error::new(Kind::Conflict, why).hint("try again later")
     })?;
-    let unfinished = match idempotency::begin(&api.platform, &id, &fingerprint).await? {
+    let keyed = Keyed { id, fingerprint, caller: caller.share };
+    let unfinished = match idempotency::begin(&api.platform, &keyed).await? {
         Begun::Answered(answer) => return replay(answer),
         Begun::Unfinished => true,
         Begun::First => false,
@@ -94,9 +94,9 @@ async fn keyed(
     }
     let gives_secret = parts.method == Method::POST && route.as_deref().is_some_and(gives_secret);
     let method = parts.method.clone();
-    let finish = Finish { id, fingerprint, method, unfinished, gives_secret };
+    let finish = Finish { request: keyed, method, unfinished, gives_secret };
     let mut request = Request::from_parts(parts, Body::from(body));
-    request.extensions_mut().insert(finish.id.clone());
+    request.extensions_mut().insert(finish.request.id.clone());
     let own = api.platform.clone();
     let done = async move {
         let response = next.run(request).await;
@@ -115,11 +115,13 @@ impl Finish {
         let is_gone = self.unfinished && self.method == Method::DELETE;
         let response = match status {
             StatusCode::NOT_FOUND if is_gone => axum::Json(Done { ok: true }).into_response(),
+            // Some parts were done. Each has a key of its own, by which it is found.
+            StatusCode::MULTI_STATUS => return Ok(response),
             // What was done is not known.
             StatusCode::REQUEST_TIMEOUT => return Ok(response),
-            _ if status.is_server_error() => return Ok(response),
-            _ if status.is_client_error() => {
-                if let Err(err) = idempotency::forget(platform, &self.id).await {
+            _ if status.is_server_error() && !self.did_nothing(status) => return Ok(response),
+            _ if !status.is_success() => {
+                if let Err(err) = idempotency::forget(platform, &self.request).await {
                     tracing::warn!(error = %err, "forget a request that was refused");
                 }
                 return Ok(response);
@@ -142,21 +144,29 @@ impl Finish {
             body: String::from_utf8_lossy(&body).into_owned(),
         };
         let answer = if self.gives_secret { withheld() } else { answer };
-        if let Err(err) = idempotency::finish(platform, &self.id, &self.fingerprint, answer).await {
+        if let Err(err) = idempotency::finish(platform, &self.request, answer).await {
             // The repetition finds what was done.
             tracing::warn!(error = %err, "record the answer to a request");
         }
         Ok(Response::from_parts(parts, Body::from(body)))
+    }
+
+    /// Whether a failure is one before anything was done. A delete is tried again in any case,
+    /// and one of its earlier tries may have been carried out.
+    fn did_nothing(&self, status: StatusCode) -> bool {
+        let before = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::NOT_IMPLEMENTED];
+        before.contains(&status) && self.method != Method::DELETE
     }
 }
 
 /// Whether the answers of a route have a token, a key or what a key has opened: of tokens the
 /// store has hashes only.
 fn gives_secret(route: &str) -> bool {
-    let is_token = ["/tokens", "/deploy_token"].iter().any(|end| route.ends_with(end));
+    let is_token = ["/tokens", "/deploy_token", "/tokens/oidc"];
+    let is_token = is_token.iter().any(|end| route.ends_with(end));
     // What a command prints may be a secret of its app.
     let prints = route.ends_with("/exec");
-    is_token || prints || route.starts_with("/v1/tokens/") || route.contains("/secretkeys/")
+    is_token || prints || route.contains("/secretkeys/")
 }
 
 /// What is recorded in place of an answer with a secret.
@@ -192,15 +202,37 @@ fn check(key: &HeaderValue) -> Result<&str, Error> {
 }
 
 /// The party whose key it is.
-fn caller(request: &Request) -> String {
-    let extensions = request.extensions();
-    match (extensions.get::<Authenticated>(), extensions.get::<FromMachine>()) {
-        (Some(Authenticated(tokens)), _) => {
-            let token = tokens.first().map(|token| token.record.sha256.as_str());
-            format!("token {}", token.unwrap_or_default())
+struct Caller {
+    /// A text that no party with other tokens has.
+    identity: String,
+    /// Names the party in whose share of the records its requests are counted. Narrowing a
+    /// token gives no share of its own.
+    share: String,
+}
+
+impl Caller {
+    fn of(request: &Request) -> Self {
+        let extensions = request.extensions();
+        match (extensions.get::<Authenticated>(), extensions.get::<FromMachine>()) {
+            (Some(Authenticated(tokens)), _) => Self::with(tokens),
+            (None, Some(FromMachine(machine))) => {
+                let name = format!("machine {machine}");
+                Self { identity: name.clone(), share: name }
+            }
+            (None, None) => Self { identity: String::new(), share: String::new() },
         }
-        (None, Some(FromMachine(machine))) => format!("machine {machine}"),
-        (None, None) => String::new(),
+    }
+
+    /// The order in which a client lists its tokens does not matter.
+    fn with(tokens: &[Found]) -> Self {
+        let mut texts: Vec<&str> = tokens.iter().map(|token| token.presented.as_str()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        let first = tokens.iter().map(|token| token.record.sha256.as_str()).min();
+        Self {
+            identity: format!("tokens {}", texts.join(" ")),
+            share: format!("token {}", first.unwrap_or_default()),
+        }
     }
 }
 
@@ -214,6 +246,7 @@ mod tests {
             ("/v1/orgs/{org}/tokens", true),
             ("/v1/apps/{app}/deploy_token", true),
             ("/v1/tokens/oidc", true),
+            ("/v1/tokens/authenticate", false),
             ("/v1/apps/{app}/secretkeys/{name}/generate", true),
             ("/v1/apps/{app}/machines/{machine}/exec", true),
             ("/v1/apps/{app}/secrets", false),

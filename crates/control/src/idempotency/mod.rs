@@ -7,9 +7,10 @@
 //! command given a second time.
 
 mod id;
+mod kept;
 mod record;
 mod turns;
 
 pub(crate) use id::{RequestId, fingerprint};
-pub(crate) use record::{Begun, begin, finish, forget, forget_old};
+pub(crate) use record::{Begun, Keyed, begin, finish, forget, forget_old};
 pub(crate) use turns::Turns;

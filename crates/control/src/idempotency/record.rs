@@ -9,8 +9,6 @@ use store::{Op, Txn};
 
 /// How long a request is remembered.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
-/// Records that there may be; a request with a new key is refused beyond that.
-const MAX_KEPT: usize = 10_000;
 /// Records that are removed in one transaction.
 const MAX_STEPS: usize = 100;
 
@@ -25,36 +23,50 @@ pub(crate) enum Begun {
     Answered(RecordedAnswer),
 }
 
+/// A request with a key.
+#[derive(Clone, Debug)]
+pub(crate) struct Keyed {
+    pub(crate) id: RequestId,
+    /// What its repetition must have in common with it.
+    pub(crate) fingerprint: String,
+    /// The party whose share of the records it is counted in.
+    pub(crate) caller: String,
+}
+
 /// Records that a request begins. The caller holds the request's turn.
 ///
 /// # Errors
 /// The key was used for another request, or too many are remembered.
-pub(crate) async fn begin(
-    platform: &Platform,
-    id: &RequestId,
-    fingerprint: &str,
-) -> Result<Begun, Error> {
-    let key = records::request_key(id.as_str());
+pub(crate) async fn begin(platform: &Platform, request: &Keyed) -> Result<Begun, Error> {
+    let key = records::request_key(request.id.as_str());
     let known: Option<Stored<RequestRecord>> = records::get(platform.store(), &key).await?;
+    let is_new = known.is_none();
     let known = known.map(|stored| stored.record).filter(|record| !is_old(platform, record));
     match known {
-        Some(record) if record.fingerprint != fingerprint => {
+        Some(record) if record.fingerprint != request.fingerprint => {
             let why = "the key was used for another request (method, path or body differ)";
             Err(Error::invalid("Idempotency-Key", why).hint("use a new key for each request"))
         }
         Some(RequestRecord { answer: Some(answer), .. }) => Ok(Begun::Answered(answer)),
         Some(_) => Ok(Begun::Unfinished),
-        None if platform.turns().kept() >= MAX_KEPT => {
-            let why = format!("{MAX_KEPT} requests with idempotency keys are remembered already");
-            let hint = "send it without a key, or try again later: keys are kept for 24 hours";
-            Err(Error::new(Kind::Busy, why).hint(hint))
-        }
         None => {
-            write(platform, key, fingerprint, None).await?;
-            platform.turns().add_kept();
+            if is_new {
+                check_room(platform, &request.caller)?;
+            }
+            write(platform, request, None).await?;
+            if is_new {
+                platform.turns().kept().add(&request.caller);
+            }
             Ok(Begun::First)
         }
     }
+}
+
+fn check_room(platform: &Platform, caller: &str) -> Result<(), Error> {
+    let Some((most, whose)) = platform.turns().kept().exceeded(caller) else { return Ok(()) };
+    let why = format!("{most} requests {whose} with idempotency keys are remembered already");
+    let hint = "send it without a key, or try again later: keys are kept for 24 hours";
+    Err(Error::new(Kind::Busy, why).hint(hint))
 }
 
 /// Records the answer to a request.
@@ -63,20 +75,20 @@ pub(crate) async fn begin(
 /// The store's.
 pub(crate) async fn finish(
     platform: &Platform,
-    id: &RequestId,
-    fingerprint: &str,
+    request: &Keyed,
     answer: RecordedAnswer,
 ) -> Result<(), Error> {
-    write(platform, records::request_key(id.as_str()), fingerprint, Some(answer)).await
+    write(platform, request, Some(answer)).await
 }
 
 /// Forgets a request that has changed nothing.
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn forget(platform: &Platform, id: &RequestId) -> Result<(), Error> {
-    let then = vec![Op::delete(records::request_key(id.as_str()))];
+pub(crate) async fn forget(platform: &Platform, request: &Keyed) -> Result<(), Error> {
+    let then = vec![Op::delete(records::request_key(request.id.as_str()))];
     platform.store().txn(Txn { then, ..Txn::default() }).await?;
+    platform.turns().kept().remove(&request.caller);
     Ok(())
 }
 
@@ -92,7 +104,7 @@ pub(crate) async fn forget_old(platform: &Platform) -> Result<(), Error> {
     for part in deletes.chunks(MAX_STEPS) {
         platform.store().txn(Txn { then: part.to_vec(), ..Txn::default() }).await?;
     }
-    platform.turns().set_kept(kept.len());
+    platform.turns().kept().set(kept.iter().map(|stored| stored.record.caller.as_str()));
     Ok(())
 }
 
@@ -103,13 +115,16 @@ fn is_old(platform: &Platform, record: &RequestRecord) -> bool {
 
 async fn write(
     platform: &Platform,
-    key: String,
-    fingerprint: &str,
+    request: &Keyed,
     answer: Option<RecordedAnswer>,
 ) -> Result<(), Error> {
-    let begun_ms = platform.clock().now_ms();
-    let record = RequestRecord { fingerprint: fingerprint.to_owned(), begun_ms, answer };
-    let then = vec![Op::put(key, encode(&record))];
+    let record = RequestRecord {
+        fingerprint: request.fingerprint.clone(),
+        begun_ms: platform.clock().now_ms(),
+        caller: request.caller.clone(),
+        answer,
+    };
+    let then = vec![Op::put(records::request_key(request.id.as_str()), encode(&record))];
     platform.store().txn(Txn { then, ..Txn::default() }).await?;
     Ok(())
 }

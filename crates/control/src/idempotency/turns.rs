@@ -1,16 +1,16 @@
-//! One request of a key at a time, and how many records there are.
+//! One request of a key at a time.
 
 use super::RequestId;
+use super::kept::Kept;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Requests that are carried out now, by their identity.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     locks: Mutex<HashMap<RequestId, Weak<tokio::sync::Mutex<()>>>>,
-    /// Records that are kept, about.
-    kept: AtomicUsize,
+    /// Records that are kept.
+    kept: Kept,
 }
 
 impl Turns {
@@ -26,18 +26,9 @@ impl Turns {
         lock
     }
 
-    pub(crate) fn kept(&self) -> usize {
-        self.kept.load(Ordering::Relaxed)
-    }
-
-    /// Records have been counted.
-    pub(crate) fn set_kept(&self, kept: usize) {
-        self.kept.store(kept, Ordering::Relaxed);
-    }
-
-    /// One more record is kept.
-    pub(crate) fn add_kept(&self) {
-        self.kept.fetch_add(1, Ordering::Relaxed);
+    /// How many records are kept.
+    pub(super) fn kept(&self) -> &Kept {
+        &self.kept
     }
 }
 

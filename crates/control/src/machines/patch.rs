@@ -2,9 +2,11 @@
 //! rest of the config stays. The result is an update, with one new version.
 
 use super::read::get;
-use super::update::update;
+use super::update::update_with;
 use crate::{Error, Kind, Platform};
+use host_api::ChangeMetadata;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use wire::machines::{LaunchMachine, Machine, MachineConfig};
 
 /// Tries against other writers, if the caller names no version.
@@ -36,12 +38,26 @@ pub async fn patch(
             current_version: named.clone().or(Some(current.version)),
             ..launch.clone()
         };
-        match update(platform, app, machine, launch).await {
+        match update_with(platform, app, machine, launch, labels(patch)).await {
             Err(err) if err.kind == Kind::VersionMismatch && named.is_none() => {}
             answer => return answer,
         }
     }
     Err(Error::contention("the machine"))
+}
+
+/// What the patch changes of the labels. They change without a new version, so that those of
+/// the config that was read may be old. `None` if it replaces them all.
+fn labels(patch: &Map<String, Value>) -> Option<ChangeMetadata> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match patch.get("metadata") {
+        None => Some(ChangeMetadata::Merge(BTreeMap::new())),
+        Some(Value::Object(named)) => {
+            let named = named.iter().map(|(key, value)| (key.clone(), text(value)));
+            Some(ChangeMetadata::Merge(named.collect()))
+        }
+        Some(_) => None,
+    }
 }
 
 fn patched(config: &MachineConfig, patch: &Map<String, Value>) -> Result<MachineConfig, Error> {

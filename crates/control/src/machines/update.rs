@@ -6,7 +6,7 @@ use super::record::update_record;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::secrets::{self, Delivery};
 use crate::{Error, Platform, config, lookup};
-use host_api::{Host, UpdateMachine};
+use host_api::{ChangeMetadata, Host, UpdateMachine};
 use wire::machines::{ImageRef, LaunchMachine, Machine, MachineConfig};
 
 /// The registry of images that were imported to the platform.
@@ -20,7 +20,19 @@ pub async fn update(
     platform: &Platform,
     app: &str,
     machine: &str,
+    launch: LaunchMachine,
+) -> Result<Machine, Error> {
+    update_with(platform, app, machine, launch, None).await
+}
+
+/// The same. With `labels` the labels of the config are not taken: the machine's own are
+/// changed so, as they are when its host carries the update out.
+pub(super) async fn update_with(
+    platform: &Platform,
+    app: &str,
+    machine: &str,
     mut launch: LaunchMachine,
+    labels: Option<ChangeMetadata>,
 ) -> Result<Machine, Error> {
     let found = lookup::machine(platform, app, machine).await?;
     let lease = leases::of_launch(platform, launch.lease_ttl)?;
@@ -45,6 +57,7 @@ pub async fn update(
             cordoned: (launch.skip_service_registration == Some(true)).then_some(true),
             skip_secrets: launch.skip_secrets == Some(true),
             lease,
+            labels,
         };
         let secrets = Delivery::of(&own, found.record.app).await?;
         let updated = found

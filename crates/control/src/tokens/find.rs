@@ -15,6 +15,9 @@ pub(crate) struct Found {
     pub(crate) record: TokenRecord,
     /// All that restricts it; `None` for an admin token.
     pub(crate) grant: Option<Grant>,
+    /// SHA-256 in hex of its text: a macaroon that its holder has narrowed is another text with
+    /// the same record.
+    pub(crate) presented: String,
 }
 
 impl Found {
@@ -42,7 +45,8 @@ pub(crate) async fn find(
     platform: &Platform,
     token: &str,
 ) -> Result<Result<Found, Invalid>, Error> {
-    let known = match by_hash(platform, &hash(token.as_bytes())).await? {
+    let presented = hash(token.as_bytes());
+    let known = match by_hash(platform, &presented).await? {
         Some(record) if !record.macaroon => Some((record, vec![])),
         _ => macaroon(platform, token).await?,
     };
@@ -52,7 +56,7 @@ pub(crate) async fn find(
         return Ok(Err(Invalid::Expired));
     }
     let Some(mut caveats) = rights_of(&record) else {
-        return Ok(Ok(Found { record, grant: None }));
+        return Ok(Ok(Found { record, grant: None, presented }));
     };
     caveats.extend(narrowed);
     match bound_of_member(platform, &record).await? {
@@ -60,7 +64,7 @@ pub(crate) async fn find(
         Some(bound) => caveats.extend(bound),
     }
     let grant = Some(Grant { token: record.name.clone(), caveats });
-    Ok(Ok(Found { record, grant }))
+    Ok(Ok(Found { record, grant, presented }))
 }
 
 async fn by_hash(platform: &Platform, sha256: &str) -> Result<Option<TokenRecord>, Error> {

@@ -117,6 +117,30 @@ async fn a_patch_without_a_version_is_merged_into_what_another_has_written() {
 }
 
 #[tokio::test]
+async fn a_patch_keeps_labels_that_are_set_while_it_is_carried_out() {
+    let w = world().await;
+    w.app().await;
+    let config = json!({ "image": "nginx", "metadata": { "old": "1" } });
+    let machine = w.machine(json!({ "config": config })).await;
+    for (change, expected) in [
+        (json!({ "env": { "A": "1" } }), json!({ "old": "1", "late": "1" })),
+        (json!({ "metadata": { "old": null, "new": "1" } }), json!({ "new": "1", "late": "1" })),
+        (json!({ "metadata": null }), json!(null)),
+    ] {
+        let hold = w.host.pause_next("update");
+        let late = async {
+            hold.reached().await;
+            let set = w.post(&at(&machine, "/metadata/late"), json!({ "value": "1" })).await;
+            assert!(set.0 < 300, "{set:?}");
+            hold.release();
+        };
+        let body = json!({ "config": change });
+        let ((code, patched), ()) = tokio::join!(patch(&w, &machine, MERGE, &body), late);
+        assert_eq!((code, &patched["config"]["metadata"]), (200, &expected), "{change}");
+    }
+}
+
+#[tokio::test]
 async fn patches_are_validated_as_updates() {
     let w = world().await;
     w.app().await;

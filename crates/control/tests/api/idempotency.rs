@@ -2,9 +2,12 @@
 
 use crate::world::{TestWorld, at, error, world};
 use host_api::HostError;
+use macaroon::{Action, Caveat, Macaroon};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
+use store::records::{REQUESTS, RequestRecord, Stored, encode, list, request_key};
+use store::{Op, Txn};
 
 /// Status, whether it is the answer of an earlier request, and JSON.
 async fn keyed(
@@ -162,7 +165,7 @@ async fn keys_are_forgotten_after_a_day() {
     assert_eq!(keyed(&w, Method::POST, MACHINES, "k", &nginx()).await.2["id"], first["id"]);
     w.clock.advance(Duration::from_secs(3601));
     w.reconcile().await;
-    let range = store::KeyRange::prefix(store::records::REQUESTS);
+    let range = store::KeyRange::prefix(REQUESTS);
     let left = store::Store::range(&*w.store, range, None, None).await.unwrap();
     assert_eq!(left.entries.len(), 0);
     assert_eq!(
@@ -188,4 +191,86 @@ async fn bad_keys_name_the_header() {
     assert_eq!(w.host.alive().len(), 0);
     let large = json!({ "config": { "image": "x".repeat(70_000) } });
     assert_eq!(keyed(&w, Method::POST, MACHINES, "k", &large).await.0, 413);
+}
+
+#[tokio::test]
+async fn a_key_belongs_to_the_tokens_as_they_were_presented() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    let path = at(&machine, "/metadata/a");
+    let make = async || {
+        let body = json!({ "type": "deploy", "app": "web", "macaroon": true });
+        let (_, made) = w.post("/v1/orgs/personal/tokens", body).await;
+        made["token"].as_str().unwrap().to_owned()
+    };
+    let set = async |tokens: &str, value: &str| {
+        let request = w.client.request(Method::POST, format!("http://{}{path}", w.addr));
+        let request = request.header("authorization", format!("FlyV1 {tokens}"));
+        let request = request.header("idempotency-key", "k").json(&json!({ "value": value }));
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16() < 300, answer.headers().contains_key("idempotency-replayed"))
+    };
+    let (token, other) = (make().await, make().await);
+    assert_eq!(set(&token, "1").await, (true, false));
+    assert_eq!(set(&token, "1").await, (true, true));
+    // A narrowed macaroon has the same record and is another caller, with keys of its own.
+    let mut narrowed = Macaroon::parse(&token).unwrap();
+    narrowed.attenuate(Caveat::Action(Action::READ.and(Action::WRITE))).unwrap();
+    assert_eq!(set(&narrowed.to_text(), "2").await, (true, false));
+    // So have two tokens together, in either order.
+    assert_eq!(set(&format!("{token},{other}"), "3").await, (true, false));
+    assert_eq!(set(&format!("{other},{token}"), "3").await, (true, true));
+}
+
+#[tokio::test]
+async fn one_caller_cannot_use_up_the_keys_of_others() {
+    let w = world().await;
+    w.app().await;
+    let create = async |key: &str, body: Value| keyed(&w, Method::POST, MACHINES, key, &body).await;
+    assert_eq!(create("k", nginx()).await.0, 200);
+    let known: Vec<Stored<RequestRecord>> = list(&*w.store, REQUESTS).await.unwrap();
+    let keys: Vec<String> = (1..1000).map(|n| request_key(&format!("{n:064}"))).collect();
+    for keys in keys.chunks(50) {
+        let put = |key: &String| Op::put(key.clone(), encode(&known[0].record));
+        let then = keys.iter().map(put).collect();
+        store::Store::txn(&*w.store, Txn { then, ..Txn::default() }).await.unwrap();
+    }
+    w.reconcile().await;
+    let (code, _, refused) = create("new", nginx()).await;
+    let why = "1000 requests of this caller with idempotency keys are remembered already";
+    assert_eq!(error(&(code, refused)), (429, why));
+    assert!(create("k", nginx()).await.1, "what is known is still answered");
+    let (_, other) = w.post("/v1/orgs/personal/tokens", json!({ "type": "org" })).await;
+    let other = format!("Bearer {}", other["token"].as_str().unwrap());
+    let request = w.client.request(Method::POST, format!("http://{}{MACHINES}", w.addr));
+    let request = request.header("authorization", other).header("idempotency-key", "k");
+    assert_eq!(request.json(&nginx()).send().await.unwrap().status().as_u16(), 200);
+    // A request that was refused takes up no place.
+    let then = vec![Op::delete(keys[0].clone())];
+    store::Store::txn(&*w.store, Txn { then, ..Txn::default() }).await.unwrap();
+    w.reconcile().await;
+    for _ in 0..2 {
+        assert_eq!(create("refused", json!({})).await.0, 400);
+    }
+    assert_eq!(create("new", nginx()).await.0, 200);
+    assert_eq!(create("newer", nginx()).await.0, 429);
+}
+
+#[tokio::test]
+async fn what_did_nothing_or_only_a_part_is_not_recorded() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    let command = json!({ "command": ["echo"] });
+    let exec = at(&machine, "/exec");
+    w.host.fail_next("exec", HostError::unreachable("no way there"));
+    assert_eq!(keyed(&w, Method::POST, &exec, "e", &command).await.0, 503);
+    assert_eq!(keyed(&w, Method::POST, &exec, "e", &command).await.0, 200);
+    let batch = format!("{MACHINES}/batch");
+    let body = json!([nginx(), nginx()]);
+    w.host.fail_next("create", HostError::NoCapacity("disk is full".into()));
+    assert_eq!(keyed(&w, Method::POST, &batch, "b", &body).await.0, 207);
+    let (code, replayed, _) = keyed(&w, Method::POST, &batch, "b", &body).await;
+    assert_eq!((code, replayed, w.host.alive().len()), (200, false, 3));
 }

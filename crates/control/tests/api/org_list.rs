@@ -2,6 +2,7 @@
 
 use crate::world::{TestWorld, at, error, world, world_of};
 use serde_json::{Value, json};
+use std::time::Duration;
 use testkit::Reach;
 
 const LIST: &str = "/v1/orgs/personal/machines";
@@ -36,7 +37,19 @@ async fn pages_list_every_machine_of_all_apps_once() {
     assert_eq!((&all["next_cursor"], &all["error_regions"]), (&json!(""), &json!([])));
     assert_eq!(all["machines"][1]["app_name"], "api");
     assert_eq!(all["last_machine_id"], all["machines"][4]["id"]);
-    assert_eq!(all["last_updated_at"], all["machines"][4]["updated_at"]);
+    // The next list of what has changed begins a little before this one did.
+    let since = all["last_updated_at"].as_str().unwrap();
+    assert!(since < all["machines"][0]["updated_at"].as_str().unwrap(), "{all}");
+    let (_, again) = w.get(&format!("{LIST}?updated_after={since}")).await;
+    assert_eq!(names(&again), ["a", "b", "c", "d", "e"]);
+    let (_, page) = w.get(&format!("{LIST}?limit=4")).await;
+    w.clock.advance(Duration::from_secs(60));
+    // As of the first page: a host may have been late with a change that is before its cursor.
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let (_, rest) = w.get(&format!("{LIST}?cursor={cursor}")).await;
+    assert_eq!((names(&rest), rest["last_updated_at"].as_str().unwrap()), (vec!["e"], since));
+    let (_, settled) = w.get(LIST).await;
+    assert_eq!(settled["last_updated_at"], settled["machines"][4]["updated_at"]);
     let (mut cursor, mut seen) = (String::new(), Vec::new());
     for expected in [2, 2, 1] {
         let (_, page) = w.get(&format!("{LIST}?limit=2&cursor={cursor}&summary=true")).await;

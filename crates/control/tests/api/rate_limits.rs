@@ -50,6 +50,18 @@ async fn requests_beyond_the_limits_are_429_with_the_time_to_wait() {
     // Each action and each machine has limits of its own, and the front without them has none.
     assert_eq!(call(Method::POST, &at(&a, "/uncordon")).await.status().as_u16(), 200);
     assert_eq!(call(Method::POST, &at(&b, "/cordon")).await.status().as_u16(), 200);
+    // Other spellings of a path are the same machine.
+    let spelled = |n: usize| {
+        let id = b["id"].as_str().unwrap();
+        let (before, rest) = id.split_at(n % id.len());
+        let code = format!("%{:02x}{}", rest.as_bytes()[0], &rest[1..]);
+        format!("/v1/apps/web/machines/{before}{code}/uncordon")
+    };
+    let mut refused = false;
+    for n in 0..14 {
+        refused |= call(Method::POST, &spelled(n)).await.status().as_u16() == 429;
+    }
+    assert!(refused);
     let read = call(Method::GET, &at(&a, "")).await;
     assert_eq!((read.status().as_u16(), number(&read, "ratelimit-limit")), (200, 10));
     let free = w.request(Method::POST, &at(&a, "/cordon")).send().await.unwrap();

@@ -144,12 +144,25 @@ async fn requests_for_tokens_that_are_refused() {
 async fn the_answer_with_a_token_is_not_kept_for_a_repetition() {
     let w = world().await;
     w.app().await;
-    for path in ["/v1/orgs/personal/tokens", "/v1/apps/web/deploy_token", "/v1/tokens/oidc"] {
-        let request = w.request(Method::POST, path).header("idempotency-key", "k");
-        let answer = request.json(&json!({ "type": "org" })).send().await.unwrap();
-        assert_eq!(answer.status(), 400, "{path}");
-        assert!(answer.text().await.unwrap().contains("answers with a secret"), "{path}");
+    for path in ["/v1/orgs/personal/tokens", "/v1/apps/web/deploy_token"] {
+        let send = async || {
+            let request = w.request(Method::POST, path).header("idempotency-key", path);
+            let answer = request.json(&json!({ "type": "org" })).send().await.unwrap();
+            (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+        };
+        let (code, made) = send().await;
+        assert!((200..300).contains(&code), "{path}: {made}");
+        let (code, refused) = send().await;
+        assert_eq!(code, 409, "{path}: {refused}");
+        assert!(refused["error"].as_str().unwrap().contains("is not kept"), "{refused}");
+        let entries = store::KeyRange::prefix(store::records::REQUESTS);
+        let kept = store::Store::range(&*w.store, entries, None, None).await.unwrap().entries;
+        let token = made["token"].as_str().unwrap();
+        let has_it = |value: &[u8]| String::from_utf8_lossy(value).contains(token);
+        assert!(!kept.is_empty() && !kept.iter().any(|kept| has_it(&kept.value)));
     }
+    let (_, list) = w.get("/v1/orgs/personal/tokens").await;
+    assert_eq!(list["tokens"].as_array().unwrap().len(), 2, "each was made once: {list}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// One server-sent event.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -223,5 +224,31 @@ async fn bad_watches_are_refused() {
         let answer = world.get(path).await;
         let (status, why) = error(&answer);
         assert!(status == code && why.contains(text), "{path}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let w = world().await;
+    w.app().await;
+    for path in ["/v1/apps/web/watch", "/v1/apps/web/logs?follow=true"] {
+        for is_revoked in [true, false] {
+            let body = json!({ "type": "deploy", "app": "web", "expiry": "1h" });
+            let (code, made) = w.post("/v1/orgs/personal/tokens", body).await;
+            assert_eq!(code, 201, "{made}");
+            let request = w.client.get(format!("http://{}{path}", w.addr));
+            let request = request.header("authorization", made["token"].as_str().unwrap());
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{path}");
+            if is_revoked {
+                let token = format!("/v1/orgs/personal/tokens/{}", made["id"].as_str().unwrap());
+                assert_eq!(w.delete(&token).await.0, 200);
+            } else {
+                w.clock.advance(Duration::from_secs(3601));
+            }
+            let end = answer.bytes_stream().for_each(async |_| {});
+            let ended = tokio::time::timeout(Duration::from_secs(60), end).await;
+            assert!(ended.is_ok(), "{path}, revoked: {is_revoked}");
+        }
     }
 }

@@ -213,6 +213,10 @@ pub struct UpdateMachine {
     /// has the nonce.
     #[serde(default)]
     pub lease: Option<AcquireLease>,
+    /// In place of the labels of `config`: the machine's labels as they are when it is
+    /// updated, with this change. Labels change without a new version.
+    #[serde(default)]
+    pub labels: Option<ChangeMetadata>,
 }
 
 /// Which machines of a host.
@@ -290,4 +294,21 @@ pub enum ChangeMetadata {
     Merge(BTreeMap<String, Option<String>>),
     /// Replace all.
     Replace(BTreeMap<String, String>),
+}
+
+impl ChangeMetadata {
+    /// Makes the change.
+    pub fn apply(self, labels: &mut BTreeMap<String, String>) {
+        match self {
+            Self::Replace(all) => *labels = all,
+            Self::Merge(some) => {
+                for (key, value) in some {
+                    match value {
+                        Some(value) => labels.insert(key, value),
+                        None => labels.remove(&key),
+                    };
+                }
+            }
+        }
+    }
 }

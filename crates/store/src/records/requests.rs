@@ -9,6 +9,10 @@ pub struct RequestRecord {
     pub fingerprint: String,
     /// When it was first made, milliseconds since the epoch.
     pub begun_ms: u64,
+    /// Names the party that has made it, without its token: the number of records of one
+    /// party is limited.
+    #[serde(default)]
+    pub caller: String,
     /// The answer; `None` if it is not known how the request ended.
     #[serde(default)]
     pub answer: Option<RecordedAnswer>,

@@ -55,6 +55,7 @@ pub(super) async fn a_lease_guards_the_machine(host: &dyn Host) {
             cordoned: None,
             lease: None,
             skip_secrets: false,
+            labels: None,
         };
         is_leased(host.update(context, update).await);
     }
@@ -103,6 +104,10 @@ pub(super) async fn a_lease_comes_with_a_create(host: &dyn Host) {
     assert_eq!(again.nonce.as_deref(), Some("a"));
     state(host, id, &["started"]).await;
     is_leased(host.stop(context(), id, Stop::default()).await);
+    // The update that follows has a config that was read before.
+    let label = |key: &str| BTreeMap::from([(key.to_owned(), Some("1".to_owned()))]);
+    let kept = ChangeMetadata::Merge(label("kept"));
+    host.change_metadata(context(), id, kept, None).await.expect("labelled");
     let update = UpdateMachine {
         id,
         container_images: BTreeMap::new(),
@@ -113,8 +118,11 @@ pub(super) async fn a_lease_comes_with_a_create(host: &dyn Host) {
         cordoned: None,
         lease: Some(wanted("b")),
         skip_secrets: false,
+        labels: Some(ChangeMetadata::Merge(label("added"))),
     };
     let updated = host.update(with("a"), update).await.expect("its holder may");
+    let labels = updated.config.clone().and_then(|config| config.metadata).unwrap_or_default();
+    assert!(labels.contains_key("kept") && labels.contains_key("added"), "{labels:?}");
     assert_eq!(updated.nonce.as_deref(), Some("a"), "its lease is renewed");
     assert_eq!(host.machine(context(), id).await.expect("it is there").nonce, None);
     let lists = MachineFilter { leases: true, ..Default::default() };

@@ -156,7 +156,7 @@ impl Machines for FakeHost {
     async fn update(
         &self,
         context: CallContext,
-        update: UpdateMachine,
+        mut update: UpdateMachine,
     ) -> Result<Machine, HostError> {
         self.enter_call("update", &context).await?;
         let kept = self.owned(update.id, context.epoch)?;
@@ -178,6 +178,12 @@ impl Machines for FakeHost {
             events.push(Event::Running);
         }
         let version = self.instance().to_string();
+        if let Some(change) = update.labels.take() {
+            let current = kept.machine.config.clone().unwrap_or_default();
+            let mut labels = current.metadata.unwrap_or_default();
+            change.apply(&mut labels);
+            update.config.metadata = (!labels.is_empty()).then_some(labels);
+        }
         self.note(format!("update {}", update.id));
         self.change(update.id, |kept| {
             kept.machine.version = version.clone();
@@ -353,15 +359,7 @@ impl Machines for FakeHost {
             }
             let config = kept.machine.config.get_or_insert_default();
             let labels = config.metadata.get_or_insert_default();
-            match change {
-                ChangeMetadata::Replace(new) => *labels = new,
-                ChangeMetadata::Merge(keys) => {
-                    keys.into_iter().for_each(|(key, value)| match value {
-                        Some(value) => drop(labels.insert(key, value)),
-                        None => drop(labels.remove(&key)),
-                    })
-                }
-            }
+            change.apply(labels);
             host_api::check_labels(labels).map_err(HostError::Invalid)?;
             Ok(())
         })

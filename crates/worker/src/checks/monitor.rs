@@ -20,13 +20,16 @@ use model::life::State;
 use rt::clock::rfc3339;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use wire::machines::CheckRun;
 
 /// Longest pause between two runs of a check that has not passed yet, within the grace
 /// period: a machine gets requests soon after its app is ready.
 const EAGER: Duration = Duration::from_millis(500);
+/// Checks of one machine that run at a time: those that hang must not use up the places of the
+/// host's other machines.
+const AT_ONCE: usize = 4;
 /// The checks of machines that ran before the daemon did begin within this time.
 const SPREAD: Duration = Duration::from_secs(2);
 
@@ -101,6 +104,7 @@ struct MachineRun<'a> {
     /// Time since the start, as of `began`.
     age: Duration,
     began: Instant,
+    slots: Semaphore,
     /// Serializes the changes of status, so that they arrive in order.
     order: Mutex<()>,
 }
@@ -123,6 +127,7 @@ impl<'a> MachineRun<'a> {
             specs,
             age: Duration::from_millis(age),
             began: Instant::now(),
+            slots: Semaphore::new(AT_ONCE),
             order: Mutex::new(()),
         }
     }
@@ -144,14 +149,18 @@ impl<'a> MachineRun<'a> {
         };
         loop {
             tokio::time::sleep(pause).await;
-            let in_grace = self.age + self.began.elapsed() < spec.grace;
-            let ran = self.run_once(index, progress, in_grace).await;
+            let ran = self.run_once(index, progress).await;
             progress = ran.unwrap_or(progress);
+            let in_grace = self.in_grace(spec);
             // A guest that cannot be asked yet, as after a resume, is asked soon.
             let eager = ran.is_none() || (progress.status == Status::Warning && in_grace);
             let interval = if eager { EAGER.min(spec.interval) } else { spec.interval };
             pause = self.jittered(interval, (0.9, 1.1));
         }
+    }
+
+    fn in_grace(&self, spec: &CheckSpec) -> bool {
+        self.age + self.began.elapsed() < spec.grace
     }
 
     /// A random length between `low` and `high` times `span`.
@@ -160,16 +169,19 @@ impl<'a> MachineRun<'a> {
     }
 
     /// Runs a check and passes on its change of status. `None` if it could not be run now.
-    async fn run_once(&self, index: usize, before: Progress, in_grace: bool) -> Option<Progress> {
+    async fn run_once(&self, index: usize, before: Progress) -> Option<Progress> {
         let spec = &self.specs[index];
+        let own = self.slots.acquire().await.ok()?;
         let turn = self.host.check_slots.acquire().await.ok()?;
+        // The wait for a place may have taken longer than the grace period.
+        let in_grace = self.in_grace(spec);
         let (at_ms, begun) = (self.host.clock.now_ms(), Instant::now());
         let view = self.handle.view();
         let (ipv4, unit) = (view.addresses?.ipv4, units::first(&view.record.config));
         let target = Target { ipv4, agent: view.agent.clone(), unit };
         drop(view);
         let attempt = probe::run(self.host, &target, spec).await?;
-        drop(turn);
+        drop((turn, own));
         let result = match attempt.passed {
             true => RunResult::Passed,
             false if in_grace => RunResult::FailedInGrace,

@@ -252,11 +252,30 @@ impl HostDb {
                 let ids: Vec<String> = query
                     .query_map(params![before, most], |row| row.get(0))?
                     .collect::<Result<_, _>>()?;
-                for id in &ids {
-                    remove_all_of(conn, id)?;
-                    conn.execute("DELETE FROM machines WHERE id = ?1", [id])?;
-                }
+                forget_machines(conn, &ids)?;
                 Ok(ids)
+            })
+            .await
+    }
+
+    /// Removes the oldest of the destroyed machines, until the records of the others have at
+    /// most `most` bytes. The ids, and the bytes that are left.
+    pub(crate) async fn forget_beyond(&self, most: u64) -> Result<(Vec<String>, u64), Error> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        self.0
+            .write(move |conn| {
+                let sql = "SELECT id, sum(length(CAST(record AS BLOB))) OVER
+                               (ORDER BY destroyed_ms DESC, rowid DESC) AS bytes
+                           FROM machines WHERE state = 'destroyed' ORDER BY bytes";
+                let mut query = conn.prepare(sql)?;
+                let rows: Vec<(String, i64)> = query
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect::<Result<_, _>>()?;
+                let kept = rows.partition_point(|(_, bytes)| *bytes <= most);
+                let left = kept.checked_sub(1).map_or(0, |newest| rows[newest].1);
+                let ids: Vec<String> = rows.into_iter().skip(kept).map(|(id, _)| id).collect();
+                forget_machines(conn, &ids)?;
+                Ok((ids, left.unsigned_abs()))
             })
             .await
     }
@@ -279,6 +298,14 @@ impl HostDb {
         };
         rows.await?.into_iter().map(parse).collect()
     }
+}
+
+fn forget_machines(conn: &Connection, ids: &[String]) -> Result<(), Error> {
+    for id in ids {
+        remove_all_of(conn, id)?;
+        conn.execute("DELETE FROM machines WHERE id = ?1", [id])?;
+    }
+    Ok(())
 }
 
 fn corrupt(why: String) -> Error {
@@ -564,5 +591,25 @@ mod tests {
         assert_eq!(ids().await, ["m-2", "m-3", "m-4"], "one that exists is never forgotten");
         assert_eq!(db.forget(0, 1).await.unwrap(), [MachineId::from_random(2).to_string()]);
         assert_eq!(ids().await, ["m-3", "m-4"]);
+    }
+
+    #[tokio::test]
+    async fn destroyed_machines_are_forgotten_beyond_a_number_of_bytes() {
+        let (db, _dir) = open();
+        assert_eq!(db.forget_beyond(0).await.unwrap(), (vec![], 0));
+        for n in 1..=4 {
+            let record = add(&db, n, 0, 10).await.unwrap();
+            if n < 4 {
+                destroy(&db, &record, n * 1_000).await;
+            }
+        }
+        let (none, all) = db.forget_beyond(u64::MAX).await.unwrap();
+        assert!(none.is_empty() && all > 3 * 100, "{all}");
+        let id = |n| MachineId::from_random(n).to_string();
+        let (removed, left) = db.forget_beyond(all - 1).await.unwrap();
+        assert!(removed == [id(1)] && left < all, "the oldest first: {removed:?}");
+        let (removed, left) = db.forget_beyond(0).await.unwrap();
+        assert_eq!((removed, left), (vec![id(3), id(2)], 0));
+        assert_eq!(db.machines(None).await.unwrap().records.len(), 1, "one that exists stays");
     }
 }

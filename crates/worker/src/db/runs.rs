@@ -1,7 +1,7 @@
 //! Schedules and their runs in `host.db`.
 
 use super::host_db::HostDb;
-use crate::schedules::run::Run;
+use crate::schedules::run::{Run, Status};
 use model::id::MachineId;
 use rusqlite::{OptionalExtension, params};
 use sqlite::Error;
@@ -60,6 +60,17 @@ impl HostDb {
                 Ok(())
             })
             .await
+    }
+
+    /// The run that a call with this key has asked for. One that was refused is none: its
+    /// repetition is a new try.
+    pub(crate) async fn run_of_call(
+        &self,
+        machine: MachineId,
+        key: &str,
+    ) -> Result<Option<Run>, Error> {
+        let mut runs = self.runs(machine, KEPT_RUNS as usize).await?.into_iter();
+        Ok(runs.find(|run| run.call.as_deref() == Some(key) && run.status != Status::Refused))
     }
 
     /// Newest first. One that does not parse is left out: runs are only shown.

@@ -4,8 +4,10 @@
 mod api;
 mod creates;
 mod low_space;
+mod reclaims;
 mod recovery;
 mod registry;
+mod retention;
 mod start;
 mod start_error;
 mod unrecorded;

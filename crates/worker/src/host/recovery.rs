@@ -1,6 +1,7 @@
 //! Recovery after a start: every VM is taken over by its machine's task or removed.
 
 use super::registry::Host;
+use super::retention::MAX_BYTES;
 use super::start_error::StartError;
 use crate::context::{HostContext, blocking, remove_dir};
 use crate::db::{Machines, UnreadableRow};
@@ -31,7 +32,8 @@ pub(super) async fn recover(
     owners: Option<&dyn OwnerLookup>,
 ) -> Result<(), StartError> {
     let context = &host.context;
-    context.forget_destroyed().await.map_err(StartError::Database)?;
+    let forgotten = host.forget_destroyed(Some(MAX_BYTES)).await;
+    forgotten.map_err(StartError::Database)?;
     let Machines { records, unreadable } =
         context.db.machines(owners).await.map_err(StartError::Database)?;
     for row in &unreadable {

@@ -1,6 +1,8 @@
 //! The machines of the host, each with its task.
 
 use super::creates::Creates;
+use super::reclaims::Reclaims;
+use super::retention::DestroyedBytes;
 use super::uploads::Uploads;
 use super::usage::Usage;
 use crate::checks::monitor::monitor;
@@ -33,6 +35,8 @@ pub(super) struct Host {
     pub(super) context: Arc<HostContext>,
     pub(super) usage: Usage,
     pub(super) creates: Creates,
+    pub(super) reclaims: Reclaims,
+    pub(super) destroyed_bytes: DestroyedBytes,
     /// Held to read while a machine is recorded that needs an image, and to write while
     /// images that no machine needs are removed.
     pub(super) images: tokio::sync::RwLock<()>,
@@ -48,6 +52,8 @@ impl Host {
             context,
             usage: Usage::default(),
             creates: Creates::default(),
+            reclaims: Reclaims::default(),
+            destroyed_bytes: DestroyedBytes::default(),
             images: tokio::sync::RwLock::default(),
             uploads: Uploads::default(),
             machines: RwLock::default(),
@@ -108,18 +114,38 @@ impl Host {
             self.context.routes.publish(id, None);
             self.context.logs.trim(&id.to_string());
         }
-        let removed = match self.context.forget_destroyed().await {
-            Ok(removed) => removed,
-            Err(err) => {
-                let error = rt::chain(&err);
-                return tracing::warn!(error, "cannot remove records of destroyed machines");
-            }
-        };
+        let bytes = ended.view().record.to_json().len();
+        let max_bytes = self.destroyed_bytes.add(bytes.try_into().unwrap_or(u64::MAX));
+        self.try_forget_destroyed(max_bytes).await;
+    }
+
+    /// Forgets what [`Self::forget_destroyed`] does. A failure is logged: the next pass tries
+    /// again.
+    pub(in crate::host) async fn try_forget_destroyed(&self, max_bytes: Option<u64>) {
+        if let Err(err) = self.forget_destroyed(max_bytes).await {
+            let error = rt::chain(&err);
+            tracing::warn!(error, "cannot remove records of destroyed machines");
+        }
+    }
+
+    /// Forgets machines that were destroyed long ago, and the oldest beyond `max_bytes` of
+    /// records.
+    pub(in crate::host) async fn forget_destroyed(
+        &self,
+        max_bytes: Option<u64>,
+    ) -> Result<(), sqlite::Error> {
+        let mut removed = self.context.forget_destroyed().await?;
+        if let Some(max_bytes) = max_bytes {
+            let (more, left) = self.context.db.forget_beyond(max_bytes).await?;
+            removed.extend(more);
+            self.destroyed_bytes.set(left);
+        }
         for id in removed {
             self.context.logs.remove(&id);
             if let Ok(id) = id.parse::<MachineId>() {
                 self.machines.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
             }
         }
+        Ok(())
     }
 }

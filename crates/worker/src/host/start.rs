@@ -2,7 +2,7 @@
 
 use super::registry::{Host, Worker};
 use super::start_error::StartError;
-use super::{low_space, recovery, unrecorded};
+use super::{low_space, recovery, retention, unrecorded};
 use crate::capacity::Capacity;
 use crate::checks::board::CheckBoard;
 use crate::context::{BlockedSlots, HostConfig, HostContext, Ports};
@@ -90,9 +90,19 @@ impl Worker {
         host.context.tasks.spawn_service("the removal of unused secrets", forget);
         let events = host.context.events.clone().run();
         host.context.tasks.spawn_service("the feed of events", events);
+        let forget = forget_destroyed(host.clone());
+        host.context.tasks.spawn_service("the removal of records of destroyed machines", forget);
         let watch = low_space::watch(host.clone());
         host.context.tasks.spawn_service("the watch of the disk", watch);
         Ok(Self(host))
+    }
+}
+
+/// Forgets machines that were destroyed long ago, also if no other is destroyed.
+async fn forget_destroyed(host: Arc<Host>) {
+    loop {
+        tokio::time::sleep(retention::EVERY).await;
+        host.try_forget_destroyed(Some(retention::MAX_BYTES)).await;
     }
 }
 

@@ -57,9 +57,14 @@ impl Task {
     /// A request that changes nothing. The key of its call is noted all the same: its
     /// repetition must not be carried out after other requests.
     pub(super) async fn change_nothing(&mut self) -> Result<(), HostError> {
-        let Some(key) = self.call_key.take() else { return Ok(()) };
+        self.note_call().await.map(drop)
+    }
+
+    /// Notes the key of the call, if it has one. False if it was carried out before.
+    pub(super) async fn note_call(&mut self) -> Result<bool, HostError> {
+        let Some(key) = self.call_key.take() else { return Ok(true) };
         let noted = self.host.db.begin_call(key, self.host.clock.now_ms()).await;
-        noted.map(drop).map_err(|err| HostError::Internal(rt::chain(&err)))
+        noted.map_err(|err| HostError::Internal(rt::chain(&err)))
     }
 
     /// Makes a change durable that has already happened. It cannot be refused, so

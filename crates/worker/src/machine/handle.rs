@@ -97,6 +97,8 @@ pub(crate) enum Request {
     Busy(u64, Reply<Option<u64>>),
     /// A lease, for a caller that holds the one with this nonce.
     AcquireLease(AcquireLease, Option<String>, Reply<Lease>),
+    /// No change: whether the guard of the call lets one through.
+    CheckGuard(Reply<()>),
     /// The end of the lease with this nonce.
     ReleaseLease(Option<String>, Reply<()>),
     /// Another host owns the machine at this epoch.
@@ -125,6 +127,7 @@ impl Request {
             | Self::Cordon(_, reply)
             | Self::Metadata(_, _, reply)
             | Self::Signal(_, reply)
+            | Self::CheckGuard(reply)
             | Self::ReleaseLease(_, reply)
             | Self::GiveUp(_, reply)
             | Self::SetEpoch(_, reply) => drop(reply.send(Err(err))),

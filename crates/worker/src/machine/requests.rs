@@ -10,7 +10,8 @@ use guest_protocol::ToGuest;
 use host_api::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
 use model::id::{Epoch, InstanceId};
 use model::life::{Event, State, Want};
-use wire::machines::{MachineEvent, Started};
+use std::collections::BTreeMap;
+use wire::machines::{MachineConfig, MachineEvent, Started};
 
 type Answer<T> = Result<T, HostError>;
 
@@ -45,11 +46,12 @@ impl Task {
             Request::Metadata(change, version, reply) => {
                 drop(reply.send(self.metadata(change, version).await));
             }
-            Request::Signal(signal, reply) => drop(reply.send(self.signal(signal))),
+            Request::Signal(signal, reply) => drop(reply.send(self.signal(signal).await)),
             Request::Busy(ttl_ms, reply) => drop(reply.send(self.set_busy(ttl_ms).await)),
             Request::AcquireLease(wanted, nonce, reply) => {
                 drop(reply.send(self.acquire_lease(wanted, nonce).await));
             }
+            Request::CheckGuard(reply) => drop(reply.send(Ok(()))),
             Request::ReleaseLease(nonce, reply) => {
                 drop(reply.send(self.release_lease(nonce).await));
             }
@@ -140,7 +142,7 @@ impl Task {
         self.call_lease = self.lease_of_update(update.lease.as_ref(), nonce)?;
         record.instance = self.ids.instance();
         record.cordoned = update.cordoned.unwrap_or(record.cordoned);
-        record.config = update.config;
+        record.config = self.config_of_update(update.config, update.labels)?;
         record.image = update.image;
         record.skip_secrets = update.skip_secrets;
         record.container_images = update.container_images;
@@ -161,6 +163,19 @@ impl Task {
         }
         self.remove_unused_disk().await;
         Ok(())
+    }
+
+    fn config_of_update(
+        &self,
+        mut config: MachineConfig,
+        change: Option<ChangeMetadata>,
+    ) -> Answer<MachineConfig> {
+        if let Some(change) = change {
+            let mut labels = self.record.config.metadata.clone().unwrap_or_default();
+            change_labels(&mut labels, change)?;
+            config.metadata = (!labels.is_empty()).then_some(labels);
+        }
+        Ok(config)
     }
 
     /// The machine declares how long it is not to be stopped as idle.
@@ -236,19 +251,7 @@ impl Task {
         }
         let mut record = self.record.clone();
         let mut labels = record.config.metadata.take().unwrap_or_default();
-        match change {
-            ChangeMetadata::Replace(all) => labels = all,
-            ChangeMetadata::Merge(some) => {
-                for (key, value) in some {
-                    match value {
-                        Some(value) => labels.insert(key, value),
-                        None => labels.remove(&key),
-                    };
-                }
-            }
-        }
-        host_api::check_labels(&labels)
-            .map_err(|rule| HostError::Invalid(format!("change the metadata: {rule}")))?;
+        change_labels(&mut labels, change)?;
         record.config.metadata = (!labels.is_empty()).then_some(labels);
         // A guest may repeat it as often as it likes.
         if record == self.record {
@@ -257,17 +260,18 @@ impl Task {
         self.try_commit(record, Vec::new(), false).await
     }
 
-    fn signal(&mut self, signal: i32) -> Answer<()> {
-        match &self.vm {
-            VmPhase::Up(up) if up.running => {
-                self.send(ToGuest::Signal(signal));
-                Ok(())
-            }
-            _ => Err(HostError::Conflict(format!(
+    async fn signal(&mut self, signal: i32) -> Answer<()> {
+        if !matches!(&self.vm, VmPhase::Up(up) if up.running) {
+            return Err(HostError::Conflict(format!(
                 "machine is {}: only a started machine takes signals",
                 self.record.state
-            ))),
+            )));
         }
+        // Noted first: it is sent at most once.
+        if self.note_call().await? {
+            self.send(ToGuest::Signal(signal));
+        }
+        Ok(())
     }
 
     /// A standby is started only for the machine whose standby it is.
@@ -357,4 +361,10 @@ impl Task {
             up.requested = RequestedAction::None;
         }
     }
+}
+
+fn change_labels(labels: &mut BTreeMap<String, String>, change: ChangeMetadata) -> Answer<()> {
+    change.apply(labels);
+    host_api::check_labels(labels)
+        .map_err(|rule| HostError::Invalid(format!("change the metadata: {rule}")))
 }

@@ -53,8 +53,10 @@ pub(super) struct StateChange {
     pub(super) number: u64,
     pub(super) state: State,
     pub(super) instance: InstanceId,
-    /// Id of the newest event as of then.
+    /// Id of the newest event as of then that is none of a check.
     pub(super) event: String,
+    /// State or instance are others than before.
+    pub(super) entered: bool,
 }
 
 impl View {
@@ -86,7 +88,9 @@ impl View {
             self.events.push_front(event);
         }
         self.trim_events();
-        let event = self.events.front().map_or(String::new(), |event| event.id.clone());
+        // A check that fails or passes is no entry into the state.
+        let mut events = self.events.iter().filter(|event| event.kind != CHECK_EVENT);
+        let event = events.next().map_or(String::new(), |event| event.id.clone());
         self.note_change(record.state, record.instance, event);
         self.record = record;
     }
@@ -106,15 +110,14 @@ impl View {
     /// waiter looks back on.
     fn note_change(&mut self, state: State, instance: InstanceId, event: String) {
         let newest = self.changes.back();
-        let same = |newest: &StateChange| {
-            (newest.state, newest.instance) == (state, instance) && newest.event == event
-        };
-        if newest.is_some_and(same) {
+        let stays = |newest: &StateChange| (newest.state, newest.instance) == (state, instance);
+        let entered = !newest.is_some_and(stays);
+        if !entered && newest.is_some_and(|newest| newest.event == event) {
             return;
         }
         let number = self.next_change;
         self.next_change += 1;
-        self.changes.push_back(StateChange { number, state, instance, event });
+        self.changes.push_back(StateChange { number, state, instance, event, entered });
         if self.changes.len() > KEPT_CHANGES {
             self.changes.pop_front();
         }

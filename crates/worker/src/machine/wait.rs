@@ -1,8 +1,10 @@
 //! Waiting for a machine to reach a state.
 
 use super::view::{StateChange, View};
+use crate::db::CHECK_EVENT;
 use crate::record::Record;
 use host_api::{HostError, WaitFor};
+use model::id::EventId;
 use model::life::{State, Want};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,11 +49,14 @@ pub(crate) async fn wait(
 
 fn outcome(view: &View, from: u64, wait: &WaitFor) -> Option<Result<WaitResult, HostError>> {
     let newer = |change: &&StateChange| {
-        wait.from_event.as_ref().is_none_or(|event| change.event > event.to_string())
+        let later = |event: &EventId| change.entered && change.event > event.to_string();
+        wait.from_event.as_ref().is_none_or(later)
     };
+    let entries = view.changes.iter().filter(|change| change.entered);
+    let newest = entries.map(|change| change.number).max().unwrap_or(0);
     let changes = view.changes.iter().filter(|change| change.number >= from).filter(newer);
     for change in changes {
-        let current = change.number + 1 == view.next_change;
+        let current = change.number >= newest;
         if !is_reached(change, wait, current.then_some(&view.record)) {
             continue;
         }
@@ -108,7 +113,12 @@ fn reached_by_event(view: &View, wait: &WaitFor) -> Option<WaitResult> {
     if wait.version.is_some() {
         return None;
     }
-    let newer = view.events.iter().filter(|event| event.id > from);
+    let events: Vec<_> = view.events.iter().filter(|event| event.kind != CHECK_EVENT).collect();
+    // Newest first: an event with the state of the one before it has not entered it.
+    let entered = events.iter().enumerate().filter(|(at, event)| {
+        events.get(at + 1).is_none_or(|before| before.status != event.status)
+    });
+    let newer = entered.map(|(_, event)| event).filter(|event| event.id > from);
     let mut reached = newer.filter(|event| wait.states.contains(&event.status));
     reached.next().map(|event| WaitResult {
         ok: true,
@@ -152,7 +162,7 @@ mod tests {
     use super::*;
     use crate::record::tests::sample;
     use host_api::Source;
-    use model::id::{EventId, InstanceId};
+    use model::id::InstanceId;
 
     fn waiting(states: &[&str], timeout_ms: u64) -> WaitFor {
         let states = states.iter().map(|&s| s.into()).collect();
@@ -194,6 +204,35 @@ mod tests {
         assert_eq!(wait(views.clone(), &wanted).await.unwrap().state, "stopped");
         wanted.from_event = Some(EventId::new(1, 1));
         assert!(wait(views, &wanted).await.is_err(), "it is not newer than itself");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_enters_no_state_is_not_taken_for_one() {
+        let event = |id, kind: &str| {
+            let id = EventId::new(id, 1);
+            crate::machine::new_event(id, kind, State::Started, Source::Host, 1)
+        };
+        let mut view = View::new(sample(), None, Vec::new());
+        let started = Record { state: State::Started, ..view.record.clone() };
+        view.record(started.clone(), vec![event(2, "start")]);
+        view.record(started.clone(), vec![event(3, CHECK_EVENT)]);
+        view.record(started.clone(), vec![event(4, "other")]);
+        let reopened = View::new(started, None, vec![event(3, CHECK_EVENT), event(2, "start")]);
+        for view in [view, reopened] {
+            let (_sender, views) = watch::channel(Arc::new(view));
+            let mut wanted = waiting(&["started", "settled"], 10);
+            wanted.from_event = Some(EventId::new(1, 1));
+            assert!(wait(views.clone(), &wanted).await.is_ok());
+            wanted.states = vec!["settled".into()];
+            assert!(wait(views.clone(), &wanted).await.is_ok(), "it is settled");
+            wanted.from_event = Some(EventId::new(4, 1));
+            assert!(wait(views.clone(), &wanted).await.is_err());
+            wanted.states = vec!["started".into()];
+            wanted.from_event = Some(EventId::new(2, 1));
+            assert!(wait(views.clone(), &wanted).await.is_err(), "started before that event");
+            wanted.from_event = None;
+            assert!(wait(views, &wanted).await.is_ok(), "it is started now");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,8 +6,8 @@ use super::run::{Run, Status, Trigger};
 use crate::context::HostContext;
 use crate::db::runs::Progress;
 use crate::machine::view::View;
-use crate::machine::{Call, EventIds, Handle, Request};
-use host_api::{HostError, Source, Stop};
+use crate::machine::{Call, EventIds, Guard, Handle, Request};
+use host_api::{CallContext, HostError, Source, Stop};
 use model::id::{EventId, MachineId};
 use model::schedule::{Due, Misfire, Overlap};
 use std::sync::Arc;
@@ -53,11 +53,39 @@ async fn without_schedule(handle: &Handle, requests: &mut mpsc::Receiver<RunRequ
         tokio::select! {
             biased;
             scheduled = &mut scheduled => return scheduled.is_err(),
-            Some(reply) = requests.recv() => {
+            Some(RunRequest { reply, .. }) = requests.recv() => {
                 let text = "the machine has no schedule: `start` starts it";
                 // The caller may have left.
                 let _ = reply.send(Err(HostError::Conflict(text.into())));
             }
+        }
+    }
+}
+
+/// On whose behalf a run is begun.
+struct Origin {
+    source: Source,
+    guard: Guard,
+    /// Idempotency key of the call.
+    key: Option<String>,
+}
+
+impl Origin {
+    /// The schedule's: leases do not hold it up.
+    fn host() -> Self {
+        Self { source: Source::Host, guard: Guard::Exempt, key: None }
+    }
+
+    fn of_call(context: &CallContext) -> Self {
+        let (source, key) = (context.source, context.idempotency_key.clone());
+        Self { source, guard: Guard::of(context), key }
+    }
+
+    /// Of a run that was recorded earlier: its call has passed the guard then.
+    fn of_recorded(run: &Run) -> Self {
+        match run.trigger {
+            Trigger::Manual => Self { source: Source::User, ..Self::host() },
+            Trigger::Schedule | Trigger::Misfire | Trigger::Start => Self::host(),
         }
     }
 }
@@ -117,9 +145,14 @@ impl<'a> Driver<'a> {
     /// Until the schedule is another one; true once the machine's task has ended.
     async fn run(mut self, requests: &mut mpsc::Receiver<RunRequest>) -> bool {
         let mut views = self.handle.views.clone();
+        self.begin_unstarted().await;
         loop {
             let view = views.borrow_and_update().clone();
-            if spec(&view.record).as_ref() != Some(&self.plan.spec) {
+            let spec = spec(&view.record);
+            if spec.as_ref() != Some(&self.plan.spec) {
+                if spec.is_none() {
+                    self.close_open(&view).await;
+                }
                 return false;
             }
             if self.observe(&view).await {
@@ -137,7 +170,8 @@ impl<'a> Driver<'a> {
                 Due::Now(at) => {
                     self.done_ms = at;
                     // A refusal is recorded with the run.
-                    let _ = self.fire(Trigger::Schedule, at).await;
+                    let run = self.new_run(Trigger::Schedule, Status::Queued, at);
+                    let _ = self.fire(run, Origin::host()).await;
                     continue;
                 }
                 Due::Missed(at) => {
@@ -151,14 +185,63 @@ impl<'a> Driver<'a> {
                 changed = views.changed() => if changed.is_err() {
                     return true;
                 },
-                Some(reply) = requests.recv() => {
-                    let answer = self.fire(Trigger::Manual, self.host.clock.now_ms()).await;
+                Some(RunRequest { context, reply }) = requests.recv() => {
+                    let answer = self.run_for_call(&context).await;
                     // The caller may have left: the run goes its way.
                     let _ = reply.send(answer);
                 }
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Begins the run that an earlier daemon has recorded and not begun.
+    async fn begin_unstarted(&mut self) {
+        let view = self.handle.view();
+        let unstarted = |run: &mut Run| {
+            run.trigger != Trigger::Start
+                && is_down(&view.record)
+                && !run.was_started(view.events.iter())
+        };
+        if let Some(run) = self.current.take_if(unstarted) {
+            let origin = Origin::of_recorded(&run);
+            // A refusal is recorded with the run.
+            let _ = self.begin(run, origin).await;
+        }
+    }
+
+    /// The machine has no schedule any more: no run waits or is under way.
+    async fn close_open(&mut self, view: &View) {
+        let (now, why) = (self.host.clock.now_ms(), "the machine has no schedule any more");
+        let current = self.current.take().map(|run| {
+            let ended = run.clone().ended(view.events.iter(), now);
+            match ended.status {
+                Status::Interrupted => run.closed(Status::Stopped, now, why),
+                _ => ended,
+            }
+        });
+        let queued = self.queued.take().map(|run| run.closed(Status::Skipped, now, why));
+        let closed: Vec<Run> = current.into_iter().chain(queued).collect();
+        if !closed.is_empty() {
+            self.save(closed).await;
+        }
+    }
+
+    /// A run for a call. A repetition of the call gets the run of the first.
+    async fn run_for_call(&mut self, context: &CallContext) -> Result<ScheduleRun, HostError> {
+        let origin = Origin::of_call(context);
+        if let Some(key) = &origin.key {
+            let known = self.host.db.run_of_call(self.id, key).await;
+            if let Some(run) = known.map_err(|err| HostError::Internal(rt::chain(&err)))? {
+                return Ok(run.shown());
+            }
+        }
+        // Before anything is recorded, or waits for the run that is under way.
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::CheckGuard(reply), origin.guard.clone(), answer).await?;
+        let now = self.host.clock.now_ms();
+        let run = self.new_run(Trigger::Manual, Status::Queued, now);
+        self.fire(Run { call: origin.key.clone(), ..run }, origin).await
     }
 
     /// Notes what the machine has done. True if it has begun another run.
@@ -168,11 +251,10 @@ impl<'a> Driver<'a> {
             (Some(run), true) => {
                 let run = run.ended(view.events.iter(), now);
                 self.save(vec![run]).await;
-                let Some(next) = self.queued.take() else { return false };
-                // A refusal is recorded with the run.
-                let _ = self.begin(next).await;
-                true
+                self.begin_queued().await
             }
+            // The daemon ended before it could begin the run.
+            (None, true) => self.begin_queued().await,
             (None, false) => {
                 let run = self.new_run(Trigger::Start, Status::Running, now).begun(now);
                 self.current = Some(run.clone());
@@ -186,11 +268,20 @@ impl<'a> Driver<'a> {
         }
     }
 
+    async fn begin_queued(&mut self) -> bool {
+        let Some(next) = self.queued.take() else { return false };
+        let origin = Origin::of_recorded(&next);
+        // A refusal is recorded with the run.
+        let _ = self.begin(next, origin).await;
+        true
+    }
+
     async fn missed(&mut self, at: u64, now: u64) {
         match self.plan.misfire {
             Misfire::RunOnce => {
                 // A refusal is recorded with the run.
-                let _ = self.fire(Trigger::Misfire, at).await;
+                let run = self.new_run(Trigger::Misfire, Status::Queued, at);
+                let _ = self.fire(run, Origin::host()).await;
             }
             Misfire::Skip => {
                 let run = self.new_run(Trigger::Schedule, Status::Missed, at);
@@ -201,12 +292,11 @@ impl<'a> Driver<'a> {
     }
 
     /// A run is due or called for.
-    async fn fire(&mut self, trigger: Trigger, at: u64) -> Result<ScheduleRun, HostError> {
+    async fn fire(&mut self, run: Run, origin: Origin) -> Result<ScheduleRun, HostError> {
         let busy = self.current.is_some() || !is_down(&self.handle.view().record);
-        let run = self.new_run(trigger, Status::Queued, at);
         match (busy, self.plan.overlap) {
-            (false, _) => self.begin(run).await,
-            (true, Overlap::Replace) => self.replace(run).await,
+            (false, _) => self.begin(run, origin).await,
+            (true, Overlap::Replace) => self.replace(run, origin).await,
             (true, Overlap::Queue) if self.queued.is_none() => {
                 self.queued = Some(run.clone());
                 self.save(vec![run.clone()]).await;
@@ -232,24 +322,24 @@ impl<'a> Driver<'a> {
     }
 
     /// Starts the machine for a run.
-    async fn begin(&mut self, run: Run) -> Result<ScheduleRun, HostError> {
+    async fn begin(&mut self, run: Run, origin: Origin) -> Result<ScheduleRun, HostError> {
         let run = run.begun(self.host.clock.now_ms());
         self.save(vec![run.clone()]).await;
         let (reply, answer) = oneshot::channel();
-        let asked = self.ask(Request::Start(Source::Host, reply), answer).await;
+        let asked = self.ask(Request::Start(origin.source, reply), origin.guard, answer).await;
         self.note_begun(run, asked.map(drop)).await
     }
 
     /// Stops the run that is under way and starts the machine for another.
-    async fn replace(&mut self, run: Run) -> Result<ScheduleRun, HostError> {
+    async fn replace(&mut self, run: Run, origin: Origin) -> Result<ScheduleRun, HostError> {
         let now = self.host.clock.now_ms();
         let run = run.begun(now);
         let replaced = self.current.take();
         let replaced = replaced.map(|old| old.closed(Status::Replaced, now, "another run was due"));
         self.save(replaced.into_iter().chain([run.clone()]).collect()).await;
         let (reply, answer) = oneshot::channel();
-        let restart = Request::Restart(Stop::default(), false, Source::Host, reply);
-        let asked = self.ask(restart, answer).await;
+        let restart = Request::Restart(Stop::default(), false, origin.source, reply);
+        let asked = self.ask(restart, origin.guard, answer).await;
         self.note_begun(run, asked).await
     }
 
@@ -275,10 +365,12 @@ impl<'a> Driver<'a> {
     async fn ask<T>(
         &self,
         request: Request,
+        guard: Guard,
         answer: oneshot::Receiver<Result<T, HostError>>,
     ) -> Result<T, HostError> {
         let ended = || HostError::unreachable("the machine or its host is going away");
-        self.handle.requests.send(Call::of_host(request)).await.map_err(|_| ended())?;
+        let call = Call { request, key: None, guard };
+        self.handle.requests.send(call).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
 

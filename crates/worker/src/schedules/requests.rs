@@ -1,6 +1,6 @@
 //! How a call asks for a run of a machine.
 
-use host_api::HostError;
+use host_api::{CallContext, HostError};
 use model::id::MachineId;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,12 @@ use wire::machines::ScheduleRun;
 const WAITING: usize = 16;
 
 /// A call for a run; answered once the run is recorded and begun, or refused.
-pub(crate) type RunRequest = oneshot::Sender<Result<ScheduleRun, HostError>>;
+#[derive(Debug)]
+pub(crate) struct RunRequest {
+    /// Its key, source and lease are those of the run.
+    pub(crate) context: CallContext,
+    pub(crate) reply: oneshot::Sender<Result<ScheduleRun, HostError>>,
+}
 
 /// The drivers of a host's machines.
 #[derive(Debug, Default)]
@@ -34,11 +39,16 @@ impl RunRequests {
     }
 
     /// Asks for a run of a machine.
-    pub(crate) async fn ask(&self, id: MachineId) -> Result<ScheduleRun, HostError> {
+    pub(crate) async fn ask(
+        &self,
+        id: MachineId,
+        context: CallContext,
+    ) -> Result<ScheduleRun, HostError> {
         let (reply, answer) = oneshot::channel();
         let driver = self.lock().get(&id).cloned();
         let ended = || HostError::Conflict("the machine is being destroyed".into());
-        driver.ok_or_else(ended)?.try_send(reply).map_err(|err| match err {
+        let request = RunRequest { context, reply };
+        driver.ok_or_else(ended)?.try_send(request).map_err(|err| match err {
             mpsc::error::TrySendError::Full(_) => {
                 HostError::Busy("too many calls wait for a run of this machine".into())
             }

@@ -56,12 +56,24 @@ pub(crate) struct Run {
     pub(crate) ended_ms: Option<u64>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) reason: Option<String>,
+    /// Idempotency key of the call that has asked for it.
+    #[serde(default)]
+    pub(crate) call: Option<String>,
 }
 
 impl Run {
     pub(crate) fn new(id: String, trigger: Trigger, status: Status, scheduled_ms: u64) -> Self {
-        let (started_ms, ended_ms, exit_code, reason) = (None, None, None, None);
-        Self { id, trigger, status, scheduled_ms, started_ms, ended_ms, exit_code, reason }
+        Self {
+            id,
+            trigger,
+            status,
+            scheduled_ms,
+            started_ms: None,
+            ended_ms: None,
+            exit_code: None,
+            reason: None,
+            call: None,
+        }
     }
 
     /// The same, begun.
@@ -74,6 +86,25 @@ impl Run {
     #[must_use]
     pub(crate) fn closed(self, status: Status, now_ms: u64, reason: impl Into<String>) -> Self {
         Self { status, ended_ms: Some(now_ms), reason: Some(reason.into()), ..self }
+    }
+
+    /// Whether the machine's events have the start that the run requests. If not, the host's
+    /// daemon ended between recording the run and starting the machine.
+    pub(crate) fn was_started<'a>(
+        &self,
+        mut events: impl Iterator<Item = &'a MachineEvent>,
+    ) -> bool {
+        let since = self.started_ms.unwrap_or(0);
+        let is_own = |event: &MachineEvent| {
+            let at = u64::try_from(event.timestamp).unwrap_or(0);
+            match event.kind.as_str() {
+                "start" | "restart" => at >= since,
+                // Its start may not be among the events that are shown.
+                "exit" | "launch_failed" => at > since,
+                _ => false,
+            }
+        };
+        events.any(is_own)
     }
 
     /// The same, ended as the machine's events have it (newest first).
@@ -117,5 +148,43 @@ impl Run {
             exit_code: self.exit_code,
             reason: self.reason.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_was_started_if_the_events_since_have_its_start() {
+        let run = Run::new("r".into(), Trigger::Schedule, Status::Queued, 0).begun(10);
+        for (kind, at, expected) in [
+            ("start", 9, false),
+            ("start", 10, true),
+            ("restart", 11, true),
+            ("exit", 10, false),
+            ("exit", 11, true),
+            ("launch_failed", 11, true),
+            ("check", 11, false),
+        ] {
+            let event = MachineEvent {
+                id: String::new(),
+                kind: kind.into(),
+                status: "stopped".into(),
+                source: "flyd".into(),
+                timestamp: at,
+                request: None,
+            };
+            assert_eq!(run.was_started([event].iter()), expected, "{kind} at {at}");
+        }
+        assert!(!run.was_started([].iter()));
+    }
+
+    #[test]
+    fn runs_of_earlier_versions_are_read() {
+        let text = r#"{"id":"r","trigger":"manual","status":"queued","scheduled_ms":1,
+            "started_ms":null,"ended_ms":null,"exit_code":null,"reason":null}"#;
+        let run: Run = serde_json::from_str(text).unwrap();
+        assert_eq!((run.status, run.call), (Status::Queued, None));
     }
 }

@@ -477,3 +477,18 @@ fn an_update_does_not_start_a_machine_that_was_never_started() {
         "#]],
     );
 }
+
+#[test]
+fn a_signal_is_sent_once_per_key_and_a_refusal_notes_none() {
+    let mut lab = Lab::new(Settings::default());
+    lab.script("create m1 serve --policy=no --skip-launch; wait m1 stopped");
+    let (worker, id) = (lab.worker(), lab.id("m1"));
+    let signal = |lab: &Lab| lab.run(async { worker.signal(user().keyed("k"), id, 15).await });
+    assert!(matches!(signal(&lab), Err(HostError::Conflict(_))));
+    lab.script("start m1; wait m1 started");
+    signal(&lab).unwrap();
+    lab.script("wait m1 stopped; start m1; wait m1 started");
+    signal(&lab).unwrap();
+    lab.script("exec m1 true");
+    assert_eq!(lab.machine(id).state, "started");
+}

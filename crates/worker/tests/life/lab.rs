@@ -465,6 +465,7 @@ impl Lab {
             cordoned: None,
             skip_secrets: false,
             lease: None,
+            labels: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::daemon::Settings;
 use crate::lab::{Lab, user};
-use host_api::{HostError, Machines, Schedules};
+use host_api::{AcquireLease, CallContext, HostError, Leases, Machines, Schedules};
 use serde_json::{Value, json};
 use std::time::Duration;
 use wire::machines::{MachineConfig, ScheduleRun};
@@ -69,8 +69,14 @@ fn pass(lab: &mut Lab, minutes: u64) {
 }
 
 fn run_now(lab: &Lab) -> Result<ScheduleRun, HostError> {
+    run_with(lab, user())
+}
+
+fn run_with(lab: &Lab, context: CallContext) -> Result<ScheduleRun, HostError> {
     let (worker, id) = (lab.worker(), lab.id("m1"));
-    lab.run(async { worker.run_now(user(), id).await })
+    // The deadline counts from now on the lab's own time.
+    let context = |now: CallContext| CallContext { deadline: now.deadline, ..context };
+    lab.run(async { worker.run_now(context(user()), id).await })
 }
 
 #[test]
@@ -154,20 +160,24 @@ fn overlapping_runs_are_skipped_queued_or_replace_the_other() {
 #[test]
 fn runs_that_were_missed_are_made_up_for_once_or_left_out() {
     for (misfire, expected) in
-        [(None, "misfire succeeded 11:00 0"), (Some("skip"), "schedule missed 11:00")]
+        [(None, "misfire succeeded 12:00 0"), (Some("skip"), "schedule missed 12:00")]
     {
         let mut lab = lab();
         let options = json!({ "schedule_options": { "misfire": misfire } });
         create(&mut lab, &["exit", "0"], options);
+        // A run that is recorded has its progress with it.
+        pass(&mut lab, 30);
+        until(&lab, "schedule succeeded 11:00 0");
         pass(&mut lab, 1);
         lab.kill();
         lab.settings.clock.advance(Duration::from_secs(5 * 3600));
         lab.restart();
-        until(&lab, expected);
-        pass(&mut lab, 28);
+        let expected = format!("schedule succeeded 11:00 0, {expected}");
+        until(&lab, &expected);
+        pass(&mut lab, 58);
         assert_eq!(shown(&lab), expected, "all of them at once");
         pass(&mut lab, 1);
-        until(&lab, &format!("{expected}, schedule succeeded 16:00 0"));
+        until(&lab, &format!("{expected}, schedule succeeded 17:00 0"));
     }
 }
 
@@ -241,7 +251,77 @@ fn a_daemon_that_is_killed_at_a_run_neither_repeats_nor_loses_it() {
         }
         pass(&mut lab, 2);
         let found = shown(&lab);
-        let one = ["schedule running 11:00", "schedule interrupted 11:00"];
-        assert!(one.contains(&found.as_str()), "killed at {step}: {found}");
+        assert_eq!(found, "schedule running 11:00", "killed at {step}");
+        lab.script("wait m1 started");
+        assert_eq!(lab.take(), "", "killed at {step}");
     }
+}
+
+#[test]
+fn a_repeated_call_for_a_run_gets_its_run_and_a_refused_one_is_a_new_try() {
+    let mut lab = lab();
+    create(&mut lab, &["exit", "0"], json!({}));
+    let first = run_with(&lab, user().keyed("k")).unwrap();
+    until(&lab, "manual succeeded 10:30 0");
+    lab.script("wait m1 stopped");
+    run_with(&lab, user().keyed("other")).unwrap();
+    until(&lab, "manual succeeded 10:30 0, manual succeeded 10:30 0");
+    lab.kill();
+    lab.restart();
+    let again = run_with(&lab, user().keyed("k")).unwrap();
+    assert_eq!((again.id, again.status.as_str()), (first.id, "succeeded"));
+    assert_eq!(runs(&lab).len(), 2);
+    // A call that is refused leaves no key.
+    lab.script("update m1 serve --schedule=hourly --skip-launch; wait m1 stopped");
+    run_now(&lab).unwrap();
+    lab.script("wait m1 started");
+    assert!(run_with(&lab, user().keyed("refused")).is_err(), "a run is under way");
+    lab.script("stop m1; wait m1 stopped");
+    run_with(&lab, user().keyed("refused")).unwrap();
+    lab.script("wait m1 started");
+    assert_eq!(runs(&lab).len(), 4);
+    assert_eq!(lab.take(), "");
+}
+
+#[test]
+fn a_run_by_a_call_respects_leases_and_is_its_callers_start() {
+    for overlap in ["skip", "queue", "replace"] {
+        let mut lab = lab();
+        let options = json!({ "schedule_options": { "overlap": overlap } });
+        create(&mut lab, &["serve"], options);
+        let (worker, id) = (lab.worker(), lab.id("m1"));
+        let wanted = || AcquireLease {
+            nonce: "a".into(),
+            owner: "a".into(),
+            description: None,
+            ttl_ms: 3_600_000,
+        };
+        lab.run(async { worker.acquire_lease(user(), id, wanted()).await }).unwrap();
+        let holder = || CallContext { lease_nonce: Some("a".into()), ..user() };
+        let refused = run_now(&lab);
+        assert!(matches!(refused, Err(HostError::Leased { .. })), "{refused:?}");
+        assert_eq!(shown(&lab), "", "nothing is recorded");
+        run_with(&lab, holder()).unwrap();
+        lab.script("wait m1 started");
+        let event =
+            lab.machine(id).events.iter().rev().find(|event| event.kind == "start").cloned();
+        assert_eq!(event.unwrap().source, "user");
+        let refused = run_now(&lab);
+        assert!(matches!(refused, Err(HostError::Leased { .. })), "{overlap}: {refused:?}");
+        assert_eq!(run_with(&lab, holder()).is_ok(), overlap != "skip");
+        drop(worker);
+        assert_eq!(lab.take(), "");
+    }
+}
+
+#[test]
+fn open_runs_end_with_the_schedule() {
+    let mut lab = lab();
+    create(&mut lab, &["serve"], json!({ "schedule_options": { "overlap": "queue" } }));
+    run_now(&lab).unwrap();
+    lab.script("wait m1 started");
+    run_now(&lab).unwrap();
+    until(&lab, "manual running 10:30, manual queued 10:30");
+    lab.script("update m1 serve --skip-launch; wait m1 stopped");
+    until(&lab, "manual stopped 10:30, manual skipped 10:30");
 }

@@ -7,12 +7,14 @@ mod buckets;
 use super::HttpApi;
 use super::caller::{Authenticated, FromMachine};
 use crate::{Error, Kind};
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 pub(super) use buckets::Buckets;
 use buckets::{Rate, Taken};
+use model::id::MachineId;
 use tokio::time::Instant;
 
 /// Every action but those below: 1 request a second, 3 at once.
@@ -22,13 +24,22 @@ const GET_MACHINE: Rate = Rate { per_minute: 300, burst: 10 };
 /// Deletions of apps, all of a caller together.
 const DELETE_APP: Rate = Rate { per_minute: 100, burst: 100 };
 
+/// The parameters of a path, decoded.
+type Params = Result<RawPathParams, RawPathParamsRejection>;
+
 const MACHINE: &str = "/v1/apps/{app}/machines/{machine}";
 const APP: &str = "/v1/apps/{app}";
 
 /// Refuses what is beyond the limits, if they are on, and shows them in each answer.
-pub(super) async fn limit(State(api): State<HttpApi>, request: Request, next: Next) -> Response {
+pub(super) async fn limit(
+    State(api): State<HttpApi>,
+    path: Params,
+    request: Request,
+    next: Next,
+) -> Response {
     let Some(buckets) = &api.buckets else { return next.run(request).await };
-    let Some((key, rate)) = counted(&request) else { return next.run(request).await };
+    let subject = path.as_ref().map(subject).unwrap_or_default();
+    let Some((key, rate)) = counted(&request, &subject) else { return next.run(request).await };
     let taken = buckets.take(key, rate, Instant::now());
     let mut response = match taken.allowed {
         true => next.run(request).await,
@@ -39,7 +50,7 @@ pub(super) async fn limit(State(api): State<HttpApi>, request: Request, next: Ne
 }
 
 /// The bucket that a request takes from; `None` for paths that do not exist.
-fn counted(request: &Request) -> Option<(String, Rate)> {
+fn counted(request: &Request, subject: &str) -> Option<(String, Rate)> {
     let route = request.extensions().get::<MatchedPath>()?.as_str();
     let extensions = request.extensions();
     let caller = match (extensions.get::<Authenticated>(), extensions.get::<FromMachine>()) {
@@ -56,17 +67,22 @@ fn counted(request: &Request) -> Option<(String, Rate)> {
         (&Method::GET, MACHINE) => GET_MACHINE,
         _ => ACTION,
     };
-    let subject = subject(route, request.uri().path());
     Some((format!("{caller} {method} {route} {subject}"), rate))
 }
 
-/// The machine, else the app, that a path is about.
-fn subject<'a>(route: &str, path: &'a str) -> &'a str {
-    let of = |name: &str| {
-        let at = route.split('/').position(|part| part == name)?;
-        path.split('/').nth(at)
-    };
-    of("{machine}").or_else(|| of("{app}")).unwrap_or_default()
+/// The machine, else the app, that a path is about. Other spellings of it are the same.
+fn subject<'a>(path: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let (mut app, mut machine) = (None, None);
+    for (name, value) in path {
+        match name {
+            "app" => app = Some(value),
+            "machine" => machine = Some(value),
+            _ => {}
+        }
+    }
+    let id = machine.and_then(|machine| machine.parse::<MachineId>().ok());
+    let text = || machine.or(app).unwrap_or_default().to_owned();
+    id.map_or_else(text, |id| id.to_string())
 }
 
 fn refusal(rate: Rate, taken: &Taken) -> Response {
@@ -98,12 +114,11 @@ mod tests {
 
     #[test]
     fn the_subject_of_a_path() {
-        for (route, path, expected) in [
-            ("/v1/apps/{app}/machines/{machine}/stop", "/v1/apps/web/machines/m1/stop", "m1"),
-            ("/v1/apps/{app}/machines", "/v1/apps/web/machines", "web"),
-            ("/v1/apps", "/v1/apps", ""),
-        ] {
-            assert_eq!(subject(route, path), expected, "{route}");
-        }
+        let id = MachineId::from_random(7).to_string();
+        let (app, machine) = (("app", "web"), ("machine", id.as_str()));
+        assert_eq!(subject([app, machine]), id);
+        assert_eq!(subject([app, ("machine", "x")]), "x");
+        assert_eq!(subject([app, ("name", "x")]), "web");
+        assert_eq!(subject([]), "");
     }
 }

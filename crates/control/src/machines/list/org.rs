@@ -1,8 +1,10 @@
 //! The machines of an organization, page by page.
 //!
-//! They are in the order of their last change, so that a client which asks for what has
-//! changed since its last page misses nothing: a machine that changes while the list is
-//! read moves behind the page and is listed once more.
+//! They are in the order of their last change: a machine that changes while the list is read
+//! moves behind the page and is listed once more. The time of a change is the one of its
+//! host's clock, and is taken shortly before the change can be seen. So a client that asks for
+//! what has changed since its last list begins [`OVERLAP_MS`] before that list did: it may see
+//! a machine twice, and misses none as long as clocks differ by less.
 
 use super::{check_states, of_owners};
 use crate::hosts::{self, READ_TIMEOUT, ask_all};
@@ -39,6 +41,9 @@ pub struct OrgFilter {
     pub limit: Option<usize>,
 }
 
+/// Time before a list began from which the next one begins.
+const OVERLAP_MS: u64 = 5_000;
+
 /// A place in the list: the last change of a machine in milliseconds, and its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place(u64, MachineId);
@@ -49,14 +54,25 @@ impl Place {
         // A machine whose record cannot be read has no time.
         Some(Self(parse_rfc3339(&machine.updated_at).unwrap_or(0), id))
     }
+}
 
-    fn cursor(self) -> String {
-        format!("{}.{}", self.0, self.1)
+/// Where the next page of a list begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cursor {
+    after: Place,
+    /// Changes up to this moment are all in the list, as of its first page.
+    complete_ms: u64,
+}
+
+impl Cursor {
+    fn text(self) -> String {
+        format!("{}.{}.{}", self.after.0, self.after.1, self.complete_ms)
     }
 
     fn parse(cursor: &str) -> Option<Self> {
-        let (ms, id) = cursor.split_once('.')?;
-        Some(Self(ms.parse().ok()?, id.parse().ok()?))
+        let mut parts = cursor.splitn(3, '.');
+        let after = Place(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        Some(Self { after, complete_ms: parts.next()?.parse().ok()? })
     }
 }
 
@@ -71,7 +87,11 @@ pub async fn list_org(
     filter: OrgFilter,
 ) -> Result<OrgMachines, Error> {
     check_states(&filter.states)?;
-    let (after, limit) = (start(&filter)?, limit(&filter)?);
+    let (cursor, limit) = (cursor(&filter)?, limit(&filter)?);
+    let after = cursor.map(|cursor| cursor.after).max(updated_after(&filter)?);
+    // Taken before any host is asked.
+    let complete_ms = platform.clock().now_ms().saturating_sub(OVERLAP_MS);
+    let complete_ms = cursor.map_or(complete_ms, |cursor| cursor.complete_ms.min(complete_ms));
     let org = orgs::get(platform, org).await?;
     let apps = apps_of(platform, &org.slug).await?;
     let wanted = MachineFilter {
@@ -98,30 +118,31 @@ pub async fn list_org(
     let more = machines.len() > limit;
     machines.truncate(limit);
     let last = machines.last().map(|(place, _)| *place);
-    let text = |of: fn(Place) -> String| last.map(of).unwrap_or_default();
+    let next = last.filter(|_| more).map(|after| Cursor { after, complete_ms }.text());
     Ok(OrgMachines {
-        next_cursor: if more { text(Place::cursor) } else { String::new() },
-        last_machine_id: text(|place| place.1.to_string()),
-        last_updated_at: text(|place| rfc3339(place.0)),
+        next_cursor: next.unwrap_or_default(),
+        last_machine_id: last.map(|place| place.1.to_string()).unwrap_or_default(),
+        last_updated_at: last.map(|p| rfc3339(p.0.min(complete_ms))).unwrap_or_default(),
         machines: machines.into_iter().map(|(_, machine)| machine).collect(),
         error_regions,
     })
 }
 
-/// The place that the page begins after.
-fn start(filter: &OrgFilter) -> Result<Option<Place>, Error> {
+/// The place that the page begins after, if it is not the first.
+fn cursor(filter: &OrgFilter) -> Result<Option<Cursor>, Error> {
     let rule = "must be `next_cursor` of an earlier page";
-    let cursor = filter.cursor.as_deref();
-    let cursor =
-        cursor.map(|text| Place::parse(text).ok_or_else(|| Error::invalid("cursor", rule)));
+    let parse = |text| Cursor::parse(text).ok_or_else(|| Error::invalid("cursor", rule));
+    filter.cursor.as_deref().map(parse).transpose()
+}
+
+fn updated_after(filter: &OrgFilter) -> Result<Option<Place>, Error> {
     let rule = "must be a moment such as 2026-11-20T10:00:00Z (RFC 3339)";
-    let moment = filter.updated_after.as_deref();
-    let moment = moment.map(|text| {
+    let parse = |text| {
         let ms = parse_rfc3339(text).ok_or_else(|| Error::invalid("updated_after", rule));
         // Behind every machine of that millisecond.
         ms.map(|ms| Place(ms, MachineId::from_random(u64::MAX)))
-    });
-    Ok(cursor.transpose()?.max(moment.transpose()?))
+    };
+    filter.updated_after.as_deref().map(parse).transpose()
 }
 
 fn limit(filter: &OrgFilter) -> Result<usize, Error> {

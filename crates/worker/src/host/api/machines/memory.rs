@@ -48,9 +48,16 @@ impl Memory for Worker {
         let (_, boot) = self.running(id)?;
         let bytes = u64::from(amount_mb.min(most)) << 20;
         let hypervisor = self.0.context.hypervisor.clone();
-        // It reads and writes files of the kernel, which may take long.
-        let work = tokio::task::spawn_blocking(move || hypervisor.reclaim(id, boot, bytes));
-        let reclaimed = async { work.await.map_err(|err| HostError::Internal(rt::chain(&err))) };
+        let reclaimed = async {
+            let turn = self.0.reclaims.begin(id).await?;
+            // It reads and writes files of the kernel, which may take long.
+            let work = tokio::task::spawn_blocking(move || {
+                let bytes = hypervisor.reclaim(id, boot, bytes);
+                drop(turn);
+                bytes
+            });
+            work.await.map_err(|err| HostError::Internal(rt::chain(&err)))
+        };
         let bytes = self.within(&context, reclaimed).await?;
         Ok(MemoryReclaimed { actual_mb: mib(bytes) })
     }

@@ -117,19 +117,14 @@ impl Machines for Worker {
     ) -> Result<(), HostError> {
         let call = async {
             let handle = self.owned(&context, id).await?;
+            if self.is_done(&context).await? {
+                return Ok(());
+            }
             if handle.view().record.state == State::Started {
                 self.agent(id).await?;
             }
-            if let Some(key) = context.idempotency_key.clone() {
-                // Noted first: it is sent at most once.
-                let now = self.0.context.clock.now_ms();
-                let begun = self.0.context.db.begin_call(key, now).await;
-                if !begun.map_err(|err| HostError::Internal(rt::chain(&err)))? {
-                    return Ok(());
-                }
-            }
             let request = |reply| Request::Signal(signal, reply);
-            self.ask(&handle, None, Guard::Exempt, request).await
+            self.ask(&handle, context.idempotency_key.clone(), Guard::Exempt, request).await
         };
         self.within(&context, call).await
     }
