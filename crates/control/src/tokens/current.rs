@@ -17,7 +17,7 @@ use wire::tokens::{CurrentToken, CurrentTokens, TokenApp};
 pub(crate) async fn current(platform: &Platform, tokens: &[Found]) -> Result<CurrentTokens, Error> {
     let orgs: Listed<OrgRecord> = lookup::list(platform, records::ORGS).await?;
     let mut shown = Vec::new();
-    for Found { record, grant } in tokens {
+    for Found { record, grant, .. } in tokens {
         let org = orgs.records.iter().find(|org| Some(org.record.id) == record.org);
         // A token for everything is shown with the organization that every platform has.
         let slug = org.map_or(DEFAULT_ORG, |org| &org.record.slug);
