@@ -1,12 +1,13 @@
 //! Authenticates a request by its bearer tokens, in every form flyctl and the API
 //! clients send, and compares what its route needs with what they permit.
 
-use super::audit::{AboutOrg, Audited};
+use super::audit::{AboutOrg, Audited, PermittedBy, Unanswered};
 use super::caller::{Authenticated, Connection, FromMachine};
 use super::table::Needs;
 use super::{HttpApi, caller};
 use crate::access::{Need, Place, Subject, authorize};
-use crate::{Error, Kind, tokens};
+use crate::tokens::Found;
+use crate::{Error, Kind, Platform, tokens};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::header;
 use axum::middleware::Next;
@@ -29,14 +30,17 @@ pub(super) async fn require(
     if let Some(audited) = &mut audited {
         audited.prepare(&api).await;
     }
+    if let Some(audited) = &audited {
+        // For what is denied after the answer, in a session.
+        request.extensions_mut().insert(audited.clone());
+    }
+    let unanswered = Unanswered::new(&api, audited);
     let response = match admitted {
         Ok(()) => next.run(request).await,
         Err(err) => err.into_response(),
     };
-    if let Some(audited) = audited {
-        let about = response.extensions().get::<AboutOrg>().cloned();
-        audited.record(&api, response.status().as_u16(), about).await;
-    }
+    let about = response.extensions().get::<AboutOrg>().cloned();
+    unanswered.answered(response.status().as_u16(), about).await;
     response
 }
 
@@ -47,6 +51,8 @@ async fn admit(
     request: &mut Request,
 ) -> Result<(), Error> {
     if need.is_some_and(|need| need.subject == Subject::Open) {
+        // Such a call changes nothing: there is nothing to be done once only.
+        request.headers_mut().remove("idempotency-key");
         return Ok(());
     }
     let header = request.headers().get(header::AUTHORIZATION);
@@ -65,11 +71,35 @@ async fn admit(
     if let Some(connection) = request.extensions().get::<Connection>() {
         connection.token_shown();
     }
-    request.extensions_mut().insert(Authenticated(tokens.into()));
+    request.extensions_mut().insert(Authenticated(tokens.as_slice().into()));
     // Without a need the router calls no endpoint: there is no such path or method.
     let Some(need) = need else { return Ok(()) };
     let platform = caller::acting(api, request.extensions(), None).await;
-    authorize(&platform, &need, place).await
+    authorize(&platform, &need, place).await?;
+    if let Some(index) = permitting(&platform, &need, place, &tokens).await {
+        request.extensions_mut().insert(PermittedBy(index));
+    }
+    Ok(())
+}
+
+/// The first of several tokens that permits the call by itself. `None` if any valid token does,
+/// or none alone.
+async fn permitting(
+    platform: &Platform,
+    need: &Need,
+    place: &Place,
+    tokens: &[Found],
+) -> Option<usize> {
+    if tokens.len() < 2 || matches!(need.subject, Subject::Token | Subject::Several) {
+        return None;
+    }
+    for (index, token) in tokens.iter().enumerate() {
+        let own = platform.with_rights(Found::rights(std::slice::from_ref(token)));
+        if authorize(&own, need, place).await.is_ok() {
+            return Some(index);
+        }
+    }
+    None
 }
 
 /// The parts of the path that name the subject of the call.

@@ -63,7 +63,8 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     };
     let mut registry = Registry::default();
     let token_secret = tokens::TokenSecret::new(b"a secret of sixteen bytes");
-    let audit = AuditLog::open(&dir.path().join("audit"), AuditLimits::default(), &tasks).unwrap();
+    let audit = AuditLog::open(&dir.path().join("audit"), AuditLimits::default(), &clock, &tasks);
+    let audit = audit.unwrap();
     let keys = OidcKeys::open(&dir.path().join("oidc-keys")).unwrap();
     let issuer = "https://oidc.example.com".to_owned();
     let oidc = OidcConfig { issuer, audience: String::new(), keys: Some(keys) };
