@@ -146,6 +146,8 @@ async fn a_deletion_of_an_organization_is_finished_after_a_crash() {
         let record = records::OrgRecord { deleting, ..stored.unwrap().record };
         let txn = Txn { then: vec![Op::put(key, records::encode(&record))], ..Txn::default() };
         Store::txn(&*w.store, txn).await.unwrap();
+        // A list reads the store: from then on this process has seen the mark.
+        assert_eq!(w.get("/v1/orgs").await.0, 200);
     };
     // With a network of its own, as an app that has been deleted leaves behind.
     let app = json!({ "app_name": "api", "org_slug": "acme", "network": "private" });

@@ -124,7 +124,8 @@ fn path_item(path: &str) -> Value {
 
 fn described(operation: &Operation, tag: &str, generator: &mut SchemaGenerator) -> Value {
     let need = HttpApi::routes().into_iter().find(|route| {
-        route.path == operation.path && route.method.as_ref() == Some(&operation.method)
+        route.path.replace("{*", "{") == operation.path
+            && route.method.as_ref() == Some(&operation.method)
     });
     let mut described = json!({
         "operationId": operation.id,
