@@ -237,10 +237,10 @@ fn call(
             part if part.starts_with('{') => "app",
             part => return part.to_owned(),
         };
-        match values.below(8) {
-            0 => url_encoded(&values.text().replace('/', "")),
-            _ => known.to_owned(),
-        }
+        // An empty part would lead to another route.
+        let text = (values.below(8) == 0).then(|| values.text().replace('/', ""));
+        let text = text.filter(|text| !text.is_empty());
+        text.map_or_else(|| known.to_owned(), |text| url_encoded(&text))
     });
     let mut url = parts.collect::<Vec<_>>().join("/");
     let mut separator = '?';
