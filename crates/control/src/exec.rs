@@ -1,6 +1,6 @@
 //! Commands in a guest: to their end with one answer, or as a session.
 
-use crate::access::{app_access, permit};
+use crate::access::{app_access, is_permitted, permit};
 use crate::lookup::{self, Machine};
 use crate::{Error, Kind, Platform};
 use host_api::{ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
@@ -78,7 +78,7 @@ async fn open_for(
 ) -> Result<ExecSession, Error> {
     check(&start)?;
     let found = lookup::machine(platform, app, machine).await?;
-    permit_command(platform, app, &found, &start.argv).await?;
+    permit_command(platform, app, &found, &start).await?;
     found
         .call_unrepeated(platform, time, |host, context, id| {
             let start = start.clone();
@@ -87,20 +87,29 @@ async fn open_for(
         .await
 }
 
-/// The caller may run this command: a token may be limited to some.
+/// The caller may run this command: a token may be limited to some. Such a token sets no
+/// variables, since those decide what a command does (`PATH`, `LD_PRELOAD`, `BASH_ENV`).
 async fn permit_command(
     platform: &Platform,
     app: &str,
     machine: &Machine,
-    argv: &[String],
+    start: &ExecStart,
 ) -> Result<(), Error> {
     let app = lookup::app(platform, app).await?.record;
     let access = app_access(platform, &app, Action::WRITE.and(Action::CONTROL)).await?;
-    let (id, command) = (Some(machine.id.to_string()), Command::Argv(argv.to_vec()));
+    let (id, command) = (Some(machine.id.to_string()), Command::Argv(start.argv.clone()));
     let access = Access { machine: id, command, ..access };
     let subject =
         format!("machine {:?} of app {:?} by a command", machine.id.to_string(), app.name.as_str());
-    permit(platform, &access, &subject)
+    permit(platform, &access, &subject)?;
+    // No command has a NUL byte: only a rule for all commands permits this one.
+    let every = Access { command: Command::Argv(vec!["\0".to_owned()]), ..access };
+    if start.env.is_empty() || is_permitted(platform, &every) {
+        return Ok(());
+    }
+    let why = "cannot be set with a token that is limited to some commands";
+    let refused = Error { field: Some("env".into()), ..Error::new(Kind::Forbidden, why) };
+    Err(refused.hint("leave `env` out, or use a token for every command, such as one of type ssh"))
 }
 
 /// The command of a request, in whichever form it is given.

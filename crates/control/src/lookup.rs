@@ -50,12 +50,13 @@ pub(crate) fn no_org(slug: &str) -> Error {
         .hint("`updraft orgs list` shows the organizations that the token may read")
 }
 
-/// An organization by its slug.
+/// An organization that is not being deleted, by its slug.
 pub(crate) async fn org(platform: &Platform, slug: &str) -> Result<OrgRecord, Error> {
     let parsed: OrgSlug = slug.parse().map_err(|_| no_org(slug))?;
     let found: Option<Stored<OrgRecord>> =
         get(platform, &records::org_key(parsed.as_str())).await?;
-    found.map(|org| org.record).ok_or_else(|| no_org(slug))
+    let found = found.map(|org| org.record).filter(|org| !org.deleting);
+    found.ok_or_else(|| no_org(slug))
 }
 
 /// A machine, and whom it belongs to.
@@ -102,9 +103,15 @@ pub(crate) async fn app_of(platform: &Platform, id: MachineId) -> Result<Option<
 
 /// An app by its number.
 pub(crate) async fn app_by_id(platform: &Platform, id: AppId) -> Result<Option<AppRecord>, Error> {
-    let apps: Listed<AppRecord> = list(platform, records::APPS).await?;
-    let mut records = apps.records.into_iter().map(|stored| stored.record);
-    Ok(records.find(|app| app.id == id))
+    match platform.cache().app_by_id(id).await {
+        Known::Record(app) => Ok(Some(app.record)),
+        Known::Absent => Ok(None),
+        Known::Unknown => {
+            let apps: Listed<AppRecord> = list(platform, records::APPS).await?;
+            let mut records = apps.records.into_iter().map(|stored| stored.record);
+            Ok(records.find(|app| app.id == id))
+        }
+    }
 }
 
 /// The same, always from the store: for those to whom memory may be too old.

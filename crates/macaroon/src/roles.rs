@@ -23,6 +23,10 @@ impl Roles {
     /// The roles that an access requires.
     pub(crate) fn required(access: &Access) -> Self {
         let permitted = match access.org_feature.as_deref() {
+            // An addition: a member does not revoke the tokens of others.
+            None if access.app_feature.as_deref() == Some("tokens") => {
+                Action::ALL.without(Action::DELETE)
+            }
             None => return Self::MEMBER,
             Some("wg" | "domain" | "site" | "builder" | "addon" | "checks" | "litefs-cloud") => {
                 Action::ALL

@@ -166,17 +166,71 @@ pub struct AuthenticateToken {
     pub header: String,
 }
 
-/// Answer to it, and to `authorize`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct TokenVerdict {
-    /// The header has a valid token, or permits the access.
-    pub valid: bool,
-    /// Why it does not.
+/// A valid token of a header: the answer to `authenticate` is a list of these.
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct VerifiedToken {
+    /// All that restricts it: caveats as `{"type", "body"}`.
+    pub caveats: Vec<serde_json::Value>,
+    /// Its bytes in base64: those that a macaroon encodes, or the text of an opaque token.
+    pub permission_token: String,
+    /// The token as its holder sees it; an Updraft addition.
+    #[serde(flatten)]
+    pub about: CurrentToken,
+}
+
+impl std::fmt::Debug for VerifiedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VerifiedToken").field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
+/// Answer to `POST /v1/tokens/authorize`: the access is permitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AuthorizedAccess {
+    /// The access, with numbers in place of names.
+    pub access: ResolvedAccess,
+    /// The token that permits it.
+    pub verified_token: VerifiedToken,
+}
+
+/// An access by the numbers of its organization and app.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ResolvedAccess {
+    /// Letters of `rwcdC`.
+    pub action: String,
+    /// Number of the organization.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// The valid tokens of the header.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tokens: Vec<CurrentToken>,
+    pub orgid: Option<u64>,
+    /// Number of the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appid: Option<u64>,
+    /// Part of the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_feature: Option<String>,
+    /// Part of the organization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature: Option<String>,
+    /// Id of the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// Id of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// Part of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_feature: Option<String>,
+    /// Name of a GraphQL mutation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutation: Option<String>,
+    /// Id of the machine that the request comes out of.
+    #[serde(default, rename = "sourceMachine", skip_serializing_if = "Option::is_none")]
+    pub source_machine: Option<String>,
+    /// URL of an object in a store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_object: Option<String>,
+    /// The command, word by word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
 }
 
 /// `POST /v1/tokens/authorize`.
@@ -192,7 +246,7 @@ pub struct AuthorizeToken {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenAccess {
-    /// Letters of `rwcdC`: read, write, create, delete, control.
+    /// Letters of `rwcdC`: read, write, create, delete, control; `*` is all of them.
     pub action: String,
     /// Slug of the organization.
     #[serde(default)]
@@ -200,7 +254,7 @@ pub struct TokenAccess {
     /// Name of the app.
     #[serde(default)]
     pub app_name: Option<String>,
-    /// Id of the machine.
+    /// Id of the machine; its app and organization need not be given.
     #[serde(default)]
     pub machine_id: Option<String>,
     /// Id of the volume.

@@ -5,7 +5,7 @@ use crate::access::{base, permit};
 use crate::counters::next_number;
 use crate::error::shortened;
 use crate::retry::Tries;
-use crate::{Error, Kind, Platform, orgs};
+use crate::{Error, Kind, Platform, lookup, orgs};
 use macaroon::{Access, Action};
 use model::id::{AppId, AppName, NetworkId, NetworkName, OrgId};
 use store::records::{self, AppRecord, NetworkRecord, OrgRecord, Stored, encode};
@@ -126,8 +126,12 @@ async fn earlier(platform: &Platform, request: &Request) -> Result<Option<AppRec
 async fn try_create(platform: &Platform, request: &Request) -> Result<Option<AppRecord>, Error> {
     let _counters = platform.lock_counters().await;
     let app_key = records::app_key(request.name.as_str());
-    // The organization may be deleted meanwhile.
-    let org = Compare::Present(records::org_key(&request.org.slug));
+    // The organization may be deleted meanwhile: no app is made once it is marked for that.
+    let key = records::org_key(&request.org.slug);
+    let org: Option<Stored<OrgRecord>> = records::get(platform.store(), &key).await?;
+    let org = org.filter(|org| org.record.id == request.org.id && !org.record.deleting);
+    let org = org.ok_or_else(|| lookup::no_org(&request.org.slug))?;
+    let org = Compare::Modified(key, org.revision);
     let compare = vec![Compare::Absent(app_key.clone()), org];
     let mut txn = Txn { compare, ..Txn::default() };
     let id = AppId(next_number(platform, "apps", &mut txn).await?);

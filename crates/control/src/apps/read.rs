@@ -34,7 +34,14 @@ pub async fn list(
             continue;
         }
         if !orgs_by_slug.contains_key(&app.org) {
-            orgs_by_slug.insert(app.org.clone(), orgs::get(platform, &app.org).await?);
+            match orgs::get(platform, &app.org).await {
+                Ok(org) => drop(orgs_by_slug.insert(app.org.clone(), org)),
+                // It does not keep the apps of others from being listed.
+                Err(err) => {
+                    tracing::warn!(app = %app.name, error = %err, "read the organization of an app");
+                    continue;
+                }
+            }
         }
         if !is_permitted(platform, &app_access(platform, &app, Action::READ).await?) {
             continue;

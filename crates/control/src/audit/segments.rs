@@ -4,7 +4,11 @@
 //! - An entry is written to the kernel before its call is answered, so that it survives the end
 //!   of the process. It is made durable within a second ([`Segments::sync`]): a power cut may
 //!   take the last second of the log, never its order.
-//! - All segments together are bounded in bytes, and each in age; the oldest is deleted first.
+//! - All segments together are bounded in bytes and in age; the oldest is deleted first. A
+//!   segment is written for an eighth of the age at most, so that an entry is kept that much
+//!   too long at most.
+//! - After a write that failed the next entry begins a file of its own, since half a line may be
+//!   in the former one.
 
 use model::id::EventId;
 use std::fs::{File, OpenOptions};
@@ -47,6 +51,8 @@ pub(super) struct Segments {
 struct Open {
     file: Option<File>,
     size: u64,
+    /// Time of its first entry.
+    begun_ms: u64,
     is_dirty: bool,
     /// Time and number within it of the newest id. Ids grow also when the clock is set back.
     newest: (u64, u128),
@@ -67,30 +73,71 @@ impl Segments {
     }
 
     /// Appends an entry, and gives it its id. `now_ms` is its time.
-    pub(super) fn append(&self, mut entry: AuditEntry, now_ms: u64) -> io::Result<()> {
+    pub(super) fn append(&self, entry: AuditEntry, now_ms: u64) -> io::Result<()> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_in_use = open.file.is_some();
+        match self.try_append(&mut open, &entry, now_ms) {
+            // Once more in a file of its own.
+            Err(_) if is_in_use => self.try_append(&mut open, &entry, now_ms),
+            done => done,
+        }
+    }
+
+    fn try_append(&self, open: &mut Open, entry: &AuditEntry, now_ms: u64) -> io::Result<()> {
         let (ms, number) = open.newest;
         open.newest = if now_ms > ms { (now_ms, 0) } else { (ms, number + 1) };
-        entry.id = EventId::new(open.newest.0, open.newest.1).to_string();
+        let id = EventId::new(open.newest.0, open.newest.1).to_string();
+        let entry = AuditEntry { id, ..entry.clone() };
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
-        if open.file.is_none() || open.size >= SEGMENT {
-            // A process that was killed may have left half a line: it begins a file of its own.
-            let path = self.dir.join(format!("{}.ndjson", entry.id));
-            let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(path)?;
-            if let Some(former) = open.file.replace(file) {
-                former.sync_data()?;
-            }
-            open.size = 0;
-            rt::fs::sync_dir(&self.dir)?;
-            self.remove_old(now_ms)?;
+        let lasts_ms = self.limits.age_ms / 8;
+        let is_old = now_ms.saturating_sub(open.begun_ms) > lasts_ms;
+        if open.file.is_none() || open.size >= SEGMENT || is_old {
+            self.begin(open, &entry.id, now_ms)?;
         }
-        if let Some(file) = &mut open.file {
-            file.write_all(&line)?;
+        let file = open.file.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        if let Err(err) = file.write_all(&line) {
+            open.file = None;
+            return Err(err);
         }
         open.size += line.len() as u64;
         open.is_dirty = true;
         Ok(())
+    }
+
+    /// Begins a segment. A process that was killed may have left half a line: it begins one, too.
+    fn begin(&self, open: &mut Open, id: &str, now_ms: u64) -> io::Result<()> {
+        let path = self.dir.join(format!("{id}.ndjson"));
+        let made = OpenOptions::new().create_new(true).append(true).mode(0o600).open(path);
+        let file = match made {
+            Ok(file) => file,
+            // A segment that is too large or too old is better than none.
+            Err(err) if open.file.is_some() => {
+                tracing::error!(error = %err, "begin a file of the audit log");
+                return Ok(());
+            }
+            Err(err) => return Err(err),
+        };
+        let former = open.file.replace(file);
+        (open.size, open.begun_ms) = (0, now_ms);
+        // The entry is written also if one of these fails.
+        let tidied = former.map_or(Ok(()), |former| former.sync_data());
+        let tidied = tidied.and(rt::fs::sync_dir(&self.dir)).and(self.remove_old(now_ms));
+        if let Err(err) = tidied {
+            tracing::error!(error = %err, "tidy the audit log");
+        }
+        Ok(())
+    }
+
+    /// Removes the segments of which all entries are too old.
+    pub(super) fn remove_expired(&self, now_ms: u64) -> io::Result<()> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.newest.0 >= now_ms.saturating_sub(self.limits.age_ms) {
+            return self.remove_old(now_ms);
+        }
+        // The newest entry is too old, and so are all.
+        open.file = None;
+        self.list()?.iter().try_for_each(|(path, _)| std::fs::remove_file(path))
     }
 
     /// Makes what was appended durable.
@@ -202,6 +249,8 @@ mod tests {
             id: String::new(),
             at: "x".repeat(1000),
             org: Some(org.into()),
+            org_id: None,
+            count: None,
             caller: AuditCaller::default(),
             method: "POST".into(),
             route: "/v1/apps".into(),
@@ -281,5 +330,49 @@ mod tests {
         log.append(entry(100_000, "a"), 1_100_000).unwrap();
         let kept = all(&log, "a", 10_000);
         assert!(kept.len() < 5_000 && kept[0] == 100_000, "{}", kept.len());
+    }
+
+    #[test]
+    fn entries_expire_while_none_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = AuditLimits { bytes: u64::MAX, age_ms: 8000 };
+        let log = Segments::open(dir.path(), limits).unwrap();
+        for n in 0..20 {
+            log.append(entry(n, "a"), 1_000_000 + n * 1000).unwrap();
+        }
+        // An eighth of the age longer than the limit at most.
+        let kept = all(&log, "a", 100);
+        assert!(kept.len() <= 12 && kept.len() >= 9 && kept[0] == 19, "{kept:?}");
+        log.remove_expired(1_019_000 + 8000).unwrap();
+        assert_eq!(all(&log, "a", 100)[0], 19);
+        log.remove_expired(1_019_000 + 8001).unwrap();
+        assert_eq!(log.list().unwrap(), []);
+        log.append(entry(20, "a"), 1_030_000).unwrap();
+        assert_eq!(all(&log, "a", 100), [20]);
+    }
+
+    #[test]
+    fn after_a_failed_write_the_entry_is_in_a_file_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Segments::open(dir.path(), AuditLimits::default()).unwrap();
+        log.append(entry(1, "a"), 1000).unwrap();
+        // A file that takes no write.
+        log.open.lock().unwrap().file = Some(File::open(dir.path()).unwrap());
+        log.append(entry(2, "a"), 2000).unwrap();
+        assert_eq!(all(&log, "a", 10), [2, 1]);
+        assert_eq!(log.list().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_tidied_takes_no_entry_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = AuditLimits { bytes: 1, age_ms: 8000 };
+        let log = Segments::open(dir.path(), limits).unwrap();
+        log.append(entry(1, "a"), 1000).unwrap();
+        // The oldest file is to be removed, and is a directory.
+        std::fs::create_dir(dir.path().join("0.ndjson")).unwrap();
+        log.append(entry(2, "a"), 9000).unwrap();
+        let newest = read(&log.list().unwrap().last().unwrap().0).unwrap();
+        assert_eq!(newest[0].path, "2");
     }
 }

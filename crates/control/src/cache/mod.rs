@@ -22,9 +22,11 @@ pub(crate) use follow::follow;
 pub(crate) use tables::{Cached, Known, Ownership};
 pub(crate) use tracked_store::TrackedStore;
 
+use model::id::AppId;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
+use store::records::AppRecord;
 use store::{Revision, WatchBatch};
 use tables::Tables;
 use tokio::sync::watch;
@@ -60,8 +62,17 @@ impl RecordsCache {
     /// The record of a key, as of now or of the newest revision that this process has
     /// seen.
     pub(crate) async fn get<T: Cached>(&self, key: &str) -> Known<T> {
+        self.read(|tables| tables.get(key)).await
+    }
+
+    /// The record of the app with a number, likewise.
+    pub(crate) async fn app_by_id(&self, id: AppId) -> Known<AppRecord> {
+        self.read(|tables| tables.app_by_id(id)).await
+    }
+
+    async fn read<T>(&self, read: impl Fn(&Tables) -> Known<T>) -> Known<T> {
         let seen = self.seen.load(Ordering::Acquire);
-        if let Some(known) = self.look_up(key, seen) {
+        if let Some(known) = self.look_up(&read, seen) {
             return known;
         }
         let mut applied = self.applied.subscribe();
@@ -74,16 +85,16 @@ impl RecordsCache {
             );
             self.discard();
         }
-        self.look_up(key, seen).unwrap_or(Known::Unknown)
+        self.look_up(&read, seen).unwrap_or(Known::Unknown)
     }
 
     /// `None` if the tables do not show `seen` yet.
-    fn look_up<T: Cached>(&self, key: &str, seen: Revision) -> Option<Known<T>> {
+    fn look_up<T>(&self, read: impl Fn(&Tables) -> Known<T>, seen: Revision) -> Option<Known<T>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         match state.revision {
             None => Some(Known::Unknown),
             Some(at) if at < seen => None,
-            Some(_) => Some(state.tables.get(key)),
+            Some(_) => Some(read(&state.tables)),
         }
     }
 

@@ -45,6 +45,8 @@ type Table<T> = HashMap<String, Option<Stored<T>>>;
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
     apps: Table<AppRecord>,
+    /// Keys of the apps by number.
+    app_keys: HashMap<AppId, String>,
     names: Table<NameRecord>,
     machines: Table<Ownership>,
     orgs: Table<OrgRecord>,
@@ -96,6 +98,17 @@ impl Tables {
         }
     }
 
+    pub(super) fn app_by_id(&self, id: AppId) -> Known<AppRecord> {
+        self.app_keys.get(&id).map_or(Known::Absent, |key| self.get(key))
+    }
+
+    /// The app of a key is not this one any more.
+    fn forget_app(&mut self, key: &str) {
+        if let Some(Some(former)) = self.apps.get(key) {
+            self.app_keys.remove(&former.record.id);
+        }
+    }
+
     /// Applies one change. Keys of other kinds are passed over.
     pub(super) fn apply(&mut self, change: &Change) {
         match change {
@@ -106,7 +119,11 @@ impl Tables {
 
     pub(super) fn put(&mut self, kv: &KeyValue) {
         if kv.key.starts_with(records::APPS) {
+            self.forget_app(&kv.key);
             put(&mut self.apps, kv);
+            if let Some(Some(app)) = self.apps.get(&kv.key) {
+                self.app_keys.insert(app.record.id, kv.key.clone());
+            }
         } else if kv.key.starts_with(records::NAMES) {
             put(&mut self.names, kv);
         } else if kv.key.starts_with(records::MACHINES) {
@@ -121,6 +138,7 @@ impl Tables {
     }
 
     fn delete(&mut self, key: &str) {
+        self.forget_app(key);
         // A key is in one table at most.
         self.apps.remove(key);
         self.names.remove(key);

@@ -203,6 +203,40 @@ async fn a_record_that_cannot_be_parsed_is_left_to_the_store() {
 }
 
 #[test]
+fn an_app_is_found_by_its_number() {
+    let mut tables = Tables::default();
+    let put = |tables: &mut Tables, name: &str, id: u32| {
+        let value = encode(&serde_json::json!({
+            "name": name, "number": id, "org": "personal", "network": "default",
+            "network_number": 1, "created_ms": 0, "deployed": false, "deleting": false,
+        }));
+        let key = records::app_key(name);
+        tables.put(&store::KeyValue {
+            key,
+            value,
+            created: 1,
+            modified: 1,
+            version: 1,
+            lease: None,
+        });
+    };
+    let name = |tables: &Tables, id: u32| match tables.app_by_id(AppId(id)) {
+        Known::Record(app) => app.record.name.to_string(),
+        other => format!("{other:?}"),
+    };
+    put(&mut tables, "web", 1);
+    put(&mut tables, "api", 2);
+    assert_eq!((name(&tables, 1), name(&tables, 2)), ("web".into(), "api".into()));
+    // Deleted, and made again with the next number.
+    tables.apply(&store::Change::Deleted(records::app_key("web")));
+    assert_eq!(name(&tables, 1), "Absent");
+    put(&mut tables, "web", 3);
+    put(&mut tables, "api", 4);
+    let shown = [1, 2, 3, 4].map(|id| name(&tables, id));
+    assert_eq!(shown, ["Absent", "Absent", "web", "api"]);
+}
+
+#[test]
 fn of_a_machine_its_config_is_not_kept() {
     let record = serde_json::json!({
         "app": 1, "name": "a", "owner": 2, "epoch": 3, "number": 4, "claimed_ms": 5,

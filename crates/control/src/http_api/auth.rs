@@ -1,18 +1,17 @@
 //! Authenticates a request by its bearer tokens, in every form flyctl and the API
 //! clients send, and compares what its route needs with what they permit.
 
-use super::audit::{AboutOrg, Audited};
+use super::audit::{AboutOrg, Audited, PermittedBy, Unanswered};
 use super::caller::{Authenticated, Connection, FromMachine};
 use super::table::Needs;
 use super::{HttpApi, caller};
 use crate::access::{Need, Place, Subject, authorize};
-use crate::{Error, Kind, tokens};
-use axum::body::{Body, HttpBody};
+use crate::tokens::Found;
+use crate::{Error, Kind, Platform, tokens};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
-use axum::http::{Method, header};
+use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
 use std::sync::Arc;
 
 /// Passes a request on whose tokens permit it, with the caller's rights. One that comes
@@ -27,72 +26,22 @@ pub(super) async fn require(
     let matched = request.extensions().get::<MatchedPath>();
     let need = matched.and_then(|matched| needs.of(request.method(), matched.as_str()));
     let admitted = admit(&api, need, &place, &mut request).await;
-    let again = repeatable(&request);
     let mut audited = Audited::of(&request, need, &place);
     if let Some(audited) = &mut audited {
         audited.prepare(&api).await;
     }
+    if let Some(audited) = &audited {
+        // For what is denied after the answer, in a session.
+        request.extensions_mut().insert(audited.clone());
+    }
+    let unanswered = Unanswered::new(&api, audited);
     let response = match admitted {
-        Ok(()) => {
-            let response = next.run(request).await;
-            match again.filter(|_| is_stream(&response)) {
-                Some(again) => until_refused(api.clone(), (need, place), again, response),
-                None => response,
-            }
-        }
+        Ok(()) => next.run(request).await,
         Err(err) => err.into_response(),
     };
-    if let Some(audited) = audited {
-        let about = response.extensions().get::<AboutOrg>().cloned();
-        audited.record(&api, response.status().as_u16(), about).await;
-    }
+    let about = response.extensions().get::<AboutOrg>().cloned();
+    unanswered.answered(response.status().as_u16(), about).await;
     response
-}
-
-/// What [`admit`] needs of a read, to look at it again.
-fn repeatable(request: &Request) -> Option<Request> {
-    if request.method() != Method::GET {
-        return None;
-    }
-    let mut again = Request::new(Body::empty());
-    *again.uri_mut() = request.uri().clone();
-    let token = request.headers().get(header::AUTHORIZATION).cloned();
-    again.headers_mut().extend(token.map(|token| (header::AUTHORIZATION, token)));
-    if let Some(machine) = request.extensions().get::<FromMachine>() {
-        again.extensions_mut().insert(machine.clone());
-    }
-    if let Some(matched) = request.extensions().get::<MatchedPath>() {
-        again.extensions_mut().insert(matched.clone());
-    }
-    Some(again)
-}
-
-fn is_stream(response: &Response) -> bool {
-    response.status().is_success() && response.body().size_hint().exact().is_none()
-}
-
-/// A stream ends once its request would be refused: its tokens have expired or were revoked, or
-/// permit less.
-fn until_refused(
-    api: HttpApi,
-    (need, place): (Option<Need>, Place),
-    mut request: Request,
-    response: Response,
-) -> Response {
-    let refused = async move {
-        loop {
-            tokio::time::sleep(api.config.recheck).await;
-            let admitted = admit(&api, need, &place, &mut request).await;
-            // The store may fail for a while.
-            let refusals = [Kind::Unauthorized, Kind::Forbidden];
-            if admitted.is_err_and(|err| refusals.contains(&err.kind)) {
-                return;
-            }
-        }
-    };
-    let (parts, body) = response.into_parts();
-    let body = body.into_data_stream().take_until(Box::pin(refused));
-    Response::from_parts(parts, Body::from_stream(body))
 }
 
 async fn admit(
@@ -102,6 +51,8 @@ async fn admit(
     request: &mut Request,
 ) -> Result<(), Error> {
     if need.is_some_and(|need| need.subject == Subject::Open) {
+        // Such a call changes nothing: there is nothing to be done once only.
+        request.headers_mut().remove("idempotency-key");
         return Ok(());
     }
     let header = request.headers().get(header::AUTHORIZATION);
@@ -120,11 +71,35 @@ async fn admit(
     if let Some(connection) = request.extensions().get::<Connection>() {
         connection.token_shown();
     }
-    request.extensions_mut().insert(Authenticated(tokens.into()));
+    request.extensions_mut().insert(Authenticated(tokens.as_slice().into()));
     // Without a need the router calls no endpoint: there is no such path or method.
     let Some(need) = need else { return Ok(()) };
     let platform = caller::acting(api, request.extensions(), None).await;
-    authorize(&platform, &need, place).await
+    authorize(&platform, &need, place).await?;
+    if let Some(index) = permitting(&platform, &need, place, &tokens).await {
+        request.extensions_mut().insert(PermittedBy(index));
+    }
+    Ok(())
+}
+
+/// The first of several tokens that permits the call by itself. `None` if any valid token does,
+/// or none alone.
+async fn permitting(
+    platform: &Platform,
+    need: &Need,
+    place: &Place,
+    tokens: &[Found],
+) -> Option<usize> {
+    if tokens.len() < 2 || matches!(need.subject, Subject::Token | Subject::Several) {
+        return None;
+    }
+    for (index, token) in tokens.iter().enumerate() {
+        let own = platform.with_rights(Found::rights(std::slice::from_ref(token)));
+        if authorize(&own, need, place).await.is_ok() {
+            return Some(index);
+        }
+    }
+    None
 }
 
 /// The parts of the path that name the subject of the call.

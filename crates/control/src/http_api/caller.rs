@@ -5,7 +5,7 @@ use super::extract::Params;
 use crate::access::Need;
 use crate::idempotency::RequestId;
 use crate::tokens::Found;
-use crate::{Error, Kind, Platform, Rights, lookup};
+use crate::{Error, Kind, Platform, Rights, lookup, tokens};
 use axum::extract::FromRequestParts;
 use axum::http::Extensions;
 use axum::http::request::Parts;
@@ -46,8 +46,9 @@ impl FromMachine {
 
     /// Whether a path is of this machine, or of none.
     fn is_named_by(&self, path: &str) -> bool {
-        let Some((_, rest)) = path.split_once("/machines/") else { return true };
-        rest.split('/').next() == Some(self.0.to_string().as_str())
+        // An app may be named `machines`, too.
+        let mut parts = path.split('/').skip(4);
+        parts.next() != Some("machines") || parts.next() == Some(self.0.to_string().as_str())
     }
 }
 
@@ -82,6 +83,28 @@ impl FromRequestParts<HttpApi> for Acting {
         let platform = acting(api, &parts.extensions, lease_nonce(parts)).await;
         let request = parts.extensions.get::<RequestId>().cloned();
         Ok(Self(platform.for_request(request)))
+    }
+}
+
+/// The end of the tokens of a request: the streams that they opened end then.
+pub(super) struct TokenEnd(Option<(Platform, Arc<[Found]>)>);
+
+impl FromRequestParts<HttpApi> for TokenEnd {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, api: &HttpApi) -> Result<Self, Infallible> {
+        let tokens = parts.extensions.get::<Authenticated>();
+        Ok(Self(tokens.map(|Authenticated(tokens)| (api.platform.clone(), tokens.clone()))))
+    }
+}
+
+impl TokenEnd {
+    /// Returns when one of the tokens ends; never if there are none.
+    pub(super) async fn reached(self) {
+        match self.0 {
+            Some((platform, found)) => tokens::until_changed(platform, found).await,
+            None => std::future::pending().await,
+        }
     }
 }
 

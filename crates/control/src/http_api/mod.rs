@@ -38,15 +38,12 @@ pub struct HttpConfig {
     pub body_timeout: std::time::Duration,
     /// Requests beyond the limits of Fly's Machines API are refused.
     pub rate_limits: bool,
-    /// Time between two looks at whether the caller of a stream may still have it.
-    pub recheck: std::time::Duration,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
         let body_timeout = std::time::Duration::from_secs(30);
-        let recheck = std::time::Duration::from_secs(10);
-        Self { body_limit: 1024 * 1024, body_timeout, rate_limits: false, recheck }
+        Self { body_limit: 1024 * 1024, body_timeout, rate_limits: false }
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -87,7 +88,10 @@ impl OidcKeys {
     /// The file has something else in it, or others may read it.
     pub fn open(path: &Path) -> Result<Self, KeyError> {
         let keys = match std::fs::read(path) {
-            Ok(bytes) => parse(path, &bytes)?,
+            Ok(bytes) => {
+                refuse_readable(path)?;
+                parse(path, &bytes)?
+            }
             Err(err) if err.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(err) => return Err(KeyError::File { path: path.into(), err }),
         };
@@ -132,16 +136,22 @@ impl OidcKeys {
         if due.is_none() && times.iter().all(|time| *time >= needed_from) {
             return Ok(());
         }
-        if let Some(signs_from_ms) = due {
+        let made = due.map(|signs_from_ms| {
             let pair = KeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError::Crypto)?;
-            keys.push(Key { id: id(&pair), signs_from_ms, pair });
-        }
-        keys.retain(|key| key.signs_from_ms >= needed_from);
-        let stored: Result<Vec<Stored>, KeyError> = keys.iter().map(stored).collect();
-        let bytes = serde_json::to_vec(&stored?).expect("plain data");
-        // Before the first signature with it: verifiers must find the key after a crash.
+            Ok(Key { id: id(&pair), signs_from_ms, pair })
+        });
+        let made = made.transpose()?;
+        let is_needed = |key: &Key| key.signs_from_ms >= needed_from;
+        let kept = keys.iter().chain(&made).filter(|key| is_needed(key));
+        let stored: Vec<Stored> = kept.map(stored).collect::<Result<_, KeyError>>()?;
+        let bytes = serde_json::to_vec(&stored).expect("plain data");
+        // Before the first signature with it: verifiers must find the key after a crash. A key
+        // that is not in the file is not used.
         rt::fs::write_atomic(&self.0.path, &bytes, 0o600)
-            .map_err(|err| KeyError::File { path: self.0.path.clone(), err })
+            .map_err(|err| KeyError::File { path: self.0.path.clone(), err })?;
+        keys.extend(made);
+        keys.retain(is_needed);
+        Ok(())
     }
 }
 
@@ -166,6 +176,17 @@ fn plan(times: &[u64], now_ms: u64) -> (Option<u64>, u64) {
 
 fn signer(keys: &[Key], now_ms: u64) -> Option<&Key> {
     keys.iter().filter(|key| key.signs_from_ms <= now_ms).max_by_key(|key| key.signs_from_ms)
+}
+
+/// Refuses a file that others than its owner may use.
+fn refuse_readable(path: &Path) -> Result<(), KeyError> {
+    let about = std::fs::metadata(path).map_err(|err| KeyError::File { path: path.into(), err })?;
+    let mode = about.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let why = format!("its mode is {mode:o}: others may read the keys; make it 600");
+    Err(KeyError::Content { path: path.into(), why })
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Key>, KeyError> {
@@ -229,7 +250,6 @@ mod tests {
 
     #[test]
     fn keys_are_kept_in_a_private_file() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("oidc-keys");
         let keys = OidcKeys::open(&path).unwrap();
@@ -242,5 +262,31 @@ mod tests {
         std::fs::write(&path, "[]]").unwrap();
         assert!(OidcKeys::open(&path).is_err());
         assert!(!format!("{keys:?}").contains("pkcs8"));
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("oidc-keys");
+        OidcKeys::open(&path).unwrap().public(1000).unwrap();
+        for mode in [0o640, 0o604, 0o620] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let err = OidcKeys::open(&path).unwrap_err().to_string();
+            assert!(err.contains(&format!("its mode is {mode:o}")), "{err}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_written_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys").join("oidc-keys");
+        let keys = OidcKeys::open(&path).unwrap();
+        for _ in 0..2 {
+            assert!(keys.sign(1000, str::to_owned).is_err());
+            assert!(keys.public(1000).is_err());
+        }
+        std::fs::create_dir(dir.path().join("keys")).unwrap();
+        let public = keys.public(1000).unwrap();
+        assert_eq!(OidcKeys::open(&path).unwrap().public(1000).unwrap(), public);
     }
 }

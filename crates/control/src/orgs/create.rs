@@ -43,7 +43,7 @@ pub(crate) async fn create(platform: &Platform, ask: CreateOrg) -> Result<Org, E
         let mut txn = Txn { compare: vec![Compare::Absent(key.clone())], ..Txn::default() };
         let id = OrgId(next_number(platform, "orgs", &mut txn).await?);
         let number = NetworkId(next_number(platform, "networks", &mut txn).await?);
-        let org = OrgRecord { slug: slug.to_string(), name: name.clone(), id };
+        let org = OrgRecord { slug: slug.to_string(), name: name.clone(), id, deleting: false };
         let network = records::network_key(slug.as_str(), DEFAULT_NETWORK);
         txn.then.push(Op::put(&key, encode(&org)));
         txn.then.push(Op::put(network, encode(&NetworkRecord { number })));

@@ -15,7 +15,8 @@ pub const DEFAULT_NETWORK: &str = "default";
 /// # Errors
 /// The store failed.
 pub async fn ensure_default(platform: &Platform) -> Result<(), StoreError> {
-    let org = OrgRecord { slug: DEFAULT_ORG.into(), name: "Personal".into(), id: OrgId(1) };
+    let (slug, name) = (DEFAULT_ORG.to_owned(), "Personal".to_owned());
+    let org = OrgRecord { slug, name, id: OrgId(1), deleting: false };
     let org_key = records::org_key(DEFAULT_ORG);
     let network = NetworkRecord { number: NetworkId(1) };
     let create = Txn {

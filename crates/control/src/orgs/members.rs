@@ -55,37 +55,48 @@ pub(crate) async fn put_member(
             return Err(Error::new(Kind::Conflict, why));
         }
     }
-    let joined_ms = former.map_or(platform.clock().now_ms(), |former| former.record.joined_ms);
+    let now_ms = platform.clock().now_ms();
+    let joined_ms = former.as_ref().map_or(now_ms, |former| former.record.joined_ms);
     let record = MemberRecord { email, role: member.role, joined_ms };
-    let compare = vec![Compare::Present(records::org_key(&org.slug))];
+    // One that is removed meanwhile does not come back with its former time of joining.
+    let unchanged = match former {
+        Some(former) => Compare::Modified(key.clone(), former.revision),
+        None => Compare::Absent(key.clone()),
+    };
+    let compare = vec![Compare::Present(records::org_key(&org.slug)), unchanged];
     let txn = Txn { compare, then: vec![Op::put(key, encode(&record))], otherwise: vec![] };
     if !platform.store().txn(txn).await?.succeeded {
-        return Err(lookup::no_org(&org.slug));
+        return Err(Error::contention("the list of members"));
     }
     Ok(show(record))
 }
 
-/// Removes a member, and revokes its tokens.
+/// Removes a member, and revokes its tokens. A repetition finishes one that failed half way.
 ///
 /// # Errors
-/// There is no such member.
+/// There is no such member, and no token of one.
 pub(crate) async fn remove_member(
     platform: &Platform,
     org: &str,
     email: &str,
 ) -> Result<(), Error> {
     let org = lookup::org(platform, org).await?;
-    let email = email.to_lowercase();
-    let key = records::member_key(org.id, &email);
+    let (own, email) = (platform.clone(), email.to_lowercase());
+    platform.run_detached(async move { remove(&own, &org, &email).await }).await
+}
+
+async fn remove(platform: &Platform, org: &OrgRecord, email: &str) -> Result<(), Error> {
+    let key = records::member_key(org.id, email);
     let compare = vec![Compare::Present(key.clone())];
     let txn = Txn { compare, then: vec![Op::delete(&key)], otherwise: vec![] };
-    // From here on its tokens are invalid. They are deleted as well, so that they stay so if
-    // the address is added again.
-    if !platform.store().txn(txn).await?.succeeded {
-        return Err(no_member(&org, &email));
+    // From here on its tokens are invalid, and no more are made. They stay so if the address is
+    // added again, since they are older than the new membership.
+    let was_there = platform.store().txn(txn).await?.succeeded;
+    let mut own = tokens::of_org(platform, org).await?;
+    own.retain(|token| token.member.as_deref() == Some(email));
+    if !was_there && own.is_empty() {
+        return Err(no_member(org, email));
     }
-    let mut own = tokens::of_org(platform, &org).await?;
-    own.retain(|token| token.member.as_ref() == Some(&email));
     tokens::delete(platform, &own).await
 }
 

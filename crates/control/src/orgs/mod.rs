@@ -11,7 +11,7 @@ mod read;
 
 pub(crate) use create::create;
 pub use default::{DEFAULT_NETWORK, DEFAULT_ORG, ensure_default};
-pub(crate) use delete::delete;
+pub(crate) use delete::{delete, finish_deletion};
 pub(crate) use members::{members, put_member, remove_member};
 pub use read::get;
 pub(crate) use read::{list, show, visible};

@@ -31,7 +31,8 @@ pub(crate) async fn visible(platform: &Platform, slug: &str) -> Result<OrgRecord
 /// The organizations that the caller may read, by slug.
 pub(crate) async fn list(platform: &Platform) -> Result<OrgList, Error> {
     let all: Listed<OrgRecord> = lookup::list(platform, records::ORGS).await?;
-    let mine = all.records.iter().map(|stored| &stored.record).filter(|org| {
+    let mine = all.records.iter().map(|stored| &stored.record).filter(|org| !org.deleting);
+    let mine = mine.filter(|org| {
         let access = Access { org: Some(u64::from(org.id.0)), ..base(platform, Action::READ) };
         is_permitted(platform, &access)
     });

@@ -7,7 +7,9 @@ mod claims;
 mod compaction;
 mod deletions;
 mod driver;
+mod expired_tokens;
 mod former_owners;
+mod org_deletions;
 mod released;
 mod requests;
 mod secrets;
@@ -16,7 +18,9 @@ use crate::Platform;
 use claims::Claims;
 use deletions::Deletions;
 use driver::Reconciler;
+use expired_tokens::ExpiredTokens;
 use former_owners::FormerOwners;
+use org_deletions::OrgDeletions;
 use released::Released;
 use secrets::SecretsOnHosts;
 
@@ -27,6 +31,8 @@ pub fn start(platform: &Platform) {
     driver::start(platform, FormerOwners);
     driver::start(platform, Released);
     driver::start(platform, SecretsOnHosts);
+    driver::start(platform, OrgDeletions);
+    driver::start(platform, ExpiredTokens);
     compaction::start(platform);
     requests::start(platform);
 }
@@ -39,6 +45,8 @@ pub async fn pass(platform: &Platform) {
     pass_of(platform, &Released).await;
     requests::pass(platform).await;
     pass_of(platform, &SecretsOnHosts).await;
+    pass_of(platform, &OrgDeletions).await;
+    pass_of(platform, &ExpiredTokens).await;
 }
 
 async fn pass_of<R: Reconciler>(platform: &Platform, reconciler: &R) {

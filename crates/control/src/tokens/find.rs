@@ -5,8 +5,12 @@ use crate::{Error, Grant, Platform, Rights, lookup};
 use macaroon::{Caveat, LOCATION, Macaroon, Roles};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::time::Duration;
 use store::records::{self, MemberRecord, Stored, TokenRecord};
 use subtle::ConstantTimeEq;
+
+/// Time between two looks at the tokens of a stream.
+const RECHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// A valid token.
 #[derive(Clone, Debug)]
@@ -18,6 +22,10 @@ pub(crate) struct Found {
     /// SHA-256 in hex of its text: a macaroon that its holder has narrowed is another text with
     /// the same record.
     pub(crate) presented: String,
+    /// The part of it that is in the macaroon itself, where its holder may have added some.
+    pub(super) narrowed: Vec<Caveat>,
+    /// The part of it that is due to the role of the member.
+    bound: Vec<Caveat>,
 }
 
 impl Found {
@@ -56,15 +64,50 @@ pub(crate) async fn find(
         return Ok(Err(Invalid::Expired));
     }
     let Some(mut caveats) = rights_of(&record) else {
-        return Ok(Ok(Found { record, grant: None, presented }));
+        return Ok(Ok(Found { record, grant: None, presented, narrowed, bound: vec![] }));
     };
-    caveats.extend(narrowed);
-    match bound_of_member(platform, &record).await? {
-        None => return Ok(Err(Invalid::Unknown)),
-        Some(bound) => caveats.extend(bound),
-    }
+    let Some(bound) = bound_of_member(platform, &record).await? else {
+        return Ok(Err(Invalid::Unknown));
+    };
+    caveats.extend(narrowed.iter().chain(&bound).cloned());
     let grant = Some(Grant { token: record.name.clone(), caveats });
-    Ok(Ok(Found { record, grant, presented }))
+    Ok(Ok(Found { record, grant, presented, narrowed, bound }))
+}
+
+/// The end of a token's life, milliseconds since the epoch.
+pub(super) fn end_of(found: &Found) -> Option<u64> {
+    let windows = found.narrowed.iter().filter_map(|caveat| match caveat {
+        Caveat::ValidityWindow { not_after, .. } => {
+            Some(u64::try_from(*not_after).unwrap_or(0).saturating_add(1).saturating_mul(1000))
+        }
+        _ => None,
+    });
+    windows.chain(found.record.expires_ms).min()
+}
+
+/// Returns once one of the tokens has ended or been revoked, or its member has left or has
+/// another role. The streams that were opened with it end then.
+pub(crate) async fn until_changed(platform: Platform, tokens: Arc<[Found]>) {
+    loop {
+        tokio::time::sleep(RECHECK_EVERY).await;
+        for token in &*tokens {
+            match is_unchanged(&platform, token).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                // A store that fails for a moment ends no stream.
+                Err(err) => tracing::warn!(error = %err, "look a token up again"),
+            }
+        }
+    }
+}
+
+async fn is_unchanged(platform: &Platform, found: &Found) -> Result<bool, Error> {
+    if end_of(found).is_some_and(|end| end <= platform.clock().now_ms())
+        || by_hash(platform, &found.record.sha256).await?.is_none()
+    {
+        return Ok(false);
+    }
+    Ok(bound_of_member(platform, &found.record).await?.as_ref() == Some(&found.bound))
 }
 
 async fn by_hash(platform: &Platform, sha256: &str) -> Result<Option<TokenRecord>, Error> {
@@ -111,6 +154,8 @@ async fn bound_of_member(
     let (Some(email), Some(org)) = (&record.member, record.org) else { return Ok(Some(vec![])) };
     let found: Option<Stored<MemberRecord>> =
         lookup::get(platform, &records::member_key(org, email)).await?;
+    // A token of an earlier membership stays invalid when the address is added again.
+    let found = found.filter(|member| record.created_ms >= member.record.joined_ms);
     Ok(found.map(|member| match member.record.role.as_str() {
         "admin" => vec![],
         "member" => vec![Caveat::AllowedRoles(Roles::MEMBER)],

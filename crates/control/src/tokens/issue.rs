@@ -1,6 +1,7 @@
 //! Making a token. It can do no more than the one that makes it, and lives no longer.
 
-use super::find::{Found, hash};
+use super::find::{Found, end_of, hash};
+use super::manage::{delete, of_org};
 use super::scope::{Scope, rights_of};
 use super::show::show;
 use crate::access::{base, permit};
@@ -11,11 +12,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use macaroon::{Access, Action, Caveat, LOCATION, Macaroon, Roles};
 use std::time::Duration;
 use store::records::{self, AppRecord, MemberRecord, OrgRecord, Stored, TokenRecord, encode};
-use store::{Compare, KeyRange, Op, Txn};
+use store::{Compare, Op, Txn};
 use wire::tokens::{CreateToken, CreatedToken};
 
-/// Most tokens of an organization.
+/// Most tokens of an organization that have not expired, and of one app.
 const MAX_TOKENS: usize = 1000;
+const MAX_TOKENS_OF_APP: usize = 250;
 /// Bytes of chance in a token, and in the id of a macaroon's key.
 const BYTES: usize = 32;
 const KEY_ID: usize = 16;
@@ -135,12 +137,37 @@ fn creator_for<'a>(
     }
     let mut refusal = None;
     for found in creator {
-        match permits(Some(found)) {
+        match refuse_narrowed(found).and_then(|()| permits(Some(found))) {
             Ok(()) => return Ok(Some(found)),
             Err(err) => refusal = refusal.or(Some(err)),
         }
     }
     Err(refusal.unwrap_or_else(|| Error::new(Kind::Forbidden, "forbidden: no token was given")))
+}
+
+/// A macaroon that its holder has narrowed makes tokens only if the caveats are of kinds that
+/// the new token is compared with or inherits. The access that stands for all that the new token
+/// could do names no feature, machine or command: a caveat for one of those may not apply to it.
+fn refuse_narrowed(found: &Found) -> Result<(), Error> {
+    let is_kept = |caveat: &Caveat| {
+        matches!(
+            caveat,
+            Caveat::Organization { .. }
+                | Caveat::Apps { .. }
+                | Caveat::Action(_)
+                | Caveat::ValidityWindow { .. }
+                | Caveat::AllowedRoles(_)
+                | Caveat::IsMember {}
+        )
+    };
+    let Some(lost) = found.narrowed.iter().find(|caveat| !is_kept(caveat)) else { return Ok(()) };
+    let json = macaroon::caveats_to_json(std::slice::from_ref(lost));
+    let kind = json[0]["type"].as_str().unwrap_or("unknown");
+    let name = &found.record.name;
+    let why = format!(
+        "forbidden: token {name:?} may not make tokens: its caveat {kind} would not restrict them"
+    );
+    Err(Error::new(Kind::Forbidden, why).hint("use a token without this caveat"))
 }
 
 /// The end of the new token's life.
@@ -166,18 +193,6 @@ fn end(platform: &Platform, parent: Option<&Found>, expiry: Option<&str>) -> Res
         }
         _ => Ok(end),
     }
-}
-
-/// The end of a token's life.
-fn end_of(found: &Found) -> Option<u64> {
-    let caveats = found.grant.iter().flat_map(|grant| &grant.caveats);
-    let windows = caveats.filter_map(|caveat| match caveat {
-        Caveat::ValidityWindow { not_after, .. } => {
-            Some(u64::try_from(*not_after).unwrap_or(0).saturating_mul(1000))
-        }
-        _ => None,
-    });
-    windows.chain(found.record.expires_ms).min()
 }
 
 /// The roles that a token may be used with, if not all.
@@ -244,14 +259,7 @@ fn make(platform: &Platform, record: TokenRecord) -> Result<(String, TokenRecord
 }
 
 async fn put(platform: &Platform, org: &OrgRecord, record: &TokenRecord) -> Result<(), Error> {
-    let range = KeyRange::prefix(&records::tokens_of(org.id));
-    let count = platform.store().range(range, None, Some(MAX_TOKENS)).await?.entries.len();
-    if count >= MAX_TOKENS {
-        let why = format!("organization {:?} has {MAX_TOKENS} tokens, which is the most", org.slug);
-        return Err(Error::new(Kind::Conflict, why).hint(
-            "revoke tokens that are not used: `updraft tokens list`, `updraft tokens revoke`",
-        ));
-    }
+    refuse_too_many(platform, org, record).await?;
     let key = records::token_key(&record.sha256);
     let org_key = Compare::Present(records::org_key(&org.slug));
     let mut compare = vec![Compare::Absent(key.clone()), org_key];
@@ -264,4 +272,36 @@ async fn put(platform: &Platform, org: &OrgRecord, record: &TokenRecord) -> Resu
         return Ok(());
     }
     Err(Error::contention("the organization"))
+}
+
+/// Expired tokens do not count. An app has a share of the tokens, so that a token for one app does
+/// not use up those of all.
+async fn refuse_too_many(
+    platform: &Platform,
+    org: &OrgRecord,
+    record: &TokenRecord,
+) -> Result<(), Error> {
+    let now_ms = platform.clock().now_ms();
+    let (live, expired): (Vec<_>, Vec<_>) = of_org(platform, org)
+        .await?
+        .into_iter()
+        .partition(|token| token.expires_ms.is_none_or(|end| end > now_ms));
+    if expired.len() >= MAX_TOKENS {
+        // Their records are deleted some days later otherwise.
+        delete(platform, &expired).await?;
+    }
+    let refused = |subject: String, most: usize| {
+        let why = format!("{subject} has {most} tokens, which is the most");
+        Err(Error::new(Kind::Conflict, why).hint(
+            "revoke tokens that are not used: `updraft tokens list`, `updraft tokens revoke`",
+        ))
+    };
+    if live.len() >= MAX_TOKENS {
+        return refused(format!("organization {:?}", org.slug), MAX_TOKENS);
+    }
+    let of_app = live.iter().filter(|token| token.apps == record.apps).count();
+    if !record.apps.is_empty() && of_app >= MAX_TOKENS_OF_APP {
+        return refused("the app".to_owned(), MAX_TOKENS_OF_APP);
+    }
+    Ok(())
 }

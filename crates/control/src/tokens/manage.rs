@@ -41,7 +41,7 @@ pub(crate) async fn list(
 }
 
 /// Revokes a token of an organization, or of one app, by its id. `caller` has the tokens of
-/// the request: a member may revoke its own.
+/// the request: a member may revoke its own, and every token itself.
 ///
 /// # Errors
 /// There is none; the caller may not.
@@ -59,10 +59,10 @@ pub(crate) async fn revoke(
         Error::not_found(format!("there is no token {token:?} in organization {:?}", org.slug))
             .hint("`updraft tokens list` shows the ids")
     })?;
-    let is_own = found.member.is_some()
-        && caller
-            .iter()
-            .any(|own| own.record.member == found.member && own.record.org == found.org);
+    let is_own = caller.iter().map(|own| &own.record).any(|own| {
+        let same_member = found.member.is_some() && own.member == found.member;
+        own.org == found.org && (same_member || own.sha256 == found.sha256)
+    });
     let (org_id, feature) = (Some(u64::from(org.id.0)), Some("tokens".to_owned()));
     let action = if is_own { Action::CREATE } else { Action::DELETE };
     let access = Access { org: org_id, ..base(platform, action) };

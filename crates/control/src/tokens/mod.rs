@@ -18,8 +18,8 @@ mod verify;
 
 pub use admin::install_admin_token;
 pub(crate) use current::current;
-pub(crate) use find::Found;
 pub use find::is_valid;
+pub(crate) use find::{Found, until_changed};
 pub(crate) use issue::issue;
 pub(crate) use manage::{delete, delete_of_app, list, of_org, revoke};
 pub(crate) use note_use::note_use;

@@ -1,6 +1,6 @@
 //! The audit log: what is recorded of which call, and who may read it.
 
-use crate::world::{TestWorld, at, error, world};
+use crate::world::{TOKEN, TestWorld, at, error, world};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -60,6 +60,99 @@ async fn changes_and_denied_calls_are_recorded_and_reads_are_not() {
     assert_eq!(denied["user_agent"].as_str().unwrap().len(), 200);
     assert_eq!(denied["path"], at(&machine, "/stop"));
     assert!(!page.to_string().contains(&token));
+}
+
+#[tokio::test]
+async fn refused_calls_of_one_caller_are_counted_together() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    let token = make(&w, json!({ "type": "readonly", "name": "ci" })).await;
+    let stop = async || {
+        let url = format!("http://{}{}", w.addr, at(&machine, "/stop"));
+        let answer = w.client.post(url).header("authorization", &token).send().await.unwrap();
+        assert_eq!(answer.status(), 403);
+    };
+    for _ in 0..30 {
+        stop().await;
+    }
+    let denied = async || {
+        let (_, page) = w.get("/v1/orgs/personal/audit?limit=1000").await;
+        let entries = page["entries"].as_array().unwrap();
+        let denied = entries.iter().filter(|entry| entry["status"] == 403);
+        denied.map(|entry| entry["count"].as_u64().unwrap_or(1)).collect::<Vec<_>>()
+    };
+    assert_eq!(denied().await, [1; 20]);
+    w.clock.advance(std::time::Duration::from_secs(60));
+    stop().await;
+    let all = denied().await;
+    assert_eq!((all.len(), all.iter().sum::<u64>()), (22, 31), "{all:?}");
+}
+
+#[tokio::test]
+async fn of_several_tokens_the_one_that_permits_the_call_is_recorded() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    let reader = make(&w, json!({ "type": "readonly", "name": "reader" })).await;
+    let deploy = make(&w, json!({ "type": "deploy", "name": "deploy", "app": "web" })).await;
+    let header = format!("{reader},{deploy}");
+    let ask = async |path: &str| {
+        let url = format!("http://{}{path}", w.addr);
+        let answer = w.client.post(url).header("authorization", &header).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!(ask(&at(&machine, "/stop")).await, 200);
+    assert_eq!(ask("/v1/orgs/personal/members").await, 403);
+    let (_, page) = w.get("/v1/orgs/personal/audit?limit=2").await;
+    assert_eq!(page["entries"][1]["caller"]["token"], "deploy", "{page}");
+    assert_eq!(page["entries"][0]["caller"]["token"], "reader,deploy", "{page}");
+}
+
+#[tokio::test]
+async fn a_call_whose_client_leaves_is_recorded() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    // A command that does not end by itself.
+    let url = format!("http://{}{}", w.addr, at(&machine, "/exec"));
+    let ask = w.client.post(url).header("authorization", format!("Bearer {TOKEN}"));
+    let ask = ask.json(&json!({ "cmd": "sleep" })).send();
+    let left = tokio::time::timeout(std::time::Duration::from_millis(200), ask).await;
+    assert!(left.is_err(), "it has been answered");
+    for _ in 0..500 {
+        let entries = log(&w, "/v1/orgs/personal/audit").await;
+        if entries.iter().any(|e| e == "POST /v1/apps/{app}/machines/{machine}/exec 499 personal") {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("it is not recorded");
+}
+
+#[tokio::test]
+async fn a_new_organization_does_not_see_the_log_of_a_former_one() {
+    let w = world().await;
+    let create = async || w.post("/v1/orgs", json!({ "name": "acme" })).await.0;
+    assert_eq!(create().await, 201);
+    assert_eq!(w.post("/v1/orgs/acme/tokens", json!({ "type": "org" })).await.0, 201);
+    assert_eq!(log(&w, "/v1/orgs/acme/audit").await.len(), 1);
+    assert_eq!(w.delete("/v1/orgs/acme").await.0, 200);
+    assert_eq!(create().await, 201);
+    assert_eq!(log(&w, "/v1/orgs/acme/audit").await, [""; 0]);
+    assert!(log(&w, "/v1/platform/audit").await.len() >= 4);
+}
+
+#[tokio::test]
+async fn a_token_of_a_machine_is_recorded_with_the_organization() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    let body = json!({ "app_name": "web", "machine_id": machine["id"] });
+    let made = w.request(Method::POST, "/v1/tokens/oidc").json(&body).send().await.unwrap();
+    assert_eq!(made.status(), 200);
+    let entries = log(&w, "/v1/orgs/personal/audit").await;
+    assert_eq!(entries.last().unwrap(), "POST /v1/tokens/oidc 200 personal");
 }
 
 #[tokio::test]

@@ -54,6 +54,20 @@ async fn a_machine_suspends_itself_without_a_token() {
 }
 
 #[tokio::test]
+async fn an_app_may_be_named_machines() {
+    let w = world().await;
+    w.post("/v1/apps", json!({ "app_name": "machines" })).await;
+    let body = json!({ "config": { "image": "nginx" } });
+    let (code, machine) = w.post("/v1/apps/machines/machines", body).await;
+    assert_eq!(code, 200, "{machine}");
+    let id = machine["id"].as_str().unwrap();
+    let own = format!("GET /v1/apps/machines/machines/{id}");
+    assert_eq!(ask(&w, id, &own, "").await.0, 200);
+    let other = "GET /v1/apps/machines/machines/00000000000000";
+    assert_eq!(ask(&w, id, other, "").await.0, 403);
+}
+
+#[tokio::test]
 async fn all_else_is_refused_without_a_token() {
     let w = world().await;
     w.app().await;

@@ -4,6 +4,7 @@ use crate::world::{TOKEN, TestWorld, at, error, id, world};
 use futures_util::{SinkExt, StreamExt};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::time::Duration;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
@@ -47,9 +48,13 @@ type Socket =
     tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 async fn open(w: &TestWorld, machine: &Value, first: Value) -> Socket {
+    open_with(w, TOKEN, machine, first).await
+}
+
+async fn open_with(w: &TestWorld, token: &str, machine: &Value, first: Value) -> Socket {
     let url = format!("ws://{}{}", w.addr, at(machine, "/exec/stream"));
     let mut request = url.into_client_request().unwrap();
-    request.headers_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+    request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
     socket.send(Message::text(first.to_string())).await.unwrap();
     socket
@@ -98,6 +103,82 @@ async fn a_command_over_a_websocket() {
     // Without an upgrade it is an error like any other.
     let (code, _) = w.get(&at(&machine, "/exec/stream")).await;
     assert_eq!(code, 400);
+}
+
+/// A token of the organization `personal` for the app with the number 1.
+fn for_commands(kind: &str, first_words: &[&str]) -> store::records::TokenRecord {
+    let rule =
+        |word: &&str| wire::tokens::CommandRule { args: vec![(*word).to_owned()], exact: false };
+    store::records::TokenRecord {
+        name: kind.into(),
+        kind: kind.into(),
+        org: Some(model::id::OrgId(1)),
+        apps: vec![model::id::AppId(1)],
+        commands: first_words.iter().map(rule).collect(),
+        ..store::records::TokenRecord::default()
+    }
+}
+
+#[tokio::test]
+async fn a_token_for_some_commands_sets_no_variables() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    w.put_token("some", for_commands("machine-exec", &["echo"])).await;
+    w.put_token("all", for_commands("ssh", &[])).await;
+    let with = json!({ "argv": ["echo", "hi"], "env": [["LD_PRELOAD", "/tmp/x.so"]] });
+    let mut refused = open_with(&w, "some", &machine, with.clone()).await;
+    let why = receive(&mut refused).await;
+    let expected = "env: cannot be set with a token that is limited to some commands";
+    assert!(why.contains(expected), "{why}");
+    let mut rm = open_with(&w, "some", &machine, json!({ "argv": ["rm", "x"] })).await;
+    assert!(receive(&mut rm).await.contains("forbidden"));
+    let mut plain = open_with(&w, "some", &machine, json!({ "argv": ["echo", "hi"] })).await;
+    assert_eq!(receive(&mut plain).await, "1:hi\n");
+    let mut all = open_with(&w, "all", &machine, with).await;
+    assert_eq!(receive(&mut all).await, "1:hi\n");
+    // What was denied after the upgrade is in the audit log.
+    let (_, log) = w.get("/v1/orgs/personal/audit").await;
+    let entries = log["entries"].as_array().unwrap();
+    let denied: Vec<_> = entries.iter().filter(|entry| entry["status"] == 403).collect();
+    assert_eq!(denied.len(), 2, "{log}");
+    assert!(denied[0]["path"].as_str().unwrap().ends_with("/exec/stream"), "{log}");
+    assert_eq!(denied[0]["caller"]["token"], "machine-exec");
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_token() {
+    let w = world().await;
+    w.app().await;
+    let machine = w.machine(json!({})).await;
+    let (_, made) = w.post("/v1/apps/web/deploy_token", json!({ "expiry": "1h" })).await;
+    let token = made["token"].as_str().unwrap();
+    let mut cat = open_with(&w, token, &machine, json!({ "argv": ["cat"] })).await;
+    cat.send(Message::binary(b"hello".to_vec())).await.unwrap();
+    assert_eq!(receive(&mut cat).await, "1:hello");
+    w.clock.advance(Duration::from_secs(3600));
+    let end = receive(&mut cat).await;
+    assert!(end.contains("the token has expired or been revoked"), "{end}");
+}
+
+#[tokio::test]
+async fn followed_logs_and_watches_end_with_their_token() {
+    let w = world().await;
+    w.app().await;
+    let (_, made) = w.post("/v1/orgs/personal/tokens", json!({ "type": "org" })).await;
+    let open = async |path: &str| {
+        let url = format!("http://{}{path}", w.addr);
+        let request = w.client.get(url).header("authorization", made["token"].as_str().unwrap());
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        answer
+    };
+    let logs = open("/v1/apps/web/logs?follow=true").await;
+    let events = open("/v1/apps/web/watch").await;
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(w.delete(&format!("/v1/orgs/personal/tokens/{id}")).await.0, 200);
+    let both = async { (logs.bytes().await.unwrap(), events.bytes().await.unwrap()) };
+    tokio::time::timeout(Duration::from_secs(30), both).await.expect("both end");
 }
 
 #[tokio::test]

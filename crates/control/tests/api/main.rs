@@ -19,6 +19,7 @@ mod machines;
 mod oidc;
 mod openapi;
 mod org_list;
+mod orgs;
 mod rate_limits;
 mod reads;
 mod runs;

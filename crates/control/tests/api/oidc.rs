@@ -117,33 +117,82 @@ async fn another_service_verifies_a_token() {
     let body = json!({ "type": "machine-exec", "app": "web", "commands": [{ "args": ["ls"] }], "macaroon": true });
     let (_, made) = w.post("/v1/orgs/personal/tokens", body).await;
     let header = format!("FlyV1 {}", made["token"].as_str().unwrap());
-    let (code, verdict) = w.post("/v1/tokens/authenticate", json!({ "header": header })).await;
-    assert_eq!(
-        (code, &verdict["valid"], &verdict["tokens"][0]["type"]),
-        (200, &json!(true), &json!("machine-exec"))
-    );
-    let (_, verdict) = w.post("/v1/tokens/authenticate", json!({ "header": "FlyV1 fm2_x" })).await;
-    assert_eq!(verdict, json!({ "valid": false, "error": "the token is not valid" }));
-    let on = |more: Value| {
-        let mut access = json!({ "action": "r", "org_slug": "personal", "app_name": "web" });
+    let machine = w.machine(json!({})).await;
+    // Without a token of its own, as clients of the platform ask.
+    let ask = async |path: &str, body: &Value| {
+        let request = w.client.post(format!("http://{}{path}", w.addr)).json(body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let (code, list) = ask("/v1/tokens/authenticate", &json!({ "header": header })).await;
+    assert_eq!((code, list.as_array().map(Vec::len)), (200, Some(1)), "{list}");
+    assert_eq!(format!("fm2_{}", list[0]["permission_token"].as_str().unwrap()), made["token"]);
+    assert_eq!(list[0]["type"], "machine-exec");
+    let kinds: Vec<_> = list[0]["caveats"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
+    assert_eq!(kinds, ["Organization", "Apps", "IfPresent", "ValidityWindow"], "{list}");
+    for (header, why) in [
+        ("FlyV1 fm2_x", "unauthorized: the token is not valid"),
+        ("", "unauthorized: no token was given"),
+    ] {
+        let body = json!({ "header": header, "access": { "action": "r" } });
+        for path in ["/v1/tokens/authenticate", "/v1/tokens/authorize"] {
+            let body = if path.ends_with("authorize") {
+                body.clone()
+            } else {
+                json!({ "header": header })
+            };
+            assert_eq!(error(&ask(path, &body).await), (401, why), "{path}");
+        }
+    }
+    let on = |mut access: Value, more: Value| {
         access.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         json!({ "header": header, "access": access })
     };
-    for (access, expected) in [
-        (json!({}), true),
-        (json!({ "action": "w" }), false),
-        (json!({ "action": "wC", "machine_id": "m", "command": ["ls", "-l"] }), true),
-        (json!({ "action": "wC", "machine_id": "m", "command": ["rm"] }), false),
-        (json!({ "app_name": "none" }), false),
-        (json!({ "org_slug": "none" }), false),
+    let app = json!({ "action": "r", "org_slug": "personal", "app_name": "web" });
+    let exec = json!({ "action": "wC", "machine_id": machine["id"], "command": ["ls", "-l"] });
+    w.post("/v1/apps", json!({ "app_name": "api" })).await;
+    for (access, more, expected) in [
+        (&app, json!({}), 200),
+        (&app, json!({ "action": "w" }), 403),
+        (&app, json!({ "action": "*" }), 403),
+        (&exec, json!({}), 200),
+        (&exec, json!({ "app_name": "web" }), 200),
+        (&exec, json!({ "command": ["rm"] }), 403),
+        // The machine is of another app, or there is none.
+        (&exec, json!({ "app_name": "api" }), 403),
+        (&exec, json!({ "org_slug": "none" }), 403),
+        (&exec, json!({ "machine_id": "00000000000000" }), 403),
+        (&exec, json!({ "machine_id": "m" }), 403),
+        (&app, json!({ "app_name": "none" }), 403),
+        (&app, json!({ "app_name": "api" }), 403),
+        (&app, json!({ "org_slug": "none" }), 403),
     ] {
-        let (code, verdict) = w.post("/v1/tokens/authorize", on(access.clone())).await;
-        assert_eq!((code, &verdict["valid"]), (200, &json!(expected)), "{access}: {verdict}");
+        let body = on(access.clone(), more);
+        let (code, verdict) = ask("/v1/tokens/authorize", &body).await;
+        assert_eq!(code, expected, "{body}: {verdict}");
+        if code == 200 {
+            let access = &verdict["access"];
+            assert_eq!((&access["orgid"], &access["appid"]), (&json!(1), &json!(1)), "{verdict}");
+            let token = verdict["verified_token"]["permission_token"].as_str().unwrap();
+            assert_eq!(format!("fm2_{token}"), made["token"]);
+        }
     }
-    for (access, why) in [
-        (json!({ "action": "x" }), "access.action: must be letters of rwcdC"),
-        (json!({ "command": ["ls"] }), "access.machine_id: is required with a command"),
+    // An answer does not reveal whether there is an app.
+    let refused = async |name: &str| {
+        let body = on(app.clone(), json!({ "app_name": name }));
+        error(&ask("/v1/tokens/authorize", &body).await).1.to_owned()
+    };
+    assert_eq!(refused("api").await, refused("none").await);
+    let all = ask("/v1/tokens/authorize", &on(app.clone(), json!({ "action": "*" }))).await;
+    assert!(error(&all).1.contains("it lacks the permission to write, create"), "{all:?}");
+    for (more, why) in [
+        (json!({ "action": "x" }), "access.action: must be letters of rwcdC, or *"),
+        (
+            json!({ "command": ["ls"] }),
+            "access.machine_id: is required with a command or a feature of a machine",
+        ),
     ] {
-        assert_eq!(error(&w.post("/v1/tokens/authorize", on(access)).await), (400, why));
+        let refused = ask("/v1/tokens/authorize", &on(app.clone(), more)).await;
+        assert_eq!(error(&refused), (400, why));
     }
 }

@@ -1,13 +1,22 @@
-//! Tokens: made, narrowed, listed, revoked; organizations and their members.
+//! Tokens: made, narrowed, listed, revoked.
 
 use crate::world::{TestWorld, at, error, world};
 use macaroon::{Action, Caveat, CommandRule, Kind, Macaroon, Resources};
+use model::id::{AppId, OrgId};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
+use store::records::{self, TokenRecord};
+use store::{Op, Store, Txn};
 
 /// Status and JSON of the answer to a call with this token.
-async fn ask(w: &TestWorld, token: &str, method: Method, path: &str, body: Value) -> (u16, Value) {
+pub(crate) async fn ask(
+    w: &TestWorld,
+    token: &str,
+    method: Method,
+    path: &str,
+    body: Value,
+) -> (u16, Value) {
     let url = format!("http://{}{path}", w.addr);
     let mut request = w.client.request(method, url).header("authorization", token);
     if !body.is_null() {
@@ -18,16 +27,16 @@ async fn ask(w: &TestWorld, token: &str, method: Method, path: &str, body: Value
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-async fn get(w: &TestWorld, token: &str, path: &str) -> (u16, Value) {
+pub(crate) async fn get(w: &TestWorld, token: &str, path: &str) -> (u16, Value) {
     ask(w, token, Method::GET, path, Value::Null).await
 }
 
-async fn post(w: &TestWorld, token: &str, path: &str, body: Value) -> (u16, Value) {
+pub(crate) async fn post(w: &TestWorld, token: &str, path: &str, body: Value) -> (u16, Value) {
     ask(w, token, Method::POST, path, body).await
 }
 
 /// The text of a new token of the organization `personal`.
-async fn make(w: &TestWorld, body: Value) -> String {
+pub(crate) async fn make(w: &TestWorld, body: Value) -> String {
     let (code, made) = w.post("/v1/orgs/personal/tokens", body).await;
     assert_eq!(code, 201, "{made}");
     made["token"].as_str().unwrap().to_owned()
@@ -68,8 +77,7 @@ async fn a_token_is_made_used_listed_and_revoked() {
     let why = format!("there is no token {id:?} in organization \"personal\"");
     assert_eq!(error(&again), (404, &*why));
     // The text is not in the store.
-    let all =
-        store::Store::range(&*w.store, store::KeyRange::prefix("/"), None, None).await.unwrap();
+    let all = Store::range(&*w.store, store::KeyRange::prefix("/"), None, None).await.unwrap();
     let secret = token.strip_prefix("updraft_").unwrap();
     let found =
         all.entries.iter().any(|entry| String::from_utf8_lossy(&entry.value).contains(secret));
@@ -155,8 +163,8 @@ async fn the_answer_with_a_token_is_not_kept_for_a_repetition() {
         let (code, refused) = send().await;
         assert_eq!(code, 409, "{path}: {refused}");
         assert!(refused["error"].as_str().unwrap().contains("is not kept"), "{refused}");
-        let entries = store::KeyRange::prefix(store::records::REQUESTS);
-        let kept = store::Store::range(&*w.store, entries, None, None).await.unwrap().entries;
+        let entries = KeyRange::prefix(store::records::REQUESTS);
+        let kept = Store::range(&*w.store, entries, None, None).await.unwrap().entries;
         let token = made["token"].as_str().unwrap();
         let has_it = |value: &[u8]| String::from_utf8_lossy(value).contains(token);
         assert!(!kept.is_empty() && !kept.iter().any(|kept| has_it(&kept.value)));
@@ -203,6 +211,10 @@ async fn a_token_makes_no_token_that_can_do_more_or_lives_longer() {
         Caveat::AppFeatureSet { features: Resources::of(["tokens".to_owned()], Action::ALL) },
         Caveat::FromMachineSource { id: "m".into() },
         Caveat::Machines { machines: Resources::of(["m".to_owned()], Action::ALL) },
+        Caveat::IfPresent {
+            ifs: vec![Caveat::Machines { machines: Resources::of(["m".to_owned()], Action::READ) }],
+            otherwise: Action::ALL,
+        },
     ] {
         let token = make(&w, json!({ "type": "deploy", "app": "web", "macaroon": true })).await;
         let mut narrowed = Macaroon::parse(&token).unwrap();
@@ -211,6 +223,14 @@ async fn a_token_makes_no_token_that_can_do_more_or_lives_longer() {
         let (code, why) = post(&w, &narrowed.to_text(), path, body).await;
         assert_eq!(code, 403, "{caveat:?}: {why}");
     }
+    // One that is only shorter makes tokens, which live no longer.
+    let token = make(&w, json!({ "type": "deploy", "app": "web", "macaroon": true })).await;
+    let mut shorter = Macaroon::parse(&token).unwrap();
+    let window = Caveat::ValidityWindow { not_before: 0, not_after: 1_700_000_099 };
+    shorter.attenuate(window).unwrap();
+    let body = json!({ "type": "deploy", "app": "web" });
+    let (code, child) = post(&w, &shorter.to_text(), path, body).await;
+    assert_eq!((code, &child["expires_at"]), (201, &json!("2023-11-14T22:15:00.000Z")), "{child}");
 }
 
 #[tokio::test]
@@ -291,89 +311,52 @@ async fn the_tokens_of_an_app_end_with_it() {
     assert_eq!(get(&w, &org, "/v1/apps/web").await.0, 200);
 }
 
-#[tokio::test]
-async fn organizations_are_apart() {
-    let w = world().await;
-    w.app().await;
-    let (code, org) = w.post("/v1/orgs", json!({ "name": "Acme Inc." })).await;
-    assert_eq!(
-        (code, &org["slug"], &org["type"]),
-        (201, &json!("acme-inc"), &json!("SHARED")),
-        "{org}"
-    );
-    let taken = w.post("/v1/orgs", json!({ "name": "x", "slug": "acme-inc" })).await;
-    assert_eq!(taken.0, 422);
-    let (code, made) = w.post("/v1/orgs/acme-inc/tokens", json!({ "type": "org" })).await;
-    assert_eq!(code, 201);
-    let token = made["token"].as_str().unwrap();
-    let (code, app) =
-        post(&w, token, "/v1/apps", json!({ "app_name": "api", "org_slug": "acme-inc" })).await;
-    assert_eq!(code, 201, "{app}");
-    assert_eq!(app["organization"]["slug"], "acme-inc");
-    let elsewhere =
-        post(&w, token, "/v1/apps", json!({ "app_name": "b", "org_slug": "personal" })).await;
-    assert_eq!(error(&elsewhere), (404, "Could not find Organization \"personal\""));
-    let (_, list) = get(&w, token, "/v1/apps").await;
-    assert_eq!((&list["total_apps"], &list["apps"][0]["name"]), (&json!(1), &json!("api")));
-    let (_, orgs) = get(&w, token, "/v1/orgs").await;
-    assert_eq!(orgs["orgs"].as_array().unwrap().len(), 1);
-    assert_eq!(w.get("/v1/orgs").await.1["orgs"].as_array().unwrap().len(), 2);
-    assert_ne!(app["network_cidr"], w.get("/v1/apps/web").await.1["network_cidr"]);
-    // One with apps stays, and so does the one that every platform has.
-    let refused = w.delete("/v1/orgs/acme-inc").await;
-    assert_eq!(error(&refused), (409, "organization \"acme-inc\" has apps: api"));
-    assert_eq!(w.delete("/v1/orgs/personal").await.0, 409);
-    assert_eq!(w.delete("/v1/apps/api").await.0, 202);
-    w.reconcile().await;
-    assert_eq!(w.delete("/v1/orgs/acme-inc").await.0, 200);
-    assert_eq!(get(&w, token, "/v1/orgs").await.0, 401, "its tokens are gone");
-    assert_eq!(w.get("/v1/orgs/acme-inc").await.0, 404);
+/// Puts the records of tokens of the organization `personal` into the store.
+async fn put_tokens(w: &TestWorld, count: usize, apps: &[u32], expires_ms: Option<u64>) {
+    for first in (0..count).step_by(50) {
+        let ops = (first..count.min(first + 50)).flat_map(|n| {
+            let sha256 = format!("{apps:?}-{expires_ms:?}-{n}");
+            let record = TokenRecord {
+                kind: "deploy".into(),
+                sha256: sha256.clone(),
+                org: Some(OrgId(1)),
+                apps: apps.iter().copied().map(AppId).collect(),
+                expires_ms,
+                ..TokenRecord::default()
+            };
+            let index = records::org_token_key(OrgId(1), &sha256);
+            [
+                Op::put(records::token_key(&sha256), records::encode(&record)),
+                Op::put(index, records::encode(&())),
+            ]
+        });
+        let txn = Txn { then: ops.collect(), ..Txn::default() };
+        Store::txn(&*w.store, txn).await.unwrap();
+    }
 }
 
 #[tokio::test]
-async fn the_role_of_a_member_bounds_its_tokens() {
+async fn only_tokens_that_have_not_expired_count_and_an_app_has_a_share() {
     let w = world().await;
     w.app().await;
-    let machine = w.machine(json!({})).await;
-    let (tokens, members) = ("/v1/orgs/personal/tokens", "/v1/orgs/personal/members");
-    let role = async |role: &str| {
-        let body = json!({ "email": "Ann@Example.com", "role": role });
-        let (code, member) = w.post(members, body).await;
-        assert_eq!((code, &member["email"]), (200, &json!("ann@example.com")), "{member}");
-    };
-    role("admin").await;
-    let token = make(&w, json!({ "type": "org", "member": "ann@example.com" })).await;
-    let (_, current) = get(&w, &token, "/v1/tokens/current").await;
-    assert_eq!(current["tokens"][0]["user"], "ann@example.com");
-    let bob = json!({ "email": "bob@example.com" });
-    assert_eq!(post(&w, &token, members, bob.clone()).await.0, 200);
-    role("member").await;
-    let (code, why) = post(&w, &token, members, bob).await;
-    assert_eq!(code, 403, "{why}");
-    assert!(why["error"].as_str().unwrap().ends_with("the call needs the role admin"), "{why}");
-    assert_eq!(get(&w, &token, members).await.1["members"].as_array().unwrap().len(), 2);
-    assert_eq!(post(&w, &token, &at(&machine, "/stop"), Value::Null).await.0, 200);
-    // Its own tokens are bound to it, and it revokes those only.
-    let (code, own) = post(&w, &token, tokens, json!({ "type": "org" })).await;
-    assert_eq!((code, &own["member"]), (201, &json!("ann@example.com")), "{own}");
-    let (_, other) = w.post(tokens, json!({ "type": "org" })).await;
-    let id = |made: &Value| format!("{tokens}/{}", made["id"].as_str().unwrap());
-    assert_eq!(ask(&w, &token, Method::DELETE, &id(&other), Value::Null).await.0, 403);
-    assert_eq!(ask(&w, &token, Method::DELETE, &id(&own), Value::Null).await.0, 200);
-    for (method, path) in [(Method::DELETE, "/v1/orgs/personal"), (Method::POST, "/v1/orgs")] {
-        assert_eq!(ask(&w, &token, method, path, json!({ "name": "x" })).await.0, 403, "{path}");
-    }
-    role("readonly").await;
-    assert_eq!(get(&w, &token, "/v1/apps/web").await.0, 200);
-    assert_eq!(post(&w, &token, &at(&machine, "/start"), Value::Null).await.0, 403);
-    assert_eq!(post(&w, &token, tokens, json!({ "type": "readonly" })).await.0, 403);
-    // Without the member its tokens are none, even if the address is added again.
-    assert_eq!(w.delete("/v1/orgs/personal/members/ann@example.com").await.0, 200);
-    assert_eq!(get(&w, &token, "/v1/apps/web").await.0, 401);
-    role("admin").await;
-    assert_eq!(get(&w, &token, "/v1/apps/web").await.0, 401);
-    let unknown = w.delete("/v1/orgs/personal/members/eve@example.com").await;
-    assert_eq!(error(&unknown), (404, "organization \"personal\" has no member eve@example.com"));
-    let bad = w.post(members, json!({ "email": "x@y", "role": "owner" })).await;
-    assert_eq!(error(&bad), (400, "role: must be one of admin, member, readonly"));
+    let now = w.clock.now_ms();
+    put_tokens(&w, 60, &[], Some(now)).await;
+    put_tokens(&w, 250, &[1], None).await;
+    let refused =
+        w.post("/v1/orgs/personal/tokens", json!({ "type": "deploy", "app": "web" })).await;
+    assert_eq!(error(&refused), (409, "the app has 250 tokens, which is the most"));
+    put_tokens(&w, 749, &[2], None).await;
+    make(&w, json!({ "type": "org" })).await;
+    let refused = w.post("/v1/orgs/personal/tokens", json!({ "type": "org" })).await;
+    let why = "organization \"personal\" has 1000 tokens, which is the most";
+    assert_eq!(error(&refused), (409, why));
+    // A week after their end the records of the expired ones are removed.
+    let count =
+        async || w.get("/v1/orgs/personal/tokens").await.1["tokens"].as_array().unwrap().len();
+    w.clock.advance(Duration::from_secs(7 * 24 * 3600 - 1));
+    w.reconcile().await;
+    assert_eq!(count().await, 1060);
+    w.clock.advance(Duration::from_secs(1));
+    w.reconcile().await;
+    assert_eq!(count().await, 1000);
 }

@@ -63,7 +63,8 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     };
     let mut registry = Registry::default();
     let token_secret = tokens::TokenSecret::new(b"a secret of sixteen bytes");
-    let audit = AuditLog::open(&dir.path().join("audit"), AuditLimits::default(), &tasks).unwrap();
+    let audit = AuditLog::open(&dir.path().join("audit"), AuditLimits::default(), &clock, &tasks);
+    let audit = audit.unwrap();
     let keys = OidcKeys::open(&dir.path().join("oidc-keys")).unwrap();
     let issuer = "https://oidc.example.com".to_owned();
     let oidc = OidcConfig { issuer, audience: String::new(), keys: Some(keys) };
@@ -73,8 +74,7 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     orgs::ensure_default(&platform).await.unwrap();
     tokens::install_admin_token(&platform, HostId(0), TOKEN).await.unwrap();
     let body_timeout = std::time::Duration::from_millis(300);
-    let recheck = std::time::Duration::from_millis(50);
-    let limits = HttpConfig { body_limit: 64 * 1024, body_timeout, rate_limits: false, recheck };
+    let limits = HttpConfig { body_limit: 64 * 1024, body_timeout, rate_limits: false };
     let api = HttpApi::new(platform.clone(), limits, &mut registry);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

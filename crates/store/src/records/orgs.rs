@@ -13,6 +13,9 @@ pub struct OrgRecord {
     /// Id; also the number that clients display.
     #[serde(rename = "number")]
     pub id: OrgId,
+    /// It is being deleted: nothing is made in it any more, and it does not exist for clients.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleting: bool,
 }
 
 /// A 6PN network.

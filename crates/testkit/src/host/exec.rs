@@ -60,6 +60,14 @@ async fn run(
             drop(output.send(ExecOutput::Stderr(b"wet".to_vec())).await);
             0
         }
+        // Does not end by itself.
+        ["sleep"] => loop {
+            match input.recv().await {
+                Some(ExecInput::Signal(signal)) => break 128 + signal,
+                Some(_) => {}
+                None => return,
+            }
+        },
         ["exit", code] => code.parse().unwrap_or(2),
         _ => {
             let error = ExecError::NotFound(format!("{}: not found", words.join(" ")));

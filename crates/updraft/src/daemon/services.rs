@@ -234,8 +234,9 @@ fn control_config(
     let secret = token::read_or_make("secret of macaroons", &in_data("token-secret"), &given.rng)?;
     let keys = OidcKeys::open(in_data("oidc-keys").as_std_path())
         .map_err(|err| failed("use the keys of OpenID Connect", &err))?;
-    let audit = AuditLog::open(in_data("audit").as_std_path(), settings.audit, &given.tasks)
-        .map_err(|err| failed("open the audit log", &err))?;
+    let audit =
+        AuditLog::open(in_data("audit").as_std_path(), settings.audit, &given.clock, &given.tasks);
+    let audit = audit.map_err(|err| failed("open the audit log", &err))?;
     let issuer = settings.oidc.issuer.clone();
     let issuer = issuer.unwrap_or_else(|| format!("http://{}", settings.listen.api));
     let audience = settings.oidc.audience.clone().unwrap_or_default();

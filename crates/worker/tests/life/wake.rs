@@ -219,6 +219,7 @@ fn the_images_of_containers_are_drives_and_are_kept() {
             image: worker.resolve_image(user(), "app".into()).await.unwrap(),
             container_images: [(reference.to_owned(), resolved)].into(),
             skip_secrets: false,
+            labels: None,
             skip_launch: false,
             current_version: None,
             cordoned: None,

@@ -29,6 +29,10 @@ impl Common {
     pub(super) fn asks_json(&self) -> bool {
         self.json
     }
+
+    pub(super) fn expiry(&self) -> Option<&str> {
+        self.expiry.as_deref()
+    }
 }
 
 /// Makes a token and prints its text: it is not shown again.

@@ -8,6 +8,9 @@ use clap::{Args, Subcommand};
 use macaroon::{Action, Caveat};
 use wire::tokens::{CommandRule, CreateToken};
 
+/// Seconds by which the platform's clock may differ from ours.
+const CLOCK_SKEW: i64 = 60;
+
 /// Kinds of tokens.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
@@ -47,8 +50,8 @@ pub struct ReadonlyArgs {
     /// The same as a flag
     #[arg(short, long)]
     org: Option<String>,
-    /// Narrow the macaroon that is used, without the server
-    #[arg(long)]
+    /// Narrow the macaroon that is used, without the server; with --expiry its life, too
+    #[arg(long, conflicts_with_all = ["slug", "org", "name", "macaroon", "member"])]
     from_existing: bool,
     #[command(flatten)]
     common: Common,
@@ -116,11 +119,26 @@ async fn of_app(
 
 async fn readonly(args: ReadonlyArgs, cx: &mut Context<'_>) -> Result<()> {
     if args.from_existing {
-        let caveats = [Caveat::Action(Action::READ)];
+        let mut caveats = vec![Caveat::Action(Action::READ)];
+        caveats.extend(window(args.common.expiry(), cx.env.clock.now_ms())?);
         return local::narrow(cx, &caveats, args.common.asks_json());
     }
     let org = args.org.or(args.slug).unwrap_or_else(|| PERSONAL.into());
     make(cx, &org, args.common, ask("readonly", "read-only org token")).await
+}
+
+/// The caveat that ends a token after a time in Go's notation.
+fn window(expiry: Option<&str>, now_ms: u64) -> Result<Option<Caveat>> {
+    let Some(text) = expiry else { return Ok(None) };
+    let life =
+        wire::machines::parse_go(text).filter(|life| life.as_secs() > 0).ok_or_else(|| {
+            CliError::usage(format!("--expiry {text:?} is no duration such as 720h, from 1s"))
+        })?;
+    let now = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
+    let secs = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
+    // The window includes both of its ends; the clock of the platform may be a little behind.
+    let window = (now.saturating_sub(CLOCK_SKEW), now.saturating_add(secs));
+    Ok(Some(Caveat::ValidityWindow { not_before: window.0, not_after: window.1 }))
 }
 
 fn rules(args: &MachineExecArgs) -> Result<Vec<CommandRule>> {
@@ -159,5 +177,36 @@ mod tests {
         assert_eq!(shown, expected.map(|(args, exact)| (args.to_owned(), exact)));
         let bad = Program::parse_from(["x", "-C", "ls 'x"]).args;
         assert!(super::rules(&bad).is_err());
+    }
+
+    #[test]
+    fn a_macaroon_is_narrowed_in_time() {
+        let made = window(Some("1h"), 1_700_000_000_500).unwrap();
+        let expected =
+            Caveat::ValidityWindow { not_before: 1_699_999_940, not_after: 1_700_003_600 };
+        assert_eq!(made, Some(expected));
+        assert_eq!(window(None, 0).unwrap(), None);
+        for bad in ["soon", "0", "-1h", "1ms"] {
+            assert!(window(Some(bad), 0).is_err(), "{bad}");
+        }
+    }
+
+    #[derive(Parser)]
+    struct Readonly {
+        #[command(flatten)]
+        args: ReadonlyArgs,
+    }
+
+    #[test]
+    fn flags_that_do_not_narrow_a_macaroon_are_refused() {
+        assert!(Readonly::try_parse_from(["x", "--from-existing", "-x", "1h", "-j"]).is_ok());
+        for more in
+            [&["acme"][..], &["-o", "acme"], &["-n", "x"], &["--macaroon"], &["--member", "a@b"]]
+        {
+            let line = [&["x", "--from-existing"], more].concat();
+            assert!(Readonly::try_parse_from(&line).is_err(), "{line:?}");
+            let line = [&["x"], more].concat();
+            assert!(Readonly::try_parse_from(&line).is_ok(), "{line:?}");
+        }
     }
 }

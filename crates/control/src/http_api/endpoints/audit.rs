@@ -1,8 +1,8 @@
 //! The audit log; an addition to the Machines API.
 
-use crate::Error;
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::Params;
+use crate::{Error, lookup};
 use axum::Json;
 use axum::extract::Path;
 use wire::audit::AuditPage;
@@ -14,6 +14,7 @@ pub(in crate::http_api) async fn of_org(
     query: Params,
 ) -> Result<Json<AuditPage>, Error> {
     let (cursor, limit) = (query.get("cursor").map(str::to_owned), query.number("limit")?);
+    let org = lookup::org(&platform, &org).await?.id.0;
     platform.config().audit.page(Some(org), cursor, limit).await.map(Json)
 }
 

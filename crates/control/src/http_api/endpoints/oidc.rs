@@ -1,12 +1,14 @@
 //! OpenID Connect. See <https://fly.io/docs/security/openid-connect/>.
 
 use crate::access::{app_access, permit};
+use crate::http_api::audit::AboutOrg;
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::JsonBody;
 use crate::{Error, Rights, lookup, oidc};
-use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use macaroon::{Access, Action};
 use serde_json::Value;
 use wire::tokens::CreateOidcToken;
@@ -14,14 +16,12 @@ use wire::tokens::CreateOidcToken;
 /// Seconds for which verifiers may keep the keys.
 const CACHE: &str = "public, max-age=3600";
 
-type Text = ([(HeaderName, &'static str); 1], String);
-
 /// `POST /v1/tokens/oidc`: of the machine that the call comes out of, or of the one that the
 /// body names.
 pub(in crate::http_api) async fn token(
     Acting(platform): Acting,
     JsonBody(ask): JsonBody<CreateOidcToken>,
-) -> Result<Text, Error> {
+) -> Result<Response, Error> {
     let of_itself = match platform.rights() {
         Rights::Machine(machine) => Some(*machine),
         _ => None,
@@ -53,7 +53,9 @@ pub(in crate::http_api) async fn token(
     };
     let machine = machine.ok_or_else(|| Error::not_found("the machine is gone"))?;
     let token = oidc::issue(&platform, &machine, ask).await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], token))
+    let app = lookup::app_by_id(&platform, machine.record.app).await?;
+    let about = Extension(AboutOrg(app.map(|app| app.org).unwrap_or_default()));
+    Ok((about, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], token).into_response())
 }
 
 /// `GET /{org}/.well-known/openid-configuration`.

@@ -5,7 +5,9 @@ use crate::http_api::caller::Acting;
 use crate::http_api::extract::JsonBody;
 use crate::{Error, tokens};
 use axum::{Extension, Json};
-use wire::tokens::{AuthenticateToken, AuthorizeToken, CurrentTokens, TokenVerdict};
+use wire::tokens::{
+    AuthenticateToken, AuthorizeToken, AuthorizedAccess, CurrentTokens, VerifiedToken,
+};
 
 /// The tokens of the request.
 pub(in crate::http_api) async fn current(
@@ -15,11 +17,12 @@ pub(in crate::http_api) async fn current(
     tokens::current(&platform, &found).await.map(Json)
 }
 
-/// `POST /v1/tokens/authenticate`: whether a header has a valid token.
+/// `POST /v1/tokens/authenticate`: the valid tokens of a header. The header in the body is the
+/// only one: clients of the platform send no other.
 pub(in crate::http_api) async fn authenticate(
     Acting(platform): Acting,
     JsonBody(ask): JsonBody<AuthenticateToken>,
-) -> Result<Json<TokenVerdict>, Error> {
+) -> Result<Json<Vec<VerifiedToken>>, Error> {
     tokens::verify(&platform, &ask.header).await.map(Json)
 }
 
@@ -27,6 +30,6 @@ pub(in crate::http_api) async fn authenticate(
 pub(in crate::http_api) async fn authorize(
     Acting(platform): Acting,
     JsonBody(ask): JsonBody<AuthorizeToken>,
-) -> Result<Json<TokenVerdict>, Error> {
+) -> Result<Json<AuthorizedAccess>, Error> {
     tokens::verify_access(&platform, &ask.header, &ask.access).await.map(Json)
 }

@@ -1,7 +1,7 @@
 //! Events as they happen, as server-sent events
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>). Additions of Updraft.
 
-use crate::http_api::caller::Acting;
+use crate::http_api::caller::{Acting, TokenEnd};
 use crate::http_api::extract::Params;
 use crate::watch::{self, News, Scope, WatchItem};
 use crate::{Error, Platform};
@@ -25,8 +25,9 @@ pub(in crate::http_api) async fn org(
     Path(org): Path<String>,
     headers: HeaderMap,
     query: Params,
+    end: TokenEnd,
 ) -> Result<Response, Error> {
-    stream(&platform, Scope::Org(&org), &headers, &query).await
+    stream(&platform, Scope::Org(&org), &headers, &query, end).await
 }
 
 /// `GET /v1/apps/{app}/watch`
@@ -35,8 +36,9 @@ pub(in crate::http_api) async fn app(
     Path(app): Path<String>,
     headers: HeaderMap,
     query: Params,
+    end: TokenEnd,
 ) -> Result<Response, Error> {
-    stream(&platform, Scope::App(&app), &headers, &query).await
+    stream(&platform, Scope::App(&app), &headers, &query, end).await
 }
 
 /// `GET /v1/apps/{app}/machines/{machine}/events/stream`
@@ -45,8 +47,9 @@ pub(in crate::http_api) async fn machine(
     Path((app, machine)): Path<(String, String)>,
     headers: HeaderMap,
     query: Params,
+    end: TokenEnd,
 ) -> Result<Response, Error> {
-    stream(&platform, Scope::Machine(&app, &machine), &headers, &query).await
+    stream(&platform, Scope::Machine(&app, &machine), &headers, &query, end).await
 }
 
 async fn stream(
@@ -54,6 +57,7 @@ async fn stream(
     scope: Scope<'_>,
     headers: &HeaderMap,
     query: &Params,
+    end: TokenEnd,
 ) -> Result<Response, Error> {
     let header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?"));
     // A browser's `EventSource` sets the header only when it reconnects.
@@ -62,7 +66,7 @@ async fn stream(
         return Err(Error::invalid("Last-Event-ID", "is too long"));
     }
     let items = watch::watch(platform, scope, after).await?;
-    let events = items.map(|item| as_event(&item));
+    let events = items.map(|item| as_event(&item)).take_until(Box::pin(end.reached()));
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 

@@ -1,7 +1,7 @@
 //! Logs of an app: a stream of lines, and pages in the platform's own shape.
 //! See <https://fly.io/docs/monitoring/logs-api-options/>.
 
-use crate::http_api::caller::Acting;
+use crate::http_api::caller::{Acting, TokenEnd};
 use crate::http_api::extract::Params;
 use crate::{Error, logs};
 use axum::Json;
@@ -23,6 +23,7 @@ pub(in crate::http_api) async fn stream(
     Acting(platform): Acting,
     Path(app): Path<String>,
     query: Params,
+    end: TokenEnd,
 ) -> Result<Response, Error> {
     let query = LogQuery {
         instance: query.get("instance").map(str::to_owned),
@@ -32,7 +33,8 @@ pub(in crate::http_api) async fn stream(
         follow: query.flag("follow")?,
         since_ms: 0,
     };
-    Ok(ndjson(logs::stream(&platform, &app, query).await?))
+    let lines = logs::stream(&platform, &app, query).await?;
+    Ok(ndjson(lines.take_until(Box::pin(end.reached())).boxed()))
 }
 
 /// Values as NDJSON, sent as they come.

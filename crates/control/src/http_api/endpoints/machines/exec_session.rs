@@ -45,9 +45,14 @@ where
     Ok(start)
 }
 
-/// Proxies both directions until the command ends or the client leaves.
-pub(super) async fn proxy_session<W, R, E>(session: ExecSession, to_client: W, mut from_client: R)
-where
+/// Proxies both directions until the command ends or the client leaves, or until `ended`: then
+/// the token that permitted the session is not valid any more.
+pub(super) async fn proxy_session<W, R, E>(
+    session: ExecSession,
+    to_client: W,
+    mut from_client: R,
+    ended: impl Future<Output = ()> + Unpin,
+) where
     W: Sink<Message, Error = E> + Unpin,
     R: Stream<Item = Result<Message, E>> + Unpin,
 {
@@ -56,7 +61,7 @@ where
     tokio::select! {
         // Output first: after the command's end its input no longer matters.
         biased;
-        () = send_output(output, to_client, &client) => {}
+        () = send_output(output, to_client, &client, ended) => {}
         () = recv_input(input, &mut from_client, &client) => return,
     }
     // Input left unread would reset the connection before the client has read the
@@ -89,8 +94,12 @@ impl Liveness {
     }
 }
 
-async fn send_output<W, E>(mut output: mpsc::Receiver<ExecOutput>, mut to: W, client: &Liveness)
-where
+async fn send_output<W, E>(
+    mut output: mpsc::Receiver<ExecOutput>,
+    mut to: W,
+    client: &Liveness,
+    mut ended: impl Future<Output = ()> + Unpin,
+) where
     W: Sink<Message, Error = E> + Unpin,
 {
     let tagged = |tag: u8, data: &[u8]| Message::Binary([&[tag], data].concat().into());
@@ -99,7 +108,9 @@ where
     loop {
         let next = tokio::select! {
             biased;
-            next = output.recv() => next,
+            // A command that writes all the time does not outlive the token.
+            () = &mut ended => Some(Err(token_ended())),
+            next = output.recv() => next.map(Ok),
             _ = pings.tick() => {
                 if client.is_gone() || to.send(Message::Ping(bytes::Bytes::new())).await.is_err() {
                     return;
@@ -108,12 +119,15 @@ where
             }
         };
         let (message, last) = match next {
-            Some(ExecOutput::Stdout(data)) => (tagged(STDOUT, &data), false),
-            Some(ExecOutput::Stderr(data)) => (tagged(STDERR, &data), false),
-            Some(ExecOutput::Exited { code, signal }) => {
+            Some(Ok(ExecOutput::Stdout(data))) => (tagged(STDOUT, &data), false),
+            Some(Ok(ExecOutput::Stderr(data))) => (tagged(STDERR, &data), false),
+            Some(Ok(ExecOutput::Exited { code, signal })) => {
                 (end(&ExecEnd::Exited { code, signal }), true)
             }
-            Some(ExecOutput::Failed(err)) => (end(&ExecEnd::Failed(error_body(err.into()))), true),
+            Some(Ok(ExecOutput::Failed(err))) => {
+                (end(&ExecEnd::Failed(error_body(err.into()))), true)
+            }
+            Some(Err(err)) => (end(&ExecEnd::Failed(error_body(err))), true),
             None => (end(&ExecEnd::Failed(error_body(exec::broken_off()))), true),
         };
         if to.send(message).await.is_err() {
@@ -124,6 +138,10 @@ where
             return;
         }
     }
+}
+
+fn token_ended() -> Error {
+    Error::new(Kind::Unauthorized, "unauthorized: the token has expired or been revoked")
 }
 
 /// Reads from the client and forwards to the command, both at once. Returns when
@@ -198,6 +216,7 @@ mod tests {
     use super::*;
     use futures_util::stream;
     use std::convert::Infallible;
+    use std::future::pending;
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
@@ -249,7 +268,7 @@ mod tests {
         let (session, commands, answers) = session();
         // More than the channel takes, less than the queue; then it leaves.
         let from = stream::iter((0..20).map(|_| data(16 * 1024)));
-        let ended = proxy_session(session, Client { gone_at: after(3600) }, from);
+        let ended = proxy_session(session, Client { gone_at: after(3600) }, from, pending());
         timeout(Duration::from_secs(1), ended).await.expect("it ends at once");
         drop((commands, answers));
     }
@@ -259,7 +278,7 @@ mod tests {
         let (session, commands, answers) = session();
         // Far more than the queue takes; the client is gone after ten seconds.
         let from = stream::iter((0..1000).map(|_| data(64 * 1024))).chain(stream::pending());
-        let ended = proxy_session(session, Client { gone_at: after(10) }, from);
+        let ended = proxy_session(session, Client { gone_at: after(10) }, from, pending());
         timeout(Duration::from_secs(60), ended).await.expect("a ping cannot be delivered");
         drop((commands, answers));
     }
@@ -267,7 +286,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_answers_no_ping_is_gone_and_one_that_does_is_not() {
         let (quiet, commands, answers) = session();
-        let ended = proxy_session(quiet, Client { gone_at: after(3600) }, stream::pending());
+        let ended =
+            proxy_session(quiet, Client { gone_at: after(3600) }, stream::pending(), pending());
         timeout(Duration::from_secs(90), ended).await.expect("it sends nothing");
         drop((commands, answers));
         let (alive, commands, answers) = session();
@@ -275,7 +295,8 @@ mod tests {
             tokio::time::sleep(PING_EVERY).await;
             Some((Ok(Message::Pong(bytes::Bytes::new())), ()))
         });
-        let ended = proxy_session(alive, Client { gone_at: after(36_000) }, Box::pin(pongs));
+        let ended =
+            proxy_session(alive, Client { gone_at: after(36_000) }, Box::pin(pongs), pending());
         let ended = timeout(Duration::from_secs(3600), ended).await;
         assert!(ended.is_err(), "an idle session stays");
         drop((commands, answers));
