@@ -163,7 +163,7 @@ async fn the_answer_with_a_token_is_not_kept_for_a_repetition() {
         let (code, refused) = send().await;
         assert_eq!(code, 409, "{path}: {refused}");
         assert!(refused["error"].as_str().unwrap().contains("is not kept"), "{refused}");
-        let entries = KeyRange::prefix(store::records::REQUESTS);
+        let entries = store::KeyRange::prefix(records::REQUESTS);
         let kept = Store::range(&*w.store, entries, None, None).await.unwrap().entries;
         let token = made["token"].as_str().unwrap();
         let has_it = |value: &[u8]| String::from_utf8_lossy(value).contains(token);

@@ -238,6 +238,38 @@ mod tests {
         assert!(!env.contains_key("broken") && !env.contains_key("NONE"));
     }
 
+    /// As a container with `secrets` is described.
+    #[test]
+    fn a_process_with_secrets_of_its_own_is_given_no_others() {
+        let record = sample();
+        let (image, init) = (ImageConfig::default(), Init::default());
+        let facts = HostFacts {
+            region: "here",
+            addresses: None,
+            mtu: 1500,
+            nameservers: Vec::new(),
+            now_ns: 0,
+            entropy: Vec::new(),
+        };
+        let secrets = of_app(&[("A", "one"), ("B", "two")]);
+        let (image, facts, reference, secrets) = (&image, &facts, "web:1", &secrets);
+        let scope = Scope { record: &record, facts, image, reference, init, secrets };
+        let given = |value: serde_json::Value| {
+            let process: MachineProcess = serde_json::from_value(value).unwrap();
+            let env = env(&scope, Some(&process))?;
+            let own = env.into_iter().filter(|(name, _)| name.len() == 1);
+            Ok::<_, String>(own.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
+        };
+        assert_eq!(given(json!({})).unwrap(), ["A=one", "B=two"]);
+        let own = json!({
+            "ignore_app_secrets": true, "secrets": [{ "env_var": "X", "name": "B" }],
+        });
+        assert_eq!(given(own).unwrap(), ["X=two"]);
+        assert_eq!(given(json!({ "ignore_app_secrets": true })).unwrap(), [""; 0]);
+        let absent = json!({ "secrets": [{ "env_var": "Z" }] });
+        assert!(given(absent).unwrap_err().contains("no secret Z"));
+    }
+
     #[test]
     fn a_single_process_is_the_main_process() {
         let argv_of = |config: serde_json::Value| {
