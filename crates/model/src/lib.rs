@@ -9,6 +9,7 @@
 //! - [`check`]: health checks, from single results to a status.
 //! - [`schedule`]: when a machine runs next.
 //! - [`size`]: guest presets and what sizes are allowed.
+//! - [`region`]: what codes of regions stand for, and groups of them.
 //! - [`name`]: generated machine names.
 //! - [`lease`]: which caller may change a leased machine.
 //! - [`signal`]: Linux signals by name and number.
@@ -20,6 +21,7 @@ pub mod id;
 pub mod lease;
 pub mod life;
 pub mod name;
+pub mod region;
 pub mod restart;
 pub mod schedule;
 pub mod signal;

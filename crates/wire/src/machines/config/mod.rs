@@ -185,6 +185,9 @@ pub struct ProcessSecret {
     /// Name of the secret; absent or empty means that of the variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A property of the machine as an environment variable.
@@ -197,6 +200,9 @@ pub struct EnvFrom {
     /// Updraft addition: the label as it is when the machine starts.
     #[serde(default)]
     pub field_ref: String,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// Size of the VM.
@@ -322,6 +328,9 @@ pub struct DnsOption {
     /// Value, if the option has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// Size and persistence of the writable root.
