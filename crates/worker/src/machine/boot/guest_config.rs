@@ -2,11 +2,11 @@
 
 use super::containers;
 use super::images::MachineImages;
-use super::process::{HostFacts, Scope, env, files, main};
+use super::process::{HostFacts, Scope, env, files, main, oidc_audience};
 use crate::record::Record;
 use crate::secrets::MachineSecrets;
 use crate::units;
-use guest_protocol::{Device, GuestConfig, Main, Net, Unit};
+use guest_protocol::{API_ADDRESS, Device, GuestConfig, Main, Net, Unit};
 use model::address::{Addresses, IPV6_BLOCK, Ipv4Pool};
 use wire::machines::Dns;
 
@@ -43,6 +43,8 @@ pub(super) fn guest_config(
         // Commands run beside it, outside of any container.
         _ => Main { env: env(&scope, None)?, workdir: "/".into(), ..Main::default() },
     };
+    let environments = units.iter().map(|unit| &unit.main).chain([&main]);
+    let oidc_audience = environments.map(|main| &main.env).find_map(|env| oidc_audience(env));
     let devices = images.devices();
     let volumes = containers::volumes(config);
     Ok(GuestConfig {
@@ -58,6 +60,7 @@ pub(super) fn guest_config(
         swap_mib: config.init.as_ref().and_then(|init| init.swap_size_mb).unwrap_or(0),
         log_buffer: LOG_BUFFER,
         entropy: facts.entropy,
+        oidc_audience,
         hostname,
         images: (!devices.is_empty()).then_some(devices),
         units: (!units.is_empty()).then_some(units),
@@ -97,6 +100,7 @@ fn hosts(hostname: &str, dns: &Dns, addresses: Option<&Addresses>) -> String {
         text.push_str(&format!("{} {}\n", addresses.ipv6, names.trim()));
         text.push_str(&format!("{} fly-global-services\n", addresses.ipv4));
     }
+    text.push_str(&format!("{API_ADDRESS} _api.internal\n"));
     text
 }
 

@@ -6,10 +6,18 @@ use crate::record::Record;
 use crate::secrets::MachineSecrets;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use guest_protocol::{GuestFile, Main};
+use guest_protocol::{GuestFile, Main, OIDC_TOKEN_FILE};
 use model::address::{Addresses, uncompressed};
 use std::collections::BTreeMap;
 use wire::machines::{File, Init, MachineProcess};
+
+/// The role that SDKs of AWS assume; a machine that has it gets a token for that
+/// (<https://fly.io/docs/security/openid-connect/#aws>).
+const AWS_ROLE: &str = "AWS_ROLE_ARN";
+/// Where those SDKs look for the token.
+const AWS_TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
+/// The audience that AWS requires of it.
+const AWS_AUDIENCE: &str = "sts.amazonaws.com";
 
 /// The values that the host adds to the record and the image.
 pub(super) struct HostFacts<'a> {
@@ -117,7 +125,19 @@ pub(super) fn env(
     ];
     env.extend(platform.map(|(name, value)| (name.to_owned(), value)));
     env.entry("PRIMARY_REGION".into()).or_insert_with(|| facts.region.into());
+    if env.get(AWS_ROLE).is_some_and(|role| !role.is_empty()) {
+        env.entry(AWS_TOKEN_FILE.into()).or_insert_with(|| OIDC_TOKEN_FILE.into());
+        env.entry("AWS_ROLE_SESSION_NAME".into()).or_insert_with(|| record.id.to_string());
+    }
     Ok(env.into_iter().collect())
+}
+
+/// Audience of the token that a process with this environment expects in its file, if any.
+pub(super) fn oidc_audience(env: &[(String, String)]) -> Option<String> {
+    let has = |name, fits: fn(&str) -> bool| env.iter().any(|(n, value)| n == name && fits(value));
+    let wants = has(AWS_ROLE, |role| !role.is_empty())
+        && has(AWS_TOKEN_FILE, |file| file == OIDC_TOKEN_FILE);
+    wants.then(|| AWS_AUDIENCE.into())
 }
 
 /// A property of the machine, by its name in `env_from[].field_ref`.
@@ -236,6 +256,46 @@ mod tests {
         assert_eq!(env["FLY_APP_NAME"], "web");
         assert_eq!(env["PRIMARY_REGION"], "here");
         assert!(!env.contains_key("broken") && !env.contains_key("NONE"));
+    }
+
+    #[test]
+    fn a_role_of_aws_comes_with_a_token() {
+        let mut record = sample();
+        let (image, init) = (ImageConfig::default(), Init::default());
+        let facts = HostFacts {
+            region: "here",
+            addresses: None,
+            mtu: 1500,
+            nameservers: Vec::new(),
+            now_ns: 0,
+            entropy: Vec::new(),
+        };
+        let secrets = of_app(&[]);
+        let mut aws = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            record.config.env = Some(pairs.collect());
+            let (image, facts, secrets, init) = (&image, &facts, &secrets, init.clone());
+            let scope = Scope { record: &record, facts, image, reference: "web:1", init, secrets };
+            let env = env(&scope, None).unwrap();
+            let own = env.iter().filter(|(name, _)| name.starts_with("AWS_"));
+            let own: Vec<_> = own.map(|(name, value)| format!("{name}={value}")).collect();
+            (own.join(" "), oidc_audience(&env))
+        };
+        assert_eq!(aws(&[]), (String::new(), None));
+        assert_eq!(aws(&[("AWS_ROLE_ARN", "")]), ("AWS_ROLE_ARN=".into(), None));
+        let (env, audience) = aws(&[("AWS_ROLE_ARN", "arn:x")]);
+        let id = sample().id;
+        let want = format!(
+            "AWS_ROLE_ARN=arn:x AWS_ROLE_SESSION_NAME={id} \
+             AWS_WEB_IDENTITY_TOKEN_FILE=/.fly/oidc_token"
+        );
+        assert_eq!((env, audience.as_deref()), (want, Some("sts.amazonaws.com")));
+        // An app that has brought its own token keeps it.
+        let own =
+            [("AWS_ROLE_ARN", "arn:x"), (AWS_TOKEN_FILE, "/t"), ("AWS_ROLE_SESSION_NAME", "s")];
+        let (env, audience) = aws(&own);
+        let want = "AWS_ROLE_ARN=arn:x AWS_ROLE_SESSION_NAME=s AWS_WEB_IDENTITY_TOKEN_FILE=/t";
+        assert_eq!((env.as_str(), audience), (want, None));
     }
 
     /// As a container with `secrets` is described.
