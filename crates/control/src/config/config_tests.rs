@@ -342,6 +342,21 @@ fn configs_that_are_refused() {
             json!({ "statics": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10] }),
             "config.statics: must have at most 10 entries",
         ),
+        (json!({ "statics": {} }), "config.statics: must be a list of {guest_path, url_prefix}"),
+        (
+            json!({ "statics": [1, { "guest_path": "a", "url_prefix": "/a", "index_document": 1 },
+                                { "guest_path": "/a" }] }),
+            "config.statics[0]: must be an object with guest_path and url_prefix\n\
+             config.statics[1].guest_path: must begin with /, have at most 1024 bytes and no control characters\n\
+             config.statics[1].index_document: must be a string\n\
+             config.statics[2].url_prefix: is required",
+        ),
+        (
+            json!({ "image": "a:1", "files": [{ "guest_path": "/x", "image_config": "b:1" },
+                                              { "guest_path": "/y", "image_config": "a:1" }] }),
+            "config.files[0].image_config: must be the image of the machine or of one of its \
+             containers; the config of \"b:1\" is not supported yet",
+        ),
     ] {
         assert_eq!(violations_of(config), why);
     }
@@ -449,8 +464,14 @@ fn each_part_that_is_not_acted_on_is_warned_of() {
             "config.checks.c.typo: is kept but not acted on yet",
         ),
         (
-            json!({ "statics": [{ "guest_path": "/a" }], "metrics": { "port": 1 }, "typo": 1 }),
-            "config.statics: is kept but not acted on yet\nconfig.typo: is kept but not acted on yet",
+            json!({ "statics": [{ "guest_path": "/a", "url_prefix": "/" }], "metrics": { "port": 1 },
+                    "typo": 1, "dns": { "dns_forward_rules": [1] }, "rootfs": { "typo": 1 },
+                    "files": [{ "guest_path": "/x", "raw_value": "", "typo": 1 }] }),
+            "config.typo: is kept but not acted on yet\n\
+             config.statics: kept, but the edge serves no files yet; these requests go to the machine\n\
+             config.dns.dns_forward_rules: is kept but not acted on yet\n\
+             config.rootfs.typo: is kept but not acted on yet\n\
+             config.files[0].typo: is kept but not acted on yet",
         ),
         (
             json!({ "services": [{ "protocol": "udp", "internal_port": 53, "ports": [{ "port": 53 }] }] }),

@@ -30,7 +30,6 @@ pub use validation::ValidationError;
 pub use warnings::launch_warnings;
 
 const MAX_IMAGE: usize = 1024;
-const MAX_STATICS: usize = 10;
 const MAX_METADATA_KEY: usize = 255;
 const MAX_METADATA_VALUE: usize = 16 * 1024;
 
@@ -64,7 +63,9 @@ pub fn violations(config: &MachineConfig) -> Vec<ValidationError> {
     checks::check(&mut errors, config);
     schedule::check(&mut errors, config);
     metrics(&mut errors, config);
-    files::check(&mut errors, "config.files", config.files.as_deref().unwrap_or_default());
+    let files = config.files.as_deref().unwrap_or_default();
+    files::check(&mut errors, "config.files", files, &files::images(config));
+    files::check_statics(&mut errors, config);
     containers::check(&mut errors, config);
     dns::check(&mut errors, config);
     unbuilt(&mut errors, config);
@@ -171,10 +172,6 @@ fn unbuilt(errors: &mut ValidationErrors, config: &MachineConfig) {
         if config.extra.get(field).is_some_and(validation::is_set) {
             errors.unsupported(format!("config.{field}"), format!("{what} not supported yet"));
         }
-    }
-    let statics = config.extra.get("statics").and_then(|value| value.as_array());
-    if statics.is_some_and(|list| list.len() > MAX_STATICS) {
-        errors.add("config.statics", format!("must have at most {MAX_STATICS} entries"));
     }
 }
 

@@ -35,7 +35,16 @@ pub(super) fn of_machine(config: &MachineConfig) -> Vec<String> {
     for (i, service) in config.services.iter().flatten().enumerate() {
         service_warnings(&mut out, &format!("config.services[{i}]"), service);
     }
-    unknown(&mut out, "config", &config.extra, &[]);
+    // It has a warning of its own.
+    unknown(&mut out, "config", &config.extra, &["statics"]);
+    if config.extra.get("statics").is_some_and(is_set) {
+        out.push(
+            "config.statics: kept, but the edge serves no files yet; these requests go to the \
+             machine"
+                .into(),
+        );
+    }
+    nested(&mut out, config);
     for (i, process) in config.processes.iter().flatten().enumerate() {
         unknown(&mut out, &format!("config.processes[{i}]"), &process.extra, &[]);
     }
@@ -46,6 +55,19 @@ pub(super) fn of_machine(config: &MachineConfig) -> Vec<String> {
         unknown(&mut out, "config.guest", &guest.extra, &[]);
     }
     out
+}
+
+/// Fields that this version does not know, in objects that have nothing else to warn of.
+fn nested(out: &mut Vec<String>, config: &MachineConfig) {
+    if let Some(dns) = &config.dns {
+        unknown(out, "config.dns", &dns.extra, &[]);
+    }
+    if let Some(rootfs) = &config.rootfs {
+        unknown(out, "config.rootfs", &rootfs.extra, &[]);
+    }
+    for (i, file) in config.files.iter().flatten().enumerate() {
+        unknown(out, &format!("config.files[{i}]"), &file.extra, &[]);
+    }
 }
 
 fn service_warnings(out: &mut Vec<String>, at: &str, service: &Service) {

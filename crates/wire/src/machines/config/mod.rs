@@ -36,6 +36,9 @@ pub struct MachineConfig {
     /// Free labels; changing them makes no new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, String>>,
+    /// Give every process the metadata as environment variables too (an Updraft addition).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_env: Option<bool>,
     /// Ports that the edge routes to this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<Vec<Service>>,
@@ -248,7 +251,7 @@ pub struct File {
     /// Name of the secret that holds the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// Image whose config is the content.
+    /// Image whose OCI config is the content: one of the machine's own images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_config: Option<String>,
     /// Permission bits.

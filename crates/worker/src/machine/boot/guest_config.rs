@@ -55,7 +55,7 @@ pub(super) fn guest_config(
         net: facts.addresses.map(|addresses| net(&addresses, facts.mtu)),
         resolv_conf: resolv_conf(&dns, &facts.nameservers),
         hosts: hosts(&hostname, &dns, facts.addresses.as_ref()),
-        files: files(config.files.iter().flatten(), secrets)?,
+        files: files(config.files.iter().flatten(), secrets, images)?,
         main,
         swap_mib: config.init.as_ref().and_then(|init| init.swap_size_mb).unwrap_or(0),
         log_buffer: LOG_BUFFER,

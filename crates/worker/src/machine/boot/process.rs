@@ -1,6 +1,7 @@
 //! What one process of a machine runs: program, environment and user, from the machine's
 //! record and the image.
 
+use super::images::MachineImages;
 use crate::ports::ImageConfig;
 use crate::record::Record;
 use crate::secrets::MachineSecrets;
@@ -102,6 +103,7 @@ pub(super) fn env(
         .filter_map(|pair| pair.split_once('='))
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
+    env.extend(metadata_variables(record));
     env.extend(record.config.env.clone().unwrap_or_default());
     env.extend(process.and_then(|process| process.env.clone()).unwrap_or_default());
     let fields = process.iter().flat_map(|process| process.env_from.iter().flatten());
@@ -140,6 +142,20 @@ pub(super) fn oidc_audience(env: &[(String, String)]) -> Option<String> {
     wants.then(|| AWS_AUDIENCE.into())
 }
 
+/// The metadata as variables, if the config asks for that: `role` is `FLY_METADATA_ROLE`. Of
+/// two keys that become one name the later in their order has it.
+fn metadata_variables(record: &Record) -> BTreeMap<String, String> {
+    let wanted = record.config.metadata_env == Some(true);
+    let metadata = record.config.metadata.iter().flatten().filter(|_| wanted);
+    let name = |key: &str| {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+        format!("FLY_METADATA_{}", key.chars().map(plain).collect::<String>())
+    };
+    // No variable can hold a NUL byte (environ(7)).
+    let fits = metadata.filter(|(_, value)| !value.contains('\0'));
+    fits.map(|(key, value)| (name(key), value.clone())).collect()
+}
+
 /// A property of the machine, by its name in `env_from[].field_ref`.
 fn property(scope: &Scope<'_>, name: &str) -> Option<String> {
     let Scope { record, facts, reference, .. } = scope;
@@ -157,17 +173,21 @@ fn property(scope: &Scope<'_>, name: &str) -> Option<String> {
     })
 }
 
-/// The files that have a value, their own or that of a secret.
+/// The files that have a value: their own, that of a secret, or the config of an image.
 pub(super) fn files<'a>(
     files: impl Iterator<Item = &'a File>,
     secrets: &MachineSecrets,
+    images: &MachineImages,
 ) -> Result<Vec<GuestFile>, String> {
     let content = |file: &File| match (&file.raw_value, &file.secret_name) {
         (Some(raw), _) => {
             Some(STANDARD.decode(raw).map_err(|err| format!("raw_value is not base64: {err}")))
         }
         (None, Some(name)) if !name.is_empty() => Some(secrets.file(name)),
-        _ => None,
+        _ => {
+            let image = file.image_config.as_deref().filter(|image| !image.is_empty())?;
+            Some(images.config_of(image))
+        }
     };
     let guest_file = |(file, content): (&File, Result<Vec<u8>, String>)| {
         let path = file.guest_path.clone();
@@ -256,6 +276,21 @@ mod tests {
         assert_eq!(env["FLY_APP_NAME"], "web");
         assert_eq!(env["PRIMARY_REGION"], "here");
         assert!(!env.contains_key("broken") && !env.contains_key("NONE"));
+    }
+
+    #[test]
+    fn metadata_become_variables_where_that_is_wanted() {
+        let mut record = sample();
+        let pairs =
+            [("role", "primary"), ("a.b-c", "1"), ("nul", "\0"), ("fly_process_group", "web")];
+        record.config.metadata = Some(pairs.map(|(k, v)| (k.into(), v.into())).into());
+        assert_eq!(metadata_variables(&record), BTreeMap::new());
+        record.config.metadata_env = Some(true);
+        let shown = metadata_variables(&record);
+        let shown: Vec<_> = shown.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let want = "FLY_METADATA_A_B_C=1 FLY_METADATA_FLY_PROCESS_GROUP=web \
+                    FLY_METADATA_ROLE=primary";
+        assert_eq!(shown.join(" "), want);
     }
 
     #[test]
