@@ -92,7 +92,11 @@ fn net(addresses: &Addresses, mtu: u16) -> Net {
 fn hosts(hostname: &str, dns: &Dns, addresses: Option<&Addresses>) -> String {
     let mut text = String::from(
         "127.0.0.1 localhost localhost.localdomain\n\
-         ::1 localhost ip6-localhost ip6-loopback\n",
+         ::1 localhost ip6-localhost ip6-loopback\n\
+         fe00::0 ip6-localnet\n\
+         ff00::0 ip6-mcastprefix\n\
+         ff02::1 ip6-allnodes\n\
+         ff02::2 ip6-allrouters\n",
     );
     if let Some(addresses) = addresses {
         let fqdn = dns.hostname_fqdn.as_deref().unwrap_or("");
