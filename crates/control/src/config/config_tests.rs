@@ -338,6 +338,21 @@ fn configs_that_are_refused() {
             json!({ "statics": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10] }),
             "config.statics: must have at most 10 entries",
         ),
+        (json!({ "statics": {} }), "config.statics: must be a list of {guest_path, url_prefix}"),
+        (
+            json!({ "statics": [1, { "guest_path": "a", "url_prefix": "/a", "index_document": 1 },
+                                { "guest_path": "/a" }] }),
+            "config.statics[0]: must be an object with guest_path and url_prefix\n\
+             config.statics[1].guest_path: must begin with /, have at most 1024 bytes and no control characters\n\
+             config.statics[1].index_document: must be a string\n\
+             config.statics[2].url_prefix: is required",
+        ),
+        (
+            json!({ "image": "a:1", "files": [{ "guest_path": "/x", "image_config": "b:1" },
+                                              { "guest_path": "/y", "image_config": "a:1" }] }),
+            "config.files[0].image_config: must be the image of the machine or of one of its \
+             containers; the config of \"b:1\" is not supported yet",
+        ),
     ] {
         assert_eq!(violations_of(config), why);
     }
@@ -443,6 +458,10 @@ fn each_part_that_is_not_acted_on_is_warned_of() {
         (
             json!({ "dns": { "skip_registration": true } }),
             "config.dns.skip_registration: machines have no `.internal` names yet, with or without it",
+        ),
+        (
+            json!({ "statics": [{ "guest_path": "/a", "url_prefix": "/" }] }),
+            "config.statics: kept, but the edge serves no files yet; these requests go to the machine",
         ),
         (
             json!({ "services": [{ "protocol": "udp", "internal_port": 53, "ports": [{ "port": 53 }] }] }),

@@ -34,7 +34,6 @@ pub(crate) use validation::is_set;
 /// (<https://fly.io/docs/flyctl/machine-place/>).
 const DEFAULT_SIZE: &str = "performance-1x";
 const MAX_IMAGE: usize = 1024;
-const MAX_STATICS: usize = 10;
 const MAX_METADATA_KEY: usize = 255;
 const MAX_METADATA_VALUE: usize = 16 * 1024;
 
@@ -68,7 +67,9 @@ pub fn violations(config: &MachineConfig) -> Vec<ValidationError> {
     checks::check(&mut errors, config);
     schedule::check(&mut errors, config);
     metrics(&mut errors, config);
-    files::check(&mut errors, "config.files", config.files.as_deref().unwrap_or_default());
+    let files = config.files.as_deref().unwrap_or_default();
+    files::check(&mut errors, "config.files", files, &files::images(config));
+    files::check_statics(&mut errors, config);
     containers::check(&mut errors, config);
     dns::check(&mut errors, config);
     unbuilt(&mut errors, config);
@@ -199,10 +200,6 @@ fn unbuilt(errors: &mut ValidationErrors, config: &MachineConfig) {
         if config.extra.get(field).is_some_and(is_set) {
             errors.unsupported(format!("config.{field}"), format!("{what} not supported yet"));
         }
-    }
-    let statics = config.extra.get("statics").and_then(|value| value.as_array());
-    if statics.is_some_and(|list| list.len() > MAX_STATICS) {
-        errors.add("config.statics", format!("must have at most {MAX_STATICS} entries"));
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::checks;
 use super::platform_env::PLATFORM_ENV;
+use super::validation::is_set;
 use std::collections::BTreeMap;
 use wire::machines::{Autostop, MachineConfig, Port, Service};
 
@@ -30,6 +31,13 @@ pub(super) fn of_machine(config: &MachineConfig) -> Vec<String> {
     }
     for (i, service) in config.services.iter().flatten().enumerate() {
         service_warnings(&mut out, &format!("config.services[{i}]"), service);
+    }
+    if config.statics.as_ref().is_some_and(is_set) {
+        out.push(
+            "config.statics: kept, but the edge serves no files yet; these requests go to the \
+             machine"
+                .into(),
+        );
     }
     out
 }

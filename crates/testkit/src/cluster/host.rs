@@ -136,6 +136,7 @@ impl SimulatedHost {
             boot_deadline: Duration::from_secs(60),
             image_deadline: Duration::from_secs(60),
             templates: Vec::new(),
+            cpu_baseline: false,
             keep_destroyed: Duration::from_secs(24 * 3600),
             discard_unrecorded: false,
         }

@@ -169,6 +169,7 @@ pub(super) fn host_config(settings: &Settings) -> HostConfig {
         image_deadline: settings.images.pull_deadline,
         overcommit: settings.memory.overcommit,
         templates: settings.vm.templates.clone(),
+        cpu_baseline: settings.machines.cpu_baseline,
         keep_destroyed: settings.machines.keep_destroyed,
         discard_unrecorded: settings.host.discard_unrecorded,
     }

@@ -99,6 +99,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("memory.overcommit", "overcommit", "FACTOR", "1", "How many times its memory for machines the host promises; see `updraft host status`"),
     row("disk.overcommit", "disk-overcommit", "FACTOR", "20", "How many times its free disk space the host promises to machines' disks"),
     row("machines.keep_destroyed", "keep-destroyed", "TIME", "24h", "How long a destroyed machine and its events can still be read; at most 20000 machines of a host"),
+    row("machines.cpu_baseline", "cpu-baseline", "BOOL", "false", "Hold shared CPUs to a sixteenth of a core each, with bursts, as Fly does; otherwise they use what is idle, by weight"),
     row("vm.templates", "template", "CPUSxMIB,…", "1x256", "Sizes of machines that get a template ahead of time; others get theirs after a first boot"),
     row("vm.accelerator", "accelerator", "WORD", "auto", "kvm, tcg, or auto: found out by booting a guest"),
     row("vm.probe_deadline", "probe-deadline", "TIME", "10s", "How long the guest of that probe may take"),

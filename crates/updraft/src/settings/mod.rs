@@ -148,6 +148,8 @@ pub(crate) struct ApiSettings {
 pub(crate) struct MachineSettings {
     /// How long a destroyed machine can still be read.
     pub(crate) keep_destroyed: Duration,
+    /// Machines with shared vCPUs are held to their baseline.
+    pub(crate) cpu_baseline: bool,
 }
 
 /// `[vm]`: how VMs are run.
@@ -418,7 +420,10 @@ fn memory(from: &Layers, p: &mut Vec<String>) -> MemorySettings {
 }
 
 fn machines(from: &Layers, p: &mut Vec<String>) -> MachineSettings {
-    MachineSettings { keep_destroyed: from.parse("machines.keep_destroyed", p, parse::duration) }
+    MachineSettings {
+        keep_destroyed: from.parse("machines.keep_destroyed", p, parse::duration),
+        cpu_baseline: from.parse("machines.cpu_baseline", p, parse::flag),
+    }
 }
 
 fn vm(from: &Layers, p: &mut Vec<String>) -> VmSettings {

@@ -45,6 +45,7 @@ impl Worker {
         while let Some(answers) = asked.next().await {
             let labels = labels(host, &answers.view);
             add_machine(&mut families, &labels, &answers.view);
+            add_cpu_credit(&mut families, &labels, host, &answers.view);
             if let Some(stats) = &answers.stats {
                 guest::add(&mut families, &labels, stats);
             }
@@ -79,6 +80,18 @@ fn labels(host: &HostContext, view: &View) -> Labels {
         label("host", format!("{:04x}", host.config.host.0)),
         label("instance", view.record.id),
     ]
+}
+
+/// Hundredths of a second, as all CPU time in these metrics. Only of machines that are held
+/// to their baseline now.
+fn add_cpu_credit(families: &mut Families, labels: &Labels, host: &HostContext, view: &View) {
+    let Some(known) = host.cpu.of(view.record.id, view.record.boot) else { return };
+    for (name, time) in [
+        ("fly_instance_cpu_balance", known.credit.balance()),
+        ("fly_instance_cpu_throttle", known.throttled),
+    ] {
+        families.add(name, &[labels], &(time.as_millis() / 10).to_string());
+    }
 }
 
 /// Samples from the record of a machine, which need no guest.

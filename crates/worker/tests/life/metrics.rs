@@ -4,7 +4,9 @@ use crate::apps::{App, Apps};
 use crate::daemon::Settings;
 use crate::lab::{Lab, user};
 use host_api::Machines;
+use std::time::Duration;
 use wire::machines::MetricsEndpoint;
+use worker::ports::CpuTimes;
 
 /// Creates a machine whose app offers metrics on port 9100.
 fn create(lab: &mut Lab, name: &str) {
@@ -57,6 +59,45 @@ fn machines_and_their_apps_have_metrics_with_the_platforms_labels() {
 }
 
 #[test]
+fn a_machine_with_shared_cpus_is_held_to_its_baseline_and_boots_without() {
+    let clock = rt::Clock::manual(1_700_000_000_000_000_000);
+    let settings = Settings { paused: true, clock, cpu_baseline: true, ..Settings::default() };
+    let mut lab = Lab::new(settings);
+    lab.script("create m1 serve; wait m1 started");
+    let id = lab.id("m1");
+    let hypervisor = lab.world.hypervisor.clone();
+    let used = |seconds| CpuTimes {
+        used: Duration::from_secs(seconds),
+        throttled: Duration::from_millis(70),
+    };
+    // It uses a whole core: the first ten seconds do not count, five more are its balance.
+    for second in 1..=20 {
+        hypervisor.set_cpu_times(id, used(second));
+        let measured = hypervisor.cpu_reads();
+        lab.run(async {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            while hypervisor.cpu_reads() == measured {
+                tokio::task::yield_now().await;
+            }
+        });
+        if second <= 14 {
+            assert_eq!(hypervisor.cpu_quota(id), None, "after {second} s");
+        }
+    }
+    lab.run(async {
+        while hypervisor.cpu_quota(id) != Some(Duration::from_millis(5)) {
+            tokio::task::yield_now().await;
+        }
+    });
+    let text = metrics(&lab);
+    let labels = format!("app=\"web\",region=\"here\",host=\"0001\",instance=\"{id}\"");
+    for line in ["cpu_baseline{LABELS} 6.3", "cpu_balance{LABELS} 0", "cpu_throttle{LABELS} 7"] {
+        let line = format!("fly_instance_{}\n", line.replace("LABELS", &labels));
+        assert!(text.contains(&line), "{line} in\n{text}");
+    }
+}
+
+#[test]
 fn a_guest_or_an_app_that_does_not_answer_costs_a_bounded_time() {
     let apps = Apps::default();
     let clock = rt::Clock::manual(1_700_000_000_000_000_000);
@@ -75,7 +116,7 @@ fn a_guest_or_an_app_that_does_not_answer_costs_a_bounded_time() {
                 break text;
             }
             assert!(begun.elapsed().as_secs() < 10, "it is bounded");
-            tokio::time::advance(std::time::Duration::from_millis(250)).await;
+            tokio::time::advance(Duration::from_millis(250)).await;
         }
     });
     assert!(text.contains("fly_instance_up{") && !text.contains("load_average"), "{text}");
@@ -89,7 +130,7 @@ fn a_guest_or_an_app_that_does_not_answer_costs_a_bounded_time() {
             if let std::task::Poll::Ready(text) = futures_util::poll!(asked.as_mut()) {
                 break text;
             }
-            tokio::time::advance(std::time::Duration::from_millis(10)).await;
+            tokio::time::advance(Duration::from_millis(10)).await;
         }
     });
     assert!(!text.contains("xxxx"));

@@ -68,7 +68,8 @@ fn check_container(
     check_env_from(errors, &field("env_from"), container.env_from.as_deref());
     let secrets = container.secrets.as_deref().unwrap_or_default();
     check_secrets(errors, &field("secrets"), secrets);
-    files::check(errors, &field("files"), container.files.as_deref().unwrap_or_default());
+    let files = container.files.as_deref().unwrap_or_default();
+    files::check(errors, &field("files"), files, &files::images(config));
     check_restart(errors, &field("restart.policy"), container.restart.as_ref());
     check_stop(errors, &field("stop"), container.stop.as_ref());
 }
