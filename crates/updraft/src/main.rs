@@ -5,6 +5,8 @@ mod daemon;
 mod doctor;
 mod down;
 mod error;
+#[cfg(test)]
+mod examples_tests;
 mod local_host;
 mod restart_list;
 mod settings;
@@ -37,8 +39,7 @@ enum Top {
     /// Machines get their signal and their time to end, or are suspended; which
     /// ones ran is remembered, and the next `updraft up` starts them again.
     Down(down::DownArgs),
-    /// Check whether this machine can run the platform, and name each remedy
-    Doctor(SettingArgs),
+    Doctor(doctor::DoctorArgs),
     Certificates(certificates::CertificatesArgs),
     #[command(flatten)]
     Cli(cli::Command),

@@ -67,13 +67,13 @@ async fn placements_are_planned_and_reserve_nothing() {
     let plan = async |ask: Value| {
         let (code, answer) = w.post("/v1/platform/placements", ask).await;
         assert_eq!(code, 200, "{answer}");
-        answer["Regions"].clone()
+        answer["regions"].clone()
     };
-    let both = json!([{ "Region": "local", "Count": 4, "Concurrency": 2 }]);
+    let both = json!([{ "region": "local", "count": 4, "concurrency": 2 }]);
     assert_eq!(plan(json!({ "org_slug": "personal" })).await, both);
     assert_eq!(plan(json!({ "count": 9 })).await, both, "there is no room for more");
     let small = json!({ "cpu_kind": "shared", "cpus": 1, "memory_mb": 256 });
-    let one = json!([{ "Region": "local", "Count": 1, "Concurrency": 1 }]);
+    let one = json!([{ "region": "local", "count": 1, "concurrency": 1 }]);
     assert_eq!(plan(json!({ "compute": small, "count": 1, "region": "local" })).await, one);
     for (ask, code, why) in [
         (json!({ "region": "fra" }), 422, "not in \"fra\""),
@@ -81,6 +81,8 @@ async fn placements_are_planned_and_reserve_nothing() {
         (json!({ "compute": { "cpus": 3 } }), 400, "compute.cpus: "),
         (json!({ "org_slug": "nobody" }), 404, "Could not find Organization"),
         (json!({ "region": "a b" }), 400, "region: "),
+        (json!({ "weights": { "price": 1 } }), 400, "weights: may have region and spread"),
+        (json!({ "weights": { "spread": -1 } }), 400, "weights.spread: "),
     ] {
         let refused = w.post("/v1/platform/placements", ask).await;
         assert_eq!(error(&refused).0, code, "{refused:?}");

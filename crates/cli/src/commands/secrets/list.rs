@@ -34,7 +34,7 @@ struct Listed<'a> {
 }
 
 pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
-    let app = cx.app(&args.app)?;
+    let app = cx.app(&args.app).await?;
     let client = cx.client()?;
     let list = client.secrets(&app).await.context(|| format!("list the secrets of app {app}"))?;
     let machines = match list.secrets.is_empty() {
