@@ -19,6 +19,8 @@ pub mod address;
 pub mod autostop;
 pub mod check;
 pub mod cpu_credit;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod id;
 pub mod lease;
 pub mod life;

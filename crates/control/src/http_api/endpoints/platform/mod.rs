@@ -83,9 +83,10 @@ pub(in crate::http_api) async fn placements(
     let regions = Regions::parse("region", region.as_deref().unwrap_or("[nearest],any"))?;
     let count = match ask.count.unwrap_or(0) {
         0 => MAX_PLACEMENTS,
-        count => u32::try_from(count).ok().filter(|count| *count <= MAX_PLACEMENTS).ok_or_else(
-            || Error::invalid("count", format!("must be at most {MAX_PLACEMENTS}")),
-        )?,
+        count => u32::try_from(count)
+            .ok()
+            .filter(|count| *count <= MAX_PLACEMENTS)
+            .ok_or_else(|| Error::invalid("count", format!("must be at most {MAX_PLACEMENTS}")))?,
     };
     let weights = weights(ask.weights.as_ref())?;
     let wanted = Wanted { regions, memory_mb: size.memory_mb, launch: true };
