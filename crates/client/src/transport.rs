@@ -210,9 +210,9 @@ async fn refusal(mut answer: Response) -> Error {
         let reason = status.canonical_reason().unwrap_or("unknown status");
         let sep = if text.is_empty() { "" } else { ": " };
         let error = format!("HTTP {} {reason}{sep}{text}", status.as_u16());
-        ErrorBody { error, status: "unknown".into(), hint: None }
+        ErrorBody::unknown(error)
     });
-    Error::Api { status: status.as_u16(), body, request_id }
+    Error::Api { status: status.as_u16(), body: Box::new(body), request_id }
 }
 
 #[cfg(test)]

@@ -59,6 +59,10 @@ pub struct GuestConfig {
     /// Directories that containers share.
     #[n(15)]
     pub volumes: Option<Vec<TempDir>>,
+    /// Audience of the OpenID Connect token that init keeps in [`crate::OIDC_TOKEN_FILE`];
+    /// `None` is no token.
+    #[n(16)]
+    pub oidc_audience: Option<String>,
 }
 
 /// The data that a guest gets when it is resumed after a suspend.

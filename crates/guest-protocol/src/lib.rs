@@ -50,6 +50,16 @@ pub const PORT: &str = "updraft.agent";
 pub const MAX_FRAME: usize = 256 * 1024;
 /// Longest bulk payload in one message, in bytes.
 pub const MAX_CHUNK: usize = 32 * 1024;
+/// Address at which init serves the Machines API within the guest, beside `/.fly/api`:
+/// `_api.internal` in `/etc/hosts`. In the block of network 0 and machine 0, which no
+/// machine has.
+pub const API_ADDRESS: std::net::Ipv6Addr =
+    std::net::Ipv6Addr::new(0xfdaa, 0, 0, 0, 0, 0, 0, 0x4280);
+/// Its port (<https://fly.io/docs/machines/api/working-with-machines-api/>).
+pub const API_PORT: u16 = 4280;
+/// Where init keeps the machine's OpenID Connect token for AWS
+/// (<https://fly.io/docs/security/openid-connect/>).
+pub const OIDC_TOKEN_FILE: &str = "/.fly/oidc_token";
 /// Most bytes a guest may send on one connection to `/.fly/api`: its requests are small.
 pub const API_WINDOW: usize = 64 * 1024;
 /// Most connections to `/.fly/api` at a time.

@@ -8,7 +8,9 @@
 //! - [`address`]: every address a machine has, from its numbers.
 //! - [`check`]: health checks, from single results to a status.
 //! - [`schedule`]: when a machine runs next.
+//! - [`cpu_credit`]: what machines with shared vCPUs may use beyond their baseline.
 //! - [`size`]: guest presets and what sizes are allowed.
+//! - [`region`]: what codes of regions stand for, and groups of them.
 //! - [`name`]: generated machine names.
 //! - [`lease`]: which caller may change a leased machine.
 //! - [`signal`]: Linux signals by name and number.
@@ -16,10 +18,12 @@
 pub mod address;
 pub mod autostop;
 pub mod check;
+pub mod cpu_credit;
 pub mod id;
 pub mod lease;
 pub mod life;
 pub mod name;
+pub mod region;
 pub mod restart;
 pub mod schedule;
 pub mod signal;

@@ -13,12 +13,13 @@ use model::id::{BootId, MachineId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use worker::ports::{
-    BootOrigin, BootSpec, FoundVm, Hypervisor, HypervisorInfo, PortError, QuiesceGuest, SaveTimes,
-    Shape, Snapshot, SnapshotSpec, Vm, VmExit,
+    BootOrigin, BootSpec, CpuTimes, FoundVm, Hypervisor, HypervisorInfo, PortError, QuiesceGuest,
+    SaveTimes, Shape, Snapshot, SnapshotSpec, Vm, VmExit,
 };
 
 /// Bytes under way in one direction of an agent port.
@@ -76,6 +77,10 @@ struct Host {
     last_pid: u32,
     /// MiB that each VM uses beside its guest's memory.
     overhead_mib: u32,
+    /// CPU times of the machines' VMs.
+    cpu_times: BTreeMap<MachineId, CpuTimes>,
+    /// How often they were read.
+    cpu_reads: u64,
 }
 
 #[derive(Debug)]
@@ -90,6 +95,8 @@ struct FakeVm {
     listening: SharedPorts,
     /// Its guest has run at all.
     ran: bool,
+    /// CPU time in each period.
+    cpu_quota: Option<Duration>,
     kill: CancellationToken,
     exit: watch::Receiver<Option<VmExit>>,
 }
@@ -110,6 +117,23 @@ impl FakeHypervisor {
     /// Each VM uses so many MiB beside its guest's memory.
     pub fn set_overhead(&self, mib: u32) {
         self.lock().overhead_mib = mib;
+    }
+
+    /// The VMs of a machine have used so much CPU time since their boot.
+    pub fn set_cpu_times(&self, machine: MachineId, times: CpuTimes) {
+        self.lock().cpu_times.insert(machine, times);
+    }
+
+    /// How often the CPU times of VMs were read.
+    pub fn cpu_reads(&self) -> u64 {
+        self.lock().cpu_reads
+    }
+
+    /// The quota of CPU time of a machine's VM, if it has one.
+    pub fn cpu_quota(&self, machine: MachineId) -> Option<Duration> {
+        let host = self.lock();
+        let vm = host.vms.iter().find(|((of, _), vm)| *of == machine && vm.alive());
+        vm.and_then(|(_, vm)| vm.cpu_quota)
     }
 
     /// The next suspends fail like this, in order.
@@ -248,7 +272,8 @@ impl FakeHypervisor {
         });
         let mut host = self.lock();
         host.last_pid += 1;
-        FakeVm { pid: host.last_pid, ports, actions, controls, mac, listening, ran, kill, exit }
+        let (pid, cpu_quota) = (host.last_pid, None);
+        FakeVm { pid, ports, actions, controls, mac, listening, ran, cpu_quota, kill, exit }
     }
 
     fn control(&self, machine: MachineId, boot: BootId, control: Control) -> Result<(), PortError> {
@@ -384,6 +409,26 @@ impl Hypervisor for FakeHypervisor {
     /// A VM gives up at most half of what it holds.
     fn reclaim(&self, machine: MachineId, boot: BootId, bytes: u64) -> u64 {
         self.memory(machine, boot).map_or(0, |held| bytes.min(held / 2))
+    }
+
+    fn cpu_times(&self, machine: MachineId, boot: BootId) -> Option<CpuTimes> {
+        let mut host = self.lock();
+        let alive = host.vms.get(&(machine, boot)).is_some_and(FakeVm::alive);
+        host.cpu_reads += 1;
+        alive.then(|| host.cpu_times.get(&machine).copied().unwrap_or_default())
+    }
+
+    fn limit_cpu(
+        &self,
+        machine: MachineId,
+        boot: BootId,
+        quota: Option<Duration>,
+    ) -> Result<(), PortError> {
+        let mut host = self.lock();
+        let vm = host.vms.get_mut(&(machine, boot));
+        let vm = vm.ok_or_else(|| PortError::plain(format!("there is no VM of {machine}")))?;
+        vm.cpu_quota = quota;
+        Ok(())
     }
 
     fn has_template(&self, shape: Shape) -> bool {

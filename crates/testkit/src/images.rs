@@ -166,7 +166,10 @@ impl Images for FakeImages {
         drop(alone);
         progress("root image", 1, 1);
         self.0.points.pass("images: after ensure").await;
-        Ok(RootImage { path, fstype: "squashfs".into(), config: content.config })
+        let document = path.with_extension("json");
+        rt::fs::write_atomic(document.as_std_path(), b"{}", 0o644)
+            .map_err(|err| PortError::new(format!("write {document}"), err))?;
+        Ok(RootImage { path, fstype: "squashfs".into(), config: content.config, document })
     }
 
     async fn import(

@@ -3,6 +3,7 @@
 
 use crate::capacity::Capacity;
 use crate::checks::board::CheckBoard;
+use crate::cpu::table::CpuTable;
 use crate::db::HostDb;
 use crate::event_feed::Feed;
 use crate::guest_connections::GuestConnections;
@@ -42,7 +43,9 @@ pub struct HostConfig {
     pub name: String,
     /// Region code.
     pub region: String,
-    /// Other codes under which the region may be asked for.
+    /// Further codes of the region; a machine has the one that it was asked for.
+    pub region_codes: Vec<String>,
+    /// Names that stand for `region`.
     pub region_aliases: Vec<String>,
     /// Where its state is kept.
     pub data_dir: Utf8PathBuf,
@@ -59,6 +62,9 @@ pub struct HostConfig {
     pub cpus: u32,
     /// Name servers for guests whose config names none.
     pub nameservers: NameServers,
+    /// Machines with shared vCPUs are held to their baseline, with bursts; otherwise they
+    /// share what is idle by weight.
+    pub cpu_baseline: bool,
     /// Time from a VM's process to its main process, per stage.
     pub boot_deadline: Duration,
     /// Time for an image to be pulled.
@@ -120,6 +126,8 @@ pub(crate) struct HostContext {
     pub(crate) routes: RouteHub,
     pub(crate) capacity: Capacity,
     pub(crate) checks: CheckBoard,
+    /// CPU credits of the machines that are held to their baseline.
+    pub(crate) cpu: CpuTable,
     /// Checks that run at a time on this host.
     pub(crate) check_slots: Semaphore,
     /// Held by the one that reads the metrics of the machines.

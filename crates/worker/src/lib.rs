@@ -11,6 +11,7 @@ mod agent;
 mod capacity;
 mod checks;
 mod context;
+mod cpu;
 mod db;
 mod event_feed;
 mod guest_connections;

@@ -9,6 +9,7 @@ use model::id::{
 use model::life::{State, Want};
 use model::restart::Policy;
 use model::signal::SIGINT;
+use model::size::CpuKind;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) number: MachineNumber,
     pub(crate) network: NetworkId,
     pub(crate) name: MachineName,
+    /// The code of its host's region that it was asked for.
+    pub(crate) region: Option<String>,
     /// `None` once it is destroyed: another machine may get the slot.
     pub(crate) slot: Option<Slot>,
     pub(crate) state: State,
@@ -98,6 +101,11 @@ const DEFAULT_STOP: Duration = Duration::from_secs(5);
 const LONGEST_STOP: Duration = Duration::from_secs(300);
 
 impl Record {
+    /// The code of its region, on a host whose region has this one.
+    pub(crate) fn region<'a>(&'a self, of_host: &'a str) -> &'a str {
+        self.region.as_deref().unwrap_or(of_host)
+    }
+
     pub(crate) fn new(
         create: CreateMachine,
         instance: InstanceId,
@@ -116,6 +124,7 @@ impl Record {
             number: create.number,
             network: create.network,
             name: create.name,
+            region: create.region,
             slot: Some(slot),
             state: State::Created,
             want: if launch { Want::Run } else { Want::Stop },
@@ -181,9 +190,15 @@ impl Record {
     /// Thousandths of a core under contention: 1/16 per shared vCPU, a whole core per
     /// performance vCPU (fly.io/docs/machines/cpu-performance).
     pub(crate) fn cpu_weight(&self) -> u32 {
-        let kind = self.config.guest.as_ref().and_then(|g| g.cpu_kind.as_deref());
-        let each = if kind == Some("performance") { 1000 } else { 63 };
+        let each = if self.cpu_kind() == CpuKind::Performance { 1000 } else { 63 };
         self.vcpus().saturating_mul(each)
+    }
+
+    /// How its vCPUs are scheduled.
+    pub(crate) fn cpu_kind(&self) -> CpuKind {
+        let kind = self.config.guest.as_ref().and_then(|g| g.cpu_kind.as_deref());
+        // The API refuses an unknown kind.
+        kind.and_then(CpuKind::parse).unwrap_or(CpuKind::Shared)
     }
 
     pub(crate) fn policy(&self) -> Policy {
@@ -367,6 +382,8 @@ struct Stored {
     #[serde(default)]
     image_stop_signal: Option<i32>,
     #[serde(default)]
+    region: Option<String>,
+    #[serde(default)]
     skip_secrets: bool,
     #[serde(default)]
     secrets_version: Option<u64>,
@@ -387,6 +404,7 @@ impl Record {
             org: self.org_slug.to_string(),
             network: self.network.0,
             name: self.name.to_string(),
+            region: self.region.clone(),
             slot: self.slot.map(|slot| slot.0),
             state: self.state.as_str().into(),
             want: want_word(self.want).into(),
@@ -442,6 +460,7 @@ impl Record {
             number: stored.number.unwrap_or_else(of_slot),
             network: NetworkId(stored.network),
             name: stored.name.parse().map_err(bad)?,
+            region: stored.region,
             slot: stored.slot.map(Slot),
             state: State::parse(&stored.state).ok_or("unknown state")?,
             want: parse_want(&stored.want).ok_or("unknown want")?,
@@ -497,6 +516,7 @@ pub(crate) mod tests {
             org_slug: "personal".parse().unwrap(),
             network: NetworkId(1),
             name: "calm-river-1".parse().unwrap(),
+            region: None,
             config: MachineConfig { image: "web:1".into(), ..MachineConfig::default() },
             image: ImageRef::default(),
             container_images: BTreeMap::new(),

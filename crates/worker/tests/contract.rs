@@ -19,6 +19,7 @@ async fn start(world: &World, tasks: &Tasks) -> Worker {
         host: HostId(1),
         name: "one".into(),
         region: "here".into(),
+        region_codes: Vec::new(),
         region_aliases: Vec::new(),
         data_dir: world.data_dir().into(),
         pool: Ipv4Pool::new([172, 30, 0, 0].into(), 16).unwrap(),
@@ -30,6 +31,7 @@ async fn start(world: &World, tasks: &Tasks) -> Worker {
         boot_deadline: Duration::from_secs(20),
         image_deadline: Duration::from_secs(60),
         templates: Vec::new(),
+        cpu_baseline: false,
         keep_destroyed: Duration::from_secs(24 * 3600),
         discard_unrecorded: false,
     };

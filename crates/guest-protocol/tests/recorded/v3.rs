@@ -4,7 +4,7 @@ use guest_protocol::*;
 
 common_messages!();
 
-/// Whether a message is about units, which version 2 does not know.
+/// Whether a message is about units or the token, which version 2 does not know.
 pub(crate) fn has_units(name: &str) -> bool {
     name.starts_with("unit_")
 }
@@ -62,6 +62,11 @@ fn config_with_units() -> GuestConfig {
     }
 }
 
+/// A config of a machine that assumes a role of AWS.
+fn config_with_token() -> GuestConfig {
+    GuestConfig { oidc_audience: Some("sts.amazonaws.com".into()), ..GuestConfig::default() }
+}
+
 /// Every message that a version 3 host sends, by name.
 pub(crate) fn to_guest() -> Vec<(&'static str, ToGuest)> {
     let mut messages = common_to_guest();
@@ -70,6 +75,7 @@ pub(crate) fn to_guest() -> Vec<(&'static str, ToGuest)> {
         ("log_received", ToGuest::LogReceived(LogSource::Stderr, 1 << 33, None)),
         ("read_stats", ToGuest::ReadStats(3)),
         ("unit_configure", ToGuest::Configure(Box::new(config_with_units()))),
+        ("unit_configure_oidc", ToGuest::Configure(Box::new(config_with_token()))),
         ("unit_log_received", ToGuest::LogReceived(LogSource::Stdout, 7, Some(1))),
         ("unit_exec", ToGuest::Exec(3, Exec { unit: Some(1), ..Exec::default() })),
     ]);

@@ -124,6 +124,7 @@ impl SimulatedHost {
             host: self.id,
             name: node(self.id),
             region: "here".into(),
+            region_codes: Vec::new(),
             region_aliases: Vec::new(),
             data_dir: self.world.data_dir().into(),
             pool: self.pool,
@@ -135,6 +136,7 @@ impl SimulatedHost {
             boot_deadline: Duration::from_secs(60),
             image_deadline: Duration::from_secs(60),
             templates: Vec::new(),
+            cpu_baseline: false,
             keep_destroyed: Duration::from_secs(24 * 3600),
             discard_unrecorded: false,
         }

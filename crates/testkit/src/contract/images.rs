@@ -27,6 +27,8 @@ pub async fn images_contract(images: &impl Images, archive: &Utf8Path) {
     let root = first.unwrap();
     assert_eq!(root, second.unwrap());
     assert!(root.path.exists());
+    let document = std::fs::read(&root.document).unwrap();
+    assert!(serde_json::from_slice::<serde_json::Value>(&document).unwrap().is_object());
 
     // A second import is the same image.
     let again = import("contract/app:1").await.unwrap();

@@ -99,6 +99,7 @@ impl State {
         self.outbox.logs.set_limit((config.log_buffer as usize).max(LOG_BUFFER / 16));
         let version = option_env!("UPDRAFT_COMMIT").unwrap_or(env!("CARGO_PKG_VERSION"));
         self.log(&format!("Starting init (commit: {version})..."));
+        self.oidc_audience.clone_from(&config.oidc_audience);
         match Units::new(&config) {
             Ok(units) => self.units = units,
             Err(error) => return self.fail(error),
@@ -116,6 +117,9 @@ impl State {
             self.log(&format!("cannot add entropy: {err}"));
         }
         self.log("Resumed after being suspended");
+        if let Some(token) = &self.oidc_token {
+            token.renew();
+        }
         if resume.hook.is_empty() || !self.units.is_running() {
             return;
         }

@@ -20,7 +20,8 @@ enum Ready {
     Unit(usize, Stream),
     Exec(ExecId, Stream),
     Hook,
-    ApiListener,
+    /// The listener of the Machines API at this place.
+    ApiListener(usize),
     Api(ApiId),
 }
 
@@ -81,8 +82,8 @@ impl EventLoop {
             tags.push(Ready::Hook);
             polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
-        if let Some(fd) = state.api.listener(&state.outbox) {
-            tags.push(Ready::ApiListener);
+        for (listener, fd) in state.api.listeners(&state.outbox).enumerate() {
+            tags.push(Ready::ApiListener(listener));
             polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         for (id, fd, flags) in state.api.clients() {
@@ -125,7 +126,7 @@ impl EventLoop {
                     hook.read(buffer, &mut state.outbox.logs);
                 }
             }
-            Ready::ApiListener => state.api.accept(&mut state.outbox),
+            Ready::ApiListener(listener) => state.api.accept(listener, &mut state.outbox),
             Ready::Api(id) => state.api.serve(id, buffer, &mut state.outbox),
         }
     }

@@ -1,5 +1,8 @@
-//! `/.fly/api`: the socket of the Machines API in the guest. Init forwards bytes
-//! between its clients and the host.
+//! The Machines API in the guest, at the socket `/.fly/api` and over TCP at
+//! `_api.internal:4280`. Init forwards bytes between its clients and the host.
+//!
+//! The TCP address is one of the guest's loopback interface, and the listener takes
+//! connections of that interface only: nothing outside of the guest reaches it.
 //!
 //! Bounds: connections at a time, bytes that a client may send on one, and bytes
 //! held for a client that does not read. No client is accepted while the host does
@@ -8,12 +11,15 @@
 use crate::agent::outbox::Outbox;
 use crate::boot::mounts;
 use crate::process::stream::{self, ReadResult};
-use guest_protocol::{API_CONNECTIONS, API_WINDOW, ApiId, LogSource, MAX_CHUNK, ToHost};
+use guest_protocol::{
+    API_ADDRESS, API_CONNECTIONS, API_PORT, API_WINDOW, ApiId, LogSource, MAX_CHUNK, ToHost,
+};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
@@ -25,7 +31,7 @@ struct Connection {
     socket: OwnedFd,
     /// Bytes received from it.
     received: usize,
-    /// It sends no more, but may still read.
+    /// It sends no more, as the host knows, but may still read.
     read_closed: bool,
     /// Bytes of the host for it.
     pending: VecDeque<u8>,
@@ -33,10 +39,10 @@ struct Connection {
     write_closed: bool,
 }
 
-/// The socket and its clients.
+/// The listening sockets and their clients.
 #[derive(Default)]
 pub(crate) struct GuestApi {
-    listener: Option<OwnedFd>,
+    listeners: Vec<OwnedFd>,
     connections: BTreeMap<ApiId, Connection>,
     last: ApiId,
 }
@@ -56,13 +62,31 @@ impl GuestApi {
         };
         let listener =
             listen().map_err(|err: std::io::Error| format!("cannot make {path}: {err}"))?;
-        Ok(Self { listener: Some(listener.into()), ..Self::default() })
+        Ok(Self { listeners: vec![listener.into()], ..Self::default() })
     }
 
-    /// The listener, if a client can be accepted; without a session none can.
-    pub(crate) fn listener(&self, outbox: &Outbox) -> Option<BorrowedFd<'_>> {
+    /// Listens at `_api.internal` too, whose address loopback has.
+    pub(crate) fn listen_tcp(&mut self) -> Result<(), String> {
+        let listen = || {
+            let listener = TcpListener::bind((API_ADDRESS, API_PORT))?;
+            listener.set_nonblocking(true)?;
+            bind_to_loopback(&listener)?;
+            // Answers are written in parts; the clients' sockets inherit it.
+            rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+            Ok(listener)
+        };
+        let listener = listen().map_err(|err: std::io::Error| {
+            format!("cannot listen on _api.internal ([{API_ADDRESS}]:{API_PORT}): {err}")
+        })?;
+        self.listeners.push(listener.into());
+        Ok(())
+    }
+
+    /// The listeners, if a client can be accepted; without a session none can.
+    pub(crate) fn listeners(&self, outbox: &Outbox) -> impl Iterator<Item = BorrowedFd<'_>> {
         let room = self.connections.len() < API_CONNECTIONS && !outbox.bulk_is_full();
-        self.listener.as_ref().filter(|_| room && outbox.in_session()).map(AsFd::as_fd)
+        let accepting = room && outbox.in_session();
+        self.listeners.iter().filter(move |_| accepting).map(AsFd::as_fd)
     }
 
     /// The clients to poll, and for which events beside a hang-up.
@@ -75,9 +99,11 @@ impl GuestApi {
         })
     }
 
-    /// Accepts a client.
-    pub(crate) fn accept(&mut self, outbox: &mut Outbox) {
-        let Some(listener) = &self.listener else { return };
+    /// Accepts a client of the listener at this place.
+    pub(crate) fn accept(&mut self, listener: usize, outbox: &mut Outbox) {
+        // Another listener of the same poll may have taken the last place.
+        let full = self.connections.len() >= API_CONNECTIONS;
+        let Some(listener) = self.listeners.get(listener).filter(|_| !full) else { return };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let Ok(socket) = rustix::net::accept_with(listener, flags) else { return };
         self.last = self.last.wrapping_add(1);
@@ -134,7 +160,8 @@ impl GuestApi {
     }
 
     fn close(&mut self, id: ApiId, outbox: &mut Outbox) {
-        if self.connections.remove(&id).is_some_and(|connection| !connection.write_closed) {
+        // The host knows already that a client has ended which sends no more.
+        if self.connections.remove(&id).is_some_and(|connection| !connection.read_closed) {
             outbox.bulk(ToHost::ApiEnd(id));
         }
     }
@@ -172,6 +199,9 @@ impl Connection {
             ReadResult::WouldBlock => true,
             ReadResult::Eof => {
                 self.read_closed = true;
+                // The answer to it may still come. Over TCP nothing shows that a client
+                // reads no more, and one that has ended would keep its place otherwise.
+                outbox.bulk(ToHost::ApiEnd(id));
                 !self.is_closed()
             }
         }
@@ -184,6 +214,22 @@ impl Connection {
         let _ = rustix::event::poll(&mut poll, Some(&now));
         poll[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
     }
+}
+
+/// Has a socket take packets of the loopback interface only.
+fn bind_to_loopback(socket: &TcpListener) -> std::io::Result<()> {
+    let name = c"lo".to_bytes_with_nul();
+    // SAFETY: the kernel reads the name, of the given length, and keeps nothing of it.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            name.as_ptr().cast(),
+            name.len() as libc::socklen_t,
+        )
+    };
+    if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

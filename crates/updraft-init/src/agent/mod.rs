@@ -6,6 +6,7 @@ pub(crate) mod event_loop;
 pub(crate) mod guest_api;
 pub(crate) mod log_queue;
 pub(crate) mod notifier;
+mod oidc_token;
 pub(crate) mod outbox;
 pub(crate) mod port;
 mod state;

@@ -20,6 +20,8 @@ pub(crate) enum WorkerEvent {
     Stats(u32, Box<GuestStats>),
     /// The result of a health check.
     Probed(Probed),
+    /// The machine's OpenID Connect token is in its file, or why not.
+    OidcToken(Result<(), String>),
     /// The kernel announces changes of listeners from now on.
     ListenersWatched,
     /// A socket began or ceased to listen.

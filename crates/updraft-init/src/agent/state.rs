@@ -2,9 +2,10 @@
 
 use super::guest_api::GuestApi;
 use super::notifier::{Notifier, WorkerEvent};
+use super::oidc_token::OidcToken;
 use super::outbox::Outbox;
 use super::port::Port;
-use crate::boot::prepare::{self, Job};
+use crate::boot::prepare::{self, Job, Prepared};
 use crate::boot::startup::Booted;
 use crate::process::exec::Execs;
 use crate::process::main_process;
@@ -41,6 +42,11 @@ pub(crate) struct State {
     pub(crate) quiescing: Quiescing,
     /// The main process, or the processes or containers.
     pub(crate) units: Units,
+    /// Audience of the token that the main process is to find in its file.
+    pub(crate) oidc_audience: Option<String>,
+    pub(crate) oidc_token: Option<OidcToken>,
+    /// The guest is prepared, and its main process waits for the first attempt to get a token.
+    pub(crate) waits_for_token: Option<Prepared>,
     /// A stop that arrived before the main process ran.
     pub(crate) early_stop: Option<(i32, Duration)>,
     /// Processes that the OOM killer had killed before the main process ran.
@@ -80,6 +86,9 @@ impl State {
             jobs,
             quiescing: Quiescing::default(),
             units: Units::default(),
+            oidc_audience: None,
+            oidc_token: None,
+            waits_for_token: None,
             early_stop: None,
             oom_kills: main_process::oom_kills(),
             execs: Execs::default(),

@@ -1,10 +1,11 @@
 //! Handles the events of worker threads.
 
 use super::notifier::WorkerEvent;
+use super::oidc_token::OidcToken;
 use super::state::{Quiescing, State};
 use crate::boot::prepare::{Job, PrepareEvent, Prepared};
 use crate::system::listen_events::ListenEvents;
-use guest_protocol::{Phase, ToHost};
+use guest_protocol::{OIDC_TOKEN_FILE, Phase, ToHost};
 use std::time::Duration;
 
 /// Interval of scans for listeners where the kernel does not announce them.
@@ -35,7 +36,7 @@ impl State {
                 WorkerEvent::Prepare(PrepareEvent::Log(line)) => self.log(&line),
                 WorkerEvent::Prepare(PrepareEvent::Quiesced) => self.quiescing.prepared = true,
                 WorkerEvent::Prepare(PrepareEvent::Prepared(Ok(prepared))) => {
-                    self.run_main(prepared);
+                    self.run_main_with_token(prepared);
                 }
                 WorkerEvent::Prepare(PrepareEvent::Prepared(Err(error))) => self.fail(error),
                 WorkerEvent::Processes(number, list) => {
@@ -46,6 +47,7 @@ impl State {
                     self.reading_stats = false;
                     self.outbox.control(ToHost::Stats(number, stats));
                 }
+                WorkerEvent::OidcToken(result) => self.on_oidc_token(result),
                 WorkerEvent::Probed(probed) => self.units.probed(probed),
                 WorkerEvent::ListenersWatched => {
                     self.quiescing.watching = true;
@@ -67,6 +69,35 @@ impl State {
         if requested && prepared && watching {
             self.quiescing.requested = false;
             self.outbox.control(ToHost::Quiesced);
+        }
+    }
+
+    /// Runs the main process, if it is to have a token after the first attempt to get one.
+    fn run_main_with_token(&mut self, prepared: Prepared) {
+        let Some(audience) = self.oidc_audience.take() else { return self.run_main(prepared) };
+        match OidcToken::keep(&self.notifier, audience) {
+            Ok(token) => {
+                self.oidc_token = Some(token);
+                self.waits_for_token = Some(prepared);
+            }
+            Err(err) => {
+                self.log(&format!("there is no thread to keep {OIDC_TOKEN_FILE}: {err}"));
+                self.run_main(prepared);
+            }
+        }
+    }
+
+    /// Without a token the app may still do its other work; the token is asked for again.
+    fn on_oidc_token(&mut self, result: Result<(), String>) {
+        match result {
+            Ok(()) if self.waits_for_token.is_none() => {
+                self.log(&format!("{OIDC_TOKEN_FILE} is renewed again"));
+            }
+            Ok(()) => {}
+            Err(err) => self.log(&err),
+        }
+        if let Some(prepared) = self.waits_for_token.take() {
+            self.run_main(prepared);
         }
     }
 

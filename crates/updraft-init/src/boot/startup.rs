@@ -29,7 +29,7 @@ pub(crate) enum BootError {
 pub(crate) struct Booted {
     /// The connection to the host.
     pub(crate) port: Port,
-    /// The socket of the Machines API.
+    /// The Machines API's sockets.
     pub(crate) api: GuestApi,
     /// For the thread that applies the configuration.
     pub(crate) context: PrepareContext,
@@ -64,11 +64,12 @@ pub(crate) fn boot() -> Result<Booted, BootError> {
     stages.mark("drivers");
     warnings.extend(mounts::mount_rest());
     memory::protect_working_set();
-    let api = GuestApi::listen().unwrap_or_else(|error| {
+    let mut api = GuestApi::listen().unwrap_or_else(|error| {
         warnings.push(error);
         GuestApi::default()
     });
-    let netlink = network::before_config();
+    let netlink = network::before_config(&mut warnings);
+    warnings.extend(api.listen_tcp().err());
     for warning in &warnings {
         kernel_log::write(warning);
     }

@@ -3,7 +3,7 @@
 //! The kernel lists listening sockets before all others, so a scan stops at the
 //! first that does not listen, however many connections there are.
 
-use guest_protocol::Listener;
+use guest_protocol::{API_ADDRESS, API_PORT, Listener};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -72,6 +72,8 @@ fn reachable(address: IpAddr, own: Option<Ipv4Addr>) -> bool {
 fn scan_table(table: impl Read, own: Option<Ipv4Addr>, into: &mut BTreeMap<u16, bool>) {
     for line in BufReader::new(table.take(MAX_TABLE)).lines().skip(1) {
         match line.ok().as_deref().and_then(row) {
+            // Init's own.
+            Some(Socket { address: IpAddr::V6(API_ADDRESS), port: API_PORT, .. }) => {}
             Some(socket) if socket.state == LISTEN => {
                 *into.entry(socket.port).or_default() |= reachable(socket.address, own);
             }
@@ -178,7 +180,8 @@ mod tests {
     const TCP6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
    0: 00000000000000000000000000000000:01BB 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 5 1 0 100 0 0 10 0\n\
    1: 00000000000000000000000001000000:0016 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 6 1 0 100 0 0 10 0\n\
-   2: 0000000000000000FFFF00000200A8C0:0051 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 7 1 0 100 0 0 10 0\n";
+   2: 0000AAFD000000000000000080420000:10B8 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 8 1 0 100 0 0 10 0\n\
+   3: 0000000000000000FFFF00000200A8C0:0051 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 7 1 0 100 0 0 10 0\n";
 
     #[test]
     fn rows_read_as_the_kernel_writes_them() {

@@ -1,6 +1,6 @@
 //! Loopback and `eth0`, configured over rtnetlink.
 
-use guest_protocol::Net;
+use guest_protocol::{API_ADDRESS, Net};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
@@ -172,11 +172,18 @@ fn family(address: IpAddr) -> AddressFamily {
 }
 
 /// The setup that needs no configuration: loopback, and the kernel's defaults for `eth0`.
-pub(crate) fn before_config() -> Result<Netlink, String> {
+/// What an app can do without is added to `warnings`.
+pub(crate) fn before_config(warnings: &mut Vec<String>) -> Result<Netlink, String> {
     let mut netlink = Netlink::open().map_err(|err| format!("cannot open netlink: {err}"))?;
     let mut changes = Changes::default();
     changes.link_up(LOOPBACK, "lo", Vec::new());
     netlink.apply(changes)?;
+    // Of its own: a kernel without IPv6 (`ipv6.disable=1`) refuses it.
+    let mut changes = Changes::default();
+    changes.add_address(LOOPBACK, API_ADDRESS.into(), 128);
+    if let Err(err) = netlink.apply(changes) {
+        warnings.push(format!("_api.internal cannot be reached: {err}"));
+    }
     // Images that do not run as root may listen on port 80 all the same.
     let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
     // All addresses come from the configuration, without duplicate detection. As

@@ -254,23 +254,42 @@ impl Guest {
     /// The next message that is not about the log.
     pub(crate) fn next(&mut self) -> ToHost {
         loop {
-            match self.next_raw() {
-                ToHost::Log { source, offset, data, unit } => {
-                    let end = offset.expect("version 3 numbers its bytes") + data.len() as u64;
-                    if self.acknowledge {
-                        self.send(&ToGuest::LogReceived(source, end, unit));
-                    }
-                    let text = String::from_utf8_lossy(&data);
-                    if let Some(unit) = unit {
-                        self.log.push_str(&format!("{unit}:"));
-                    }
-                    self.log.push_str(if source == LogSource::Stderr { "!" } else { "" });
-                    self.log.push_str(&text);
-                }
-                ToHost::LogDropped(bytes) => self.dropped += bytes,
-                other => return other,
+            let message = self.next_raw();
+            if let Some(other) = self.add_to_log(message) {
+                return other;
             }
         }
+    }
+
+    /// Reads on until the log has this text; other messages are kept for later.
+    pub(crate) fn until_log(&mut self, text: &str) {
+        while !self.log.contains(text) {
+            let message = self.next_raw();
+            if let Some(other) = self.add_to_log(message) {
+                self.aside.push_back(other);
+            }
+        }
+    }
+
+    /// Returns a message that is not about the log.
+    fn add_to_log(&mut self, message: ToHost) -> Option<ToHost> {
+        match message {
+            ToHost::Log { source, offset, data, unit } => {
+                let end = offset.expect("version 3 numbers its bytes") + data.len() as u64;
+                if self.acknowledge {
+                    self.send(&ToGuest::LogReceived(source, end, unit));
+                }
+                let text = String::from_utf8_lossy(&data);
+                if let Some(unit) = unit {
+                    self.log.push_str(&format!("{unit}:"));
+                }
+                self.log.push_str(if source == LogSource::Stderr { "!" } else { "" });
+                self.log.push_str(&text);
+            }
+            ToHost::LogDropped(bytes) => self.dropped += bytes,
+            other => return Some(other),
+        }
+        None
     }
 
     /// Reads on until `want` finds what it looks for.

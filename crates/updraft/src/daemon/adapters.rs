@@ -154,6 +154,7 @@ pub(super) fn host_config(settings: &Settings) -> HostConfig {
         host: settings.host.number,
         name: settings.host.name.clone(),
         region: settings.host.region.to_string(),
+        region_codes: settings.host.region_codes.iter().map(ToString::to_string).collect(),
         region_aliases: settings.host.region_aliases.iter().map(ToString::to_string).collect(),
         data_dir: settings.data_dir.clone(),
         pool: settings.network.ipv4_pool,
@@ -168,6 +169,7 @@ pub(super) fn host_config(settings: &Settings) -> HostConfig {
         image_deadline: settings.images.pull_deadline,
         overcommit: settings.memory.overcommit,
         templates: settings.vm.templates.clone(),
+        cpu_baseline: settings.machines.cpu_baseline,
         keep_destroyed: settings.machines.keep_destroyed,
         discard_unrecorded: settings.host.discard_unrecorded,
     }

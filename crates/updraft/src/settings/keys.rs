@@ -64,7 +64,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("host.name", "host-name", "NAME", "", "Name of this host [default: the machine's host name]"),
     row("host.number", "host-number", "NUMBER", "0", "Number of this host, 0 to 65535; no two hosts of a platform share one"),
     row("host.region", "region", "CODE", "local", "Region code of this host"),
-    row("host.region_aliases", "region-alias", "CODE,…", "", "Further region codes that this host answers to"),
+    row("host.region_codes", "region-code", "CODE,…", "", "Further codes of this host's region; a machine keeps the one that it was asked for"),
+    row("host.region_aliases", "region-alias", "CODE,…", "", "Names that stand for host.region when a machine is placed"),
     row("host.discard_unrecorded", "discard-unrecorded", "BOOL", "false", "Remove the VMs and files of machines when `host.db` is new and names none of them; otherwise the daemon does not start with them"),
 
     row("listen.api", "api", "ADDR", "127.0.0.1:4280", "Where the API listens: ADDRESS:PORT or http://ADDRESS:PORT"),
@@ -98,6 +99,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("memory.overcommit", "overcommit", "FACTOR", "1", "How many times its memory for machines the host promises; see `updraft host status`"),
     row("disk.overcommit", "disk-overcommit", "FACTOR", "20", "How many times its free disk space the host promises to machines' disks"),
     row("machines.keep_destroyed", "keep-destroyed", "TIME", "24h", "How long a destroyed machine and its events can still be read; at most 20000 machines of a host"),
+    row("machines.cpu_baseline", "cpu-baseline", "BOOL", "false", "Hold shared CPUs to a sixteenth of a core each, with bursts, as Fly does; otherwise they use what is idle, by weight"),
     row("vm.templates", "template", "CPUSxMIB,…", "1x256", "Sizes of machines that get a template ahead of time; others get theirs after a first boot"),
     row("vm.accelerator", "accelerator", "WORD", "auto", "kvm, tcg, or auto: found out by booting a guest"),
     row("vm.probe_deadline", "probe-deadline", "TIME", "10s", "How long the guest of that probe may take"),

@@ -48,7 +48,17 @@ const WORLD: &str = "echo host=$(hostname); echo cpus=$(busybox nproc); \
     echo note=$(stat -c %a /etc/deep/note) $(cat /etc/deep/note); \
     echo env=$A $FLY_APP_NAME $FLY_MACHINE_ID $FLY_REGION $FLY_VM_MEMORY_MB $FLY_PRIVATE_IP; \
     sed 's/^/hosts=/' /etc/hosts; sed 's/^/resolv=/' /etc/resolv.conf; \
-    for d in /proc /sys /dev/pts /dev/shm /run; do grep -q \" $d \" /proc/mounts || echo no $d; done; \
+    echo more=$FLY_ALLOC_ID $FLY_MACHINE_VERSION $FLY_IMAGE_REF $FLY_PROCESS_GROUP $PRIMARY_REGION \
+        ${FLY_PUBLIC_IP-unset} $FLY_METADATA_ROLE; \
+    echo aws=$AWS_ROLE_ARN $AWS_WEB_IDENTITY_TOKEN_FILE $AWS_ROLE_SESSION_NAME \
+        $(busybox tr -cd . < /.fly/oidc_token); \
+    echo image=$(grep -c rootfs /etc/image.json); \
+    echo api=$(wget -qO- http://_api.internal:4280/v1/apps/$FLY_APP_NAME/machines/$FLY_MACHINE_ID); \
+    echo hard=$(ulimit -Hn) umask=$(umask); \
+    for d in null zero full random urandom tty console ptmx fd stdin stdout stderr; do \
+        [ -e /dev/$d ] || echo no /dev/$d; done; \
+    for d in /proc /proc/sys/fs/binfmt_misc /sys /sys/fs/cgroup /dev /dev/pts /dev/shm /dev/mqueue \
+        /dev/hugepages /run /.fly; do grep -q \" $d \" /proc/mounts || echo no $d; done; \
     seq 1 2000; echo last >&2; exit 0";
 
 fn world(cx: &Context) -> Outcome {
@@ -58,8 +68,10 @@ fn world(cx: &Context) -> Outcome {
         json!({
             "init": {"exec": ["sh", "-c", WORLD], "swap_size_mb": 64, "kernel_args": ["updraft.test=1"]},
             "guest": {"cpu_kind": "shared", "cpus": 2, "memory_mb": 512},
-            "env": {"A": "config"},
-            "files": [{"guest_path": "/etc/deep/note", "raw_value": "bm90ZQ==", "mode": 0o640}],
+            "env": {"A": "config", "AWS_ROLE_ARN": "arn:aws:iam::1:role/x"},
+            "metadata": {"role": "primary"}, "metadata_env": true,
+            "files": [{"guest_path": "/etc/deep/note", "raw_value": "bm90ZQ==", "mode": 0o640},
+                      {"guest_path": "/etc/image.json", "image_config": "busybox:latest"}],
             "dns": {"nameservers": ["192.0.2.53"], "searches": ["a.test"],
                     "options": [{"name": "ndots", "value": "2"}]},
             "restart": {"policy": "no"},
@@ -71,7 +83,8 @@ fn world(cx: &Context) -> Outcome {
     let lines = messages(&app, "app")?;
     let all = lines.join("\n");
     let value = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name)).unwrap_or("");
-    let ip = app.get(&id, "")?["private_ip"].as_str().unwrap_or_default().to_owned();
+    let machine = app.get(&id, "")?;
+    let ip = machine["private_ip"].as_str().unwrap_or_default().to_owned();
     ensure!(value("host=") == id && value("cpus=") == "2" && value("files=") == "10240", "{all}");
     let kib = |name| value(name).parse::<u64>().unwrap_or(0);
     ensure!((400 << 10..=512 << 10).contains(&kib("mem=")), "{all}");
@@ -79,9 +92,21 @@ fn world(cx: &Context) -> Outcome {
     ensure!(value("cmdline=").split(' ').any(|word| word == "updraft.test=1"), "{all}");
     ensure!(value("note=") == "640 note", "{all}");
     ensure!(value("env=") == format!("config world {id} local 512 {ip}"), "{all}");
+    let version = machine["instance_id"].as_str().unwrap_or_default();
+    let more = format!("{id} {version} busybox:latest app local unset primary");
+    ensure!(value("more=") == more, "{more} is not in\n{all}");
+    let aws = format!("arn:aws:iam::1:role/x /.fly/oidc_token {id} ..");
+    ensure!(value("aws=") == aws, "{aws} is not in\n{all}");
+    ensure!(value("image=") != "0" && !value("image=").is_empty(), "{all}");
+    let shown: Value = serde_json::from_str(value("api=")).with_context(|| all.clone())?;
+    ensure!(shown["id"] == id.as_str() && shown["config"]["env"]["A"] == "config", "{all}");
+    ensure!(value("hard=") == "1048576 umask=0022", "{all}");
     let own = ip.parse::<std::net::Ipv6Addr>()?;
     for line in [
         "hosts=127.0.0.1 localhost localhost.localdomain".to_owned(),
+        "hosts=::1 localhost ip6-localhost ip6-loopback".to_owned(),
+        "hosts=ff02::1 ip6-allnodes".to_owned(),
+        "hosts=fdaa::4280 _api.internal".to_owned(),
         format!("hosts={own} {id} fly-local-6pn"),
         "resolv=nameserver 192.0.2.53".to_owned(),
         "resolv=search a.test".to_owned(),
@@ -89,7 +114,20 @@ fn world(cx: &Context) -> Outcome {
     ] {
         ensure!(lines.contains(&line), "{line:?} is not in\n{all}");
     }
-    ensure!(!all.contains("no /"), "all mounts are there: {all}");
+    let missing = lines.iter().any(|line| line.starts_with("no /"));
+    ensure!(!missing, "all mounts and devices are there: {all}");
+    let ipv4 = lines.iter().find_map(|line| line.strip_suffix(" fly-global-services"));
+    let ipv4 = ipv4.and_then(|line| line.strip_prefix("hosts="));
+    ensure!(ipv4.is_some_and(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok()), "{all}");
+    let of_init = messages(&app, "init")?;
+    for (begins, ends) in [
+        ("Starting init (commit: ", ")..."),
+        ("Preparing to run: `sh -c ", "` as root"),
+        ("Main child exited normally with code: 0", ""),
+    ] {
+        let fits = |line: &String| line.starts_with(begins) && line.ends_with(ends);
+        ensure!(of_init.iter().any(fits), "{begins}…{ends} is not in {of_init:?}");
+    }
     let numbers = lines.iter().filter_map(|line| line.parse::<u32>().ok());
     ensure!(numbers.eq(1..=2000), "every line came, in order: {all}");
     ensure!(lines.iter().any(|line| line == "last"), "also what went to stderr: {all}");

@@ -5,13 +5,14 @@
 //! it is used. A controller that cannot be used is named in
 //! [`Cgroups::warnings`]: VMs then run without that limit, visibly.
 
-use crate::cgroup::limits::{Limits, settings};
+use crate::cgroup::limits::{self, Limits, settings};
 use crate::cgroup::trees::{Controller, Tree, trees};
 use crate::process::boot_dir::ok_if_absent;
 use camino::{Utf8Path, Utf8PathBuf};
 use std::fs;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Below the platform's group: where the daemon is.
 pub(super) const DAEMON: &str = "daemon";
@@ -132,6 +133,44 @@ impl Cgroups {
             Some(tree) => write(&self.dir(tree, name).join("memory.reclaim"), &bytes.to_string()),
             None => Ok(()),
         }
+    }
+
+    /// Limits the CPU time of the group `name` to a quota in each period; `None` to that of so
+    /// many vCPUs, as at its creation.
+    ///
+    /// # Errors
+    /// There is no such group, or no controller for CPU time.
+    pub(crate) fn limit_cpu(
+        &self,
+        name: &str,
+        quota: Option<(Duration, Duration)>,
+        vcpus: u32,
+    ) -> io::Result<()> {
+        let tree = self.cpu_tree().ok_or_else(|| io::Error::other("no cgroup controller cpu"))?;
+        let all = || (limits::share(limits::all_vcpus(vcpus)), limits::PERIOD);
+        let (quota, period) = quota.unwrap_or_else(all);
+        let dir = self.dir(tree, name);
+        let files = limits::quota(tree.unified, quota, period);
+        files.iter().try_for_each(|(file, value)| write(&dir.join(file), value))
+    }
+
+    /// Time in which the processes of the group `name` were held back by a quota (kernel
+    /// documents `scheduler/sched-bwc` and `admin-guide/cgroup-v2`).
+    pub(crate) fn throttled(&self, name: &str) -> Option<Duration> {
+        let tree = self.cpu_tree()?;
+        let text = fs::read_to_string(self.dir(tree, name).join("cpu.stat")).ok()?;
+        text.lines().find_map(|line| {
+            let (key, value) = line.split_once(' ')?;
+            match key {
+                "throttled_time" => Some(Duration::from_nanos(value.trim().parse().ok()?)),
+                "throttled_usec" => Some(Duration::from_micros(value.trim().parse().ok()?)),
+                _ => None,
+            }
+        })
+    }
+
+    fn cpu_tree(&self) -> Option<&Tree> {
+        self.trees.iter().find(|tree| tree.controllers.contains(&Controller::Cpu))
     }
 
     /// Processes in the group `name`.
@@ -406,6 +445,50 @@ mod tests {
             files(&temp, &[&file]);
             groups.limit_vms(&groups.trees[0]).unwrap();
             assert_eq!(read(&temp, &file), (1 << 30).to_string());
+        }
+    }
+
+    #[test]
+    fn a_quota_is_set_and_lifted_and_its_effect_is_read() {
+        for (unified, names, stat, limited, lifted) in [
+            (
+                false,
+                &["cpu.cfs_period_us", "cpu.cfs_quota_us"][..],
+                "nr_periods 9\nnr_throttled 4\nthrottled_time 2500000\n",
+                "80000 5000",
+                "100000 220000",
+            ),
+            (
+                true,
+                &["cpu.max"][..],
+                "usage_usec 7\nthrottled_usec 2500\n",
+                "5000 80000",
+                "220000 100000",
+            ),
+        ] {
+            let (temp, groups) = groups(unified);
+            let of = |name: &str| format!("updraft-t/vms/a/{name}");
+            let values = || {
+                let mut text = String::new();
+                for name in names {
+                    // A file of the kernel has no remains of what was written before.
+                    text.push_str(&read(&temp, &of(name)));
+                    text.push(' ');
+                    fs::write(temp.path().join(of(name)), "").unwrap();
+                }
+                text.trim_end().to_owned()
+            };
+            let all: Vec<String> = names.iter().chain(&["cpu.stat"]).map(|name| of(name)).collect();
+            files(&temp, &all.iter().map(String::as_str).collect::<Vec<_>>());
+            fs::write(temp.path().join(of("cpu.stat")), stat).unwrap();
+            let ms = Duration::from_millis;
+            groups.limit_cpu("a", Some((ms(5), ms(80))), 2).unwrap();
+            assert_eq!(values(), limited);
+            groups.limit_cpu("a", None, 2).unwrap();
+            assert_eq!(values(), lifted);
+            assert_eq!(groups.throttled("a"), Some(Duration::from_micros(2500)));
+            assert!(groups.limit_cpu("none", None, 2).is_err());
+            assert_eq!(groups.throttled("none"), None);
         }
     }
 

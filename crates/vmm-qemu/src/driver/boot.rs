@@ -1,6 +1,6 @@
 //! Starting a VM: from its snapshot, from a template, or by booting the kernel.
 
-use crate::cgroup::limits::Limits;
+use crate::cgroup::limits::{self, Limits};
 use crate::config::Accelerator;
 use crate::driver::state::{EXIT_TIMEOUT, Inner, blocking};
 use crate::launch::command_line::TB_MIB;
@@ -181,8 +181,7 @@ impl Inner {
         let overhead = overhead_mib(self.config.accelerator, spec.vcpus);
         Limits {
             cpu_weight: spec.cpu_weight,
-            // The vCPUs, and a fifth of a core for QEMU's own threads.
-            cpu_quota: spec.vcpus * 1000 + 200,
+            cpu_quota: limits::all_vcpus(spec.vcpus),
             memory: (u64::from(spec.memory_mib) + u64::from(overhead)) << 20,
             pids: launch::threads(spec.vcpus),
         }

@@ -8,12 +8,14 @@ use crate::process::pidfd;
 use crate::snapshot;
 use async_trait::async_trait;
 use camino::Utf8Path;
+use model::cpu_credit::PERIOD;
 use model::id::{BootId, MachineId};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use worker::ports::{
-    BootSpec, FoundVm, Hypervisor, HypervisorInfo, PortError, QuiesceGuest, SaveTimes, Shape,
-    Snapshot, SnapshotSpec, Vm,
+    BootSpec, CpuTimes, FoundVm, Hypervisor, HypervisorInfo, PortError, QuiesceGuest, SaveTimes,
+    Shape, Snapshot, SnapshotSpec, Vm,
 };
 
 /// VMs on QEMU microvm, jailed.
@@ -133,6 +135,26 @@ impl Hypervisor for QemuHypervisor {
             tracing::debug!(%machine, error = %err, "reclaim the memory of a VM");
         }
         before.saturating_sub(held())
+    }
+
+    fn cpu_times(&self, machine: MachineId, boot: BootId) -> Option<CpuTimes> {
+        let dir = self.inner.dir(machine, boot);
+        let (pid, _handle) = dir.process()?;
+        let used = pidfd::cpu_time(pid)?;
+        Some(CpuTimes { used, throttled: self.inner.cgroups.throttled(&dir.name())? })
+    }
+
+    fn limit_cpu(
+        &self,
+        machine: MachineId,
+        boot: BootId,
+        quota: Option<Duration>,
+    ) -> Result<(), PortError> {
+        let dir = self.inner.dir(machine, boot);
+        let quota = quota.map(|quota| (quota, PERIOD));
+        let limit = |vcpus| self.inner.cgroups.limit_cpu(&dir.name(), quota, vcpus);
+        let set = dir.description().and_then(|vm| limit(vm.vcpus));
+        set.map_err(|err| PortError::new(format!("limit the CPU time of {}", dir.name()), err))
     }
 
     fn has_template(&self, shape: Shape) -> bool {

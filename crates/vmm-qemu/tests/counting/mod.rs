@@ -117,6 +117,44 @@ async fn a_vm_runs_in_its_jail_and_groups_and_ends_when_killed() {
     .await;
 }
 
+#[tokio::test]
+async fn a_vm_with_a_quota_is_held_back_and_without_one_is_not() {
+    on_every_accelerator(async |world| {
+        let driver = world.driver();
+        let (machine, boot) = ids(3);
+        let vm = driver.boot(world.spec(machine, boot)).await.unwrap();
+        counts_beyond(vm.pid, 2).await;
+        let times = || driver.cpu_times(machine, boot).expect("its CPU time is known");
+        let quota = Duration::from_millis(8);
+        driver.limit_cpu(machine, boot, Some(quota)).unwrap();
+        let (begun, before) = (std::time::Instant::now(), times());
+        let held_back = async {
+            // A tenth of a core: it waits nine tenths of the time.
+            while times().throttled < before.throttled + Duration::from_millis(400) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, held_back).await.expect("the quota takes effect");
+        let (used, elapsed) = (times().used - before.used, begun.elapsed());
+        assert!(used < elapsed / 2, "{used:?} of {elapsed:?}");
+        driver.limit_cpu(machine, boot, None).unwrap();
+        let group = format!("/updraft-{}/vms/{machine}-{boot}", world.config.instance);
+        let quota = cgroup_value(&format!("{group}/cpu.cfs_quota_us"))
+            .map(|value| (value, "120000"))
+            .or_else(|| {
+                let max = cgroup_value(&format!("{group}/cpu.max"))?;
+                Some((max, "120000 100000"))
+            });
+        let (value, expected) = quota.expect("a quota");
+        assert_eq!(value, expected, "all of its vCPU again");
+        driver.kill(machine, boot).await.unwrap();
+        ended(vm).await;
+        assert!(driver.limit_cpu(machine, boot, None).is_err());
+        assert_eq!(driver.cpu_times(machine, boot), None);
+    })
+    .await;
+}
+
 /// Plays a daemon that is killed.
 #[tokio::test]
 #[ignore = "started by the test below"]

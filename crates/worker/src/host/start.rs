@@ -6,9 +6,12 @@ use super::{low_space, recovery, retention, unrecorded};
 use crate::capacity::Capacity;
 use crate::checks::board::CheckBoard;
 use crate::context::{BlockedSlots, HostConfig, HostContext, Ports};
+use crate::cpu::controller;
+use crate::cpu::table::CpuTable;
 use crate::event_feed::Feed;
 use crate::guest_connections::GuestConnections;
 use crate::logs::LogStore;
+use crate::machine::Handle;
 use crate::metrics::Metrics;
 use crate::routes::RouteHub;
 use crate::schedules::requests::RunRequests;
@@ -57,6 +60,7 @@ impl Worker {
         let context = Arc::new(HostContext {
             capacity: Capacity::new(bookable_mib(&config)),
             checks: CheckBoard::default(),
+            cpu: CpuTable::default(),
             check_slots: Semaphore::new(CHECKS),
             metrics_turn: tokio::sync::Mutex::new(()),
             run_requests: RunRequests::default(),
@@ -94,6 +98,9 @@ impl Worker {
         host.context.tasks.spawn_service("the removal of records of destroyed machines", forget);
         let watch = low_space::watch(host.clone());
         host.context.tasks.spawn_service("the watch of the disk", watch);
+        let machines = host.clone();
+        let views = move || machines.handles().iter().map(Handle::view).collect();
+        controller::start(&host.context, Box::new(views));
         Ok(Self(host))
     }
 }

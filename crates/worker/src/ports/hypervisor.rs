@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use model::id::{BootId, MachineId};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 /// - once `kill` returns, no guest instruction runs and nothing of the boot is
 ///   left (process, cgroup, files); `kill` of an unknown boot succeeds;
 /// - [`Vm::exited`] ends for every VM that ends, however it does;
+/// - a VM has a quota of CPU time only while `limit_cpu` has set one;
 /// - once `suspend` has returned `Ok`, [`Hypervisor::snapshot`] finds the snapshot,
 ///   also after a power cut, and the VM is paused until `kill` or `resume`;
 ///   after an error the VM keeps running and there is no snapshot;
@@ -67,6 +69,22 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// them; the bytes that it has given up. Blocks.
     fn reclaim(&self, machine: MachineId, boot: BootId, bytes: u64) -> u64;
 
+    /// CPU time of a VM since its boot, that of the VM's own threads included; `None` if it
+    /// is not known. Blocks.
+    fn cpu_times(&self, machine: MachineId, boot: BootId) -> Option<CpuTimes>;
+
+    /// Limits the CPU time of a VM to `quota` in each [`model::cpu_credit::PERIOD`]; `None`
+    /// leaves it what its vCPUs can use, as after its boot. Blocks.
+    ///
+    /// # Errors
+    /// There is no such VM, or the host cannot limit it.
+    fn limit_cpu(
+        &self,
+        machine: MachineId,
+        boot: BootId,
+        quota: Option<Duration>,
+    ) -> Result<(), PortError>;
+
     /// Whether VMs of this shape begin from a template.
     fn has_template(&self, shape: Shape) -> bool;
 
@@ -86,6 +104,15 @@ pub trait Hypervisor: Send + Sync + 'static {
 
     /// The isolation of the guests: `kvm` or `tcg`, and the driver's version.
     fn about(&self) -> HypervisorInfo;
+}
+
+/// CPU time of a VM since its boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTimes {
+    /// Time that its threads have run.
+    pub used: Duration,
+    /// Time in which they were held back by a quota.
+    pub throttled: Duration,
 }
 
 /// Most images of a VM beside its root.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 /// - `ensure` twice at once does the work once; a crash in the middle leaves
 ///   nothing that a later `ensure` takes for whole;
 /// - `collect` removes no image whose digest is in `keep`;
+/// - the `document` of an image is there as long as the image;
 /// - `remove` of a digest in `keep` changes nothing and fails with
 ///   [`ImageError::InUse`]; `remove` of a name leaves the image to `keep`.
 #[async_trait]
@@ -132,6 +133,9 @@ pub struct RootImage {
     pub fstype: String,
     /// The process that the image is configured to run.
     pub config: ImageConfig,
+    /// The file with the image's config as it is in the registry, JSON of the OCI image
+    /// specification.
+    pub document: Utf8PathBuf,
 }
 
 /// The part of an image's config that a machine uses.

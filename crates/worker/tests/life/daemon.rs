@@ -34,6 +34,7 @@ pub(crate) struct Settings {
     /// What the apps of all machines do; `None` has no guest that can be reached.
     pub(crate) apps: Option<Apps>,
     pub(crate) discard_unrecorded: bool,
+    pub(crate) cpu_baseline: bool,
     pub(crate) name_servers: NameServers,
 }
 
@@ -49,6 +50,7 @@ impl Default for Settings {
             faults: Faults::default(),
             apps: None,
             discard_unrecorded: false,
+            cpu_baseline: false,
             name_servers: NameServers::fixed(Vec::new()),
         }
     }
@@ -96,6 +98,7 @@ impl Daemon {
         let config = HostConfig {
             host: HostId(1),
             name: "one".into(),
+            region_codes: Vec::new(),
             region_aliases: Vec::new(),
             region: "here".into(),
             data_dir: world.data_dir().into(),
@@ -110,6 +113,7 @@ impl Daemon {
             templates: settings.templates.clone(),
             keep_destroyed: Duration::from_secs(24 * 3600),
             discard_unrecorded: settings.discard_unrecorded,
+            cpu_baseline: settings.cpu_baseline,
         };
         let ports = world.ports(settings.clock.clone(), Rng::seeded(settings.seed));
         let mut ports = settings.faults.wrap(ports);

@@ -8,6 +8,7 @@ use model::address::Slot;
 use model::id::{BootId, MachineId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
 use worker::Ports;
@@ -180,6 +181,19 @@ impl Hypervisor for FaultyHypervisor {
 
     fn reclaim(&self, machine: MachineId, boot: BootId, bytes: u64) -> u64 {
         self.0.reclaim(machine, boot, bytes)
+    }
+
+    fn cpu_times(&self, machine: MachineId, boot: BootId) -> Option<CpuTimes> {
+        self.0.cpu_times(machine, boot)
+    }
+
+    fn limit_cpu(
+        &self,
+        machine: MachineId,
+        boot: BootId,
+        quota: Option<Duration>,
+    ) -> Result<(), PortError> {
+        self.0.limit_cpu(machine, boot, quota)
     }
 
     fn memory(&self, machine: MachineId, boot: BootId) -> Option<u64> {

@@ -36,6 +36,9 @@ pub struct MachineConfig {
     /// Free labels; changing them makes no new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, String>>,
+    /// Give every process the metadata as environment variables too (an Updraft addition).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_env: Option<bool>,
     /// Ports that the edge routes to this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<Vec<Service>>,
@@ -89,7 +92,10 @@ pub struct MachineConfig {
     /// Directories that containers mount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<Vec<ContainerVolume>>,
-    /// Everything else: statics, …
+    /// Files of the machine that the edge serves, as they were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statics: Option<serde_json::Value>,
+    /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
 }
@@ -185,6 +191,9 @@ pub struct ProcessSecret {
     /// Name of the secret; absent or empty means that of the variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A property of the machine as an environment variable.
@@ -197,6 +206,9 @@ pub struct EnvFrom {
     /// Updraft addition: the label as it is when the machine starts.
     #[serde(default)]
     pub field_ref: String,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// Size of the VM.
@@ -248,7 +260,7 @@ pub struct File {
     /// Name of the secret that holds the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// Image whose config is the content.
+    /// Image whose OCI config is the content: one of the machine's own images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_config: Option<String>,
     /// Permission bits.
@@ -322,6 +334,9 @@ pub struct DnsOption {
     /// Value, if the option has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// Size and persistence of the writable root.

@@ -53,7 +53,7 @@ fn unit(scope: &Scope<'_>, images: &MachineImages, container: &Container) -> Res
         main: main(&own, Some(&process)).map_err(named)?,
         container: Some(GuestContainer {
             image: place,
-            files: files(container.files.iter().flatten(), scope.secrets).map_err(named)?,
+            files: files(container.files.iter().flatten(), scope.secrets, images).map_err(named)?,
             restart: restart(container),
             stop_signal: model::signal::number(signal),
             stop_timeout_ms: timeout.and_then(|span| u64::try_from(span.as_millis()).ok()),

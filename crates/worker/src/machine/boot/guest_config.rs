@@ -2,11 +2,11 @@
 
 use super::containers;
 use super::images::MachineImages;
-use super::process::{HostFacts, Scope, env, files, main};
+use super::process::{HostFacts, Scope, env, files, main, oidc_audience};
 use crate::record::Record;
 use crate::secrets::MachineSecrets;
 use crate::units;
-use guest_protocol::{Device, GuestConfig, Main, Net, Unit};
+use guest_protocol::{API_ADDRESS, Device, GuestConfig, Main, Net, Unit};
 use model::address::{Addresses, IPV6_BLOCK, Ipv4Pool};
 use wire::machines::Dns;
 
@@ -43,6 +43,8 @@ pub(super) fn guest_config(
         // Commands run beside it, outside of any container.
         _ => Main { env: env(&scope, None)?, workdir: "/".into(), ..Main::default() },
     };
+    let environments = units.iter().map(|unit| &unit.main).chain([&main]);
+    let oidc_audience = environments.map(|main| &main.env).find_map(|env| oidc_audience(env));
     let devices = images.devices();
     let volumes = containers::volumes(config);
     Ok(GuestConfig {
@@ -53,11 +55,12 @@ pub(super) fn guest_config(
         net: facts.addresses.map(|addresses| net(&addresses, facts.mtu)),
         resolv_conf: resolv_conf(&dns, &facts.nameservers),
         hosts: hosts(&hostname, &dns, facts.addresses.as_ref()),
-        files: files(config.files.iter().flatten(), secrets)?,
+        files: files(config.files.iter().flatten(), secrets, images)?,
         main,
         swap_mib: config.init.as_ref().and_then(|init| init.swap_size_mb).unwrap_or(0),
         log_buffer: LOG_BUFFER,
         entropy: facts.entropy,
+        oidc_audience,
         hostname,
         images: (!devices.is_empty()).then_some(devices),
         units: (!units.is_empty()).then_some(units),
@@ -89,7 +92,11 @@ fn net(addresses: &Addresses, mtu: u16) -> Net {
 fn hosts(hostname: &str, dns: &Dns, addresses: Option<&Addresses>) -> String {
     let mut text = String::from(
         "127.0.0.1 localhost localhost.localdomain\n\
-         ::1 localhost ip6-localhost ip6-loopback\n",
+         ::1 localhost ip6-localhost ip6-loopback\n\
+         fe00::0 ip6-localnet\n\
+         ff00::0 ip6-mcastprefix\n\
+         ff02::1 ip6-allnodes\n\
+         ff02::2 ip6-allrouters\n",
     );
     if let Some(addresses) = addresses {
         let fqdn = dns.hostname_fqdn.as_deref().unwrap_or("");
@@ -97,6 +104,7 @@ fn hosts(hostname: &str, dns: &Dns, addresses: Option<&Addresses>) -> String {
         text.push_str(&format!("{} {}\n", addresses.ipv6, names.trim()));
         text.push_str(&format!("{} fly-global-services\n", addresses.ipv4));
     }
+    text.push_str(&format!("{API_ADDRESS} _api.internal\n"));
     text
 }
 
@@ -134,6 +142,7 @@ mod tests {
             options: Some(vec![wire::machines::DnsOption {
                 name: "ndots".into(),
                 value: Some("2".into()),
+                ..Default::default()
             }]),
             ..Dns::default()
         };

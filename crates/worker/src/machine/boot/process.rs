@@ -1,15 +1,24 @@
 //! What one process of a machine runs: program, environment and user, from the machine's
 //! record and the image.
 
+use super::images::MachineImages;
 use crate::ports::ImageConfig;
 use crate::record::Record;
 use crate::secrets::MachineSecrets;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use guest_protocol::{GuestFile, Main};
+use guest_protocol::{GuestFile, Main, OIDC_TOKEN_FILE};
 use model::address::{Addresses, uncompressed};
 use std::collections::BTreeMap;
 use wire::machines::{File, Init, MachineProcess};
+
+/// The role that SDKs of AWS assume; a machine that has it gets a token for that
+/// (<https://fly.io/docs/security/openid-connect/#aws>).
+const AWS_ROLE: &str = "AWS_ROLE_ARN";
+/// Where those SDKs look for the token.
+const AWS_TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
+/// The audience that AWS requires of it.
+const AWS_AUDIENCE: &str = "sts.amazonaws.com";
 
 /// The values that the host adds to the record and the image.
 pub(super) struct HostFacts<'a> {
@@ -94,6 +103,7 @@ pub(super) fn env(
         .filter_map(|pair| pair.split_once('='))
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
+    env.extend(metadata_variables(record));
     env.extend(record.config.env.clone().unwrap_or_default());
     env.extend(process.and_then(|process| process.env.clone()).unwrap_or_default());
     let fields = process.iter().flat_map(|process| process.env_from.iter().flatten());
@@ -117,7 +127,33 @@ pub(super) fn env(
     ];
     env.extend(platform.map(|(name, value)| (name.to_owned(), value)));
     env.entry("PRIMARY_REGION".into()).or_insert_with(|| facts.region.into());
+    if env.get(AWS_ROLE).is_some_and(|role| !role.is_empty()) {
+        env.entry(AWS_TOKEN_FILE.into()).or_insert_with(|| OIDC_TOKEN_FILE.into());
+        env.entry("AWS_ROLE_SESSION_NAME".into()).or_insert_with(|| record.id.to_string());
+    }
     Ok(env.into_iter().collect())
+}
+
+/// Audience of the token that a process with this environment expects in its file, if any.
+pub(super) fn oidc_audience(env: &[(String, String)]) -> Option<String> {
+    let has = |name, fits: fn(&str) -> bool| env.iter().any(|(n, value)| n == name && fits(value));
+    let wants = has(AWS_ROLE, |role| !role.is_empty())
+        && has(AWS_TOKEN_FILE, |file| file == OIDC_TOKEN_FILE);
+    wants.then(|| AWS_AUDIENCE.into())
+}
+
+/// The metadata as variables, if the config asks for that: `role` is `FLY_METADATA_ROLE`. Of
+/// two keys that become one name the later in their order has it.
+fn metadata_variables(record: &Record) -> BTreeMap<String, String> {
+    let wanted = record.config.metadata_env == Some(true);
+    let metadata = record.config.metadata.iter().flatten().filter(|_| wanted);
+    let name = |key: &str| {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+        format!("FLY_METADATA_{}", key.chars().map(plain).collect::<String>())
+    };
+    // No variable can hold a NUL byte (environ(7)).
+    let fits = metadata.filter(|(_, value)| !value.contains('\0'));
+    fits.map(|(key, value)| (name(key), value.clone())).collect()
 }
 
 /// A property of the machine, by its name in `env_from[].field_ref`.
@@ -137,17 +173,21 @@ fn property(scope: &Scope<'_>, name: &str) -> Option<String> {
     })
 }
 
-/// The files that have a value, their own or that of a secret.
+/// The files that have a value: their own, that of a secret, or the config of an image.
 pub(super) fn files<'a>(
     files: impl Iterator<Item = &'a File>,
     secrets: &MachineSecrets,
+    images: &MachineImages,
 ) -> Result<Vec<GuestFile>, String> {
     let content = |file: &File| match (&file.raw_value, &file.secret_name) {
         (Some(raw), _) => {
             Some(STANDARD.decode(raw).map_err(|err| format!("raw_value is not base64: {err}")))
         }
         (None, Some(name)) if !name.is_empty() => Some(secrets.file(name)),
-        _ => None,
+        _ => {
+            let image = file.image_config.as_deref().filter(|image| !image.is_empty())?;
+            Some(images.config_of(image))
+        }
     };
     let guest_file = |(file, content): (&File, Result<Vec<u8>, String>)| {
         let path = file.guest_path.clone();
@@ -236,6 +276,61 @@ mod tests {
         assert_eq!(env["FLY_APP_NAME"], "web");
         assert_eq!(env["PRIMARY_REGION"], "here");
         assert!(!env.contains_key("broken") && !env.contains_key("NONE"));
+    }
+
+    #[test]
+    fn metadata_become_variables_where_that_is_wanted() {
+        let mut record = sample();
+        let pairs =
+            [("role", "primary"), ("a.b-c", "1"), ("nul", "\0"), ("fly_process_group", "web")];
+        record.config.metadata = Some(pairs.map(|(k, v)| (k.into(), v.into())).into());
+        assert_eq!(metadata_variables(&record), BTreeMap::new());
+        record.config.metadata_env = Some(true);
+        let shown = metadata_variables(&record);
+        let shown: Vec<_> = shown.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let want = "FLY_METADATA_A_B_C=1 FLY_METADATA_FLY_PROCESS_GROUP=web \
+                    FLY_METADATA_ROLE=primary";
+        assert_eq!(shown.join(" "), want);
+    }
+
+    #[test]
+    fn a_role_of_aws_comes_with_a_token() {
+        let mut record = sample();
+        let (image, init) = (ImageConfig::default(), Init::default());
+        let facts = HostFacts {
+            region: "here",
+            addresses: None,
+            mtu: 1500,
+            nameservers: Vec::new(),
+            now_ns: 0,
+            entropy: Vec::new(),
+        };
+        let secrets = of_app(&[]);
+        let mut aws = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            record.config.env = Some(pairs.collect());
+            let (image, facts, secrets, init) = (&image, &facts, &secrets, init.clone());
+            let scope = Scope { record: &record, facts, image, reference: "web:1", init, secrets };
+            let env = env(&scope, None).unwrap();
+            let own = env.iter().filter(|(name, _)| name.starts_with("AWS_"));
+            let own: Vec<_> = own.map(|(name, value)| format!("{name}={value}")).collect();
+            (own.join(" "), oidc_audience(&env))
+        };
+        assert_eq!(aws(&[]), (String::new(), None));
+        assert_eq!(aws(&[("AWS_ROLE_ARN", "")]), ("AWS_ROLE_ARN=".into(), None));
+        let (env, audience) = aws(&[("AWS_ROLE_ARN", "arn:x")]);
+        let id = sample().id;
+        let want = format!(
+            "AWS_ROLE_ARN=arn:x AWS_ROLE_SESSION_NAME={id} \
+             AWS_WEB_IDENTITY_TOKEN_FILE=/.fly/oidc_token"
+        );
+        assert_eq!((env, audience.as_deref()), (want, Some("sts.amazonaws.com")));
+        // An app that has brought its own token keeps it.
+        let own =
+            [("AWS_ROLE_ARN", "arn:x"), (AWS_TOKEN_FILE, "/t"), ("AWS_ROLE_SESSION_NAME", "s")];
+        let (env, audience) = aws(&own);
+        let want = "AWS_ROLE_ARN=arn:x AWS_ROLE_SESSION_NAME=s AWS_WEB_IDENTITY_TOKEN_FILE=/t";
+        assert_eq!((env.as_str(), audience), (want, None));
     }
 
     /// As a container with `secrets` is described.
