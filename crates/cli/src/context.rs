@@ -2,8 +2,9 @@
 
 use crate::complete;
 use crate::config::{self, Access, AccessFlags, ConfigFile};
-use crate::error::{CliError, Result};
+use crate::error::{CliError, ErrorContext, Result};
 use crate::ui::Ui;
+use crate::ui::select::{Choice, select};
 use clap::Args;
 use client::{Client, Notice, Observer};
 use serde::Deserialize;
@@ -110,13 +111,48 @@ impl Context<'_> {
         })
     }
 
-    /// The app that is meant, or what to do about it.
-    pub(crate) fn app(&self, args: &AppArgs) -> Result<String> {
-        self.find_app(args)?.ok_or_else(|| {
-            CliError::usage("No app is named")
-                .because("There is no --app, no FLY_APP and no fly.toml with an `app` here")
-                .hint("Give one with -a; `updraft apps list` shows the apps.")
+    /// The app that is meant; chosen from a list if none is named and there is a terminal.
+    pub(crate) async fn app(&mut self, args: &AppArgs) -> Result<String> {
+        if let Some(app) = self.find_app(args)? {
+            return Ok(app);
+        }
+        let unnamed = CliError::usage("No app is named")
+            .because("There is no --app, no FLY_APP and no fly.toml with an `app` here");
+        if !self.ui().term.stdin {
+            return Err(unnamed.hint("Give one with -a; `updraft apps list` shows the apps."));
+        }
+        let apps = self.client()?.apps(None).await.context(|| "list apps".into())?.apps;
+        let names = apps.into_iter().map(|app| app.name).collect();
+        let none = || unnamed.hint("There is no app yet; `updraft apps create` makes one.");
+        self.choose("app", names)?.ok_or_else(none)
+    }
+
+    /// The organization that is meant: as named, or chosen from a list if there are several
+    /// and there is a terminal. `None`: the command's default.
+    pub(crate) async fn find_org(&mut self, named: Option<String>) -> Result<Option<String>> {
+        if named.is_some() || !self.ui().term.stdin {
+            return Ok(named);
+        }
+        let orgs = self.client()?.orgs().await.context(|| "list organizations".into())?.orgs;
+        let mut slugs: Vec<String> = orgs.into_iter().map(|org| org.slug).collect();
+        if slugs.len() < 2 { Ok(slugs.pop()) } else { self.choose("organization", slugs) }
+    }
+
+    /// The organization that is meant, for commands without a default.
+    pub(crate) async fn org(&mut self, named: Option<String>) -> Result<String> {
+        self.find_org(named).await?.ok_or_else(|| {
+            CliError::usage("No organization is named")
+                .hint("Give its slug; `updraft orgs list` shows the organizations.")
         })
+    }
+
+    /// One of these names, chosen; `None` if there are none.
+    fn choose(&mut self, noun: &str, mut names: Vec<String>) -> Result<Option<String>> {
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let chosen = select(self.ui(), noun, &names, Choice::One)?;
+        Ok(chosen.first().filter(|at| **at < names.len()).map(|at| names.swap_remove(*at)))
     }
 
     /// The app that is meant: flag, environment, `app` of the file.
@@ -147,7 +183,7 @@ mod tests {
     use super::*;
     use std::io;
 
-    fn found(app: Option<&str>, vars: &[(&str, &str)], file: Option<&str>) -> String {
+    async fn found(app: Option<&str>, vars: &[(&str, &str)], file: Option<&str>) -> String {
         let dir = tempfile::tempdir().unwrap();
         if let Some(text) = file {
             std::fs::write(dir.path().join("fly.toml"), text).unwrap();
@@ -158,22 +194,22 @@ mod tests {
         let (cwd, rng) = (dir.path().to_owned(), rt::Rng::seeded(1));
         let clock = rt::Clock::manual(0);
         let mut env = CliEnv { vars, cwd, clock, rng, ui };
-        let cx = Context { global: &GlobalArgs::default(), env: &mut env };
+        let mut cx = Context { global: &GlobalArgs::default(), env: &mut env };
         let args = AppArgs { app: app.map(str::to_owned), config: None };
-        cx.app(&args).unwrap_or_else(|err| err.message)
+        cx.app(&args).await.unwrap_or_else(|err| err.message)
     }
 
-    #[test]
-    fn the_app_by_precedence() {
+    #[tokio::test]
+    async fn the_app_by_precedence() {
         let file = Some("app = \"file\"\nprimary_region = \"x\"\n[http_service]\nport = 1\n");
         let both = &[("UPDRAFT_APP", "ours"), ("FLY_APP", "fly")][..];
-        assert_eq!(found(Some("flag"), both, file), "flag");
-        assert_eq!(found(None, both, file), "fly");
-        assert_eq!(found(None, &[("UPDRAFT_APP", "ours"), ("FLY_APP", "")], file), "ours");
-        assert_eq!(found(None, &[], file), "file");
-        assert_eq!(found(None, &[], Some("primary_region = \"x\"")), "No app is named");
-        assert_eq!(found(None, &[], None), "No app is named");
-        assert!(found(None, &[], Some("app = ")).starts_with("Cannot read"));
+        assert_eq!(found(Some("flag"), both, file).await, "flag");
+        assert_eq!(found(None, both, file).await, "fly");
+        assert_eq!(found(None, &[("UPDRAFT_APP", "ours"), ("FLY_APP", "")], file).await, "ours");
+        assert_eq!(found(None, &[], file).await, "file");
+        assert_eq!(found(None, &[], Some("primary_region = \"x\"")).await, "No app is named");
+        assert_eq!(found(None, &[], None).await, "No app is named");
+        assert!(found(None, &[], Some("app = ")).await.starts_with("Cannot read"));
     }
 
     /// What the program is

@@ -65,15 +65,16 @@ pub fn parse(root: clap::Command, args: impl IntoIterator<Item = OsString>) -> P
 
 /// A command of flyctl that is not here yet.
 fn absent(kind: ErrorKind, error: &clap::Error, args: &[OsString]) -> Option<CliError> {
-    if kind != ErrorKind::InvalidSubcommand {
-        return None;
-    }
-    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else {
-        return None;
+    // A word after a command without commands of its own is an argument too many.
+    let what = match kind {
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        _ => return None,
     };
+    let Some(ContextValue::String(name)) = error.get(what) else { return None };
     let words = args.iter().skip(1).filter_map(|arg| arg.to_str());
     let before = words.take_while(|word| word != name).filter(|word| !word.starts_with('-'));
-    flyctl::absent(before.last(), name)
+    flyctl::absent(before, name)
 }
 
 #[cfg(test)]
@@ -109,9 +110,16 @@ mod tests {
         for (args, expected) in [
             (&["deploy"][..], "`updraft deploy` is not there yet"),
             (&["secrets", "sync"], "`updraft secrets sync` is not there yet"),
-            (&["machine", "clone", "123"], "`updraft machine clone` is not there yet"),
-            (&["m", "clone"], "`updraft machine clone` is not there yet"),
-            (&["apps", "restart"], "`updraft apps restart` is not there yet"),
+            (
+                &["machine", "egress-ip", "allocate", "1"],
+                "`updraft machine egress-ip` is not there",
+            ),
+            (&["m", "egress-ip"], "`updraft machine egress-ip` is not there yet"),
+            (&["apps", "move", "web"], "`updraft apps move` is not there yet"),
+            (&["token", "create", "wireguard"], "`updraft tokens create wireguard` is not there"),
+            (&["orgs", "replay-sources", "list"], "`updraft orgs replay-sources` is not there yet"),
+            (&["version", "upgrade"], "`updraft version upgrade` is not there yet"),
+            (&["auth", "login"], "updraft tokens create"),
             (&["ssh", "console"], "machine exec --tty"),
         ] {
             let (text, stdout, code) = text(args);
@@ -127,10 +135,9 @@ mod tests {
     fn commands_documented_as_absent_are_absent() {
         let root = crate::command();
         for (group, name, _) in flyctl::ABSENT {
-            let group = match *group {
-                "" => &root,
-                group => root.find_subcommand(group).unwrap(),
-            };
+            let group = group
+                .split_whitespace()
+                .fold(&root, |group, word| group.find_subcommand(word).unwrap());
             assert!(group.find_subcommand(name).is_none(), "{name} is there");
         }
     }

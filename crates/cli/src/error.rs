@@ -243,9 +243,8 @@ mod tests {
     fn statuses_have_exit_codes() {
         let codes = [400, 401, 403, 404, 408, 409, 412, 422, 500, 504];
         let body = |error: &str, status: &str| ErrorBody {
-            error: error.into(),
             status: status.into(),
-            hint: None,
+            ..ErrorBody::unknown(error)
         };
         let codes = codes.map(|status| kind_of(status, &body("no", "unknown")).code());
         assert_eq!(codes, [1, 4, 4, 3, 7, 5, 5, 1, 1, 7]);

@@ -21,6 +21,7 @@ mod error;
 mod flyctl;
 mod machines;
 mod parse;
+mod proxy;
 mod reference;
 mod session;
 mod ui;

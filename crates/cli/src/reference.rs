@@ -1,7 +1,7 @@
 //! The page `docs/cli.md`, made from the help texts.
 
 use crate::error::Exit;
-use crate::flyctl::flags as unsupported;
+use crate::flyctl::flags::{CloneMachine, FlagSet, NewMachine, PlaceMachines};
 use clap::Command;
 
 /// The whole reference of a command and its subcommands, as Markdown.
@@ -37,15 +37,26 @@ pub fn markdown(root: &Command) -> String {
          first word of the command on everything belongs to the command.\n\
          - Commands of flyctl that are not there yet are named as such, with what to use in \
          their place. The exit code is 2.\n\
-         - `status` shows all machines of the app, also those that no deploy has made.\n\
-         - These flags of `machine run`, `create` and `update` are refused, since they would \
-         have no effect yet:\n\n",
+         - `status` shows all machines of the app, also those that no deploy has made. \
+         `apps restart` restarts those that run.\n\
+         - What is missing on the command line, such as the machine, is chosen from a list or \
+         asked for on a terminal; without one the command fails with exit code 2. `--yes` \
+         answers questions beforehand.\n\
+         - `machine api-proxy` listens on port 4281 by itself, since the API has port 4280.\n\
+         - These flags are refused, since they would have no effect yet:\n\n",
     );
-    for (name, _, why) in unsupported::FLAGS {
-        out.push_str(&format!("  - `--{name}`: {why}\n"));
-    }
+    refused::<NewMachine>(&mut out, "`machine run`, `create` and `update`");
+    refused::<CloneMachine>(&mut out, "`machine clone`");
+    refused::<PlaceMachines>(&mut out, "`machine place`");
     section(&mut out, &mut root, "");
     out
+}
+
+fn refused<S: FlagSet>(out: &mut String, commands: &str) {
+    out.push_str(&format!("  - {commands}:\n"));
+    for (name, _, why) in S::FLAGS {
+        out.push_str(&format!("    - `--{name}`: {why}\n"));
+    }
 }
 
 fn section(out: &mut String, command: &mut Command, above: &str) {

@@ -1,10 +1,11 @@
-//! Apps and hosts.
+//! Apps, and the platform: hosts, regions and placements.
 
 use crate::{Client, Error, Lines, SHORT};
 use reqwest::Method;
 use wire::logs::{LogEntry, LogQuery};
 use wire::machines::{App, AppList, CreateApp, CreatedApp};
-use wire::platform::HostInfo;
+use wire::placements::{PlacementRequest, Placements};
+use wire::platform::{HostInfo, RegionList};
 
 impl Client {
     /// Apps of an org, or of the default one.
@@ -57,6 +58,23 @@ impl Client {
         let call = self.call(Method::GET, &["v1", "apps", app, "logs"]).query(&pairs);
         let name = call.name.clone();
         Ok(Lines::new(name, self.send(call).await?))
+    }
+
+    /// The regions of the platform.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn regions(&self) -> Result<RegionList, Error> {
+        self.json(self.call(Method::GET, &["v1", "platform", "regions"]).within(SHORT)).await
+    }
+
+    /// Where new machines would be placed; nothing is reserved.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn placements(&self, ask: &PlacementRequest) -> Result<Placements, Error> {
+        let call = self.call(Method::POST, &["v1", "platform", "placements"]);
+        self.json(call.within(SHORT).body(ask)).await
     }
 
     /// The hosts of the platform: what each has and uses.

@@ -46,7 +46,7 @@ pub enum Error {
         /// HTTP status code.
         status: u16,
         /// Error body of the answer.
-        body: ErrorBody,
+        body: Box<ErrorBody>,
         /// `fly-request-id` of the answer.
         request_id: Option<String>,
     },

@@ -2,23 +2,22 @@
 //!
 //! Every call is bounded: connecting by [`CONNECT`], short calls by [`SHORT`],
 //! calls behind which an image may have to be pulled by [`LONG`], waits by what
-//! the caller asks for. Only a followed log, an import and an exec are open-ended.
+//! the caller asks for. Only a followed log, a watch, an import and an exec are open-ended.
 
 mod apps;
 mod error;
-mod exec;
 mod images;
-mod lines;
 mod machines;
 mod orgs;
+mod secret_keys;
 mod secrets;
+mod streams;
 mod tokens;
 mod transport;
 
 pub use error::Error;
-pub use exec::{ExecSink, ExecSource, ExecStream};
-pub use lines::Lines;
 pub use machines::{Destroy, ListMachines, RestartMachine, WaitQuery};
+pub use streams::{ExecSink, ExecSource, ExecStream, Forwarded, Lines, News, Watch};
 pub use transport::{Client, Notice, Observer};
 
 use std::time::Duration;

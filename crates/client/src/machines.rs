@@ -1,7 +1,8 @@
 //! Machines of an app.
 
-use crate::{Client, Error, LONG, SHORT, WAIT};
+use crate::{Client, Error, LONG, SHORT, WAIT, Watch};
 use reqwest::Method;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use wire::machines::*;
 
@@ -16,6 +17,16 @@ pub struct ListMachines {
     pub states: Vec<String>,
     /// Only on the host of this number.
     pub host: Option<u16>,
+    /// Only with all of these labels.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl ListMachines {
+    /// Not all machines that exist are listed.
+    pub fn is_filtered(&self) -> bool {
+        let place = self.region.is_some() || self.host.is_some();
+        place || !self.states.is_empty() || !self.metadata.is_empty()
+    }
 }
 
 /// How to restart.
@@ -71,6 +82,9 @@ impl Client {
         if !which.states.is_empty() {
             pairs.push(("state", which.states.join(",")));
         }
+        let labels = which.metadata.iter();
+        let labels: Vec<_> = labels.map(|(key, v)| (format!("metadata.{key}"), v)).collect();
+        pairs.extend(labels.iter().map(|(key, value)| (key.as_str(), (*value).clone())));
         self.json(self.of_app(Method::GET, app, &[]).query(&pairs)).await
     }
 
@@ -267,7 +281,7 @@ impl Client {
         self.json(call.body(command)).await
     }
 
-    /// Newest events first.
+    /// Newest events first; with `before` those that precede the event of that id.
     ///
     /// # Errors
     /// See [`Error`].
@@ -276,9 +290,52 @@ impl Client {
         app: &str,
         id: &str,
         limit: u32,
+        before: Option<&str>,
     ) -> Result<Vec<MachineEvent>, Error> {
-        let call = self.of_app(Method::GET, app, &[id, "events"]);
-        self.json(call.query(&[("limit", limit.to_string())])).await
+        let mut pairs = vec![("limit", limit.to_string())];
+        pairs.extend(before.map(|id| ("before", id.to_owned())));
+        self.json(self.of_app(Method::GET, app, &[id, "events"]).query(&pairs)).await
+    }
+
+    /// The labels of a machine.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn metadata(&self, app: &str, id: &str) -> Result<BTreeMap<String, String>, Error> {
+        self.json(self.of_app(Method::GET, app, &[id, "metadata"])).await
+    }
+
+    /// Changes labels of a machine, all at once; the others stay.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn change_metadata(
+        &self,
+        app: &str,
+        id: &str,
+        change: &MetadataChange,
+    ) -> Result<(), Error> {
+        self.done(self.of_app(Method::PATCH, app, &[id, "metadata"]).body(change)).await
+    }
+
+    /// The events of a machine as they happen, from now on or after the event of an id that an
+    /// earlier [`Watch`] had.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn watch_machine(
+        &self,
+        app: &str,
+        id: &str,
+        after: Option<&str>,
+    ) -> Result<Watch, Error> {
+        let path = ["v1", "apps", app, "machines", id, "events", "stream"];
+        let mut call = self.call(Method::GET, &path).header("accept", "text/event-stream");
+        if let Some(after) = after {
+            call = call.header("last-event-id", after);
+        }
+        let name = call.name.clone();
+        Ok(Watch::new(name, self.send(call).await?, after))
     }
 
     /// Processes in the guest.

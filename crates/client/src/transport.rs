@@ -94,21 +94,40 @@ impl Client {
             segments.pop_if_empty().extend(path);
         }
         let name = format!("{method} {}", url.path());
-        let mut request = self.http.request(method, url);
-        if let Some(token) = &self.token {
-            let scheme = if token.contains(' ') { "" } else { "Bearer " };
-            request = request.header("authorization", format!("{scheme}{token}"));
-        }
+        let request = self.request(method, url, true);
         Call { name, request }
     }
 
-    /// Sends a call; an error status becomes [`Error::Api`].
-    pub(crate) async fn send(&self, call: Call) -> Result<Response, Error> {
+    /// Base URL of the API.
+    pub(crate) fn url(&self) -> &Url {
+        &self.base
+    }
+
+    /// A request to any URL below the API, with the token or without.
+    pub(crate) fn request(&self, method: Method, url: Url, with_token: bool) -> RequestBuilder {
+        let request = self.http.request(method, url);
+        match self.token.as_deref().filter(|_| with_token) {
+            Some(token) => {
+                let scheme = if token.contains(' ') { "" } else { "Bearer " };
+                request.header("authorization", format!("{scheme}{token}"))
+            }
+            None => request,
+        }
+    }
+
+    /// Sends a call; an error status is an answer.
+    pub(crate) async fn send_any(&self, call: Call) -> Result<Response, Error> {
         let Call { name, request } = call;
         let begun = Instant::now();
         let sent = request.send().await;
         let answer = sent.map_err(|err| Error::transport(self.base(), &name, err))?;
         self.observe(&name, &answer, begun.elapsed());
+        Ok(answer)
+    }
+
+    /// Sends a call; an error status becomes [`Error::Api`].
+    pub(crate) async fn send(&self, call: Call) -> Result<Response, Error> {
+        let answer = self.send_any(call).await?;
         if answer.status().is_success() || answer.status().as_u16() == 101 {
             return Ok(answer);
         }
@@ -191,9 +210,9 @@ async fn refusal(mut answer: Response) -> Error {
         let reason = status.canonical_reason().unwrap_or("unknown status");
         let sep = if text.is_empty() { "" } else { ": " };
         let error = format!("HTTP {} {reason}{sep}{text}", status.as_u16());
-        ErrorBody { error, status: "unknown".into(), hint: None }
+        ErrorBody::unknown(error)
     });
-    Error::Api { status: status.as_u16(), body, request_id }
+    Error::Api { status: status.as_u16(), body: Box::new(body), request_id }
 }
 
 #[cfg(test)]

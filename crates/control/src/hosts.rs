@@ -20,7 +20,7 @@ pub(crate) const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Region {
     /// Code.
     pub code: String,
-    /// How many of the smallest machines there is memory for.
+    /// How many machines of a size there is memory for.
     pub capacity: u64,
 }
 
@@ -204,14 +204,19 @@ pub async fn infos_with_usage(platform: &Platform) -> Result<Vec<HostInfo>, Erro
     ask_all(platform, ask).await.some()
 }
 
-/// Regions that have hosts, by code.
+/// Regions that have hosts, by code, and the code of the one that is used where none is
+/// named. Their capacity is counted in machines of `memory_mb`; a host counts for each of its codes.
 ///
 /// # Errors
 /// No host answered.
-pub async fn regions(platform: &Platform) -> Result<Vec<Region>, Error> {
-    let mut capacity: BTreeMap<String, u64> = BTreeMap::new();
-    for host in infos(platform).await? {
-        *capacity.entry(host.region.clone()).or_default() += placement::free(&host) / 256;
+pub async fn regions(platform: &Platform, memory_mb: u32) -> Result<(Vec<Region>, String), Error> {
+    let infos = infos(platform).await?;
+    let mut regions: BTreeMap<&str, u64> = BTreeMap::new();
+    for host in &infos {
+        let capacity = placement::free(host) / u64::from(memory_mb.max(1));
+        placement::codes(host).for_each(|code| *regions.entry(code).or_default() += capacity);
     }
-    Ok(capacity.into_iter().map(|(code, capacity)| Region { code, capacity }).collect())
+    let regions = regions.into_iter();
+    let regions = regions.map(|(code, capacity)| Region { code: code.to_owned(), capacity });
+    Ok((regions.collect(), placement::nearest(&infos).to_owned()))
 }

@@ -7,6 +7,7 @@
 //! - [`access`]: what a call needs and what its caller may do.
 //! - `cache` and `lookup`: records of the store in memory, and names and ids of
 //!   requests looked up in them.
+//! - `unknown_fields`: fields of a request that its type does not have.
 //! - `idempotency`: requests that are sent more than once and carried out once.
 //! - [`reconcile`]: finishes what a crash, a lost answer or an absent host left
 //!   half done. Depends on the subjects.
@@ -41,9 +42,10 @@ mod retry;
 pub mod secret_keys;
 pub mod secrets;
 pub mod tokens;
+mod unknown_fields;
 mod unreadable;
 pub mod watch;
 
 pub use access::{Grant, Rights};
-pub use error::{Error, Kind};
+pub use error::{Entry, Error, Kind};
 pub use platform::{Config, Platform, Ports};

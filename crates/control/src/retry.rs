@@ -1,6 +1,7 @@
 //! Tries of a transaction against other writers, bounded by time.
 
-use crate::{Error, Platform};
+use crate::{Error, Platform, lookup};
+use model::id::AppId;
 use rt::Backoff;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -61,4 +62,46 @@ pub(crate) async fn change_record<T: Serialize + DeserializeOwned>(
         }
     }
     Err(Error::contention(what))
+}
+
+/// A record that an app has beside its own, at most one of each kind.
+#[derive(Clone, Copy)]
+pub(crate) struct OfApp {
+    /// Its key.
+    pub(crate) key: fn(AppId) -> String,
+    /// Its name in an error.
+    pub(crate) name: &'static str,
+}
+
+/// Changes such a record; one that is absent is the default one. `change` gives its result and
+/// the new record, or `None` if nothing is to be written; it is called again if the record
+/// or the app was written meanwhile, so that nothing is written for an app that is being deleted.
+pub(crate) async fn change_of_app<T: Default + Serialize + DeserializeOwned, R>(
+    platform: &Platform,
+    app: &str,
+    what: OfApp,
+    change: impl Fn(AppId, T) -> Result<(R, Option<T>), Error>,
+) -> Result<R, Error> {
+    let mut tries = Tries::new();
+    while tries.again(platform).await {
+        let app = lookup::app(platform, app).await?;
+        let key = (what.key)(app.record.id);
+        let stored: Option<Stored<T>> = records::get(platform.store(), &key).await?;
+        let (revision, record) =
+            stored.map_or_else(Default::default, |stored| (stored.revision, stored.record));
+        let (result, record) = change(app.record.id, record)?;
+        let Some(record) = record else { return Ok(result) };
+        let txn = Txn {
+            compare: vec![
+                Compare::Modified(key.clone(), revision),
+                Compare::Modified(app.key, app.revision),
+            ],
+            then: vec![Op::put(key, encode(&record))],
+            otherwise: vec![],
+        };
+        if platform.store().txn(txn).await?.succeeded {
+            return Ok(result);
+        }
+    }
+    Err(Error::contention(what.name))
 }

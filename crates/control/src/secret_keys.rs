@@ -2,15 +2,15 @@
 //! decrypts with them, so that an app need never hold the key.
 
 use crate::error::shortened;
-use crate::retry::Tries;
+use crate::retry::{self, OfApp};
 use crate::secrets::next_version;
 use crate::{Error, Kind, Platform, lookup};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use model::id::AppId;
 use seal::{KeyType, SecretKeyError};
-use store::records::{self, SecretKeyRecord, SecretKeysRecord, Stored, encode};
-use store::{Compare, Op, Txn};
+use std::collections::BTreeMap;
+use store::records::{self, SecretKeyRecord, SecretKeysRecord, Stored};
 use wire::secret::Bytes;
 use wire::secret_keys::{
     Decrypt, Decrypted, Encrypt, Encrypted, KeyTypes, SecretKey, SecretKeyChanged, SecretKeys,
@@ -251,28 +251,13 @@ async fn open(platform: &Platform, app: &str, name: &str) -> Result<seal::Secret
 async fn change<T>(
     platform: &Platform,
     app: &str,
-    change: impl Fn(AppId, &mut std::collections::BTreeMap<String, SecretKeyRecord>) -> Result<T, Error>,
+    change: impl Fn(AppId, &mut BTreeMap<String, SecretKeyRecord>) -> Result<T, Error>,
 ) -> Result<(T, u64), Error> {
-    let mut tries = Tries::new();
-    while tries.again(platform).await {
-        let app = lookup::app(platform, app).await?;
-        let stored = record(platform, app.record.id).await?;
-        let (revision, mut record) =
-            stored.map_or_else(Default::default, |stored| (stored.revision, stored.record));
-        let changed = change(app.record.id, &mut record.keys)?;
+    let keys = OfApp { key: records::secret_keys_key, name: "the list of the app's secret keys" };
+    retry::change_of_app(platform, app, keys, |app, mut record: SecretKeysRecord| {
+        let changed = change(app, &mut record.keys)?;
         record.version = next_version(record.version, platform.clock().now_ms());
-        let key = records::secret_keys_key(app.record.id);
-        let txn = Txn {
-            compare: vec![
-                Compare::Modified(key.clone(), revision),
-                Compare::Modified(app.key, app.revision),
-            ],
-            then: vec![Op::put(key, encode(&record))],
-            otherwise: vec![],
-        };
-        if platform.store().txn(txn).await?.succeeded {
-            return Ok((changed, record.version));
-        }
-    }
-    Err(Error::contention("the list of the app's secret keys"))
+        Ok(((changed, record.version), Some(record)))
+    })
+    .await
 }

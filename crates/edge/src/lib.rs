@@ -61,7 +61,7 @@ pub use admission::interface::{Admission, AdmissionRequest};
 pub use admission::permit::Permit;
 pub use admission::refusal::Refusal;
 pub use config::{EdgeConfig, Listener};
-pub use http::code::Code;
+pub use http::code::{Code, Entry};
 
 use ::http::HeaderValue;
 use admission::interface::LocalAdmission;

@@ -28,7 +28,10 @@ pub struct HostInfo {
     pub name: String,
     /// Region code.
     pub region: String,
-    /// Other codes under which the region may be asked for.
+    /// Further codes of the region; a machine has the one that it was asked for.
+    #[serde(default)]
+    pub region_codes: Vec<String>,
+    /// Names that stand for `region`.
     #[serde(default)]
     pub region_aliases: Vec<String>,
     /// `kvm` or `tcg`.
@@ -66,6 +69,7 @@ impl From<HostInfo> for wire::platform::HostInfo {
             host,
             name,
             region,
+            region_codes,
             region_aliases,
             accelerator,
             hypervisor,
@@ -82,6 +86,7 @@ impl From<HostInfo> for wire::platform::HostInfo {
             host: host.0,
             name,
             region,
+            region_codes,
             region_aliases,
             accelerator,
             hypervisor,

@@ -10,6 +10,7 @@
 //! - [`schedule`]: when a machine runs next.
 //! - [`cpu_credit`]: what machines with shared vCPUs may use beyond their baseline.
 //! - [`size`]: guest presets and what sizes are allowed.
+//! - [`region`]: what codes of regions stand for, and groups of them.
 //! - [`name`]: generated machine names.
 //! - [`lease`]: which caller may change a leased machine.
 //! - [`signal`]: Linux signals by name and number.
@@ -22,6 +23,7 @@ pub mod id;
 pub mod lease;
 pub mod life;
 pub mod name;
+pub mod region;
 pub mod restart;
 pub mod schedule;
 pub mod signal;

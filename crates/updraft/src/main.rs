@@ -5,6 +5,8 @@ mod daemon;
 mod doctor;
 mod down;
 mod error;
+#[cfg(test)]
+mod examples_tests;
 mod local_host;
 mod restart_list;
 mod settings;
@@ -37,8 +39,7 @@ enum Top {
     /// Machines get their signal and their time to end, or are suspended; which
     /// ones ran is remembered, and the next `updraft up` starts them again.
     Down(down::DownArgs),
-    /// Check whether this machine can run the platform, and name each remedy
-    Doctor(SettingArgs),
+    Doctor(doctor::DoctorArgs),
     Certificates(certificates::CertificatesArgs),
     #[command(flatten)]
     Cli(cli::Command),
@@ -126,6 +127,45 @@ mod tests {
         let differs = written.lines().zip(page.lines()).find(|(old, new)| old != new);
         let same = written == page;
         assert!(same, "run UPDATE_DOCS=1 cargo test -p updraft reference_page; {differs:?}");
+    }
+
+    const ERRORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+
+    fn errors_page() -> String {
+        let mut page = String::from(
+            "# Errors\n\nThis page is made from the error catalogue; `UPDATE_DOCS=1 cargo test -p updraft \
+             errors_page` writes it.\n\n## Of the API\n\nAn error is `{\"error\", \"status\", \"code\", \
+             \"field\"?, \"hint\", \"docs\"}`. `error` says what was attempted and why it failed, `code` is one of \
+             these and stays the same for ever, `field` is the path of the field that is to blame, `hint` \
+             says what to do next, and `docs` is the path of the code's row on the page `/docs` of the API. `status` is \
+             that of Fly's API: `insufficient_capacity` and `name_taken` for the codes of these names, else \
+             `unknown`; the two codes of commands are additions to it.\n\n| code | HTTP | meaning | remedy |\n|---|---|---|---|\n",
+        );
+        for entry in control::Kind::ALL.map(control::Kind::entry) {
+            let control::Entry { code, http, meaning, remedy, .. } = entry;
+            page.push_str(&format!("| `{code}` | {http} | {meaning} | {remedy} |\n"));
+        }
+        page.push_str(
+            "\n## Of the edge\n\nAn answer that the edge gives itself, in place of the app, has the code in its \
+             body and in the log. Codes that begin with P are those of \
+             [Fly's proxy](https://fly.io/docs/monitoring/error-codes/).\n\n\
+             | code | HTTP | meaning | remedy |\n|---|---|---|---|\n",
+        );
+        for edge::Entry { code, status, meaning, remedy } in edge::Code::ALL.map(edge::Code::entry)
+        {
+            page.push_str(&format!("| {code} | {} | {meaning} | {remedy} |\n", status.as_u16()));
+        }
+        page
+    }
+
+    #[test]
+    fn the_errors_page_is_the_catalogue() {
+        let page = errors_page();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(ERRORS, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(ERRORS).unwrap();
+        assert!(written == page, "run UPDATE_DOCS=1 cargo test -p updraft errors_page");
     }
 
     #[test]

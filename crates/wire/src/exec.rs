@@ -115,6 +115,8 @@ struct EndText {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
 
@@ -130,8 +132,8 @@ impl From<ExecEnd> for EndText {
             ExecEnd::Exited { code, signal } => {
                 Self { exited: Some(Exit { code, signal }), ..Self::default() }
             }
-            ExecEnd::Failed(ErrorBody { error, status, hint }) => {
-                Self { exited: None, failed: Some(error), status: Some(status), hint }
+            ExecEnd::Failed(ErrorBody { error, status, code, hint, .. }) => {
+                Self { exited: None, failed: Some(error), status: Some(status), code, hint }
             }
         }
     }
@@ -144,7 +146,9 @@ impl From<EndText> for ExecEnd {
             None => Self::Failed(ErrorBody {
                 error: text.failed.unwrap_or_default(),
                 status: text.status.unwrap_or_else(|| "unknown".into()),
+                code: text.code,
                 hint: text.hint,
+                ..ErrorBody::default()
             }),
         }
     }
@@ -165,10 +169,10 @@ mod tests {
         let exited = ExecEnd::Exited { code: 130, signal: 2 };
         assert_eq!(end(exited), r#"{"exited":{"code":130,"signal":2}}"#);
         let status = ErrorBody::COMMAND_NOT_FOUND.to_owned();
-        let failed = ExecEnd::Failed(ErrorBody { error: "no".into(), status, hint: None });
+        let failed = ExecEnd::Failed(ErrorBody { status, ..ErrorBody::unknown("no") });
         assert_eq!(end(failed), r#"{"failed":"no","status":"command_not_found"}"#);
         let earlier: ExecEnd = serde_json::from_str(r#"{"failed":"no"}"#).unwrap();
         let status = "unknown".to_owned();
-        assert_eq!(earlier, ExecEnd::Failed(ErrorBody { error: "no".into(), status, hint: None }));
+        assert_eq!(earlier, ExecEnd::Failed(ErrorBody { status, ..ErrorBody::unknown("no") }));
     }
 }

@@ -15,7 +15,10 @@ pub struct HostInfo {
     pub name: String,
     /// Region code.
     pub region: String,
-    /// Other codes under which the region may be asked for.
+    /// Further codes of the region; a machine has the one that it was asked for.
+    #[serde(default)]
+    pub region_codes: Vec<String>,
+    /// Names that stand for `region`.
     #[serde(default)]
     pub region_aliases: Vec<String>,
     /// `kvm` or `tcg`.
@@ -61,7 +64,7 @@ pub struct RegionList {
 pub struct Region {
     /// Code.
     pub code: String,
-    /// Name; the code, as operators name regions.
+    /// Name of the city; the code itself, where that is not known.
     pub name: String,
     /// Degrees north; 0 where it is not known.
     pub latitude: f64,
@@ -73,7 +76,8 @@ pub struct Region {
     pub requires_paid_plan: bool,
     /// No machine is placed there any more.
     pub deprecated: bool,
-    /// How many of the smallest machines there is memory for.
+    /// How many machines of the size asked for there is memory for; `performance-1x` if none was
+    /// named.
     pub capacity: u64,
     /// Part of the world, or empty.
     pub geo_region: String,

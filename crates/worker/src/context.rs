@@ -43,7 +43,9 @@ pub struct HostConfig {
     pub name: String,
     /// Region code.
     pub region: String,
-    /// Other codes under which the region may be asked for.
+    /// Further codes of the region; a machine has the one that it was asked for.
+    pub region_codes: Vec<String>,
+    /// Names that stand for `region`.
     pub region_aliases: Vec<String>,
     /// Where its state is kept.
     pub data_dir: Utf8PathBuf,

@@ -27,6 +27,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Feed {
     db: HostDb,
+    /// Of machines that were asked for no code of it.
     region: String,
     recent: Mutex<Option<Recent>>,
     /// Number of the newest event that followers may read.
@@ -102,7 +103,10 @@ impl Feed {
 
     async fn page(&self, after: u64, filter: EventFilter) -> Result<EventPage, Error> {
         let mut page = self.db.events_after(after, filter, PAGE).await?;
-        page.events.iter_mut().for_each(|event| event.region.clone_from(&self.region));
+        let regions = page.events.iter_mut().map(|event| &mut event.region);
+        regions
+            .filter(|region| region.is_empty())
+            .for_each(|region| region.clone_from(&self.region));
         Ok(page)
     }
 

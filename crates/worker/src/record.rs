@@ -32,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) number: MachineNumber,
     pub(crate) network: NetworkId,
     pub(crate) name: MachineName,
+    /// The code of its host's region that it was asked for.
+    pub(crate) region: Option<String>,
     /// `None` once it is destroyed: another machine may get the slot.
     pub(crate) slot: Option<Slot>,
     pub(crate) state: State,
@@ -99,6 +101,11 @@ const DEFAULT_STOP: Duration = Duration::from_secs(5);
 const LONGEST_STOP: Duration = Duration::from_secs(300);
 
 impl Record {
+    /// The code of its region, on a host whose region has this one.
+    pub(crate) fn region<'a>(&'a self, of_host: &'a str) -> &'a str {
+        self.region.as_deref().unwrap_or(of_host)
+    }
+
     pub(crate) fn new(
         create: CreateMachine,
         instance: InstanceId,
@@ -117,6 +124,7 @@ impl Record {
             number: create.number,
             network: create.network,
             name: create.name,
+            region: create.region,
             slot: Some(slot),
             state: State::Created,
             want: if launch { Want::Run } else { Want::Stop },
@@ -374,6 +382,8 @@ struct Stored {
     #[serde(default)]
     image_stop_signal: Option<i32>,
     #[serde(default)]
+    region: Option<String>,
+    #[serde(default)]
     skip_secrets: bool,
     #[serde(default)]
     secrets_version: Option<u64>,
@@ -394,6 +404,7 @@ impl Record {
             org: self.org_slug.to_string(),
             network: self.network.0,
             name: self.name.to_string(),
+            region: self.region.clone(),
             slot: self.slot.map(|slot| slot.0),
             state: self.state.as_str().into(),
             want: want_word(self.want).into(),
@@ -449,6 +460,7 @@ impl Record {
             number: stored.number.unwrap_or_else(of_slot),
             network: NetworkId(stored.network),
             name: stored.name.parse().map_err(bad)?,
+            region: stored.region,
             slot: stored.slot.map(Slot),
             state: State::parse(&stored.state).ok_or("unknown state")?,
             want: parse_want(&stored.want).ok_or("unknown want")?,
@@ -504,6 +516,7 @@ pub(crate) mod tests {
             org_slug: "personal".parse().unwrap(),
             network: NetworkId(1),
             name: "calm-river-1".parse().unwrap(),
+            region: None,
             config: MachineConfig { image: "web:1".into(), ..MachineConfig::default() },
             image: ImageRef::default(),
             container_images: BTreeMap::new(),

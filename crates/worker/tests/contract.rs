@@ -19,6 +19,7 @@ async fn start(world: &World, tasks: &Tasks) -> Worker {
         host: HostId(1),
         name: "one".into(),
         region: "here".into(),
+        region_codes: Vec::new(),
         region_aliases: Vec::new(),
         data_dir: world.data_dir().into(),
         pool: Ipv4Pool::new([172, 30, 0, 0].into(), 16).unwrap(),

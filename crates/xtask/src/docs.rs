@@ -47,7 +47,10 @@ fn commands_in_the_documents_exist() {
                 continue;
             }
             let part = &text[at + found.len()..];
-            let words: Vec<&str> = part.split(|c: char| !c.is_ascii_lowercase()).take(2).collect();
+            let words = part.split(|c: char| !(c.is_ascii_lowercase() || c == '-')).take(2);
+            // What begins with a dash is a flag.
+            let words: Vec<&str> =
+                words.map(|word| if word.starts_with('-') { "" } else { word }).collect();
             let first = words[0];
             let first = ALIASES.iter().find(|(a, _)| *a == first).map_or(first, |(_, name)| name);
             let group = commands.iter().any(|command| command.starts_with(&format!("{first} ")));

@@ -46,7 +46,7 @@ const LATE: i64 = 60_000_000_000;
 const TRIES: u32 = 10;
 
 pub(super) async fn run(args: LogsArgs, cx: &mut Context<'_>) -> Result<()> {
-    let app = cx.app(&args.app)?;
+    let app = cx.app(&args.app).await?;
     let client = cx.client()?;
     let instance = match (args.machine, args.select) {
         (None, true) => Some(pick::one(cx, &client, &app, None).await?),

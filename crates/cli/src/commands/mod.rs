@@ -10,6 +10,7 @@ mod logs;
 mod machine;
 mod open;
 mod orgs;
+mod platform;
 mod secrets;
 mod status;
 mod tokens;
@@ -22,7 +23,7 @@ use clap::Subcommand;
 /// Commands that talk to a running platform.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Create, list and destroy apps
+    /// Create, list, restart and destroy apps
     #[command(subcommand, visible_alias = "app")]
     Apps(apps::Command),
     /// Run and manage machines
@@ -43,6 +44,9 @@ pub enum Command {
     /// See what the hosts have and use
     #[command(subcommand, visible_alias = "hosts")]
     Host(host::Command),
+    /// See the platform: its regions, its sizes of machines, its state
+    #[command(subcommand)]
+    Platform(platform::Command),
     /// Make, list, revoke and narrow tokens
     #[command(subcommand, visible_alias = "token")]
     Tokens(tokens::Command),
@@ -76,6 +80,7 @@ pub(crate) async fn dispatch(
         Command::Open(args) => open::run(args, cx).await?,
         Command::Image(command) => image::dispatch(command, cx).await?,
         Command::Host(command) => host::dispatch(command, cx).await?,
+        Command::Platform(command) => platform::dispatch(command, cx).await?,
         Command::Tokens(command) => tokens::dispatch(command, cx).await?,
         Command::Orgs(command) => orgs::dispatch(command, cx).await?,
         Command::Auth(command) => auth::dispatch(command, cx).await?,

@@ -22,7 +22,7 @@ pub struct OpenArgs {
 }
 
 pub(super) async fn run(args: OpenArgs, cx: &mut Context<'_>) -> Result<()> {
-    let name = cx.app(&args.app)?;
+    let name = cx.app(&args.app).await?;
     let app = cx.client()?.app(&name).await.context(|| format!("show app {name}"))?;
     let base = url(&app).ok_or_else(|| {
         CliError::failed(format!("App {name} has no URL"))

@@ -40,7 +40,7 @@ struct Status<'a> {
 }
 
 pub(super) async fn run(args: StatusArgs, cx: &mut Context<'_>) -> Result<()> {
-    let name = cx.app(&args.app)?;
+    let name = cx.app(&args.app).await?;
     let client = cx.client()?;
     loop {
         let (app, machines) = fetch(&client, &name, args.all).await?;

@@ -2,15 +2,9 @@
 
 use crate::context::Context;
 use crate::error::{CliError, ErrorContext, Exit, Result};
+use crate::ui::select::{Choice, select};
 use client::{Client, ListMachines};
 use wire::machines::Machine;
-
-/// Whether several can be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Choice {
-    One,
-    Many,
-}
 
 /// The machine named, or one chosen.
 pub(crate) async fn one(
@@ -39,8 +33,7 @@ pub(crate) async fn machines(
     choose(cx, client, app, Choice::Many).await
 }
 
-/// Has machines chosen from a list of the app's: with the arrow keys on a
-/// terminal, by their numbers where only lines can be read.
+/// Has machines chosen from a list of the app's.
 async fn choose(
     cx: &mut Context<'_>,
     client: &Client,
@@ -60,34 +53,9 @@ async fn choose(
         let error = CliError::new(Exit::NotFound, format!("App {app} has no machines"));
         return Err(error.hint(format!("`updraft machine run IMAGE -a {app}` makes one.")));
     }
-    if cx.ui().is_own_terminal() {
-        return by_keys(&all, choice);
-    }
-    for (at, machine) in all.iter().enumerate() {
-        cx.ui().status(&format!("{:>3}) {}", at + 1, line(machine)));
-    }
-    let question = match choice {
-        Choice::One => "Machine (number): ",
-        Choice::Many => "Machines (numbers, separated by blanks): ",
-    };
-    let answer = cx.ui().ask(question)?;
-    let chosen = by_numbers(&all, choice, &answer);
-    chosen.map_err(|why| CliError::usage("No machine was chosen").because(why))
-}
-
-fn by_keys(all: &[Machine], choice: Choice) -> Result<Vec<String>> {
     let lines: Vec<String> = all.iter().map(line).collect();
-    let chosen = match choice {
-        Choice::One => inquire::Select::new("Machine", lines).raw_prompt().map(|one| vec![one]),
-        Choice::Many => inquire::MultiSelect::new("Machines", lines).raw_prompt(),
-    };
-    let chosen = chosen.map_err(|err| CliError::usage("No machine was chosen").because_of(&err))?;
-    if chosen.is_empty() {
-        return Err(
-            CliError::usage("No machine was chosen").hint("Mark machines with the space bar.")
-        );
-    }
-    Ok(chosen.into_iter().filter_map(|option| Some(all.get(option.index)?.id.clone())).collect())
+    let chosen = select(cx.ui(), "machine", &lines, choice)?;
+    Ok(chosen.into_iter().filter_map(|at| Some(all.get(at)?.id.clone())).collect())
 }
 
 /// `<id> <name> (<state>, region <r>, process group '<g>')`.
@@ -106,22 +74,6 @@ pub(crate) fn label(machine: &Machine, key: &str) -> String {
     let config = machine.config.as_ref().or(machine.incomplete_config.as_ref());
     let labels = config.and_then(|config| config.metadata.as_ref());
     labels.and_then(|labels| labels.get(key)).cloned().unwrap_or_default()
-}
-
-fn by_numbers(all: &[Machine], choice: Choice, answer: &str) -> Result<Vec<String>, String> {
-    let numbers = answer.split([' ', ',']).filter(|word| !word.is_empty());
-    let ids: Result<Vec<String>, String> = numbers
-        .map(|word| {
-            let at = word.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
-            let found = at.and_then(|at| all.get(at));
-            found.map(|m| m.id.clone()).ok_or_else(|| format!("{word:?} is not in the list"))
-        })
-        .collect();
-    match ids? {
-        ids if ids.is_empty() => Err("The answer is empty".to_owned()),
-        ids if choice == Choice::One && ids.len() > 1 => Err("Only one can be chosen".to_owned()),
-        ids => Ok(ids),
-    }
 }
 
 /// Failures of a command on many machines: all are tried, all are shown.

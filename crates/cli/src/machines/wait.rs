@@ -1,18 +1,20 @@
 //! Waiting for a machine's state: pushed by the server, bounded here.
 
 use crate::error::{CliError, ErrorContext, Exit, Result};
-use client::{Client, WaitQuery};
+use client::{Client, Lines, WaitQuery};
 use std::time::Duration;
 use tokio::time::Instant;
-use wire::logs::LogQuery;
-use wire::machines::{Machine, MachineEvent, WaitResult};
+use wire::logs::{LogEntry, LogQuery};
+use wire::machines::{CheckStatus, Machine, MachineEvent, WaitResult};
 
 /// A new machine that ends within this time has crashed at once.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Lines of its log that are shown then.
 const LAST_LINES: u32 = 5;
-/// The checks of a machine are looked at again after this.
-const CHECKS_AGAIN: Duration = Duration::from_millis(500);
+/// The checks of a machine are read again after this, even if its log shows no change.
+const READ_AGAIN: Duration = Duration::from_secs(5);
+/// Pause before a log that has ended is followed again.
+const RECONNECT: Duration = Duration::from_millis(500);
 /// Longest wait of commands that have no flag for it.
 pub(crate) const DEFAULT: Duration = Duration::from_secs(300);
 
@@ -47,26 +49,71 @@ pub(crate) async fn until(
 /// has no check to wait for.
 pub(crate) async fn healthy(client: &Client, app: &str, id: &str, limit: Duration) -> Result<()> {
     let end = Instant::now() + limit;
+    let mut changes = None;
     loop {
         let machine = client.machine(app, id).await;
         let machine = machine.context(|| format!("show machine {id}"))?;
-        let waits = |check: &&wire::machines::CheckStatus| check.status != "passing";
+        let waits = |check: &&CheckStatus| check.status != "passing";
         let Some(check) = machine.checks.iter().find(waits) else { return Ok(()) };
         if machine.state != "started" {
             return Ok(());
         }
         if Instant::now() >= end {
-            let secs = limit.as_secs();
-            let text =
-                format!("The health checks of machine {id} do not pass after {secs} seconds");
-            let error = CliError::new(Exit::Timeout, text);
-            let why = format!("{} is {}: {}", check.name, check.status, check.output);
-            return Err(error.because(why).hint(format!(
-                "`updraft checks show {id} -a {app}` shows request and answer of each."
-            )));
+            return Err(unhealthy(app, id, check, limit));
         }
-        tokio::time::sleep(CHECKS_AGAIN).await;
+        let until = end.min(Instant::now() + READ_AGAIN);
+        if changes.is_none() {
+            // The checks are read once more after it has begun, so that no change is missed.
+            changes = platform_lines(client, app, &machine.id, until).await;
+        } else if !next_change(&mut changes, until).await {
+            changes = None;
+        }
     }
+}
+
+fn unhealthy(app: &str, id: &str, check: &CheckStatus, limit: Duration) -> CliError {
+    let secs = limit.as_secs();
+    let text = format!("The health checks of machine {id} do not pass after {secs} seconds");
+    CliError::new(Exit::Timeout, text)
+        .because(format!("{} is {}: {}", check.name, check.status, check.output))
+        .hint(format!("`updraft checks show {id} -a {app}` shows request and answer of each."))
+}
+
+/// The lines of a machine's log from now on. Every change of a check is one of them, also the
+/// first pass after a start, which is no event of the machine.
+async fn platform_lines(
+    client: &Client,
+    app: &str,
+    id: &str,
+    until: Instant,
+) -> Option<Lines<LogEntry>> {
+    let instance = Some(id.to_owned());
+    let query = LogQuery { instance, follow: true, tail: Some(0), ..LogQuery::default() };
+    let lines = tokio::time::timeout_at(until, client.logs(app, &query)).await;
+    if let Ok(Ok(lines)) = lines {
+        return Some(lines);
+    }
+    // Without the log, such as for want of permission, only time passes.
+    tokio::time::sleep_until(until).await;
+    None
+}
+
+/// Waits for a line of the platform, or until a time; false if the log has ended.
+async fn next_change(lines: &mut Option<Lines<LogEntry>>, until: Instant) -> bool {
+    let Some(lines) = lines else { return false };
+    let change = async {
+        loop {
+            match lines.next().await {
+                Ok(Some(line)) if line.provider == "app" => {}
+                Ok(Some(_)) => return true,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        // So that a log that ends at once is not asked for without a pause.
+        tokio::time::sleep(RECONNECT).await;
+        false
+    };
+    tokio::time::timeout_at(until, change).await.unwrap_or(true)
 }
 
 /// Waits until a new machine runs, or has run. Its end with exit code 0 is no

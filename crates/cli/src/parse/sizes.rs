@@ -6,22 +6,28 @@ use wire::machines::Guest;
 const PRESETS: &[(&str, u32, &[u32])] =
     &[("shared", 256, &[1, 2, 4, 6, 8]), ("performance", 2048, &[1, 2, 4, 6, 8, 10, 12, 14, 16])];
 
+/// All presets, by name, the smallest of each kind first.
+pub(crate) fn presets() -> impl Iterator<Item = (String, Guest)> {
+    PRESETS.iter().flat_map(|(kind, per_cpu, sizes)| {
+        sizes.iter().map(move |&cpus| {
+            let guest = Guest {
+                cpu_kind: Some((*kind).to_owned()),
+                cpus: Some(cpus),
+                memory_mb: Some(cpus * per_cpu),
+                ..Guest::default()
+            };
+            (name_of(kind, cpus), guest)
+        })
+    })
+}
+
 /// The guest that a preset such as `shared-cpu-2x` or `performance-4x` means.
 pub(crate) fn preset(name: &str) -> Result<Guest, String> {
-    for (kind, per_cpu, sizes) in PRESETS {
-        for &cpus in *sizes {
-            if name_of(kind, cpus) == name {
-                return Ok(Guest {
-                    cpu_kind: Some((*kind).to_owned()),
-                    cpus: Some(cpus),
-                    memory_mb: Some(cpus * per_cpu),
-                    ..Guest::default()
-                });
-            }
-        }
+    if let Some((_, guest)) = presets().find(|(known, _)| known == name) {
+        return Ok(guest);
     }
-    let all = PRESETS.iter().flat_map(|(kind, _, sizes)| sizes.iter().map(|&n| name_of(kind, n)));
-    Err(format!("there is no size {name:?}; there are {}", all.collect::<Vec<_>>().join(", ")))
+    let all: Vec<String> = presets().map(|(name, _)| name).collect();
+    Err(format!("there is no size {name:?}; there are {}", all.join(", ")))
 }
 
 /// `shared-cpu-1x:256MB`, as lists show it.

@@ -46,6 +46,12 @@ pub(crate) fn paragraph(text: &str) -> String {
     lines(text.trim_end()).replace('\n', "\n  ")
 }
 
+/// With a capital letter at its begin.
+pub(crate) fn capitalized(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or(String::new(), |first| first.to_uppercase().chain(rest).collect())
+}
+
 /// Length of the `ESC [ … m` that a text begins with, if it does.
 fn colour(text: &str) -> Option<usize> {
     let numbers = text.strip_prefix("\x1b[")?;

@@ -2,10 +2,11 @@
 
 pub(crate) mod diff;
 pub(crate) mod progress;
+pub(crate) mod select;
 pub(crate) mod table;
 
 use crate::error::{CliError, Exit, Result};
-use crate::parse::lines;
+use crate::parse::{capitalized, lines};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, BufRead, Write};
@@ -171,6 +172,21 @@ impl Ui {
             read.map_err(|err| CliError::failed("Cannot read the answer").because_of(&err))?;
         }
         Ok(line.trim().to_owned())
+    }
+
+    /// A value as given, else asked for. `what` is a noun with its article: `the name of the app`.
+    pub(crate) fn value(
+        &mut self,
+        given: Option<String>,
+        what: &str,
+        hint: &str,
+    ) -> Result<String> {
+        let missing = || CliError::usage(format!("{} is not given", capitalized(what))).hint(hint);
+        let value = match given {
+            None if self.term.stdin => self.ask(&format!("{}: ", capitalized(what)))?,
+            given => given.unwrap_or_default(),
+        };
+        if value.is_empty() { Err(missing()) } else { Ok(value) }
     }
 
     /// Hands over the input, for a command in a machine.

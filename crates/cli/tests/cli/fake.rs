@@ -196,6 +196,23 @@ fn asleep() -> Value {
     asleep
 }
 
+/// A machine that runs and whose check fails.
+fn unhealthy(id: &str) -> Value {
+    let mut unhealthy = machine(id, "one", "started");
+    unhealthy["checks"][0]["status"] = json!("critical");
+    unhealthy
+}
+
+/// A machine that is not like others: containers, labels, a command.
+fn worker() -> Value {
+    let mut worker = machine("worker", "four", "started");
+    worker["config"]["auto_destroy"] = json!(true);
+    worker["config"]["init"] = json!({"exec": ["/bin/release"], "cmd": ["migrate"]});
+    worker["config"]["image"] = json!("registry.example/web:1");
+    worker["region"] = json!("there");
+    worker
+}
+
 fn app(name: &str) -> Value {
     json!({
         "id": "app_1", "name": name, "status": "deployed", "network": "default",
@@ -235,8 +252,14 @@ async fn answer(log: Buffer, request: Request) -> Response {
         return upgrade.on_upgrade(move |socket| exec(log, socket));
     }
     let rest: Vec<_> = path.trim_start_matches("/v1/").split('/').collect();
+    let resumed = parts.headers.contains_key("last-event-id");
+    let logs_followed = log.text().contains("/logs?follow=true&instance=slow");
     match rest.as_slice() {
-        ["apps", app, "machines", rest @ ..] => machines(&method, (app, rest), &query, &body),
+        // Its check passes once someone waits for the lines of its log.
+        ["apps", _, "machines", "slow"] if !logs_followed => ok(unhealthy("slow")),
+        ["apps", app, "machines", rest @ ..] => {
+            machines(&method, (app, rest), &query, &body, resumed)
+        }
         rest => others(&method, rest, &query, &body),
     }
 }
@@ -265,9 +288,36 @@ fn others(method: &Method, path: &[&str], query: &str, body: &Bytes) -> Response
             refuse(400, "values.1A: must be a name for an environment variable", None)
         }
         ("POST", ["apps", _, "secrets"]) => ok(secrets(8)),
+        ("GET", ["apps", _, "secretkeys"]) => ok(json!({"secret_keys": [
+            {"name": "cookies", "type": "hs256"},
+            {"name": "sig", "type": "nacl_sign", "public_key": "aGk="}]})),
+        ("POST", ["apps", _, "secretkeys", _, "sign"]) => ok(json!({"signature": "c2ln"})),
+        ("POST", ["apps", _, "secretkeys", _, "verify"]) if sent["signature"] == "c2ln" => {
+            StatusCode::NO_CONTENT.into_response()
+        }
+        ("POST", ["apps", _, "secretkeys", _, "verify"]) => {
+            refuse(400, "the signature is not that of the message", None)
+        }
+        ("POST", ["apps", _, "secretkeys", _, "encrypt"]) => ok(json!({"ciphertext": "Y2lwaGVy"})),
+        ("POST", ["apps", _, "secretkeys", _, "decrypt"]) => ok(json!({"plaintext": "aGk="})),
+        ("POST" | "DELETE", ["apps", _, "secretkeys", ..]) => ok(json!({"version": 2})),
         ("GET", ["apps", name]) => ok(app(name)),
         ("DELETE", ["apps", _]) => StatusCode::ACCEPTED.into_response(),
         ("GET", ["platform", "hosts"]) => hosts(),
+        ("GET", ["platform", "regions"]) => regions(),
+        ("POST", ["platform", "placements"]) if sent["region"] == "full" => {
+            ok(json!({"regions": []}))
+        }
+        ("POST", ["platform", "placements"]) => ok(json!({"regions": [
+            {"region": "here", "count": 3, "concurrency": 2}, {"region": "there", "count": 1}]})),
+        ("GET", ["tokens", "current"]) => ok(json!({"tokens": []})),
+        ("GET", ["orgs"]) => ok(json!({"orgs": [org("personal"), org("acme")]})),
+        ("POST", ["orgs"]) => ok(org("acme")),
+        ("GET", ["orgs", "gone"]) => refuse(404, "there is no organization \"gone\"", None),
+        ("GET", ["orgs", slug]) => ok(org(slug)),
+        ("GET", ["orgs", _, "members"]) => ok(json!({"members": []})),
+        ("POST", ["orgs", _, "members"]) => ok(sent),
+        ("DELETE", ["orgs", ..]) => StatusCode::NO_CONTENT.into_response(),
         ("GET", ["images"]) => ok(json!([image()])),
         ("POST", ["images", "import"]) => {
             let step = json!({"type": "step", "name": "layer aa11", "done": 1500, "total": 1500});
@@ -305,6 +355,30 @@ fn hosts() -> Response {
             "memory_mib": 2048, "memory_reserved_mib": 0, "machines": {}}]))
 }
 
+fn regions() -> Response {
+    let region = |code: &str, capacity: u64| {
+        json!({"code": code, "name": code, "latitude": 0.0, "longitude": 0.0,
+            "gateway_available": false, "requires_paid_plan": false, "deprecated": code == "old",
+            "capacity": capacity, "geo_region": "", "mpg_available": false})
+    };
+    ok(json!({"Regions": [region("here", 12), region("old", 0)], "Nearest": "here"}))
+}
+
+fn org(slug: &str) -> Value {
+    json!({"id": slug, "name": slug.to_uppercase(), "slug": slug, "type": "SHARED",
+        "internal_numeric_id": 1})
+}
+
+/// One event of a watch, and a gap before it.
+fn watched() -> Response {
+    let event = json!({"id": "01J3", "type": "start", "status": "started", "source": "user",
+        "timestamp": 1795219705123i64, "app_name": "web", "machine_id": ID,
+        "machine_name": "one", "region": "here"});
+    let gap = json!({"host": 3, "message": "events of host 3 may be missing"});
+    let text = format!("event: gap\ndata: {gap}\n\n: still here\n\nid: 0.7\ndata: {event}\n\n");
+    ([("content-type", "text/event-stream")], text).into_response()
+}
+
 fn checks() -> Value {
     json!([
         {"name": "alive", "type": "http", "kind": "liveness", "status": "critical",
@@ -317,7 +391,13 @@ fn checks() -> Value {
             "passes": 0, "failures": 0}])
 }
 
-fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &Bytes) -> Response {
+fn machines(
+    method: &Method,
+    (app, path): (&str, &[&str]),
+    query: &str,
+    body: &Bytes,
+    resumed: bool,
+) -> Response {
     let sent: Value = serde_json::from_slice(body).unwrap_or_default();
     match (method.as_str(), path) {
         ("GET", []) if app == "empty" => ok(json!([])),
@@ -380,7 +460,20 @@ fn machines(method: &Method, (app, path): (&str, &[&str]), query: &str, body: &B
         ("POST", [_, "start"]) => {
             ok(json!({"previous_state": "stopped", "migrated": false, "new_host": ""}))
         }
+        ("GET", [_, "events"]) if query.contains("limit=20") => {
+            ok(machine(ID, "one", "started")["events"].clone())
+        }
         ("GET", [_, "events"]) => ok(json!([])),
+        // The second connection is refused, so that a test ends.
+        ("GET", [_, "events", "stream"]) if resumed => refuse(404, "it is gone", None),
+        ("GET", [_, "events", "stream"]) => watched(),
+        ("GET", [_, "metadata"]) => ok(json!({"fly_process_group": "app", "role": "leader"})),
+        ("GET", ["worker"]) => ok(worker()),
+        ("GET", ["lost"]) => {
+            let mut lost = machine("lost", "five", "started");
+            lost.as_object_mut().unwrap().remove("config");
+            ok(lost)
+        }
         ("GET", [_, "checks"]) => ok(checks()),
         ("GET", ["asleep"]) => ok(asleep()),
         ("GET" | "POST", [id]) => ok(machine(id, "one", "started")),

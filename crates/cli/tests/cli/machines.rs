@@ -131,6 +131,7 @@ async fn run_and_create() {
         GET /v1/apps/web/machines/3d8d413b29d089/wait?timeout=60&state=started%2Cstopped%2Csuspended%2Cfailed%2Cdestroyed
         GET /v1/apps/web/machines/3d8d413b29d089/wait?timeout=1&state=stopped%2Cfailed%2Cdestroyed&from_event_id=01J2
         GET /v1/apps/web/machines/3d8d413b29d089
+        GET /v1/apps/web/machines/3d8d413b29d089
         --- stdout
 
         Success! A Machine has been successfully launched in app web

@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, also outside its #[test] function")]
 
 mod checks;
+mod clone;
+mod events;
 mod fake;
 mod help;
 mod host;
 mod images;
 mod leases;
 mod machines;
+mod platform;
 mod secrets;
 mod session;
 mod suspend;

@@ -99,3 +99,56 @@ async fn a_list_shows_which_machines_have_what() {
     let ran = cli(&["secrets", "deploy", "-a", "web"]).await;
     assert!(ran.err.contains("update finished: success\nFinished deploying"), "{}", ran.show());
 }
+
+#[tokio::test]
+async fn secret_keys_are_managed_and_used() {
+    expect![[r#"
+        exit 0
+        --- asked
+        GET /v1/apps/web/secretkeys
+        --- stdout
+        NAME      TYPE        PUBLIC KEY
+        cookies   hs256
+        sig       nacl_sign   aGk=
+    "#]]
+    .assert_eq(&cli(&["secrets", "keys", "list", "-a", "web"]).await.show());
+    for (args, typed, asked) in [
+        (
+            &["generate", "hs256", "cookies"][..],
+            "",
+            r#"/cookies/generate {"type":"hs256","value":null}"#,
+        ),
+        (&["set", "hs256", "cookies"], "a2V5\n", r#"/cookies {"type":"hs256","value":"a2V5"}"#),
+        (&["delete", "cookies", "-y"], "", "/cookies"),
+        (&["sign", "cookies"], "hi", r#"/cookies/sign {"plaintext":"aGk="}"#),
+        (
+            &["verify", "cookies", "--signature", "c2ln"],
+            "hi",
+            r#"/cookies/verify {"plaintext":"aGk=","signature":"c2ln"}"#,
+        ),
+        (
+            &["encrypt", "cookies", "--associated-data", "user"],
+            "hi",
+            r#"/cookies/encrypt {"plaintext":"aGk=","associated_data":"dXNlcg=="}"#,
+        ),
+    ] {
+        let setup = Setup { input: typed, ..Setup::default() };
+        let ran = cli_with(setup, &[&["secrets", "keys"], args, &["-a", "web"]].concat()).await;
+        let line = ran.asked.lines().last().unwrap_or_default();
+        assert!(ran.code == 0 && line.ends_with(asked), "{}", ran.show());
+        assert!(!ran.err.contains("a2V5") && !ran.out.contains("a2V5"), "{}", ran.show());
+    }
+    let run = async |input, args: &[&str]| {
+        let setup = Setup { input, ..Setup::default() };
+        cli_with(setup, &[&["secrets", "keys"], args, &["-a", "web"]].concat()).await
+    };
+    assert_eq!(run("hi", &["sign", "cookies"]).await.out, "c2ln\n");
+    assert_eq!(run("hi", &["encrypt", "cookies"]).await.out, "Y2lwaGVy\n");
+    assert_eq!(run("Y2lw\naGVy\n", &["decrypt", "cookies"]).await.out, "hi");
+    let wrong = run("hi", &["verify", "cookies", "--signature", "AAAA"]).await;
+    assert!(wrong.code == 1 && wrong.err.contains("not that of the message"), "{}", wrong.show());
+    // What is no base64 is not quoted: it may be a key.
+    let wrong = run("geheim!", &["set", "hs256", "cookies"]).await;
+    assert!(wrong.code == 2 && !wrong.err.contains("geheim"), "{}", wrong.show());
+    assert_eq!(run("", &["delete", "cookies"]).await.code, 2, "it is asked first");
+}

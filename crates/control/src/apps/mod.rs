@@ -8,5 +8,5 @@ mod status;
 pub use create::create;
 pub use delete::request_deletion;
 pub(crate) use delete::{Progress, finish_deletion};
-pub use read::{get, list};
+pub use read::{Readable, get, list, readable};
 pub(crate) use status::mark_deployed;

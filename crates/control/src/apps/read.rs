@@ -2,10 +2,10 @@
 
 use crate::access::{app_access, is_permitted};
 use crate::machines::count_by_app;
-use crate::{Error, Platform, lookup, orgs};
+use crate::{Error, Platform, Rights, lookup, orgs};
 use macaroon::Action;
-use model::id::NetworkId;
-use std::collections::HashMap;
+use model::id::{AppId, NetworkId};
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv6Addr;
 use store::records::{self, AppRecord, Listed, OrgRecord, Stored};
 use wire::machines::{App, AppList, Organization};
@@ -50,6 +50,35 @@ pub async fn list(
         shown.push(show(platform, app.clone(), &orgs_by_slug[&app.org], count));
     }
     Ok(AppList { total_apps: shown.len() as u64, apps: shown })
+}
+
+/// Which apps a caller may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readable {
+    /// All that there are, and the platform itself.
+    All,
+    /// These.
+    Apps(BTreeSet<AppId>),
+}
+
+/// The apps that the caller may read.
+///
+/// # Errors
+/// The store failed.
+pub async fn readable(platform: &Platform) -> Result<Readable, Error> {
+    if *platform.rights() == Rights::All {
+        return Ok(Readable::All);
+    }
+    let apps: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
+    let mut readable = BTreeSet::new();
+    for Stored { record: app, .. } in apps.records {
+        // An app whose organization cannot be read is nobody's for the moment.
+        let Ok(access) = app_access(platform, &app, Action::READ).await else { continue };
+        if is_permitted(platform, &access) {
+            readable.insert(app.id);
+        }
+    }
+    Ok(Readable::Apps(readable))
 }
 
 /// One app.

@@ -26,8 +26,8 @@ use model::id::AppId;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
-use store::records::AppRecord;
-use store::{Revision, WatchBatch};
+use store::records::{self, AppRecord};
+use store::{Change, Revision, WatchBatch};
 use tables::Tables;
 use tokio::sync::watch;
 
@@ -42,6 +42,8 @@ pub(crate) struct RecordsCache {
     seen: AtomicU64,
     /// Revision of the tables, for those that wait for it.
     applied: watch::Sender<Option<Revision>>,
+    /// Counts the times that tokens or members of organizations may have changed.
+    access: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -53,8 +55,12 @@ struct State {
 
 impl Default for RecordsCache {
     fn default() -> Self {
-        let applied = watch::Sender::new(None);
-        Self { state: RwLock::default(), seen: AtomicU64::new(0), applied }
+        Self {
+            state: RwLock::default(),
+            seen: AtomicU64::new(0),
+            applied: watch::Sender::new(None),
+            access: watch::Sender::new(0),
+        }
     }
 }
 
@@ -68,6 +74,11 @@ impl RecordsCache {
     /// The record of the app with a number, likewise.
     pub(crate) async fn app_by_id(&self, id: AppId) -> Known<AppRecord> {
         self.read(|tables| tables.app_by_id(id)).await
+    }
+
+    /// Receives whenever a token or the member of an organization may have changed.
+    pub(crate) fn access_changes(&self) -> watch::Receiver<u64> {
+        self.access.subscribe()
     }
 
     async fn read<T>(&self, read: impl Fn(&Tables) -> Known<T>) -> Known<T> {
@@ -106,24 +117,35 @@ impl RecordsCache {
     /// The tables are these, as of a revision.
     fn fill(&self, tables: Tables, revision: Revision) {
         self.change(|state| *state = State { tables, revision: Some(revision) });
+        self.note_access();
     }
 
     /// The tables are not to be used any more.
     fn discard(&self) {
         self.change(|state| *state = State::default());
+        self.note_access();
     }
 
     /// Applies a transaction; false if it does not follow the one before, or the tables
     /// have been discarded.
     fn apply(&self, batch: &WatchBatch) -> bool {
-        self.change(|state| {
+        let follows = self.change(|state| {
             let follows = state.revision.is_some_and(|at| at + 1 == batch.revision);
             if follows {
                 batch.changes.iter().for_each(|change| state.tables.apply(change));
                 state.revision = Some(batch.revision);
             }
             follows
-        })
+        });
+        if batch.changes.iter().any(is_access) {
+            self.note_access();
+        }
+        follows
+    }
+
+    /// After the tables have been changed, so that a reader who is woken sees the change.
+    fn note_access(&self) {
+        self.access.send_modify(|count| *count += 1);
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -133,4 +155,12 @@ impl RecordsCache {
         self.applied.send_replace(state.revision);
         done
     }
+}
+
+fn is_access(change: &Change) -> bool {
+    let key = match change {
+        Change::Put(kv) => kv.key.as_str(),
+        Change::Deleted(key) => key,
+    };
+    key.starts_with(records::TOKENS) || key.starts_with(records::MEMBERS)
 }

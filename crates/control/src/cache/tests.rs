@@ -228,7 +228,7 @@ fn an_app_is_found_by_its_number() {
     put(&mut tables, "api", 2);
     assert_eq!((name(&tables, 1), name(&tables, 2)), ("web".into(), "api".into()));
     // Deleted, and made again with the next number.
-    tables.apply(&store::Change::Deleted(records::app_key("web")));
+    tables.apply(&Change::Deleted(records::app_key("web")));
     assert_eq!(name(&tables, 1), "Absent");
     put(&mut tables, "web", 3);
     put(&mut tables, "api", 4);

@@ -62,7 +62,7 @@ pub(super) fn check(
 
 /// The entries are kept as they are, so that a config that was once accepted can be read.
 pub(super) fn check_statics(errors: &mut ValidationErrors, config: &MachineConfig) {
-    let Some(statics) = config.extra.get("statics").filter(|value| !value.is_null()) else {
+    let Some(statics) = config.statics.as_ref().filter(|value| !value.is_null()) else {
         return;
     };
     let Some(list) = statics.as_array() else {

@@ -19,16 +19,20 @@ mod validation;
 mod warnings;
 
 use crate::Error;
+use model::size::Size;
 use std::collections::BTreeMap;
 use validation::{ValidationErrors, quote};
-use wire::machines::{MachineConfig, Mount};
+use wire::machines::{Guest, MachineConfig, Mount};
 
 pub use normalize::{complete, normalize};
 pub(crate) use platform_env::PLATFORM_ENV;
 pub(crate) use process::MAX_STOP_TIMEOUT;
 pub use validation::ValidationError;
-pub use warnings::launch_warnings;
+pub(crate) use validation::is_set;
 
+/// Size of a question about capacity that names none, as that of `fly machine place`
+/// (<https://fly.io/docs/flyctl/machine-place/>).
+const DEFAULT_SIZE: &str = "performance-1x";
 const MAX_IMAGE: usize = 1024;
 const MAX_METADATA_KEY: usize = 255;
 const MAX_METADATA_VALUE: usize = 16 * 1024;
@@ -70,6 +74,30 @@ pub fn violations(config: &MachineConfig) -> Vec<ValidationError> {
     dns::check(&mut errors, config);
     unbuilt(&mut errors, config);
     errors.into_vec()
+}
+
+/// The size of a preset or of a guest, `performance-1x` if neither is given. `below` is put
+/// before the names of fields in errors.
+///
+/// # Errors
+/// As [`check`].
+pub fn size(below: &str, size: Option<String>, guest: Option<Guest>) -> Result<Size, Error> {
+    let is_default = size.is_none() && guest.is_none();
+    let size = if is_default { Some(DEFAULT_SIZE.to_owned()) } else { size };
+    let mut config = MachineConfig { size, guest, ..MachineConfig::default() };
+    normalize(&mut config);
+    let mut errors = ValidationErrors::default();
+    guest::check(&mut errors, &config);
+    let errors = errors.into_vec().into_iter().map(|mut error| {
+        let field = error.field.trim_start_matches("config.").trim_start_matches("guest.");
+        error.field = format!("{below}{field}");
+        error
+    });
+    validation::into_result(errors.collect())?;
+    complete(&mut config);
+    let guest = config.guest.unwrap_or_default();
+    let size = Size::new(guest.cpu_kind.as_deref(), guest.cpus, guest.memory_mb);
+    Ok(size.unwrap_or(Size::DEFAULT))
 }
 
 fn image(errors: &mut ValidationErrors, config: &MachineConfig) {
@@ -169,7 +197,7 @@ fn unbuilt(errors: &mut ValidationErrors, config: &MachineConfig) {
         ("required_host_features", "features of hosts are"),
         ("spot", "spot machines are"),
     ] {
-        if config.extra.get(field).is_some_and(validation::is_set) {
+        if config.extra.get(field).is_some_and(is_set) {
             errors.unsupported(format!("config.{field}"), format!("{what} not supported yet"));
         }
     }

@@ -88,7 +88,7 @@ pub(super) fn check_secrets(errors: &mut ValidationErrors, at: &str, secrets: &[
     if secrets.len() > MAX_PROCESS_SECRETS {
         errors.add(at, format!("must have at most {MAX_PROCESS_SECRETS} entries"));
     }
-    for (i, ProcessSecret { env_var, name }) in secrets.iter().enumerate() {
+    for (i, ProcessSecret { env_var, name, .. }) in secrets.iter().enumerate() {
         secret_name(errors, &format!("{at}[{i}].env_var"), env_var);
         if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
             secret_name(errors, &format!("{at}[{i}].name"), name);
@@ -101,7 +101,7 @@ pub(super) fn check_env_from(errors: &mut ValidationErrors, at: &str, entries: O
     if entries.len() > MAX_ENV_FROM {
         return errors.add(at, format!("must have at most {MAX_ENV_FROM} entries"));
     }
-    for (i, EnvFrom { env_var, field_ref }) in entries.iter().enumerate() {
+    for (i, EnvFrom { env_var, field_ref, .. }) in entries.iter().enumerate() {
         if env_var.is_empty() || env_var.contains(['=', '\0']) {
             let rule = "is not a name for an environment variable";
             errors.add(format!("{at}[{i}].env_var"), rule);

@@ -1,7 +1,7 @@
 //! Validation of `config.services[]`.
 
 use super::checks;
-use super::validation::{ValidationErrors, is_set, quote};
+use super::validation::{ValidationErrors, quote};
 use wire::machines::{Port, Service};
 
 /// Longest `idle_timeout` that the edge acts on.
@@ -61,9 +61,8 @@ fn check_port(errors: &mut ValidationErrors, at: &str, port: &Port) {
             errors.add(format!("{at}.handlers"), why);
         }
     }
-    let options = port.extra.get("http_options");
-    let idle = options.and_then(|options| options.get("idle_timeout")).filter(|idle| is_set(idle));
-    if idle.is_some_and(|idle| idle.as_u64().is_none_or(|seconds| seconds > MAX_IDLE_SECONDS)) {
+    let idle = port.http_options.as_ref().and_then(|options| options.idle_timeout);
+    if idle.is_some_and(|seconds| seconds > MAX_IDLE_SECONDS) {
         let rule = format!("must be seconds, from 0 to {MAX_IDLE_SECONDS} (a day)");
         errors.add(format!("{at}.http_options.idle_timeout"), rule);
     }

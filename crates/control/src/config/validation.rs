@@ -73,7 +73,7 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// A value that is set: neither `null` nor a zero value.
-pub(super) fn is_set(value: &Value) -> bool {
+pub(crate) fn is_set(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(value) => *value,

@@ -6,6 +6,7 @@ use super::caller::{Authenticated, Connection, FromMachine};
 use super::table::Needs;
 use super::{HttpApi, caller};
 use crate::access::{Need, Place, Subject, authorize};
+use crate::apps::{self, Readable};
 use crate::tokens::Found;
 use crate::{Error, Kind, Platform, tokens};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
@@ -63,11 +64,7 @@ async fn admit(
         let exists = request.extensions().get::<MatchedPath>().is_some();
         return if exists { machine.may(need, request.uri().path()) } else { Ok(()) };
     }
-    let tokens = tokens::authenticate(&api.platform, &header).await?.map_err(|why| {
-        Error::new(Kind::Unauthorized, format!("unauthorized: {}", why.text()))
-            .hint("send the header `Authorization: Bearer <token>`")
-    })?;
-    tokens::note_use(&api.platform, &tokens);
+    let tokens = authenticated(&api.platform, &header).await?;
     if let Some(connection) = request.extensions().get::<Connection>() {
         connection.token_shown();
     }
@@ -80,6 +77,22 @@ async fn admit(
         request.extensions_mut().insert(PermittedBy(index));
     }
     Ok(())
+}
+
+/// The valid tokens of a header.
+async fn authenticated(platform: &Platform, header: &str) -> Result<Vec<Found>, Error> {
+    let tokens = tokens::authenticate(platform, header).await?.map_err(|why| {
+        Error::new(Kind::Unauthorized, format!("unauthorized: {}", why.text()))
+            .hint("send the header `Authorization: Bearer <token>`")
+    })?;
+    tokens::note_use(platform, &tokens);
+    Ok(tokens)
+}
+
+/// The apps that the tokens of a header `Authorization` may read.
+pub(super) async fn readable(api: &HttpApi, header: &str) -> Result<Readable, Error> {
+    let tokens = authenticated(&api.platform, header).await?;
+    apps::readable(&api.platform.with_rights(Found::rights(&tokens))).await
 }
 
 /// The first of several tokens that permits the call by itself. `None` if any valid token does,

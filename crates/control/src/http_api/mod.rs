@@ -18,8 +18,10 @@ mod openapi;
 mod rate_limit;
 mod routes;
 mod table;
+mod warnings;
 
-use crate::Platform;
+use crate::apps::Readable;
+use crate::{Error, Platform};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 
@@ -73,6 +75,15 @@ impl HttpApi {
         let metrics = Arc::new(observe::Metrics::register(registry));
         let buckets = config.rate_limits.then(Arc::default);
         Self { platform, config, metrics, buckets }
+    }
+
+    /// The apps that the tokens of a header `Authorization` may read: for what is served beside
+    /// the API, such as metrics.
+    ///
+    /// # Errors
+    /// There is no valid token, or the store failed.
+    pub async fn readable_apps(&self, header: &str) -> Result<Readable, Error> {
+        auth::readable(self, header).await
     }
 
     /// The platform that it is a front of.

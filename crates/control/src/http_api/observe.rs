@@ -90,7 +90,7 @@ async fn as_json(response: Response) -> Response {
     let text = text.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned());
     let text = text.ok().filter(|text| !text.trim().is_empty());
     let reason = || parts.status.canonical_reason().unwrap_or("failed").to_lowercase();
-    let answer = answer::body(status, "unknown", text.unwrap_or_else(reason), None);
+    let answer = answer::of_library(status, text.unwrap_or_else(reason));
     let (mut answer, body) = answer.into_parts();
     // Such as `allow` of a 405.
     for (name, value) in &parts.headers {

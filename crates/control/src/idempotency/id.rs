@@ -41,7 +41,7 @@ impl RequestId {
 /// What makes two requests the same: method, path with query, and body. The key, which is not
 /// stored, is in it, so that no body can be guessed from what is stored.
 pub(crate) fn fingerprint(key: &str, method: &str, path: &str, body: &[u8]) -> String {
-    let body: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+    let body = hex::encode(Sha256::digest(body));
     hash(&[key, method, path, &body])
 }
 
@@ -52,7 +52,7 @@ fn hash(texts: &[&str]) -> String {
         sum.update((text.len() as u64).to_be_bytes());
         sum.update(text.as_bytes());
     }
-    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(sum.finalize())
 }
 
 #[cfg(test)]

@@ -109,9 +109,8 @@ async fn pass(imports: Vec<(HostId, Steps)>, to: &mpsc::Sender<ImageProgress>) {
         }
         end.ok_or_else(|| ImageProgress::Failed {
             error: ErrorBody {
-                error: format!("host {host}: the import broke off"),
-                status: "unknown".into(),
                 hint: Some("import the image again".into()),
+                ..ErrorBody::unknown(format!("host {host}: the import broke off"))
             },
         })
     });

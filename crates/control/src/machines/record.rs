@@ -82,6 +82,7 @@ mod tests {
                 ..MachineConfig::default()
             };
             let record = MachineRecord {
+                region: None,
                 app: AppId(1),
                 name: "m".parse().unwrap(),
                 owner: HostId(0),

@@ -2,14 +2,13 @@
 
 use super::rules::{check_all, check_new_name, check_value};
 use super::{next_version, place, read, scope};
-use crate::retry::Tries;
+use crate::retry::{self, OfApp};
 use crate::{Error, Platform, lookup};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use model::id::AppId;
 use std::collections::BTreeMap;
-use store::records::{self, AppSecretsRecord, SecretRecord, Stored, encode};
-use store::{Compare, Op, Txn};
+use store::records::{self, AppSecretsRecord, SecretRecord};
 use wire::secret::Secret;
 use wire::secrets::{AppSecrets, ChangeSecrets, SecretChanged, SecretScope, SetSecret};
 use zeroize::Zeroizing;
@@ -74,8 +73,8 @@ pub async fn set(
 /// As [`change()`].
 pub async fn generate(platform: &Platform, app: &str, name: &str) -> Result<SecretChanged, Error> {
     let random = Zeroizing::new(platform.rng().bytes(32));
-    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    set(platform, app, name, SetSecret { value: Some(Secret::new(hex)), scope: None }).await
+    let value = Some(Secret::new(hex::encode(&*random)));
+    set(platform, app, name, SetSecret { value, scope: None }).await
 }
 
 /// Removes one secret.
@@ -130,38 +129,24 @@ async fn write(
         .await
 }
 
+/// The app, its secrets after the changes, and whether there was anything to change.
 async fn try_write(
     platform: &Platform,
     app: &str,
     values: &BTreeMap<String, Option<Secret>>,
     scope: Option<&SecretScope>,
 ) -> Result<(AppId, AppSecretsRecord, bool), Error> {
-    let mut tries = Tries::new();
-    while tries.again(platform).await {
-        let app = lookup::app(platform, app).await?;
-        let id = app.record.id;
-        let stored = super::record(platform, id).await?;
-        let (revision, record) = stored
-            .map_or_else(Default::default, |Stored { revision, record, .. }| (revision, record));
-        let Some(record) = changed(platform, id, &record, values, scope)? else {
-            return Ok((id, record, false));
-        };
-        check_all(&record.secrets)?;
-        let key = records::secrets_key(id);
-        let txn = Txn {
-            compare: vec![
-                Compare::Modified(key.clone(), revision),
-                // It is not being deleted meanwhile.
-                Compare::Modified(app.key, app.revision),
-            ],
-            then: vec![Op::put(key, encode(&record))],
-            otherwise: vec![],
-        };
-        if platform.store().txn(txn).await?.succeeded {
-            return Ok((id, record, true));
+    let secrets = OfApp { key: records::secrets_key, name: "the list of the app's secrets" };
+    retry::change_of_app(platform, app, secrets, |id, record: AppSecretsRecord| {
+        match changed(platform, id, &record, values, scope)? {
+            None => Ok(((id, record, false), None)),
+            Some(record) => {
+                check_all(&record.secrets)?;
+                Ok(((id, record.clone(), true), Some(record)))
+            }
         }
-    }
-    Err(Error::contention("the list of the app's secrets"))
+    })
+    .await
 }
 
 /// The record after the changes; `None` if they change nothing.

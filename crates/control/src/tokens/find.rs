@@ -9,8 +9,10 @@ use std::time::Duration;
 use store::records::{self, MemberRecord, Stored, TokenRecord};
 use subtle::ConstantTimeEq;
 
-/// Time between two looks at the tokens of a stream.
-const RECHECK_EVERY: Duration = Duration::from_secs(1);
+/// Pause before the tokens of a stream are looked up again after a failure of the store.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often the end of a token is compared with the clock, which may be set at any time.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
 
 /// A valid token.
 #[derive(Clone, Debug)]
@@ -88,15 +90,36 @@ pub(super) fn end_of(found: &Found) -> Option<u64> {
 /// Returns once one of the tokens has ended or been revoked, or its member has left or has
 /// another role. The streams that were opened with it end then.
 pub(crate) async fn until_changed(platform: Platform, tokens: Arc<[Found]>) {
+    let mut changes = platform.cache().access_changes();
+    let end = tokens.iter().filter_map(end_of).min();
     loop {
-        tokio::time::sleep(RECHECK_EVERY).await;
+        changes.mark_unchanged();
+        let mut failed = false;
         for token in &*tokens {
             match is_unchanged(&platform, token).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 // A store that fails for a moment ends no stream.
-                Err(err) => tracing::warn!(error = %err, "look a token up again"),
+                Err(err) => {
+                    tracing::warn!(error = %err, "look a token up again");
+                    failed = true;
+                }
             }
+        }
+        let due = async {
+            match end {
+                _ if failed => tokio::time::sleep(RETRY).await,
+                Some(end) => {
+                    while platform.clock().now_ms() < end {
+                        tokio::time::sleep(LOOK_AT_CLOCK).await;
+                    }
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = due => {}
         }
     }
 }
@@ -177,7 +200,7 @@ pub async fn is_valid(platform: &Platform, token: &str) -> Result<bool, Error> {
 
 /// What is stored of a token: its SHA-256 in hex.
 pub(super) fn hash(token: &[u8]) -> String {
-    Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(token))
 }
 
 #[cfg(test)]

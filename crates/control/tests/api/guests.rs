@@ -94,12 +94,17 @@ async fn a_command_over_a_websocket() {
         drop(gone.send(Message::binary(vec![b'x'; 10_000])).await);
     }
     assert_eq!(receive(&mut gone).await, r#"{"exited":{"code":4,"signal":0}}"#);
-    let not_found = r#"{"failed":"exec: nope: not found","status":"command_not_found"}"#;
     let mut nope = open(&w, &machine, start(json!(["nope"]))).await;
-    assert_eq!(receive(&mut nope).await, not_found);
-    let required = r#"{"failed":"command: is required","status":"unknown"}"#;
+    let end: Value = serde_json::from_str(&receive(&mut nope).await).unwrap();
+    assert_eq!(end["failed"], "exec: nope: not found");
+    assert_eq!(
+        (&end["status"], &end["code"]),
+        (&json!("command_not_found"), &json!("command_not_found"))
+    );
     let mut bad = open(&w, &machine, start(json!([]))).await;
-    assert_eq!(receive(&mut bad).await, required);
+    let end: Value = serde_json::from_str(&receive(&mut bad).await).unwrap();
+    assert_eq!(end["failed"], "command: is required");
+    assert_eq!((&end["status"], &end["code"]), (&json!("unknown"), &json!("invalid")));
     // Without an upgrade it is an error like any other.
     let (code, _) = w.get(&at(&machine, "/exec/stream")).await;
     assert_eq!(code, 400);

@@ -341,24 +341,6 @@ async fn labels() {
 }
 
 #[tokio::test]
-async fn parts_that_are_not_acted_on_are_warned_of() {
-    let w = world().await;
-    w.app().await;
-    let service = json!({ "internal_port": 80, "autostop": true, "autostart": false });
-    let config = json!({ "image": "nginx", "services": [service], 
-        "statics": [{ "guest_path": "/www", "url_prefix": "/static" }] });
-    let body = json!({ "config": config, "lsvd": true });
-    let answer = w.request(Method::POST, "/v1/apps/web/machines").json(&body).send().await.unwrap();
-    let warnings: Vec<_> = answer.headers().get_all("updraft-warning").iter().collect();
-    assert_eq!(warnings.len(), 3, "{warnings:?}");
-    assert_eq!(warnings[0], "lsvd: is kept but not acted on yet");
-    assert_eq!(answer.status(), 200);
-    let machine: Value = answer.json().await.unwrap();
-    assert_eq!(machine["config"]["services"][0]["protocol"], "tcp", "it is filled in");
-    assert_eq!(machine["config"]["statics"], config["statics"]);
-}
-
-#[tokio::test]
 async fn a_create_whose_answer_was_lost_is_no_failure() {
     let w = world().await;
     w.app().await;

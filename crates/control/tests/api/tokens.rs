@@ -360,3 +360,19 @@ async fn only_tokens_that_have_not_expired_count_and_an_app_has_a_share() {
     w.reconcile().await;
     assert_eq!(count().await, 1000);
 }
+
+#[tokio::test]
+async fn the_apps_that_a_token_may_read() {
+    let w = world().await;
+    w.app().await;
+    w.post("/v1/apps", json!({ "name": "other" })).await;
+    let readable = async |token: &str| w.api.readable_apps(&format!("Bearer {token}")).await;
+    assert_eq!(readable(crate::world::TOKEN).await.unwrap(), control::apps::Readable::All);
+    let of_app = make(&w, json!({ "type": "deploy", "app": "web" })).await;
+    let control::apps::Readable::Apps(apps) = readable(&of_app).await.unwrap() else { panic!() };
+    assert_eq!(apps.len(), 1);
+    let of_org = make(&w, json!({ "type": "readonly" })).await;
+    let control::apps::Readable::Apps(apps) = readable(&of_org).await.unwrap() else { panic!() };
+    assert_eq!(apps.len(), 2);
+    assert_eq!(readable("wrong").await.unwrap_err().kind, control::Kind::Unauthorized);
+}

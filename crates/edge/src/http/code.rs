@@ -2,6 +2,28 @@
 
 use http::StatusCode;
 
+/// One code as clients see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// As written in bodies and logs.
+    pub code: &'static str,
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// What it means.
+    pub meaning: &'static str,
+    /// What to do next.
+    pub remedy: &'static str,
+}
+
+const fn entry(
+    code: &'static str,
+    status: StatusCode,
+    meaning: &'static str,
+    remedy: &'static str,
+) -> Entry {
+    Entry { code, status, meaning, remedy }
+}
+
 /// Code of an answer the edge gives itself. `P…` are those of Fly's proxy
 /// (fly.io/docs/monitoring/error-codes), `U…` are Updraft's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,65 +71,166 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Self; 20] = [
+        Self::Ur01,
+        Self::Ur02,
+        Self::Ur03,
+        Self::Ur04,
+        Self::Ur05,
+        Self::Ur06,
+        Self::Pr01,
+        Self::Pr02,
+        Self::Pr03,
+        Self::Pm03,
+        Self::Pm07,
+        Self::Pm08,
+        Self::Pl01,
+        Self::Pl02,
+        Self::Pc01,
+        Self::Pc03,
+        Self::Pc05,
+        Self::Pc06,
+        Self::Pu02,
+        Self::Pu03,
+    ];
+
     /// As written in bodies and logs.
     pub fn text(self) -> &'static str {
-        self.row().0
+        self.entry().code
     }
 
     /// The status of the answer.
     pub fn status(self) -> StatusCode {
-        self.row().1
+        self.entry().status
     }
 
     pub(crate) fn hint(self) -> &'static str {
-        self.row().2
+        self.entry().remedy
     }
 
-    fn row(self) -> (&'static str, StatusCode, &'static str) {
+    /// What clients are told of it.
+    pub const fn entry(self) -> Entry {
         use StatusCode as S;
         match self {
-            Self::Ur01 => ("UR01", S::NOT_FOUND, "check the host name: it must be <app>.<domain>"),
-            Self::Ur02 => {
-                ("UR02", S::NOT_FOUND, "give the app an http service on this port (`services`)")
-            }
-            Self::Ur03 => ("UR03", S::BAD_REQUEST, "send one Host header with a host name"),
-            Self::Ur04 => (
+            Self::Ur01 => entry(
+                "UR01",
+                S::NOT_FOUND,
+                "The host names no app.",
+                "check the host name: it must be <app>.<domain>",
+            ),
+            Self::Ur02 => entry(
+                "UR02",
+                S::NOT_FOUND,
+                "The app has no HTTP service on this port.",
+                "give the app an http service on this port (`services`)",
+            ),
+            Self::Ur03 => entry(
+                "UR03",
+                S::BAD_REQUEST,
+                "The request has no usable host.",
+                "send one Host header with a host name",
+            ),
+            Self::Ur04 => entry(
                 "UR04",
                 S::GATEWAY_TIMEOUT,
+                "The app was silent for longer than the idle timeout.",
                 "look at the app's logs; raise http_options.idle_timeout if it is only slow",
             ),
-            Self::Ur05 => ("UR05", S::BAD_REQUEST, "send an ordinary HTTP request"),
-            Self::Ur06 => {
-                ("UR06", S::SERVICE_UNAVAILABLE, "repeat the request: the edge is shutting down")
-            }
-            Self::Pr01 => (
+            Self::Ur05 => entry(
+                "UR05",
+                S::BAD_REQUEST,
+                "The request cannot be forwarded.",
+                "send an ordinary HTTP request",
+            ),
+            Self::Ur06 => entry(
+                "UR06",
+                S::SERVICE_UNAVAILABLE,
+                "The edge is shutting down.",
+                "repeat the request: the edge is shutting down",
+            ),
+            Self::Pr01 => entry(
                 "PR01",
                 S::SERVICE_UNAVAILABLE,
+                "No healthy machine.",
                 "create or start a machine, uncordon one, set autostart = true, or see why health checks \
                  fail",
             ),
-            Self::Pr02 => ("PR02", S::SERVICE_UNAVAILABLE, "repeat the request"),
-            Self::Pr03 => ("PR03", S::BAD_GATEWAY, "look at the app's logs and internal_port"),
-            Self::Pm03 => (
+            Self::Pr02 => {
+                entry("PR02", S::SERVICE_UNAVAILABLE, "The machine is gone.", "repeat the request")
+            }
+            Self::Pr03 => entry(
+                "PR03",
+                S::BAD_GATEWAY,
+                "No candidate left after retries.",
+                "look at the app's logs and internal_port",
+            ),
+            Self::Pm03 => entry(
                 "PM03",
                 S::GATEWAY_TIMEOUT,
+                "The machine did not start and listen in time.",
                 "see that the app listens on 0.0.0.0 and on internal_port, and how long it starts",
             ),
-            Self::Pm07 => ("PM07", S::SERVICE_UNAVAILABLE, "look at the machine's events"),
-            Self::Pm08 => ("PM08", S::SERVICE_UNAVAILABLE, "look at the machine's state"),
-            Self::Pl01 | Self::Pl02 => (
-                if matches!(self, Self::Pl01) { "PL01" } else { "PL02" },
+            Self::Pm07 => entry(
+                "PM07",
                 S::SERVICE_UNAVAILABLE,
+                "The machine could not be started.",
+                "look at the machine's events",
+            ),
+            Self::Pm08 => entry(
+                "PM08",
+                S::SERVICE_UNAVAILABLE,
+                "The machine's state does not allow a start.",
+                "look at the machine's state",
+            ),
+            Self::Pl01 => entry(
+                "PL01",
+                S::SERVICE_UNAVAILABLE,
+                "All machines at their hard limit of connections.",
                 "add machines or raise concurrency.hard_limit",
             ),
-            Self::Pc01 => {
-                ("PC01", S::BAD_GATEWAY, "see that the app listens on 0.0.0.0 and internal_port")
-            }
-            Self::Pc03 => ("PC03", S::BAD_GATEWAY, "look at the app's logs"),
-            Self::Pc05 => ("PC05", S::GATEWAY_TIMEOUT, "look at the machine's load"),
-            Self::Pc06 => ("PC06", S::BAD_GATEWAY, "look at the app's logs"),
-            Self::Pu02 => ("PU02", S::BAD_GATEWAY, "look at the app's logs"),
-            Self::Pu03 => ("PU03", S::BAD_GATEWAY, "see that the machine's host is up"),
+            Self::Pl02 => entry(
+                "PL02",
+                S::SERVICE_UNAVAILABLE,
+                "All machines at their hard limit of requests.",
+                "add machines or raise concurrency.hard_limit",
+            ),
+            Self::Pc01 => entry(
+                "PC01",
+                S::BAD_GATEWAY,
+                "The app refused the connection.",
+                "see that the app listens on 0.0.0.0 and internal_port",
+            ),
+            Self::Pc03 => entry(
+                "PC03",
+                S::BAD_GATEWAY,
+                "The app reset the connection.",
+                "look at the app's logs",
+            ),
+            Self::Pc05 => entry(
+                "PC05",
+                S::GATEWAY_TIMEOUT,
+                "The connection attempt timed out.",
+                "look at the machine's load",
+            ),
+            Self::Pc06 => entry(
+                "PC06",
+                S::BAD_GATEWAY,
+                "Another error on connecting.",
+                "look at the app's logs",
+            ),
+            Self::Pu02 => entry(
+                "PU02",
+                S::BAD_GATEWAY,
+                "The app closed the connection before it answered.",
+                "look at the app's logs",
+            ),
+            Self::Pu03 => entry(
+                "PU03",
+                S::BAD_GATEWAY,
+                "The machine's host cannot be asked.",
+                "see that the machine's host is up",
+            ),
         }
     }
 }

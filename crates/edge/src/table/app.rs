@@ -142,7 +142,8 @@ impl Row {
             Some((service, port))
         })?;
         let internal = service.internal_port?;
-        let options = port.extra.get("http_options");
+        let options = port.http_options.as_ref();
+        let response = options.and_then(|options| options.response.as_ref());
         let (soft, hard) = limits(service);
         let kind = service.concurrency.as_ref().and_then(|c| c.kind.as_deref());
         Some(Target {
@@ -152,8 +153,8 @@ impl Row {
             port: internal,
             hard,
             connection_per_request: kind != Some("requests"),
-            pristine: options.and_then(|o| o["response"]["pristine"].as_bool()).unwrap_or(false),
-            idle_timeout: options.and_then(|o| idle_timeout(o["idle_timeout"].as_u64()?)),
+            pristine: response.and_then(|response| response.pristine).unwrap_or(false),
+            idle_timeout: options.and_then(|options| idle_timeout(options.idle_timeout?)),
             last_failure: route.last_failure.clone(),
             version: self.version,
             timing: service.server_timing.unwrap_or(false).then(|| host_stages(&self.stages_ms)),

@@ -509,7 +509,8 @@ async fn a_silent_app_ends_in_504() {
     let app = world.running("m1");
     world.host.change("m1", |r| {
         let port = &mut r.services[0].ports.as_mut().unwrap()[0];
-        port.extra.insert("http_options".into(), serde_json::json!({"idle_timeout": 1}));
+        port.http_options =
+            Some(wire::machines::HttpOptions { idle_timeout: Some(1), ..Default::default() });
     });
     let answer = world.get("/gate").await;
     assert_eq!(answer.code(), (504, "UR04"));

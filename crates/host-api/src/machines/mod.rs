@@ -167,6 +167,9 @@ pub struct CreateMachine {
     pub network: NetworkId,
     /// Machine name.
     pub name: MachineName,
+    /// The code of the host's region that it was asked for; `None`: the region's own.
+    #[serde(default)]
+    pub region: Option<String>,
     /// Validated, `guest` filled in.
     pub config: MachineConfig,
     /// What `config.image`, else the first container's image, resolved to on this host.

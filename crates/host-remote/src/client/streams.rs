@@ -41,8 +41,7 @@ fn progress(answers: FrameReader) -> BoxStream<'static, ImageProgress> {
         let mut answers = answers?;
         let step = answers.next().await.unwrap_or_else(|err| {
             let error = format!("the import broke off: {}", rt::chain(&err));
-            let error = ErrorBody { error, status: "unknown".into(), hint: None };
-            ImageProgress::Failed { error }
+            ImageProgress::Failed { error: ErrorBody::unknown(error) }
         });
         let is_last = !matches!(step, ImageProgress::Step { .. });
         Some((step, Some(answers).filter(|_| !is_last)))

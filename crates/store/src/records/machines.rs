@@ -31,6 +31,9 @@ pub struct MachineRecord {
     /// The host has taken it.
     #[serde(default)]
     pub created: bool,
+    /// The code of the owner's region that it was asked for; `None`: the region's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// Version of its config, once the host has taken it.
     #[serde(default)]
     pub instance: Option<InstanceId>,

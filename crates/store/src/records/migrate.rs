@@ -96,6 +96,7 @@ async fn machines(store: &dyn Store, apps: &HashMap<String, AppRecord>) -> Resul
 
 fn moved(key: &str, id: MachineId, app: AppId, old: OldMachine) -> Vec<Op> {
     let record = MachineRecord {
+        region: None,
         app,
         name: old.name,
         // In version 1 the id of a machine contained its host.

@@ -124,6 +124,7 @@ impl SimulatedHost {
             host: self.id,
             name: node(self.id),
             region: "here".into(),
+            region_codes: Vec::new(),
             region_aliases: Vec::new(),
             data_dir: self.world.data_dir().into(),
             pool: self.pool,

@@ -75,6 +75,7 @@ impl Cluster {
             org_slug: org.slug.parse().expect("a slug"),
             network: app.network_number,
             name: record.name,
+            region: record.region,
             config,
             image: image.expect("the host has the image"),
             container_images: BTreeMap::new(),

@@ -26,6 +26,7 @@ pub(super) async fn create(host: &dyn Host, n: u64) -> CreateMachine {
         org_slug: "personal".parse().expect("a slug"),
         network: NetworkId(3),
         name: format!("machine-{n}").parse().expect("a name"),
+        region: None,
         config,
         image,
         container_images: BTreeMap::new(),

@@ -37,6 +37,7 @@ pub async fn host_api_contract(subject: Subject) {
         let host = &*subject.host;
         unknown_machines_are_not_found(host).await;
         a_create_may_be_repeated(host).await;
+        a_machine_keeps_the_region_code_that_it_was_asked_for(host).await;
         an_abandoned_create_is_whole_or_absent(host).await;
         a_machine_lives(host).await;
         an_older_epoch_is_refused(host).await;
@@ -123,6 +124,27 @@ async fn a_create_may_be_repeated(host: &dyn Host) {
     assert_eq!(machines.iter().map(|m| m.id.clone()).collect::<Vec<_>>(), [id.to_string()]);
     let of_other = MachineFilter { app: Some(AppId(8)), ..of_app };
     assert_eq!(host.machines(context(), of_other).await.expect("list"), []);
+    gone(host, id).await;
+}
+
+/// A machine has the code of its host's region that it was asked for, wherever it is shown.
+async fn a_machine_keeps_the_region_code_that_it_was_asked_for(host: &dyn Host) {
+    let region = Some("there".to_owned());
+    let create = CreateMachine { region: region.clone(), ..create(host, 21).await };
+    let id = create.id;
+    let made = host.create(context(), create).await.expect("created");
+    assert_eq!(made.region, "there");
+    state(host, id, &["started"]).await;
+    let routes = host.routes(context()).await.expect("its routes").snapshot;
+    let route = routes.routes.iter().find(|route| route.machine == id).expect("its route");
+    assert_eq!(route.region, "there");
+    let listed = async |region| {
+        let filter = MachineFilter { region, ..MachineFilter::default() };
+        host.machines(context(), filter).await.expect("list").len()
+    };
+    assert_eq!(listed(region).await, 1);
+    let own = host.info(context()).await.expect("info").region;
+    assert_eq!(listed(Some(own)).await, 0);
     gone(host, id).await;
 }
 

@@ -93,6 +93,8 @@ struct Store {
     /// The last lease of each machine.
     leases: HashMap<MachineId, Lease>,
     memory_mib: u64,
+    /// Further codes of its region.
+    region_codes: Vec<String>,
 }
 
 /// One machine.
@@ -160,6 +162,11 @@ impl FakeHost {
     /// MiB that there are for machines.
     pub fn set_memory(&self, mib: u64) {
         self.lock().memory_mib = mib;
+    }
+
+    /// Further codes of its region.
+    pub fn set_region_codes(&self, codes: &[&str]) {
+        self.lock().region_codes = codes.iter().map(|code| (*code).to_owned()).collect();
     }
 
     /// Calls that changed something, oldest first: `stop <id>`.
@@ -465,7 +472,7 @@ impl FakeHost {
             app_name: create.app_name.clone(),
             machine: id,
             machine_name: create.name.clone(),
-            region: self.0.region.clone(),
+            region: kept.machine.region.clone(),
             event: event.clone(),
         })
     }

@@ -167,7 +167,7 @@ impl FakeHost {
             app_name: kept.create.app_name.clone(),
             machine: id,
             epoch: kept.epoch,
-            region: self.0.region.clone(),
+            region: kept.machine.region.clone(),
             instance: kept.machine.instance_id.parse().expect("instances are ULIDs"),
             boot: kept.boot,
             state,

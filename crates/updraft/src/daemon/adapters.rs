@@ -154,6 +154,7 @@ pub(super) fn host_config(settings: &Settings) -> HostConfig {
         host: settings.host.number,
         name: settings.host.name.clone(),
         region: settings.host.region.to_string(),
+        region_codes: settings.host.region_codes.iter().map(ToString::to_string).collect(),
         region_aliases: settings.host.region_aliases.iter().map(ToString::to_string).collect(),
         data_dir: settings.data_dir.clone(),
         pool: settings.network.ipv4_pool,

@@ -103,8 +103,9 @@ pub(super) async fn start(
         }
         None => None,
     };
-    let token = control.as_ref().map_or("", |(_, token)| token.as_str());
-    let metrics = Arc::new(serve::Metrics::new(registry, worker, &settings.metrics, token));
+    let front = control.as_ref().map(|(api, _)| api.clone());
+    let metrics = serve::Metrics::new(registry, worker, front, settings.metrics.clone());
+    let metrics = Arc::new(metrics);
     if let Some((listener, address)) = metrics_listener {
         serve::serve(listener, Router::new(), metrics.clone(), health.clone(), &tasks.child());
         tracing::info!(%address, "serving /healthz and /metrics");

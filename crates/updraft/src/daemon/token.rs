@@ -36,7 +36,7 @@ pub(super) fn read_or_make(
         Err(err) => return Err(failed("read").because_of(&err)),
     }
     // Not `fm…`: clients take those for macaroons and decode them.
-    let hex: String = rng.bytes(BYTES).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(rng.bytes(BYTES));
     let token = format!("updraft_{hex}");
     let text = format!("{token}\n");
     rt::fs::write_atomic(path.as_std_path(), text.as_bytes(), 0o600)

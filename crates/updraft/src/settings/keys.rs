@@ -64,7 +64,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("host.name", "host-name", "NAME", "", "Name of this host [default: the machine's host name]"),
     row("host.number", "host-number", "NUMBER", "0", "Number of this host, 0 to 65535; no two hosts of a platform share one"),
     row("host.region", "region", "CODE", "local", "Region code of this host"),
-    row("host.region_aliases", "region-alias", "CODE,…", "", "Further region codes that this host answers to"),
+    row("host.region_codes", "region-code", "CODE,…", "", "Further codes of this host's region; a machine keeps the one that it was asked for"),
+    row("host.region_aliases", "region-alias", "CODE,…", "", "Names that stand for host.region when a machine is placed"),
     row("host.discard_unrecorded", "discard-unrecorded", "BOOL", "false", "Remove the VMs and files of machines when `host.db` is new and names none of them; otherwise the daemon does not start with them"),
 
     row("listen.api", "api", "ADDR", "127.0.0.1:4280", "Where the API listens: ADDRESS:PORT or http://ADDRESS:PORT"),

@@ -72,7 +72,9 @@ pub(crate) struct HostSettings {
     pub(crate) name: String,
     pub(crate) number: HostId,
     pub(crate) region: RegionCode,
-    /// Further codes of the region.
+    /// Further codes of the region; a machine keeps the one that it was asked for.
+    pub(crate) region_codes: Vec<RegionCode>,
+    /// Names that stand for `region`.
     pub(crate) region_aliases: Vec<RegionCode>,
     /// Machines that a new `host.db` does not name are removed.
     pub(crate) discard_unrecorded: bool,
@@ -339,6 +341,7 @@ fn host(from: &Layers, p: &mut Vec<String>) -> HostSettings {
         name: from.parse("host.name", p, parse::host_name),
         number: from.parse("host.number", p, |text| parse::number(text).map(HostId)),
         region: from.parse("host.region", p, parse::region),
+        region_codes: from.parse_list("host.region_codes", p, parse::region),
         region_aliases: from.parse_list("host.region_aliases", p, parse::region),
         discard_unrecorded: from.parse("host.discard_unrecorded", p, parse::flag),
     }

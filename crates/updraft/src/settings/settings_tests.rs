@@ -72,6 +72,7 @@ fn a_whole_file_with_sections() {
         name = "Alpha"
         number = 7
         region = "ams"
+        region_codes = ["lhr"]
         region_aliases = ["iad", "fra"]
         [listen]
         api = "http://127.0.0.1:1/"
@@ -108,6 +109,7 @@ fn a_whole_file_with_sections() {
     assert_eq!((settings.host.name.as_str(), settings.host.number), ("alpha", HostId(7)));
     let aliases: Vec<_> = settings.host.region_aliases.iter().map(RegionCode::as_str).collect();
     assert_eq!(aliases, ["iad", "fra"]);
+    assert_eq!(settings.host.region_codes.len(), 1);
     assert_eq!(settings.listen.api.port(), 1);
     assert_eq!(settings.listen.host_api.unwrap().to_string(), "10.0.0.1:4281");
     let peers: Vec<_> =

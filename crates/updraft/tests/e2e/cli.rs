@@ -58,6 +58,14 @@ fn first_hour(cx: &Context) -> Outcome {
     ensure!(cli(&["status", "-a", "hour"])?.contains(&id));
     cli(&["machine", "update", &id, "-a", "hour", "-e", "X=1", "-y"])?;
     ensure!(cli(&["machine", "exec", &id, "env", "-a", "hour"])?.contains("X=1"));
+    let second = cli(&["machine", "clone", "web", "-a", "hour", "--name", "second"])?;
+    let second = second.trim();
+    ensure!(cli(&["machine", "exec", second, "env", "-a", "hour"])?.contains("X=1"));
+    cli(&["machine", "metadata", "set", second, "role=leader", "-a", "hour"])?;
+    let leader = cli(&["machine", "list", "-a", "hour", "-q", "--metadata", "role=leader"])?;
+    ensure!(leader.trim() == second, "{leader}");
+    ensure!(cli(&["machine", "events", second, "-a", "hour"])?.contains("launch"));
+    cli(&["machine", "destroy", second, "-a", "hour", "--force"])?;
     cli(&["machine", "cordon", &id, "-a", "hour"])?;
     cli(&["machine", "uncordon", &id, "-a", "hour"])?;
     cli(&["machine", "restart", &id, "-a", "hour"])?;

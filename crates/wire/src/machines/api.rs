@@ -6,19 +6,33 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Body of every error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// What was attempted and why it failed.
     pub error: String,
     /// `unknown`, `insufficient_capacity`, `volume_placement_capacity`, `name_taken`;
     /// `command_not_found` and `command_not_executable` are Updraft additions.
     pub status: String,
+    /// Code of the error catalogue, such as `version_mismatch`; an Updraft addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Path of the field that is to blame, such as `config.image`; an Updraft addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
     /// What to do next; an Updraft addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Path of the code's description on this server; an Updraft addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docs: Option<String>,
 }
 
 impl ErrorBody {
+    /// An error of no particular kind.
+    pub fn unknown(error: impl Into<String>) -> Self {
+        Self { error: error.into(), status: "unknown".into(), ..Self::default() }
+    }
+
     /// Status of an exec whose program does not exist in the guest.
     pub const COMMAND_NOT_FOUND: &str = "command_not_found";
     /// Status of an exec whose program exists and cannot be executed.

@@ -80,8 +80,8 @@ impl HostDb {
             .await
     }
 
-    /// The oldest events after `after` that pass the filter, at most `limit`, without their
-    /// region.
+    /// The oldest events after `after` that pass the filter, at most `limit`. Their region is the
+    /// code that the machine was asked for, or empty.
     pub(crate) async fn events_after(
         &self,
         after: u64,
@@ -96,7 +96,7 @@ impl HostDb {
                     snapshot.query_row("SELECT last FROM event_numbers", [], |row| row.get(0))?;
                 let sql = format!(
                     "SELECT e.number, e.event, m.id, m.app, m.name, m.app_id,
-                            json_extract(m.record, '$.org_id')
+                            json_extract(m.record, '$.org_id'), json_extract(m.record, '$.region')
                      FROM events e JOIN machines m ON m.id = e.machine
                      WHERE {MATCHES} AND e.number > ?4 AND m.app_id NOT NULL
                      ORDER BY e.number LIMIT ?5"
@@ -144,7 +144,7 @@ fn parse(row: &Row<'_>) -> Result<FeedEvent, String> {
         machine_name: text(4)?.parse().map_err(id)?,
         app: AppId(row.get(5).map_err(column)?),
         org: OrgId(row.get(6).map_err(column)?),
-        region: String::new(),
+        region: row.get::<_, Option<String>>(7).map_err(column)?.unwrap_or_default(),
     })
 }
 

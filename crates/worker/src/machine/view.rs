@@ -123,7 +123,7 @@ impl View {
         }
     }
 
-    /// As the API shows it.
+    /// As the API shows it; `region` is that of its host.
     pub(crate) fn machine(&self, region: &str, isolation: &str, summary: bool) -> Machine {
         let record = &self.record;
         let instance = record.instance.to_string();
@@ -131,7 +131,7 @@ impl View {
             id: record.id.to_string(),
             name: record.name.to_string(),
             state: record.state.as_str().into(),
-            region: region.into(),
+            region: record.region(region).into(),
             image_ref: record.image.clone(),
             instance_id: instance.clone(),
             version: instance,
@@ -156,7 +156,7 @@ impl View {
         }
     }
 
-    /// As the edge sees it; `None` once it is destroyed or another host's.
+    /// As the edge sees it, on a host in `region`; `None` once it is destroyed or another host's.
     pub(crate) fn route(&self, region: &str) -> Option<Route> {
         let record = &self.record;
         if record.given_up.is_some() || self.addresses.is_none() {
@@ -169,7 +169,7 @@ impl View {
             app_name: record.app_name.clone(),
             machine: record.id,
             epoch: record.epoch,
-            region: region.into(),
+            region: record.region(region).into(),
             instance: record.instance,
             boot: record.boot,
             state: route_state(record, self.agent.is_some()),

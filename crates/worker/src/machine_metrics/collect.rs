@@ -7,7 +7,9 @@ use crate::host::Worker;
 use crate::machine::view::View;
 use futures_util::{StreamExt, stream};
 use guest_protocol::GuestStats;
+use model::id::AppId;
 use model::life::State;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,13 +28,16 @@ struct Answers {
 }
 
 impl Worker {
-    /// Metrics of this host's machines in OpenMetrics text, without its end. Guests and
+    /// Metrics of this host's machines, of these apps if any are given, in OpenMetrics text, without its end. Guests and
     /// apps are asked now, for at most a few seconds in all for each.
-    pub async fn machine_metrics(&self) -> String {
+    pub async fn machine_metrics(&self, apps: Option<&BTreeSet<AppId>>) -> String {
         let host = self.context();
         // One reader at a time: what it holds is large.
         let _turn = host.metrics_turn.lock().await;
-        let views = self.views().into_iter().filter(|view| view.record.given_up.is_none());
+        let is_wanted = |app: AppId| apps.is_none_or(|apps| apps.contains(&app));
+        let is_shown =
+            |view: &Arc<View>| view.record.given_up.is_none() && is_wanted(view.record.app);
+        let views = self.views().into_iter().filter(is_shown);
         let asked = stream::iter(views).map(|view| ask(host, view)).buffered(AT_A_TIME);
         let mut families = Families::default();
         let mut room = MAX_APPS;
@@ -71,7 +76,7 @@ async fn ask(host: &HostContext, view: Arc<View>) -> Answers {
 fn labels(host: &HostContext, view: &View) -> Labels {
     vec![
         label("app", &view.record.app_name),
-        label("region", &host.config.region),
+        label("region", view.record.region(&host.config.region)),
         label("host", format!("{:04x}", host.config.host.0)),
         label("instance", view.record.id),
     ]

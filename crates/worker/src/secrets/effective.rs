@@ -44,7 +44,7 @@ impl MachineSecrets {
         let all = self.by_name.iter().filter(|_| !ignore_app_secrets);
         let mut env: BTreeMap<_, _> =
             all.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
-        for ProcessSecret { env_var, name } in named {
+        for ProcessSecret { env_var, name, .. } in named {
             let name = name.as_deref().filter(|name| !name.is_empty()).unwrap_or(env_var);
             let value = self.by_name.get(name);
             let value = value.ok_or_else(|| format!("its app has no secret {name} for it"))?;
@@ -79,7 +79,11 @@ pub(crate) mod tests {
     }
 
     fn process_secret(env_var: &str, name: Option<&str>) -> ProcessSecret {
-        ProcessSecret { env_var: env_var.into(), name: name.map(str::to_owned) }
+        ProcessSecret {
+            env_var: env_var.into(),
+            name: name.map(str::to_owned),
+            ..ProcessSecret::default()
+        }
     }
 
     #[test]

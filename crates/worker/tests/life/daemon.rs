@@ -98,6 +98,7 @@ impl Daemon {
         let config = HostConfig {
             host: HostId(1),
             name: "one".into(),
+            region_codes: Vec::new(),
             region_aliases: Vec::new(),
             region: "here".into(),
             data_dir: world.data_dir().into(),

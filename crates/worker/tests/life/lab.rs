@@ -430,6 +430,7 @@ impl Lab {
             org_slug: "personal".parse().unwrap(),
             network: NetworkId(1),
             name: option(rest, "name").unwrap_or(name).parse().unwrap(),
+            region: option(rest, "region").map(str::to_owned),
             config,
             image,
             container_images: BTreeMap::new(),

@@ -20,7 +20,7 @@ fn create(lab: &mut Lab, name: &str) {
 
 fn metrics(lab: &Lab) -> String {
     let worker = lab.worker();
-    lab.run(async { worker.machine_metrics().await })
+    lab.run(async { worker.machine_metrics(None).await })
 }
 
 #[test]
@@ -51,6 +51,10 @@ fn machines_and_their_apps_have_metrics_with_the_platforms_labels() {
     assert_eq!(families, 1, "{text}");
     assert!(!text.contains("fly_instance_up 9") && !text.contains("evil"), "{text}");
     assert!(apps.newest_request().starts_with("GET /metrics HTTP/1.1\r\n"));
+    let worker = lab.worker();
+    let none = std::collections::BTreeSet::new();
+    let of_none = lab.run(async { worker.machine_metrics(Some(&none)).await });
+    assert_eq!(of_none, "", "a reader of other apps sees none of it");
     assert_eq!(lab.take(), "");
 }
 
@@ -105,7 +109,7 @@ fn a_guest_or_an_app_that_does_not_answer_costs_a_bounded_time() {
     lab.script("guest m1 hang");
     let worker = lab.worker();
     let text = lab.run(async {
-        let mut asked = std::pin::pin!(worker.machine_metrics());
+        let mut asked = std::pin::pin!(worker.machine_metrics(None));
         let begun = tokio::time::Instant::now();
         loop {
             if let std::task::Poll::Ready(text) = futures_util::poll!(asked.as_mut()) {
@@ -121,7 +125,7 @@ fn a_guest_or_an_app_that_does_not_answer_costs_a_bounded_time() {
     drop(worker);
     let worker = lab.worker();
     let text = lab.run(async {
-        let mut asked = std::pin::pin!(worker.machine_metrics());
+        let mut asked = std::pin::pin!(worker.machine_metrics(None));
         loop {
             if let std::task::Poll::Ready(text) = futures_util::poll!(asked.as_mut()) {
                 break text;

@@ -2,6 +2,7 @@
 
 use super::json::AppJson;
 use super::names;
+use crate::complete;
 use crate::context::Context;
 use crate::error::{CliError, ErrorContext, Result};
 use clap::Args;
@@ -20,7 +21,7 @@ pub struct CreateArgs {
     #[arg(long, conflicts_with_all = ["name", "name_flag"])]
     generate_name: bool,
     /// Organisation that owns it
-    #[arg(short, long)]
+    #[arg(short, long, add = complete::orgs())]
     org: Option<String>,
     /// Private network for it; made if there is none of that name
     #[arg(long)]
@@ -31,7 +32,7 @@ pub struct CreateArgs {
     /// Print JSON
     #[arg(short, long)]
     json: bool,
-    /// Answer yes to every question
+    /// Ask nothing: the default organisation, if none is named
     #[arg(short, long, alias = "auto-confirm")]
     yes: bool,
 }
@@ -40,18 +41,25 @@ pub(super) async fn run(args: CreateArgs, cx: &mut Context<'_>) -> Result<()> {
     let name = match args.name.or(args.name_flag) {
         Some(name) => name,
         None if args.generate_name => names::generate(&cx.env.rng),
+        None if cx.ui().term.stdin => {
+            match cx.ui().ask("Name of the app (empty: a generated one): ")? {
+                name if name.is_empty() => names::generate(&cx.env.rng),
+                name => name,
+            }
+        }
         None => {
             let error = CliError::usage("No name is given");
             return Err(error.hint("Give one, or --generate-name."));
         }
     };
+    let org = if args.yes { args.org } else { cx.find_org(args.org).await? };
     let file = cx.env.cwd.join("fly.toml");
     if args.save && file.exists() {
         let error = CliError::usage(format!("Cannot save: {} exists", file.display()));
         return Err(error.hint("Leave --save out, and set `app` in that file."));
     }
     let client = cx.client()?;
-    let (org_slug, network) = (args.org, args.network);
+    let (org_slug, network) = (org, args.network);
     let ask = CreateApp { app_name: name.clone(), org_slug, network, ..CreateApp::default() };
     let made = client.create_app(&ask).await.context(|| format!("create app {name}"))?;
     if args.save {

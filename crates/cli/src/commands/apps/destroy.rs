@@ -1,5 +1,6 @@
 //! `updraft apps destroy`
 
+use crate::complete;
 use crate::context::Context;
 use crate::error::{ErrorContext, Result};
 use crate::machines::pick::Tally;
@@ -9,7 +10,7 @@ use clap::Args;
 #[derive(Clone, Debug, Args)]
 pub struct DestroyArgs {
     /// Names of the apps
-    #[arg(required = true)]
+    #[arg(required = true, add = complete::apps())]
     names: Vec<String>,
     /// Answer yes to every question
     #[arg(short, long, alias = "auto-confirm")]

@@ -1,6 +1,7 @@
 //! `updraft apps list`
 
 use super::json::AppJson;
+use crate::complete;
 use crate::context::Context;
 use crate::error::{ErrorContext, Result};
 use crate::ui::table::table;
@@ -11,7 +12,7 @@ use clap::Args;
 #[command(visible_alias = "ls")]
 pub struct ListArgs {
     /// Only of this organisation
-    #[arg(short, long)]
+    #[arg(short, long, add = complete::orgs())]
     org: Option<String>,
     /// Print JSON
     #[arg(short, long)]

@@ -5,7 +5,9 @@ mod destroy;
 pub(super) mod json;
 mod list;
 mod names;
+mod restart;
 
+use super::open;
 use crate::context::Context;
 use crate::error::Result;
 use clap::Subcommand;
@@ -16,6 +18,8 @@ pub enum Command {
     Create(create::CreateArgs),
     List(list::ListArgs),
     Destroy(destroy::DestroyArgs),
+    Restart(restart::RestartArgs),
+    Open(open::OpenArgs),
 }
 
 pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<()> {
@@ -23,5 +27,7 @@ pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<(
         Command::Create(args) => create::run(args, cx).await,
         Command::List(args) => list::run(args, cx).await,
         Command::Destroy(args) => destroy::run(args, cx).await,
+        Command::Restart(args) => restart::run(args, cx).await,
+        Command::Open(args) => open::run(args, cx).await,
     }
 }

@@ -23,7 +23,7 @@ pub struct ListArgs {
 }
 
 pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
-    let app = cx.app(&args.app)?;
+    let app = cx.app(&args.app).await?;
     let machines = cx.client()?.machines(&app, &ListMachines::default()).await;
     let machines = machines.context(|| format!("list the machines of app {app}"))?;
     let is_wanted =

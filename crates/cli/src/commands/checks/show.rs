@@ -1,7 +1,9 @@
 //! `updraft checks show`
 
+use crate::complete;
 use crate::context::{AppArgs, Context};
 use crate::error::{ErrorContext, Result};
+use crate::machines::pick;
 use clap::Args;
 use std::fmt::Write;
 use wire::machines::CheckReport;
@@ -9,8 +11,9 @@ use wire::machines::CheckReport;
 /// Show the newest run of each health check of a machine: request and answer
 #[derive(Clone, Debug, Args)]
 pub struct ShowArgs {
-    /// Id or name of the machine
-    machine: String,
+    /// Id or name of the machine; chosen from a list if absent
+    #[arg(value_name = "ID", add = complete::machines())]
+    machine: Option<String>,
     #[command(flatten)]
     app: AppArgs,
     /// Print JSON
@@ -19,9 +22,11 @@ pub struct ShowArgs {
 }
 
 pub(super) async fn run(args: ShowArgs, cx: &mut Context<'_>) -> Result<()> {
-    let app = cx.app(&args.app)?;
-    let reports = cx.client()?.machine_checks(&app, &args.machine).await;
-    let reports = reports.context(|| format!("show the checks of machine {}", args.machine))?;
+    let app = cx.app(&args.app).await?;
+    let client = cx.client()?;
+    let machine = pick::one(cx, &client, &app, args.machine).await?;
+    let reports = client.machine_checks(&app, &machine).await;
+    let reports = reports.context(|| format!("show the checks of machine {machine}"))?;
     match args.json {
         true => cx.ui().json(&reports),
         false => cx.ui().data(&reports.iter().map(text).collect::<Vec<_>>().join("\n")),

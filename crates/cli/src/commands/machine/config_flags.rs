@@ -1,13 +1,15 @@
 //! Flags that make up a machine's config, shared by run, create and update.
 
+use super::size_flags::SizeArgs;
+use super::target::Target;
 use crate::error::{CliError, Result};
-use crate::flyctl::flags::Unsupported;
+use crate::flyctl::flags::{NewMachine, Unsupported};
 use crate::parse::{self, PortChange};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::Path;
 use wire::machines::{
-    Autostop, File, Guest, Init, MachineConfig, Restart, Rootfs, ScheduleOptions, Service,
+    Autostop, Dns, File, Guest, Init, MachineConfig, Restart, Rootfs, ScheduleOptions, Service,
 };
 
 /// What the machine is to run and how.
@@ -62,18 +64,15 @@ pub(crate) struct ConfigArgs {
     /// Swap in MB or with a unit
     #[arg(long, value_name = "SIZE", value_parser = parse::memory_mib)]
     swap_size: Option<u32>,
-    /// Preset size, such as shared-cpu-2x or performance-1x
-    #[arg(long, value_name = "SIZE", value_parser = parse::preset)]
-    vm_size: Option<Guest>,
-    /// Number of vCPUs
-    #[arg(long, alias = "cpus", value_name = "N")]
-    vm_cpus: Option<u32>,
-    /// Memory in MB or with a unit, such as 512MB or 1GB
-    #[arg(long, alias = "memory", value_name = "SIZE", value_parser = parse::memory_mib)]
-    vm_memory: Option<u32>,
-    /// Kind of vCPUs
-    #[arg(long, alias = "vm-cpukind", value_name = "KIND", value_parser = ["shared", "performance"])]
-    vm_cpu_kind: Option<String>,
+    #[command(flatten)]
+    size: SizeArgs,
+    /// Container of the config that image, command, entrypoint and files are for [default: app, or
+    /// the first]
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
+    /// Keep the machine out of the app's .internal names
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    skip_dns_registration: Option<bool>,
     /// Config as JSON, or a file that holds it; flags change it
     #[arg(long, value_name = "JSON|FILE")]
     machine_config: Option<String>,
@@ -90,7 +89,7 @@ pub(crate) struct ConfigArgs {
     #[arg(long, value_name = "ACTION", value_parser = ["skip", "run_once"])]
     schedule_misfire: Option<String>,
     #[command(flatten)]
-    unsupported: Unsupported,
+    unsupported: Unsupported<NewMachine>,
 }
 
 impl ConfigArgs {
@@ -116,7 +115,15 @@ impl ConfigArgs {
         merge(&mut config.metadata, &self.metadata);
         self.apply_files(config, cwd)?;
         self.apply_init(config)?;
-        self.apply_guest(config);
+        self.size.apply(config);
+        if !self.kernel_arg.is_empty() {
+            let guest = config.guest.get_or_insert_with(Guest::default);
+            guest.kernel_args = Some(self.kernel_arg.clone());
+        }
+        if self.skip_dns_registration.is_some() {
+            let dns = config.dns.get_or_insert_with(Dns::default);
+            dns.skip_registration = self.skip_dns_registration;
+        }
         self.apply_services(config);
         self.apply_schedule(config);
         if let Some(policy) = self.restart {
@@ -130,6 +137,11 @@ impl ConfigArgs {
         Ok(())
     }
 
+    /// The part of the config that image, command, entrypoint and files are for.
+    pub(crate) fn target<'c>(&self, config: &'c mut MachineConfig) -> Result<Target<'c>> {
+        Target::of(config, self.container.as_deref())
+    }
+
     fn apply_files(&self, config: &mut MachineConfig, cwd: &Path) -> Result<()> {
         let mut files = self.file_literal.clone();
         files.extend(self.file_secret.iter().cloned());
@@ -139,17 +151,15 @@ impl ConfigArgs {
                 .push(file.map_err(|why| CliError::usage("Cannot use --file-local").because(why))?);
         }
         if !files.is_empty() {
-            let all = config.files.get_or_insert_default();
-            all.retain(|old| files.iter().all(|new| new.guest_path != old.guest_path));
-            all.extend(files);
+            self.target(config)?.add_files(files);
         }
         Ok(())
     }
 
     fn apply_init(&self, config: &mut MachineConfig) -> Result<()> {
         if let Some(entrypoint) = &self.entrypoint {
-            let init = config.init.get_or_insert_with(Init::default);
-            init.entrypoint = words("--entrypoint", entrypoint)?;
+            let entrypoint = words("--entrypoint", entrypoint)?;
+            self.target(config)?.set_entrypoint(entrypoint);
         }
         if let Some(on_resume) = &self.on_resume {
             let init = config.init.get_or_insert_with(Init::default);
@@ -160,29 +170,6 @@ impl ConfigArgs {
             init.swap_size_mb = Some(swap.into());
         }
         Ok(())
-    }
-
-    fn apply_guest(&self, config: &mut MachineConfig) {
-        let sized = self.vm_cpus.is_some() || self.vm_memory.is_some();
-        let any = sized || self.vm_size.is_some() || self.vm_cpu_kind.is_some();
-        if !any && self.kernel_arg.is_empty() {
-            return;
-        }
-        if any {
-            // A preset name would contradict the numbers that follow.
-            config.size = None;
-        }
-        let guest = config.guest.get_or_insert_with(Guest::default);
-        if let Some(preset) = &self.vm_size {
-            guest.cpu_kind.clone_from(&preset.cpu_kind);
-            (guest.cpus, guest.memory_mb) = (preset.cpus, preset.memory_mb);
-        }
-        guest.cpu_kind = self.vm_cpu_kind.clone().or(guest.cpu_kind.take());
-        guest.cpus = self.vm_cpus.or(guest.cpus);
-        guest.memory_mb = self.vm_memory.or(guest.memory_mb);
-        if !self.kernel_arg.is_empty() {
-            guest.kernel_args = Some(self.kernel_arg.clone());
-        }
     }
 
     fn apply_schedule(&self, config: &mut MachineConfig) {
@@ -295,6 +282,7 @@ mod tests {
                 ],
                 r#"{"image":"x","schedule":"0 9 * * *","schedule_options":{"timezone":"UTC","overlap":"queue"}}"#,
             ),
+            (&["--skip-dns-registration"], r#"{"image":"x","dns":{"skip_registration":true}}"#),
             (&["--restart", "on-fail"], r#"{"image":"x","restart":{"policy":"on-failure"}}"#),
             (
                 &["-p", "80:8080/tcp:http", "--autostop", "--autostart=false"],
@@ -311,6 +299,14 @@ mod tests {
         ] {
             assert_eq!(config(flags, base), json, "{flags:?}");
         }
+    }
+
+    #[test]
+    fn flags_of_a_process_change_the_container_that_is_meant() {
+        let base = r#"{"image":"","containers":[{"name":"web"},{"name":"db"}]}"#;
+        let flags = ["--container", "db", "--entrypoint", "run", "--file-literal", "/f=hi"];
+        let after = r#"{"image":"","containers":[{"name":"web"},{"name":"db","entrypoint":["run"],"files":[{"guest_path":"/f","raw_value":"aGk="}]}]}"#;
+        assert_eq!(config(&flags, base), after);
     }
 
     #[test]
@@ -342,7 +338,7 @@ mod tests {
 
     #[test]
     fn flags_without_effect_are_refused() {
-        for flag in ["--standby-for=x", "--skip-dns-registration"] {
+        for flag in ["--dockerfile=x", "--vm-gpus=1", "--wg"] {
             let refused = Flags::try_parse_from(["x", flag]).unwrap_err().to_string();
             assert!(refused.contains("is not supported"), "{flag}: {refused}");
         }

@@ -20,7 +20,7 @@ pub struct DestroyArgs {
     #[arg(short, long)]
     force: bool,
     /// All machines of the app that run this image
-    #[arg(short, long, conflicts_with = "ids")]
+    #[arg(short, long, conflicts_with_all = ["ids", "select"])]
     image: Option<String>,
 }
 
@@ -28,7 +28,7 @@ pub(super) async fn run(args: DestroyArgs, cx: &mut Context<'_>) -> Result<()> {
     let (client, app, ids) = match &args.image {
         None => args.which.resolve(cx).await?,
         Some(image) => {
-            let (app, client) = (cx.app(&args.which.app)?, cx.client()?);
+            let (app, client) = (cx.app(&args.which.app).await?, cx.client()?);
             let ids = of_image(&client, &app, image).await?;
             if ids.is_empty() {
                 cx.ui().status(&format!("No machine of app {app} runs {image}"));

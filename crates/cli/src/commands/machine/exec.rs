@@ -58,7 +58,7 @@ pub struct ExecArgs {
 }
 
 pub(super) async fn run(args: ExecArgs, cx: &mut Context<'_>) -> Result<u8> {
-    let app = cx.app(&AppArgs { app: args.app.clone(), config: args.config.clone() })?;
+    let app = cx.app(&AppArgs { app: args.app.clone(), config: args.config.clone() }).await?;
     let client = cx.client()?;
     let mut words = args.words.clone();
     let id = if words.len() > 1 { Some(words.remove(0)) } else { None };

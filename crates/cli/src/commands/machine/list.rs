@@ -1,9 +1,10 @@
 //! `updraft machine list`
 
+use crate::complete;
 use crate::context::{AppArgs, Context};
 use crate::error::{ErrorContext, Result};
 use crate::machines::pick::{GROUP, label};
-use crate::parse::size_name;
+use crate::parse::{key_value, size_name};
 use crate::ui::table::table;
 use clap::Args;
 use client::ListMachines;
@@ -17,6 +18,18 @@ use wire::machines::{ImageRef, Machine};
 pub struct ListArgs {
     #[command(flatten)]
     app: AppArgs,
+    /// Only machines in these states, separated by commas
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    state: Vec<String>,
+    /// Only machines of this region
+    #[arg(short, long, add = complete::regions())]
+    region: Option<String>,
+    /// Only machines with this label; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value)]
+    metadata: Vec<(String, String)>,
+    /// Also destroyed machines, as long as they are remembered
+    #[arg(long)]
+    all: bool,
     /// Print JSON
     #[arg(short, long)]
     json: bool,
@@ -46,8 +59,15 @@ const DISPENSABLE: &[&str] =
     &["CREATED", "VOLUME", "PROCESS GROUP", "ROLE", "IP ADDRESS", "CHECKS", "LAST UPDATED"];
 
 pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
-    let app = cx.app(&args.app)?;
-    let machines = cx.client()?.machines(&app, &ListMachines::default()).await;
+    let app = cx.app(&args.app).await?;
+    let which = ListMachines {
+        include_deleted: args.all,
+        states: args.state,
+        region: args.region,
+        metadata: args.metadata,
+        ..ListMachines::default()
+    };
+    let machines = cx.client()?.machines(&app, &which).await;
     let machines = machines.context(|| format!("list the machines of app {app}"))?;
     if args.json {
         return cx.ui().json(&machines);
@@ -57,7 +77,11 @@ pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
         return cx.ui().bytes(ids.as_bytes());
     }
     if machines.is_empty() {
-        cx.ui().status(&format!("No machines are available on this app {app}"));
+        let text = match which.is_filtered() {
+            true => format!("No machine of app {app} matches"),
+            false => format!("No machines are available on this app {app}"),
+        };
+        cx.ui().status(&text);
         return Ok(());
     }
     let rows: Vec<_> = machines.iter().map(row).collect();

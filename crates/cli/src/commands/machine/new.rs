@@ -2,13 +2,14 @@
 //! share: the arguments of a new machine, its app and its config.
 
 use super::config_flags::ConfigArgs;
+use super::standby::StandbyArgs;
 use crate::commands::apps::create::make;
 use crate::complete;
 use crate::context::{AppArgs, Context};
 use crate::error::{CliError, ErrorContext, Exit, Result};
 use clap::Args;
 use client::Client;
-use wire::machines::{App, Init, MachineConfig, Restart};
+use wire::machines::{App, Container, MachineConfig, Restart};
 
 /// The arguments that run and create share.
 #[derive(Clone, Debug, Args)]
@@ -25,16 +26,18 @@ pub(crate) struct NewArgs {
     #[arg(short, long)]
     pub(super) name: Option<String>,
     /// Region, or several in order of preference
-    #[arg(short, long)]
+    #[arg(short, long, add = complete::regions())]
     pub(super) region: Option<String>,
     /// Organisation of an app that is made for the machine
-    #[arg(long)]
+    #[arg(long, add = complete::orgs())]
     pub(super) org: Option<String>,
     /// Destroy the machine when its main process has ended
     #[arg(long)]
     pub(super) rm: bool,
     #[command(flatten)]
     pub(super) flags: ConfigArgs,
+    #[command(flatten)]
+    pub(super) standby: StandbyArgs,
     /// Create the app if there is none of that name
     #[arg(short, long, alias = "auto-confirm")]
     pub(super) yes: bool,
@@ -75,14 +78,15 @@ pub(super) fn config(args: &NewArgs, cx: &Context<'_>) -> Result<MachineConfig> 
     let cwd = &cx.env.cwd;
     let mut config = args.flags.base(cwd)?.unwrap_or_default();
     if let Some(image) = &args.image {
-        config.image.clone_from(image);
+        refuse_build(image)?;
+        args.flags.target(&mut config)?.set_image(image);
     }
-    if config.image.is_empty() {
+    if !has_image(&config) {
         let error = CliError::usage("No image is given");
         return Err(error.hint("Give one; `updraft image list` shows those that are here."));
     }
     if !args.words.is_empty() {
-        config.init.get_or_insert_with(Init::default).cmd = Some(args.words.clone());
+        args.flags.target(&mut config)?.set_command(Some(args.words.clone()));
     }
     args.flags.apply(&mut config, cwd)?;
     if args.rm {
@@ -102,4 +106,24 @@ pub(super) fn config(args: &NewArgs, cx: &Context<'_>) -> Result<MachineConfig> 
         service.autostart.get_or_insert(true);
     }
     Ok(config)
+}
+
+/// Each of its containers, or the machine itself, has an image.
+fn has_image(config: &MachineConfig) -> bool {
+    let containers = config.containers.as_deref().unwrap_or_default();
+    let own = |one: &Container| one.image.as_ref().is_some_and(|image| !image.is_empty());
+    !config.image.is_empty() || (!containers.is_empty() && containers.iter().all(own))
+}
+
+/// flyctl takes a directory for one to build from.
+pub(super) fn refuse_build(image: &str) -> Result<()> {
+    let is_path =
+        image == "." || image == ".." || ["./", "../", "/"].iter().any(|p| image.starts_with(p));
+    if !is_path {
+        return Ok(());
+    }
+    Err(CliError::usage(format!("Cannot build an image from {image}"))
+        .because("Images are not built here yet; this is a directory, not the name of an image")
+        .hint("Build it elsewhere, and `docker save NAME | updraft image import -` brings it here.")
+        .hint("Then give its name."))
 }

@@ -1,9 +1,10 @@
 //! `updraft machine run`, `updraft machine create`
 
 use super::new::{NewArgs, app, config};
+use super::standby::{self, is_standby};
 use crate::context::Context;
 use crate::error::{CliError, ErrorContext, Result};
-use crate::machines::wait::first_start;
+use crate::machines::wait::{first_start, healthy};
 use crate::parse::{duration, human_bytes};
 use clap::Args;
 use client::Client;
@@ -13,20 +14,20 @@ use wire::machines::{App, LaunchMachine, Machine, Service};
 /// Run an image as a new machine
 ///
 /// Words after IMAGE replace the image's command; flags come before them. Waits
-/// until the machine runs. With --shell it is a temporary machine with a shell in
+/// until the machine runs and its health checks pass. With --shell it is a temporary machine with a shell in
 /// this terminal, and gone when the shell ends.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
     #[command(flatten)]
     pub(super) common: NewArgs,
-    /// Do not wait until the machine runs
+    /// Do not wait until the machine runs and its health checks pass
     #[arg(long)]
     detach: bool,
     /// Wait for at most this long
     #[arg(long, value_name = "TIME", default_value = "5m0s", value_parser = duration)]
     pub(super) wait_timeout: Duration,
     /// Open a shell in a temporary machine
-    #[arg(long, conflicts_with_all = ["detach", "json"])]
+    #[arg(long, conflicts_with_all = ["detach", "json", "standby_for"])]
     pub(super) shell: bool,
     /// With --shell: the command to run, split as a shell would [default: /bin/bash, or /bin/sh if
     /// the image has no bash]
@@ -53,12 +54,12 @@ pub(super) async fn run(args: RunArgs, cx: &mut Context<'_>) -> Result<u8> {
     if !json {
         show_new_machine(cx, &client, &app, &machine, "launched").await?;
     }
-    if !args.detach {
+    let config = machine.config.clone().unwrap_or_default();
+    if is_standby(&config) {
+        standby::explain(cx, &machine.id, &config);
+    } else if !args.detach {
         cx.ui().status("Waiting for the machine to start...");
-        let spinner = cx.ui().spinner("Starting");
-        let reached = first_start(&client, &app.name, &machine, args.wait_timeout).await;
-        drop(spinner);
-        let reached = reached?;
+        let reached = started(cx, &client, &app.name, &machine, args.wait_timeout).await?;
         cx.ui().status(&format!("Machine {} is {reached}", machine.id));
         if !json && reached == "started" {
             cx.ui().data(&reachable(&app, &machine))?;
@@ -69,6 +70,23 @@ pub(super) async fn run(args: RunArgs, cx: &mut Context<'_>) -> Result<u8> {
         cx.ui().json(&now)?;
     }
     Ok(0)
+}
+
+/// Waits until a new machine runs and its health checks pass; the state that it has reached.
+pub(super) async fn started(
+    cx: &mut Context<'_>,
+    client: &Client,
+    app: &str,
+    machine: &Machine,
+    limit: Duration,
+) -> Result<String> {
+    let spinner = cx.ui().spinner("Starting");
+    let mut reached = first_start(client, app, machine, limit).await;
+    if reached.as_ref().is_ok_and(|state| state == "started") {
+        reached = healthy(client, app, &machine.id, limit).await.and(reached);
+    }
+    drop(spinner);
+    reached
 }
 
 pub(super) async fn create(args: CreateArgs, cx: &mut Context<'_>) -> Result<()> {
@@ -85,16 +103,22 @@ async fn launch(
     cx: &mut Context<'_>,
     skip_launch: bool,
 ) -> Result<(Client, App, Machine)> {
-    let name = cx.app(&args.app).map_err(|err| match args.words.iter().find(|w| is_app(w)) {
-        Some(word) => err.hint(format!(
-            "{word} comes after the command, so it is part of the command. Put it before."
-        )),
-        None => err,
-    })?;
-    let config = config(args, cx)?;
+    let name =
+        cx.app(&args.app).await.map_err(|err| match args.words.iter().find(|w| is_app(w)) {
+            Some(word) => err.hint(format!(
+                "{word} comes after the command, so it is part of the command. Put it before."
+            )),
+            None => err,
+        })?;
+    let mut config = config(args, cx)?;
     let client = cx.client()?;
     let app = app(args, cx, &client, &name).await?;
-    cx.ui().status(&format!("Searching for image '{}' ...", config.image));
+    args.standby.apply(&mut config, &client, &name, None).await?;
+    let skip_launch = skip_launch || is_standby(&config);
+    let images = config.containers.iter().flatten().filter_map(|one| one.image.as_deref());
+    for image in [config.image.as_str()].into_iter().chain(images).filter(|i| !i.is_empty()) {
+        cx.ui().status(&format!("Searching for image '{image}' ..."));
+    }
     let ask = LaunchMachine {
         config: Some(config),
         name: args.name.clone(),

@@ -99,7 +99,7 @@ fn event(event: &MachineEvent, in_detail: bool) -> Vec<String> {
 /// `exit_code=0,oom_killed=false,requested_stop=true` and what else is known.
 ///
 /// Of the stages of a start only the time in all, unless all details are wanted.
-fn info(event: &MachineEvent, in_detail: bool) -> String {
+pub(super) fn info(event: &MachineEvent, in_detail: bool) -> String {
     let Some(details) = &event.request else { return String::new() };
     let mut parts = Vec::new();
     if let Some(exit) = &details.exit_event {

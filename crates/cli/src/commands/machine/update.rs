@@ -2,14 +2,17 @@
 
 use super::OneArgs;
 use super::config_flags::{ConfigArgs, words};
+use super::new::refuse_build;
+use super::standby::{self, StandbyArgs, is_standby};
 use crate::context::Context;
 use crate::error::{ErrorContext, Exit, Result};
 use crate::machines::wait::{healthy, until};
+use crate::parse::duration;
 use crate::ui::diff;
 use clap::Args;
 use client::WaitQuery;
 use std::time::Duration;
-use wire::machines::{Init, LaunchMachine, Machine, MachineConfig};
+use wire::machines::{LaunchMachine, Machine, MachineConfig};
 
 /// Change a machine's config
 ///
@@ -36,9 +39,11 @@ pub struct UpdateArgs {
     /// Do not wait until all health checks pass
     #[arg(long)]
     skip_health_checks: bool,
-    /// Seconds to wait until the machine runs
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    wait_timeout: u32,
+    #[command(flatten)]
+    standby: StandbyArgs,
+    /// Wait for at most this long: seconds, or a time such as 5m
+    #[arg(long, value_name = "TIME", default_value = "300", value_parser = duration)]
+    wait_timeout: Duration,
     /// Answer yes to every question
     #[arg(short, long, alias = "auto-confirm")]
     yes: bool,
@@ -48,11 +53,12 @@ pub struct UpdateArgs {
 }
 
 pub(super) async fn run(mut args: UpdateArgs, cx: &mut Context<'_>) -> Result<()> {
-    let which = OneArgs { id: args.which.id.take(), app: args.which.app.clone() };
-    let (client, app, id) = which.resolve(cx).await?;
+    let (client, app, id) = args.which.take().resolve(cx).await?;
     let before = client.machine(&app, &id).await.context(|| format!("show machine {id}"))?;
     let id = before.id.clone();
-    let config = changed(&args, cx, &before)?;
+    let mut config = changed(&args, cx, &before)?;
+    args.standby.apply(&mut config, &client, &app, None).await?;
+    let standby = is_standby(&config).then(|| config.clone());
     let Some(diff) = diff::json(&before.config, &Some(&config).cloned()) else {
         cx.ui().status(&format!("Nothing to change on machine {id}"));
         return Ok(());
@@ -79,10 +85,12 @@ pub(super) async fn run(mut args: UpdateArgs, cx: &mut Context<'_>) -> Result<()
         )),
         _ => err,
     })?;
-    if !args.skip_start && !args.detach {
+    if let Some(config) = &standby {
+        standby::explain(cx, &id, config);
+    } else if !args.skip_start && !args.detach {
         cx.ui().status(&format!("Waiting for {id} to start..."));
         let states = vec!["started".to_owned(), "failed".to_owned()];
-        let timeout = Duration::from_secs(args.wait_timeout.into());
+        let timeout = args.wait_timeout;
         let version = Some(after.instance_id.clone());
         let query = WaitQuery { states, timeout, version, from_event: None };
         let reached = until(&client, &app, &id, query).await?;
@@ -101,12 +109,13 @@ fn changed(args: &UpdateArgs, cx: &Context<'_>, before: &Machine) -> Result<Mach
     let base = args.flags.base(&cx.env.cwd)?;
     let mut config = base.or_else(|| before.config.clone()).unwrap_or_default();
     if let Some(image) = &args.image {
-        config.image.clone_from(image);
+        refuse_build(image)?;
+        args.flags.target(&mut config)?.set_image(image);
     }
     args.flags.apply(&mut config, &cx.env.cwd)?;
     if let Some(command) = &args.command {
-        let init = config.init.get_or_insert_with(Init::default);
-        init.cmd = words("--command", command)?;
+        let command = words("--command", command)?;
+        args.flags.target(&mut config)?.set_command(command);
     }
     Ok(config)
 }

@@ -1,5 +1,6 @@
 //! `updraft orgs create` and `updraft orgs delete`
 
+use crate::complete;
 use crate::context::Context;
 use crate::error::{ErrorContext, Result};
 use clap::Args;
@@ -8,8 +9,8 @@ use wire::orgs::CreateOrg;
 /// Create an organization
 #[derive(Clone, Debug, Args)]
 pub struct CreateArgs {
-    /// Name of the organization
-    name: String,
+    /// Name of the organization; asked for if absent
+    name: Option<String>,
     /// Its name in paths, in place of one made from the name
     #[arg(long)]
     slug: Option<String>,
@@ -19,9 +20,11 @@ pub struct CreateArgs {
 }
 
 pub(super) async fn create(args: CreateArgs, cx: &mut Context<'_>) -> Result<()> {
-    let ask = CreateOrg { name: args.name.clone(), slug: args.slug };
+    let hint = "Give it as argument.";
+    let name = cx.ui().value(args.name, "the name of the organization", hint)?;
+    let ask = CreateOrg { name: name.clone(), slug: args.slug };
     let made = cx.client()?.create_org(&ask).await;
-    let org = made.context(|| format!("create organization {}", args.name))?;
+    let org = made.context(|| format!("create organization {name}"))?;
     if args.json {
         return cx.ui().json(&org);
     }
@@ -32,15 +35,16 @@ pub(super) async fn create(args: CreateArgs, cx: &mut Context<'_>) -> Result<()>
 /// Delete an organization that has no apps
 #[derive(Clone, Debug, Args)]
 pub struct DeleteArgs {
-    /// Slug of the organization
-    slug: String,
+    /// Slug of the organization; chosen from a list if absent
+    #[arg(add = complete::orgs())]
+    slug: Option<String>,
     /// Answer yes to every question
     #[arg(short, long, alias = "auto-confirm")]
     yes: bool,
 }
 
 pub(super) async fn delete(args: DeleteArgs, cx: &mut Context<'_>) -> Result<()> {
-    let slug = &args.slug;
+    let slug = &cx.org(args.slug).await?;
     let question = format!("Delete organization {slug} with its members and tokens?");
     if !cx.ui().confirm(&question, args.yes)? {
         cx.ui().status(&format!("Organization {slug} stays."));

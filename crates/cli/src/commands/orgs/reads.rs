@@ -1,6 +1,7 @@
 //! `updraft orgs list` and `updraft orgs show`
 
 use super::PERSONAL;
+use crate::complete;
 use crate::context::Context;
 use crate::error::{ErrorContext, Result};
 use crate::ui::table::table;
@@ -31,9 +32,9 @@ pub(super) async fn list(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
 /// Show an organization with its members
 #[derive(Clone, Debug, Args)]
 pub struct ShowArgs {
-    /// Slug of the organization
-    #[arg(default_value = PERSONAL)]
-    slug: String,
+    /// Slug of the organization; chosen from a list if absent [default without a terminal: personal]
+    #[arg(add = complete::orgs())]
+    slug: Option<String>,
     /// Print JSON
     #[arg(short, long)]
     json: bool,
@@ -48,10 +49,11 @@ struct Shown {
 
 pub(super) async fn show(args: ShowArgs, cx: &mut Context<'_>) -> Result<()> {
     let client = cx.client()?;
-    let org = client.org(&args.slug).await;
-    let org = org.context(|| format!("show organization {}", args.slug))?;
-    let members = client.members(&args.slug).await;
-    let members = members.context(|| format!("list the members of {}", args.slug))?.members;
+    let slug = cx.find_org(args.slug).await?.unwrap_or_else(|| PERSONAL.into());
+    let org = client.org(&slug).await;
+    let org = org.context(|| format!("show organization {slug}"))?;
+    let members = client.members(&slug).await;
+    let members = members.context(|| format!("list the members of {slug}"))?.members;
     if args.json {
         return cx.ui().json(&Shown { org, members });
     }

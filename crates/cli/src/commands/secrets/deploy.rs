@@ -15,7 +15,7 @@ pub struct DeployArgs {
 }
 
 pub(super) async fn run(args: DeployArgs, cx: &mut Context<'_>) -> Result<()> {
-    let app = cx.app(&args.app)?;
+    let app = cx.app(&args.app).await?;
     let client = cx.client()?;
     let secrets = client.secrets(&app).await.context(|| format!("show the secrets of {app}"))?;
     rollout::run(&client, &app, (secrets.version.unwrap_or(0), None), args.rollout, cx).await

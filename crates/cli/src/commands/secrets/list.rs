@@ -12,7 +12,8 @@ use wire::secrets::{AppSecret, SecretScope};
 
 /// List the secrets of an app: names, digests and whether machines have them
 ///
-/// Staged: no machine that runs has the value yet. Partial: some have. Deployed: all have.
+/// Staged: no machine that runs has the value yet. Partial: some have. Deployed: all have. If no
+/// machine runs, it counts which had the value when they ran last.
 /// Unknown: the host of a machine does not answer.
 #[derive(Clone, Debug, Args)]
 #[command(visible_alias = "ls")]
@@ -33,7 +34,7 @@ struct Listed<'a> {
 }
 
 pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
-    let app = cx.app(&args.app)?;
+    let app = cx.app(&args.app).await?;
     let client = cx.client()?;
     let list = client.secrets(&app).await.context(|| format!("list the secrets of app {app}"))?;
     let machines = match list.secrets.is_empty() {
@@ -82,16 +83,19 @@ fn row(Listed { secret, status }: &Listed<'_>) -> Vec<String> {
     ]
 }
 
-/// How many of the machines that run have been given the value.
+/// How many of the machines that run have been given the value, or of all if none runs.
 fn status(secret: &AppSecret, machines: &[Machine]) -> &'static str {
     let wanted = secret.since_version.unwrap_or(0);
     let concerned: Vec<&Machine> =
         machines.iter().filter(|m| is_in(secret.scope.as_ref(), m)).collect();
     let has = |machine: &&&Machine| machine.secrets_version.unwrap_or(0) >= wanted;
     let running: Vec<&Machine> = concerned.iter().copied().filter(|m| runs(m)).collect();
-    let up_to_date = running.iter().filter(has).count();
-    match (up_to_date, running.len()) {
-        (0, 0) if concerned.iter().any(|machine| machine.state == "unknown") => "Unknown",
+    let is_unknown = concerned.iter().any(|machine| machine.state == "unknown");
+    // Where none runs, those that had the value when they ran tell that it is not a new one.
+    let counted = if running.is_empty() { &concerned } else { &running };
+    let up_to_date = counted.iter().filter(has).count();
+    match (up_to_date, counted.len()) {
+        (0, _) if running.is_empty() && is_unknown => "Unknown",
         (0, _) => "Staged",
         (some, all) if some < all => "Partial",
         _ => "Deployed",

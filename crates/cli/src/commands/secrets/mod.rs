@@ -3,6 +3,7 @@
 
 mod deploy;
 mod import;
+mod keys;
 mod list;
 mod rollout;
 mod set;
@@ -10,10 +11,12 @@ mod unset;
 
 use crate::context::{AppArgs, Context};
 use crate::error::{CliError, ErrorContext, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::io::Read;
-use wire::secret::Secret;
+use wire::secret::{Bytes, Secret};
 use wire::secrets::{ChangeSecrets, SecretScope};
 
 /// Most bytes that are read from the standard input.
@@ -27,6 +30,9 @@ pub enum Command {
     Import(import::ImportArgs),
     List(list::ListArgs),
     Deploy(deploy::DeployArgs),
+    /// Manage and use secret keys, which the platform never shows
+    #[command(subcommand)]
+    Keys(keys::Command),
 }
 
 pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<()> {
@@ -36,6 +42,7 @@ pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<(
         Command::Import(args) => import::run(args, cx).await,
         Command::List(args) => list::run(args, cx).await,
         Command::Deploy(args) => deploy::run(args, cx).await,
+        Command::Keys(command) => keys::dispatch(command, cx).await,
     }
 }
 
@@ -64,7 +71,7 @@ impl ChangeArgs {
         values: BTreeMap<String, Option<Secret>>,
         cx: &mut Context<'_>,
     ) -> Result<()> {
-        let app = cx.app(&self.app)?;
+        let app = cx.app(&self.app).await?;
         let client = cx.client()?;
         let scope = match (self.group, self.machine) {
             (Some(group), _) => Some(SecretScope::Group(group)),
@@ -89,19 +96,42 @@ impl ChangeArgs {
     }
 }
 
-/// Everything that the standard input has.
+/// Everything that the standard input has, as text.
 fn input(cx: &mut Context<'_>, what: &str) -> Result<String> {
+    let text = String::from_utf8(input_bytes(cx, what)?);
+    text.map_err(|_| {
+        CliError::usage(format!("Cannot read {what} from the standard input"))
+            .because("It is not UTF-8")
+    })
+}
+
+/// The bytes whose base64 text the standard input has.
+fn input_base64(cx: &mut Context<'_>, what: &str) -> Result<Bytes> {
+    let mut text = input_bytes(cx, what)?;
+    text.retain(|byte| !byte.is_ascii_whitespace());
+    let bytes = STANDARD.decode(&text);
+    // The reason may quote a part of the value.
+    let failed = |_| {
+        CliError::usage(format!("Cannot read {what} from the standard input"))
+            .because("It is not base64")
+            .hint("`base64 -w0 FILE` encodes a file.")
+    };
+    bytes.map(Bytes::new).map_err(failed)
+}
+
+/// Everything that the standard input has.
+fn input_bytes(cx: &mut Context<'_>, what: &str) -> Result<Vec<u8>> {
     let failed = || CliError::usage(format!("Cannot read {what} from the standard input"));
     if cx.ui().term.stdin {
         cx.ui().status("Reading the standard input; end it with Ctrl-D.");
     }
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     if let Some(input) = cx.ui().take_input() {
-        let read = input.take(MAX_INPUT + 1).read_to_string(&mut text);
+        let read = input.take(MAX_INPUT + 1).read_to_end(&mut bytes);
         read.map_err(|err| failed().because_of(&err))?;
     }
-    match text.len() as u64 > MAX_INPUT {
+    match bytes.len() as u64 > MAX_INPUT {
         true => Err(failed().because(format!("It has more than {MAX_INPUT} bytes"))),
-        false => Ok(text),
+        false => Ok(bytes),
     }
 }

@@ -76,7 +76,8 @@ pub(super) async fn run(
 
 async fn restart(client: &Client, app: &str, id: &str, detach: bool) -> Result<()> {
     // The newest event before it: "started" must be a later one.
-    let before = client.events(app, id, 1).await.context(|| format!("restart machine {id}"))?;
+    let before =
+        client.events(app, id, 1, None).await.context(|| format!("restart machine {id}"))?;
     let asked = client.restart_machine(app, id, &RestartMachine::default()).await;
     asked.context(|| format!("restart machine {id}"))?;
     if detach {

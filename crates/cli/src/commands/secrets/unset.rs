@@ -1,6 +1,7 @@
 //! `updraft secrets unset`
 
 use super::ChangeArgs;
+use crate::complete;
 use crate::context::Context;
 use crate::error::Result;
 use clap::Args;
@@ -9,7 +10,7 @@ use clap::Args;
 #[derive(Clone, Debug, Args)]
 pub struct UnsetArgs {
     /// Names of the secrets
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = complete::secrets())]
     names: Vec<String>,
     #[command(flatten)]
     change: ChangeArgs,

@@ -2,6 +2,7 @@
 
 use super::create::{Common, make};
 use super::{PERSONAL, local};
+use crate::complete;
 use crate::context::{AppArgs, Context};
 use crate::error::{CliError, ErrorContext, Result};
 use clap::{Args, Subcommand};
@@ -24,10 +25,11 @@ pub enum Command {
 /// Make a token for everything in an organization
 #[derive(Clone, Debug, Args)]
 pub struct OrgArgs {
-    /// Slug of the organization
+    /// Slug of the organization [default without a terminal: personal]
+    #[arg(add = complete::orgs())]
     slug: Option<String>,
     /// The same as a flag
-    #[arg(short, long)]
+    #[arg(short, long, add = complete::orgs())]
     org: Option<String>,
     #[command(flatten)]
     common: Common,
@@ -45,10 +47,11 @@ pub struct DeployArgs {
 /// Make a token that reads an organization
 #[derive(Clone, Debug, Args)]
 pub struct ReadonlyArgs {
-    /// Slug of the organization
+    /// Slug of the organization [default without a terminal: personal]
+    #[arg(add = complete::orgs())]
     slug: Option<String>,
     /// The same as a flag
-    #[arg(short, long)]
+    #[arg(short, long, add = complete::orgs())]
     org: Option<String>,
     /// Narrow the macaroon that is used, without the server; with --expiry its life, too
     #[arg(long, conflicts_with_all = ["slug", "org", "name", "macaroon", "member"])]
@@ -86,7 +89,7 @@ pub struct MachineExecArgs {
 pub(super) async fn dispatch(command: Command, cx: &mut Context<'_>) -> Result<()> {
     match command {
         Command::Org(OrgArgs { slug, org, common }) => {
-            let org = org.or(slug).unwrap_or_else(|| PERSONAL.into());
+            let org = cx.find_org(org.or(slug)).await?.unwrap_or_else(|| PERSONAL.into());
             make(cx, &org, common, ask("org", "org deploy token")).await
         }
         Command::Readonly(args) => readonly(args, cx).await,
@@ -112,7 +115,7 @@ async fn of_app(
     common: Common,
     ask: CreateToken,
 ) -> Result<()> {
-    let name = cx.app(app)?;
+    let name = cx.app(app).await?;
     let app = cx.client()?.app(&name).await.context(|| format!("find app {name}"))?;
     make(cx, &app.organization.slug, common, CreateToken { app: Some(name), ..ask }).await
 }
@@ -123,7 +126,7 @@ async fn readonly(args: ReadonlyArgs, cx: &mut Context<'_>) -> Result<()> {
         caveats.extend(window(args.common.expiry(), cx.env.clock.now_ms())?);
         return local::narrow(cx, &caveats, args.common.asks_json());
     }
-    let org = args.org.or(args.slug).unwrap_or_else(|| PERSONAL.into());
+    let org = cx.find_org(args.org.or(args.slug)).await?.unwrap_or_else(|| PERSONAL.into());
     make(cx, &org, args.common, ask("readonly", "read-only org token")).await
 }
 

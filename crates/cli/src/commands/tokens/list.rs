@@ -1,6 +1,7 @@
 //! `updraft tokens list`
 
 use super::PERSONAL;
+use crate::complete;
 use crate::context::{AppArgs, Context};
 use crate::error::{CliError, ErrorContext, Result};
 use crate::ui::table::table;
@@ -13,8 +14,8 @@ use clap::builder::PossibleValuesParser;
 pub struct ListArgs {
     #[command(flatten)]
     app: AppArgs,
-    /// Slug of the organization
-    #[arg(short, long)]
+    /// Slug of the organization [default: personal]
+    #[arg(short, long, add = complete::orgs())]
     org: Option<String>,
     /// Tokens of the app, or of the organization [default: of the app, if one is named]
     #[arg(short, long, value_parser = PossibleValuesParser::new(["app", "org"]))]
@@ -27,7 +28,7 @@ pub struct ListArgs {
 pub(super) async fn run(args: ListArgs, cx: &mut Context<'_>) -> Result<()> {
     let app = match args.scope.as_deref() {
         Some("org") => None,
-        Some(_) => Some(cx.app(&args.app)?),
+        Some(_) => Some(cx.app(&args.app).await?),
         None if args.org.is_some() => None,
         None => cx.find_app(&args.app)?,
     };

@@ -1,6 +1,7 @@
 //! `updraft tokens revoke`
 
 use super::PERSONAL;
+use crate::complete;
 use crate::context::{AppArgs, Context};
 use crate::error::{ErrorContext, Result};
 use crate::machines::pick::Tally;
@@ -10,10 +11,10 @@ use clap::Args;
 #[derive(Clone, Debug, Args)]
 pub struct RevokeArgs {
     /// Ids of the tokens, as `updraft tokens list` shows them
-    #[arg(required = true)]
+    #[arg(required = true, add = complete::tokens())]
     ids: Vec<String>,
     /// Slug of the organization
-    #[arg(short, long, default_value = PERSONAL, conflicts_with = "app")]
+    #[arg(short, long, default_value = PERSONAL, conflicts_with = "app", add = complete::orgs())]
     org: String,
     #[command(flatten)]
     app: AppArgs,

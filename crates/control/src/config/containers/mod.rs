@@ -7,7 +7,7 @@ mod order;
 mod tests;
 
 use super::process::{check_env_from, check_restart, check_secrets, check_stop};
-use super::validation::{ValidationErrors, is_set, quote};
+use super::validation::{ValidationErrors, quote};
 use super::{environment, files, guest::words, image_reference};
 use std::collections::BTreeSet;
 use wire::machines::{Container, ContainerMount, ContainerVolume, MachineConfig, TempDir};
@@ -108,7 +108,7 @@ fn check_mounts(
         errors.add(format!("{at}.mounts"), format!("must have at most {MAX_MOUNTS} entries"));
     }
     let mut paths = BTreeSet::new();
-    for (i, ContainerMount { name, path }) in mounts.iter().enumerate() {
+    for (i, ContainerMount { name, path, .. }) in mounts.iter().enumerate() {
         let at = format!("{at}.mounts[{i}]");
         if !volumes.iter().any(|volume| volume.name == *name) {
             let rule = format!("must be the name of one of config.volumes, not {}", quote(name));
@@ -186,21 +186,6 @@ pub(super) fn warnings(out: &mut Vec<String>, config: &MachineConfig) {
     }
     for (i, container) in config.containers.iter().flatten().enumerate() {
         let at = format!("config.containers[{i}]");
-        super::warnings::unknown(out, &at, &container.extra, &[]);
         super::warnings::platform_variables(out, &format!("{at}.env"), container.env.as_ref());
-        for (j, check) in container.healthchecks.iter().flatten().enumerate() {
-            let at = format!("{at}.healthchecks[{j}]");
-            super::warnings::unknown(out, &at, &check.extra, &[]);
-            if let Some(http) = &check.http {
-                super::warnings::unknown(out, &format!("{at}.http"), &http.extra, &[]);
-            }
-        }
-    }
-    for (i, volume) in config.volumes.iter().flatten().enumerate() {
-        let fields = volume.extra.iter().filter(|(_, value)| is_set(value)).map(|(field, _)| field);
-        for field in fields {
-            let field: String = field.chars().take(40).collect();
-            out.push(format!("config.volumes[{i}].{field}: is kept but not acted on yet"));
-        }
     }
 }

@@ -233,19 +233,16 @@ fn what_containers_do_not_use_is_warned_of() {
         "image": "x",
         "init": { "cmd": ["a"], "tty": true },
         "files": [{ "guest_path": "/x", "raw_value": "" }],
-        "volumes": [{ "name": "v", "temp_dir": { "storage_type": "disk", "size_mb": 5 }, "new": 1 }],
-        "containers": [{ "name": "a", "env": { "FLY_REGION": "x" }, "novel": true,
-                         "healthchecks": [{ "http": { "port": 80, "tls_skip_verify": true } }] }],
+        "volumes": [{ "name": "v", "temp_dir": { "storage_type": "disk", "size_mb": 5 } }],
+        "containers": [{ "name": "a", "env": { "FLY_REGION": "x" },
+                         "healthchecks": [{ "http": { "port": 80 } }] }],
     }));
     let want = [
         "config.volumes[0].temp_dir.size_mb: a directory on disk has no limit of its own",
         "config.init.cmd: containers do not use it",
         "config.init.tty: containers do not use it",
         "config.files: written into the machine's own root, not into containers",
-        "config.containers[0].novel: is kept but not acted on yet",
         "config.containers[0].env.FLY_REGION: the platform sets it; the value is not used",
-        "config.containers[0].healthchecks[0].http.tls_skip_verify: is kept but not acted on yet",
-        "config.volumes[0].new: is kept but not acted on yet",
     ];
     assert_eq!(warnings(&config), want);
 }

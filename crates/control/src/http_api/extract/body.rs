@@ -1,13 +1,16 @@
 //! Reading JSON bodies.
 
+use crate::http_api::warnings::Warnings;
 use crate::http_api::{HttpApi, too_large};
-use crate::{Error, Kind};
+use crate::{Error, Kind, unknown_fields};
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use futures_util::stream::{self, StreamExt};
 use host_api::ImageUpload;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::io;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -17,11 +20,18 @@ use tokio_util::io::StreamReader;
 /// same as `{}`, since clients of the platform send such requests.
 pub(in crate::http_api) struct JsonBody<T>(pub(in crate::http_api) T);
 
-impl<T: DeserializeOwned> FromRequest<HttpApi> for JsonBody<T> {
+impl<T: DeserializeOwned + JsonSchema> FromRequest<HttpApi> for JsonBody<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, api: &HttpApi) -> Result<Self, Error> {
-        parse(&read_body(api, request.into_body()).await?).map(Self)
+        let warnings = request.extensions().get::<Warnings>().cloned().unwrap_or_default();
+        let body = read_body(api, request.into_body()).await?;
+        let parsed = parse(&body)?;
+        // Parsed once more: the type has dropped the fields that it does not have.
+        if let Ok(value) = parse::<Value>(&body) {
+            warnings.extend(unknown_fields::warnings::<T>(&value));
+        }
+        Ok(Self(parsed))
     }
 }
 
@@ -34,9 +44,7 @@ pub(in crate::http_api) async fn read_body(api: &HttpApi, body: Body) -> Result<
 }
 
 /// JSON that has been read already, as what it is to be.
-pub(in crate::http_api) fn parse_value<T: DeserializeOwned>(
-    value: serde_json::Value,
-) -> Result<T, Error> {
+pub(in crate::http_api) fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     serde_path_to_error::deserialize(value).map_err(|err| at_path(&err))
 }
 
@@ -96,6 +104,11 @@ mod tests {
             (
                 r#"{"config":{"services":[{"autostop":"later"}]}}"#,
                 "config.services[0].autostop: autostop must be off, stop, suspend or a boolean, not \"later\"",
+            ),
+            (
+                r#"{"config":{"services":[{"ports":[{"http_options":{"idle_timeout":"60s"}}]}]}}"#,
+                "config.services[0].ports[0].http_options.idle_timeout: invalid type: string \"60s\", \
+                 expected u64",
             ),
             (
                 r#"{"config":{"env":{"A":1}}}"#,

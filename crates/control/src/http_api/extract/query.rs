@@ -26,6 +26,11 @@ impl Params {
         Ok(Self(pairs))
     }
 
+    /// All names, in order.
+    pub(in crate::http_api) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The first value that is not empty.
     pub(in crate::http_api) fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()

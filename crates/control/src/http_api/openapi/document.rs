@@ -2,43 +2,19 @@
 
 use super::operation::{Content, Kind, Operation, Parameter};
 use super::operations;
+use crate::Kind as ErrorKind;
 use crate::access::Need;
 use crate::http_api::HttpApi;
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
-/// Errors that any call may be answered with.
-const ERRORS: &[(&str, &str, &str)] = &[
-    ("400", "Invalid", "The request breaks a rule. Repeating it is no use."),
-    ("401", "Unauthorized", "There is no valid token."),
-    ("403", "Forbidden", "The token lacks a permission, which the message names."),
-    ("404", "NotFound", "There is nothing of that name, or the token may not read it."),
-    ("408", "Timeout", "It took too long, or the body did not arrive in time."),
-    ("415", "UnsupportedMedia", "The content type is not one that the call takes."),
-    ("413", "TooLarge", "The body is larger than allowed."),
-    (
-        "429",
-        "TooMany",
-        "Too many calls of this kind; the header `retry-after` has the seconds to wait.",
-    ),
-    ("500", "Internal", "A defect, or a broken host or store."),
-    ("503", "Unavailable", "A host cannot be reached, or the platform is stopping."),
-    ("504", "InDoubt", "It was sent to a host that did not answer in time: it may have been done."),
-];
-/// Further errors of calls that change something, or act on a machine.
-const ERRORS_OF_CHANGES: &[(&str, &str, &str)] = &[
-    ("409", "Conflict", "Against the present state, or another caller holds the lease."),
-    ("412", "VersionMismatch", "The version given is not the current one."),
-    (
-        "422",
-        "Unprocessable",
-        "Valid, but it cannot be done: a name is taken, no host has room, or this version cannot do it.",
-    ),
-    ("502", "BadGateway", "Something outside of the platform, such as a registry, failed."),
-];
+/// Statuses of errors that any call may be answered with.
+const ERRORS: [u16; 11] = [400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504];
+/// Further ones of calls that change something, or act on a machine.
+const ERRORS_OF_CHANGES: [u16; 4] = [409, 412, 422, 502];
 
 static JSON: LazyLock<String> = LazyLock::new(|| document().to_string());
 
@@ -88,15 +64,24 @@ pub(super) fn document() -> Value {
 }
 
 fn responses() -> Value {
-    let all = ERRORS.iter().chain(ERRORS_OF_CHANGES);
     let schema = json!({ "$ref": "#/components/schemas/ErrorBody" });
-    let response = |text: &str| {
+    let response = |status: &u16| {
+        let entries = ErrorKind::ALL.map(ErrorKind::entry);
+        let texts = entries.iter().filter(|entry| entry.http == *status);
+        let texts = texts.map(|entry| format!("`{}`: {}", entry.code, entry.meaning));
         json!({
-            "description": text,
+            "description": texts.collect::<Vec<_>>().join(" "),
             "content": { "application/json": { "schema": schema } },
         })
     };
-    all.map(|(_, name, text)| ((*name).to_owned(), response(text))).collect()
+    let all = ERRORS.iter().chain(&ERRORS_OF_CHANGES);
+    all.map(|status| (name_of(*status), response(status))).collect()
+}
+
+/// The name of the answers with a status of an error.
+fn name_of(status: u16) -> String {
+    let reason = StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
+    reason.unwrap_or("Failed").replace(' ', "")
 }
 
 /// The names in the braces of a path, which are those of things.
@@ -213,9 +198,10 @@ fn answers(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     let mut all: Map<String, Value> =
         codes.map(|code| (code.as_str().to_owned(), success.clone())).collect();
     let changes = operation.method != Method::GET || operation.path.contains("{machine}");
-    let further = if changes { ERRORS_OF_CHANGES } else { &[] };
-    for (code, name, _) in ERRORS.iter().chain(further) {
-        all.insert((*code).to_owned(), json!({ "$ref": format!("#/components/responses/{name}") }));
+    let further: &[u16] = if changes { &ERRORS_OF_CHANGES } else { &[] };
+    for status in ERRORS.iter().chain(further) {
+        let reference = format!("#/components/responses/{}", name_of(*status));
+        all.insert(status.to_string(), json!({ "$ref": reference }));
     }
     Value::Object(all)
 }

@@ -9,6 +9,8 @@ mod document;
 mod operation;
 mod operations;
 mod page;
+mod parameters;
 
 pub(super) use document::json;
 pub(super) use page::html;
+pub(super) use parameters::parameters;

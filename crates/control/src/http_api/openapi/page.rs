@@ -1,6 +1,7 @@
 //! The document as a page: plain HTML, without scripts and without anything from elsewhere.
 
 use super::document::document;
+use crate::{Entry, Kind};
 use serde_json::Value;
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -40,12 +41,26 @@ fn render(document: &Value) -> String {
             }
         }
     }
+    errors_html(&mut page);
     page.push_str("<h2>Schemas</h2>");
     for (name, schema) in entries(&document["components"]["schemas"]) {
         schema_html(&mut page, name, schema);
     }
     page.push_str("</html>");
     page
+}
+
+/// The error catalogue; the `docs` of an error leads to one of these rows.
+fn errors_html(page: &mut String) {
+    page.push_str("<h2 id=errors>Errors</h2><table><tr><th>code<th>status<th>meaning<th>remedy");
+    for Entry { code, http, meaning, remedy, .. } in Kind::ALL.map(Kind::entry) {
+        let (meaning, remedy) = (text(meaning), text(remedy));
+        let _ = write!(
+            page,
+            "<tr id='error-{code}'><td><code>{code}</code><td>{http}<td>{meaning}<td>{remedy}"
+        );
+    }
+    page.push_str("</table>");
 }
 
 fn operation_html(page: &mut String, path: &str, method: &str, item: &Value, operation: &Value) {

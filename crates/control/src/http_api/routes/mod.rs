@@ -11,7 +11,7 @@ use super::endpoints::machines::{
 use super::endpoints::platform::{self, images};
 use super::endpoints::{audit, description, oidc, orgs, tokens, watch};
 use super::table::{Route, Routes};
-use super::{HttpApi, auth, idempotency, observe, rate_limit};
+use super::{HttpApi, auth, idempotency, observe, rate_limit, warnings};
 use crate::Error;
 use crate::access::Subject::{App, Machine, Open, Org, Platform, Several, Token};
 use crate::access::{control, create, delete, read, write};
@@ -19,7 +19,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::Method;
 use axum::http::uri::{PathAndQuery, Uri};
-use axum::middleware::{from_fn_with_state, map_request};
+use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use macaroon::Action;
 use std::sync::Arc;
 
@@ -40,6 +40,7 @@ impl HttpApi {
         let routes = layer(routes.fallback(unknown).layer(once))
             // Bodies are limited where they are read; an import has no limit here.
             .layer(DefaultBodyLimit::disable())
+            .layer(from_fn(warnings::collect))
             .layer(from_fn_with_state(self.clone(), rate_limit::limit))
             .layer(from_fn_with_state((self.clone(), Arc::new(needs)), auth::require))
             .layer(from_fn_with_state(self.clone(), observe::observe))
@@ -147,6 +148,7 @@ fn routes() -> Routes {
         .post("/images/import", create(Platform), images::import)
         .get("/platform/hosts", read(Platform), platform::hosts)
         .get("/platform/regions", read(Token), platform::regions)
+        .post("/platform/placements", read(Token), platform::placements)
         .get("/platform/audit", read(Platform), audit::of_platform)
         .get("/tokens/current", read(Token), tokens::current)
         // The header that they verify is in the body; clients send no other.

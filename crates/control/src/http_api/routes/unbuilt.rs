@@ -18,7 +18,6 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/v1/apps/{app}/releases", "releases are"),
     ("/v1/apps/{app}/releases/{*rest}", "releases are"),
     ("/v1/orgs/{org}/volumes", "volumes are"),
-    ("/v1/platform/placements", "placements are"),
     ("/v1/postgres", "managed Postgres is"),
     ("/v1/postgres/{*rest}", "managed Postgres is"),
     ("/v1/tokens/kms", "key management tokens are"),

@@ -20,12 +20,14 @@ use wire::machines::MachineConfig;
 pub(crate) const CLAIM_LIFETIME: Duration = Duration::from_secs(2 * CHANGE_TIMEOUT.as_secs());
 
 /// What is to be claimed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Wanted<'a> {
     pub(super) app: &'a AppName,
     /// `None`: any that is free.
     pub(super) name: Option<&'a MachineName>,
     pub(super) config: &'a MachineConfig,
+    /// The code of the owner's region that the machine was asked for.
+    pub(super) region: Option<String>,
     /// `None`: a random one.
     pub(super) id: Option<MachineId>,
 }
@@ -46,7 +48,7 @@ pub(super) struct Claim {
 pub(super) async fn claim(
     platform: &Platform,
     owner: HostId,
-    Wanted { app, name: wanted, config, id: wanted_id }: Wanted<'_>,
+    Wanted { app, name: wanted, config, region, id: wanted_id }: Wanted<'_>,
 ) -> Result<Claim, Error> {
     let mut tries = Tries::new();
     while tries.again(platform).await {
@@ -83,6 +85,7 @@ pub(super) async fn claim(
             claimed_ms: platform.clock().now_ms(),
             created: false,
             instance: None,
+            region: region.clone(),
             config: Some(config.clone()),
             updated_at: None,
         };

@@ -125,6 +125,7 @@ mod tests {
             let context = CallContext::control(CHANGE_TIMEOUT);
             let machine = host.machine(context, id).await.unwrap();
             let record = MachineRecord {
+                region: None,
                 app: AppId(1),
                 name: machine.name.parse().unwrap(),
                 owner: HostId(0),

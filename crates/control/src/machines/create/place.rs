@@ -9,7 +9,7 @@ use crate::apps::mark_deployed;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::machines::leases;
 use crate::machines::update::checked_config;
-use crate::placement::{self, Wanted};
+use crate::placement::{self, Candidate, Regions, Wanted};
 use crate::secrets::{self, Delivery};
 use crate::{Error, Kind, Platform, lookup, orgs};
 use host_api::{AcquireLease, CreateMachine, Host, HostError};
@@ -80,12 +80,12 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
     let infos = hosts::infos(platform).await?;
     let memory_mb = request.config.guest.as_ref().and_then(|guest| guest.memory_mb).unwrap_or(0);
     let wanted = Wanted {
-        regions: request.launch.region.clone().unwrap_or_default(),
+        regions: Regions::parse("region", request.launch.region.as_deref().unwrap_or_default())?,
         memory_mb,
         launch: request.launch.skip_launch != Some(true),
     };
     let mut refusal = None;
-    for host_id in placement::candidates(&infos, &wanted)? {
+    for Candidate { host: host_id, region } in placement::candidates(&infos, &wanted)? {
         let Some(host) = platform.hosts().get(host_id) else { continue };
         let images = match resolve_images(platform, &*host, &request.config).await {
             Ok(images) => images,
@@ -103,7 +103,7 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
         let claim = claim(
             platform,
             host_id,
-            claim::Wanted { app, name: request.name.as_ref(), config, id },
+            claim::Wanted { app, name: request.name.as_ref(), config, region, id },
         )
         .await?;
         match create_on(platform, &host, &claim, create_machine(&request, &claim, images)?).await {
@@ -154,6 +154,7 @@ fn create_machine(
         org_slug: request.org.1.clone(),
         network: request.app.network_number,
         name: claim.record.name.clone(),
+        region: claim.record.region.clone(),
         config: request.config.clone(),
         image: images.root,
         container_images: images.containers,

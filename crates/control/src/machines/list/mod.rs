@@ -198,7 +198,7 @@ pub(in crate::machines) fn unreachable_machine(id: MachineId, record: &MachineRe
         id: id.to_string(),
         name: record.name.to_string(),
         state: "unknown".into(),
-        region: String::new(),
+        region: record.region.clone().unwrap_or_default(),
         image_ref: ImageRef::default(),
         instance_id: version.clone(),
         version,

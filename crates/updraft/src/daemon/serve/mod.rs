@@ -1,12 +1,12 @@
-//! The API's listener: the API itself, `/healthz` and `/metrics`; who gets a place
+//! The API's listener: the API itself, `/healthz` and `/metrics` ([`metrics`]); who gets a place
 //! ([`places`]) and who is cut off because it does not read ([`client_io`]).
 
 mod client_io;
+mod metrics;
 mod places;
 
-use crate::settings::MetricsAccess;
 use axum::Router;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use client_io::{WriteLimits, client_io};
@@ -16,16 +16,13 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+pub(super) use metrics::Metrics;
 use places::{Place, Places};
-use prometheus_client::encoding::text::encode;
-use prometheus_client::registry::Registry;
 use rt::{Health, Tasks};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
-use worker::Worker;
 
 /// Pause after an accept that failed for want of file descriptors or memory.
 const SHORTAGE: Duration = Duration::from_millis(200);
@@ -164,103 +161,22 @@ fn keep_alive(stream: &TcpStream) {
     }
 }
 
-/// What `/metrics` answers, and to whom: it names every app.
-pub(super) struct Metrics {
-    registry: Registry,
-    /// Metrics of the machines of this process's host, if it has one.
-    machines: Option<Worker>,
-    /// Absent: everybody may read them.
-    token: Option<String>,
-}
-
-impl Metrics {
-    pub(super) fn new(
-        registry: Registry,
-        machines: Option<Worker>,
-        access: &MetricsAccess,
-        admin_token: &str,
-    ) -> Self {
-        let token = match access {
-            MetricsAccess::AdminToken => Some(admin_token.to_owned()),
-            MetricsAccess::Token(token) => Some(token.clone()),
-            MetricsAccess::Open => None,
-        };
-        Self { registry, machines, token }
-    }
-
-    async fn answer(&self, headers: &HeaderMap) -> Response {
-        const END: &str = "# EOF";
-        const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        if !self.admits(headers) {
-            let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-            let text = "a token is needed: send `Authorization: Bearer <token>`; the setting \
-                        metrics.token names it\n";
-            return (StatusCode::UNAUTHORIZED, challenge, text).into_response();
-        }
-        let mut text = String::new();
-        match encode(&mut text, &self.registry) {
-            Ok(()) => {
-                if let Some(machines) = &self.machines {
-                    // Before the end of the exposition.
-                    let end = text.rfind(END).unwrap_or(text.len());
-                    text.insert_str(end, &machines.machine_metrics().await);
-                }
-                ([(header::CONTENT_TYPE, TYPE)], text).into_response()
-            }
-            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        }
-    }
-
-    fn admits(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else { return true };
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.split_once(' '));
-        given.is_some_and(|(scheme, given)| {
-            // In constant time: how much of a guess is right must not show.
-            scheme.eq_ignore_ascii_case("bearer")
-                && given.trim().as_bytes().ct_eq(token.as_bytes()).into()
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::MetricsAccess;
     use control::http_api::Connection;
+    use prometheus_client::registry::Registry;
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
-
-    #[tokio::test]
-    async fn metrics_want_a_token_unless_they_are_open() {
-        let ask = async |access: MetricsAccess, header: Option<&str>| {
-            let metrics = Metrics::new(Registry::default(), None, &access, "the-admin-token");
-            let mut headers = HeaderMap::new();
-            if let Some(value) = header {
-                headers.insert(header::AUTHORIZATION, value.parse().unwrap());
-            }
-            metrics.answer(&headers).await.status().as_u16()
-        };
-        let own = || MetricsAccess::Token("0123456789abcdef".into());
-        for (access, header, status) in [
-            (MetricsAccess::AdminToken, None, 401),
-            (MetricsAccess::AdminToken, Some("Bearer wrong"), 401),
-            (MetricsAccess::AdminToken, Some("the-admin-token"), 401),
-            (MetricsAccess::AdminToken, Some("bearer the-admin-token"), 200),
-            (own(), Some("Bearer the-admin-token"), 401),
-            (own(), Some("Bearer 0123456789abcdef"), 200),
-            (MetricsAccess::Open, None, 200),
-        ] {
-            assert_eq!(ask(access.clone(), header).await, status, "{access:?} {header:?}");
-        }
-    }
 
     #[tokio::test]
     async fn health_and_metrics_are_served_without_the_api() {
         let (tasks, health) = (Tasks::new(), Health::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let metrics = Metrics::new(Registry::default(), None, &MetricsAccess::Open, "");
+        let metrics = Metrics::new(Registry::default(), None, None, MetricsAccess::Open);
         serve(listener, Router::new(), Arc::new(metrics), health, &tasks);
         for (path, status) in [("/healthz", "200"), ("/metrics", "200"), ("/v1/apps", "404")] {
             let ask = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");

@@ -68,6 +68,9 @@ pub struct ContainerMount {
     /// Absolute path in the container.
     #[serde(default)]
     pub path: String,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A container that another waits for.
@@ -79,6 +82,9 @@ pub struct ContainerDependency {
     /// `started` (the default), `healthy` or `exited_successfully`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A health check of a container. Times are seconds.
@@ -154,6 +160,9 @@ pub struct HealthcheckHeader {
     /// Values, each sent as a header of its own.
     #[serde(default)]
     pub values: Vec<String>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A connection as a check.
@@ -162,6 +171,9 @@ pub struct TcpHealthcheck {
     /// Port.
     #[serde(default)]
     pub port: u16,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A command as a check; exit code 0 is a success.
@@ -170,6 +182,9 @@ pub struct ExecHealthcheck {
     /// Program and arguments.
     #[serde(default)]
     pub command: Vec<String>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A directory that containers of a machine share.
@@ -198,4 +213,7 @@ pub struct TempDir {
     /// MiB that it holds; for `memory` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_mb: Option<u64>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }

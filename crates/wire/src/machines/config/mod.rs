@@ -92,7 +92,10 @@ pub struct MachineConfig {
     /// Directories that containers mount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<Vec<ContainerVolume>>,
-    /// Everything else: statics, …
+    /// Files of the machine that the edge serves, as they were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statics: Option<serde_json::Value>,
+    /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
 }
@@ -188,6 +191,9 @@ pub struct ProcessSecret {
     /// Name of the secret; absent or empty means that of the variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A property of the machine as an environment variable.
@@ -200,6 +206,9 @@ pub struct EnvFrom {
     /// Updraft addition: the label as it is when the machine starts.
     #[serde(default)]
     pub field_ref: String,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// Size of the VM.
@@ -325,6 +334,9 @@ pub struct DnsOption {
     /// Value, if the option has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// Size and persistence of the writable root.

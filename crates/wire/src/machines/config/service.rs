@@ -63,7 +63,36 @@ pub struct Port {
     /// Answer plain HTTP with a redirect to HTTPS; only with `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_https: Option<bool>,
-    /// Fields this version does not know (http_options, tls_options, …).
+    /// How the port speaks HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_options: Option<HttpOptions>,
+    /// Fields this version does not know (tls_options, …).
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// How a port speaks HTTP
+/// (<https://fly.io/docs/reference/configuration/#services-ports-http_options>).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HttpOptions {
+    /// Seconds without a byte after which a connection is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<u64>,
+    /// Changes of answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<HttpResponseOptions>,
+    /// Fields this version does not know (compress, …).
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Changes of the answers of a port.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HttpResponseOptions {
+    /// Add none of the edge's own header fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pristine: Option<bool>,
+    /// Fields this version does not know (headers, …).
     #[serde(flatten)]
     pub extra: Extra,
 }
@@ -149,6 +178,9 @@ pub struct CheckHeader {
     /// One field each.
     #[serde(default)]
     pub values: Vec<String>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// What the edge does with an idle machine. Read from a boolean or a word and

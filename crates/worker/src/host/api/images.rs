@@ -84,13 +84,9 @@ impl Images for Worker {
             let last = tokio::select! {
                 imported = import => match imported {
                     Ok(image) => ImageProgress::Done { image },
-                    Err(err) => ImageProgress::Failed {
-                        error: ErrorBody {
-                            error: err.to_string(),
-                            status: "unknown".into(),
-                            hint: None,
-                        },
-                    },
+                    Err(err) => {
+                        ImageProgress::Failed { error: ErrorBody::unknown(err.to_string()) }
+                    }
                 },
                 // The client has gone.
                 () = sender.closed() => return,

@@ -36,6 +36,7 @@ impl Worker {
             host: host.config.host,
             name: host.config.name.clone(),
             region: host.config.region.clone(),
+            region_codes: host.config.region_codes.clone(),
             region_aliases: host.config.region_aliases.clone(),
             accelerator: about.accelerator,
             hypervisor: about.version,

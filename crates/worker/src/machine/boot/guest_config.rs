@@ -142,6 +142,7 @@ mod tests {
             options: Some(vec![wire::machines::DnsOption {
                 name: "ndots".into(),
                 value: Some("2".into()),
+                ..Default::default()
             }]),
             ..Dns::default()
         };

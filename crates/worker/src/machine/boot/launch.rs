@@ -216,11 +216,11 @@ pub(super) fn link(record: &Record, addresses: Option<Addresses>) -> Option<Link
 
 pub(super) async fn host_facts<'a>(
     host: &'a HostContext,
-    record: &Record,
+    record: &'a Record,
 ) -> Result<HostFacts<'a>, LaunchError> {
     let opened = host.config.nameservers.opened(host.network.as_ref());
     Ok(HostFacts {
-        region: &host.config.region,
+        region: record.region(&host.config.region),
         addresses: host.addresses(record),
         mtu: host.config.mtu,
         nameservers: step("open the name servers to guests", opened).await?,

@@ -1,10 +1,11 @@
 //! `POST …/machines/batch`: several creates, an addition to Fly's API.
 
-use super::warnings;
+use super::of_config;
 use crate::http_api::answer::{error_body, status_of};
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::{JsonBody, parse_value};
-use crate::{Error, config, machines};
+use crate::http_api::warnings::Warnings;
+use crate::{Error, machines, unknown_fields};
 use axum::Json;
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -17,12 +18,10 @@ pub(in crate::http_api) async fn create(
     Path(app): Path<String>,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<(StatusCode, Json<BatchResults>), Error> {
+    let entries = entries(body)?;
+    let of_requests: Vec<Warnings> = entries.iter().map(of_request).collect();
     let launches: Vec<Result<LaunchMachine, Error>> =
-        entries(body)?.into_iter().map(parse_value).collect();
-    let of_requests: Vec<Vec<String>> = launches
-        .iter()
-        .map(|launch| launch.as_ref().map(config::launch_warnings).unwrap_or_default())
-        .collect();
+        entries.into_iter().map(parse_value).collect();
     let results = machines::create_batch(&platform, &app, launches).await?;
     let is_whole = results.iter().all(Result::is_ok);
     let results = results.into_iter().zip(of_requests).map(|(result, texts)| item(result, texts));
@@ -42,19 +41,27 @@ fn entries(body: Value) -> Result<Vec<Value>, Error> {
     }
 }
 
-fn item(result: Result<Machine, Error>, of_request: Vec<String>) -> BatchItem {
+fn of_request(entry: &Value) -> Warnings {
+    let warnings = Warnings::default();
+    warnings.extend(unknown_fields::warnings::<LaunchMachine>(entry));
+    warnings
+}
+
+fn item(result: Result<Machine, Error>, warnings: Warnings) -> BatchItem {
     match result {
         Ok(machine) => {
-            let headers = warnings(of_request, &machine);
-            let texts =
-                headers.values().filter_map(|text| std::str::from_utf8(text.as_bytes()).ok());
-            let warnings = texts.map(str::to_owned).collect();
-            BatchItem { status: 200, machine: Some(machine), error: None, warnings }
+            warnings.extend(of_config(&machine));
+            BatchItem {
+                status: 200,
+                machine: Some(machine),
+                error: None,
+                warnings: warnings.take(),
+            }
         }
         Err(err) => {
             let status = status_of(&err).as_u16();
             let error = Some(error_body(err));
-            BatchItem { status, machine: None, error, warnings: of_request }
+            BatchItem { status, machine: None, error, warnings: warnings.take() }
         }
     }
 }

@@ -11,50 +11,35 @@ pub(in crate::http_api) mod metadata;
 pub(in crate::http_api) mod patch;
 pub(in crate::http_api) mod runs;
 
+use crate::error::shortened;
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::{JsonBody, Params};
+use crate::http_api::warnings::Warnings;
 use crate::machines::ListFilter;
 use crate::{Error, config, machines};
 use axum::Json;
 use axum::extract::Path;
-use axum::http::{HeaderMap, HeaderValue};
 use model::id::HostId;
 use wire::machines::{
     CheckReport, Done, LaunchMachine, Machine, MachineEvent, MachineVersion, Process,
 };
-
-/// Warnings in the headers of one answer.
-const MAX_WARNINGS: usize = 20;
 
 type At = Path<(String, String)>;
 
 pub(in crate::http_api) async fn create(
     Acting(platform): Acting,
     Path(app): Path<String>,
+    warnings: Warnings,
     JsonBody(launch): JsonBody<LaunchMachine>,
-) -> Result<(HeaderMap, Json<Machine>), Error> {
-    let of_request = config::launch_warnings(&launch);
+) -> Result<Json<Machine>, Error> {
     let machine = machines::create(&platform, &app, launch).await?;
-    Ok((warnings(of_request, &machine), Json(machine)))
+    warnings.extend(of_config(&machine));
+    Ok(Json(machine))
 }
 
-/// What is accepted but not acted on, one header each.
-fn warnings(mut texts: Vec<String>, machine: &Machine) -> HeaderMap {
-    texts.extend(machine.config.as_ref().map(config::warnings).unwrap_or_default());
-    if texts.len() > MAX_WARNINGS {
-        let more = texts.len() - MAX_WARNINGS;
-        texts.truncate(MAX_WARNINGS);
-        texts.push(format!("and {more} more parts of the config are not acted on"));
-    }
-    let mut headers = HeaderMap::new();
-    for text in texts {
-        // Names of fields are the client's own text.
-        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if let Ok(value) = HeaderValue::from_bytes(line.as_bytes()) {
-            headers.append("updraft-warning", value);
-        }
-    }
-    headers
+/// Warnings of the config that a machine has been given.
+fn of_config(machine: &Machine) -> Vec<String> {
+    machine.config.as_ref().map(config::warnings).unwrap_or_default()
 }
 
 fn host_number(text: &str) -> Result<HostId, Error> {
@@ -92,11 +77,26 @@ pub(in crate::http_api) async fn get(
 pub(in crate::http_api) async fn update(
     Acting(platform): Acting,
     Path((app, machine)): At,
+    warnings: Warnings,
     JsonBody(launch): JsonBody<LaunchMachine>,
-) -> Result<(HeaderMap, Json<Machine>), Error> {
-    let of_request = config::launch_warnings(&launch);
+) -> Result<Json<Machine>, Error> {
+    let asked = (launch.name.clone(), launch.region.clone());
     let machine = machines::update(&platform, &app, &machine, launch).await?;
-    Ok((warnings(of_request, &machine), Json(machine)))
+    warnings.extend(of_update(&asked, &machine));
+    warnings.extend(of_config(&machine));
+    Ok(Json(machine))
+}
+
+/// Warnings of a name and a region in an update, which a machine keeps for its life.
+fn of_update((name, region): &(Option<String>, Option<String>), machine: &Machine) -> Vec<String> {
+    let asked = [("name", name, &machine.name), ("region", region, &machine.region)];
+    let differs = |text: &str, own: &String| !text.is_empty() && text != own;
+    let warned = asked.into_iter().filter_map(|(field, asked, own)| {
+        let asked = asked.as_deref().filter(|text| differs(text, own))?;
+        let asked = shortened(asked, 80);
+        Some(format!("{field}: the machine keeps {own:?}; an update does not make it {asked:?}"))
+    });
+    warned.collect()
 }
 
 pub(in crate::http_api) async fn destroy(

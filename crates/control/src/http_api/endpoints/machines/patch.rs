@@ -1,31 +1,39 @@
 //! `PATCH …/machines/{id}` by RFC 7396, an addition to Fly's API.
 
-use super::{At, warnings};
+use super::{At, of_config, of_update};
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::{JsonBody, parse_value};
-use crate::{Error, Kind, config, machines};
+use crate::http_api::warnings::Warnings;
+use crate::{Error, Kind, machines, unknown_fields};
 use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderMap, header};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use wire::machines::{LaunchMachine, Machine};
 
 pub(in crate::http_api) async fn patch(
     Acting(platform): Acting,
     Path((app, machine)): At,
     headers: HeaderMap,
+    warnings: Warnings,
     JsonBody(body): JsonBody<Value>,
-) -> Result<(HeaderMap, Json<Machine>), Error> {
+) -> Result<Json<Machine>, Error> {
     check_type(&headers)?;
     let mut body: Map<String, Value> = parse_value(body)?;
     let Some(Value::Object(patch)) = body.remove("config") else {
         return Err(Error::invalid("config", "is required: a merge patch of the config"));
     };
     // The rest is as in an update.
-    let launch: LaunchMachine = parse_value(Value::Object(body))?;
-    let of_request = config::launch_warnings(&launch);
+    let body = Value::Object(body);
+    warnings.extend(unknown_fields::warnings::<LaunchMachine>(&body));
+    let launch: LaunchMachine = parse_value(body)?;
+    let asked = (launch.name.clone(), launch.region.clone());
     let machine = machines::patch(&platform, &app, &machine, &patch, launch).await?;
-    Ok((warnings(of_request, &machine), Json(machine)))
+    // A config that is not of the type has been refused by the operation.
+    warnings.extend(unknown_fields::warnings::<LaunchMachine>(&json!({ "config": patch })));
+    warnings.extend(of_update(&asked, &machine));
+    warnings.extend(of_config(&machine));
+    Ok(Json(machine))
 }
 
 /// A merge patch means something else than another format of patches would (RFC 5789, 2.2).

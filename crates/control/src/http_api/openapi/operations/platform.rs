@@ -5,12 +5,22 @@ use axum::http::StatusCode;
 use serde_json::Value;
 use wire::audit::AuditPage;
 use wire::machines::{Done, Image, ImageProgress};
+use wire::placements::{PlacementRequest, Placements};
 use wire::platform::{HostInfo, RegionList};
 
 pub(super) fn all() -> Vec<Operation> {
     vec![
         get("/v1/platform/regions", "listRegions", "Regions that have hosts")
+            .text("size", "Count the capacity in machines of this preset, such as `shared-cpu-1x`.")
+            .text("cpu_kind", "Or of this kind of CPU,")
+            .number("cpus", "with so many CPUs")
+            .number("memory_mb", "and so much memory.")
+            .number("gpus", "Not supported.")
+            .text("gpu_kind", "Not supported.")
             .answers::<RegionList>(),
+        post("/v1/platform/placements", "planPlacements", "Where machines would be placed")
+            .takes::<PlacementRequest>()
+            .answers::<Placements>(),
         get("/v1/platform/hosts", "listHosts", "What each host has and uses")
             .answers::<Vec<HostInfo>>()
             .addition(),

@@ -299,6 +299,6 @@ fn matches(record: &Record, filter: &MachineFilter, host: &HostContext) -> bool 
         && filter.org.is_none_or(|org| org == record.org)
         && (filter.include_deleted || record.state != State::Destroyed)
         && (filter.states.is_empty() || filter.states.iter().any(|s| s == record.state.as_str()))
-        && filter.region.as_ref().is_none_or(|region| *region == host.config.region)
+        && filter.region.as_ref().is_none_or(|region| region == record.region(&host.config.region))
         && filter.metadata.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

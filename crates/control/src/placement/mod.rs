@@ -1,16 +1,23 @@
-//! Which hosts may take a machine, best first.
+//! Which hosts may take a machine, best first. [`expression`] has what a request may say of
+//! regions, [`plan`] answers where several machines would be placed.
+
+mod expression;
+mod plan;
 
 use crate::Error;
 use host_api::HostInfo;
 use model::id::HostId;
 use std::cmp::Reverse;
 
+pub use expression::Regions;
+pub(crate) use expression::codes;
+pub use plan::{Planned, Weights, plan};
+
 /// What a machine wants of its host.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// Region codes in order of preference, separated by commas; `any` and the
-    /// empty text stand for all.
-    pub regions: String,
+    /// Regions in order of preference.
+    pub regions: Regions,
     /// MiB.
     pub memory_mb: u32,
     /// It is to run at once, so that the memory has to be free now.
@@ -71,26 +78,34 @@ impl From<NoCandidate> for Error {
         if region_only {
             return err.hint(
                 "leave the region out, name one of `GET /v1/platform/regions`, or let the \
-                 operator give a host's region this code as an alias in its settings",
+                 operator give a host's region this code in its setting `host.region_codes`",
             );
         }
         err
     }
 }
 
-/// Numbers of the hosts that may take the machine: by the order of the wanted
-/// regions, then by free memory.
+/// A host that may take a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The host.
+    pub host: HostId,
+    /// The code of its region that the machine was asked for; `None` if it may have any.
+    pub region: Option<String>,
+}
+
+/// The hosts that may take the machine: by the order of the wanted regions, then by free
+/// memory.
 ///
 /// # Errors
 /// No host may; each is named with the constraint it does not meet.
-pub fn candidates(hosts: &[HostInfo], wanted: &Wanted) -> Result<Vec<HostId>, NoCandidate> {
-    let regions: Vec<&str> =
-        wanted.regions.split(',').map(str::trim).filter(|region| !region.is_empty()).collect();
+pub fn candidates(hosts: &[HostInfo], wanted: &Wanted) -> Result<Vec<Candidate>, NoCandidate> {
+    let nearest = nearest(hosts);
     let mut fit = Vec::new();
     let mut refusals = Vec::new();
     for host in hosts {
-        match fits(host, &regions, wanted) {
-            Ok(rank) => fit.push((rank, Reverse(free(host)), host.host)),
+        match fits(host, nearest, wanted) {
+            Ok((rank, region)) => fit.push((rank, Reverse(free(host)), host.host, region)),
             Err(refusal) => refusals.push(refusal),
         }
     }
@@ -98,25 +113,34 @@ pub fn candidates(hosts: &[HostInfo], wanted: &Wanted) -> Result<Vec<HostId>, No
         return Err(NoCandidate(refusals));
     }
     fit.sort_unstable();
-    Ok(fit.into_iter().map(|(.., host)| host).collect())
+    Ok(fit.into_iter().map(|(_, _, host, region)| Candidate { host, region }).collect())
 }
 
-/// Position of the host's region among the wanted ones, if the machine fits there.
-fn fits(host: &HostInfo, regions: &[&str], wanted: &Wanted) -> Result<usize, Refusal> {
-    let region = || host.region.clone();
-    let rank = rank(host, regions).ok_or_else(|| Refusal::Region {
+/// The region of the API: that of the host with the lowest number, on which it runs.
+pub fn nearest(hosts: &[HostInfo]) -> &str {
+    hosts.iter().min_by_key(|host| host.host).map_or("", |host| &host.region)
+}
+
+/// How the host's region is wanted, if the machine fits there.
+fn fits(host: &HostInfo, nearest: &str, wanted: &Wanted) -> Result<expression::Match, Refusal> {
+    let region = || codes(host).collect::<Vec<_>>().join(", ");
+    let found = wanted.regions.find(host, nearest).ok_or_else(|| Refusal::Region {
         host: host.host,
         region: region(),
-        wanted: regions.join(",").chars().take(80).collect(),
+        wanted: wanted.regions.to_string().chars().take(80).collect(),
     })?;
     let need = u64::from(wanted.memory_mb);
-    // No machine may be larger than the memory that there really is.
-    let room = if wanted.launch { free(host).min(host.memory_mib) } else { host.memory_mib };
+    let room = room(host, wanted.launch);
     if need > room {
         let (host, region, total) = (host.host, region(), promisable(host));
         return Err(Refusal::Memory { host, region, room, total, need });
     }
-    Ok(rank)
+    Ok(found)
+}
+
+/// MiB that one machine may have. No machine may be larger than the memory that there really is.
+fn room(host: &HostInfo, launch: bool) -> u64 {
+    if launch { free(host).min(host.memory_mib) } else { host.memory_mib }
 }
 
 /// MiB that may still be promised. The host itself has the last word.
@@ -128,17 +152,6 @@ pub fn free(host: &HostInfo) -> u64 {
 fn promisable(host: &HostInfo) -> u64 {
     // A factor below 1 means that the host does not report it.
     (host.memory_mib as f64 * host.overcommit.max(1.0)) as u64
-}
-
-/// Position of the host's region among the wanted ones.
-fn rank(host: &HostInfo, regions: &[&str]) -> Option<usize> {
-    if regions.is_empty() {
-        return Some(0);
-    }
-    let is_host = |code: &str| {
-        code == "any" || code == host.region || host.region_aliases.iter().any(|a| a == code)
-    };
-    regions.iter().position(|region| is_host(region))
 }
 
 #[cfg(test)]
@@ -155,12 +168,16 @@ mod tests {
         }
     }
 
+    fn wanted(regions: &str, memory_mb: u32) -> Wanted {
+        Wanted { regions: Regions::parse("region", regions).unwrap(), memory_mb, launch: true }
+    }
+
     fn place(regions: &str, memory_mb: u32) -> Result<Vec<u16>, String> {
         let hosts =
             [host(0, "iad", 4096, 3072), host(1, "iad", 4096, 0), host(2, "ams", 2048, 1900)];
-        let wanted = Wanted { regions: regions.into(), memory_mb, launch: true };
-        let found = candidates(&hosts, &wanted).map_err(|refusal| refusal.to_string())?;
-        Ok(found.into_iter().map(|host| host.0).collect())
+        let found = candidates(&hosts, &wanted(regions, memory_mb));
+        let found = found.map_err(|refusal| refusal.to_string())?;
+        Ok(found.into_iter().map(|found| found.host.0).collect())
     }
 
     #[test]
@@ -184,28 +201,25 @@ mod tests {
              host 1 is in region iad, not in \"ams\"; \
              host 2 in region ams has 148 of 2048 MB memory free, 512 MB are needed"
         );
-        let none = candidates(&[], &Wanted { regions: String::new(), memory_mb: 1, launch: true });
+        let none = candidates(&[], &wanted("", 1));
         assert!(none.unwrap_err().to_string().ends_with("there is no host"));
     }
 
     #[test]
     fn a_region_has_aliases_and_a_refusal_names_them() {
         let hosts = [HostInfo { region_aliases: vec!["iad".into()], ..host(0, "local", 4096, 0) }];
-        let place = |regions: &str| {
-            candidates(&hosts, &Wanted { regions: regions.into(), memory_mb: 256, launch: true })
-        };
-        assert_eq!(place("iad"), Ok(vec![HostId(0)]));
+        let place = |regions: &str| candidates(&hosts, &wanted(regions, 256));
+        let region = Some("local".to_owned());
+        assert_eq!(place("iad"), Ok(vec![Candidate { host: HostId(0), region }]));
         let refused = Error::from(place("ams").unwrap_err());
-        assert!(refused.hint.unwrap().contains("alias"));
+        assert!(refused.hint.unwrap().contains("region_codes"));
     }
 
     #[test]
     fn memory_may_be_promised_more_than_once() {
         let hosts = [HostInfo { overcommit: 2.0, ..host(0, "iad", 4096, 5000) }];
-        let place = |memory_mb| {
-            candidates(&hosts, &Wanted { regions: String::new(), memory_mb, launch: true })
-        };
-        assert_eq!(place(3072), Ok(vec![HostId(0)]));
+        let place = |memory_mb| candidates(&hosts, &wanted("", memory_mb));
+        assert_eq!(place(3072).unwrap().len(), 1);
         let refused = place(4096).unwrap_err().to_string();
         assert!(refused.contains("has 3192 of 8192 MB memory free"), "{refused}");
     }
@@ -213,8 +227,9 @@ mod tests {
     #[test]
     fn what_is_not_launched_only_has_to_fit() {
         let hosts = [host(0, "iad", 1024, 1024)];
-        let wanted = |memory_mb| Wanted { regions: String::new(), memory_mb, launch: false };
-        assert_eq!(candidates(&hosts, &wanted(1024)), Ok(vec![HostId(0)]));
-        assert!(candidates(&hosts, &wanted(1280)).is_err());
+        let place =
+            |memory_mb| candidates(&hosts, &Wanted { launch: false, ..wanted("", memory_mb) });
+        assert_eq!(place(1024).unwrap().len(), 1);
+        assert!(place(1280).is_err());
     }
 }

@@ -1,10 +1,14 @@
 //! The one error of all operations: what kind, what was attempted and why it
-//! failed, which field is to blame, what to do next.
+//! failed, which field is to blame, what to do next. [`catalogue`] describes each kind.
+
+mod catalogue;
 
 use host_api::{ExecError, HostError};
 use store::StoreError;
 
-/// What kind of failure it is. Fronts map it to their protocol's codes.
+pub use catalogue::Entry;
+
+/// What kind of failure it is. Fronts map it to their protocol's codes, by [`Kind::entry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The request breaks a rule; repeating it is no use.

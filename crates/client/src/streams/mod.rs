@@ -1,0 +1,12 @@
+//! Answers that last: lines, events, a command in a machine, and whole requests of other
+//! programs that are passed on.
+
+mod exec;
+mod forward;
+mod lines;
+mod watch;
+
+pub use exec::{ExecSink, ExecSource, ExecStream};
+pub use forward::Forwarded;
+pub use lines::Lines;
+pub use watch::{News, Watch};
