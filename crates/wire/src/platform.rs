@@ -125,7 +125,6 @@ pub struct PlacementWeights {
 
 /// Answer to `POST /v1/platform/placements`; nothing is reserved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "PascalCase")]
 pub struct Placements {
     /// Regions with their machines; the one that was chosen first comes first.
     pub regions: Vec<RegionPlacement>,
@@ -133,7 +132,6 @@ pub struct Placements {
 
 /// Machines of one region.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "PascalCase")]
 pub struct RegionPlacement {
     /// Code.
     pub region: String,
