@@ -8,17 +8,19 @@ mod apps;
 mod error;
 mod exec;
 mod images;
-mod lines;
+mod logs;
 mod machines;
 mod orgs;
 mod secrets;
+mod streams;
 mod tokens;
 mod transport;
 
 pub use error::Error;
 pub use exec::{ExecSink, ExecSource, ExecStream};
-pub use lines::Lines;
+pub use logs::{LogEvent, LogEvents, LogSearch};
 pub use machines::{Destroy, ListMachines, RestartMachine, WaitQuery};
+pub use streams::{Events, Lines, ServerEvent};
 pub use transport::{Client, Notice, Observer};
 
 use std::time::Duration;

@@ -30,6 +30,7 @@ async fn start(world: &World, tasks: &Tasks) -> Worker {
         boot_deadline: Duration::from_secs(20),
         image_deadline: Duration::from_secs(60),
         templates: Vec::new(),
+        logs: worker::LogLimits::default(),
         keep_destroyed: Duration::from_secs(24 * 3600),
         discard_unrecorded: false,
     };

@@ -1,10 +1,9 @@
 //! Waiting for a machine's state: pushed by the server, bounded here.
 
 use crate::error::{CliError, ErrorContext, Exit, Result};
-use client::{Client, WaitQuery};
+use client::{Client, LogSearch, WaitQuery};
 use std::time::Duration;
 use tokio::time::Instant;
-use wire::logs::LogQuery;
 use wire::machines::{Machine, MachineEvent, WaitResult};
 
 /// A new machine that ends within this time has crashed at once.
@@ -144,7 +143,7 @@ async fn end_at_once(
 /// The newest lines of the machine's log, if they can be had at once.
 async fn last_lines(client: &Client, app: &str, id: &str) -> Vec<String> {
     let query =
-        LogQuery { instance: Some(id.to_owned()), tail: Some(LAST_LINES), ..LogQuery::default() };
+        LogSearch { instance: Some(id.to_owned()), tail: Some(LAST_LINES), ..LogSearch::default() };
     let mut found = Vec::new();
     if let Ok(mut lines) = client.logs(app, &query).await {
         while let Ok(Some(entry)) = lines.next().await {

@@ -8,6 +8,7 @@ mod help;
 mod host;
 mod images;
 mod leases;
+mod logs;
 mod machines;
 mod secrets;
 mod session;

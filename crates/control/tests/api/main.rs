@@ -15,6 +15,7 @@ mod guests;
 mod hosts;
 mod idempotency;
 mod leases;
+mod logs;
 mod machines;
 mod oidc;
 mod openapi;

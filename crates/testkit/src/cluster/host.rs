@@ -135,6 +135,7 @@ impl SimulatedHost {
             boot_deadline: Duration::from_secs(60),
             image_deadline: Duration::from_secs(60),
             templates: Vec::new(),
+            logs: worker::LogLimits::default(),
             keep_destroyed: Duration::from_secs(24 * 3600),
             discard_unrecorded: false,
         }
