@@ -1,8 +1,7 @@
 //! Apps, and the platform: hosts, regions and placements.
 
-use crate::{Client, Error, Lines, SHORT};
+use crate::{Client, Error, SHORT};
 use reqwest::Method;
-use wire::logs::{LogEntry, LogQuery};
 use wire::machines::{App, AppList, CreateApp, CreatedApp};
 use wire::platform::{AskPlacements, HostInfo, Placements, RegionList};
 
@@ -42,21 +41,6 @@ impl Client {
     pub async fn delete_app(&self, app: &str, force: bool) -> Result<(), Error> {
         let call = self.call(Method::DELETE, &["v1", "apps", app]).within(SHORT);
         self.done(call.query(&[("force", force.to_string())])).await
-    }
-
-    /// Log lines of an app's machines, oldest first; with `follow` without end.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn logs(&self, app: &str, query: &LogQuery) -> Result<Lines<LogEntry>, Error> {
-        let mut pairs = vec![("follow", query.follow.to_string())];
-        pairs.extend(query.instance.clone().map(|v| ("instance", v)));
-        pairs.extend(query.region.clone().map(|v| ("region", v)));
-        pairs.extend(query.after.map(|v| ("after", v.to_string())));
-        pairs.extend(query.tail.map(|v| ("tail", v.to_string())));
-        let call = self.call(Method::GET, &["v1", "apps", app, "logs"]).query(&pairs);
-        let name = call.name.clone();
-        Ok(Lines::new(name, self.send(call).await?))
     }
 
     /// The regions of the platform.

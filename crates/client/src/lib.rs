@@ -7,6 +7,7 @@
 mod apps;
 mod error;
 mod images;
+mod logs;
 mod machines;
 mod orgs;
 mod secret_keys;
@@ -16,8 +17,11 @@ mod tokens;
 mod transport;
 
 pub use error::Error;
+pub use logs::{LogEvent, LogEvents, LogSearch};
 pub use machines::{Destroy, ListMachines, RestartMachine, WaitQuery};
-pub use streams::{ExecSink, ExecSource, ExecStream, Forwarded, Lines, News, Watch};
+pub use streams::{
+    Events, ExecSink, ExecSource, ExecStream, Forwarded, Lines, News, ServerEvent, Watch,
+};
 pub use transport::{Client, Notice, Observer};
 
 use std::time::Duration;

@@ -37,9 +37,9 @@ pub use error::HostError;
 pub use images::{ImageUpload, Images, ImportName};
 pub use machines::{
     AcquireLease, AppSecrets, ChangeMetadata, Checks, CreateMachine, EventFeed, EventFilter, Exec,
-    ExecError, ExecInput, ExecOutput, ExecSession, ExecStart, FeedEvent, FeedItem, Leases, LogLine,
-    Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Memory, Schedules, ScopedSecret,
-    Secrets, Stop, UpdateMachine, WaitFor, check_labels,
+    ExecError, ExecInput, ExecOutput, ExecSession, ExecStart, FeedEvent, FeedItem, Leases,
+    LogFilter, LogLine, Logs, MAX_LABEL_BYTES, MAX_LABELS, MachineFilter, Machines, Memory,
+    Schedules, ScopedSecret, Secrets, Stop, UpdateMachine, WaitFor, check_labels,
 };
 pub use routing::{
     Connections, GuestConnection, GuestStream, HealthStatus, Load, Route, RouteChange,

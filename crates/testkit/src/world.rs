@@ -93,6 +93,7 @@ impl World {
             connector: Arc::new(TcpConnector),
             owners: None,
             secrets_key: crate::secrets_key(),
+            log_sinks: Vec::new(),
             clock,
             rng,
         }

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 pub struct LogEntry {
     /// Position in the machine's log; grows, with gaps where lines were dropped.
     pub offset: u64,
-    /// Nanoseconds since the epoch.
+    /// Nanoseconds since the epoch; grows from line to line of all logs of a host.
     pub timestamp: i64,
-    /// `app` (stdout, stderr), `machine` (pid 1), `runner` (the host), `proxy` (the edge).
+    /// `app` (stdout, stderr), `machine` (pid 1), `runner` (the host), `health` (checks),
+    /// `proxy` (the edge).
     pub provider: String,
     /// `info`, `error`, `warn`.
     pub level: String,
@@ -26,6 +27,36 @@ pub struct LogEntry {
     pub meta: BTreeMap<String, String>,
 }
 
+impl LogEntry {
+    /// An entry that is no line: all lines of its sender up to this time have been sent. Only in
+    /// answers to queries with [`LogQuery::positions`].
+    pub fn position(timestamp: i64) -> Self {
+        Self {
+            offset: 0,
+            timestamp,
+            provider: String::new(),
+            level: String::new(),
+            instance: String::new(),
+            region: String::new(),
+            message: String::new(),
+            meta: BTreeMap::new(),
+        }
+    }
+
+    /// The same, and more stored lines follow it.
+    pub fn position_within(timestamp: i64) -> Self {
+        Self { offset: 1, ..Self::position(timestamp) }
+    }
+
+    /// Whether it is a position. Every line has a provider.
+    pub fn is_position(&self) -> bool {
+        self.provider.is_empty()
+    }
+}
+
+/// Levels that lines have, and that a query may name.
+pub const LOG_LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
+
 /// Which lines of an app's log are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogQuery {
@@ -35,9 +66,20 @@ pub struct LogQuery {
     pub region: Option<String>,
     /// Only lines after this time, nanoseconds since the epoch.
     pub after: Option<i64>,
-    /// Newest lines to begin with. With `after` and without this it is the oldest
-    /// lines after that time, as many as fit into an answer.
+    /// Newest lines to begin with. With `after` and without this it is all lines after that
+    /// time, oldest first.
     pub tail: Option<u32>,
+    /// Only lines that contain this text, in letters of either case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
+    /// Only lines of these levels ([`LOG_LEVELS`]); of all levels if it is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub levels: Vec<String>,
+    /// Send a position ([`LogEntry::position`]) after each page of stored lines. Without it an
+    /// answer that is not followed ends with its first page: its reader may be of a version that
+    /// holds all of it in memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub positions: bool,
     /// Only machines created since then, milliseconds since the epoch.
     #[serde(default)]
     pub since_ms: u64,
@@ -100,6 +142,12 @@ pub struct LogMeta {
     pub region: String,
     /// Origin.
     pub event: LogOrigin,
+    /// Container, on lines of a machine with several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Process, on lines of a machine with several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
 }
 
 /// Origin of a line.

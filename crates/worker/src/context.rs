@@ -7,11 +7,11 @@ use crate::cpu::table::CpuTable;
 use crate::db::HostDb;
 use crate::event_feed::Feed;
 use crate::guest_connections::GuestConnections;
-use crate::logs::LogStore;
+use crate::logs::{LogLimits, LogStore};
 use crate::metrics::Metrics;
 use crate::ports::NameServers;
 use crate::ports::{
-    Disks, GuestApi, GuestConnector, Hypervisor, ImageError, Images, Network, OwnerLookup,
+    Disks, GuestApi, GuestConnector, Hypervisor, ImageError, Images, LogSink, Network, OwnerLookup,
     PortError, Progress, RootImage, Shape,
 };
 use crate::record::Record;
@@ -74,6 +74,8 @@ pub struct HostConfig {
     /// How long destroyed machines and their events can still be read, at most
     /// 20000 of them.
     pub keep_destroyed: Duration,
+    /// How much of the logs is kept.
+    pub logs: LogLimits,
     /// Machines that a new database does not name are removed; otherwise the host does not
     /// start with them.
     pub discard_unrecorded: bool,
@@ -99,6 +101,8 @@ pub struct Ports {
     pub owners: Option<Arc<dyn OwnerLookup>>,
     /// Seals the secrets that the database keeps.
     pub secrets_key: Arc<seal::SealingKey>,
+    /// Receivers of exported log lines, each of another name.
+    pub log_sinks: Vec<Arc<dyn LogSink>>,
     /// Time of day.
     pub clock: Clock,
     /// Random numbers.

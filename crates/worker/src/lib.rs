@@ -32,4 +32,5 @@ mod units;
 
 pub use context::{HostConfig, Ports};
 pub use host::{StartError, Worker};
+pub use logs::LogLimits;
 pub use ports::NameServers;

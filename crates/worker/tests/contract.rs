@@ -32,6 +32,7 @@ async fn start(world: &World, tasks: &Tasks) -> Worker {
         image_deadline: Duration::from_secs(60),
         templates: Vec::new(),
         cpu_baseline: false,
+        logs: worker::LogLimits::default(),
         keep_destroyed: Duration::from_secs(24 * 3600),
         discard_unrecorded: false,
     };

@@ -1,10 +1,9 @@
 //! Waiting for a machine's state: pushed by the server, bounded here.
 
 use crate::error::{CliError, ErrorContext, Exit, Result};
-use client::{Client, Lines, WaitQuery};
+use client::{Client, LogEvents, LogSearch, WaitQuery};
 use std::time::Duration;
 use tokio::time::Instant;
-use wire::logs::{LogEntry, LogQuery};
 use wire::machines::{CheckStatus, Machine, MachineEvent, WaitResult};
 
 /// A new machine that ends within this time has crashed at once.
@@ -81,15 +80,9 @@ fn unhealthy(app: &str, id: &str, check: &CheckStatus, limit: Duration) -> CliEr
 
 /// The lines of a machine's log from now on. Every change of a check is one of them, also the
 /// first pass after a start, which is no event of the machine.
-async fn platform_lines(
-    client: &Client,
-    app: &str,
-    id: &str,
-    until: Instant,
-) -> Option<Lines<LogEntry>> {
-    let instance = Some(id.to_owned());
-    let query = LogQuery { instance, follow: true, tail: Some(0), ..LogQuery::default() };
-    let lines = tokio::time::timeout_at(until, client.logs(app, &query)).await;
+async fn platform_lines(client: &Client, app: &str, id: &str, until: Instant) -> Option<LogEvents> {
+    let search = LogSearch { instance: Some(id.to_owned()), tail: Some(0), ..LogSearch::default() };
+    let lines = tokio::time::timeout_at(until, client.follow_logs(app, &search, None)).await;
     if let Ok(Ok(lines)) = lines {
         return Some(lines);
     }
@@ -99,12 +92,13 @@ async fn platform_lines(
 }
 
 /// Waits for a line of the platform, or until a time; false if the log has ended.
-async fn next_change(lines: &mut Option<Lines<LogEntry>>, until: Instant) -> bool {
+async fn next_change(lines: &mut Option<LogEvents>, until: Instant) -> bool {
     let Some(lines) = lines else { return false };
     let change = async {
         loop {
             match lines.next().await {
-                Ok(Some(line)) if line.provider == "app" => {}
+                Ok(Some(event))
+                    if event.data.as_ref().is_none_or(|line| line.provider == "app") => {}
                 Ok(Some(_)) => return true,
                 Ok(None) | Err(_) => break,
             }
@@ -191,7 +185,7 @@ async fn end_at_once(
 /// The newest lines of the machine's log, if they can be had at once.
 async fn last_lines(client: &Client, app: &str, id: &str) -> Vec<String> {
     let query =
-        LogQuery { instance: Some(id.to_owned()), tail: Some(LAST_LINES), ..LogQuery::default() };
+        LogSearch { instance: Some(id.to_owned()), tail: Some(LAST_LINES), ..LogSearch::default() };
     let mut found = Vec::new();
     if let Ok(mut lines) = client.logs(app, &query).await {
         while let Ok(Some(entry)) = lines.next().await {

@@ -10,6 +10,7 @@ mod help;
 mod host;
 mod images;
 mod leases;
+mod logs;
 mod machines;
 mod platform;
 mod secrets;

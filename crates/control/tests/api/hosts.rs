@@ -174,8 +174,9 @@ async fn a_followed_log_continues_when_its_host_is_back() {
     let (w, a, _) = two().await;
     let id = crate::world::id(&a);
     let now = w.clock.now_ns();
-    let query = wire::logs::LogQuery { follow: true, ..Default::default() };
-    let mut lines = control::logs::stream(&w.platform, "web", query).await.unwrap();
+    let query = wire::logs::LogQuery::default();
+    let items = control::logs::follow(&w.platform, "web", query, None).await.unwrap();
+    let mut lines = items.filter_map(async |item| item.line).boxed();
     let mut next = async || {
         let next = tokio::time::timeout(Duration::from_secs(20), lines.next());
         next.await.expect("a line comes").expect("the stream is open").message

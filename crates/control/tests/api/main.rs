@@ -16,6 +16,7 @@ mod guests;
 mod hosts;
 mod idempotency;
 mod leases;
+mod logs;
 mod machines;
 mod not_yet;
 mod oidc;

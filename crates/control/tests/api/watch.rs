@@ -9,21 +9,22 @@ use std::time::Duration;
 
 /// One server-sent event.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Event {
-    id: String,
+pub(crate) struct Event {
+    pub(crate) id: String,
     name: String,
-    data: Value,
+    pub(crate) data: Value,
 }
 
 /// A client that reads server-sent events and remembers the last id.
-struct Watch {
+pub(crate) struct Watch {
     body: BoxStream<'static, String>,
     text: String,
     last_id: String,
 }
 
-async fn watch(world: &TestWorld, path: &str, last_id: Option<&str>) -> Watch {
-    let mut request = world.request(Method::GET, path);
+pub(crate) async fn watch(world: &TestWorld, path: &str, last_id: Option<&str>) -> Watch {
+    let request = world.request(Method::GET, path);
+    let mut request = request.header("accept", "text/event-stream");
     if let Some(id) = last_id {
         request = request.header("Last-Event-ID", id);
     }
@@ -39,7 +40,7 @@ async fn watch(world: &TestWorld, path: &str, last_id: Option<&str>) -> Watch {
 
 impl Watch {
     /// The next event that a browser would dispatch.
-    async fn next(&mut self) -> Event {
+    pub(crate) async fn next(&mut self) -> Event {
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());

@@ -13,7 +13,7 @@ pub use checks::Checks;
 pub use event_feed::{EventFeed, EventFilter, FeedEvent, FeedItem};
 pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecSession, ExecStart};
 pub use leases::{AcquireLease, Leases};
-pub use logs::{LogLine, Logs};
+pub use logs::{LogFilter, LogLine, Logs};
 pub use memory::Memory;
 pub use schedules::Schedules;
 pub use secrets::{AppSecrets, ScopedSecret, Secrets};

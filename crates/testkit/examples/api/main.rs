@@ -83,6 +83,7 @@ fn host(world: &World) -> Result<HostConfig, Failure> {
         region_codes: Vec::new(),
         region_aliases: Vec::new(),
         cpu_baseline: false,
+        logs: worker::LogLimits::default(),
         data_dir: world.data_dir().into(),
         pool,
         mtu: 1420,

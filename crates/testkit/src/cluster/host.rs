@@ -137,6 +137,7 @@ impl SimulatedHost {
             image_deadline: Duration::from_secs(60),
             templates: Vec::new(),
             cpu_baseline: false,
+            logs: worker::LogLimits::default(),
             keep_destroyed: Duration::from_secs(24 * 3600),
             discard_unrecorded: false,
         }

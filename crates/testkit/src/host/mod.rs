@@ -412,7 +412,7 @@ impl FakeHost {
 
     fn entry(&self, instance: &str, provider: &str, level: &str, message: &str) -> LogEntry {
         LogEntry {
-            offset: self.lock().logs.len() as u64,
+            offset: self.lock().logs.len() as u64 + 1,
             timestamp: self.0.clock.now_ns(),
             provider: provider.into(),
             level: level.into(),

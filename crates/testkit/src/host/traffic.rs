@@ -5,9 +5,9 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use host_api::{
-    CallContext, Connections, GuestConnection, GuestStream, HostError, Load, LogLine, Logs,
-    Machines, Route, RoutePosition, RouteSnapshot, RouteState, RouteSubscription, Routes, Stop,
-    Upstream, WaitFor, WakeRefused,
+    CallContext, Connections, GuestConnection, GuestStream, HostError, Load, LogFilter, LogLine,
+    Logs, Machines, Route, RoutePosition, RouteSnapshot, RouteState, RouteSubscription, Routes,
+    Stop, Upstream, WaitFor, WakeRefused,
 };
 use model::id::{AppId, MachineId};
 use model::life::State;
@@ -184,11 +184,16 @@ impl FakeHost {
         }
     }
 
+    /// The time of the newest line of all apps.
+    fn newest_ns(&self) -> i64 {
+        self.lock().logs.iter().map(|(_, line)| line.timestamp).max().unwrap_or(-1)
+    }
+
     fn lines(&self, app: AppId, query: &LogQuery) -> Vec<LogEntry> {
         let state = self.lock();
         let of = state.logs.iter().filter(|(of, _)| *of == app).map(|(_, line)| line);
-        of.filter(|line| query.instance.as_ref().is_none_or(|id| *id == line.instance))
-            .filter(|line| query.region.as_ref().is_none_or(|region| *region == line.region))
+        let filter = LogFilter::new(query);
+        of.filter(|line| filter.matches(line))
             .filter(|line| query.after.is_none_or(|after| line.timestamp > after))
             .cloned()
             .collect()
@@ -205,6 +210,7 @@ impl Logs for FakeHost {
     ) -> Result<BoxStream<'static, LogEntry>, HostError> {
         self.enter_call("logs", &context).await?;
         let mut lines = self.lines(app, &query);
+        let all = lines.len();
         if query.after.is_some() && query.tail.is_none() {
             // A page continues where the last one ended.
             lines.truncate(PAGE);
@@ -212,6 +218,14 @@ impl Logs for FakeHost {
         let newest = lines.iter().map(|line| line.offset).max();
         let most = query.tail.map_or(PAGE, |tail| tail as usize);
         lines.drain(..lines.len().saturating_sub(most));
+        let end = match lines.last() {
+            // A page that is full, and is followed by another.
+            Some(last) if lines.len() < all && query.tail.is_none() => {
+                LogEntry::position_within(last.timestamp)
+            }
+            _ => LogEntry::position(self.newest_ns()),
+        };
+        lines.extend(query.positions.then_some(end));
         let kept = stream::iter(lines);
         if !query.follow {
             return Ok(kept.boxed());

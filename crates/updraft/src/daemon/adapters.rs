@@ -84,6 +84,7 @@ pub(super) async fn make(
         connector: Arc::new(connector),
         owners: None,
         secrets_key,
+        log_sinks: log_sinks::open(&settings.logs.sinks, &settings.host.name)?,
         clock: clock.clone(),
         rng: Rng::from_os(),
     };
@@ -171,6 +172,7 @@ pub(super) fn host_config(settings: &Settings) -> HostConfig {
         templates: settings.vm.templates.clone(),
         cpu_baseline: settings.machines.cpu_baseline,
         keep_destroyed: settings.machines.keep_destroyed,
+        logs: settings.logs.limits,
         discard_unrecorded: settings.host.discard_unrecorded,
     }
 }

@@ -13,7 +13,7 @@ mod settings_tests;
 pub(crate) use layers::SettingArgs;
 
 use crate::error::DaemonError;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use control::audit::AuditLimits;
 use layers::Layers;
 use model::address::Ipv4Pool;
@@ -183,6 +183,14 @@ pub(crate) struct NetworkSettings {
     pub(crate) allow_egress: Vec<network_linux::Cidr>,
 }
 
+/// `[logs]`: the logs of apps and machines.
+#[derive(Clone, Debug)]
+pub(crate) struct LogsSettings {
+    pub(crate) limits: worker::LogLimits,
+    /// Receivers that lines are exported to.
+    pub(crate) sinks: Vec<log_sinks::SinkSettings>,
+}
+
 /// `[log]`: the daemon's own log.
 #[derive(Clone, Debug)]
 pub(crate) struct LogSettings {
@@ -211,6 +219,7 @@ pub(crate) struct Settings {
     pub(crate) disk: DiskSettings,
     pub(crate) api: ApiSettings,
     pub(crate) machines: MachineSettings,
+    pub(crate) logs: LogsSettings,
     pub(crate) vm: VmSettings,
     pub(crate) images: ImageSettings,
     pub(crate) network: NetworkSettings,
@@ -282,6 +291,7 @@ impl Settings {
             },
             api: ApiSettings { rate_limits: from.parse("api.rate_limits", p, parse::flag) },
             machines: machines(from, p),
+            logs: logs(from, p),
             vm: vm(from, p),
             images: images(from, p),
             network: network(from, p),
@@ -424,6 +434,25 @@ fn machines(from: &Layers, p: &mut Vec<String>) -> MachineSettings {
         keep_destroyed: from.parse("machines.keep_destroyed", p, parse::duration),
         cpu_baseline: from.parse("machines.cpu_baseline", p, parse::flag),
     }
+}
+
+fn logs(from: &Layers, p: &mut Vec<String>) -> LogsSettings {
+    let limits = worker::LogLimits {
+        log_bytes: from.parse("logs.max_size_mib", p, parse::logs_mib) << 20,
+        total_bytes: from.parse("logs.max_total_mib", p, parse::logs_mib) << 20,
+        age: from.parse("logs.max_age", p, parse::retention),
+    };
+    let sinks = from.path("logs.sinks_file").map(|path| log_sinks(&path));
+    let sinks = sinks.unwrap_or(Ok(Vec::new())).unwrap_or_else(|problems| {
+        p.extend(problems.iter().map(|why| from.complaint("logs.sinks_file", why)));
+        Vec::new()
+    });
+    LogsSettings { limits, sinks }
+}
+
+fn log_sinks(path: &Utf8Path) -> Result<Vec<log_sinks::SinkSettings>, Vec<String>> {
+    let text = std::fs::read_to_string(path);
+    log_sinks::parse(&text.map_err(|err| vec![format!("it cannot be read: {err}")])?)
 }
 
 fn vm(from: &Layers, p: &mut Vec<String>) -> VmSettings {

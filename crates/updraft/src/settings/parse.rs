@@ -168,6 +168,13 @@ pub(super) fn audit_mib(text: &str) -> Result<u64, String> {
     valid.then_some(mib).ok_or_else(|| "it has to be a whole number from 8 to 1048576".into())
 }
 
+/// Space for one log, or for all: at least four of its files.
+pub(super) fn logs_mib(text: &str) -> Result<u64, String> {
+    let mib: u64 = number(text)?;
+    let valid = (1..=1_048_576).contains(&mib);
+    valid.then_some(mib).ok_or_else(|| "it has to be a whole number from 1 to 1048576".into())
+}
+
 /// vCPUs and MiB, such as `2x512`.
 pub(super) fn shape(text: &str) -> Result<Shape, String> {
     let rule = "it has to be CPUSxMIB, such as 2x512: 1 to 16 CPUs, 128 to 131072 MiB";

@@ -334,3 +334,28 @@ fn metrics_without_the_api_need_a_token_of_their_own() {
     }
     assert!(load(&worker[1..], &[]).is_ok(), "with the API");
 }
+
+#[test]
+fn sinks_of_logs_are_read_with_the_settings_and_each_mistake_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sinks.toml");
+    let file = path.to_str().unwrap();
+    let given = [("log-sinks-file", file), ("logs-max-age", "2d"), ("logs-max-size-mib", "1")];
+    let missing = load(&given, &[]).unwrap_err();
+    assert!(missing.contains("sinks.toml") && missing.contains("cannot be read"), "{missing}");
+    let sink = "[[sink]]\nname = \"s\"\ntype = \"syslog\"\n";
+    std::fs::write(&path, format!("{sink}address = \"udp://x:1\"")).unwrap();
+    let wrong = load(&given, &[]).unwrap_err();
+    assert!(wrong.contains("sink \"s\": address has to be"), "{wrong}");
+    std::fs::write(&path, format!("{sink}address = \"tcp://x:1\"")).unwrap();
+    let logs = load(&given, &[]).unwrap().logs;
+    let age = Duration::from_secs(2 * 24 * 3600);
+    let limits = worker::LogLimits { log_bytes: 1 << 20, total_bytes: 4 << 30, age };
+    assert_eq!((logs.sinks.len(), logs.limits), (1, limits));
+    for (flag, value) in
+        [("logs-max-size-mib", "0"), ("logs-max-total-mib", "x"), ("logs-max-age", "1s")]
+    {
+        let refused = load(&[(flag, value)], &[]).unwrap_err();
+        assert!(refused.contains(&format!("--{flag}")), "{refused}");
+    }
+}

@@ -35,14 +35,14 @@ async fn record(mut port: DuplexStream, read_on: watch::Receiver<bool>) -> Vec<T
 
 fn listen(logs: &std::path::Path) -> (Listen, mpsc::Receiver<Report>) {
     let dir = camino::Utf8Path::from_path(logs).unwrap().to_owned();
-    let logs = LogStore::open(dir, "here".into(), rt::Clock::system(), rt::FailureHandler::abort())
-        .unwrap();
+    let (limits, clock) = (crate::logs::LogLimits::default(), rt::Clock::system());
+    let logs = LogStore::open(dir, "here".into(), limits, clock, rt::FailureHandler::abort());
     let (reports, reported) = mpsc::channel(8);
     let listen = Listen {
         app: "web".into(),
         machine: "m".into(),
         boot: None,
-        logs: Arc::new(logs),
+        logs: Arc::new(logs.unwrap()),
         reports,
         ports: watch::channel(Ports::new()).0,
         units: Vec::new(),

@@ -4,6 +4,7 @@
 mod events;
 mod host_db;
 mod leases;
+mod log_exports;
 mod machines;
 pub(crate) mod runs;
 mod schema;

@@ -99,4 +99,13 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         put_ms  INTEGER NOT NULL
     ) STRICT;
 ",
+    "
+    -- The number of the last line of each log that has been delivered to each sink.
+    CREATE TABLE log_exports (
+        sink   TEXT NOT NULL,
+        log    TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (sink, log)
+    ) STRICT, WITHOUT ROWID;
+",
 ];

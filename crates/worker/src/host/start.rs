@@ -10,7 +10,8 @@ use crate::cpu::controller;
 use crate::cpu::table::CpuTable;
 use crate::event_feed::Feed;
 use crate::guest_connections::GuestConnections;
-use crate::logs::LogStore;
+use crate::logs::export::{self, AppNames, ExportMetrics};
+use crate::logs::{self, LogStore};
 use crate::machine::Handle;
 use crate::metrics::Metrics;
 use crate::routes::RouteHub;
@@ -20,6 +21,7 @@ use crate::sessions::Sessions;
 use crate::template_queue::TemplateQueue;
 use crate::templates;
 use camino::Utf8PathBuf;
+use model::id::{AppId, MachineId};
 use prometheus_client::registry::Registry;
 use rt::Tasks;
 use std::sync::Arc;
@@ -52,8 +54,9 @@ impl Worker {
         std::fs::create_dir_all(&machines).map_err(failed(&machines))?;
         let dir = config.data_dir.join("logs");
         let (region, clock) = (config.region.clone(), ports.clock.clone());
-        let logs = LogStore::open(dir.clone(), region, clock, tasks.failure_handler());
-        let logs = Arc::new(logs.map_err(failed(&dir))?);
+        let store =
+            LogStore::open(dir.clone(), region, config.logs, clock, tasks.failure_handler());
+        let logs = Arc::new(store.map_err(failed(&dir))?);
         let failures = tasks.failure_handler();
         let db = unrecorded::open_database(&config, &*ports.hypervisor, failures).await?;
         let epoch = db.next_epoch().await.map_err(StartError::Database)?;
@@ -96,6 +99,14 @@ impl Worker {
         host.context.tasks.spawn_service("the feed of events", events);
         let forget = forget_destroyed(host.clone());
         host.context.tasks.spawn_service("the removal of records of destroyed machines", forget);
+        let (db, tasks) = (&host.context.db, &host.context.tasks);
+        let (names, source) = (app_names(&host), host.context.logs.export_source().await);
+        let with = (db, names, &host.context.rng);
+        let exports = ExportMetrics::new(registry);
+        let started = export::start(&source, ports.log_sinks, with, &exports, tasks).await;
+        started.map_err(StartError::Database)?;
+        let sweep = logs::sweep_regularly(host.context.logs.clone());
+        host.context.tasks.spawn_service("the retention of logs", sweep);
         let watch = low_space::watch(host.clone());
         host.context.tasks.spawn_service("the watch of the disk", watch);
         let machines = host.clone();
@@ -103,6 +114,24 @@ impl Worker {
         controller::start(&host.context, Box::new(views));
         Ok(Self(host))
     }
+}
+
+/// Names of apps by the names of their logs: those of its machines are their ids, its own has
+/// its number.
+fn app_names(host: &Arc<Host>) -> AppNames {
+    let host = host.clone();
+    Arc::new(move |log| {
+        let name = |handle: Handle| handle.view().record.app_name.to_string();
+        let known = match log.parse::<MachineId>() {
+            Ok(id) => host.handle(id).map(name),
+            Err(_) => {
+                let app = log.strip_prefix(logs::APP).and_then(|app| app.parse().ok()).map(AppId);
+                let of_app = |handle: &Handle| Some(handle.view().record.app) == app;
+                host.handles().into_iter().find(of_app).map(name)
+            }
+        };
+        known.unwrap_or_else(|| log.to_owned())
+    })
 }
 
 /// Forgets machines that were destroyed long ago, also if no other is destroyed.

@@ -7,6 +7,7 @@
 //! to the next one, which finds the end of each stored line beside the line. Offsets
 //! begin at 0 with each boot of the machine.
 
+use super::lines::LINE;
 use guest_protocol::{MAX_UNITS, UnitId};
 use model::id::BootId;
 use std::collections::BTreeMap;
@@ -123,7 +124,7 @@ impl Position {
             self.stored = begin.saturating_add(newline as u64 + 1);
         }
         // A line that is longer than any is kept is stored in parts.
-        self.stored = self.stored.max(self.taken.saturating_sub(super::LINE as u64));
+        self.stored = self.stored.max(self.taken.saturating_sub(LINE as u64));
         new
     }
 }
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn an_endless_line_is_acknowledged() {
         let mut position = Position::default();
-        position.advance(0, &vec![b'x'; 3 * super::super::LINE]);
-        assert_eq!(position.stored, 2 * super::super::LINE as u64);
+        position.advance(0, &vec![b'x'; 3 * LINE]);
+        assert_eq!(position.stored, 2 * LINE as u64);
     }
 }

@@ -1,6 +1,7 @@
 //! Bytes into lines.
 
-use super::LINE;
+/// Longest line; longer ones are cut.
+pub(super) const LINE: usize = 16 << 10;
 
 /// Cuts one stream of bytes into lines. Never holds more than one line.
 #[derive(Debug, Default)]

@@ -1,18 +1,16 @@
 //! The thread that writes all logs of the host, so that a slow disk or a flood of
 //! lines holds up no async thread.
 
-use super::budget::{Budget, RATE};
-use super::guest::{Acknowledge, Channel, LogStream, Meta, Numbered, Positions};
-use super::lines::Splitter;
-use super::live::Live;
-use super::segments::{self, Segments};
-use camino::{Utf8Path, Utf8PathBuf};
-use model::id::BootId;
+use super::files::{self, Added, LogFiles, Segment};
+use super::guest::{Meta, Numbered};
+use super::log::{Log, LogId, Out, Queued, Shared};
+use super::retention;
+use camino::Utf8Path;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
-use wire::logs::LogEntry;
 
 /// Jobs whose lines go into one write per log.
 const BATCH: usize = 256;
@@ -21,23 +19,8 @@ const BATCH: usize = 256;
 const UNWRITTEN: usize = 256 << 10;
 /// The bytes that are kept of the log of a destroyed machine.
 const KEPT_OF_DESTROYED: u64 = 64 << 10;
-
-/// The queued bytes of one log, and the bytes dropped since the queue was full.
-#[derive(Debug, Default)]
-pub(super) struct Queued {
-    pub(super) bytes: AtomicUsize,
-    pub(super) dropped_bytes: AtomicU64,
-}
-
-/// One log of an app: a machine's, or the app's own.
-#[derive(Clone, Debug)]
-pub(super) struct LogId {
-    pub(super) app: String,
-    /// Machine id, or the name of the app's log.
-    pub(super) log: String,
-    /// Machine id, or empty.
-    pub(super) instance: String,
-}
+/// How long all of it is kept for exports that have not come to its end yet.
+const UNTRIMMED_NS: i64 = 3600 * 1_000_000_000;
 
 /// Work for the thread.
 pub(super) enum Job {
@@ -72,6 +55,7 @@ pub(super) enum Job {
     /// The machine is destroyed.
     Trim {
         log: String,
+        at_ns: i64,
     },
     Remove {
         log: String,
@@ -80,48 +64,35 @@ pub(super) enum Job {
     Retain {
         logs: BTreeSet<String>,
     },
-    /// Answered once everything before it is written.
-    Flush(SyncSender<()>),
-}
-
-/// The lines of one channel.
-#[derive(Default)]
-struct Lines {
-    splitter: Splitter,
-    meta: Option<Meta>,
-}
-
-struct Log {
-    id: LogId,
-    segments: Segments,
-    channels: BTreeMap<usize, Lines>,
-    next: u64,
-    budget: Budget,
-    dropped_lines: u64,
-    /// Bytes dropped in the guest or in the queue.
-    dropped_bytes: u64,
-    positions: Positions,
-    /// Lines that are not written yet, or could not be.
-    unwritten: Vec<u8>,
-    /// The acknowledgements that are due once they are.
-    unacknowledged: Vec<(Acknowledge, u64)>,
+    /// Removes what is too much or too old.
+    Sweep {
+        now_ns: i64,
+    },
+    /// Answered once everything before it is written, with the time of the newest line.
+    Flush(SyncSender<i64>),
 }
 
 /// State of the thread.
 pub(super) struct Writer {
-    pub(super) dir: Utf8PathBuf,
-    pub(super) region: String,
-    pub(super) live: Arc<Live>,
+    shared: Shared,
     logs: HashMap<String, Log>,
+    out: Out,
+    /// Logs of destroyed machines that an export has not read yet, and since when.
+    untrimmed: BTreeMap<String, i64>,
 }
 
 impl Writer {
-    pub(super) fn new(dir: Utf8PathBuf, region: String, live: Arc<Live>) -> Self {
-        Self { dir, region, live, logs: HashMap::new() }
+    pub(super) fn new(shared: Shared) -> Self {
+        let out = Out { newest_ns: -1, fresh: Vec::new() };
+        Self { shared, logs: HashMap::new(), out, untrimmed: BTreeMap::new() }
     }
 
     /// Ends once all senders are gone and the queue is empty.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        if let Err(err) = self.shared.index.load(&self.shared.dir) {
+            tracing::error!(error = %err, "cannot read the directory of the logs");
+        }
+        self.out.newest_ns = self.shared.index.newest_ns();
         while let Ok(first) = jobs.recv() {
             let mut flushed = Vec::new();
             let batch = std::iter::once(first).chain(jobs.try_iter().take(BATCH));
@@ -129,18 +100,18 @@ impl Writer {
             self.write();
             for answer in flushed {
                 // The query may have been dropped.
-                let _ = answer.send(());
+                let _ = answer.send(self.out.newest_ns);
             }
         }
     }
 
-    fn handle(&mut self, job: Job, flushed: &mut Vec<SyncSender<()>>) {
+    fn handle(&mut self, job: Job, flushed: &mut Vec<SyncSender<i64>>) {
         match job {
             Job::Bytes { id, slot, bytes, meta, at_ns, numbered, queued } => {
                 queued.bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
                 let dropped = queued.dropped_bytes.swap(0, Ordering::Relaxed);
-                let context = (&self.region, &*self.live);
-                let log = open(&mut self.logs, &self.dir, id);
+                let log = open(&mut self.logs, &self.shared, id);
+                let context = (&self.shared, &mut self.out);
                 log.dropped_bytes = log.dropped_bytes.saturating_add(dropped);
                 log.channels.entry(slot).or_default().meta = meta;
                 match numbered {
@@ -149,209 +120,180 @@ impl Writer {
                 }
             }
             Job::Line { id, provider, level, message, at_ns } => {
-                let context = (&self.region, &*self.live);
-                let log = open(&mut self.logs, &self.dir, id);
+                let log = open(&mut self.logs, &self.shared, id);
+                let context = (&self.shared, &mut self.out);
                 log.add((&provider, &level, None), message, at_ns, context);
             }
             Job::GuestDropped { id, bytes } => {
-                let log = open(&mut self.logs, &self.dir, id);
+                let log = open(&mut self.logs, &self.shared, id);
                 log.dropped_bytes = log.dropped_bytes.saturating_add(bytes);
             }
             Job::EndOfStreams { log, at_ns } => {
-                let context = (&self.region, &*self.live);
                 if let Some(log) = self.logs.get_mut(&log) {
-                    log.end_of_streams(at_ns, context);
+                    log.end_of_streams(at_ns, (&self.shared, &mut self.out));
                 }
             }
-            Job::Trim { log } => {
-                self.write();
-                self.logs.remove(&log);
-                failed(&log, Segments::new(&self.dir, &log).trim(KEPT_OF_DESTROYED));
+            Job::Trim { log, at_ns } => {
+                self.untrimmed.insert(log, at_ns);
+                self.trim(at_ns);
             }
-            Job::Remove { log } => {
-                self.logs.remove(&log);
-                failed(&log, Segments::new(&self.dir, &log).remove());
+            Job::Remove { log } => self.remove(&log),
+            Job::Retain { logs } => {
+                let all = self.shared.index.ends().into_keys();
+                let removed: Vec<_> = all.filter(|log| !logs.contains(log)).collect();
+                removed.iter().for_each(|log| self.remove(log));
             }
-            Job::Retain { logs } => self.retain(&logs),
+            Job::Sweep { now_ns } => self.sweep(now_ns),
             Job::Flush(answer) => flushed.push(answer),
         }
     }
 
     fn write(&mut self) {
-        for log in self.logs.values_mut().filter(|log| !log.unwritten.is_empty()) {
-            // A full disk must not stop the machine; followers have got the lines. They are
+        let mut begun = Vec::new();
+        for log in self.logs.values_mut() {
+            let Some([first, last]) = log.unwritten.ends else { continue };
+            // A full disk must not stop the machine; followers get the lines. They are
             // written with later ones if they can be: nothing of them is acknowledged yet,
             // so after a restart init sends them again.
-            let written = log.segments.append(&log.unwritten);
-            if written.is_err() && log.unwritten.len() <= UNWRITTEN {
-                failed(&log.id.log, written);
-                continue;
-            }
-            if written.is_err() {
-                log.dropped_bytes = log.dropped_bytes.saturating_add(log.unwritten.len() as u64);
+            let added = Added { lines: &log.unwritten.bytes, first, last };
+            let written = append(&self.shared, &log.id.log, &added);
+            if let Err(err) = written {
+                failed(&log.id.log, Err(err));
+                if log.unwritten.bytes.len() <= UNWRITTEN {
+                    continue;
+                }
+                let lost = log.unwritten.bytes.len() as u64;
+                log.dropped_bytes = log.dropped_bytes.saturating_add(lost);
                 log.unacknowledged.clear();
+            } else if let Ok(true) = written {
+                begun.push(log.id.log.clone());
             }
-            failed(&log.id.log, written);
             log.unwritten.clear();
-            log.unwritten.shrink_to(64 << 10);
         }
-        for log in self.logs.values_mut().filter(|log| log.unwritten.is_empty()) {
+        for log in self.logs.values_mut().filter(|log| log.unwritten.ends.is_none()) {
             for (acknowledge, stored) in log.unacknowledged.drain(..) {
                 acknowledge(stored);
             }
         }
+        for (app, entry) in self.out.fresh.drain(..) {
+            self.shared.live.send(&app, entry);
+        }
+        self.shared.marks.notify();
+        for log in begun {
+            let Some(files) = self.shared.index.get(&log) else { continue };
+            let cut = retention::cut_one(&files, &self.shared.limits, self.out.newest_ns);
+            self.cut(&log, &cut);
+        }
     }
 
-    fn retain(&mut self, logs: &BTreeSet<String>) {
-        let Ok(entries) = self.dir.read_dir_utf8() else { return };
-        for entry in entries.flatten() {
-            let log = segments::log_of(entry.file_name());
-            if let Some(log) = log.filter(|log| !logs.contains(*log)) {
-                failed(log, Segments::new(&self.dir, log).remove());
+    /// Removes what is too much or too old.
+    fn sweep(&mut self, now_ns: i64) {
+        self.trim(now_ns);
+        let logs = self.shared.index.all();
+        let cuts = retention::plan(&logs, &self.shared.limits, now_ns);
+        for ((log, _), cut) in logs.iter().zip(&cuts) {
+            self.cut(log, cut);
+        }
+    }
+
+    fn cut(&self, log: &str, cut: &retention::Cut) {
+        let Shared { dir, index, .. } = &self.shared;
+        if cut.seal {
+            index.seal(log);
+        }
+        let Some(files) = index.get(log).filter(|_| cut.oldest > 0) else { return };
+        let mut kept = files.segments[cut.oldest..].to_vec();
+        if kept.is_empty() {
+            // Its name keeps the number of the next line.
+            let next = Segment {
+                first: files.last + 1,
+                before_ns: files.last_ns,
+                first_ns: None,
+                bytes: 0,
+            };
+            let begun = files::begin(&files::path(dir, log, next.first, next.before_ns));
+            if begun.is_err() {
+                return failed(log, begun);
+            }
+            kept.push(next);
+        }
+        index.replace(log, kept);
+        for path in &files.paths(dir, log)[..cut.oldest] {
+            failed(log, remove_file(path));
+        }
+    }
+
+    /// Cuts the logs of destroyed machines down, once no export needs the rest.
+    fn trim(&mut self, now_ns: i64) {
+        self.write();
+        let untrimmed = std::mem::take(&mut self.untrimmed);
+        for (log, since) in untrimmed {
+            let Some(files) = self.shared.index.get(&log) else { continue };
+            let exported = self.shared.marks.least(&log);
+            let waits = exported.is_some_and(|exported| exported < files.last);
+            if waits && now_ns.saturating_sub(since) < UNTRIMMED_NS {
+                self.untrimmed.insert(log, since);
+                continue;
+            }
+            self.logs.remove(&log);
+            failed(&log, self.trim_one(&log, &files));
+        }
+    }
+
+    fn trim_one(&self, log: &str, files: &LogFiles) -> io::Result<()> {
+        let Shared { dir, index, .. } = &self.shared;
+        let paths = files.paths(dir, log);
+        let (Some(newest), Some(path)) = (files.segments.last(), paths.last()) else {
+            return Ok(());
+        };
+        let mut kept = newest.clone();
+        if newest.bytes > KEPT_OF_DESTROYED {
+            let end = files::end_of(path, KEPT_OF_DESTROYED)?;
+            let Some((first, before_ns, lines)) = end else { return Ok(()) };
+            let path = files::path(dir, log, first, before_ns);
+            rt::fs::write_atomic(path.as_std_path(), &lines, 0o600)?;
+            kept = Segment { first, before_ns, first_ns: None, bytes: lines.len() as u64 };
+        }
+        let removed = files.segments.iter().zip(&paths);
+        let removed: Vec<_> = removed.filter(|(segment, _)| segment.first != kept.first).collect();
+        index.replace(log, vec![kept]);
+        removed.into_iter().try_for_each(|(_, path)| remove_file(path))
+    }
+
+    fn remove(&mut self, log: &str) {
+        self.logs.remove(log);
+        self.untrimmed.remove(log);
+        if let Some(files) = self.shared.index.remove(log) {
+            for path in files.paths(&self.shared.dir, log) {
+                failed(log, remove_file(&path));
             }
         }
     }
 }
 
-fn failed(log: &str, result: std::io::Result<()>) {
+/// Whether they begin a segment.
+fn append(shared: &Shared, log: &str, added: &Added<'_>) -> io::Result<bool> {
+    let segment = shared.index.segment_for(log, added, shared.limits.segment_bytes());
+    let path = files::path(&shared.dir, log, segment.first, segment.before_ns);
+    let bytes = files::append(&path, added.lines)?;
+    let begins = segment.bytes == 0;
+    shared.index.added(log, segment, added, bytes);
+    Ok(begins)
+}
+
+fn failed(log: &str, result: io::Result<()>) {
     if let Err(err) = result {
         tracing::debug!(log, error = %err, "cannot write a log");
     }
 }
 
-fn open<'a>(logs: &'a mut HashMap<String, Log>, dir: &Utf8Path, id: LogId) -> &'a mut Log {
-    logs.entry(id.log.clone()).or_insert_with(|| {
-        let segments = Segments::new(dir, &id.log);
-        let (next, positions) = segments.resume();
-        Log {
-            id,
-            segments,
-            channels: BTreeMap::new(),
-            next,
-            budget: Budget::default(),
-            dropped_lines: 0,
-            dropped_bytes: 0,
-            positions,
-            unwritten: Vec::new(),
-            unacknowledged: Vec::new(),
-        }
-    })
+fn remove_file(path: &Utf8Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+        _ => Ok(()),
+    }
 }
 
-/// Provider and level of a line, and what it carries beside its text.
-type Origin<'a> = (&'a str, &'a str, Option<Meta>);
-
-/// The region, and the followers.
-type Context<'a> = (&'a String, &'a Live);
-
-impl Log {
-    /// Output that is numbered: what was taken before is left out.
-    fn numbered(
-        &mut self,
-        slot: usize,
-        bytes: &[u8],
-        numbered: Numbered,
-        at_ns: i64,
-        context: Context<'_>,
-    ) {
-        let Numbered { boot, offset, acknowledge } = numbered;
-        let position = self.positions.of(boot, slot);
-        let new = position.advance(offset, bytes);
-        let (taken, stored) = (position.taken, position.stored);
-        self.bytes(slot, new, boot.map(|boot| (boot, taken)), at_ns, context);
-        self.unacknowledged.push((acknowledge, stored));
-    }
-
-    /// `end` is the boot and the offset of the end of `bytes`, if they are numbered.
-    fn bytes(
-        &mut self,
-        slot: usize,
-        mut bytes: &[u8],
-        end: Option<(BootId, u64)>,
-        at_ns: i64,
-        context: Context<'_>,
-    ) {
-        self.budget.refill(u64::try_from(at_ns / 1_000_000).unwrap_or(0));
-        loop {
-            let splitter = &mut self.channels.entry(slot).or_default().splitter;
-            if self.budget.is_empty() {
-                let skipped = splitter.skip(&mut bytes);
-                self.drop_lines(skipped);
-                return;
-            }
-            let Some(line) = splitter.next(&mut bytes) else { return };
-            let end = end.map(|(boot, end)| (boot, end - bytes.len() as u64));
-            self.guest_line(slot, line, end, at_ns, context);
-        }
-    }
-
-    fn guest_line(
-        &mut self,
-        slot: usize,
-        line: String,
-        end: Option<(BootId, u64)>,
-        at_ns: i64,
-        context: Context<'_>,
-    ) {
-        if !self.budget.take(&line) {
-            return self.drop_lines(1);
-        }
-        self.report_drops(at_ns, context);
-        let provider = match Channel::of_slot(slot).map(|channel| channel.stream) {
-            Some(LogStream::Init) => "machine",
-            _ => "app",
-        };
-        let meta = self.channels.get(&slot).and_then(|lines| lines.meta.clone());
-        self.add((provider, "info", meta), line, at_ns, context);
-        if let Some((boot, end)) = end {
-            segments::note_end(&mut self.unwritten, boot, slot, end);
-        }
-    }
-
-    /// Dropped lines keep their numbers, so that a reader sees the gap.
-    fn drop_lines(&mut self, lines: u64) {
-        self.dropped_lines += lines;
-        self.next += lines;
-    }
-
-    fn end_of_streams(&mut self, at_ns: i64, context: Context<'_>) {
-        let rests = self.channels.iter_mut();
-        let rests = rests.filter_map(|(slot, lines)| Some((*slot, lines.splitter.rest()?)));
-        for (slot, line) in rests.collect::<Vec<_>>() {
-            self.guest_line(slot, line, None, at_ns, context);
-        }
-        self.report_drops(at_ns, context);
-    }
-
-    /// Reported with the next line, so that a guest cannot make lines of it.
-    fn report_drops(&mut self, at_ns: i64, context: Context<'_>) {
-        let lines = std::mem::take(&mut self.dropped_lines);
-        let bytes = std::mem::take(&mut self.dropped_bytes);
-        if lines > 0 {
-            let text = format!("{lines} lines were dropped: more than {RATE} bytes/s");
-            self.add(("runner", "warn", None), text, at_ns, context);
-        }
-        if bytes > 0 {
-            let text = format!("{bytes} bytes of output were dropped: too fast");
-            self.add(("runner", "warn", None), text, at_ns, context);
-        }
-    }
-
-    fn add(&mut self, of: Origin<'_>, message: String, at_ns: i64, context: Context<'_>) {
-        let ((by, level, meta), (region, live)) = (of, context);
-        let entry = LogEntry {
-            offset: self.next,
-            timestamp: at_ns,
-            provider: by.into(),
-            level: level.into(),
-            instance: self.id.instance.clone(),
-            region: region.clone(),
-            message,
-            meta: meta.map(|meta| (*meta).clone()).unwrap_or_default(),
-        };
-        self.next += 1;
-        serde_json::to_writer(&mut self.unwritten, &entry).expect("plain data serializes");
-        self.unwritten.push(b'\n');
-        live.send(&self.id.app, entry);
-    }
+fn open<'a>(logs: &'a mut HashMap<String, Log>, shared: &Shared, id: LogId) -> &'a mut Log {
+    logs.entry(id.log.clone()).or_insert_with(|| Log::open(shared, id))
 }

@@ -5,6 +5,7 @@ mod connector;
 mod disks;
 mod hypervisor;
 mod images;
+mod log_sink;
 mod name_servers;
 mod network;
 
@@ -13,6 +14,7 @@ pub use connector::*;
 pub use disks::*;
 pub use hypervisor::*;
 pub use images::*;
+pub use log_sink::*;
 pub use name_servers::NameServers;
 pub use network::*;
 

@@ -111,6 +111,7 @@ impl Daemon {
             image_deadline: Duration::from_secs(60),
             overcommit: 1.0,
             templates: settings.templates.clone(),
+            logs: worker::LogLimits::default(),
             keep_destroyed: Duration::from_secs(24 * 3600),
             discard_unrecorded: settings.discard_unrecorded,
             cpu_baseline: settings.cpu_baseline,

@@ -13,6 +13,7 @@ mod faulty;
 mod lab;
 mod leases;
 mod life;
+mod logs;
 mod metrics;
 mod schedules;
 mod secrets;

@@ -31,6 +31,11 @@ impl Params {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
+    /// Whether the key is there, also with an empty value.
+    pub(in crate::http_api) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(key, _)| key == name)
+    }
+
     /// The first value that is not empty.
     pub(in crate::http_api) fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()

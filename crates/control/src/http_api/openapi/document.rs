@@ -213,6 +213,10 @@ fn content(content: Content, generator: &mut SchemaGenerator) -> Value {
         Content::Json(schema) => typed("application/json", schema),
         Content::Lines(schema) => typed("application/x-ndjson", schema),
         Content::Events(schema) => typed("text/event-stream", schema),
+        Content::LinesOrEvents(schema) => json!({
+            "application/x-ndjson": { "schema": schema(generator) },
+            "text/event-stream": { "schema": schema(generator) },
+        }),
         Content::Text(kind) => json!({ kind: { "schema": { "type": "string" } } }),
         Content::Tar => json!({ "application/x-tar": {} }),
     }

@@ -52,6 +52,8 @@ pub(super) enum Content {
     Lines(SchemaOf),
     /// Server-sent events, each with such a value.
     Events(SchemaOf),
+    /// One value per line, or server-sent events if the client accepts those.
+    LinesOrEvents(SchemaOf),
     /// A text of this type.
     Text(&'static str),
     /// A tar.
@@ -110,6 +112,10 @@ impl Operation {
 
     pub(super) fn answers_lines<T: JsonSchema>(self) -> Self {
         self.answers_with(StatusCode::OK, Content::Lines(schema_of::<T>))
+    }
+
+    pub(super) fn answers_lines_or_events<T: JsonSchema>(self) -> Self {
+        self.answers_with(StatusCode::OK, Content::LinesOrEvents(schema_of::<T>))
     }
 
     pub(super) fn answers_events<T: JsonSchema>(self) -> Self {

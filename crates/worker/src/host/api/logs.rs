@@ -1,6 +1,7 @@
 //! Log lines of an app's machines.
 
 use crate::host::registry::Worker;
+use crate::logs::LogNames;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -16,12 +17,15 @@ impl Logs for Worker {
         app: AppId,
         query: LogQuery,
     ) -> Result<BoxStream<'static, LogEntry>, HostError> {
-        let views = self.0.handles().into_iter().map(|handle| handle.view());
-        // Also those of destroyed machines, as long as their records are kept.
-        let of_app = views.filter(|view| view.record.app == app);
-        let ids = of_app.map(|view| view.record.id.to_string());
-        let wanted = |id: &String| query.instance.as_ref().is_none_or(|instance| instance == id);
-        let machines = ids.filter(wanted).collect();
+        let (host, instance) = (self.0.clone(), query.instance.clone());
+        let machines = LogNames::new(move || {
+            let views = host.handles().into_iter().map(|handle| handle.view());
+            // Also those of destroyed machines, as long as their records are kept.
+            let of_app = views.filter(|view| view.record.app == app);
+            let ids = of_app.map(|view| view.record.id.to_string());
+            let wanted = |id: &String| instance.as_ref().is_none_or(|instance| instance == id);
+            ids.filter(wanted).collect()
+        });
         let read = async {
             let lines = self.0.context.logs.query(machines, &app.to_string(), &query).await;
             lines.map_err(|err| HostError::Busy(err.to_string()))

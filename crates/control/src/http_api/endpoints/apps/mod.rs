@@ -1,5 +1,6 @@
 //! `/v1/apps`. See <https://fly.io/docs/machines/api/apps-resource/>.
 
+mod log_query;
 pub(in crate::http_api) mod logs;
 pub(in crate::http_api) mod secret_keys;
 pub(in crate::http_api) mod secrets;

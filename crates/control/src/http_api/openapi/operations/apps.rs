@@ -30,18 +30,29 @@ pub(super) fn all() -> Vec<Operation> {
         post("/v1/apps/{app}/deploy_token", "createDeployToken", "Make a token that may deploy")
             .takes::<CreateDeployToken>()
             .answers::<DeployToken>(),
-        get("/v1/apps/{app}/logs", "streamLogs", "Lines of the log, as NDJSON")
+        get("/v1/apps/{app}/logs", "streamLogs", "Lines of the log, as NDJSON or as events")
             .text("instance", "Only of this machine, by id or name.")
             .text("region", "Only of this region.")
-            .number("tail", "The newest lines to begin with; 100 if nothing else is asked for.")
+            .text("q", "Only lines that contain this text, in letters of either case.")
+            .list("level", "Only of these levels: debug, info, warn, error.")
+            .text("since", "Only since then: how long ago, such as 15m, or a time (RFC 3339).")
             .number("after", "Only lines after this time, in nanoseconds since the epoch.")
-            .flag("follow", "Send new lines as they come.")
-            .answers_lines::<LogEntry>()
+            .number(
+                "tail",
+                "The newest lines to begin with, 0 to 10000; 100 if nothing else is asked for.",
+            )
+            .flag("follow", "Send new lines as they come; events are followed unless it is false.")
+            .text("last_event_id", "As the header `Last-Event-ID`: continue after this event.")
+            .answers_lines_or_events::<LogEntry>()
             .addition(),
         get("/api/v1/apps/{app}/logs", "pageLogs", "A page of the log")
             .text("instance", "Only of this machine, by id or name.")
             .text("region", "Only of this region.")
             .text("next_token", "`meta.next_token` of the page before.")
+            .text("q", "Only lines that contain this text, in letters of either case.")
+            .list("level", "Only of these levels: debug, info, warn, error.")
+            .text("since", "Begin then: how long ago, such as 15m, or a time (RFC 3339).")
+            .number("limit", "Most lines of the page, 1 to 10000.")
             .answers::<LogPage>(),
         get("/v1/apps/{app}/watch", "watchApp", "Follow the events of the app's machines")
             .text("last_event_id", "As the header `Last-Event-ID`: continue after this event.")

@@ -10,17 +10,21 @@ const FOLLOWER_QUEUE: usize = 4096;
 
 /// Followers by app: a flood of one app's lines makes no gaps for another's followers.
 #[derive(Debug, Default)]
-pub(super) struct Live(Mutex<HashMap<String, broadcast::Sender<Arc<LogEntry>>>>);
+pub(in crate::logs) struct Live(Mutex<HashMap<String, broadcast::Sender<Arc<LogEntry>>>>);
 
 impl Live {
-    pub(super) fn send(&self, app: &str, entry: LogEntry) {
+    pub(in crate::logs) fn is_followed(&self, app: &str) -> bool {
+        self.lock().contains_key(app)
+    }
+
+    pub(in crate::logs) fn send(&self, app: &str, entry: LogEntry) {
         if let Some(followers) = self.lock().get(app) {
             // Without followers it is removed with the last of them.
             let _ = followers.send(Arc::new(entry));
         }
     }
 
-    pub(super) fn follow(self: &Arc<Self>, app: &str) -> Follower {
+    pub(in crate::logs) fn follow(self: &Arc<Self>, app: &str) -> Follower {
         let new = || broadcast::channel(FOLLOWER_QUEUE).0;
         let lines = self.lock().entry(app.to_owned()).or_insert_with(new).subscribe();
         Follower { lines: Some(lines), app: app.into(), live: self.clone() }
@@ -32,26 +36,29 @@ impl Live {
 }
 
 /// A follower of one app's lines. The queue of an app is removed with its last follower.
-pub(super) struct Follower {
+pub(in crate::logs) struct Follower {
     /// `None` only while it is dropped.
     lines: Option<broadcast::Receiver<Arc<LogEntry>>>,
     app: String,
     live: Arc<Live>,
 }
 
+/// What a follower gets.
+pub(super) enum Next {
+    Line(Arc<LogEntry>),
+    /// It was too slow: lines are missing here, which have to be read from the files.
+    Behind,
+    /// The log is closed.
+    End,
+}
+
 impl Follower {
-    /// The next line; `None` once the log is closed. A follower that is too slow
-    /// continues with the newest lines.
-    pub(super) async fn next(&mut self) -> Option<Arc<LogEntry>> {
-        let lines = self.lines.as_mut()?;
-        loop {
-            match lines.recv().await {
-                Ok(entry) => return Some(entry),
-                Err(broadcast::error::RecvError::Lagged(lines)) => {
-                    tracing::debug!(lines, "a follower of a log is too slow");
-                }
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
+    pub(super) async fn next(&mut self) -> Next {
+        let Some(lines) = self.lines.as_mut() else { return Next::End };
+        match lines.recv().await {
+            Ok(entry) => Next::Line(entry),
+            Err(broadcast::error::RecvError::Lagged(_)) => Next::Behind,
+            Err(broadcast::error::RecvError::Closed) => Next::End,
         }
     }
 }
