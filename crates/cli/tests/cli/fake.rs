@@ -306,11 +306,10 @@ fn others(method: &Method, path: &[&str], query: &str, body: &Bytes) -> Response
         ("GET", ["platform", "hosts"]) => hosts(),
         ("GET", ["platform", "regions"]) => regions(),
         ("POST", ["platform", "placements"]) if sent["region"] == "full" => {
-            ok(json!({"Regions": []}))
+            ok(json!({"regions": []}))
         }
-        ("POST", ["platform", "placements"]) => ok(json!({"Regions": [
-            {"Region": "here", "Count": 3, "Concurrency": 2},
-            {"Region": "there", "Count": 1, "Concurrency": 1}]})),
+        ("POST", ["platform", "placements"]) => ok(json!({"regions": [
+            {"region": "here", "count": 3, "concurrency": 2}, {"region": "there", "count": 1}]})),
         ("GET", ["tokens", "current"]) => ok(json!({"tokens": []})),
         ("GET", ["orgs"]) => ok(json!({"orgs": [org("personal"), org("acme")]})),
         ("POST", ["orgs"]) => ok(org("acme")),
