@@ -8,8 +8,7 @@
 //! - [`address`]: every address a machine has, from its numbers.
 //! - [`check`]: health checks, from single results to a status.
 //! - [`schedule`]: when a machine runs next.
-//! - [`cpu_credit`]: what machines with shared vCPUs may use beyond their baseline.
-//! - [`size`]: guest presets and what sizes are allowed.
+//! - [`size`]: guest presets, what sizes are allowed, and the CPU time of shared vCPUs.
 //! - [`region`]: what codes of regions stand for, and groups of them.
 //! - [`name`]: generated machine names.
 //! - [`lease`]: which caller may change a leased machine.
@@ -18,7 +17,8 @@
 pub mod address;
 pub mod autostop;
 pub mod check;
-pub mod cpu_credit;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod id;
 pub mod lease;
 pub mod life;

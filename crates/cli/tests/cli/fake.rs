@@ -309,7 +309,8 @@ fn others(method: &Method, path: &[&str], query: &str, body: &Bytes) -> Response
             ok(json!({"regions": []}))
         }
         ("POST", ["platform", "placements"]) => ok(json!({"regions": [
-            {"region": "here", "count": 3, "concurrency": 2}, {"region": "there", "count": 1}]})),
+            {"region": "here", "count": 3, "concurrency": 2},
+            {"region": "there", "count": 1, "concurrency": 1}]})),
         ("GET", ["tokens", "current"]) => ok(json!({"tokens": []})),
         ("GET", ["orgs"]) => ok(json!({"orgs": [org("personal"), org("acme")]})),
         ("POST", ["orgs"]) => ok(org("acme")),

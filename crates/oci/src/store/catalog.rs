@@ -103,7 +103,7 @@ impl Store {
     /// The image, if the store has it.
     pub(crate) fn image(&self, digest: &Digest) -> Option<RootImage> {
         let record = self.images.get(&digest.to_string())?;
-        // An image of an early release has none; whoever reads it is answered that.
+        // A record without a valid digest leads to a file that is no config, never out of the store.
         let document = Digest::parse(&record.config_digest).unwrap_or_else(|| digest.clone());
         Some(RootImage {
             path: self.root(digest),

@@ -1,7 +1,7 @@
 //! The credits of the machines that are held to their baseline.
 
-use model::cpu_credit::CpuCredit;
 use model::id::{BootId, MachineId};
+use model::size::cpu_credit::CpuCredit;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

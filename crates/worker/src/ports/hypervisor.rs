@@ -73,7 +73,7 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// is not known. Blocks.
     fn cpu_times(&self, machine: MachineId, boot: BootId) -> Option<CpuTimes>;
 
-    /// Limits the CPU time of a VM to `quota` in each [`model::cpu_credit::PERIOD`]; `None`
+    /// Limits the CPU time of a VM to `quota` in each [`model::size::cpu_credit::PERIOD`]; `None`
     /// leaves it what its vCPUs can use, as after its boot. Blocks.
     ///
     /// # Errors

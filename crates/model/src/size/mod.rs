@@ -1,5 +1,8 @@
 //! Guest presets and allowed sizes (fly.io/docs/about/pricing, "Started Fly
-//! Machines").
+//! Machines"). What belongs here follows from the size alone: `cpu_credit` is the CPU time
+//! that shared vCPUs may use.
+
+pub mod cpu_credit;
 
 use std::fmt;
 
