@@ -1,6 +1,6 @@
 # The commands of a newcomer. Each does its own set-up; see README.md.
 
-.PHONY: setup demo test test-upgrade bench build clean
+.PHONY: setup demo test test-upgrade bench build fuzz clean
 
 setup: ## Install the distribution packages that are missing
 	@scripts/setup
@@ -19,9 +19,13 @@ test: setup ## Format, lints, and all tests with real VMs
 test-upgrade: setup ## Take over machines that an earlier version started (needs the git history)
 	@scripts/test-upgrade
 
-bench: build ## Measure starts and requests beside bare QEMU, skopeo, umoci and nginx
+bench: build ## Measure starts, requests and the API beside bare QEMU, skopeo, umoci, nginx and SQLite
 	cargo build --release --locked -p oci --example flatten
+	cargo build --release --locked -p testkit --example api
 	@bench/run
+
+fuzz: ## Let libFuzzer look for inputs that break a parser, FUZZ_TIME (60s) each; see CONTRIBUTING.md
+	@scripts/fuzz
 
 clean: ## Remove what was built
 	cargo clean

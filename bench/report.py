@@ -3,6 +3,7 @@ import json
 from datetime import datetime, timezone
 
 import aims
+import api
 import plot
 import ratios
 from measure import table
@@ -35,6 +36,7 @@ STAGES = {
 PARTS_OF_DOCS = {
     "starts": ["create", "start", "memory", "herd", "sizes", "flatten"],
     "requests": ["requests"],
+    "api": ["api"],
     "compare": ["compare"],
 }
 SPREAD = ["", "median", "min", "max", "n"]
@@ -220,7 +222,7 @@ def tables(result):
     sections = [
         ("create", [create]), ("start", [start, resume, suspend, stages, suspend_stages]), ("memory", [memory]),
         ("herd", [herd]), ("sizes", [sizes]), ("flatten", [flatten]), ("requests", [requests, against_nginx]),
-        ("compare", [ratios.tables]),
+        ("api", [api.tables]), ("compare", [ratios.tables]),
     ]
     for name, shows in sections:
         for show in shows if name in result else []:

@@ -6,6 +6,7 @@ import traceback
 from types import SimpleNamespace
 
 from about import about
+from api import api
 from daemon import Daemon
 from flatten import flatten
 from herd import herd
@@ -38,6 +39,8 @@ def run(program, work, args):
         if "requests" in args.only:
             part(result, "requests", lambda: warm(daemon, work, sizes))
         log = daemon.log()
+    if "api" in args.only:
+        part(result, "api", lambda: api(program, args.api, work, say))
     result["about"]["load after"] = "%.1f %.1f %.1f" % os.getloadavg()
     result["about"]["took"] = f"{time.monotonic() - began:.0f} s"
     publish(result, args.out)

@@ -4,8 +4,7 @@ use crate::{Client, Error, Lines, SHORT};
 use reqwest::Method;
 use wire::logs::{LogEntry, LogQuery};
 use wire::machines::{App, AppList, CreateApp, CreatedApp};
-use wire::placements::{PlacementRequest, Placements};
-use wire::platform::{HostInfo, RegionList};
+use wire::platform::{AskPlacements, HostInfo, Placements, RegionList};
 
 impl Client {
     /// Apps of an org, or of the default one.
@@ -72,7 +71,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn placements(&self, ask: &PlacementRequest) -> Result<Placements, Error> {
+    pub async fn placements(&self, ask: &AskPlacements) -> Result<Placements, Error> {
         let call = self.call(Method::POST, &["v1", "platform", "placements"]);
         self.json(call.within(SHORT).body(ask)).await
     }

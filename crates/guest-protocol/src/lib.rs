@@ -31,6 +31,8 @@
 
 pub mod codec;
 pub mod frame;
+#[cfg(test)]
+mod fuzz_tests;
 mod guest_config;
 mod messages;
 mod units;

@@ -14,6 +14,8 @@ mod action;
 mod body;
 mod caveat;
 mod denial;
+#[cfg(test)]
+mod fuzz_tests;
 mod json;
 mod msgpack;
 mod prohibit;

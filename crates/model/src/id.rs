@@ -178,7 +178,14 @@ ulid_id!(EventId, "event id", "One entry of a machine's event list; grows with t
 
 macro_rules! name_type {
     ($name:ident, $what:literal, $max:literal, $doc:literal) => {
-        name_type!($name, $what, $max, is_label, "lower-case letters, digits and dashes", $doc);
+        name_type!(
+            $name,
+            $what,
+            $max,
+            is_label,
+            "lower-case letters, digits and dashes, neither beginning nor ending with a dash",
+            $doc
+        );
     };
     ($name:ident, $what:literal, $max:literal, $valid:ident, $chars:literal, $doc:literal) => {
         #[doc = $doc]
@@ -202,13 +209,7 @@ macro_rules! name_type {
             type Err = BadId;
 
             fn from_str(text: &str) -> Result<Self, BadId> {
-                let rule = concat!(
-                    "1 to ",
-                    $max,
-                    " ",
-                    $chars,
-                    ", neither beginning nor ending with a dash"
-                );
+                let rule = concat!("1 to ", $max, " ", $chars);
                 if $valid(text, $max) { Ok(Self(text.into())) } else { Err(bad($what, text, rule)) }
             }
         }
@@ -230,7 +231,7 @@ name_type!(
     "machine name",
     63,
     is_machine_name,
-    "letters, digits, dashes and underscores",
+    "letters, digits, dashes, dots and underscores, neither beginning nor ending with a dash or dot",
     "Name of a machine, unique in its app; it is in no DNS record."
 );
 name_type!(NetworkName, "network", 63, "Name of a 6PN network, unique in its org.");
@@ -241,7 +242,9 @@ fn is_label(text: &str, max: usize) -> bool {
 }
 
 fn is_machine_name(text: &str, max: usize) -> bool {
-    is_name(text, max, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    is_name(text, max, |b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        && !text.starts_with('.')
+        && !text.ends_with('.')
 }
 
 fn is_name(text: &str, max: usize, allowed: impl Fn(u8) -> bool) -> bool {
@@ -272,10 +275,10 @@ mod tests {
             assert!(bad.parse::<AppName>().is_err(), "{bad}");
         }
         assert!("not-a-ulid".parse::<BootId>().is_err());
-        for bad in ["", "-a", "a-", "a.b", "a b", "ä", "../x", &"a".repeat(64)] {
+        for bad in ["", "-a", "a-", ".a", "a.", ".", "..", "a b", "ä", "../x", &"a".repeat(64)] {
             assert!(bad.parse::<MachineName>().is_err(), "{bad}");
         }
-        for good in ["agent-sandbox_3f2a", "Web_1", "_", "0", &"A".repeat(63)] {
+        for good in ["agent-sandbox_3f2a", "Web_1", "db-10.0.0.1", "_", "0", &"A".repeat(63)] {
             assert!(good.parse::<MachineName>().is_ok(), "{good}");
         }
     }

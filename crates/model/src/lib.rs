@@ -17,6 +17,8 @@
 pub mod address;
 pub mod autostop;
 pub mod check;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod id;
 pub mod lease;
 pub mod life;

@@ -22,6 +22,8 @@ mod content;
 mod doctor;
 mod error;
 mod flatten;
+#[cfg(test)]
+mod fuzz_tests;
 mod images;
 mod jobs;
 mod layer;

@@ -2,7 +2,6 @@
 //!
 //! - [`machines`]: the public JSON of the Machines API, with its field names.
 //! - [`platform`]: what the API returns about the platform itself.
-//! - [`placements`]: where new machines would be placed.
 //! - [`exec`]: an interactive command, over a WebSocket.
 //! - [`orgs`]: organizations and their members.
 //! - [`audit`]: the audit log.
@@ -18,7 +17,6 @@ pub mod exec;
 pub mod logs;
 pub mod machines;
 pub mod orgs;
-pub mod placements;
 pub mod platform;
 pub mod secret;
 pub mod secret_keys;

@@ -1,5 +1,6 @@
 //! What the API returns about the platform itself: its hosts and regions.
 
+use crate::machines::Guest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -83,4 +84,59 @@ pub struct Region {
     pub geo_region: String,
     /// There is managed Postgres.
     pub mpg_available: bool,
+}
+
+/// Body of `POST /v1/platform/placements`: where machines of one size would be placed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AskPlacements {
+    /// Size of the machines; absent means `performance-1x`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute: Option<Guest>,
+    /// Region expression; absent or empty means `[nearest],any`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Machines; 0 and absent mean as many as there is room for, 10 000 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// Organization of the machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub org_slug: Option<String>,
+    /// How much each part of the request counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PlacementWeights>,
+    /// Name of the volumes that the machines are to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_name: Option<String>,
+    /// Bytes of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_size_bytes: Option<u64>,
+}
+
+/// How much each part of a request counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlacementWeights {
+    /// For an early region of the expression; 50 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<u32>,
+    /// For few machines on one host; 1 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<u32>,
+}
+
+/// Answer to `POST /v1/platform/placements`; nothing is reserved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Placements {
+    /// Regions with their machines; the one that was chosen first comes first.
+    pub regions: Vec<RegionPlacement>,
+}
+
+/// Machines of one region.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RegionPlacement {
+    /// Code.
+    pub region: String,
+    /// Machines that would be placed there.
+    pub count: u32,
+    /// Hosts that they would be on, and that make them at the same time.
+    pub concurrency: u32,
 }

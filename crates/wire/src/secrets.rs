@@ -95,6 +95,18 @@ pub struct TypedSecret {
     pub value: Option<Bytes>,
 }
 
+/// A secret or key in that form, without its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TypedSecretSet {
+    /// Name.
+    pub label: String,
+    /// Type as it was given.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Bytes of the public part; none for a secret and for a symmetric key.
+    pub publickey: Vec<u8>,
+}
+
 /// Reads an object of texts. Errors must not quote what is there in its place.
 fn values<'de, D: Deserializer<'de>>(
     from: D,

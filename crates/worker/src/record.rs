@@ -488,7 +488,7 @@ fn parse_want(word: &str) -> Option<Want> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use wire::machines::{Rootfs, Span, StopConfig};
+    use wire::machines::{Guest, Rootfs, Span, StopConfig};
 
     pub(crate) fn sample() -> Record {
         let create = CreateMachine {
@@ -550,6 +550,12 @@ pub(crate) mod tests {
         let mut record = sample();
         let persist = |word: &str| Some(Rootfs { persist: Some(word.into()), ..Rootfs::default() });
         assert_eq!(record.persist(), Persist::Never);
+        let guest = Guest { persist_rootfs: Some("always".into()), ..Guest::default() };
+        record.config.guest = Some(guest);
+        assert_eq!(record.persist(), Persist::Always, "the earlier field");
+        assert_eq!(record.scratch_bytes(), 8 << 30);
+        record.config.rootfs = Some(Rootfs { size_gb: Some(3), ..Rootfs::default() });
+        assert_eq!((record.scratch_bytes(), record.persist()), (3 << 30, Persist::Always));
         record.config.rootfs = persist("restart");
         let first = record.scratch_name();
         assert_eq!(record.scratch_name(), first);

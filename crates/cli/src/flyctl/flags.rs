@@ -30,6 +30,7 @@ impl FlagSet for NewMachine {
         ("mount-point", None, VOLUMES),
         ("use-zstd", None, BUILD),
         ("vm-gpu-kind", None, GPUS),
+        ("vm-gpukind", None, GPUS),
         ("vm-gpus", None, GPUS),
         ("volume", Some('v'), VOLUMES),
         ("wg", None, "the shell needs no WireGuard here"),
@@ -46,6 +47,7 @@ impl FlagSet for CloneMachine {
         ("from-snapshot", None, VOLUMES),
         ("host-dedication-id", None, DEDICATED),
         ("vm-gpu-kind", None, GPUS),
+        ("vm-gpukind", None, GPUS),
         ("vm-gpus", None, GPUS),
         ("volume-requires-unique-zone", None, VOLUMES),
     ];
@@ -59,6 +61,7 @@ impl FlagSet for PlaceMachines {
     const FLAGS: &'static [Refused] = &[
         ("host-dedication-id", None, DEDICATED),
         ("vm-gpu-kind", None, GPUS),
+        ("vm-gpukind", None, GPUS),
         ("vm-gpus", None, GPUS),
         ("volume-name", None, VOLUMES),
         ("volume-size", None, VOLUMES),

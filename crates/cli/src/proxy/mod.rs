@@ -132,7 +132,7 @@ fn failure(err: &Error) -> Response<Body> {
 }
 
 fn refuse(status: StatusCode, error: String, hint: String) -> Response<Body> {
-    let body = ErrorBody { error, status: "unknown".into(), hint: Some(hint) };
+    let body = ErrorBody { hint: Some(hint), ..ErrorBody::unknown(error) };
     let body = serde_json::to_vec(&body).unwrap_or_default();
     let mut answer = Response::new(Full::from(body).map_err(|never| match never {}).boxed_unsync());
     *answer.status_mut() = status;

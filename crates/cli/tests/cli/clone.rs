@@ -122,6 +122,8 @@ async fn a_standby_is_not_waited_for() {
     let ran = cli(&["m", "update", ID, "-a", "web", "-y", "--standby-for", "asleep"]).await;
     assert!(ran.err.contains("is a standby of asleep and is not started"), "{}", ran.show());
     assert!(!ran.asked.contains("/wait"), "{}", ran.show());
+    let ran = cli(&["m", "start", "standby", "-a", "web"]).await;
+    assert!(ran.code == 5 && ran.err.contains("--standby-for '' -a web"), "{}", ran.show());
 }
 
 #[tokio::test]

@@ -309,7 +309,8 @@ fn others(method: &Method, path: &[&str], query: &str, body: &Bytes) -> Response
             ok(json!({"regions": []}))
         }
         ("POST", ["platform", "placements"]) => ok(json!({"regions": [
-            {"region": "here", "count": 3, "concurrency": 2}, {"region": "there", "count": 1}]})),
+            {"region": "here", "count": 3, "concurrency": 2},
+            {"region": "there", "count": 1, "concurrency": 1}]})),
         ("GET", ["tokens", "current"]) => ok(json!({"tokens": []})),
         ("GET", ["orgs"]) => ok(json!({"orgs": [org("personal"), org("acme")]})),
         ("POST", ["orgs"]) => ok(org("acme")),
@@ -425,6 +426,7 @@ fn machines(
         }
         ("POST", []) => ok(machine(ID, "one", "created")),
         (_, ["dying", ..]) => refuse(409, "It is being destroyed (begun 12 seconds ago)", None),
+        ("POST", ["standby", "start"]) => refuse(409, "machine is a standby", None),
         (_, ["broken", ..]) => refuse(500, "disk full", None),
         ("GET", [ID, "lease"]) => {
             let lease = json!({"nonce": "4e9b2a7c01d3f586", "expires_at": 1_795_219_705i64,

@@ -70,16 +70,16 @@ async fn places_of_machines() {
     expect![[r#"
         exit 0
         --- asked
-        POST /v1/platform/placements {"org_slug":"acme","compute":{"cpu_kind":"shared","cpus":2,"memory_mb":512},"region":"here,any","count":4,"weights":{"region":50,"spread":1}}
+        POST /v1/platform/placements {"compute":{"cpu_kind":"shared","cpus":2,"memory_mb":512},"region":"here,any","count":4,"org_slug":"acme","weights":{"region":50,"spread":1}}
         --- stdout
         REGION   COUNT   CONCURRENCY
         here     3       2
-        there    1       0
+        there    1       1
     "#]].assert_eq(&cli(&[&args[..], &more].concat()).await.show());
     let json = cli(&["m", "place", "--json"]).await;
-    let placements: wire::placements::Placements = serde_json::from_str(&json.out).unwrap();
-    assert_eq!((placements.regions[0].count, placements.regions[1].concurrency), (3, 0));
-    assert!(json.asked.ends_with("{\"org_slug\":\"personal\",\"count\":0}\n"), "{}", json.show());
+    let placements: wire::platform::Placements = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((placements.regions[0].count, placements.regions[1].concurrency), (3, 1));
+    assert!(json.asked.ends_with("{\"count\":0,\"org_slug\":\"personal\"}\n"), "{}", json.show());
     let full = cli(&["m", "place", "--region", "full"]).await;
     assert_eq!((full.code, full.err.as_str()), (0, "No region has room for such a machine\n"));
     for (args, why) in [
@@ -87,7 +87,8 @@ async fn places_of_machines() {
             &["--volume-name", "data"][..],
             "--volume-name is not supported: there are no volumes yet",
         ),
-        (&["--weights", "region"], "not of the form WHAT=NUMBER"),
+        (&["--weights", "region"], "has no number after ="),
+        (&["--weights", "price=1"], "\"price\" has no weight; write region=50 or spread=1"),
     ] {
         let ran = cli(&[&["m", "place"], args].concat()).await;
         assert!(ran.code == 2 && ran.err.contains(why), "{}", ran.show());
@@ -114,7 +115,7 @@ async fn what_is_missing_is_asked_for_on_a_terminal_only() {
         (&["apps", "create", "shop", "-y"], "", r#"POST /v1/apps {"app_name":"shop"}"#),
         (&["machine", "list"], "1\n", "GET /v1/apps/web/machines"),
         (&["checks", "show"], "1\n2\n", "GET /v1/apps/web/machines/3d8d413b29d08a/checks"),
-        (&["m", "place"], "2\n", r#"POST /v1/platform/placements {"org_slug":"acme","count":0}"#),
+        (&["m", "place"], "2\n", r#"POST /v1/platform/placements {"count":0,"org_slug":"acme"}"#),
     ] {
         let ran = cli_with(terminal(input), args).await;
         assert!(ran.code == 0 && ran.asked.lines().any(|line| line == asked), "{}", ran.show());

@@ -55,7 +55,10 @@ fn named(
         one(errors, &at, check);
         let interval = check.interval.as_ref().and_then(Span::get);
         if interval.is_some_and(|span| !(SHORTEST_INTERVAL..=LONGEST_SPAN).contains(&span)) {
-            errors.add(format!("{at}.interval"), "must be from 2s to 1h");
+            errors.add(
+                format!("{at}.interval"),
+                "must be from 2s to 1h; a number counts nanoseconds",
+            );
         }
         let timeout = check.timeout.as_ref().and_then(Span::get);
         if timeout.is_some_and(|span| span.is_zero() || span > LONGEST_TIMEOUT) {

@@ -219,7 +219,7 @@ fn configs_that_are_refused() {
             json!({ "checks": { "a": { "port": 1, "type": "tcp", "interval": "1s", "timeout": "61s",
                                        "grace_period": "2h", "kind": "deadness" } } }),
             "config.checks.a.kind: must be one of informational, readiness, liveness, not \"deadness\"\n\
-             config.checks.a.interval: must be from 2s to 1h\n\
+             config.checks.a.interval: must be from 2s to 1h; a number counts nanoseconds\n\
              config.checks.a.timeout: must be above 0 and at most 60s\n\
              config.checks.a.grace_period: must be at most 1h",
         ),

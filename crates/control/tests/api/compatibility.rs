@@ -13,24 +13,24 @@ use std::path::{Path, PathBuf};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Facts {
-    call: Vec<Fact>,
-    field: Vec<Fact>,
+pub(crate) struct Facts {
+    pub(crate) call: Vec<Fact>,
+    pub(crate) field: Vec<Fact>,
     state: Vec<Fact>,
     guest: Vec<Fact>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fact {
-    name: String,
+pub(crate) struct Fact {
+    pub(crate) name: String,
     #[serde(default)]
     docs: String,
-    state: String,
+    pub(crate) state: String,
     #[serde(default)]
-    note: String,
+    pub(crate) note: String,
     #[serde(default)]
-    test: String,
+    pub(crate) test: String,
 }
 
 const STATES: [&str; 5] = ["same", "better", "differs", "not yet", "addition"];
@@ -39,7 +39,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn facts() -> Facts {
+pub(crate) fn facts() -> Facts {
     let text = std::fs::read_to_string(root().join("docs/compatibility.toml")).unwrap();
     toml::from_str(&text).unwrap()
 }

@@ -109,7 +109,7 @@ async fn bodies_that_are_refused() {
             r#"{"name":"A!","config":{"image":"nginx"}}"#.to_owned(),
             (
                 400,
-                "name: machine name \"A!\" is not valid: 1 to 63 letters, digits, dashes and underscores, neither beginning nor ending with a dash",
+                "name: machine name \"A!\" is not valid: 1 to 63 letters, digits, dashes, dots and underscores, neither beginning nor ending with a dash or dot",
             ),
         ),
         (

@@ -81,7 +81,6 @@ async fn placements_are_planned_and_reserve_nothing() {
         (json!({ "compute": { "cpus": 3 } }), 400, "compute.cpus: "),
         (json!({ "org_slug": "nobody" }), 404, "Could not find Organization"),
         (json!({ "region": "a b" }), 400, "region: "),
-        (json!({ "weights": { "price": 1 } }), 400, "weights: may have region and spread"),
         (json!({ "weights": { "spread": -1 } }), 400, "weights.spread: "),
     ] {
         let refused = w.post("/v1/platform/placements", ask).await;

@@ -145,13 +145,17 @@ async fn the_earlier_form_of_secrets_and_keys() {
     w.app().await;
     let at = |rest: &str| format!("/v1/apps/web/secrets/{rest}");
     let text = json!({ "value": [104, 105] });
-    assert_eq!(w.post(&at("A/type/AppSecret"), text.clone()).await, (201, Value::Null));
+    let set = json!({ "label": "A", "type": "AppSecret", "publickey": [] });
+    assert_eq!(w.post(&at("A/type/AppSecret"), text.clone()).await, (201, set));
     let (_, shown) = w.get("/v1/apps/web/secrets/A?show_secrets=1").await;
     assert_eq!(shown["value"], "hi");
     let bytes = json!({ "value": [255, 254] });
     assert_eq!(error(&w.post(&at("A/type/AppSecret"), bytes).await), (400, "value: must be UTF-8"));
     assert_eq!(w.post(&at("K/type/SECRET_TYPE_KMS_HS256/generate"), Value::Null).await.0, 201);
     assert_eq!(w.get(&format!("{PATH}/K")).await.1["type"], "hs256");
+    let (_, box_key) = w.post(&at("B/type/nacl_box/generate"), Value::Null).await;
+    assert_eq!((&box_key["label"], &box_key["type"]), (&json!("B"), &json!("nacl_box")));
+    assert_eq!(box_key["publickey"].as_array().map(Vec::len), Some(32), "bytes as numbers");
     assert_eq!(w.post(&at("G/type/AppSecret/generate"), Value::Null).await.0, 201);
     let (_, shown) = w.get("/v1/apps/web/secrets/G?show_secrets=1").await;
     assert_eq!(shown["value"].as_str().unwrap().len(), 64);

@@ -21,6 +21,9 @@ const WINDOW: usize = 64 << 10;
 /// The internal port of the apps that [`Cluster::create`] makes.
 pub(super) const PORT: u16 = 8080;
 
+/// An answer of the API.
+pub(super) type Answer = hyper::Response<Body>;
+
 /// An answer that came through the edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeAnswer {
@@ -47,6 +50,18 @@ impl Cluster {
     /// # Panics
     /// There is no answer, or it is no JSON.
     pub async fn call(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+        let answer = self.answer_to(method, path, body).await;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.expect("the answer is whole").to_bytes();
+        let json = match body.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&body).expect("the answer is JSON"),
+        };
+        (status, json)
+    }
+
+    /// The answer of the API, whose body may be without end.
+    pub(super) async fn answer_to(&self, method: Method, path: &str, body: Value) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         request = request.header("authorization", format!("Bearer {TOKEN}"));
         let body = match body {
@@ -58,14 +73,7 @@ impl Cluster {
         };
         let request = request.body(body).expect("a request");
         let front = TowerToHyperService::new(self.api.router());
-        let answer = front.call(request).await.expect("the API answers");
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.expect("the answer is whole").to_bytes();
-        let json = match body.is_empty() {
-            true => Value::Null,
-            false => serde_json::from_slice(&body).expect("the answer is JSON"),
-        };
-        (status, json)
+        front.call(request).await.expect("the API answers")
     }
 
     /// Reads from the API.

@@ -7,6 +7,7 @@
 //! [`SimulatedTime`], which can jump. [`GuestApps`] are what requests arrive at.
 
 mod client;
+mod followed;
 mod guests;
 mod host;
 mod network;
@@ -15,6 +16,7 @@ mod platform;
 mod time;
 
 pub use client::EdgeAnswer;
+pub use followed::Followed;
 pub use guests::GuestApps;
 pub use host::SimulatedHost;
 pub use network::SimulatedNetwork;

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod away;
+mod calls;
 mod life;
 mod ownership;
 mod walk;

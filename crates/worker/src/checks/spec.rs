@@ -238,6 +238,33 @@ mod tests {
     }
 
     #[test]
+    fn the_request_of_an_http_check() {
+        let check = serde_json::json!({
+            "type": "http", "port": 443, "method": "head", "path": "/up", "protocol": "https",
+            "tls_server_name": "app.example.com", "tls_skip_verify": true,
+            "headers": [{"name": "X-A", "values": ["1", "2"]}]
+        });
+        let config = config(serde_json::json!({
+            "image": "a",
+            "services": [{"internal_port": 80, "checks": [check]}],
+            "checks": {"up": check, "plain": {"type": "http", "port": 80, "protocol": "http"}}
+        }));
+        let probes: Vec<Probe> = specs(&config).into_iter().map(|spec| spec.probe).collect();
+        let [Probe::Http(of_service), Probe::Http(plain), Probe::Http(named)] = &probes[..] else {
+            panic!("{probes:?}");
+        };
+        for probe in [of_service, named] {
+            assert_eq!((probe.method.as_str(), probe.path.as_str()), ("HEAD", "/up"));
+            let headers = [("x-a".to_owned(), "1".to_owned()), ("x-a".to_owned(), "2".to_owned())];
+            assert_eq!(probe.headers, headers);
+            let tls = probe.tls.as_ref().unwrap();
+            assert_eq!(tls.server_name.as_deref(), Some("app.example.com"));
+            assert!(tls.skip_verify);
+        }
+        assert_eq!((plain.method.as_str(), plain.tls.is_none()), ("GET", true));
+    }
+
+    #[test]
     fn a_readiness_check_of_the_machine_covers_all_services() {
         let config = config(serde_json::json!({
             "image": "a",

@@ -7,6 +7,8 @@
 //! numbered; the numbers of dropped lines are left out, so a reader sees gaps.
 
 mod budget;
+#[cfg(test)]
+mod fuzz_tests;
 mod guest;
 mod lines;
 mod live;

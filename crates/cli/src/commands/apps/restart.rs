@@ -10,8 +10,7 @@ use std::path::PathBuf;
 
 /// Restart the machines of an app that run, one after the other
 ///
-/// Stopped and suspended machines are left as they are; they have the newest secrets and
-/// images when they start.
+/// Also machines that no deploy has made. Stopped and suspended ones are left as they are.
 #[derive(Clone, Debug, Args)]
 pub struct RestartArgs {
     /// Name of the app [env: FLY_APP, UPDRAFT_APP; else `app` in fly.toml]

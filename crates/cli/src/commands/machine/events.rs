@@ -81,7 +81,7 @@ async fn show(args: &EventsArgs, cx: &mut Context<'_>, watch: &mut Watch) -> Res
             News::Event(event) if args.json => cx.ui().json_line(&event)?,
             News::Event(event) => {
                 let cells = row(&event.event, args.details);
-                cx.ui().data(&cells[1..].join(" "))?;
+                cx.ui().data(cells[1..].join(" ").trim_end())?;
             }
             News::Gap(why) => cx.ui().status(&format!("Warning: {why}")),
         }

@@ -7,8 +7,7 @@ use crate::error::{ErrorContext, Result};
 use crate::flyctl::flags::{PlaceMachines, Unsupported};
 use crate::ui::table::table;
 use clap::Args;
-use std::collections::BTreeMap;
-use wire::placements::{PlacedInRegion, PlacementRequest};
+use wire::platform::{AskPlacements, PlacementWeights, RegionPlacement};
 
 /// The organization that every platform has.
 const PERSONAL: &str = "personal";
@@ -20,15 +19,15 @@ const PERSONAL: &str = "personal";
 pub struct PlaceArgs {
     /// How many machines; 0 means as many as there is room for
     #[arg(long, value_name = "N", default_value_t = 0)]
-    count: u64,
+    count: u32,
     /// Region, or several in order of preference [default: the nearest, then any]
     #[arg(short, long, add = complete::regions())]
     region: Option<String>,
     #[command(flatten)]
     size: SizeArgs,
-    /// How much something counts, such as region=50 or spread=1; may be repeated
-    #[arg(long, value_name = "WHAT=NUMBER", value_delimiter = ',', value_parser = weight)]
-    weights: Vec<(String, i64)>,
+    /// How much a part counts: region=50 for an early region, spread=1 for few machines per host
+    #[arg(long, value_name = "PART=NUMBER", value_delimiter = ',', value_parser = weight)]
+    weights: Vec<(Part, u32)>,
     /// Organization of the machines [default without a terminal: personal]
     #[arg(short, long, add = complete::orgs())]
     org: Option<String>,
@@ -41,14 +40,13 @@ pub struct PlaceArgs {
 
 pub(super) async fn run(args: PlaceArgs, cx: &mut Context<'_>) -> Result<()> {
     let org_slug = cx.find_org(args.org).await?.unwrap_or_else(|| PERSONAL.into());
-    let weights: BTreeMap<String, i64> = args.weights.into_iter().collect();
-    let ask = PlacementRequest {
-        org_slug,
+    let ask = AskPlacements {
+        org_slug: Some(org_slug),
         compute: args.size.guest(),
         region: args.region,
         count: Some(args.count),
-        weights: (!weights.is_empty()).then_some(weights),
-        ..PlacementRequest::default()
+        weights: weights(&args.weights),
+        ..AskPlacements::default()
     };
     let placements = cx.client()?.placements(&ask).await;
     let placements = placements.context(|| "find places for machines".into())?;
@@ -64,14 +62,35 @@ pub(super) async fn run(args: PlaceArgs, cx: &mut Context<'_>) -> Result<()> {
     cx.ui().data(&table(&["REGION", "COUNT", "CONCURRENCY"], &rows, fit))
 }
 
-fn row(placed: PlacedInRegion) -> Vec<String> {
+fn row(placed: RegionPlacement) -> Vec<String> {
     vec![placed.region, placed.count.to_string(), placed.concurrency.to_string()]
 }
 
-fn weight(text: &str) -> Result<(String, i64), String> {
-    let pair = text.split_once('=').and_then(|(what, number)| {
-        let number = number.parse().ok()?;
-        (!what.is_empty()).then(|| (what.to_owned(), number))
-    });
-    pair.ok_or_else(|| format!("{text:?} is not of the form WHAT=NUMBER, such as region=50"))
+/// A part of the request that a weight is for.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Region,
+    Spread,
+}
+
+fn weights(given: &[(Part, u32)]) -> Option<PlacementWeights> {
+    let mut weights = PlacementWeights::default();
+    for (part, weight) in given {
+        match part {
+            Part::Region => weights.region = Some(*weight),
+            Part::Spread => weights.spread = Some(*weight),
+        }
+    }
+    (!given.is_empty()).then_some(weights)
+}
+
+fn weight(text: &str) -> Result<(Part, u32), String> {
+    let (part, number) = text.split_once('=').unwrap_or((text, ""));
+    let part = match part {
+        "region" => Part::Region,
+        "spread" => Part::Spread,
+        _ => return Err(format!("{part:?} has no weight; write region=50 or spread=1")),
+    };
+    let number = number.parse();
+    number.map(|number| (part, number)).map_err(|_| format!("{text:?} has no number after ="))
 }

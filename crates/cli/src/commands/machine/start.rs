@@ -39,7 +39,14 @@ pub(super) async fn run(args: StartArgs, cx: &mut Context<'_>) -> Result<()> {
 async fn start(machine: MachineRef<'_>, wait: Option<Duration>) -> Result<String> {
     let MachineRef { client, app, id } = machine;
     let started = client.start_machine(app, id).await;
-    let started = started.context(|| format!("start machine {id}"))?;
+    let started = started.context(|| format!("start machine {id}")).map_err(|err| {
+        match err.causes.iter().any(|cause| cause.contains("is a standby")) {
+            true => err.hint(format!(
+                "`updraft machine update {id} --standby-for '' -a {app}` makes it an ordinary machine."
+            )),
+            false => err,
+        }
+    })?;
     if let Some(timeout) = wait {
         let states = vec!["started".to_owned()];
         until(client, app, id, WaitQuery { states, timeout, ..WaitQuery::default() }).await?;

@@ -9,7 +9,7 @@ use wire::platform::Region;
 /// List the regions of the platform
 ///
 /// The nearest one, marked with *, is used where a command names none. The capacity is how many
-/// more of the smallest machines there is memory for.
+/// more machines there is memory for.
 #[derive(Clone, Debug, Args)]
 pub struct RegionsArgs {
     /// Print JSON

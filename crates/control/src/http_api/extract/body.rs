@@ -119,6 +119,10 @@ mod tests {
                 "config.mounts: invalid type: map, expected a list of mounts",
             ),
             (
+                r#"{"config":{"checks":{"c":{"headers":{"A":"1"}}}}}"#,
+                "config.checks.c.headers: invalid type: map, expected a list of header fields, each",
+            ),
+            (
                 r#"{"config":{"checks":{"c":{"path":5}}}}"#,
                 "config.checks.c.path: invalid type: integer `5`, expected a string",
             ),

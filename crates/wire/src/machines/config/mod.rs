@@ -2,6 +2,7 @@
 
 mod containers;
 mod duration;
+mod forms;
 mod service;
 
 pub use containers::*;
@@ -10,8 +11,7 @@ pub use service::*;
 
 use super::{Extra, ScheduleOptions};
 use schemars::JsonSchema;
-use serde::de::{self, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What a machine is to run and how. Only `image` is required.
@@ -43,10 +43,10 @@ pub struct MachineConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<Vec<Service>>,
     /// Named checks; they decide routing only if their kind is `readiness`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "forms::present", skip_serializing_if = "Option::is_none")]
     pub checks: Option<BTreeMap<String, Check>>,
     /// Volumes; at most one.
-    #[serde(default, deserialize_with = "mounts", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "forms::mounts", skip_serializing_if = "Option::is_none")]
     pub mounts: Option<Vec<Mount>>,
     /// Files written into the root before the main process starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -351,28 +351,4 @@ pub struct Rootfs {
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
-}
-
-/// Reads `mounts`, with an error that names the expected form if it is no list: `fly.toml` has one
-/// table of that name.
-fn mounts<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Mount>>, D::Error> {
-    struct Mounts;
-
-    impl<'de> Visitor<'de> for Mounts {
-        type Value = Option<Vec<Mount>>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a list of mounts")
-        }
-
-        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
-            Vec::deserialize(de::value::SeqAccessDeserializer::new(list)).map(Some)
-        }
-    }
-
-    from.deserialize_any(Mounts)
 }

@@ -1,6 +1,7 @@
 //! `config.services[]` and checks.
 
 use super::duration::Span;
+use super::forms;
 use crate::machines::Extra;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -149,7 +150,11 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
     /// Header fields of the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "forms::check_headers",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub headers: Option<Vec<CheckHeader>>,
     /// Do not verify the certificate of an `https` check.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,8 +8,10 @@ use axum::Json;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use wire::secret::Secret;
+use wire::secret_keys::SecretKeyChanged;
 use wire::secrets::{
     AppSecret, AppSecrets, ChangeSecrets, SecretChanged, SecretScope, SetSecret, TypedSecret,
+    TypedSecretSet,
 };
 
 type At = Path<(String, String)>;
@@ -61,34 +63,44 @@ pub(in crate::http_api) async fn set_typed(
     Acting(platform): Acting,
     Path((app, name, kind)): Path<(String, String, String)>,
     JsonBody(body): JsonBody<TypedSecret>,
-) -> Result<StatusCode, Error> {
+) -> Result<(StatusCode, Json<TypedSecretSet>), Error> {
     let value = body.value.ok_or_else(|| Error::invalid("value", "is required"))?;
-    match typed(&kind)? {
+    let changed = match typed(&kind)? {
         Typed::Secret => {
             let text = String::from_utf8(value.as_slice().to_vec());
             let text = text.map_err(|_| Error::invalid("value", "must be UTF-8"))?;
             let set = SetSecret { value: Some(Secret::new(text)), scope: None };
             secrets::set(&platform, &app, &name, set).await?;
+            None
         }
         Typed::Key(kind) => {
-            secret_keys::set(&platform, &app, &name, (kind, Some(value))).await?;
+            Some(secret_keys::set(&platform, &app, &name, (kind, Some(value))).await?)
         }
-    }
-    Ok(StatusCode::CREATED)
+    };
+    Ok((StatusCode::CREATED, Json(in_earlier_form(name, kind, changed))))
 }
 
 /// Generates a key; a secret of 32 random bytes in hex.
 pub(in crate::http_api) async fn generate_typed(
     Acting(platform): Acting,
     Path((app, name, kind)): Path<(String, String, String)>,
-) -> Result<StatusCode, Error> {
-    match typed(&kind)? {
-        Typed::Secret => secrets::generate(&platform, &app, &name).await.map(drop)?,
-        Typed::Key(kind) => {
-            secret_keys::set(&platform, &app, &name, (kind, None)).await.map(drop)?;
-        }
-    }
-    Ok(StatusCode::CREATED)
+) -> Result<(StatusCode, Json<TypedSecretSet>), Error> {
+    let changed = match typed(&kind)? {
+        Typed::Secret => secrets::generate(&platform, &app, &name).await.map(|_| None)?,
+        Typed::Key(kind) => Some(secret_keys::set(&platform, &app, &name, (kind, None)).await?),
+    };
+    Ok((StatusCode::CREATED, Json(in_earlier_form(name, kind, changed))))
+}
+
+/// Clients of the earlier form read the label, the type, and the public key as numbers.
+fn in_earlier_form(
+    label: String,
+    kind: String,
+    changed: Option<SecretKeyChanged>,
+) -> TypedSecretSet {
+    let public = changed.and_then(|changed| changed.key?.public_key);
+    let publickey = public.map(|key| key.as_slice().to_vec()).unwrap_or_default();
+    TypedSecretSet { label, kind, publickey }
 }
 
 /// What a type of the earlier form is.

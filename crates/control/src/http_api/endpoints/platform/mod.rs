@@ -9,10 +9,8 @@ use crate::placement::{self, Planned, Regions, Wanted, Weights};
 use crate::{Error, Kind, config, hosts, orgs};
 use axum::Json;
 use model::size::Size;
-use std::collections::BTreeMap;
 use wire::machines::Guest;
-use wire::placements::{PlacedInRegion, PlacementRequest, Placements};
-use wire::platform::{HostInfo, Region, RegionList};
+use wire::platform::{AskPlacements, HostInfo, Placements, Region, RegionList, RegionPlacement};
 
 /// Machines of one plan.
 const MAX_PLACEMENTS: u32 = 10_000;
@@ -66,10 +64,10 @@ fn size_of_query(query: &Params) -> Result<Size, Error> {
 pub(in crate::http_api) async fn placements(
     Acting(platform): Acting,
     warnings: Warnings,
-    JsonBody(ask): JsonBody<PlacementRequest>,
+    JsonBody(ask): JsonBody<AskPlacements>,
 ) -> Result<Json<Placements>, Error> {
-    if !ask.org_slug.is_empty() {
-        orgs::visible(&platform, &ask.org_slug).await?;
+    if let Some(org) = ask.org_slug.as_deref().filter(|org| !org.is_empty()) {
+        orgs::visible(&platform, org).await?;
     }
     let has_volumes = ask.volume_name.as_ref().is_some_and(|name| !name.is_empty())
         || ask.volume_size_bytes.is_some_and(|bytes| bytes > 0);
@@ -83,33 +81,22 @@ pub(in crate::http_api) async fn placements(
     let regions = Regions::parse("region", region.as_deref().unwrap_or("[nearest],any"))?;
     let count = match ask.count.unwrap_or(0) {
         0 => MAX_PLACEMENTS,
-        count => u32::try_from(count).ok().filter(|count| *count <= MAX_PLACEMENTS).ok_or_else(
-            || Error::invalid("count", format!("must be at most {MAX_PLACEMENTS}")),
-        )?,
+        count if count <= MAX_PLACEMENTS => count,
+        _ => return Err(Error::invalid("count", format!("must be at most {MAX_PLACEMENTS}"))),
     };
-    let weights = weights(ask.weights.as_ref())?;
+    let given = ask.weights.unwrap_or_default();
+    let default = Weights::default();
+    let weights = Weights {
+        region: given.region.unwrap_or(default.region),
+        spread: given.spread.unwrap_or(default.spread),
+    };
     let wanted = Wanted { regions, memory_mb: size.memory_mb, launch: true };
     let infos = hosts::infos(&platform).await?;
     let planned = placement::plan(&infos, &wanted, count, weights)?;
-    let shown = planned.into_iter().map(|Planned { region, count, hosts }| PlacedInRegion {
+    let shown = planned.into_iter().map(|Planned { region, count, hosts }| RegionPlacement {
         region,
-        count: count.into(),
-        concurrency: hosts.into(),
+        count,
+        concurrency: hosts,
     });
     Ok(Json(Placements { regions: shown.collect() }))
-}
-
-fn weights(given: Option<&BTreeMap<String, i64>>) -> Result<Weights, Error> {
-    let mut weights = Weights::default();
-    for (name, weight) in given.into_iter().flatten() {
-        let to = match name.as_str() {
-            "region" => &mut weights.region,
-            "spread" => &mut weights.spread,
-            _ => return Err(Error::invalid("weights", "may have region and spread")),
-        };
-        *to = u32::try_from(*weight).map_err(|_| {
-            Error::invalid(format!("weights.{name}"), format!("must be 0 to {}", u32::MAX))
-        })?;
-    }
-    Ok(weights)
 }

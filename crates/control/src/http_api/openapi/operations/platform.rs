@@ -5,8 +5,7 @@ use axum::http::StatusCode;
 use serde_json::Value;
 use wire::audit::AuditPage;
 use wire::machines::{Done, Image, ImageProgress};
-use wire::placements::{PlacementRequest, Placements};
-use wire::platform::{HostInfo, RegionList};
+use wire::platform::{AskPlacements, HostInfo, Placements, RegionList};
 
 pub(super) fn all() -> Vec<Operation> {
     vec![
@@ -19,7 +18,7 @@ pub(super) fn all() -> Vec<Operation> {
             .text("gpu_kind", "Not supported.")
             .answers::<RegionList>(),
         post("/v1/platform/placements", "planPlacements", "Where machines would be placed")
-            .takes::<PlacementRequest>()
+            .takes::<AskPlacements>()
             .answers::<Placements>(),
         get("/v1/platform/hosts", "listHosts", "What each host has and uses")
             .answers::<Vec<HostInfo>>()

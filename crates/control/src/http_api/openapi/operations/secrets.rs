@@ -6,7 +6,9 @@ use wire::secret_keys::{
     Decrypt, Decrypted, Encrypt, Encrypted, KeyTypes, NewSecretKey, SecretKey, SecretKeyChanged,
     SecretKeys, Sign, Signed, Verify,
 };
-use wire::secrets::{AppSecret, AppSecrets, ChangeSecrets, SecretChanged, SetSecret, TypedSecret};
+use wire::secrets::{
+    AppSecret, AppSecrets, ChangeSecrets, SecretChanged, SetSecret, TypedSecret, TypedSecretSet,
+};
 
 pub(super) fn all() -> Vec<Operation> {
     let mut all = secrets();
@@ -17,7 +19,8 @@ pub(super) fn all() -> Vec<Operation> {
 fn secrets() -> Vec<Operation> {
     let version = "Not older than this version.";
     let changed = (StatusCode::CREATED, Content::Json(schema_of::<SecretChanged>));
-    let created = (StatusCode::CREATED, Content::Empty);
+    let typed = || (StatusCode::CREATED, Content::Json(schema_of::<TypedSecretSet>));
+    let (set, generated) = (typed(), typed());
     vec![
         get("/v1/apps/{app}/secrets", "listSecrets", "List the secrets of an app")
             .flag("show_secrets", "With their values, if the token may change them.")
@@ -43,13 +46,13 @@ fn secrets() -> Vec<Operation> {
             .answers::<SecretChanged>(),
         post("/v1/apps/{app}/secrets/{name}/type/{kind}", "setTypedSecret", "An earlier form")
             .takes::<TypedSecret>()
-            .answers_with(created.0, created.1),
+            .answers_with(set.0, set.1),
         post(
             "/v1/apps/{app}/secrets/{name}/type/{kind}/generate",
             "generateTypedSecret",
             "An earlier form",
         )
-        .answers_with(created.0, created.1),
+        .answers_with(generated.0, generated.1),
     ]
 }
 

@@ -1,0 +1,225 @@
+//! What is measured, in order.
+
+use crate::Failure;
+use crate::client::Client;
+use camino::Utf8Path;
+use futures_util::future::try_join_all;
+use http_body_util::BodyExt;
+use hyper::Method;
+use rt::Tasks;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Rounds of commits and changes, by turns.
+const ROUNDS: usize = 5;
+/// Time of one measure of a round.
+const SPAN: Duration = Duration::from_secs(2);
+/// Callers at once.
+const CALLERS: usize = 64;
+/// Machines of the list.
+const MACHINES: usize = 10_000;
+/// Clients that watch.
+const WATCHERS: usize = 1000;
+/// Events that each watcher is sent.
+const EVENTS: usize = 50;
+/// Between two events: the watchers are idle again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+const APP: &str = "/v1/apps/web/machines";
+
+/// Everything, as JSON.
+pub(crate) async fn all(dir: &Utf8Path, at: SocketAddr, tasks: &Tasks) -> Result<Value, Failure> {
+    let mut client = Client::connect(at, tasks).await?;
+    client.call(Method::POST, "/v1/apps", Some(&json!({ "app_name": "web" }))).await?;
+    let changes = changes(dir, at, tasks).await?;
+    let watch = watch(at, tasks, &mut client).await?;
+    let list = list(at, tasks, &mut client).await?;
+    Ok(json!({ "changes": changes, "watch": watch, "list": list }))
+}
+
+/// A machine that is down; its path.
+async fn stopped(client: &mut Client) -> Result<String, Failure> {
+    let config = json!({ "image": "app", "restart": { "policy": "no" } });
+    let body = json!({ "skip_launch": true, "config": config });
+    let machine = client.call(Method::POST, APP, Some(&body)).await?;
+    let machine: Value = serde_json::from_slice(&machine)?;
+    let path = format!("{APP}/{}", machine["id"].as_str().ok_or("a machine has an id")?);
+    client.call(Method::GET, &format!("{path}/wait?state=stopped&timeout=60"), None).await?;
+    Ok(path)
+}
+
+/// Commits and durable changes per second, by turns: so a disk that becomes slower does so for
+/// all.
+async fn changes(dir: &Utf8Path, at: SocketAddr, tasks: &Tasks) -> Result<Value, Failure> {
+    let mut callers = Vec::new();
+    for _ in 0..CALLERS {
+        let mut client = Client::connect(at, tasks).await?;
+        let machine = stopped(&mut client).await?;
+        callers.push((client, machine));
+    }
+    let (mut bare, mut one, mut many) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let path = dir.join("bare.db");
+        bare.push(tokio::task::spawn_blocking(move || commits(&path)).await??);
+        one.push(rate(&mut callers[..1]).await?);
+        many.push(rate(&mut callers).await?);
+    }
+    let (bare, one, many) = (median(bare), median(one), median(many));
+    Ok(json!({
+        "bare commits/s": bare, "one caller/s": one, "64 callers/s": many,
+        "one caller / bare": one / bare, "64 callers / bare": many / bare,
+    }))
+}
+
+/// Commits per second of one row, as durable as those of the platform.
+fn commits(path: &Utf8Path) -> Result<f64, Failure> {
+    let connection = Connection::open(path)?;
+    connection.execute_batch(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
+         CREATE TABLE IF NOT EXISTS row (id INTEGER PRIMARY KEY, value BLOB NOT NULL);",
+    )?;
+    let mut commit = connection
+        .prepare("INSERT INTO row VALUES (1, ?1) ON CONFLICT DO UPDATE SET value = ?1")?;
+    let (begun, mut count, value) = (Instant::now(), 0u32, [7u8; 512]);
+    while begun.elapsed() < SPAN {
+        commit.execute([&value[..]])?;
+        count += 1;
+    }
+    Ok(f64::from(count) / begun.elapsed().as_secs_f64())
+}
+
+/// Durable changes per second: each caller cordons and uncordons its machine.
+async fn rate(callers: &mut [(Client, String)]) -> Result<f64, Failure> {
+    let begun = Instant::now();
+    let each = callers.iter_mut().map(async |(client, machine)| {
+        let mut count = 0u32;
+        while begun.elapsed() < SPAN {
+            let what = if count.is_multiple_of(2) { "cordon" } else { "uncordon" };
+            client.call(Method::POST, &format!("{machine}/{what}"), None).await?;
+            count += 1;
+        }
+        Ok::<u32, Failure>(count)
+    });
+    let counts = try_join_all(each).await?;
+    Ok(f64::from(counts.iter().sum::<u32>()) / begun.elapsed().as_secs_f64())
+}
+
+/// Milliseconds from the answer of a call to the arrival of its event: where every watcher gets
+/// every event, and where each gets those of a machine of its own.
+async fn watch(at: SocketAddr, tasks: &Tasks, client: &mut Client) -> Result<Value, Failure> {
+    let machine = stopped(client).await?;
+    let (arrived, mut arrivals) = mpsc::unbounded_channel();
+    let same = Tasks::new();
+    for _ in 0..WATCHERS {
+        follow(at, "/v1/apps/web/watch", &same, arrived.clone()).await?;
+    }
+    let mut to_all = Vec::new();
+    for _ in 0..EVENTS {
+        let answered = changed(client, &machine).await?;
+        for _ in 0..WATCHERS {
+            let at = arrivals.recv().await.ok_or("a watch ended")?;
+            to_all.push(at.saturating_duration_since(answered).as_secs_f64() * 1e3);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    same.stop();
+    let own = Tasks::new();
+    let (arrived, mut arrivals) = mpsc::unbounded_channel();
+    let mut machines = Vec::new();
+    for _ in 0..WATCHERS {
+        let machine = stopped(client).await?;
+        follow(at, &format!("{machine}/events/stream"), &own, arrived.clone()).await?;
+        machines.push(machine);
+    }
+    let mut to_one = Vec::new();
+    for machine in &machines {
+        let answered = changed(client, machine).await?;
+        let at = arrivals.recv().await.ok_or("a watch ended")?;
+        to_one.push(at.saturating_duration_since(answered).as_secs_f64() * 1e3);
+    }
+    own.stop();
+    tasks.spawn(async {}).await?;
+    Ok(json!({ "every event to all, ms": spread(to_all), "own machine each, ms": spread(to_one) }))
+}
+
+/// Makes one event of a machine that is down; when it was answered.
+async fn changed(client: &mut Client, machine: &str) -> Result<Instant, Failure> {
+    let config = json!({ "image": "app", "restart": { "policy": "no" } });
+    let body = json!({ "skip_launch": true, "config": config });
+    client.call(Method::POST, machine, Some(&body)).await?;
+    Ok(Instant::now())
+}
+
+/// A client that notes when each event arrives.
+async fn follow(
+    at: SocketAddr,
+    path: &str,
+    tasks: &Tasks,
+    arrived: mpsc::UnboundedSender<Instant>,
+) -> Result<(), Failure> {
+    let mut client = Client::connect(at, tasks).await?;
+    let answer = client.send(Method::GET, path, None).await?;
+    if !answer.status().is_success() {
+        return Err(format!("{path}: {}", answer.status()).into());
+    }
+    let mut body = answer.into_body();
+    tasks.spawn_until_stop(async move {
+        // Dropped with the watch: it is the other end of the connection.
+        let _client = client;
+        while let Some(Ok(frame)) = body.frame().await {
+            let now = Instant::now();
+            let part = frame.into_data().unwrap_or_default();
+            let events = part.windows(5).filter(|window| window == b"data:").count();
+            // The receiver is dropped when everything is measured.
+            (0..events).for_each(|_| drop(arrived.send(now)));
+        }
+    });
+    Ok(())
+}
+
+/// Milliseconds of lists of many machines.
+async fn list(at: SocketAddr, tasks: &Tasks, client: &mut Client) -> Result<Value, Failure> {
+    let have: Vec<Value> = serde_json::from_slice(&client.call(Method::GET, APP, None).await?)?;
+    let missing = MACHINES.saturating_sub(have.len());
+    let begun = Instant::now();
+    let each = (0..CALLERS).map(|number| async move {
+        let mut client = Client::connect(at, tasks).await?;
+        for _ in (number..missing).step_by(CALLERS) {
+            stopped(&mut client).await?;
+        }
+        Ok::<(), Failure>(())
+    });
+    try_join_all(each).await?;
+    let creates = missing as f64 / begun.elapsed().as_secs_f64();
+    let (whole, size) = lists(client, APP).await?;
+    let (summary, small) = lists(client, &format!("{APP}?summary=true")).await?;
+    Ok(json!({
+        "machines": MACHINES, "creates/s": creates, "whole, ms": whole, "whole, MB": size,
+        "summary, ms": summary, "summary, MB": small,
+    }))
+}
+
+async fn lists(client: &mut Client, path: &str) -> Result<(Value, f64), Failure> {
+    let (mut times, mut size) = (Vec::new(), 0.0);
+    for _ in 0..20 {
+        let begun = Instant::now();
+        size = client.call(Method::GET, path, None).await?.len() as f64 / 1e6;
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok((spread(times), size))
+}
+
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
+}
+
+fn spread(mut of: Vec<f64>) -> Value {
+    of.sort_by(f64::total_cmp);
+    let part = |part: f64| of[((of.len() - 1) as f64 * part) as usize];
+    json!({ "median": part(0.5), "p99": part(0.99), "min": part(0.0), "max": part(1.0), "n": of.len() })
+}
