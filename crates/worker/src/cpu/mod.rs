@@ -1,6 +1,8 @@
-//! CPU time of machines with shared vCPUs, if the host holds them to their baseline: the
-//! controller measures what each uses and sets its quota; the table has the result for the
-//! metrics. The arithmetic is `model::size::cpu_credit`.
+//! CPU time of machines. `share` has what a machine weighs in any case. If the host holds
+//! shared vCPUs to their baseline, the controller measures what each machine uses and sets its
+//! quota, and the table has the result for the metrics; the arithmetic is
+//! `model::size::cpu_credit`.
 
 pub(crate) mod controller;
+mod share;
 pub(crate) mod table;
