@@ -91,7 +91,7 @@ fn status(secret: &AppSecret, machines: &[Machine]) -> &'static str {
     let has = |machine: &&&Machine| machine.secrets_version.unwrap_or(0) >= wanted;
     let running: Vec<&Machine> = concerned.iter().copied().filter(|m| runs(m)).collect();
     let is_unknown = concerned.iter().any(|machine| machine.state == "unknown");
-    // Where none runs, those that had the value when they ran tell that it is not a new one.
+    // Where none runs, those that had the value when they ran show that it is not a new one.
     let counted = if running.is_empty() { &concerned } else { &running };
     let up_to_date = counted.iter().filter(has).count();
     match (up_to_date, counted.len()) {
