@@ -119,10 +119,10 @@ fn world(cx: &Context) -> Outcome {
     let ipv4 = lines.iter().find_map(|line| line.strip_suffix(" fly-global-services"));
     let ipv4 = ipv4.and_then(|line| line.strip_prefix("hosts="));
     ensure!(ipv4.is_some_and(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok()), "{all}");
-    let of_init = messages(&app, "init")?;
+    let of_init = messages(&app, "machine")?;
     for (begins, ends) in [
         ("Starting init (commit: ", ")..."),
-        ("Preparing to run: `sh -c ", "` as root"),
+        ("Preparing to run: `sh -c ", ""),
         ("Main child exited normally with code: 0", ""),
     ] {
         let fits = |line: &String| line.starts_with(begins) && line.ends_with(ends);
