@@ -1,5 +1,7 @@
 //! Each sink against a receiver that parses what it gets, and misbehaves.
 
+#![allow(clippy::unwrap_used, reason = "a failed test is to panic")]
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;

@@ -123,7 +123,7 @@ async fn events_are_resumed_by_their_id_without_a_gap_or_a_repetition() {
     other.print(b, 2, "b1");
     let path = "/v1/apps/web/logs?tail=10";
     let mut first = watch(&w, path, None).await;
-    let mut got = vec![first.next().await.data, first.next().await.data];
+    let mut got = [first.next().await.data, first.next().await.data];
     got.sort_by_key(|line| line["message"].to_string());
     assert_eq!([&got[0]["message"], &got[1]["message"]], ["a1", "b1"]);
     w.host.print(a, 10, "a2");
@@ -134,7 +134,7 @@ async fn events_are_resumed_by_their_id_without_a_gap_or_a_repetition() {
     other.print(b, 5, "b2");
     w.host.print(a, 11, "a3");
     let mut second = watch(&w, path, Some(&event.id)).await;
-    let mut got = vec![second.next().await.data, second.next().await.data];
+    let mut got = [second.next().await.data, second.next().await.data];
     got.sort_by_key(|line| line["message"].to_string());
     assert_eq!([&got[0]["message"], &got[1]["message"]], ["a3", "b2"]);
     other.print(b, 12, "b3");
