@@ -16,8 +16,8 @@ pub(crate) fn connector(ca_file: Option<&Utf8Path>) -> Result<TlsConnector, Port
         Some(path) => add_file(&mut roots, path)?,
         // Files that cannot be read leave fewer roots, and certificates that do not verify.
         None => {
-            let certs = rustls_native_certs::load_native_certs().certs;
-            let _ = roots.add_parsable_certificates(certs);
+            let found = rustls_native_certs::load_native_certs().certs;
+            roots.add_parsable_certificates(found);
         }
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
