@@ -1,4 +1,4 @@
-//! The facts that are "not yet": each such call and field of a config is answered as its fact says.
+//! The facts that are "not yet": each such call and field of a config is answered as its fact describes.
 
 use crate::compatibility::{Fact, facts};
 use crate::world::{TestWorld, at, world};

@@ -198,7 +198,11 @@ fn answers(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     let mut all: Map<String, Value> =
         codes.map(|code| (code.as_str().to_owned(), success.clone())).collect();
     let changes = operation.method != Method::GET || operation.path.contains("{machine}");
-    let further: &[u16] = if changes { &ERRORS_OF_CHANGES } else { &[] };
+    let further: &[u16] = match (changes, operation.unsupported) {
+        (true, _) => &ERRORS_OF_CHANGES,
+        (false, true) => &[422],
+        (false, false) => &[],
+    };
     for status in ERRORS.iter().chain(further) {
         let reference = format!("#/components/responses/{}", name_of(*status));
         all.insert(status.to_string(), json!({ "$ref": reference }));

@@ -18,6 +18,8 @@ pub(super) struct Operation {
     pub(super) answer: (StatusCode, Content),
     /// Another success, with the same body.
     pub(super) or: Option<StatusCode>,
+    /// Some of its parameters may have values that are not supported.
+    pub(super) unsupported: bool,
     /// Fly's Machines API has no such call.
     pub(super) addition: bool,
 }
@@ -65,7 +67,18 @@ pub(super) enum Content {
 impl Operation {
     fn new(method: Method, path: &'static str, id: &'static str, summary: &'static str) -> Self {
         let (query, answer) = (Vec::new(), (StatusCode::OK, Content::Empty));
-        Self { method, path, id, summary, query, body: None, answer, or: None, addition: false }
+        Self {
+            method,
+            path,
+            id,
+            summary,
+            query,
+            body: None,
+            answer,
+            or: None,
+            unsupported: false,
+            addition: false,
+        }
     }
 
     fn parameter(mut self, name: &'static str, kind: Kind, description: &'static str) -> Self {
@@ -129,6 +142,11 @@ impl Operation {
     /// The same body with another code.
     pub(super) fn or(self, code: StatusCode) -> Self {
         Self { or: Some(code), ..self }
+    }
+
+    /// It has parameters with values that are not supported (422).
+    pub(super) fn unsupported(self) -> Self {
+        Self { unsupported: true, ..self }
     }
 
     pub(super) fn addition(self) -> Self {

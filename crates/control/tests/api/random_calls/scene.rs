@@ -132,7 +132,7 @@ impl Scene {
         .to_owned()
     }
 
-    /// What the query says of things that are there.
+    /// Parameters of the query that refer to things that are there.
     pub(super) fn query(&self, id: &str) -> Vec<(&'static str, String)> {
         match id {
             "releaseLease" => vec![("nonce", self.nonce.clone())],
@@ -157,6 +157,7 @@ impl Scene {
             "execMachine" => json!({ "command": ["echo", "hi"] }),
             "stopMachine" => json!({ "signal": "SIGTERM", "timeout": "1s" }),
             "createOrg" => json!({ "slug": "third", "name": "Third" }),
+            "planPlacements" => json!({ "region": "any", "count": 1, "org_slug": "personal" }),
             "putMember" => json!({ "email": EMAIL, "role": "member" }),
             "createToken" => json!({ "type": "readonly", "name": "t", "expiry": "1h" }),
             "createDeployToken" => json!({ "expiry": "1h" }),

@@ -1,4 +1,4 @@
-//! Compares what the platform says in its several ways.
+//! Compares the several ways to read the platform with each other and with the model.
 
 use super::model::{Known, at_rest, leads, state};
 use super::run::{Run, at};

@@ -2,7 +2,7 @@
 //!
 //! The sequences are made and shrunk by `proptest-state-machine`. After each step the platform is
 //! compared with the life table, with the leases that were granted, and with itself: list, get,
-//! events, watch and wait have to agree. [`steps`] are the calls, [`model`] says what has to follow
+//! events, watch and wait have to agree. [`steps`] are the calls, [`model`] holds what has to follow
 //! from one, [`run`] carries them out, [`agree`] compares.
 
 mod agree;

@@ -125,7 +125,7 @@ impl Run<'_> {
         self.read_back(machine, granted).await;
     }
 
-    /// After a race, the machine is what it says.
+    /// After a race, the model takes over the state that the machine has.
     async fn read_back(&mut self, machine: usize, granted: Vec<String>) {
         let cluster = &*self.cluster;
         let known = &mut self.machines[machine];
@@ -160,7 +160,7 @@ impl Run<'_> {
 }
 
 impl Known {
-    /// Notes what the answer says.
+    /// Notes what the answer shows.
     fn note(&mut self, call: Call, answer: &Value) {
         match call {
             Call::Lease => {

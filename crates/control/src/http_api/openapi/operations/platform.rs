@@ -16,7 +16,8 @@ pub(super) fn all() -> Vec<Operation> {
             .number("memory_mb", "and so much memory.")
             .number("gpus", "Not supported.")
             .text("gpu_kind", "Not supported.")
-            .answers::<RegionList>(),
+            .answers::<RegionList>()
+            .unsupported(),
         post("/v1/platform/placements", "planPlacements", "Where machines would be placed")
             .takes::<AskPlacements>()
             .answers::<Placements>(),
