@@ -66,7 +66,8 @@ impl<'a> Walk<'a> {
         let others = schema.get("additionalProperties").filter(|others| others.is_object());
         for (name, value) in fields {
             let path = join(at, name);
-            match known.and_then(|known| known.get(name)).or(others) {
+            let own = known.and_then(|known| known.get(name).or_else(|| by_alias(known, name)));
+            match own.or(others) {
                 Some(schema) => self.value(schema, value, &path),
                 // Without a list of properties any name is a value, such as a label's.
                 None if known.is_some() && is_set(value) => self.found.push(path),
@@ -88,6 +89,15 @@ impl<'a> Walk<'a> {
             None => schema,
         }
     }
+}
+
+/// The property that may have this name, too.
+fn by_alias<'a>(known: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let has = |schema: &&Value| {
+        let aliases = schema.get("x-aliases").and_then(Value::as_array);
+        aliases.is_some_and(|aliases| aliases.iter().any(|alias| alias == name))
+    };
+    known.values().find(has)
 }
 
 fn join(at: &str, name: &str) -> String {

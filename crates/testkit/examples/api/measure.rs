@@ -175,7 +175,10 @@ async fn follow(
             let part = frame.into_data().unwrap_or_default();
             let events = part.windows(5).filter(|window| window == b"data:").count();
             // The receiver is dropped when everything is measured.
-            (0..events).for_each(|_| drop(arrived.send(now)));
+            for _ in 0..events {
+                // Its receiver is there until the last one has arrived.
+                let _ = arrived.send(now);
+            }
         }
     });
     Ok(())

@@ -44,6 +44,7 @@ impl ErrorBody {
 pub struct CreateApp {
     /// Name of the app.
     #[serde(alias = "name", default)]
+    #[schemars(extend("x-aliases" = ["name"]))]
     pub app_name: String,
     /// Organisation; absent or empty means the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -69,6 +69,9 @@ impl Host {
         at_start: AtStart,
     ) -> Handle {
         let id = view.record.id;
+        if let Some(region) = &view.record.region {
+            self.context.logs.set_region(&id.to_string(), region);
+        }
         let (handle, task) = machine::new(&self.context, view, lease, at_start);
         self.insert(id, handle.clone());
         self.context.tasks.spawn_until_stop(monitor(self.context.clone(), handle.clone()));

@@ -9,9 +9,9 @@ use super::read::Live;
 use super::retention::LogLimits;
 use camino::Utf8PathBuf;
 use model::id::BootId;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
 use wire::logs::LogEntry;
 
 /// The queued bytes of one log, and the bytes dropped since the queue was full.
@@ -41,6 +41,7 @@ pub(super) struct Lines {
 /// One log that is written.
 pub(super) struct Log {
     pub(super) id: LogId,
+    region: String,
     pub(super) channels: BTreeMap<usize, Lines>,
     next: u64,
     budget: Budget,
@@ -61,10 +62,26 @@ pub(super) struct Unwritten {
     pub(super) ends: Option<[(u64, i64); 2]>,
 }
 
+/// The regions that lines name.
+#[derive(Debug)]
+pub(super) struct Regions {
+    /// Of the host.
+    pub(super) own: String,
+    /// Of machines that were asked for another code of it.
+    pub(super) of_machines: Mutex<HashMap<String, String>>,
+}
+
+impl Regions {
+    pub(super) fn of(&self, machine: &str) -> String {
+        let of_machines = self.of_machines.lock().unwrap_or_else(PoisonError::into_inner);
+        of_machines.get(machine).unwrap_or(&self.own).clone()
+    }
+}
+
 /// Settings of the thread, and what it shares with readers.
 pub(super) struct Shared {
     pub(super) dir: Utf8PathBuf,
-    pub(super) region: String,
+    pub(super) regions: Arc<Regions>,
     pub(super) limits: LogLimits,
     pub(super) index: Arc<Index>,
     pub(super) live: Arc<Live>,
@@ -117,6 +134,7 @@ impl Log {
             positions: files::resume(newest.map(Utf8PathBuf::as_path)),
             unwritten: Unwritten::default(),
             unacknowledged: Vec::new(),
+            region: shared.regions.of(&id.instance),
             id,
         }
     }
@@ -228,7 +246,7 @@ impl Log {
             provider: by.into(),
             level: level.into(),
             instance: self.id.instance.clone(),
-            region: shared.region.clone(),
+            region: self.region.clone(),
             message,
             meta: meta.map(|meta| (*meta).clone()).unwrap_or_default(),
         };

@@ -34,7 +34,7 @@ use futures_util::FutureExt;
 use futures_util::stream::BoxStream;
 use guest::Numbered;
 use lines::LINE;
-use log::{LogId, Queued, Shared};
+use log::{LogId, Queued, Regions, Shared};
 use read::{Answer, Live, Queries, Reader};
 use rt::failure::panic_message;
 use rt::{Clock, FailureHandler};
@@ -65,6 +65,7 @@ pub(crate) struct LogStore {
     queries: Arc<Queries>,
     marks: Arc<Marks>,
     queued: Mutex<HashMap<String, Arc<Queued>>>,
+    regions: Arc<Regions>,
     /// `None` only while it is dropped.
     jobs: Option<Arc<SyncSender<Job>>>,
     thread: Option<JoinHandle<()>>,
@@ -81,9 +82,10 @@ impl LogStore {
         std::fs::create_dir_all(&dir)?;
         let (jobs, queue) = sync_channel(JOBS);
         let (index, live, marks) = (Arc::default(), Arc::default(), Arc::default());
+        let regions = Arc::new(Regions { own: region, of_machines: Mutex::default() });
         let shared = Shared {
             dir: dir.clone(),
-            region,
+            regions: Arc::clone(&regions),
             limits,
             index: Arc::clone(&index),
             live: Arc::clone(&live),
@@ -98,7 +100,13 @@ impl LogStore {
         let (jobs, thread) = (Some(Arc::new(jobs)), Some(thread));
         let reader = Reader::new(dir.clone(), Arc::clone(&index));
         let (queries, queued) = (Arc::default(), Mutex::default());
-        Ok(Self { clock, dir, index, live, reader, queries, marks, queued, jobs, thread })
+        Ok(Self { clock, dir, index, live, reader, queries, marks, queued, regions, jobs, thread })
+    }
+
+    /// The region that the lines of a machine name, before it has any; else it is the host's.
+    pub(crate) fn set_region(&self, machine: &str, region: &str) {
+        let mut regions = self.regions.of_machines.lock().unwrap_or_else(PoisonError::into_inner);
+        regions.insert(machine.to_owned(), region.to_owned());
     }
 
     /// Output of a machine's guest.
@@ -188,6 +196,9 @@ impl LogStore {
     /// Removes the log of a machine whose record is removed.
     pub(crate) fn remove(&self, machine: &str) {
         self.lock().remove(machine);
+        let mut regions = self.regions.of_machines.lock().unwrap_or_else(PoisonError::into_inner);
+        regions.remove(machine);
+        drop(regions);
         self.send_or_drop(Job::Remove { log: machine.into() });
     }
 

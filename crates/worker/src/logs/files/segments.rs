@@ -143,7 +143,8 @@ pub(in crate::logs) fn end_of(
     let first = end.split(|byte| *byte == b'\n').find_map(parse);
     let before = text[..text.len().saturating_sub(end.len())].rsplit(|byte| *byte == b'\n');
     let before_ns = before.filter_map(parse).map(|line| line.timestamp).next();
-    Ok(first.map(|first| (first.offset, before_ns.unwrap_or(first.timestamp - 1), end)))
+    Ok(first
+        .map(|first| (first.offset, before_ns.unwrap_or(first.timestamp.saturating_sub(1)), end)))
 }
 
 fn parse(line: &[u8]) -> Option<Stored> {
