@@ -251,7 +251,8 @@ impl Images for FakeImages {
         let named: BTreeSet<Utf8PathBuf> = {
             let store = self.lock();
             let digests = store.imported.values().map(|content| &content.digest).chain(keep);
-            digests.map(|digest| self.root_path(digest)).collect()
+            let roots = digests.map(|digest| self.root_path(digest));
+            roots.flat_map(|root| [root.with_extension("json"), root]).collect()
         };
         let failed = |err| PortError::new("collect images", err);
         let mut freed = 0;

@@ -135,9 +135,9 @@ mod tests {
         let mut page = String::from(
             "# Errors\n\nThis page is made from the error catalogue; `UPDATE_DOCS=1 cargo test -p updraft \
              errors_page` writes it.\n\n## Of the API\n\nAn error is `{\"error\", \"status\", \"code\", \
-             \"field\"?, \"hint\", \"docs\"}`. `error` says what was attempted and why it failed, `code` is one of \
-             these and stays the same for ever, `field` is the path of the field that is to blame, `hint` \
-             says what to do next, and `docs` is the path of the code's row on the page `/docs` of the API. `status` is \
+             \"field\"?, \"hint\", \"docs\"}`. `error` has what was attempted and why it failed, `code` is one of \
+             these and never changes, `field` is the path of the field that is to blame, `hint` \
+             is what to do next, and `docs` is the path of the code's row on the page `/docs` of the API. `status` is \
              that of Fly's API: `insufficient_capacity` and `name_taken` for the codes of these names, else \
              `unknown`; the two codes of commands are additions to it.\n\n| code | HTTP | meaning | remedy |\n|---|---|---|---|\n",
         );

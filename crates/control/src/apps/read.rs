@@ -72,7 +72,7 @@ pub async fn readable(platform: &Platform) -> Result<Readable, Error> {
     let apps: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
     let mut readable = BTreeSet::new();
     for Stored { record: app, .. } in apps.records {
-        // An app whose organization cannot be read is nobody's for the moment.
+        // An app whose organization cannot be read belongs to no token for the moment.
         let Ok(access) = app_access(platform, &app, Action::READ).await else { continue };
         if is_permitted(platform, &access) {
             readable.insert(app.id);

@@ -1,4 +1,4 @@
-//! The error catalogue: what clients are told of each kind of failure, whatever the front.
+//! The error catalogue: what clients see of each kind of failure, whatever the front.
 
 use super::Kind;
 use wire::machines::ErrorBody;
@@ -6,7 +6,7 @@ use wire::machines::ErrorBody;
 /// One kind of failure as clients see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Code, which stays the same for ever.
+    /// Code, which never changes.
     pub code: &'static str,
     /// Status of an HTTP answer.
     pub http: u16,
@@ -14,7 +14,7 @@ pub struct Entry {
     pub status: &'static str,
     /// What it means.
     pub meaning: &'static str,
-    /// What to do next, if the error itself says nothing better.
+    /// What to do next, if the error has no hint of its own.
     pub remedy: &'static str,
 }
 
@@ -52,7 +52,7 @@ impl Kind {
         Self::InDoubt,
     ];
 
-    /// What clients are told of it.
+    /// What clients see of it.
     pub const fn entry(self) -> Entry {
         match self {
             Self::Invalid => entry(
@@ -95,7 +95,7 @@ impl Kind {
             Self::VersionMismatch => entry(
                 "version_mismatch",
                 412,
-                "The version given is not the current one: somebody else was faster.",
+                "The version given is not the current one: another client was faster.",
                 "read the machine, make the change again, and send its version",
             ),
             Self::TooLarge => entry(

@@ -1,5 +1,5 @@
-//! Which hosts may take a machine, best first. [`expression`] has what a request may say of
-//! regions, [`plan`] answers where several machines would be placed.
+//! Which hosts may take a machine, best first. [`expression`] has the form in which a request
+//! names regions, [`plan`] answers where several machines would be placed.
 
 mod expression;
 mod plan;

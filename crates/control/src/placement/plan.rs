@@ -6,7 +6,7 @@ use host_api::HostInfo;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-/// How much each wish counts. A host's penalty is the position of its region among the wanted
+/// How much each part of a request counts. A host's penalty is the position of its region among the wanted
 /// ones times `region`, plus the machines planned on it so far times `spread`; the host with the
 /// lowest is next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -124,14 +124,14 @@ async fn create(w: &TestWorld, config: &Value) -> (u16, String, Value) {
 }
 
 #[tokio::test]
-async fn fields_that_are_not_acted_on_yet_are_kept_or_refused_as_their_facts_say() {
+async fn fields_that_are_not_acted_on_yet_are_kept_or_refused_as_their_facts_are() {
     let w = world().await;
     w.app().await;
     let facts = facts();
     let mut fields = 0;
     for fact in facts.field.iter().filter(|fact| fact.state == "not yet") {
         let Some(mut config) = sample(&fact.name) else {
-            let named = !fact.test.is_empty() && !fact.test.contains("as_their_facts_say");
+            let named = !fact.test.is_empty() && !fact.test.contains("as_their_facts_are");
             assert!(named, "{}: it has neither a sample here nor a test of its own", fact.name);
             continue;
         };

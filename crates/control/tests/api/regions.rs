@@ -79,7 +79,7 @@ async fn placements_are_planned_and_reserve_nothing() {
         (json!({ "region": "fra" }), 422, "not in \"fra\""),
         (json!({ "count": 10_001 }), 400, "count: must be at most 10000"),
         (json!({ "compute": { "cpus": 3 } }), 400, "compute.cpus: "),
-        (json!({ "org_slug": "nobody" }), 404, "Could not find Organization"),
+        (json!({ "org_slug": "absent" }), 404, "Could not find Organization"),
         (json!({ "region": "a b" }), 400, "region: "),
         (json!({ "weights": { "spread": -1 } }), 400, "weights.spread: "),
     ] {

@@ -109,7 +109,7 @@ impl Code {
         self.entry().remedy
     }
 
-    /// What clients are told of it.
+    /// What clients see of it.
     pub const fn entry(self) -> Entry {
         use StatusCode as S;
         match self {

@@ -552,7 +552,7 @@ fn a_new_daemon_takes_over_what_runs() {
     check(
         "create m1 serve 80; create m2 serve; create m3 serve; wait m1 started; wait m2 started
          wait m3 started; stop m3; wait m3 stopped; listens m1 80; kill; guest m1 listen 81
-         guest m2 exit 4; daemon; show; routes; exits m2 1; wait m2 started
+         guest m2 exit 4; daemon; exits m2 1; wait m2 started; show; routes
          ledger; events m2 3; events m1 1; exec m1 echo still here",
         expect![[r#"
             m1 started

@@ -64,7 +64,7 @@ pub struct Port {
     /// Answer plain HTTP with a redirect to HTTPS; only with `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_https: Option<bool>,
-    /// How the port speaks HTTP.
+    /// How the port uses HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_options: Option<HttpOptions>,
     /// Fields this version does not know (tls_options, …).
@@ -72,7 +72,7 @@ pub struct Port {
     pub extra: Extra,
 }
 
-/// How a port speaks HTTP
+/// How a port uses HTTP
 /// (<https://fly.io/docs/reference/configuration/#services-ports-http_options>).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HttpOptions {
