@@ -100,20 +100,34 @@ pub struct Candidate {
 /// # Errors
 /// No host may; each is named with the constraint it does not meet.
 pub fn candidates(hosts: &[HostInfo], wanted: &Wanted) -> Result<Vec<Candidate>, NoCandidate> {
+    let ranked = ranked(hosts, wanted)?.into_iter();
+    Ok(ranked.map(|Ranked { host, region, .. }| Candidate { host: host.host, region }).collect())
+}
+
+/// A candidate with what it is compared by.
+struct Ranked<'a> {
+    /// Position of its region among the wanted ones.
+    rank: usize,
+    host: &'a HostInfo,
+    region: Option<String>,
+}
+
+/// The candidates, best first.
+fn ranked<'a>(hosts: &'a [HostInfo], wanted: &Wanted) -> Result<Vec<Ranked<'a>>, NoCandidate> {
     let nearest = nearest(hosts);
     let mut fit = Vec::new();
     let mut refusals = Vec::new();
     for host in hosts {
         match fits(host, nearest, wanted) {
-            Ok((rank, region)) => fit.push((rank, Reverse(free(host)), host.host, region)),
+            Ok((rank, region)) => fit.push(Ranked { rank, host, region }),
             Err(refusal) => refusals.push(refusal),
         }
     }
     if fit.is_empty() {
         return Err(NoCandidate(refusals));
     }
-    fit.sort_unstable();
-    Ok(fit.into_iter().map(|(_, _, host, region)| Candidate { host, region }).collect())
+    fit.sort_unstable_by_key(|fit| (fit.rank, Reverse(free(fit.host)), fit.host.host));
+    Ok(fit)
 }
 
 /// The region of the API: that of the host with the lowest number, on which it runs.

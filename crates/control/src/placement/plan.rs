@@ -1,7 +1,7 @@
 //! Where several machines of one size would be placed. Nothing is reserved: the answer is advice
 //! (<https://fly.io/docs/machines/api/platform-resource/>).
 
-use super::{Candidate, NoCandidate, Wanted, candidates, free, room};
+use super::{NoCandidate, Ranked, Wanted, free, ranked};
 use host_api::HostInfo;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -54,25 +54,19 @@ pub fn plan(
     count: u32,
     weights: Weights,
 ) -> Result<Vec<Planned>, NoCandidate> {
-    let candidates = candidates(hosts, wanted)?;
+    let ranked = ranked(hosts, wanted)?;
     let need = u64::from(wanted.memory_mb).max(1);
-    let mut heap = BinaryHeap::new();
-    let mut regions: Vec<(usize, String)> = Vec::new();
-    for (index, Candidate { host, region }) in candidates.iter().enumerate() {
-        let Some(host) = hosts.iter().find(|info| info.host == *host) else { continue };
-        let region = region.clone().unwrap_or_else(|| host.region.clone());
-        let nearest = super::nearest(hosts);
-        let rank = wanted.regions.find(host, nearest).map_or(0, |(rank, _)| rank);
-        let most = if wanted.launch { free(host) } else { u64::MAX };
-        let free = if room(host, wanted.launch) < need { 0 } else { most };
-        let penalty = Reverse(rank as u64 * u64::from(weights.region));
-        regions.push((index, region));
-        heap.push(Next { penalty, free, index: Reverse(index) });
-    }
+    let first = |(index, ranked): (usize, &Ranked<'_>)| Next {
+        penalty: Reverse(ranked.rank as u64 * u64::from(weights.region)),
+        free: if wanted.launch { free(ranked.host) } else { u64::MAX },
+        index: Reverse(index),
+    };
+    let mut heap: BinaryHeap<Next> = ranked.iter().enumerate().map(first).collect();
     let mut planned: Vec<(Planned, BTreeSet<usize>)> = Vec::new();
     for _ in 0..count {
         let Some(Next { penalty: Reverse(penalty), free, index }) = heap.pop() else { break };
-        add(&mut planned, &regions[index.0].1, index.0);
+        let Ranked { host, region, .. } = &ranked[index.0];
+        add(&mut planned, region.as_ref().unwrap_or(&host.region), index.0);
         let left = free.saturating_sub(need);
         if left >= need {
             let penalty = Reverse(penalty + u64::from(weights.spread));

@@ -176,7 +176,6 @@ async fn follow(
             let events = part.windows(5).filter(|window| window == b"data:").count();
             // The receiver is dropped when everything is measured.
             for _ in 0..events {
-                // Its receiver is there until the last one has arrived.
                 let _ = arrived.send(now);
             }
         }
