@@ -34,6 +34,21 @@ pub(crate) async fn list<T: DeserializeOwned>(
     Ok(listed)
 }
 
+/// The records below a prefix that are wanted, from memory where that is possible. Those that
+/// cannot be read are passed over, as by [`list`].
+pub(crate) async fn below<T: Cached>(
+    platform: &Platform,
+    prefix: &str,
+    wanted: impl Fn(&T) -> bool,
+) -> Result<Vec<Stored<T>>, Error> {
+    if let Some(found) = platform.cache().below(prefix, &wanted).await {
+        return Ok(found);
+    }
+    let mut listed = list(platform, prefix).await?.records;
+    listed.retain(|stored| wanted(&stored.record));
+    Ok(listed)
+}
+
 /// An app that is not being deleted, by its name.
 pub(crate) async fn app(platform: &Platform, name: &str) -> Result<Stored<AppRecord>, Error> {
     let no_app = || Error::no_app(name);

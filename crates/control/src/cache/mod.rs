@@ -26,7 +26,7 @@ use model::id::AppId;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
-use store::records::{self, AppRecord};
+use store::records::{self, AppRecord, Stored};
 use store::{Change, Revision, WatchBatch};
 use tables::Tables;
 use tokio::sync::watch;
@@ -68,12 +68,21 @@ impl RecordsCache {
     /// The record of a key, as of now or of the newest revision that this process has
     /// seen.
     pub(crate) async fn get<T: Cached>(&self, key: &str) -> Known<T> {
-        self.read(|tables| tables.get(key)).await
+        self.read(|tables| tables.get(key)).await.unwrap_or(Known::Unknown)
     }
 
     /// The record of the app with a number, likewise.
     pub(crate) async fn app_by_id(&self, id: AppId) -> Known<AppRecord> {
-        self.read(|tables| tables.app_by_id(id)).await
+        self.read(|tables| tables.app_by_id(id)).await.unwrap_or(Known::Unknown)
+    }
+
+    /// The records below a prefix that are wanted, likewise. `None`: the store has to be asked.
+    pub(crate) async fn below<T: Cached>(
+        &self,
+        prefix: &str,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Option<Vec<Stored<T>>> {
+        self.read(|tables| tables.below(prefix, &wanted)).await.flatten()
     }
 
     /// Receives whenever a token or the member of an organization may have changed.
@@ -81,31 +90,34 @@ impl RecordsCache {
         self.access.subscribe()
     }
 
-    async fn read<T>(&self, read: impl Fn(&Tables) -> Known<T>) -> Known<T> {
+    /// `None` while the tables are not to be used.
+    async fn read<T>(&self, read: impl Fn(&Tables) -> T) -> Option<T> {
         let seen = self.seen.load(Ordering::Acquire);
-        if let Some(known) = self.look_up(&read, seen) {
-            return known;
+        if let Some(found) = self.look_up(&read, seen) {
+            return found;
         }
         let mut applied = self.applied.subscribe();
         let is_there = |at: &Option<Revision>| at.is_none_or(|at| at >= seen);
-        let waited = tokio::time::timeout(CATCH_UP, applied.wait_for(is_there)).await;
-        if waited.is_err() {
+        // What `wait_for` returns is a lock, and a change takes it after that of the tables:
+        // it is released before the tables are read.
+        let late = tokio::time::timeout(CATCH_UP, applied.wait_for(is_there)).await.is_err();
+        if late {
             tracing::warn!(
                 revision = seen,
                 "the watch of the store is late; records are read from it"
             );
             self.discard();
         }
-        self.look_up(&read, seen).unwrap_or(Known::Unknown)
+        self.look_up(&read, seen).flatten()
     }
 
     /// `None` if the tables do not show `seen` yet.
-    fn look_up<T>(&self, read: impl Fn(&Tables) -> Known<T>, seen: Revision) -> Option<Known<T>> {
+    fn look_up<T>(&self, read: impl Fn(&Tables) -> T, seen: Revision) -> Option<Option<T>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         match state.revision {
-            None => Some(Known::Unknown),
+            None => Some(None),
             Some(at) if at < seen => None,
-            Some(_) => Some(read(&state.tables)),
+            Some(_) => Some(Some(read(&state.tables))),
         }
     }
 

@@ -4,7 +4,8 @@
 use model::id::{AppId, Epoch, HostId, MachineName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use store::records::{self, AppRecord, MemberRecord, NameRecord, OrgRecord, Stored, TokenRecord};
 use store::{Change, KeyValue};
 
@@ -39,7 +40,7 @@ pub(crate) enum Known<T> {
 
 /// Records of one kind by key. `None` stands for one that cannot be parsed: a caller that
 /// needs it reads the store, and gets the error.
-type Table<T> = HashMap<String, Option<Stored<T>>>;
+type Table<T> = BTreeMap<String, Option<Stored<T>>>;
 
 /// All that is kept.
 #[derive(Debug, Default)]
@@ -57,7 +58,7 @@ pub(crate) struct Tables {
 /// A kind of record that is kept in memory.
 pub(crate) trait Cached: Clone + DeserializeOwned {
     /// The records of this kind.
-    fn of(tables: &Tables) -> &HashMap<String, Option<Stored<Self>>>;
+    fn of(tables: &Tables) -> &BTreeMap<String, Option<Stored<Self>>>;
 }
 
 macro_rules! cached {
@@ -96,6 +97,25 @@ impl Tables {
             Some(None) => Known::Unknown,
             None => Known::Absent,
         }
+    }
+
+    /// `None` if one of them cannot be parsed.
+    pub(super) fn below<T: Cached>(
+        &self,
+        prefix: &str,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Option<Vec<Stored<T>>> {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let table = T::of(self).range::<str, _>(from);
+        let below = table.take_while(|(key, _)| key.starts_with(prefix));
+        let mut found = Vec::new();
+        for (_, stored) in below {
+            let stored = stored.as_ref()?;
+            if wanted(&stored.record) {
+                found.push(stored.clone());
+            }
+        }
+        Some(found)
     }
 
     pub(super) fn app_by_id(&self, id: AppId) -> Known<AppRecord> {

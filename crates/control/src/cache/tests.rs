@@ -184,6 +184,28 @@ async fn what_the_watch_has_missed_is_read_again() {
     }
 }
 
+#[tokio::test]
+async fn a_read_that_has_waited_for_a_change_holds_up_no_other() {
+    let cache = Arc::<RecordsCache>::default();
+    cache.fill(Tables::default(), 1);
+    cache.note(2);
+    let signal = || {
+        let (cache, (done, is_done)) = (cache.clone(), std::sync::mpsc::channel());
+        // What a change does while it holds the lock of the tables.
+        std::thread::spawn(move || {
+            cache.applied.send_replace(Some(2));
+            let _ = done.send(());
+        });
+        is_done.recv_timeout(Duration::from_secs(10))
+    };
+    let read = cache.read(|_| {
+        signal().expect("the signal of a change is not held up");
+        true
+    });
+    let change = async { cache.apply(&WatchBatch { revision: 2, changes: vec![] }) };
+    assert!(matches!(tokio::join!(read, change), (Some(true), true)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_the_watch_is_late_reads_go_to_the_store() {
     let lab = Lab::new().await;

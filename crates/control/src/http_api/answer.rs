@@ -3,8 +3,9 @@
 
 use crate::{Entry, Error, Kind};
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use wire::machines::ErrorBody;
 
 impl IntoResponse for Error {
@@ -16,6 +17,27 @@ impl IntoResponse for Error {
         }
         (code, Json(body)).into_response()
     }
+}
+
+/// A list that may be long, as JSON. Its body is written into one buffer, which growing by
+/// doubling would copy several times.
+pub(super) struct JsonList<T>(pub(super) Vec<T>);
+
+impl<T: Serialize> IntoResponse for JsonList<T> {
+    fn into_response(self) -> Response {
+        match body_of(&self.0) {
+            Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+            Err(err) => Error::internal(format!("write the answer: {err}")).into_response(),
+        }
+    }
+}
+
+fn body_of<T: Serialize>(list: &[T]) -> serde_json::Result<Vec<u8>> {
+    let first = list.first().map(serde_json::to_vec).transpose()?.unwrap_or_default();
+    // As if all were like the first, and an eighth more.
+    let mut body = Vec::with_capacity((first.len() + 1) * list.len() * 9 / 8 + 2);
+    serde_json::to_writer(&mut body, list)?;
+    Ok(body)
 }
 
 /// The status of a failure's answer.

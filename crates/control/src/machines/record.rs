@@ -46,12 +46,13 @@ pub(super) fn updated(mut record: MachineRecord, machine: &Machine) -> Option<Ma
         return None;
     }
     let numbered = record.number.is_some() || machine.private_ip.is_empty();
-    if same && numbered && (machine.config.is_none() || record.config == machine.config) {
+    let config = machine.config.as_deref();
+    if same && numbered && (config.is_none() || record.config.as_ref() == config) {
         return None;
     }
     (record.created, record.instance) = (true, instance);
     record.number = record.number.or_else(|| number_of(&machine.private_ip));
-    if let Some(config) = &machine.config {
+    if let Some(config) = config {
         record.config = Some(config.clone());
         record.updated_at = Some(machine.updated_at.clone());
     }
@@ -97,7 +98,7 @@ mod tests {
             let mut machine = unreachable_machine(MachineId::from_random(1), &record);
             machine.instance_id = instance.to_string();
             machine.updated_at = updated_at.to_owned();
-            machine.config = Some(config);
+            machine.config = Some(Box::new(config));
             (record, machine)
         };
         let (record, second) = labelled("2", "2026-01-01T00:00:02.000Z");
@@ -106,7 +107,7 @@ mod tests {
         assert!(updated(record.clone(), &first).is_none());
         let (_, third) = labelled("3", "2026-01-01T00:00:03.000Z");
         let record = updated(record, &third).unwrap();
-        assert_eq!(record.config, third.config);
+        assert_eq!(record.config.as_ref(), third.config.as_deref());
     }
 
     #[test]

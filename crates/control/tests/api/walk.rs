@@ -110,7 +110,10 @@ impl Lab {
             let record = by_id.get(id).unwrap_or_else(|| panic!("{at}: {id} has no owner"));
             let context = CallContext::control(GRACE);
             let machine = self.host.machine(context, *id).await.unwrap();
-            assert!(record.created && record.config == machine.config, "{at}: {record:?}");
+            assert!(
+                record.created && record.config.as_ref() == machine.config.as_deref(),
+                "{at}: {record:?}"
+            );
             let instance = record.instance.map(|instance| instance.to_string());
             assert_eq!(instance, Some(machine.instance_id), "{at}: {record:?}");
             assert!(apps[&record.app].deployed, "{at}");

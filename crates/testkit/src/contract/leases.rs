@@ -48,7 +48,7 @@ pub(super) async fn a_lease_guards_the_machine(host: &dyn Host) {
         let update = UpdateMachine {
             id,
             container_images: BTreeMap::new(),
-            config: machine.config.clone().expect("it has a config"),
+            config: *machine.config.clone().expect("it has a config"),
             image: machine.image_ref.clone(),
             skip_launch: false,
             current_version: None,

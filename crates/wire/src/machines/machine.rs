@@ -30,10 +30,10 @@ pub struct Machine {
     pub updated_at: String,
     /// As given, with defaults of `guest` filled in. Absent in summaries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config: Option<MachineConfig>,
+    pub config: Option<Box<MachineConfig>>,
     /// In place of `config` when the host cannot be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub incomplete_config: Option<MachineConfig>,
+    pub incomplete_config: Option<Box<MachineConfig>>,
     /// Newest first.
     #[serde(default)]
     pub events: Vec<MachineEvent>,

@@ -121,7 +121,7 @@ fn cloned(args: &CloneArgs, source: &Machine) -> Result<MachineConfig> {
         target.clear_exec();
         target.set_command(command);
     }
-    Ok(config)
+    Ok(*config)
 }
 
 /// The image that the other machine runs, also if its name leads to another one by now.

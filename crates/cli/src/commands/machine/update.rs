@@ -59,7 +59,7 @@ pub(super) async fn run(mut args: UpdateArgs, cx: &mut Context<'_>) -> Result<()
     let mut config = changed(&args, cx, &before)?;
     args.standby.apply(&mut config, &client, &app, None).await?;
     let standby = is_standby(&config).then(|| config.clone());
-    let Some(diff) = diff::json(&before.config, &Some(&config).cloned()) else {
+    let Some(diff) = diff::json(&before.config.as_deref(), &Some(&config)) else {
         cx.ui().status(&format!("Nothing to change on machine {id}"));
         return Ok(());
     };
@@ -107,7 +107,7 @@ pub(super) async fn run(mut args: UpdateArgs, cx: &mut Context<'_>) -> Result<()
 
 fn changed(args: &UpdateArgs, cx: &Context<'_>, before: &Machine) -> Result<MachineConfig> {
     let base = args.flags.base(&cx.env.cwd)?;
-    let mut config = base.or_else(|| before.config.clone()).unwrap_or_default();
+    let mut config = base.or_else(|| before.config.as_deref().cloned()).unwrap_or_default();
     if let Some(image) = &args.image {
         refuse_build(image)?;
         args.flags.target(&mut config)?.set_image(image);

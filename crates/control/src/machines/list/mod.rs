@@ -64,7 +64,7 @@ pub async fn list(
     let Listed { mut machines, answered } = list_app(platform, app, filter).await?;
     machines.retain(|(of, _)| is_wanted(*of));
     if by_record {
-        let listed = machines.iter().map(|(_, machine)| machine.id.clone()).collect();
+        let listed = machines.iter().filter_map(|(_, machine)| machine.id.parse().ok()).collect();
         let hosts = HostsOfList { is_wanted: &is_wanted, answered: &answered };
         machines.extend(recorded(platform, app, &listed, hosts, &labels).await?);
     }
@@ -124,16 +124,13 @@ struct HostsOfList<'a, F> {
 async fn recorded(
     platform: &Platform,
     app: AppId,
-    listed: &HashSet<String>,
+    listed: &HashSet<MachineId>,
     hosts: HostsOfList<'_, impl Fn(HostId) -> bool>,
     labels: &BTreeMap<String, String>,
 ) -> Result<Vec<(HostId, Machine)>, Error> {
-    let names: records::Listed<NameRecord> =
-        lookup::list(platform, &records::names_of(app)).await?;
     let mut machines = Vec::new();
-    for name in
-        names.records.into_iter().filter(|name| !listed.contains(&name.record.id.to_string()))
-    {
+    let unlisted = |name: &NameRecord| !listed.contains(&name.id);
+    for name in lookup::below(platform, &records::names_of(app), unlisted).await? {
         let id = name.record.id;
         let Some(found) = lookup::by_id(platform, id).await? else { continue };
         let owner = found.record.owner;
@@ -173,15 +170,18 @@ async fn of_owners(
     platform: &Platform,
     machines: Vec<(HostId, Machine)>,
 ) -> Result<Vec<Machine>, Error> {
-    let mut times: HashMap<String, usize> = HashMap::new();
-    machines.iter().for_each(|(_, machine)| *times.entry(machine.id.clone()).or_default() += 1);
-    let mut kept = Vec::with_capacity(machines.len());
-    for (host, machine) in machines {
-        if times[&machine.id] == 1 || owner(platform, &machine.id).await? == Some(host) {
-            kept.push(machine);
-        }
+    let mut times: HashMap<&str, usize> = HashMap::with_capacity(machines.len());
+    machines.iter().for_each(|(_, machine)| *times.entry(&machine.id).or_default() += 1);
+    times.retain(|_, times| *times > 1);
+    let mut owners = HashMap::with_capacity(times.len());
+    for id in times.into_keys() {
+        owners.insert(id.to_owned(), owner(platform, id).await?);
     }
-    Ok(kept)
+    let of_owner = |(host, machine): (HostId, Machine)| {
+        let moved = owners.get(&machine.id).is_some_and(|owner| *owner != Some(host));
+        (!moved).then_some(machine)
+    };
+    Ok(machines.into_iter().filter_map(of_owner).collect())
 }
 
 async fn owner(platform: &Platform, id: &str) -> Result<Option<HostId>, Error> {
@@ -206,7 +206,7 @@ pub(in crate::machines) fn unreachable_machine(id: MachineId, record: &MachineRe
         created_at: since.clone(),
         updated_at: since,
         config: None,
-        incomplete_config: record.config.clone(),
+        incomplete_config: record.config.clone().map(Box::new),
         events: vec![],
         checks: vec![],
         containers: vec![],

@@ -12,6 +12,7 @@ pub(in crate::http_api) mod patch;
 pub(in crate::http_api) mod runs;
 
 use crate::error::shortened;
+use crate::http_api::answer::JsonList;
 use crate::http_api::caller::Acting;
 use crate::http_api::extract::{JsonBody, Params};
 use crate::http_api::warnings::Warnings;
@@ -39,7 +40,7 @@ pub(in crate::http_api) async fn create(
 
 /// Warnings of the config that a machine has been given.
 fn of_config(machine: &Machine) -> Vec<String> {
-    machine.config.as_ref().map(config::warnings).unwrap_or_default()
+    machine.config.as_deref().map(config::warnings).unwrap_or_default()
 }
 
 fn host_number(text: &str) -> Result<HostId, Error> {
@@ -51,7 +52,7 @@ pub(in crate::http_api) async fn list(
     Acting(platform): Acting,
     Path(app): Path<String>,
     query: Params,
-) -> Result<Json<Vec<Machine>>, Error> {
+) -> Result<JsonList<Machine>, Error> {
     let labels = query.prefixed("metadata.");
     let filter = ListFilter {
         include_deleted: query.flag("include_deleted")?,
@@ -62,7 +63,7 @@ pub(in crate::http_api) async fn list(
         leases: query.flag("include_leases")?,
         host: query.get("host").map(host_number).transpose()?,
     };
-    machines::list(&platform, &app, filter).await.map(Json)
+    machines::list(&platform, &app, filter).await.map(JsonList)
 }
 
 pub(in crate::http_api) async fn get(
