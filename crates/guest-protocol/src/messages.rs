@@ -183,9 +183,15 @@ pub enum ToHost {
     /// Answer to [`ToGuest::ListProcesses`].
     #[n(12)]
     Processes(#[n(0)] u32, #[n(1)] Vec<Process>),
-    /// A process has connected to `/.fly/api`.
+    /// A process has connected to the Machines API.
     #[n(13)]
-    ApiOpen(#[n(0)] ApiId),
+    ApiOpen(
+        #[n(0)] ApiId,
+        /// At `_api.internal` over TCP, not at the socket `/.fly/api`.
+        #[n(1)]
+        #[cbor(skip_if = "is_false")]
+        bool,
+    ),
     /// Bytes that it sent; at most [`crate::MAX_CHUNK`] in a message, and no more
     /// than [`crate::API_WINDOW`] in all on one connection.
     #[n(14)]
@@ -199,6 +205,10 @@ pub enum ToHost {
     /// State of a unit; sent for each after the welcome, and at each change.
     #[n(16)]
     Unit(#[n(0)] UnitStatus),
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// How far a guest has come.

@@ -42,9 +42,9 @@ pub use machines::{
     Schedules, ScopedSecret, Secrets, Stop, UpdateMachine, WaitFor, check_labels,
 };
 pub use routing::{
-    Connections, GuestConnection, GuestStream, HealthStatus, Load, Route, RouteChange,
-    RoutePosition, RouteSnapshot, RouteState, RouteSubscription, Routes, ServiceHealth, Upstream,
-    WakeRefused,
+    Connections, GuestConnection, GuestListener, GuestStream, HealthStatus, Load, Route,
+    RouteChange, RoutePosition, RouteSnapshot, RouteState, RouteSubscription, Routes,
+    ServiceHealth, Upstream, WakeRefused,
 };
 pub use status::{HostInfo, Status};
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use host_api::{CallContext, Host, HostError, Machines, Status, Stop, Upstream};
+use host_api::{CallContext, GuestListener, Host, HostError, Machines, Status, Stop, Upstream};
 use host_remote::{Authority, Credentials, Peer, RemoteHost, Role, Server, TlsDial};
 use model::id::{BootId, HostId, MachineId};
 use rt::Tasks;
@@ -203,9 +203,9 @@ async fn a_guest_reaches_the_api_through_the_host() {
     let id = testkit::create_machine(&remote, 1).await;
     let guests = host_api::Connections::guest_connections(&remote, context()).await;
     let mut guests = guests.unwrap();
-    let mut guest = host.connect_from_guest(id).await.unwrap();
+    let mut guest = host.connect_from_guest(id, GuestListener::Tcp).await.unwrap();
     let mut connection = guests.next().await.unwrap();
-    assert_eq!(connection.machine, id);
+    assert_eq!((connection.machine, connection.listener), (id, GuestListener::Tcp));
     guest.write_all(b"GET").await.unwrap();
     let mut asked = [0; 3];
     connection.io.read_exact(&mut asked).await.unwrap();
@@ -348,9 +348,9 @@ async fn one_machine_does_not_take_up_the_places_of_guests() {
     // The stream is not polled, so that nothing is fetched.
     let mut opened = Vec::new();
     for _ in 0..100 {
-        opened.push(host.connect_from_guest(greedy).await.unwrap());
+        opened.push(host.connect_from_guest(greedy, GuestListener::Socket).await.unwrap());
     }
-    let _kept = host.connect_from_guest(other).await.unwrap();
+    let _kept = host.connect_from_guest(other, GuestListener::Socket).await.unwrap();
     let mut seen = 0;
     let found = async {
         while let Some(connection) = guests.next().await {

@@ -2,7 +2,7 @@
 //! subscriber that answers them.
 
 use crate::ports::{AgentIo, GuestApi};
-use host_api::GuestConnection;
+use host_api::{GuestConnection, GuestListener};
 use model::id::{AppId, MachineId};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
@@ -38,7 +38,8 @@ pub(crate) struct OfApp {
 }
 
 impl GuestApi for OfApp {
-    fn serve(&self, machine: MachineId, _app: &str, io: Box<dyn AgentIo>) {
-        self.connections.offer(GuestConnection { machine, app: self.app, io: Box::new(io) });
+    fn serve(&self, machine: MachineId, _app: &str, listener: GuestListener, io: Box<dyn AgentIo>) {
+        let (app, io) = (self.app, Box::new(io));
+        self.connections.offer(GuestConnection { machine, app, listener, io });
     }
 }

@@ -57,7 +57,7 @@ pub(super) async fn limit(
     request: Request,
     next: Next,
 ) -> Response {
-    let machine = request.extensions().get::<FromMachine>().map(|FromMachine(machine)| *machine);
+    let machine = request.extensions().get::<FromMachine>().map(|from| from.machine);
     let free = request.method().is_safe() || request.extensions().get::<Authenticated>().is_some();
     let Some(machine) = machine.filter(|_| !free) else { return next.run(request).await };
     match changes.take(machine) {

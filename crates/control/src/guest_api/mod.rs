@@ -1,11 +1,12 @@
 //! The front for machines: the API as a process in a guest reaches it, over
-//! `/.fly/api` (<https://fly.io/docs/machines/api/working-with-machines-api/>).
+//! `/.fly/api` and `_api.internal:4280`
+//! (<https://fly.io/docs/machines/api/working-with-machines-api/>).
 //!
 //! A host passes each connection on as a stream. The caller is known by the machine
 //! that the stream comes from, never by what the guest sends; the name in `Host`
-//! means nothing. Without a token a machine may read and suspend itself and use its
-//! own labels; with one the API is the same as everywhere, but for smaller bodies
-//! and no WebSockets.
+//! means nothing. Over the socket a machine may read and suspend itself and use its
+//! own labels without a token; over TCP it needs one. With a token the API is the
+//! same as everywhere, but for smaller bodies and no WebSockets.
 
 mod bounds;
 mod changes;
@@ -18,7 +19,7 @@ use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 use bounds::LIMITS;
 use changes::Changes;
-use host_api::Hosts;
+use host_api::{GuestConnection, GuestListener, Hosts};
 use model::id::{HostId, MachineId};
 use rt::Tasks;
 use std::sync::Arc;
@@ -47,26 +48,24 @@ impl GuestApi {
 
     /// Serves one connection out of `machine`, in a task of its own, until either
     /// side closes it or its time is over.
-    pub fn serve<Io>(&self, machine: MachineId, io: Io)
+    pub fn serve<Io>(&self, machine: MachineId, listener: GuestListener, io: Io)
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         // Only here, so that no other request passes for a machine's.
-        let router = self.router.clone().layer(Extension(FromMachine(machine)));
+        let router = self.router.clone().layer(Extension(FromMachine { machine, listener }));
         let tasks = self.tasks.clone();
         self.tasks.spawn(async move { connection::serve(io, router, LIMITS, &tasks).await });
     }
 
-    /// Serves a connection that `host` attributes to `machine`, if the machine is
+    /// Serves a connection that `host` attributes to a machine, if the machine is
     /// that host's: a host must not pass for machines of another.
-    fn serve_from<Io>(&self, host: HostId, machine: MachineId, io: Io)
-    where
-        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
+    fn serve_from(&self, host: HostId, connection: GuestConnection) {
+        let GuestConnection { machine, listener, io, .. } = connection;
         let own = self.clone();
         self.tasks.spawn_until_stop(async move {
             match lookup::by_id(&own.platform, machine).await {
-                Ok(Some(found)) if found.record.owner == host => own.serve(machine, io),
+                Ok(Some(found)) if found.record.owner == host => own.serve(machine, listener, io),
                 Ok(_) => tracing::warn!(
                     host = host.0, %machine, "a host passed on a connection of a machine that it does not own"
                 ),

@@ -3,7 +3,7 @@
 use super::GuestApi;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use host_api::{CallContext, GuestConnection, Hosts, KnownHost};
+use host_api::{CallContext, Hosts, KnownHost};
 use model::id::HostId;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -49,8 +49,8 @@ async fn subscription(api: &GuestApi, KnownHost { id, host }: KnownHost) -> Host
     let asked = host.guest_connections(CallContext::control(SUBSCRIBE_TIMEOUT));
     match tokio::time::timeout(SUBSCRIBE_TIMEOUT, asked).await {
         Ok(Ok(mut connections)) => {
-            while let Some(GuestConnection { machine, io, .. }) = connections.next().await {
-                api.serve_from(id, machine, io);
+            while let Some(connection) = connections.next().await {
+                api.serve_from(id, connection);
             }
         }
         Ok(Err(err)) => tracing::debug!(host = id.0, error = %err, "take connections of guests"),

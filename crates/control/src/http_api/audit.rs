@@ -50,7 +50,7 @@ impl Audited {
             token_id: joined(callers.iter().map(|found| tokens::public_id(&found.record))),
             token: joined(callers.iter().map(|found| found.record.name.clone())),
             member: joined(callers.iter().filter_map(|found| found.record.member.clone())),
-            machine: machine.map(|FromMachine(machine)| machine.to_string()),
+            machine: machine.map(|from| from.machine.to_string()),
         };
         let agent = request.headers().get(header::USER_AGENT);
         let agent = agent.map(|agent| shortened(&String::from_utf8_lossy(agent.as_bytes())));

@@ -59,10 +59,10 @@ async fn admit(
     let header = request.headers().get(header::AUTHORIZATION);
     let header = header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let machine = request.extensions().get::<FromMachine>();
-    if let Some(machine) = machine.filter(|_| header.is_empty()) {
+    if let Some(from) = machine.filter(|_| header.is_empty()) {
         // That there is no such path is no secret.
         let exists = request.extensions().get::<MatchedPath>().is_some();
-        return if exists { machine.may(need, request.uri().path()) } else { Ok(()) };
+        return if exists { from.may(need, request.uri().path()) } else { Ok(()) };
     }
     let tokens = authenticated(&api.platform, &header).await?;
     if let Some(connection) = request.extensions().get::<Connection>() {

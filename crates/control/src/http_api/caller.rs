@@ -9,7 +9,7 @@ use crate::{Error, Kind, Platform, Rights, lookup, tokens};
 use axum::extract::FromRequestParts;
 use axum::http::Extensions;
 use axum::http::request::Parts;
-use host_api::Caller;
+use host_api::{Caller, GuestListener};
 use macaroon::Access;
 use model::id::MachineId;
 use std::convert::Infallible;
@@ -23,7 +23,10 @@ pub(crate) struct Authenticated(pub(crate) Arc<[Found]>);
 
 /// Mark of a request that came out of a machine.
 #[derive(Clone, Debug)]
-pub(crate) struct FromMachine(pub(crate) MachineId);
+pub(crate) struct FromMachine {
+    pub(crate) machine: MachineId,
+    pub(crate) listener: GuestListener,
+}
 
 impl FromMachine {
     /// Whether the request may be made without a token: its route permits it to the machine
@@ -31,10 +34,16 @@ impl FromMachine {
     /// allowed. That the app in it is the machine's is found out by the operation, which finds
     /// no machine elsewhere.
     pub(super) fn may(&self, need: Option<Need>, path: &str) -> Result<(), Error> {
+        if self.listener == GuestListener::Tcp {
+            let why = "unauthorized: over TCP a machine needs a token, too";
+            let hint = "send the header `Authorization: Bearer <token>`, or connect to the socket \
+                        /.fly/api, where a machine may read and suspend itself without one";
+            return Err(Error::new(Kind::Unauthorized, why).hint(hint));
+        }
         if need.is_some_and(|need| need.by_itself) && self.is_named_by(path) {
             return Ok(());
         }
-        let own = format!("/v1/apps/<app>/machines/{}", self.0);
+        let own = format!("/v1/apps/<app>/machines/{}", self.machine);
         let why = format!(
             "without a token a machine may only GET {own}, POST {own}/suspend, use {own}/metadata \
              and {own}/busy, and POST /v1/tokens/oidc: its own state, suspend, labels, busy lease \
@@ -48,7 +57,7 @@ impl FromMachine {
     fn is_named_by(&self, path: &str) -> bool {
         // An app may be named `machines`, too.
         let mut parts = path.split('/').skip(4);
-        parts.next() != Some("machines") || parts.next() == Some(self.0.to_string().as_str())
+        parts.next() != Some("machines") || parts.next() == Some(self.machine.to_string().as_str())
     }
 }
 
@@ -130,7 +139,7 @@ pub(super) async fn acting(
     nonce: Option<String>,
 ) -> Platform {
     let tokens = extensions.get::<Authenticated>();
-    let machine = extensions.get::<FromMachine>().map(|FromMachine(machine)| *machine);
+    let machine = extensions.get::<FromMachine>().map(|from| from.machine);
     let (caller, rights) = match (tokens, machine) {
         (Some(Authenticated(tokens)), _) => {
             let name = tokens.first().map(|token| token.record.name.clone()).unwrap_or_default();

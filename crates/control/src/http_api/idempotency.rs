@@ -215,7 +215,7 @@ impl Caller {
         let extensions = request.extensions();
         match (extensions.get::<Authenticated>(), extensions.get::<FromMachine>()) {
             (Some(Authenticated(tokens)), _) => Self::with(tokens),
-            (None, Some(FromMachine(machine))) => {
+            (None, Some(FromMachine { machine, .. })) => {
                 let name = format!("machine {machine}");
                 Self { identity: name.clone(), share: name }
             }

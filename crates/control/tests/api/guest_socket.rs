@@ -2,6 +2,7 @@
 
 use crate::world::{TOKEN, TestWorld, world};
 use control::guest_api::GuestApi;
+use host_api::GuestListener;
 use model::id::MachineId;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -10,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 fn connect(w: &TestWorld, id: &str) -> DuplexStream {
     let (guest, host) = tokio::io::duplex(4096);
     let machine: MachineId = id.parse().unwrap();
-    GuestApi::new(&w.api).serve(machine, host);
+    GuestApi::new(&w.api).serve(machine, GuestListener::Socket, host);
     guest
 }
 
@@ -121,7 +122,7 @@ async fn a_machine_that_changes_its_labels_all_the_time_is_slowed_down() {
     let own = format!("/v1/apps/web/machines/{id}");
     let ask = async |line: String, more: &str| {
         let (mut guest, host) = tokio::io::duplex(4096);
-        api.serve(id.parse().unwrap(), host);
+        api.serve(id.parse().unwrap(), GuestListener::Socket, host);
         let text = format!("{line} HTTP/1.1\r\nhost: flaps\r\nconnection: close\r\n{more}\r\n");
         guest.write_all(text.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -245,12 +246,46 @@ async fn connections_of_guests_come_from_the_hosts() {
     GuestApi::new(&w.api).start(w.hosts.clone());
     let machine: MachineId = id.parse().unwrap();
     w.host.until(|host| host.takes_guests()).await;
-    let mut guest = w.host.connect_from_guest(machine).await.unwrap();
-    let get = format!("GET /v1/apps/web/machines/{id} HTTP/1.1\r\nconnection: close\r\n\r\n");
+    let mut guest = w.host.connect_from_guest(machine, GuestListener::Tcp).await.unwrap();
+    let get = format!("GET /v1/apps/web/machines/{id} HTTP/1.1\r\nconnection: close\r\n");
+    let get = format!("{get}authorization: Bearer {TOKEN}\r\n\r\n");
     guest.write_all(get.as_bytes()).await.unwrap();
     let mut answer = String::new();
     guest.read_to_string(&mut answer).await.unwrap();
     assert_eq!(parsed(&answer).0, 200);
+}
+
+#[tokio::test]
+async fn over_tcp_a_machine_needs_a_token() {
+    let w = world().await;
+    w.app().await;
+    let id = machine(&w, "a").await;
+    let own = format!("/v1/apps/web/machines/{id}");
+    let ask = async |line: String, more: String| {
+        let (mut guest, host) = tokio::io::duplex(4096);
+        GuestApi::new(&w.api).serve(id.parse().unwrap(), GuestListener::Tcp, host);
+        let text = format!("{line} HTTP/1.1\r\nconnection: close\r\n{more}\r\n");
+        guest.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        guest.read_to_string(&mut answer).await.unwrap();
+        parsed(&answer)
+    };
+    for line in [
+        format!("GET {own}"),
+        format!("POST {own}/suspend"),
+        format!("POST {own}/metadata/x"),
+        format!("PUT {own}/busy"),
+        "POST /v1/tokens/oidc".to_owned(),
+        "GET /v1/apps".to_owned(),
+    ] {
+        let (code, why) = ask(line.clone(), String::new()).await;
+        assert_eq!(code, 401, "{line}: {why}");
+        assert!(why["hint"].as_str().unwrap().contains("/.fly/api"), "{why}");
+    }
+    assert_eq!(w.get(&own).await.1["state"], "started");
+    let (code, shown) =
+        ask(format!("GET {own}"), format!("authorization: Bearer {TOKEN}\r\n")).await;
+    assert_eq!((code, &shown["id"]), (200, &json!(id)));
 }
 
 #[tokio::test]

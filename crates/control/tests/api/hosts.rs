@@ -1,7 +1,7 @@
 //! Two hosts, one of which is away: lists still work, with the content of the records.
 
 use crate::world::{TestWorld, at, error, world_of};
-use host_api::HostError;
+use host_api::{GuestListener, HostError};
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::Reach;
@@ -157,7 +157,8 @@ async fn a_host_cannot_pass_for_machines_of_another() {
     control::guest_api::GuestApi::new(&w.api).start(w.hosts.clone());
     for (host, answered) in [(&w.host, true), (other, false)] {
         host.until(testkit::FakeHost::takes_guests).await;
-        let mut guest = host.connect_as(id, model::id::AppId(1)).await.unwrap();
+        let mut guest =
+            host.connect_as(id, model::id::AppId(1), GuestListener::Socket).await.unwrap();
         let path = at(&a, "");
         let ask = format!("GET {path} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n");
         // It may have been closed by now.

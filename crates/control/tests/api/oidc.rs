@@ -18,7 +18,7 @@ async fn public(w: &TestWorld, path: &str) -> (u16, Value) {
 /// Status and body of a request that comes out of a machine.
 async fn from_machine(w: &TestWorld, machine: &Value, body: &Value, more: &str) -> (u16, String) {
     let (mut guest, host) = tokio::io::duplex(64 * 1024);
-    GuestApi::new(&w.api).serve(id(machine), host);
+    GuestApi::new(&w.api).serve(id(machine), host_api::GuestListener::Socket, host);
     let body = body.to_string();
     let text = format!(
         "POST /v1/tokens/oidc HTTP/1.1\r\nhost: flaps\r\nconnection: close\r\n{more}content-length: {}\r\n\r\n{body}",

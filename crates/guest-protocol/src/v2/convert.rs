@@ -162,7 +162,8 @@ impl From<old::ToHost> for present::ToHost {
             Old::ExecExited(id, exit) => Self::ExecExited(id, exit.into()),
             Old::ExecFailed(id, why) => Self::ExecFailed(id, why, None),
             Old::Processes(number, list) => Self::Processes(number, each(list)),
-            Old::ApiOpen(id) => Self::ApiOpen(id),
+            // Such a guest has the socket only.
+            Old::ApiOpen(id) => Self::ApiOpen(id, false),
             Old::ApiData(id, data) => Self::ApiData(id, data),
             Old::ApiEnd(id) => Self::ApiEnd(id),
         }

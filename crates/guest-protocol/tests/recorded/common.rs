@@ -128,7 +128,6 @@ macro_rules! common_messages {
                 ("exec_credit", ToHost::ExecCredit(1, 262_144)),
                 ("exec_exited", ToHost::ExecExited(1, Exit { code: 3, signal: 0, oom: false })),
                 ("processes", ToHost::Processes(3, vec![process])),
-                ("api_open", ToHost::ApiOpen(4)),
                 ("api_data", ToHost::ApiData(4, b"GET / HTTP/1.1\r\n".to_vec())),
                 ("api_end", ToHost::ApiEnd(4)),
             ]

@@ -18,6 +18,7 @@ pub(crate) fn to_host() -> Vec<(&'static str, ToHost)> {
         ("log_stdout", ToHost::Log(LogSource::Stdout, b"one\ntwo\n\0".to_vec())),
         ("log_stderr", ToHost::Log(LogSource::Stderr, b"error\n".to_vec())),
         ("log_init", ToHost::Log(LogSource::Init, b"Starting init\n".to_vec())),
+        ("api_open", ToHost::ApiOpen(4)),
         ("exec_failed", ToHost::ExecFailed(1, "command `x` not found in PATH".into())),
     ]);
     messages

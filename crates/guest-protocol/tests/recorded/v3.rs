@@ -4,9 +4,10 @@ use guest_protocol::*;
 
 common_messages!();
 
-/// Whether a message is about units or the token, which version 2 does not know.
-pub(crate) fn has_units(name: &str) -> bool {
-    name.starts_with("unit_")
+/// Whether a message is about units, the token or the API over TCP, which version 2 does
+/// not know.
+pub(crate) fn is_new(name: &str) -> bool {
+    name.starts_with("unit_") || name == "api_open_tcp"
 }
 
 /// A config with a container and all that it may have, and a process.
@@ -114,6 +115,8 @@ pub(crate) fn to_host() -> Vec<(&'static str, ToHost)> {
         ("log_stderr", log(LogSource::Stderr, b"error\n")),
         ("log_init", log(LogSource::Init, b"Starting init\n")),
         ("exec_failed", ToHost::ExecFailed(1, failed, Some(ExecErrorKind::NotFound))),
+        ("api_open", ToHost::ApiOpen(4, false)),
+        ("api_open_tcp", ToHost::ApiOpen(4, true)),
         ("stats", ToHost::Stats(3, Box::new(stats()))),
         (
             "unit_log",

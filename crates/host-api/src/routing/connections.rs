@@ -47,16 +47,30 @@ pub struct Upstream {
 
 /// A process in a machine has connected to the platform's API.
 ///
-/// The machine is known by where its bytes come from: it needs no token for
-/// what its app may do. What it sends is hostile and bounded in all.
+/// The machine is known by where its bytes come from. What it sends is hostile and
+/// bounded in all.
 pub struct GuestConnection {
     /// Machine.
     pub machine: MachineId,
     /// App of the machine.
     pub app: AppId,
+    /// Where in the guest the process has connected.
+    pub listener: GuestListener,
     /// Reading ends when the guest has closed it; dropping it closes it for
     /// the guest.
     pub io: Box<dyn GuestStream>,
+}
+
+/// Where the processes of a guest reach the platform's API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestListener {
+    /// The socket `/.fly/api`: the process needs no token for what concerns its own
+    /// machine.
+    Socket,
+    /// `_api.internal` over TCP: a token is needed. An app that fetches URLs for others
+    /// can be made to connect here, which it cannot to a socket file.
+    Tcp,
 }
 
 impl std::fmt::Debug for GuestConnection {
@@ -64,6 +78,7 @@ impl std::fmt::Debug for GuestConnection {
         f.debug_struct("GuestConnection")
             .field("machine", &self.machine)
             .field("app", &self.app)
+            .field("listener", &self.listener)
             .finish_non_exhaustive()
     }
 }

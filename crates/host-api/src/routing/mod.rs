@@ -4,7 +4,7 @@ mod connections;
 mod load;
 mod routes;
 
-pub use connections::{Connections, GuestConnection, GuestStream, Upstream};
+pub use connections::{Connections, GuestConnection, GuestListener, GuestStream, Upstream};
 pub use load::{Load, WakeRefused};
 pub use routes::{
     HealthStatus, Route, RouteChange, RoutePosition, RouteSnapshot, RouteState, RouteSubscription,

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use host_api::{
-    CallContext, Connections, Deadline, GuestConnection, GuestStream, HostError, Upstream,
+    CallContext, Connections, Deadline, GuestConnection, GuestListener, GuestStream, HostError,
+    Upstream,
 };
 use model::id::{AppId, MachineId};
 use std::io;
@@ -53,16 +54,16 @@ impl Connections for RemoteHost {
         let (request, answers, first): (_, _, Result<(), HostError>) =
             self.open("guest_connections", context, &()).await?;
         first?;
-        let announced = frames::<(u64, MachineId, AppId)>(request, answers);
+        let announced = frames::<(u64, MachineId, AppId, GuestListener)>(request, answers);
         let host = self.clone();
-        let fetch = move |(ticket, machine, app)| {
+        let fetch = move |(ticket, machine, app, listener)| {
             let host = host.clone();
             async move {
                 let io = host.fetch(ticket).await;
                 let io = io.inspect_err(|err| {
                     tracing::debug!(error = %err, "a connection of a guest is gone");
                 });
-                Some(GuestConnection { machine, app, io: Box::new(io.ok()?) })
+                Some(GuestConnection { machine, app, listener, io: Box::new(io.ok()?) })
             }
         };
         // At once: one that the host takes long to hand over holds up no other.

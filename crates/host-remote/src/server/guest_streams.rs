@@ -50,10 +50,10 @@ impl Server {
         let (server, out) = (self.clone(), sender.clone());
         let rest = async move {
             while let Some(connection) = connections.next().await {
-                let (machine, app) = (connection.machine, connection.app);
+                let GuestConnection { machine, app, listener, .. } = connection;
                 // One more than there is room for is closed by being dropped.
                 let Some(ticket) = server.announce(connection) else { continue };
-                if !out.frame(&(ticket, machine, app)).await {
+                if !out.frame(&(ticket, machine, app, listener)).await {
                     return;
                 }
             }

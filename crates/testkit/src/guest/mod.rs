@@ -394,7 +394,7 @@ impl Guest {
             GuestAction::Unlisten(port) => self.listen(port, false, session).await,
             GuestAction::Log(line) => self.log(&line, session).await,
             GuestAction::Api(id, text) => {
-                send(session, ToHost::ApiOpen(id)).await;
+                send(session, ToHost::ApiOpen(id, false)).await;
                 send(session, ToHost::ApiData(id, text.into_bytes())).await;
             }
             GuestAction::ApiEnd(id) => send(session, ToHost::ApiEnd(id)).await,

@@ -74,7 +74,7 @@ impl FakeHost {
             private_ip: Self::private_ip(&create),
             created_at: rt::clock::rfc3339(self.now_ms()),
             updated_at: rt::clock::rfc3339(self.now_ms()),
-            config: Some(create.config.clone()),
+            config: Some(Box::new(create.config.clone())),
             incomplete_config: None,
             events: vec![event],
             checks: vec![],
@@ -190,7 +190,7 @@ impl Machines for FakeHost {
             kept.machine.version = version.clone();
             kept.machine.instance_id = version.clone();
             kept.machine.cordoned = update.cordoned.unwrap_or(kept.machine.cordoned);
-            kept.machine.config = Some(update.config.clone());
+            kept.machine.config = Some(Box::new(update.config.clone()));
             kept.machine.skip_secrets = update.skip_secrets;
             kept.machine.image_ref = update.image;
             kept.versions.insert(0, MachineVersion { version, user_config: update.config });

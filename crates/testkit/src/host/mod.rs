@@ -25,8 +25,8 @@ pub use reach::{Pause, Reach};
 
 use crate::CrashPoints;
 use host_api::{
-    AppSecrets, Caller, CreateMachine, FeedEvent, HostError, KnownHost, LogLine, RouteChange,
-    RoutePosition, Stop,
+    AppSecrets, Caller, CreateMachine, FeedEvent, GuestConnection, GuestListener, HostError,
+    KnownHost, LogLine, RouteChange, RoutePosition, Stop,
 };
 use model::address::{self, Ipv4Pool, Slot};
 use model::id::{AppId, BootId, Epoch, EventId, HostId, InstanceId, MachineId};
@@ -87,7 +87,9 @@ struct Store {
     subscribers: Vec<mpsc::Sender<(u64, RouteChange)>>,
     acknowledged: watch::Sender<u64>,
     upstreams: HashMap<MachineId, SocketAddr>,
-    guests: Option<mpsc::Sender<host_api::GuestConnection>>,
+    guests: Option<mpsc::Sender<GuestConnection>>,
+    /// Its logs have been followed.
+    follows_logs: bool,
     drained: Vec<MachineId>,
     sessions: HashMap<MachineId, usize>,
     /// The last lease of each machine.
@@ -271,16 +273,25 @@ impl FakeHost {
 
     /// A process in the machine connects to the platform's API; `None` if
     /// there is no subscriber for such connections.
-    pub async fn connect_from_guest(&self, id: MachineId) -> Option<DuplexStream> {
+    pub async fn connect_from_guest(
+        &self,
+        id: MachineId,
+        listener: GuestListener,
+    ) -> Option<DuplexStream> {
         let app = self.lock().machines.get(&id)?.create.app;
-        self.connect_as(id, app).await
+        self.connect_as(id, app, listener).await
     }
 
     /// The same, whether the host has such a machine or not.
-    pub async fn connect_as(&self, id: MachineId, app: AppId) -> Option<DuplexStream> {
+    pub async fn connect_as(
+        &self,
+        id: MachineId,
+        app: AppId,
+        listener: GuestListener,
+    ) -> Option<DuplexStream> {
         let guests = self.lock().guests.clone()?;
         let (guest, io) = tokio::io::duplex(64 * 1024);
-        let connection = host_api::GuestConnection { machine: id, app, io: Box::new(io) };
+        let connection = GuestConnection { machine: id, app, listener, io: Box::new(io) };
         guests.send(connection).await.ok()?;
         Some(guest)
     }

@@ -184,6 +184,11 @@ impl FakeHost {
         }
     }
 
+    /// Whether anyone has followed its logs.
+    pub fn follows_logs(&self) -> bool {
+        self.lock().follows_logs
+    }
+
     /// The time of the newest line of all apps.
     fn newest_ns(&self) -> i64 {
         self.lock().logs.iter().map(|(_, line)| line.timestamp).max().unwrap_or(-1)
@@ -231,6 +236,8 @@ impl Logs for FakeHost {
             return Ok(kept.boxed());
         }
         let (host, epoch) = (self.clone(), self.lock().worker_epoch);
+        self.lock().follows_logs = true;
+        self.touch();
         let later = Follow { host, epoch, app, query, after: newest, ready: Vec::new() };
         let next = |mut follow: Follow| async { Some((follow.next().await?, follow)) };
         Ok(kept.chain(stream::unfold(later, next)).boxed())

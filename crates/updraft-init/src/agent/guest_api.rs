@@ -39,10 +39,16 @@ struct Connection {
     write_closed: bool,
 }
 
+struct Listener {
+    socket: OwnedFd,
+    /// Over TCP, whose clients are not known by a file they may open.
+    tcp: bool,
+}
+
 /// The listening sockets and their clients.
 #[derive(Default)]
 pub(crate) struct GuestApi {
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<Listener>,
     connections: BTreeMap<ApiId, Connection>,
     last: ApiId,
 }
@@ -62,7 +68,8 @@ impl GuestApi {
         };
         let listener =
             listen().map_err(|err: std::io::Error| format!("cannot make {path}: {err}"))?;
-        Ok(Self { listeners: vec![listener.into()], ..Self::default() })
+        let socket = Listener { socket: listener.into(), tcp: false };
+        Ok(Self { listeners: vec![socket], ..Self::default() })
     }
 
     /// Listens at `_api.internal` too, whose address loopback has.
@@ -78,7 +85,7 @@ impl GuestApi {
         let listener = listen().map_err(|err: std::io::Error| {
             format!("cannot listen on _api.internal ([{API_ADDRESS}]:{API_PORT}): {err}")
         })?;
-        self.listeners.push(listener.into());
+        self.listeners.push(Listener { socket: listener.into(), tcp: true });
         Ok(())
     }
 
@@ -86,7 +93,7 @@ impl GuestApi {
     pub(crate) fn listeners(&self, outbox: &Outbox) -> impl Iterator<Item = BorrowedFd<'_>> {
         let room = self.connections.len() < API_CONNECTIONS && !outbox.bulk_is_full();
         let accepting = room && outbox.in_session();
-        self.listeners.iter().filter(move |_| accepting).map(AsFd::as_fd)
+        self.listeners.iter().filter(move |_| accepting).map(|listener| listener.socket.as_fd())
     }
 
     /// The clients to poll, and for which events beside a hang-up.
@@ -105,13 +112,13 @@ impl GuestApi {
         let full = self.connections.len() >= API_CONNECTIONS;
         let Some(listener) = self.listeners.get(listener).filter(|_| !full) else { return };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let Ok(socket) = rustix::net::accept_with(listener, flags) else { return };
+        let Ok(socket) = rustix::net::accept_with(&listener.socket, flags) else { return };
         self.last = self.last.wrapping_add(1);
         let (pending, received) = (VecDeque::new(), 0);
         let connection =
             Connection { socket, received, read_closed: false, pending, write_closed: false };
         self.connections.insert(self.last, connection);
-        outbox.bulk(ToHost::ApiOpen(self.last));
+        outbox.bulk(ToHost::ApiOpen(self.last, listener.tcp));
     }
 
     /// Reads from and writes to a client that is ready.

@@ -25,7 +25,15 @@ fn an_app_asks_its_host() {
     let mut asking = config("sleep 100000");
     asking.main.user = "app".into();
     asking.hosts = format!("{API_ADDRESS} _api.internal\n");
-    let opened = |m: &ToHost| if let ToHost::ApiOpen(id) = m { Some(*id) } else { None };
+    let opened = |tcp: bool| {
+        move |m: &ToHost| match m {
+            ToHost::ApiOpen(id, over_tcp) => {
+                assert_eq!(*over_tcp, tcp);
+                Some(*id)
+            }
+            _ => None,
+        }
+    };
     let ended = |id| move |m: &ToHost| (*m == ToHost::ApiEnd(id)).then_some(());
     let exec = |line: &str| Exec {
         argv: argv(&["sh", "-c", line]),
@@ -47,7 +55,7 @@ fn an_app_asks_its_host() {
     guest.run(asking);
     // A request, its answer, and the end by the host.
     guest.send(&ToGuest::Exec(1, exec("echo what | client /.fly/api")));
-    let id = guest.until(opened);
+    let id = guest.until(opened(false));
     assert_eq!(client_sends(&mut guest, id), b"what\n");
     guest.send(&ToGuest::ApiData(id, b"that\n".to_vec()));
     guest.send(&ToGuest::ApiData(99, b"no such connection".to_vec()));
@@ -55,7 +63,7 @@ fn an_app_asks_its_host() {
     assert_eq!(output(&mut guest, 1), "that\n", "though the client had sent all its input");
     // The same over TCP, to another end of init.
     guest.send(&ToGuest::Exec(6, exec("wget -qO- http://_api.internal:4280/v1/x")));
-    let id = guest.until(opened);
+    let id = guest.until(opened(true));
     let mut asked = Vec::new();
     guest.until(|m| match m {
         ToHost::ApiData(of, bytes) if *of == id => {
@@ -75,28 +83,28 @@ fn an_app_asks_its_host() {
     assert_eq!(output(&mut guest, 7), "fdaa::4280:4280\n1\n");
     // One that goes away by itself.
     guest.send(&ToGuest::Exec(5, exec("client /.fly/api & sleep 0.5; kill $!")));
-    let id = guest.until(opened);
+    let id = guest.until(opened(false));
     guest.until(ended(id));
     // One over TCP that goes away, which a closed direction alone shows.
     guest
         .send(&ToGuest::Exec(8, exec("wget -qO- http://_api.internal:4280/ & sleep 0.5; kill $!")));
-    let id = guest.until(opened);
+    let id = guest.until(opened(true));
     guest.until(ended(id));
     // Another begins, and its session ends.
     guest.send(&ToGuest::Exec(2, exec("client /.fly/api; echo over > /tmp/over")));
-    let second = guest.until(opened);
+    let second = guest.until(opened(false));
     assert_ne!(second, id);
     guest.reconnect();
     guest.send(&ToGuest::ApiData(second, b"late".to_vec()));
     // One that sends too much, and one that does not read.
     guest.send(&ToGuest::Exec(3, exec("client /.fly/api < /dev/zero; echo shut")));
-    let id = guest.until(opened);
+    let id = guest.until(opened(false));
     assert!(client_sends(&mut guest, id).len() <= API_WINDOW);
     guest.send(&ToGuest::Exec(
         4,
         exec("mkfifo /tmp/f; client /.fly/api < /tmp/f | sleep 1000 & exec 3>/tmp/f; sleep 1000"),
     ));
-    let id = guest.until(opened);
+    let id = guest.until(opened(false));
     for _ in 0..40 {
         guest.send(&ToGuest::ApiData(id, vec![b'x'; MAX_CHUNK]));
     }
@@ -114,7 +122,7 @@ fn a_token_is_in_its_file_before_the_app_runs_and_renewed_after_a_resume() {
     wanted.oidc_audience = Some("sts.amazonaws.com".into());
     guest.send(&ToGuest::Configure(Box::new(wanted)));
     let answer = |guest: &mut Guest, answer: &str| {
-        let opened = |m: &ToHost| if let ToHost::ApiOpen(id) = m { Some(*id) } else { None };
+        let opened = |m: &ToHost| if let ToHost::ApiOpen(id, _) = m { Some(*id) } else { None };
         let id = guest.until(opened);
         let mut asked = Vec::new();
         guest.until(|m| match m {
@@ -152,7 +160,7 @@ fn an_app_runs_without_a_token_if_there_is_none() {
     let mut wanted = config("echo up; sleep 100000");
     wanted.oidc_audience = Some("sts.amazonaws.com".into());
     guest.send(&ToGuest::Configure(Box::new(wanted)));
-    let id = guest.until(|m| if let ToHost::ApiOpen(id) = m { Some(*id) } else { None });
+    let id = guest.until(|m| if let ToHost::ApiOpen(id, _) = m { Some(*id) } else { None });
     guest.send(&ToGuest::ApiEnd(id));
     guest.until(|m| matches!(m, ToHost::Running { .. }).then_some(()));
     guest.until_log("up\n");

@@ -53,7 +53,9 @@ const WORLD: &str = "echo host=$(hostname); echo cpus=$(busybox nproc); \
     echo aws=$AWS_ROLE_ARN $AWS_WEB_IDENTITY_TOKEN_FILE $AWS_ROLE_SESSION_NAME \
         $(busybox tr -cd . < /.fly/oidc_token); \
     echo image=$(grep -c rootfs /etc/image.json); \
-    echo api=$(wget -qO- http://_api.internal:4280/v1/apps/$FLY_APP_NAME/machines/$FLY_MACHINE_ID); \
+    api=http://_api.internal:4280/v1/apps/$FLY_APP_NAME/machines/$FLY_MACHINE_ID; \
+    echo api=$(wget --header \"Authorization: Bearer $API_TOKEN\" -qO- $api); \
+    echo denied=$(wget -qO- $api 2>&1); \
     echo hard=$(ulimit -Hn) umask=$(umask); \
     for d in null zero full random urandom tty console ptmx fd stdin stdout stderr; do \
         [ -e /dev/$d ] || echo no /dev/$d; done; \
@@ -68,7 +70,8 @@ fn world(cx: &Context) -> Outcome {
         json!({
             "init": {"exec": ["sh", "-c", WORLD], "swap_size_mb": 64, "kernel_args": ["updraft.test=1"]},
             "guest": {"cpu_kind": "shared", "cpus": 2, "memory_mb": 512},
-            "env": {"A": "config", "AWS_ROLE_ARN": "arn:aws:iam::1:role/x"},
+            "env": {"A": "config", "AWS_ROLE_ARN": "arn:aws:iam::1:role/x",
+                    "API_TOKEN": app.platform.token()},
             "metadata": {"role": "primary"}, "metadata_env": true,
             "files": [{"guest_path": "/etc/deep/note", "raw_value": "bm90ZQ==", "mode": 0o640},
                       {"guest_path": "/etc/image.json", "image_config": "busybox:latest"}],
@@ -100,6 +103,7 @@ fn world(cx: &Context) -> Outcome {
     ensure!(value("image=") != "0" && !value("image=").is_empty(), "{all}");
     let shown: Value = serde_json::from_str(value("api=")).with_context(|| all.clone())?;
     ensure!(shown["id"] == id.as_str() && shown["config"]["env"]["A"] == "config", "{all}");
+    ensure!(value("denied=").contains("401"), "{all}");
     ensure!(value("hard=") == "1048576 umask=0022", "{all}");
     let own = ip.parse::<std::net::Ipv6Addr>()?;
     for line in [

@@ -1,4 +1,4 @@
-//! Connections of a guest's processes to its `/.fly/api`, as streams of bytes.
+//! Connections of a guest's processes to the Machines API, as streams of bytes.
 //!
 //! Invariant: a guest has at most [`API_CONNECTIONS`] of them, and each sends at most
 //! [`API_WINDOW`] bytes in all, so the reader never waits for the handler.
@@ -7,6 +7,7 @@ use super::mutex::lock;
 use super::outgoing::Outgoing;
 use crate::ports::GuestApi;
 use guest_protocol::{API_CONNECTIONS, API_WINDOW, ApiId, MAX_CHUNK, ToGuest};
+use host_api::GuestListener;
 use model::id::MachineId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -53,7 +54,7 @@ impl Api {
         Arc::new(Self { whose, outgoing, tasks, open, count, refusing, cut })
     }
 
-    pub(super) fn open(self: &Arc<Self>, id: ApiId) {
+    pub(super) fn open(self: &Arc<Self>, id: ApiId, listener: GuestListener) {
         let mut open = lock(&self.open);
         let taken = open.contains_key(&id);
         let full = open.len() >= API_CONNECTIONS || self.refusing.is_cancelled();
@@ -67,7 +68,7 @@ impl Api {
         let (ours, theirs) = tokio::io::duplex(PIPE);
         let (reader, writer) = tokio::io::split(ours);
         self.tasks.spawn_until_stop(self.clone().serve(id, reader, writer, arrivals));
-        handler.serve(self.whose.machine, &self.whose.app, Box::new(theirs));
+        handler.serve(self.whose.machine, &self.whose.app, listener, Box::new(theirs));
     }
 
     pub(super) fn data(&self, id: ApiId, bytes: Vec<u8>) {

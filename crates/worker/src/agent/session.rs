@@ -11,7 +11,7 @@ use super::reader::{self, Receiver};
 use super::reports::{Listen, Report};
 use crate::ports::AgentIo;
 use guest_protocol::{GuestStats, Phase, ToGuest, ToHost, UnitId};
-use host_api::{ExecInput, ExecOutput, ExecStart};
+use host_api::{ExecInput, ExecOutput, ExecStart, GuestListener};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -242,7 +242,9 @@ impl Agent {
             ToHost::ExecFailed(id, why, kind) => self.execs.failed(id, claims::text(why), kind),
             // An answer to a repeated hello.
             ToHost::Welcome { .. } | ToHost::Quiesced => {}
-            ToHost::ApiOpen(id) => self.api.open(id),
+            ToHost::ApiOpen(id, tcp) => {
+                self.api.open(id, if tcp { GuestListener::Tcp } else { GuestListener::Socket });
+            }
             ToHost::ApiData(id, data) => self.api.data(id, data),
             ToHost::ApiEnd(id) => self.api.end(id),
         }

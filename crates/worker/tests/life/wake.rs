@@ -2,7 +2,7 @@
 
 use crate::daemon::Settings;
 use crate::lab::{Lab, edge, user};
-use host_api::{Load, MachineFilter, Machines, Status, WaitFor};
+use host_api::{GuestListener, Load, MachineFilter, Machines, Status, WaitFor};
 use model::id::MachineId;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -118,7 +118,13 @@ struct Shouting {
 }
 
 impl worker::ports::GuestApi for Shouting {
-    fn serve(&self, machine: MachineId, app: &str, mut io: Box<dyn worker::ports::AgentIo>) {
+    fn serve(
+        &self,
+        machine: MachineId,
+        app: &str,
+        _listener: GuestListener,
+        mut io: Box<dyn worker::ports::AgentIo>,
+    ) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         self.served.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{machine} {app} ");

@@ -57,7 +57,7 @@ fn counted(request: &Request, subject: &str) -> Option<(String, Rate)> {
         (Some(Authenticated(tokens)), _) => {
             tokens.first().map(|token| token.record.sha256.clone()).unwrap_or_default()
         }
-        (None, Some(FromMachine(machine))) => machine.to_string(),
+        (None, Some(FromMachine { machine, .. })) => machine.to_string(),
         (None, None) => return None,
     };
     let method = request.method();
