@@ -22,6 +22,7 @@ mod flyctl;
 mod machines;
 mod parse;
 mod proxy;
+mod reconnect;
 mod reference;
 mod session;
 mod ui;

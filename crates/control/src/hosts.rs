@@ -6,6 +6,7 @@ use crate::{Error, Platform, placement};
 use futures_util::future::join_all;
 use host_api::{CallContext, Host, HostError, HostInfo, KnownHost};
 use model::id::{HostId, MachineId};
+use rt::Backoff;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,11 @@ use std::time::Duration;
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that a host has to take up a change.
 pub(crate) const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Pauses before a host whose stream has ended is asked again.
+pub(crate) fn pauses() -> Backoff {
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(10))
+}
 
 /// A region that has hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,13 +1,12 @@
 //! `updraft logs`
 
 use crate::context::{AppArgs, Context};
-use crate::error::{CliError, ErrorContext, Exit, Result};
+use crate::error::{ErrorContext, Result};
 use crate::machines::pick;
 use crate::parse::{moment, shown};
+use crate::reconnect::reconnect;
 use clap::Args;
-use client::{Client, LogEvent, LogEvents, LogSearch};
-use rt::Backoff;
-use std::time::Duration;
+use client::{Client, LogEvent, LogSearch};
 use wire::logs::{LOG_LEVELS, LogEntry};
 
 /// Show what an app's machines write
@@ -48,8 +47,6 @@ pub struct LogsArgs {
     json: bool,
 }
 
-/// Tries in a row to get a lost connection back.
-const TRIES: u32 = 10;
 /// Lines to begin with when nothing else is asked for.
 const DEFAULT_LINES: u32 = 100;
 
@@ -110,31 +107,14 @@ async fn follow(
             after = id.or(after);
         }
         cx.ui().status("The connection is lost; trying again.");
-        events = again(cx, client, (app, search), after.as_deref()).await?;
+        let connect =
+            async || client.follow_logs(app, search, after.as_deref()).await.context(attempt);
+        events = reconnect(cx, connect).await?;
     }
 }
 
 fn show(cx: &mut Context<'_>, entry: &LogEntry, json: bool) -> Result<()> {
     if json { cx.ui().json_line(entry) } else { cx.ui().data(&line(entry)) }
-}
-
-async fn again(
-    cx: &mut Context<'_>,
-    client: &Client,
-    (app, search): (&str, &LogSearch),
-    after: Option<&str>,
-) -> Result<LogEvents> {
-    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
-    let attempt = || format!("read the logs of app {app}");
-    for left in (0..TRIES).rev() {
-        tokio::time::sleep(backoff.pause(&cx.env.rng)).await;
-        match client.follow_logs(app, search, after).await.context(attempt) {
-            Err(err) if left == 0 || err.kind != Exit::Unreachable => return Err(err),
-            Err(_) => {}
-            Ok(events) => return Ok(events),
-        }
-    }
-    Err(CliError::new(Exit::Unreachable, format!("Cannot read the logs of app {app}")))
 }
 
 /// `<RFC3339> app[<machine>] <region> [info]<message>`; the name of the container or

@@ -3,14 +3,13 @@
 
 use super::hosts::{Question, away};
 use super::page::MAX_LINES;
-use crate::hosts::{READ_TIMEOUT, within};
+use crate::hosts::{READ_TIMEOUT, pauses, within};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use host_api::HostError;
 use model::id::HostId;
 use rt::Backoff;
 use std::collections::HashSet;
-use std::time::Duration;
 use wire::logs::{LogEntry, LogQuery};
 
 /// The lines of one host, followed.
@@ -101,8 +100,4 @@ impl Follow {
             .ok()?;
         Some(self.question.filtered(lines))
     }
-}
-
-fn pauses() -> Backoff {
-    Backoff::new(Duration::from_millis(200), Duration::from_secs(10))
 }

@@ -1,13 +1,12 @@
 //! The events of one host, followed for as long as the host is in the list.
 
 use crate::Platform;
-use crate::hosts::{READ_TIMEOUT, within};
+use crate::hosts::{READ_TIMEOUT, pauses, within};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use host_api::{EventFilter, FeedItem, HostError};
 use model::id::HostId;
 use rt::Backoff;
-use std::time::Duration;
 
 /// The feed of one host. Where it breaks off it is continued after its last item once the
 /// host answers again.
@@ -81,8 +80,4 @@ impl HostFeed {
             .inspect_err(|err| tracing::debug!(host = self.host.0, error = %err, "follow events"))
             .ok()
     }
-}
-
-fn pauses() -> Backoff {
-    Backoff::new(Duration::from_millis(200), Duration::from_secs(10))
 }

@@ -4,7 +4,6 @@ use crate::watch::watch;
 use crate::world::{TestWorld, error, id, world, world_of};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// The messages of an answer in lines.
 async fn lines(w: &TestWorld, query: &str) -> Vec<String> {
@@ -185,7 +184,7 @@ async fn a_page_without_a_line_waits_a_moment_for_one() {
     w.host.print(machine, 5, "old");
     let path = "/api/v1/apps/web/logs?next_token=5";
     let print = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        w.host.until(testkit::FakeHost::follows_logs).await;
         w.host.print(machine, 6, "new");
     };
     let ((_, page), ()) = tokio::join!(w.get(path), print);

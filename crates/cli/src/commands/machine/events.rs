@@ -3,17 +3,13 @@
 use super::OneArgs;
 use super::status::info;
 use crate::context::Context;
-use crate::error::{ErrorContext, Exit, Result};
+use crate::error::{ErrorContext, Result};
 use crate::parse::moment;
+use crate::reconnect::reconnect;
 use crate::ui::table::table;
 use clap::Args;
 use client::{Client, News, Watch};
-use rt::Backoff;
-use std::time::Duration;
 use wire::machines::MachineEvent;
-
-/// Most attempts to follow again after the connection was lost.
-const TRIES: u32 = 10;
 
 /// List what happened to a machine, newest first, or follow it
 #[derive(Clone, Debug, Args)]
@@ -70,7 +66,9 @@ async fn follow(
     let mut watch = client.watch_machine(app, id, None).await.context(attempt)?;
     loop {
         show(args, cx, &mut watch).await?;
-        watch = again(cx, client, app, id, watch.last_id()).await?;
+        let connect =
+            async || client.watch_machine(app, id, watch.last_id()).await.context(attempt);
+        watch = reconnect(cx, connect).await?;
     }
 }
 
@@ -87,24 +85,4 @@ async fn show(args: &EventsArgs, cx: &mut Context<'_>, watch: &mut Watch) -> Res
         }
     }
     Ok(())
-}
-
-async fn again(
-    cx: &mut Context<'_>,
-    client: &Client,
-    app: &str,
-    id: &str,
-    after: Option<&str>,
-) -> Result<Watch> {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    let mut left = TRIES;
-    loop {
-        tokio::time::sleep(backoff.pause(&cx.env.rng)).await;
-        left -= 1;
-        let watch = client.watch_machine(app, id, after).await;
-        match watch.context(|| format!("follow machine {id}")) {
-            Err(err) if left > 0 && matches!(err.kind, Exit::Unreachable | Exit::Failed) => {}
-            other => return other,
-        }
-    }
 }
