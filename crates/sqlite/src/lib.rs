@@ -18,6 +18,8 @@ const QUEUE: usize = 1024;
 /// Reads at once, each on a blocking thread with a connection of its own; more callers
 /// wait. The blocking threads are shared with all other work on files.
 const READERS: usize = 8;
+/// Statements of the writer that are kept parsed; all that a database has are fewer.
+const STATEMENTS: usize = 64;
 /// A file from before space could be given back is rewritten once if it is not larger.
 const CONVERTED: i64 = 256 << 20;
 
@@ -110,6 +112,7 @@ impl Database {
             )
             .map_err(failed)?;
         migrate(&mut writer, migrations).map_err(failed)?;
+        writer.set_prepared_statement_cache_capacity(STATEMENTS);
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         std::thread::Builder::new()
             .name("sqlite-writer".into())
@@ -273,9 +276,14 @@ fn in_savepoint<T, E: From<Error>>(
     Ok(value)
 }
 
+/// Runs a statement that is parsed once in the life of the connection.
+fn run(conn: &Connection, statement: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(statement)?.execute([]).map(drop)
+}
+
 fn write_loop(conn: &mut Connection, queue: &mpsc::Receiver<Job>) {
     while let Ok(first) = queue.recv() {
-        if let Err(err) = conn.execute_batch("BEGIN IMMEDIATE") {
+        if let Err(err) = run(conn, "BEGIN IMMEDIATE") {
             first(None)(Err(err.to_string()));
             continue;
         }
@@ -288,11 +296,11 @@ fn write_loop(conn: &mut Connection, queue: &mpsc::Receiver<Job>) {
         }
         let committed = match conn.is_autocommit() {
             true => Err("the database rolled it back".to_owned()),
-            false => conn.execute_batch("COMMIT").map_err(|err| err.to_string()),
+            false => run(conn, "COMMIT").map_err(|err| err.to_string()),
         };
         if committed.is_err() {
             // A failed COMMIT may leave the transaction open; the next BEGIN needs it closed.
-            let _ = conn.execute_batch("ROLLBACK");
+            let _ = run(conn, "ROLLBACK");
         }
         for finish in finishes {
             finish(committed.clone());

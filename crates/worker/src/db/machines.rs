@@ -228,9 +228,7 @@ impl HostDb {
                     conn.execute(sql, params![record.id.to_string(), record.updated_ms as i64])
                         .map_err(Error::from)?;
                 }
-                let sql = "UPDATE machines SET app = ?2, name = ?3, state = ?4, slot = ?5,
-                           record = ?6, app_id = ?7, destroyed_ms = ?8 WHERE id = ?1";
-                conn.execute(sql, columns(&record)).map_err(Error::from)?;
+                update(conn, &record)?;
                 Ok(note(conn, &record, &change)?)
             })
             .await;
@@ -314,6 +312,19 @@ fn corrupt(why: String) -> Error {
     ))
 }
 
+/// Replaces the row of a machine. SQLite writes the indexes of each column that an update
+/// names, also where its value stays: so those are named only if one of them changes.
+fn update(conn: &Connection, record: &Record) -> Result<(), Error> {
+    let record_alone = "UPDATE machines SET record = ?6 WHERE id = ?1 AND app IS ?2 AND name IS ?3
+                        AND state IS ?4 AND slot IS ?5 AND app_id IS ?7 AND destroyed_ms IS ?8";
+    if conn.prepare_cached(record_alone)?.execute(columns(record))? == 0 {
+        let all = "UPDATE machines SET app = ?2, name = ?3, state = ?4, slot = ?5,
+                   record = ?6, app_id = ?7, destroyed_ms = ?8 WHERE id = ?1";
+        conn.prepare_cached(all)?.execute(columns(record))?;
+    }
+    Ok(())
+}
+
 fn columns(record: &Record) -> [Box<dyn rusqlite::ToSql>; 8] {
     let destroyed = record.state == State::Destroyed;
     let destroyed_ms = destroyed.then(|| i64::try_from(record.updated_ms).unwrap_or(i64::MAX));
@@ -354,9 +365,9 @@ async fn find_owners(rows: impl Iterator<Item = &str>, lookup: Option<&dyn Owner
 /// Notes that a call has been carried out. False if it was before.
 fn note_call(conn: &Connection, key: &str, now_ms: u64) -> Result<bool, Error> {
     let oldest = now_ms as i64 - CALLS_KEPT.as_millis() as i64;
-    conn.execute("DELETE FROM calls WHERE done_ms < ?1", [oldest])?;
+    conn.prepare_cached("DELETE FROM calls WHERE done_ms < ?1")?.execute([oldest])?;
     let sql = "INSERT OR IGNORE INTO calls VALUES (?1, ?2)";
-    Ok(conn.execute(sql, params![key, now_ms as i64])? == 1)
+    Ok(conn.prepare_cached(sql)?.execute(params![key, now_ms as i64])? == 1)
 }
 
 /// Removes the record of a machine that another host had meanwhile.
@@ -436,11 +447,11 @@ fn note(conn: &Connection, record: &Record, change: &Change) -> Result<(), Error
         let config = serde_json::to_string(&record.config).expect("plain data serializes");
         let version = record.instance.to_string();
         let sql = "INSERT OR REPLACE INTO versions VALUES (?1, ?2, ?3)";
-        conn.execute(sql, params![machine, version, config])?;
+        conn.prepare_cached(sql)?.execute(params![machine, version, config])?;
         let sql = "DELETE FROM versions WHERE machine = ?1 AND version <=
             (SELECT version FROM versions WHERE machine = ?1
              ORDER BY version DESC LIMIT 1 OFFSET ?2)";
-        conn.execute(sql, params![machine, KEPT_VERSIONS])?;
+        conn.prepare_cached(sql)?.execute(params![machine, KEPT_VERSIONS])?;
     }
     Ok(())
 }
