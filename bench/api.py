@@ -58,7 +58,9 @@ def host(program, work, say):
 def create(token):
     connection = HTTPConnection(*API, timeout=120)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    body = json.dumps({"skip_launch": True, "config": {"image": "hello:latest"}})
+    # Disks are promised several times the space that is free, but not 1000 of the usual 8 GiB.
+    config = {"image": "hello:latest", "rootfs": {"size_gb": 1}}
+    body = json.dumps({"skip_launch": True, "config": config})
     connection.request("POST", "/v1/apps/many/machines", body, headers)
     answer = connection.getresponse()
     text = answer.read()
@@ -88,12 +90,12 @@ def cpu(pid):
 def tables(found):
     """The aims, and the figures."""
     changes, lists, watch, host = found["changes"], found["list"], found["watch"], found["host"]
-    one, many = changes["one caller / bare"], changes["64 callers / bare"]
+    one, many = changes["host, one caller / bare"], changes["host, 64 callers / bare"]
     whole = lists["whole, ms"]["median"]
     every, own = watch["every event to all, ms"], watch["own machine each, ms"]
     start = host["start s"][len(host["start s"]) // 2]
     judged = [
-        ("durable changes per second, one caller, by bare commits", ">= 0.8", one, one >= 0.8),
+        ("durable changes per second of a host, one caller, by bare commits", ">= 0.8", one, one >= 0.8),
         ("the same with 64 callers", "> 1", many, many > 1),
         (f"list of {lists['machines']} machines, ms", "<= 100", whole, whole <= 100),
         ("watch of an app, 1000 watchers, p99, ms", "<= 10", every["p99"], every["p99"] <= 10),

@@ -10,7 +10,7 @@ mod measure;
 use camino::Utf8PathBuf;
 use control::http_api::{HttpApi, HttpConfig};
 use control::{Config, Platform, Ports, orgs, tokens};
-use host_api::{FixedHosts, KnownHost};
+use host_api::{FixedHosts, Host, KnownHost};
 use model::address::Ipv4Pool;
 use model::id::HostId;
 use prometheus_client::registry::Registry;
@@ -33,21 +33,25 @@ async fn main() -> Result<(), Failure> {
     let dir = std::env::args().nth(1).ok_or("usage: api DIR")?;
     let dir = Utf8PathBuf::from(dir);
     let tasks = Tasks::new();
-    let address = start(&dir, &tasks).await?;
-    let measured = measure::all(&dir, address, &tasks).await?;
+    let (address, host) = start(&dir, &tasks).await?;
+    let own = tasks.clone();
+    // On the threads of the runtime, as the calls of the daemon are: the main thread is none.
+    let measured = tokio::spawn(async move { measure::all(&dir, address, &host, &own).await });
+    let measured = measured.await??;
     println!("{}", serde_json::to_string_pretty(&measured)?);
     tasks.stop();
     Ok(())
 }
 
-/// A platform of one host; the address of its API.
-async fn start(dir: &Utf8PathBuf, tasks: &Tasks) -> Result<SocketAddr, Failure> {
+/// A platform of one host; the address of its API, and the host.
+async fn start(dir: &Utf8PathBuf, tasks: &Tasks) -> Result<(SocketAddr, Arc<dyn Host>), Failure> {
     let (clock, mut registry) = (Clock::system(), Registry::default());
     let world = World::new(dir);
     world.hypervisor.add_template(Shape { vcpus: 1, memory_mib: 256 });
     let ports = world.ports(clock.clone(), Rng::from_os());
     let worker = Worker::start(host(&world)?, ports, tasks.clone(), &mut registry).await?;
-    let known = vec![KnownHost { id: HostId(1), host: Arc::new(worker) }];
+    let host: Arc<dyn Host> = Arc::new(worker);
+    let known = vec![KnownHost { id: HostId(1), host: host.clone() }];
     let store = SqliteStore::open(dir.join("global.db").as_std_path(), clock.clone(), tasks)?;
     store::records::migrate(&store).await?;
     let ports = Ports {
@@ -71,7 +75,7 @@ async fn start(dir: &Utf8PathBuf, tasks: &Tasks) -> Result<SocketAddr, Failure> 
             eprintln!("the server ends: {err}");
         }
     });
-    Ok(address)
+    Ok((address, host))
 }
 
 fn host(world: &World) -> Result<HostConfig, Failure> {

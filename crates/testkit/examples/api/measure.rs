@@ -1,16 +1,21 @@
 //! What is measured, in order.
 
-use crate::Failure;
 use crate::client::Client;
+use crate::{Failure, TOKEN};
 use camino::Utf8Path;
 use futures_util::future::try_join_all;
+use host_api::{CallContext, Host};
 use http_body_util::BodyExt;
 use hyper::Method;
+use model::id::MachineId;
 use rt::Tasks;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -32,10 +37,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 const APP: &str = "/v1/apps/web/machines";
 
 /// Everything, as JSON.
-pub(crate) async fn all(dir: &Utf8Path, at: SocketAddr, tasks: &Tasks) -> Result<Value, Failure> {
+pub(crate) async fn all(
+    dir: &Utf8Path,
+    at: SocketAddr,
+    host: &Arc<dyn Host>,
+    tasks: &Tasks,
+) -> Result<Value, Failure> {
     let mut client = Client::connect(at, tasks).await?;
     client.call(Method::POST, "/v1/apps", Some(&json!({ "app_name": "web" }))).await?;
-    let changes = changes(dir, at, tasks).await?;
+    let changes = changes(dir, at, host, tasks).await?;
     let watch = watch(at, tasks, &mut client).await?;
     let list = list(at, tasks, &mut client).await?;
     Ok(json!({ "changes": changes, "watch": watch, "list": list }))
@@ -54,24 +64,36 @@ async fn stopped(client: &mut Client) -> Result<String, Failure> {
 
 /// Commits and durable changes per second, by turns: so a disk that becomes slower does so for
 /// all.
-async fn changes(dir: &Utf8Path, at: SocketAddr, tasks: &Tasks) -> Result<Value, Failure> {
-    let mut callers = Vec::new();
+async fn changes(
+    dir: &Utf8Path,
+    at: SocketAddr,
+    host: &Arc<dyn Host>,
+    tasks: &Tasks,
+) -> Result<Value, Failure> {
+    let (mut of_host, mut of_api) = (Vec::new(), Vec::new());
     for _ in 0..CALLERS {
         let mut client = Client::connect(at, tasks).await?;
         let machine = stopped(&mut client).await?;
-        callers.push((client, machine));
+        let id = machine.rsplit('/').next().unwrap_or_default().parse()?;
+        of_host.push(Caller::Host(host.clone(), id));
+        of_api.push(Caller::Api(client, machine));
     }
-    let (mut bare, mut one, mut many) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rates: [Vec<f64>; 5] = Default::default();
     for _ in 0..ROUNDS {
         let path = dir.join("bare.db");
-        bare.push(tokio::task::spawn_blocking(move || commits(&path)).await??);
-        one.push(rate(&mut callers[..1]).await?);
-        many.push(rate(&mut callers).await?);
+        rates[0].push(tokio::task::spawn_blocking(move || commits(&path)).await??);
+        rates[1].push(rate(&mut of_host[..1]).await?);
+        rates[2].push(rate(&mut of_host).await?);
+        rates[3].push(rate(&mut of_api[..1]).await?);
+        rates[4].push(rate(&mut of_api).await?);
     }
-    let (bare, one, many) = (median(bare), median(one), median(many));
+    let [bare, host_one, host_many, one, many] = rates.map(median);
     Ok(json!({
-        "bare commits/s": bare, "one caller/s": one, "64 callers/s": many,
-        "one caller / bare": one / bare, "64 callers / bare": many / bare,
+        "bare commits/s": bare,
+        "host, one caller/s": host_one, "host, 64 callers/s": host_many,
+        "API, one caller/s": one, "API, 64 callers/s": many,
+        "host, one caller / bare": host_one / bare, "host, 64 callers / bare": host_many / bare,
+        "API, one caller / bare": one / bare, "API, 64 callers / bare": many / bare,
     }))
 }
 
@@ -84,22 +106,48 @@ fn commits(path: &Utf8Path) -> Result<f64, Failure> {
     )?;
     let mut commit = connection
         .prepare("INSERT INTO row VALUES (1, ?1) ON CONFLICT DO UPDATE SET value = ?1")?;
-    let (begun, mut count, value) = (Instant::now(), 0u32, [7u8; 512]);
+    let (begun, mut count, mut value) = (Instant::now(), 0u32, [7u8; 512]);
     while begun.elapsed() < SPAN {
+        // SQLite writes no page for a value that is there already.
+        value[..4].copy_from_slice(&count.to_le_bytes());
         commit.execute([&value[..]])?;
         count += 1;
     }
     Ok(f64::from(count) / begun.elapsed().as_secs_f64())
 }
 
-/// Durable changes per second: each caller cordons and uncordons its machine.
-async fn rate(callers: &mut [(Client, String)]) -> Result<f64, Failure> {
+/// One that changes a machine.
+enum Caller {
+    /// As control calls a host.
+    Host(Arc<dyn Host>, MachineId),
+    /// Over HTTP, by the machine's path.
+    Api(Client, String),
+}
+
+impl Caller {
+    /// Makes one durable change: the machine's place in the routing.
+    async fn change(&mut self, cordon: bool) -> Result<(), Failure> {
+        match self {
+            Self::Host(host, machine) => {
+                let context = CallContext::control(Duration::from_secs(10));
+                host.cordon(context, *machine, cordon).await?;
+            }
+            Self::Api(client, machine) => {
+                let what = if cordon { "cordon" } else { "uncordon" };
+                client.call(Method::POST, &format!("{machine}/{what}"), None).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Durable changes per second, with all callers at once.
+async fn rate(callers: &mut [Caller]) -> Result<f64, Failure> {
     let begun = Instant::now();
-    let each = callers.iter_mut().map(async |(client, machine)| {
+    let each = callers.iter_mut().map(|caller| async move {
         let mut count = 0u32;
         while begun.elapsed() < SPAN {
-            let what = if count.is_multiple_of(2) { "cordon" } else { "uncordon" };
-            client.call(Method::POST, &format!("{machine}/{what}"), None).await?;
+            caller.change(count.is_multiple_of(2)).await?;
             count += 1;
         }
         Ok::<u32, Failure>(count)
@@ -154,26 +202,28 @@ async fn changed(client: &mut Client, machine: &str) -> Result<Instant, Failure>
     Ok(Instant::now())
 }
 
-/// A client that notes when each event arrives.
+/// A client that notes when each event arrives. It reads bytes from the socket, so that it takes
+/// little of the CPU that it shares with the server.
 async fn follow(
     at: SocketAddr,
     path: &str,
     tasks: &Tasks,
     arrived: mpsc::UnboundedSender<Instant>,
 ) -> Result<(), Failure> {
-    let mut client = Client::connect(at, tasks).await?;
-    let answer = client.send(Method::GET, path, None).await?;
-    if !answer.status().is_success() {
-        return Err(format!("{path}: {}", answer.status()).into());
+    let mut stream = TcpStream::connect(at).await?;
+    let head =
+        format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let mut buffer = vec![0; 16 * 1024];
+    let read = stream.read(&mut buffer).await?;
+    if !buffer[..read].starts_with(b"HTTP/1.1 200") {
+        return Err(format!("{path}: {}", String::from_utf8_lossy(&buffer[..read])).into());
     }
-    let mut body = answer.into_body();
     tasks.spawn_until_stop(async move {
-        // Dropped with the watch: it is the other end of the connection.
-        let _client = client;
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
             let now = Instant::now();
-            let part = frame.into_data().unwrap_or_default();
-            let events = part.windows(5).filter(|window| window == b"data:").count();
+            let part = &buffer[..read];
+            let events = part.windows(6).filter(|window| window == b"\ndata:").count();
             // The receiver is dropped when everything is measured.
             for _ in 0..events {
                 let _ = arrived.send(now);
@@ -209,7 +259,12 @@ async fn lists(client: &mut Client, path: &str) -> Result<(Value, f64), Failure>
     let (mut times, mut size) = (Vec::new(), 0.0);
     for _ in 0..20 {
         let begun = Instant::now();
-        size = client.call(Method::GET, path, None).await?.len() as f64 / 1e6;
+        let mut body = client.send(Method::GET, path, None).await?.into_body();
+        let mut read = 0;
+        while let Some(frame) = body.frame().await {
+            read += frame?.data_ref().map_or(0, |part| part.len());
+        }
+        size = read as f64 / 1e6;
         times.push(begun.elapsed().as_secs_f64() * 1e3);
     }
     Ok((spread(times), size))
