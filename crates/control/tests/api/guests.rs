@@ -250,7 +250,7 @@ async fn images_are_imported_listed_and_removed() {
     );
     assert_eq!(lines[1]["image"]["references"], json!(["demo:1"]));
     assert_eq!(w.get("/v1/images").await.1[0]["digest"], format!("sha256:{:064x}", 300_000));
-    assert_eq!(w.delete("/v1/images?reference=demo:1").await.0, 200);
+    assert_eq!(w.delete("/v1/images/demo:1").await.0, 200);
     let gone = w.delete("/v1/images?reference=demo:1").await;
     assert_eq!(error(&gone), (404, "there is no image \"demo:1\""));
 }

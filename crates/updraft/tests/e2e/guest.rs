@@ -132,6 +132,8 @@ fn world(cx: &Context) -> Outcome {
         let fits = |line: &String| line.starts_with(begins) && line.ends_with(ends);
         ensure!(of_init.iter().any(fits), "{begins}…{ends} is not in {of_init:?}");
     }
+    let other = |line: &String| line.contains("firecracker") || line.starts_with("Mounting ");
+    ensure!(!of_init.iter().any(other), "{of_init:?}");
     let numbers = lines.iter().filter_map(|line| line.parse::<u32>().ok());
     ensure!(numbers.eq(1..=2000), "every line came, in order: {all}");
     ensure!(lines.iter().any(|line| line == "last"), "also what went to stderr: {all}");
@@ -164,6 +166,13 @@ fn user(cx: &Context) -> Outcome {
     app.wait(&id, "stopped")?;
     let exit = app.event(&id, "exit")?;
     ensure!(exit["request"]["exit_event"]["exit_code"] == 9, "the image's own CMD: {exit}");
+    let line = "[ -t 0 ] && [ -t 1 ] && echo terminal";
+    let three = json!({"image": "user:1", "restart": {"policy": "no"},
+                       "init": {"tty": true, "cmd": [line]}});
+    let id = app.create("three", three)?;
+    app.wait(&id, "stopped")?;
+    let lines = messages(&app, "app")?;
+    ensure!(lines.iter().any(|line| line.trim() == "terminal"), "{lines:?}");
     Ok(())
 }
 
@@ -344,21 +353,25 @@ fn several(cx: &Context) -> Outcome {
     let app = cx.shared().app("several")?;
     let config = json!({
         "env": {"A": "machine"}, "restart": {"policy": "no"},
+        "dns": {"hostname": "named", "hostname_fqdn": "named.a.test"},
         "processes": [
             {"name": "web", "exec": ["sh", "-c", "echo $A $B; exec sleep 100000"], "env": {"B": "web"}},
-            {"name": "job", "exec": ["sh", "-c", "echo $A $WHERE; while [ ! -e /end ]; do sleep 0.2; done; exit 5"],
+            {"name": "job", "user": "app", "exec": ["sh", "-c", "echo $A $WHERE $(id -un); while [ ! -e /tmp/end ]; do sleep 0.2; done; exit 5"],
              "env_from": [{"env_var": "WHERE", "field_ref": "region"}]},
         ],
     });
     let id = app.run("one", config)?;
     let (_, ps) = app.exec(&id, &["sh", "-c", "ps | grep -c 'sleep 10000[0]'"])?;
     ensure!(ps == "1\n", "{ps}");
-    app.exec(&id, &["touch", "/end"])?;
+    let names = "hostname; grep -c ' named.a.test named fly-local-6pn$' /etc/hosts";
+    let (_, names) = app.exec(&id, &["sh", "-c", names])?;
+    ensure!(names == "named\n1\n", "{names}");
+    app.exec(&id, &["touch", "/tmp/end"])?;
     app.wait(&id, "stopped")?;
     let exit = app.event(&id, "exit")?;
     ensure!(exit["request"]["exit_event"]["exit_code"] == 5, "the first that ended: {exit}");
     let lines = named_lines(&app, "process")?;
-    for (name, line) in [("web", "machine web"), ("job", "machine local")] {
+    for (name, line) in [("web", "machine web"), ("job", "machine local app")] {
         ensure!(lines.contains(&(name.into(), line.into())), "{name} {line} is not in {lines:?}");
     }
     Ok(())
@@ -375,14 +388,20 @@ fn containers(cx: &Context) -> Outcome {
     let platform = cx.shared();
     platform.cli(&["image", "import", &layout.display().to_string(), "--name", "other:1"])?;
     let app = platform.app("containers")?;
+    let secret = json!({ "value": "Y29udGVudA==" });
+    platform.ok(Method::POST, "/apps/containers/secrets/FILE", Some(secret))?;
+    let web = "httpd -p 8080 -h /etc; trap 'echo by usr1; exit 0' USR1; sleep 100000 & wait";
     let config = json!({
         "image": "", "restart": {"policy": "no"},
         "guest": {"cpu_kind": "shared", "cpus": 1, "memory_mb": 256},
         "volumes": [{"name": "v", "temp_dir": {"storage_type": "disk"}}],
         "containers": [
-            {"name": "web", "image": "busybox:latest", "exec": ["sh", "-c", "httpd -p 8080 -h /etc; exec sleep 100000"],
+            {"name": "web", "image": "busybox:latest", "exec": ["sh", "-c", web],
+             "files": [{"guest_path": "/etc/secret", "secret_name": "FILE"}],
+             "stop": {"signal": "SIGUSR1", "timeout": "5s"},
              "mounts": [{"name": "v", "path": "/v"}],
-             "healthchecks": [{"http": {"port": 8080, "path": "/passwd"}, "interval": 1}]},
+             "healthchecks": [{"http": {"port": 8080, "path": "/passwd"}, "interval": 1},
+                              {"tcp": {"port": 8080}, "interval": 1}]},
             {"name": "job", "image": "other:1", "cmd": ["echo $IMAGE $B $FLY_IMAGE_REF; echo > /v/done"], "env": {"B": "job"},
              "mounts": [{"name": "v", "path": "/deep/v"}], "restart": {"policy": "no"},
              "depends_on": [{"name": "web", "condition": "healthy"}]},
@@ -414,7 +433,9 @@ fn containers(cx: &Context) -> Outcome {
     ensure!(answer["stdout"] == "other\n1\n", "only its own processes: {answer}");
     let answer =
         exec(json!({"cmd": "sh -c 'ps | grep -c \"sleep [12]0000[0]\"'", "machine": true}))?;
-    ensure!(answer["stdout"] == "2\n", "all processes: {answer}");
+    ensure!(answer["stdout"] == "3\n", "all processes, a shell among them: {answer}");
+    let answer = exec(json!({"cmd": "cat /etc/secret", "container": "web"}))?;
+    ensure!(answer["stdout"] == "content", "{answer}");
     let path = app.path(&id, "/exec");
     let (status, answer) =
         platform.call(Method::POST, &path, Some(json!({"cmd": "true", "container": "no"})))?;
@@ -430,5 +451,7 @@ fn containers(cx: &Context) -> Outcome {
     app.post(&id, "/stop", json!({"timeout": "20s"}))?;
     app.wait(&id, "stopped")?;
     ensure!(states()? == "web=stopped job=stopped side=stopped", "{}", states()?);
+    let lines = named_lines(&app, "container")?;
+    ensure!(lines.contains(&("web".into(), "by usr1".into())), "{lines:?}");
     Ok(())
 }
