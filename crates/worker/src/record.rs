@@ -11,6 +11,7 @@ use model::restart::Policy;
 use model::signal::SIGINT;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use wire::machines::{ImageRef, MachineConfig};
 
@@ -38,7 +39,7 @@ pub(crate) struct Record {
     pub(crate) state: State,
     pub(crate) want: Want,
     pub(crate) instance: InstanceId,
-    pub(crate) config: MachineConfig,
+    pub(crate) config: Arc<MachineConfig>,
     pub(crate) image: ImageRef,
     /// What the images of its containers resolved to, by reference.
     pub(crate) container_images: BTreeMap<String, ImageRef>,
@@ -100,6 +101,11 @@ const DEFAULT_STOP: Duration = Duration::from_secs(5);
 const LONGEST_STOP: Duration = Duration::from_secs(300);
 
 impl Record {
+    /// The config of this record alone: views of the machine keep the one they have.
+    pub(crate) fn config_mut(&mut self) -> &mut MachineConfig {
+        Arc::make_mut(&mut self.config)
+    }
+
     /// The code of its region, on a host whose region has this one.
     pub(crate) fn region<'a>(&'a self, of_host: &'a str) -> &'a str {
         self.region.as_deref().unwrap_or(of_host)
@@ -128,7 +134,7 @@ impl Record {
             state: State::Created,
             want: if launch { Want::Run } else { Want::Stop },
             instance,
-            config: create.config,
+            config: Arc::new(create.config),
             image: create.image,
             container_images: create.container_images,
             cordoned: create.cordoned,
@@ -345,7 +351,7 @@ struct Stored {
     state: String,
     want: String,
     instance: String,
-    config: MachineConfig,
+    config: Arc<MachineConfig>,
     image: ImageRef,
     #[serde(default)]
     container_images: BTreeMap<String, ImageRef>,
@@ -536,7 +542,7 @@ pub(crate) mod tests {
         record.image_stop_signal = None;
         let order = |r: &Record, s, t| r.stop_request(s, t);
         assert_eq!(order(&record, None, None), StopRequest { signal: 2, timeout_ms: 5000 });
-        record.config.stop_config = Some(StopConfig {
+        record.config_mut().stop_config = Some(StopConfig {
             signal: Some("SIGTERM".into()),
             timeout: Some(Span::Text("10m".into())),
             ..StopConfig::default()
@@ -551,17 +557,17 @@ pub(crate) mod tests {
         let persist = |word: &str| Some(Rootfs { persist: Some(word.into()), ..Rootfs::default() });
         assert_eq!(record.persist(), Persist::Never);
         let guest = Guest { persist_rootfs: Some("always".into()), ..Guest::default() };
-        record.config.guest = Some(guest);
+        record.config_mut().guest = Some(guest);
         assert_eq!(record.persist(), Persist::Always, "the earlier field");
         assert_eq!(record.scratch_bytes(), 8 << 30);
-        record.config.rootfs = Some(Rootfs { size_gb: Some(3), ..Rootfs::default() });
+        record.config_mut().rootfs = Some(Rootfs { size_gb: Some(3), ..Rootfs::default() });
         assert_eq!((record.scratch_bytes(), record.persist()), (3 << 30, Persist::Always));
-        record.config.rootfs = persist("restart");
+        record.config_mut().rootfs = persist("restart");
         let first = record.scratch_name();
         assert_eq!(record.scratch_name(), first);
         record.instance = InstanceId::new(9, 9);
         assert_ne!(record.scratch_name(), first, "an update begins afresh");
-        record.config.rootfs = persist("always");
+        record.config_mut().rootfs = persist("always");
         let always = record.scratch_name();
         record.instance = InstanceId::new(10, 9);
         assert_eq!(record.scratch_name(), always);

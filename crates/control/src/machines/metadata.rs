@@ -20,7 +20,7 @@ pub async fn get(
     let shown = found
         .call(platform, READ_TIMEOUT, async |host, context, id| host.machine(context, id).await)
         .await?;
-    Ok(shown.config.and_then(|config| config.metadata).unwrap_or_default())
+    Ok(shown.config.and_then(|config| config.metadata.clone()).unwrap_or_default())
 }
 
 /// Changes labels; with `version` only if that is the current version.

@@ -98,7 +98,7 @@ mod tests {
             let mut machine = unreachable_machine(MachineId::from_random(1), &record);
             machine.instance_id = instance.to_string();
             machine.updated_at = updated_at.to_owned();
-            machine.config = Some(Box::new(config));
+            machine.config = Some(std::sync::Arc::new(config));
             (record, machine)
         };
         let (record, second) = labelled("2", "2026-01-01T00:00:02.000Z");

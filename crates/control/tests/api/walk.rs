@@ -167,7 +167,9 @@ async fn run(platform: &Platform, operation: &str) -> Result<(), Error> {
 async fn is_done(platform: &Platform, operation: &str) -> bool {
     let image_in = async |app: &str, name: &str| {
         let machine = machines::get(platform, app, name, false).await.ok()?;
-        machine.config.map(|config| (config.image, config.metadata.unwrap_or_default()))
+        machine
+            .config
+            .map(|config| (config.image.clone(), config.metadata.clone().unwrap_or_default()))
     };
     let image = async |name: &str| image_in("web", name).await;
     match operation {

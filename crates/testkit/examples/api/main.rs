@@ -36,7 +36,7 @@ async fn main() -> Result<(), Failure> {
     let (address, host) = start(&dir, &tasks).await?;
     let own = tasks.clone();
     // On the threads of the runtime, as the calls of the daemon are: the main thread is none.
-    let measured = tokio::spawn(async move { measure::all(&dir, address, &host, &own).await });
+    let measured = tasks.spawn(async move { measure::all(&dir, address, &host, &own).await });
     let measured = measured.await??;
     println!("{}", serde_json::to_string_pretty(&measured)?);
     tasks.stop();

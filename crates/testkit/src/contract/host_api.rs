@@ -92,7 +92,7 @@ async fn labels_are_set_and_bounded(host: &dyn Host, id: MachineId) {
     merge(vec![empty()]).await.expect("an empty value is a value");
     let labels = async || {
         let machine = host.machine(context(), id).await.expect("it is there");
-        machine.config.and_then(|config| config.metadata).unwrap_or_default()
+        machine.config.and_then(|config| config.metadata.clone()).unwrap_or_default()
     };
     assert_eq!(labels().await.get("empty").map(String::as_str), Some(""));
     let many = (0..64).map(|n| (format!("n{n}"), Some("x".to_owned())));
@@ -180,7 +180,7 @@ async fn a_machine_lives(host: &dyn Host) {
     host.cordon(context(), id, true).await.expect("cordoned");
     let machine = host.machine(context(), id).await.expect("it is there");
     assert!(machine.cordoned);
-    let metadata = machine.config.and_then(|config| config.metadata).unwrap_or_default();
+    let metadata = machine.config.and_then(|config| config.metadata.clone()).unwrap_or_default();
     assert_eq!(metadata.get("role").map(String::as_str), Some("primary"));
     assert_eq!(metadata.get("empty").map(String::as_str), Some(""), "an empty value is a value");
     labels_are_set_and_bounded(host, id).await;

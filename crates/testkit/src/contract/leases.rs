@@ -48,7 +48,7 @@ pub(super) async fn a_lease_guards_the_machine(host: &dyn Host) {
         let update = UpdateMachine {
             id,
             container_images: BTreeMap::new(),
-            config: *machine.config.clone().expect("it has a config"),
+            config: machine.config.as_deref().cloned().expect("it has a config"),
             image: machine.image_ref.clone(),
             skip_launch: false,
             current_version: None,
@@ -121,7 +121,8 @@ pub(super) async fn a_lease_comes_with_a_create(host: &dyn Host) {
         labels: Some(ChangeMetadata::Merge(label("added"))),
     };
     let updated = host.update(with("a"), update).await.expect("its holder may");
-    let labels = updated.config.clone().and_then(|config| config.metadata).unwrap_or_default();
+    let labels =
+        updated.config.as_ref().and_then(|config| config.metadata.clone()).unwrap_or_default();
     assert!(labels.contains_key("kept") && labels.contains_key("added"), "{labels:?}");
     assert_eq!(updated.nonce.as_deref(), Some("a"), "its lease is renewed");
     assert_eq!(host.machine(context(), id).await.expect("it is there").nonce, None);

@@ -9,6 +9,7 @@ use host_api::{
 use model::id::{EventId, InstanceId, MachineId};
 use model::life::{Event, State};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use wire::machines::{Machine, MachineEvent, MachineVersion, Process, Started, WaitResult};
 
@@ -74,7 +75,7 @@ impl FakeHost {
             private_ip: Self::private_ip(&create),
             created_at: rt::clock::rfc3339(self.now_ms()),
             updated_at: rt::clock::rfc3339(self.now_ms()),
-            config: Some(Box::new(create.config.clone())),
+            config: Some(Arc::new(create.config.clone())),
             incomplete_config: None,
             events: vec![event],
             checks: vec![],
@@ -181,7 +182,7 @@ impl Machines for FakeHost {
         let version = self.instance().to_string();
         if let Some(change) = update.labels.take() {
             let current = kept.machine.config.clone().unwrap_or_default();
-            let mut labels = current.metadata.unwrap_or_default();
+            let mut labels = current.metadata.clone().unwrap_or_default();
             change.apply(&mut labels);
             update.config.metadata = (!labels.is_empty()).then_some(labels);
         }
@@ -190,7 +191,7 @@ impl Machines for FakeHost {
             kept.machine.version = version.clone();
             kept.machine.instance_id = version.clone();
             kept.machine.cordoned = update.cordoned.unwrap_or(kept.machine.cordoned);
-            kept.machine.config = Some(Box::new(update.config.clone()));
+            kept.machine.config = Some(Arc::new(update.config.clone()));
             kept.machine.skip_secrets = update.skip_secrets;
             kept.machine.image_ref = update.image;
             kept.versions.insert(0, MachineVersion { version, user_config: update.config });
@@ -215,7 +216,8 @@ impl Machines for FakeHost {
     ) -> Result<Vec<Machine>, HostError> {
         self.enter_call("machines", &context).await?;
         let all: Vec<FakeMachine> = self.lock().machines.values().cloned().collect();
-        let labels = |m: &Machine| m.config.clone().and_then(|c| c.metadata).unwrap_or_default();
+        let labels =
+            |m: &Machine| m.config.as_ref().and_then(|c| c.metadata.clone()).unwrap_or_default();
         let mut machines: Vec<Machine> = all
             .into_iter()
             .filter(|kept| filter.app.is_none_or(|app| app == kept.create.app))
@@ -359,7 +361,7 @@ impl Machines for FakeHost {
                 return Err(HostError::VersionMismatch("the machine has been changed".into()));
             }
             let config = kept.machine.config.get_or_insert_default();
-            let labels = config.metadata.get_or_insert_default();
+            let labels = Arc::make_mut(config).metadata.get_or_insert_default();
             change.apply(labels);
             host_api::check_labels(labels).map_err(HostError::Invalid)?;
             Ok(())

@@ -173,7 +173,7 @@ impl FakeHost {
             state,
             listening: kept.listening.clone(),
             cordoned: kept.machine.cordoned,
-            services: config.services.unwrap_or_default(),
+            services: config.services.clone().unwrap_or_default(),
             disable_autostart: config.disable_machine_autostart.unwrap_or(false),
             primary_region: None,
             last_failure: None,

@@ -4,6 +4,7 @@ use super::{Lease, MachineConfig, MachineEvent};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// One machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,10 +31,10 @@ pub struct Machine {
     pub updated_at: String,
     /// As given, with defaults of `guest` filled in. Absent in summaries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config: Option<Box<MachineConfig>>,
+    pub config: Option<Arc<MachineConfig>>,
     /// In place of `config` when the host cannot be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub incomplete_config: Option<Box<MachineConfig>>,
+    pub incomplete_config: Option<Arc<MachineConfig>>,
     /// Newest first.
     #[serde(default)]
     pub events: Vec<MachineEvent>,

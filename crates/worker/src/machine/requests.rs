@@ -11,6 +11,7 @@ use host_api::{ChangeMetadata, HostError, Source, Stop, UpdateMachine};
 use model::id::{Epoch, InstanceId};
 use model::life::{Event, State, Want};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use wire::machines::{MachineConfig, MachineEvent, Started};
 
 type Answer<T> = Result<T, HostError>;
@@ -142,7 +143,7 @@ impl Task {
         self.call_lease = self.lease_of_update(update.lease.as_ref(), nonce)?;
         record.instance = self.ids.instance();
         record.cordoned = update.cordoned.unwrap_or(record.cordoned);
-        record.config = self.config_of_update(update.config, update.labels)?;
+        record.config = Arc::new(self.config_of_update(update.config, update.labels)?);
         record.image = update.image;
         record.skip_secrets = update.skip_secrets;
         record.container_images = update.container_images;
@@ -250,9 +251,9 @@ impl Task {
             return Err(HostError::VersionMismatch(text));
         }
         let mut record = self.record.clone();
-        let mut labels = record.config.metadata.take().unwrap_or_default();
+        let mut labels = record.config.metadata.clone().unwrap_or_default();
         change_labels(&mut labels, change)?;
-        record.config.metadata = (!labels.is_empty()).then_some(labels);
+        record.config_mut().metadata = (!labels.is_empty()).then_some(labels);
         // A guest may repeat it as often as it likes.
         if record == self.record {
             return self.change_nothing().await;

@@ -138,7 +138,7 @@ impl View {
             private_ip: self.addresses.map_or(String::new(), |a| uncompressed(a.ipv6)),
             created_at: rfc3339(record.created_ms),
             updated_at: rfc3339(record.updated_ms),
-            config: (!summary).then(|| Box::new(record.config.clone())),
+            config: (!summary).then(|| record.config.clone()),
             incomplete_config: None,
             events: if summary { Vec::new() } else { self.events.iter().cloned().collect() },
             checks: Vec::new(),

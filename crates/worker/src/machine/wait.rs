@@ -246,7 +246,7 @@ mod tests {
         }
         for n in 0..100 {
             let mut record = view.record.clone();
-            record.config.metadata = Some([("n".into(), n.to_string())].into());
+            record.config_mut().metadata = Some([("n".into(), n.to_string())].into());
             view.record(record, Vec::new());
         }
         let (_sender, views) = watch::channel(Arc::new(view));
@@ -329,7 +329,7 @@ mod tests {
     async fn a_destroyed_machine_is_not_found_but_for_its_end() {
         let end = |auto_destroy: bool| {
             let mut view = View::new(sample(), None, Vec::new());
-            view.record.config.auto_destroy = Some(auto_destroy);
+            view.record.config_mut().auto_destroy = Some(auto_destroy);
             at(&mut view, State::Destroyed);
             watch::channel(Arc::new(view)).1
         };

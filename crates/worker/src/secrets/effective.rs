@@ -106,7 +106,7 @@ pub(crate) mod tests {
             env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(env(&record), "A=machine B=app D=default group");
-        record.config.metadata = Some([("fly_process_group".into(), "worker".into())].into());
+        record.config_mut().metadata = Some([("fly_process_group".into(), "worker".into())].into());
         assert_eq!(env(&record), "A=machine B=group");
     }
 

@@ -412,7 +412,7 @@ fn check(lab: &mut Lab, operation: &Operation, vms: Vms, acknowledged: bool, at:
         assert_eq!(now, vms.at_crash, "{context}: the VM keeps running");
     }
     if operation.name.starts_with("update") && acknowledged {
-        let init = machine.and_then(|m| m.config).and_then(|config| config.init).unwrap();
+        let init = machine.and_then(|m| m.config).and_then(|config| config.init.clone()).unwrap();
         assert_eq!(init.exec.unwrap(), ["serve", "9090"], "{context}");
     }
     if state == "suspended" {

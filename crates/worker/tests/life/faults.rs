@@ -78,7 +78,7 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_durable() {
     assert!(refused > 0, "the disk is not full");
     assert!(lab.world.disks.reserve_released(), "the reserve is used first");
     let id = lab.id("m1");
-    let label = |lab: &Lab| lab.machine(id).config.unwrap().metadata;
+    let label = |lab: &Lab| lab.machine(id).config.unwrap().metadata.clone();
     let shown = label(&lab);
     // An event is recorded once there is room, however long it takes.
     lab.world.hypervisor.guest(id, testkit::guest::GuestAction::Exit(Default::default()));

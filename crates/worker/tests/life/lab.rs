@@ -575,7 +575,7 @@ impl Lab {
             if machine.cordoned {
                 self.out.push_str(" cordoned");
             }
-            let labels = machine.config.and_then(|config| config.metadata);
+            let labels = machine.config.and_then(|config| config.metadata.clone());
             for (key, value) in labels.into_iter().flatten() {
                 write!(self.out, " {key}={value}").unwrap();
             }

@@ -97,7 +97,7 @@ pub(super) async fn run(mut args: CloneArgs, cx: &mut Context<'_>) -> Result<()>
 
 /// The config of the new machine.
 fn cloned(args: &CloneArgs, source: &Machine) -> Result<MachineConfig> {
-    let mut config = source.config.clone().ok_or_else(|| {
+    let mut config = source.config.as_deref().cloned().ok_or_else(|| {
         CliError::failed(format!("Cannot clone machine {}", source.id))
             .because("Its host does not answer, so its config is not known in full")
             .hint("Try again when the host is back; `updraft host status` shows the hosts.")
@@ -121,7 +121,7 @@ fn cloned(args: &CloneArgs, source: &Machine) -> Result<MachineConfig> {
         target.clear_exec();
         target.set_command(command);
     }
-    Ok(*config)
+    Ok(config)
 }
 
 /// The image that the other machine runs, also if its name leads to another one by now.

@@ -206,7 +206,7 @@ pub(in crate::machines) fn unreachable_machine(id: MachineId, record: &MachineRe
         created_at: since.clone(),
         updated_at: since,
         config: None,
-        incomplete_config: record.config.clone().map(Box::new),
+        incomplete_config: record.config.clone().map(Arc::new),
         events: vec![],
         checks: vec![],
         containers: vec![],

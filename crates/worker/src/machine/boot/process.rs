@@ -234,8 +234,9 @@ mod tests {
     #[test]
     fn the_platforms_environment_beats_secrets_beat_the_configs_beats_the_images() {
         let mut record = sample();
-        record.config.metadata = Some([("role".into(), "primary".into())].into());
-        record.config.env = Some(["A", "B", "D"].map(|name| (name.into(), "config".into())).into());
+        record.config_mut().metadata = Some([("role".into(), "primary".into())].into());
+        record.config_mut().env =
+            Some(["A", "B", "D"].map(|name| (name.into(), "config".into())).into());
         let image = ImageConfig {
             env: words(&["A=image", "C=image=x", "FLY_APP_NAME=fake", "broken"]),
             ..ImageConfig::default()
@@ -283,9 +284,9 @@ mod tests {
         let mut record = sample();
         let pairs =
             [("role", "primary"), ("a.b-c", "1"), ("nul", "\0"), ("fly_process_group", "web")];
-        record.config.metadata = Some(pairs.map(|(k, v)| (k.into(), v.into())).into());
+        record.config_mut().metadata = Some(pairs.map(|(k, v)| (k.into(), v.into())).into());
         assert_eq!(metadata_variables(&record), BTreeMap::new());
-        record.config.metadata_env = Some(true);
+        record.config_mut().metadata_env = Some(true);
         let shown = metadata_variables(&record);
         let shown: Vec<_> = shown.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let want = "FLY_METADATA_A_B_C=1 FLY_METADATA_FLY_PROCESS_GROUP=web \
@@ -308,7 +309,7 @@ mod tests {
         let secrets = of_app(&[]);
         let mut aws = |pairs: &[(&str, &str)]| {
             let pairs = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-            record.config.env = Some(pairs.collect());
+            record.config_mut().env = Some(pairs.collect());
             let (image, facts, secrets, init) = (&image, &facts, &secrets, init.clone());
             let scope = Scope { record: &record, facts, image, reference: "web:1", init, secrets };
             let env = env(&scope, None).unwrap();

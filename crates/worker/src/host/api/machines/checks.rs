@@ -15,7 +15,7 @@ impl Checks for Worker {
     ) -> Result<Vec<CheckReport>, HostError> {
         let view = self.machine_handle(id)?.view();
         let record = &view.record;
-        let version = (record.instance, &record.config, record.updated_ms);
+        let version = (record.instance, &*record.config, record.updated_ms);
         Ok(self.0.context.checks.reports(id, version))
     }
 }

@@ -285,7 +285,7 @@ impl Worker {
         let mut machine = view.machine(&self.0.context.config.region, &about.accelerator, summary);
         let record = &view.record;
         if record.state != State::Destroyed {
-            let version = (record.instance, &record.config, record.updated_ms);
+            let version = (record.instance, &*record.config, record.updated_ms);
             machine.checks = self.0.context.checks.shown(record.id, version);
         }
         machine
