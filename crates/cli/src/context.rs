@@ -82,7 +82,8 @@ impl Context<'_> {
         })
     }
 
-    fn access(&self) -> Result<Access> {
+    /// The address of the API, and the token.
+    pub(crate) fn access(&self) -> Result<Access> {
         let file = match config::path(&self.env.vars) {
             Some(path) => config::read(&path).map_err(|err| {
                 let hint = format!("Fix or delete {}; `updraft up` writes it.", path.display());

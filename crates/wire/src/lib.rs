@@ -22,3 +22,4 @@ pub mod secret;
 pub mod secret_keys;
 pub mod secrets;
 pub mod tokens;
+pub mod uiex;

@@ -4,6 +4,7 @@ mod apps;
 mod auth;
 mod checks;
 mod completions;
+mod flyctl_env;
 mod host;
 mod image;
 mod logs;
@@ -60,6 +61,8 @@ pub enum Command {
     #[command(subcommand, visible_alias = "secret")]
     Secrets(secrets::Command),
     #[expect(missing_docs, reason = "the help is at its arguments")]
+    FlyctlEnv(flyctl_env::FlyctlEnvArgs),
+    #[expect(missing_docs, reason = "the help is at its arguments")]
     Version(version::VersionArgs),
     #[expect(missing_docs, reason = "the help is at its arguments")]
     Completions(completions::CompletionsArgs),
@@ -85,6 +88,7 @@ pub(crate) async fn dispatch(
         Command::Orgs(command) => orgs::dispatch(command, cx).await?,
         Command::Auth(command) => auth::dispatch(command, cx).await?,
         Command::Secrets(command) => secrets::dispatch(command, cx).await?,
+        Command::FlyctlEnv(args) => flyctl_env::run(&args, cx)?,
         Command::Version(args) => version::run(&args, cx)?,
         Command::Completions(args) => completions::run(&args, &root, cx)?,
     }

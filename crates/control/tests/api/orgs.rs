@@ -186,3 +186,31 @@ async fn an_organization_that_cannot_be_read_takes_no_other_apps_out_of_the_list
     assert_eq!((code, &list["apps"][0]["name"]), (200, &json!("web")), "{list}");
     assert_eq!(list["total_apps"], 1);
 }
+
+#[tokio::test]
+async fn organizations_as_flyctl_asks_for_them() {
+    let w = world().await;
+    w.post("/v1/orgs", json!({ "name": "Acme Inc." })).await;
+    let (code, made) = w.post("/v1/orgs/acme-inc/tokens", json!({ "type": "org" })).await;
+    assert_eq!(code, 201);
+    let token = made["token"].as_str().unwrap();
+    let (code, own) = get(&w, token, "/api/v1/organizations/acme-inc").await;
+    let own = &own["organization"];
+    assert_eq!((code, &own["id"], &own["raw_slug"]), (200, &json!("acme-inc"), &json!("acme-inc")));
+    assert_eq!((&own["name"], &own["personal"]), (&json!("Acme Inc."), &json!(false)));
+    // A number, and not its digits as elsewhere.
+    assert!(own["internal_numeric_id"].is_i64(), "{own}");
+    assert_eq!((&own["billable"], &own["billing_status"]), (&json!(true), &json!("CURRENT")));
+    let (_, list) = get(&w, token, "/api/v1/organizations?admin=true").await;
+    assert_eq!(list["organizations"], json!([own]));
+    let (_, all) = w.get("/api/v1/organizations").await;
+    let personal: Vec<bool> = all["organizations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|org| org["personal"].as_bool().unwrap())
+        .collect();
+    assert_eq!(personal, [false, true]);
+    let other = get(&w, token, "/api/v1/organizations/personal").await;
+    assert_eq!(error(&other), (404, "Could not find Organization \"personal\""));
+}

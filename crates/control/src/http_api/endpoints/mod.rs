@@ -8,4 +8,5 @@ pub(super) mod oidc;
 pub(super) mod orgs;
 pub(super) mod platform;
 pub(super) mod tokens;
+pub(super) mod uiex;
 pub(super) mod watch;

@@ -9,7 +9,7 @@ use super::endpoints::machines::{
     self, batch, busy, exec, leases, lifecycle, memory, metadata, patch, runs,
 };
 use super::endpoints::platform::{self, images};
-use super::endpoints::{audit, description, oidc, orgs, tokens, watch};
+use super::endpoints::{audit, description, oidc, orgs, tokens, uiex, watch};
 use super::table::{Route, Routes};
 use super::{HttpApi, auth, idempotency, observe, rate_limit, warnings};
 use crate::Error;
@@ -157,6 +157,8 @@ fn routes() -> Routes {
         .post("/tokens/oidc", write(Several).or_itself(), oidc::token);
     Routes::below("")
         .get("/api/v1/apps/{app}/logs", read(App).of("logs"), logs::page)
+        .get("/api/v1/organizations", read(Several), uiex::list)
+        .get("/api/v1/organizations/{org}", read(Org), uiex::get)
         // The description of the API is no secret.
         .get("/openapi.json", read(Open), description::document)
         .get("/docs", read(Open), description::page)

@@ -20,6 +20,12 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/v1/orgs/{org}/volumes", "volumes are"),
     ("/v1/postgres", "managed Postgres is"),
     ("/v1/postgres/{*rest}", "managed Postgres is"),
+    ("/api/v1/apps/{app}/releases", "releases are"),
+    ("/api/v1/apps/{app}/releases/{*rest}", "releases are"),
+    ("/api/v1/releases", "releases are"),
+    ("/api/v1/releases/{*rest}", "releases are"),
+    ("/api/v1/builds", "builds are"),
+    ("/api/v1/builds/{*rest}", "builds are"),
     ("/v1/tokens/kms", "key management tokens are"),
     ("/graphql", "GraphQL is"),
 ];

@@ -6,11 +6,16 @@ use wire::audit::AuditPage;
 use wire::machines::{Done, OrgMachines, WatchEvent};
 use wire::orgs::{CreateOrg, Member, MemberList, Org, OrgList};
 use wire::tokens::{CreateToken, CreatedToken, TokenList};
+use wire::uiex::{UiexOrgList, UiexOrgShown};
 
 pub(super) fn all() -> Vec<Operation> {
     let org = (StatusCode::CREATED, Content::Json(schema_of::<Org>));
     let token = (StatusCode::CREATED, Content::Json(schema_of::<CreatedToken>));
     vec![
+        get("/api/v1/organizations", "listOrganizations", "List organizations, as flyctl asks")
+            .answers::<UiexOrgList>(),
+        get("/api/v1/organizations/{org}", "getOrganization", "Show one, as flyctl asks")
+            .answers::<UiexOrgShown>(),
         get("/v1/orgs", "listOrgs", "List the organizations that the token may read")
             .answers::<OrgList>()
             .addition(),
