@@ -21,7 +21,7 @@ mod table;
 mod warnings;
 
 use crate::apps::Readable;
-use crate::{Error, Platform};
+use crate::{Error, Platform, graphql};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 
@@ -57,6 +57,7 @@ pub struct HttpApi {
     metrics: Arc<observe::Metrics>,
     /// `None`: there are no limits.
     buckets: Option<Arc<rate_limit::Buckets>>,
+    graphql: Arc<graphql::Front>,
 }
 
 impl std::fmt::Debug for HttpApi {
@@ -74,7 +75,7 @@ impl HttpApi {
     pub fn new(platform: Platform, config: HttpConfig, registry: &mut Registry) -> Self {
         let metrics = Arc::new(observe::Metrics::register(registry));
         let buckets = config.rate_limits.then(Arc::default);
-        Self { platform, config, metrics, buckets }
+        Self { platform, config, metrics, buckets, graphql: Arc::new(graphql::Front::new()) }
     }
 
     /// The apps that the tokens of a header `Authorization` may read: for what is served beside

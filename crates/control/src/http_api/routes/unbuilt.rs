@@ -21,7 +21,6 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/v1/postgres", "managed Postgres is"),
     ("/v1/postgres/{*rest}", "managed Postgres is"),
     ("/v1/tokens/kms", "key management tokens are"),
-    ("/graphql", "GraphQL is"),
 ];
 
 /// The paths of the parts that are not built.
