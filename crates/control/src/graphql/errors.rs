@@ -3,6 +3,7 @@
 use crate::{Error, Kind};
 use apollo_compiler::response::{ExecutionResponse, GraphQLError};
 use serde_json::{Value, json};
+use wire::machines::ErrorBody;
 
 /// Characters of a message that quotes the document.
 const MAX_TEXT: usize = 400;
@@ -18,15 +19,18 @@ pub(crate) struct Answer {
     pub(crate) failed: Option<Kind>,
 }
 
-/// The JSON of a request that was not carried out.
-pub(crate) fn refusal(err: &Error) -> Value {
-    json!({ "errors": [{ "message": err.to_string(), "extensions": extensions(err) }], "data": null })
+/// The JSON of a request that was refused so.
+pub(crate) fn refusal(refused: &ErrorBody) -> Value {
+    let code = refused.code.as_deref().unwrap_or_default().to_uppercase();
+    let extensions = json!({ "code": code, "hint": refused.hint });
+    json!({ "errors": [{ "message": refused.error, "extensions": extensions }], "data": null })
 }
 
 impl Answer {
     /// That of a request that was not carried out.
     pub(super) fn refused(err: &Error) -> Self {
-        Self { body: refusal(err), failed: Some(err.kind) }
+        let error = json!({ "message": err.to_string(), "extensions": extensions(err) });
+        Self { body: json!({ "errors": [error], "data": null }), failed: Some(err.kind) }
     }
 
     /// That of a request that was carried out. `failures` are the errors of its fields, which are

@@ -2,27 +2,22 @@
 //! the error catalogue has of it.
 
 use crate::{Entry, Error, Kind};
+use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use serde::Serialize;
 use wire::machines::ErrorBody;
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let code = code(self.kind);
-        let failure = Failure(self.clone());
         let body = error_body(self);
         if code.is_server_error() && code != StatusCode::NOT_IMPLEMENTED {
             tracing::error!(code = code.as_u16(), error = body.error, "request failed");
         }
-        (code, Extension(failure), Json(body)).into_response()
+        (code, Json(body)).into_response()
     }
 }
-
-/// Mark of an answer that was made from this error: GraphQL writes it in another form.
-#[derive(Clone, Debug)]
-pub(super) struct Failure(pub(super) Error);
 
 /// A list that may be long, as JSON. Its body is written into one buffer, which growing by
 /// doubling would copy several times.

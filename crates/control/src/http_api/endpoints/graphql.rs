@@ -3,7 +3,7 @@
 
 use crate::graphql::{Done, GraphqlRequest, refusal};
 use crate::http_api::HttpApi;
-use crate::http_api::answer::{self, Failure};
+use crate::http_api::answer;
 use crate::http_api::audit::{AboutOrg, Audited, Recorded};
 use crate::http_api::caller::{Acting, Authenticated};
 use crate::http_api::extract::read_body;
@@ -13,6 +13,11 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use http_body_util::{BodyExt, Limited};
+use wire::machines::ErrorBody;
+
+/// Longest answer of a refusal that is read.
+const MAX_ERROR: usize = 64 * 1024;
 
 /// Mark of an answer that is GraphQL's.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +74,8 @@ fn response(done: Done) -> Response {
     (status(&done), Extension(Graphql), Json(done.answer.body)).into_response()
 }
 
-/// Clients of GraphQL read errors in answers with the status 200 only.
+/// Clients of GraphQL read errors in answers with the status 200 only: a refusal of what is around
+/// the endpoint, such as of a token, is written in their form.
 pub(in crate::http_api) async fn always_ok(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let is_graphql = route.is_some_and(|route| route.as_str() == "/graphql");
@@ -81,13 +87,14 @@ pub(in crate::http_api) async fn always_ok(request: Request, next: Next) -> Resp
         *response.status_mut() = StatusCode::OK;
         return response;
     }
-    let failure = response.extensions().get::<Failure>().map(|Failure(err)| err.clone());
-    let status = response.status();
+    let (parts, body) = response.into_parts();
+    let body = Limited::new(body, MAX_ERROR).collect().await.map(|body| body.to_bytes());
+    let failure = body.ok().and_then(|body| serde_json::from_slice::<ErrorBody>(&body).ok());
     let failure = failure.unwrap_or_else(|| {
-        Error::internal(format!("the request was answered with the status {status}"))
+        ErrorBody::unknown(format!("the request was answered with the status {}", parts.status))
     });
     let mut answer = Json(refusal(&failure)).into_response();
-    for (name, value) in response.headers() {
+    for (name, value) in &parts.headers {
         if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
             answer.headers_mut().append(name.clone(), value.clone());
         }
