@@ -1,4 +1,4 @@
-//! What fields answer, and how the library asks for it. JSON is told apart by the schema: where a
+//! What fields answer, and how the library asks for it. JSON is read by the schema: where a
 //! field's type is an object, the fields of the JSON are those of the object.
 
 use super::session::Session;

@@ -98,7 +98,7 @@ pub(super) async fn create(session: &Session, ask: Create) -> Result<Value, Erro
 /// Revokes a token by its id, or by its text.
 ///
 /// # Errors
-/// There is none that the caller may know of, or it may not.
+/// There is none in an organization that is there for the caller, or it may not.
 pub(super) async fn revoke(session: &Session, ask: Delete) -> Result<Value, Error> {
     let platform = &session.platform;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());

@@ -1,4 +1,4 @@
-//! Requests that are refused: each with the status 200 and an error that says why.
+//! Requests that are refused: each with the status 200 and an error that names the reason.
 
 use super::documents::document;
 use super::{ask, failure, send};
