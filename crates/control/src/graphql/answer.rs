@@ -133,6 +133,9 @@ impl Object {
             Some(ExtendedType::Scalar(_) | ExtendedType::Enum(_)) | None => true,
             Some(_) => false,
         };
+        if let (true, Answer::Json(value)) = (is_leaf, &answer) {
+            self.session.add_value(value)?;
+        }
         Ok(self.resolved(answer, is_leaf, type_name))
     }
 

@@ -5,6 +5,7 @@ use crate::access::{Need, Place, authorize};
 use crate::tokens::Found;
 use crate::{Error, Kind, Platform};
 use apollo_compiler::resolvers::FieldError;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,8 @@ use wire::machines::Machine;
 
 /// Fields that are answered for one request, those of each entry of a list counted.
 const MAX_STEPS: usize = 100_000;
+/// Bytes of their values: an alias may repeat a large one.
+const MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// Newest machines by the names of their apps.
 pub(super) type Newest = Arc<HashMap<String, Machine>>;
@@ -24,8 +27,9 @@ pub(super) struct Session {
     pub(super) tokens: Arc<[Found]>,
     failures: Mutex<Vec<Error>>,
     steps: AtomicUsize,
+    bytes: AtomicUsize,
     /// The organization that the request has changed.
-    about: Mutex<Option<String>>,
+    about: Arc<Mutex<Option<String>>>,
     /// By the slug of an organization.
     newest: tokio::sync::Mutex<HashMap<String, Newest>>,
 }
@@ -37,9 +41,16 @@ impl Session {
             tokens,
             failures: Mutex::default(),
             steps: AtomicUsize::new(0),
-            about: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            about: Arc::default(),
             newest: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The same for one mutation, which a token may be limited to.
+    pub(super) fn of_mutation(&self, name: &str) -> Self {
+        let own = Self::new(self.platform.for_mutation(name), self.tokens.clone());
+        Self { about: self.about.clone(), ..own }
     }
 
     /// The caller may do this to the app, organization or machine of `place`.
@@ -78,8 +89,19 @@ impl Session {
         if self.steps.fetch_add(1, Ordering::Relaxed) < MAX_STEPS {
             return Ok(());
         }
-        let why = format!("its answer has more than {MAX_STEPS} fields");
-        Err(Error::invalid("query", why).hint("ask for less of each entry, or in several requests"))
+        Err(too_large(&format!("{MAX_STEPS} fields")))
+    }
+
+    /// Counts a value.
+    ///
+    /// # Errors
+    /// The answer is too large.
+    pub(super) fn add_value(&self, value: &Value) -> Result<(), Error> {
+        let size = size(value);
+        if self.bytes.fetch_add(size, Ordering::Relaxed) + size <= MAX_BYTES {
+            return Ok(());
+        }
+        Err(too_large(&format!("{MAX_BYTES} bytes")))
     }
 
     /// Notes the organization that the request changes, for the audit log.
@@ -113,5 +135,36 @@ impl Session {
         let listed = Arc::new(list.await?);
         newest.insert(org.to_owned(), listed.clone());
         Ok(listed)
+    }
+}
+
+fn too_large(most: &str) -> Error {
+    Error::invalid("query", format!("its answer has more than {most}"))
+        .hint("ask for less of each entry, or in several requests")
+}
+
+/// About as many bytes as its JSON has.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(entries) => entries.iter().map(size).sum::<usize>() + 2,
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| name.len() + 4 + size(value)).sum::<usize>() + 2
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn sizes_are_about_those_of_the_json() {
+        for value in [json!(null), json!("abc"), json!({ "a": ["b", 1], "c": { "d": true } })] {
+            let (is, about) = (value.to_string().len(), size(&value));
+            assert!(about >= is && about <= is * 2, "{value}: {is} {about}");
+        }
     }
 }

@@ -12,6 +12,8 @@ use async_trait::async_trait;
 use model::id::AppId;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 /// An app that the caller may read.
 #[derive(Clone)]
@@ -19,6 +21,8 @@ pub(super) struct App {
     app: wire::machines::App,
     /// It is an entry of a list.
     is_of_list: bool,
+    /// Its machines, oldest first, once they have been listed.
+    machines: Arc<OnceCell<Vec<wire::machines::Machine>>>,
 }
 
 impl App {
@@ -33,17 +37,17 @@ impl App {
             apps::get(&session.platform, &name).await
         };
         let app = found.await.map_err(|err| not_found_as(err, text))?;
-        Ok(Self { app, is_of_list: false })
+        Ok(Self::made(app))
     }
 
     /// An entry of a list of apps that the caller may read.
     pub(super) fn of_list(app: wire::machines::App) -> Self {
-        Self { app, is_of_list: true }
+        Self { is_of_list: true, ..Self::made(app) }
     }
 
     /// One that was made now.
     pub(super) fn made(app: wire::machines::App) -> Self {
-        Self { app, is_of_list: false }
+        Self { app, is_of_list: false, machines: Arc::default() }
     }
 
     /// Its name.
@@ -56,15 +60,25 @@ impl App {
         Org::from(self.app.organization.clone())
     }
 
-    async fn machines(&self, session: &Session) -> Result<Vec<wire::machines::Machine>, Error> {
+    async fn machines(&self, session: &Session) -> Result<&[wire::machines::Machine], Error> {
         if self.app.machine_count == 0 {
-            return Ok(vec![]);
+            return Ok(&[]);
         }
-        machines::list(&session.platform, &self.app.name, ListFilter::default()).await
+        let list = || machines::list(&session.platform, &self.app.name, ListFilter::default());
+        self.machines.get_or_try_init(list).await.map(Vec::as_slice)
     }
 
+    /// The newest machine. In a list of apps the machines of the whole organization are listed
+    /// once.
     async fn newest(&self, session: &Session) -> Result<Option<wire::machines::Machine>, Error> {
-        release::newest(session, &self.app, self.is_of_list).await
+        if self.is_of_list && self.app.machine_count > 0 {
+            let newest = release::newest_of_org(session, &self.app.organization.slug).await?;
+            if let Some(machine) = newest.as_ref().and_then(|newest| newest.get(&self.app.name)) {
+                return Ok(Some(machine.clone()));
+            }
+            // The caller may not read the organization, or a host does not answer.
+        }
+        Ok(self.machines(session).await?.last().cloned())
     }
 
     async fn release(&self, session: &Session) -> Result<Value, Error> {
@@ -143,7 +157,7 @@ impl Fields for App {
             "organization" => return Ok(Answer::node(self.org())),
             "machines" => {
                 let own = Answer::node(self.clone());
-                let all = self.machines(session).await?.into_iter();
+                let all = self.machines(session).await?.iter().cloned();
                 let all = all.map(|machine| Answer::node(Machine { machine, app: own.clone() }));
                 return Ok(Answer::nodes(all));
             }

@@ -60,6 +60,7 @@ impl Fields for Mutations {
 
     async fn field(&self, session: &Session, name: &str, args: &Args) -> Result<Answer, Error> {
         // Each function declares what its caller needs.
+        let session = &session.of_mutation(name);
         match name {
             "createApp" => create_app(session, args.input()?).await,
             "deleteApp" => delete_app(session, &args.required("appId")?).await,
@@ -87,6 +88,10 @@ impl Fields for Mutations {
 
 /// The operation checks the caller: it needs `create` of apps in the organization.
 async fn create_app(session: &Session, input: CreateAppInput) -> Result<Answer, Error> {
+    // Of the REST API this would be the organization that every platform has.
+    if input.organization_id.is_empty() {
+        return Err(Error::invalid("organizationId", "is required"));
+    }
     let ask = CreateApp {
         app_name: input.name.unwrap_or_default(),
         org_slug: Some(input.organization_id),

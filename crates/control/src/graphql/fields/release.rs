@@ -1,10 +1,10 @@
 //! Releases. There are no records of them yet: an app that has machines has one, which is derived
 //! from its newest machine and has the version 0.
 
-use super::super::session::Session;
+use super::super::session::{Newest, Session};
 use super::user::user;
 use crate::access::{base, is_permitted};
-use crate::machines::{self, ListFilter, OrgFilter};
+use crate::machines::{self, OrgFilter};
 use crate::{Error, lookup};
 use macaroon::{Access, Action};
 use serde_json::{Value, json};
@@ -40,38 +40,21 @@ fn image_of(machine: &Machine) -> String {
     format!("{}/{}{tag}", image.registry, image.repository)
 }
 
-/// The newest machine of an app. In a list of apps the machines of the whole organization are
-/// listed once.
+/// The newest machines of an organization's apps; `None` if the caller may not read the
+/// organization.
 ///
 /// # Errors
 /// They could not be listed.
-pub(super) async fn newest(
-    session: &Session,
-    app: &App,
-    is_of_list: bool,
-) -> Result<Option<Machine>, Error> {
-    if app.machine_count == 0 {
-        return Ok(None);
-    }
-    let org = app.organization.slug.as_str();
-    if is_of_list && may_read_org(session, org).await? {
-        let newest = session.newest(org, newest_of_org(session, org)).await?;
-        if let Some(machine) = newest.get(&app.name) {
-            return Ok(Some(machine.clone()));
-        }
-        // Its host does not answer.
-    }
-    // Oldest first.
-    Ok(machines::list(&session.platform, &app.name, ListFilter::default()).await?.pop())
-}
-
-async fn may_read_org(session: &Session, org: &str) -> Result<bool, Error> {
+pub(super) async fn newest_of_org(session: &Session, org: &str) -> Result<Option<Newest>, Error> {
     let platform = &session.platform;
     let id = u64::from(lookup::org(platform, org).await?.id.0);
-    Ok(is_permitted(platform, &Access { org: Some(id), ..base(platform, Action::READ) }))
+    if !is_permitted(platform, &Access { org: Some(id), ..base(platform, Action::READ) }) {
+        return Ok(None);
+    }
+    session.newest(org, list(session, org)).await.map(Some)
 }
 
-async fn newest_of_org(session: &Session, org: &str) -> Result<HashMap<String, Machine>, Error> {
+async fn list(session: &Session, org: &str) -> Result<HashMap<String, Machine>, Error> {
     let mut newest: HashMap<String, Machine> = HashMap::new();
     let mut filter = OrgFilter { summary: true, ..OrgFilter::default() };
     loop {

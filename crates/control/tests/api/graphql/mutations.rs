@@ -3,7 +3,7 @@
 use super::documents::{document, with_machine};
 use super::{ask, data, failure};
 use crate::world::{TOKEN, world};
-use macaroon::Macaroon;
+use macaroon::{Caveat, Macaroon};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -198,4 +198,27 @@ async fn a_mutation_ends_and_is_recorded_when_its_client_leaves() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     panic!("it is not recorded");
+}
+
+/// As clients narrow tokens for sessions over SSH.
+#[tokio::test]
+async fn a_token_may_be_limited_to_some_mutations() {
+    let (w, _) = with_machine().await;
+    let made = create_token("deploy_organization", json!({}));
+    let made = data(&w, &document("CreateLimitedAccessToken"), made).await;
+    let header = &made["createLimitedAccessToken"]["limitedAccessToken"]["tokenHeader"];
+    let mut token = Macaroon::parse(header.as_str().unwrap().trim_start_matches("FlyV1 ")).unwrap();
+    token.attenuate(Caveat::Mutations { mutations: vec!["createApp".into()] }).unwrap();
+    let header = format!("FlyV1 {}", token.to_text());
+    let app = json!({ "input": { "organizationId": "personal", "name": "new" } });
+    let answer = ask(&w, &header, &document("CreateApp"), app).await;
+    assert_eq!(answer["data"]["createApp"]["app"]["id"], "new", "{answer}");
+    for (name, variables) in [
+        ("DeleteApp", json!({ "appId": "web" })),
+        ("AppCompact", json!({ "appName": "web" })),
+        ("Invite", json!({ "input": { "organizationId": "personal", "email": "a@b" } })),
+    ] {
+        let answer = ask(&w, &header, &document(name), variables).await;
+        assert_eq!(failure(&answer).0, "FORBIDDEN", "{name}: {answer}");
+    }
 }

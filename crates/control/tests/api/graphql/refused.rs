@@ -155,7 +155,11 @@ async fn documents_and_variables_that_are_not_valid() {
         (&create, input(json!({ "organizationId": "personal", "x": 1 })), "has key x not in type"),
         (&create, input(json!({ "organizationId": [] })), "organizationId"),
         (&create, input(json!({ "organizationId": "personal", "name": "" })), "app_name: "),
-        (&create, input(json!({ "organizationId": "", "name": "No Name" })), "app_name: "),
+        (
+            &create,
+            input(json!({ "organizationId": "", "name": "a" })),
+            "organizationId: is required",
+        ),
         ("{ app(name: \"\") { id } }", Value::Null, "name: is required"),
         ("{ app { id } }", Value::Null, "name: is required"),
     ] {
@@ -211,4 +215,26 @@ async fn other_methods_and_content_types() {
     let request = w.request(Method::POST, "/graphql/").body(body);
     let answer: Value = request.send().await.unwrap().json().await.unwrap();
     assert_eq!(answer["data"]["viewer"]["email"], "admin");
+}
+
+/// An alias repeats a large value for each entry of a list.
+#[tokio::test]
+async fn an_answer_has_a_largest_size() {
+    let w = world().await;
+    w.app().await;
+    let large = json!({ "image": "nginx", "env": { "A": "x".repeat(60_000) } });
+    for _ in 0..2 {
+        w.machine(json!({ "config": large, "skip_launch": true })).await;
+    }
+    let aliases =
+        |count: usize| -> String { (0..count).map(|n| format!("a{n}: config ")).collect() };
+    let query = |count| {
+        format!("{{ app(name: \"web\") {{ machines {{ nodes {{ {} }} }} }} }}", aliases(count))
+    };
+    let answer = ask(&w, TOKEN, &query(10), Value::Null).await;
+    assert_eq!(answer["data"]["app"]["machines"]["nodes"][1]["a9"]["image"], "nginx");
+    let answer = ask(&w, TOKEN, &query(500), Value::Null).await;
+    let why = "query: its answer has more than 33554432 bytes";
+    assert_eq!(failure(&answer), ("INVALID", why));
+    assert_eq!(answer["data"], json!({ "app": null }));
 }
