@@ -43,9 +43,12 @@ fn every_document_is_valid() {
     }
 }
 
+/// Code and beginning of the message of an error; `None`: there is none.
+type Expected = Option<(&'static str, &'static str)>;
+
 /// Documents, variables, and the code and the beginning of the error's message, if one is
 /// expected. The app `web` has a machine.
-fn cases(machine: &str) -> Vec<(&'static str, Value, Option<(&'static str, &'static str)>)> {
+fn cases(machine: &str) -> Vec<(&'static str, Value, Expected)> {
     let web = || json!({ "appName": "web" });
     let org = || json!({ "slug": "personal" });
     let input = |input: Value| json!({ "input": input });
