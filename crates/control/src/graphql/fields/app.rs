@@ -175,7 +175,7 @@ impl Fields for App {
                 let codes = codes.into_iter().filter(|code| !code.is_empty());
                 Value::Array(codes.map(region::region).collect())
             }
-            "image" => image::resolve(session, &args.required("ref")?).await?,
+            "image" => image::resolve(session, &self.app.name, &args.required("ref")?).await?,
             "imageDetails" => match self.newest(session).await? {
                 Some(newest) => {
                     let mut image = json!(newest.image_ref);

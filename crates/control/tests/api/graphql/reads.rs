@@ -4,6 +4,7 @@ use super::documents::{document, with_machine};
 use super::{ask, data, failure};
 use crate::tokens::make;
 use crate::world::{TOKEN, world};
+use host_api::HostError;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -224,7 +225,7 @@ async fn rights_are_those_of_the_token() {
 }
 
 #[tokio::test]
-async fn images_are_those_that_the_platform_has_imported() {
+async fn an_image_is_one_of_the_platform_else_one_of_a_registry() {
     let (w, _) = with_machine().await;
     let digest = format!("sha256:{:064x}", 5);
     for reference in ["demo:1", "docker.io/library/demo:1", &format!("demo:1@{digest}")] {
@@ -240,9 +241,21 @@ async fn images_are_those_that_the_platform_has_imported() {
     assert_eq!(shown["latestImageDetails"]["digest"], digest);
     let none = json!({ "appName": "web", "imageRef": "demo:2" });
     let answer = ask(&w, TOKEN, &document("ResolveImage"), none).await;
-    let why = "Could not find image \"demo:2\": the platform has not imported it";
+    let why = "could not find image \"demo:2\": no image demo:2";
     assert_eq!(failure(&answer), ("NOT_FOUND", why));
     assert_eq!(answer["data"], json!({ "app": { "id": "web", "image": null } }));
+    // Of a registry, whose image has no size until it is pulled.
+    let foreign = json!({ "appName": "web", "imageRef": "nginx:1" });
+    let app = data(&w, &document("ResolveImage"), foreign.clone()).await;
+    let image = &app["app"]["image"];
+    assert_eq!((&image["ref"], &image["compressedSize"]), (&json!("nginx:1"), &json!("0")));
+    let reader = make(&w, json!({ "type": "readonly" })).await;
+    let answer = ask(&w, &reader, &document("ResolveImage"), foreign.clone()).await;
+    assert_eq!(failure(&answer).0, "FORBIDDEN");
+    let broken = HostError::Internal("the registry is broken".into());
+    w.host.fail_next("resolve_image", broken);
+    let answer = ask(&w, TOKEN, &document("ResolveImage"), foreign).await;
+    assert_eq!(failure(&answer).0, "BAD_GATEWAY");
     let answer = ask(&w, TOKEN, &document("LatestImageDetails"), json!({ "image": "nginx" })).await;
     assert_eq!(failure(&answer), ("NOT_FOUND", "Unknown repository \"nginx\""));
 }
