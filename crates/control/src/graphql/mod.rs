@@ -10,6 +10,8 @@ mod answer;
 mod errors;
 mod execute;
 mod fields;
+#[cfg(test)]
+mod fuzz_tests;
 mod limits;
 mod request;
 mod session;
