@@ -67,3 +67,18 @@ async fn requests_beyond_the_limits_are_429_with_the_time_to_wait() {
     let free = w.request(Method::POST, &at(&a, "/cordon")).send().await.unwrap();
     assert!(!free.headers().contains_key("ratelimit-limit"));
 }
+
+/// They are those of the Machines API.
+#[tokio::test]
+async fn graphql_has_no_limits() {
+    let w = world().await;
+    let base = limited(&w).await;
+    for _ in 0..20 {
+        let request = w.client.post(format!("{base}/graphql")).bearer_auth(TOKEN);
+        let request = request.json(&json!({ "query": "{ viewer { email } }" }));
+        let answer = request.send().await.unwrap();
+        assert!(!answer.headers().contains_key("ratelimit-limit"));
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer, json!({ "data": { "viewer": { "email": "admin" } } }));
+    }
+}
