@@ -32,8 +32,6 @@ const SDL: &str = include_str!("schema.graphql");
 const MOST_AT_ONCE: usize = 64;
 /// Time that a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Time of a request that only reads. Mutations end when their operations do.
-const READ_WITHIN: Duration = Duration::from_secs(30);
 /// Complaints about a document that are shown.
 const MAX_COMPLAINTS: usize = 3;
 
@@ -42,6 +40,8 @@ pub(crate) struct Front {
     schema: Valid<Schema>,
     implementers: HashMap<Name, Implementers>,
     turns: Arc<Semaphore>,
+    /// Time of a request that only reads. Mutations end when their operations do.
+    read_within: Duration,
 }
 
 /// A request that is valid and within the bounds.
@@ -74,13 +74,15 @@ pub(crate) struct Done {
 }
 
 impl Front {
-    /// The front with the schema of `schema.graphql`.
-    pub(crate) fn new() -> Self {
+    /// The front with the schema of `schema.graphql`, for which a request that only reads has this
+    /// time.
+    pub(crate) fn new(read_within: Duration) -> Self {
         let schema = Schema::parse_and_validate(SDL, "schema.graphql");
         // Part of the program; tests read it.
         let schema = schema.unwrap_or_else(|err| panic!("schema.graphql is not valid: {err}"));
         let implementers = schema.implementers_map();
-        Self { schema, implementers, turns: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
+        let turns = Arc::new(Semaphore::new(MOST_AT_ONCE));
+        Self { schema, implementers, turns, read_within }
     }
 
     /// Reads the document and the variables of a request.
@@ -148,10 +150,10 @@ impl Front {
         let execute = self.execute(prepared, session);
         let response = match prepared.changes() {
             true => execute.await,
-            false => match timeout(READ_WITHIN, execute).await {
+            false => match timeout(self.read_within, execute).await {
                 Ok(response) => response,
                 Err(_) => {
-                    let why = format!("the request took longer than {READ_WITHIN:?}");
+                    let why = format!("the request took longer than {:?}", self.read_within);
                     return Done::refused(&Error::new(Kind::Timeout, why));
                 }
             },

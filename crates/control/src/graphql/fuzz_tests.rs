@@ -3,6 +3,7 @@
 use super::{Front, GraphqlRequest};
 use fuzzing::fuzz;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 const BODIES: [&str; 4] = [
     r#"{"query":"query($appName: String!) { app(name: $appName) { id machines { nodes { id config } } } }",
@@ -17,7 +18,7 @@ const BODIES: [&str; 4] = [
 /// No body panics or overflows the stack, and what is accepted is within the bounds.
 #[test]
 fn bodies_of_requests() {
-    static FRONT: LazyLock<Front> = LazyLock::new(Front::new);
+    static FRONT: LazyLock<Front> = LazyLock::new(|| Front::new(Duration::from_secs(1)));
     fuzz!(2000, BODIES, |bytes: &[u8]| {
         let Ok(request) = GraphqlRequest::parse(bytes) else { return };
         if let Ok(prepared) = FRONT.prepare(&request) {

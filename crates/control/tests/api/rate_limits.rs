@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 
 /// A second front of the same platform, with limits; its address.
 async fn limited(w: &TestWorld) -> String {
-    let config = HttpConfig { rate_limits: true, ..HttpConfig::default() };
+    front(w, HttpConfig { rate_limits: true, ..HttpConfig::default() }).await
+}
+
+/// A second front of the same platform; its address.
+pub(crate) async fn front(w: &TestWorld, config: HttpConfig) -> String {
     let api = HttpApi::new(w.platform.clone(), config, &mut Registry::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

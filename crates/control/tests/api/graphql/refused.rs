@@ -2,10 +2,15 @@
 
 use super::documents::document;
 use super::{ask, failure, send};
+use crate::rate_limits::front;
 use crate::tokens::make;
 use crate::world::{TOKEN, world};
+use control::http_api::HttpConfig;
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::Reach;
 
 /// The usual query for introspection, shortened.
 const INTROSPECTION: &str = "{
@@ -237,4 +242,23 @@ async fn an_answer_has_a_largest_size() {
     let why = "query: its answer has more than 33554432 bytes";
     assert_eq!(failure(&answer), ("INVALID", why));
     assert_eq!(answer["data"], json!({ "app": null }));
+}
+
+#[tokio::test]
+async fn a_request_that_reads_ends_in_time_and_many_are_answered_at_once() {
+    let w = world().await;
+    w.app().await;
+    w.machine(json!({})).await;
+    let query = "{ app(name: \"web\") { machines { nodes { state } } } }";
+    let asked = join_all((0..150).map(|_| ask(&w, TOKEN, query, Value::Null))).await;
+    for answer in asked {
+        assert_eq!(answer["data"]["app"]["machines"]["nodes"][0]["state"], "started", "{answer}");
+    }
+    w.host.set_reach(Reach::Silent);
+    let graphql_timeout = Duration::from_millis(50);
+    let base = front(&w, HttpConfig { graphql_timeout, ..HttpConfig::default() }).await;
+    let request = w.client.post(format!("{base}/graphql")).bearer_auth(TOKEN);
+    let answer = request.json(&json!({ "query": query })).send().await.unwrap();
+    let answer: Value = answer.json().await.unwrap();
+    assert_eq!(failure(&answer), ("TIMEOUT", "the request took longer than 50ms"));
 }
