@@ -11,7 +11,7 @@
 //! - `idempotency`: requests that are sent more than once and carried out once.
 //! - [`reconcile`]: finishes what a crash, a lost answer or an absent host left
 //!   half done. Depends on the subjects.
-//! - Fronts ([`http_api`], [`guest_api`]): parse a request, call an operation, map
+//! - Fronts ([`http_api`], `graphql`, [`guest_api`]): parse a request, call an operation, map
 //!   its error once.
 //!
 //! The global store records which host owns a machine; the host is the truth about
@@ -25,6 +25,7 @@ pub mod config;
 mod counters;
 mod error;
 pub mod exec;
+mod graphql;
 pub mod guest_api;
 pub mod hosts;
 pub mod http_api;

@@ -73,7 +73,7 @@ pub struct Platform {
     caller: Caller,
     /// What the caller may do.
     rights: Rights,
-    /// Where its request comes from: the fields `source_*`, nothing else.
+    /// Where its request comes from: the fields `source_*`, and `mutation`.
     source: Arc<Access>,
     lease_nonce: Option<String>,
     /// The request, if it carries an idempotency key.
@@ -150,6 +150,12 @@ impl Platform {
     #[must_use]
     pub(crate) fn coming_from(&self, source: Access) -> Self {
         Self { source: Arc::new(source), ..self.clone() }
+    }
+
+    /// The same for one mutation of a GraphQL request, which a token may be limited to.
+    #[must_use]
+    pub(crate) fn for_mutation(&self, name: &str) -> Self {
+        self.coming_from(Access { mutation: Some(name.to_owned()), ..self.source().clone() })
     }
 
     /// What the caller may do.

@@ -24,6 +24,10 @@ pub(super) struct PermittedBy(pub(super) usize);
 #[derive(Clone, Debug)]
 pub(super) struct AboutOrg(pub(super) String);
 
+/// Mark of an answer that has been recorded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recorded;
+
 /// A request whose answer may have to be recorded.
 #[derive(Clone, Debug)]
 pub(super) struct Audited {
@@ -70,6 +74,13 @@ impl Audited {
         };
         let changes = need.action.without(Action::READ) != Action::NONE || need.runs_command;
         Some(Self { entry, place: place.clone(), changes })
+    }
+
+    /// The same of a request whose body, and not its route, has what is to be changed: these
+    /// operations.
+    pub(super) fn with_operations(mut self, operations: &str) -> Self {
+        self.entry.path = shortened(&format!("{} {operations}", self.entry.path));
+        Self { changes: true, ..self }
     }
 
     /// Finds out which organization the request is about, while that is there.
@@ -130,6 +141,11 @@ pub(super) struct Unanswered {
 impl Unanswered {
     pub(super) fn new(api: &HttpApi, audited: Option<Audited>) -> Self {
         Self { api: api.clone(), audited }
+    }
+
+    /// The answer has been recorded.
+    pub(super) fn recorded(mut self) {
+        self.audited = None;
     }
 
     /// Records the answer, also if the client leaves meanwhile.

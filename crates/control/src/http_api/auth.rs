@@ -1,7 +1,7 @@
 //! Authenticates a request by its bearer tokens, in every form flyctl and the API
 //! clients send, and compares what its route needs with what they permit.
 
-use super::audit::{AboutOrg, Audited, PermittedBy, Unanswered};
+use super::audit::{AboutOrg, Audited, PermittedBy, Recorded, Unanswered};
 use super::caller::{Authenticated, Connection, FromMachine};
 use super::table::Needs;
 use super::{HttpApi, caller};
@@ -40,6 +40,10 @@ pub(super) async fn require(
         Ok(()) => next.run(request).await,
         Err(err) => err.into_response(),
     };
+    if response.extensions().get::<Recorded>().is_some() {
+        unanswered.recorded();
+        return response;
+    }
     let about = response.extensions().get::<AboutOrg>().cloned();
     unanswered.answered(response.status().as_u16(), about).await;
     response

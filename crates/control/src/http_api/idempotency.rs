@@ -166,7 +166,9 @@ fn gives_secret(route: &str) -> bool {
     let is_token = is_token.iter().any(|end| route.ends_with(end));
     // What a command prints may be a secret of its app.
     let prints = route.ends_with("/exec");
-    is_token || prints || route.contains("/secretkeys/")
+    // One of its operations makes tokens.
+    let is_graphql = route == "/graphql";
+    is_token || prints || is_graphql || route.contains("/secretkeys/")
 }
 
 /// What is recorded in place of an answer with a secret.
@@ -249,6 +251,7 @@ mod tests {
             ("/v1/tokens/authenticate", false),
             ("/v1/apps/{app}/secretkeys/{name}/generate", true),
             ("/v1/apps/{app}/machines/{machine}/exec", true),
+            ("/graphql", true),
             ("/v1/apps/{app}/secrets", false),
             ("/v1/apps/{app}/machines", false),
             ("/v1/apps/{app}/machines/{machine}/lease", false),

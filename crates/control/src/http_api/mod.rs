@@ -21,7 +21,7 @@ mod table;
 mod warnings;
 
 use crate::apps::Readable;
-use crate::{Error, Platform};
+use crate::{Error, Platform, graphql};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 
@@ -40,12 +40,15 @@ pub struct HttpConfig {
     pub body_timeout: std::time::Duration,
     /// Requests beyond the limits of Fly's Machines API are refused.
     pub rate_limits: bool,
+    /// Time of a GraphQL request that only reads.
+    pub graphql_timeout: std::time::Duration,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
         let body_timeout = std::time::Duration::from_secs(30);
-        Self { body_limit: 1024 * 1024, body_timeout, rate_limits: false }
+        let graphql_timeout = std::time::Duration::from_secs(30);
+        Self { body_limit: 1024 * 1024, body_timeout, rate_limits: false, graphql_timeout }
     }
 }
 
@@ -57,6 +60,7 @@ pub struct HttpApi {
     metrics: Arc<observe::Metrics>,
     /// `None`: there are no limits.
     buckets: Option<Arc<rate_limit::Buckets>>,
+    graphql: Arc<graphql::Front>,
 }
 
 impl std::fmt::Debug for HttpApi {
@@ -74,7 +78,8 @@ impl HttpApi {
     pub fn new(platform: Platform, config: HttpConfig, registry: &mut Registry) -> Self {
         let metrics = Arc::new(observe::Metrics::register(registry));
         let buckets = config.rate_limits.then(Arc::default);
-        Self { platform, config, metrics, buckets }
+        let graphql = Arc::new(graphql::Front::new(config.graphql_timeout));
+        Self { platform, config, metrics, buckets, graphql }
     }
 
     /// The apps that the tokens of a header `Authorization` may read: for what is served beside

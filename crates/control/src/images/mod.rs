@@ -1,8 +1,12 @@
 //! Images of the hosts.
 
 mod import;
+mod names;
+mod resolve;
 
 pub use import::import;
+pub(crate) use names::NameParts;
+pub use resolve::{find, resolve};
 
 use crate::error::shortened;
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT, ask_all, within};

@@ -48,7 +48,23 @@ async fn ask(w: &TestWorld, token: &str, method: Method, path: &str, body: Value
         return (status, Value::Null);
     }
     let text = answer.text().await.unwrap();
-    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    let json = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    if path == "/graphql" {
+        return of_graphql(&json);
+    }
+    (status, json)
+}
+
+/// The first error of GraphQL, whose status is always 200, in the form of the other routes.
+fn of_graphql(answer: &Value) -> (u16, Value) {
+    let first = &answer["errors"][0];
+    let status = match first["extensions"]["code"].as_str() {
+        None => 200,
+        Some("UNAUTHORIZED") => 401,
+        Some("FORBIDDEN") => 403,
+        Some(_) => 400,
+    };
+    (status, json!({ "error": first["message"] }))
 }
 
 /// A method and a path of the route, about the machine of the app `web`.

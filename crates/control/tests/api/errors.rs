@@ -180,7 +180,6 @@ async fn parts_that_are_not_built_are_named_and_never_404() {
         ("DELETE", "/v1/apps/web/volumes/vol_1", "volumes are"),
         ("POST", "/v1/apps/web/certificates/acme", "certificates are"),
         ("GET", "/v1/apps/web/ip_assignments", "IP addresses of apps are"),
-        ("POST", "/graphql", "GraphQL is"),
     ] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let answer = w.call(method, path, Value::Null).await;

@@ -11,6 +11,7 @@ mod clients;
 mod compatibility;
 mod crash;
 mod errors;
+mod graphql;
 mod guest_socket;
 mod guests;
 mod hosts;

@@ -211,6 +211,14 @@ async fn organizations_as_flyctl_asks_for_them() {
         .map(|org| org["personal"].as_bool().unwrap())
         .collect();
     assert_eq!(personal, [false, true]);
+    // A token for one app finds its organization, as the app's own answers show it.
+    post(&w, token, "/v1/apps", json!({ "app_name": "api", "org_slug": "acme-inc" })).await;
+    let (_, made) = post(&w, token, "/v1/apps/api/deploy_token", json!({})).await;
+    let deploy = made["token"].as_str().unwrap();
+    let (code, seen) = get(&w, deploy, "/api/v1/organizations/acme-inc").await;
+    assert_eq!((code, &seen["organization"]), (200, own));
+    let (_, none) = get(&w, deploy, "/api/v1/organizations").await;
+    assert_eq!(none["organizations"], json!([]));
     let other = get(&w, token, "/api/v1/organizations/personal").await;
     assert_eq!(error(&other), (404, "Could not find Organization \"personal\""));
 }

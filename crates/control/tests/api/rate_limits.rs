@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 
 /// A second front of the same platform, with limits; its address.
 async fn limited(w: &TestWorld) -> String {
-    let config = HttpConfig { rate_limits: true, ..HttpConfig::default() };
+    front(w, HttpConfig { rate_limits: true, ..HttpConfig::default() }).await
+}
+
+/// A second front of the same platform; its address.
+pub(crate) async fn front(w: &TestWorld, config: HttpConfig) -> String {
     let api = HttpApi::new(w.platform.clone(), config, &mut Registry::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -66,4 +70,19 @@ async fn requests_beyond_the_limits_are_429_with_the_time_to_wait() {
     assert_eq!((read.status().as_u16(), number(&read, "ratelimit-limit")), (200, 10));
     let free = w.request(Method::POST, &at(&a, "/cordon")).send().await.unwrap();
     assert!(!free.headers().contains_key("ratelimit-limit"));
+}
+
+/// They are those of the Machines API.
+#[tokio::test]
+async fn graphql_has_no_limits() {
+    let w = world().await;
+    let base = limited(&w).await;
+    for _ in 0..20 {
+        let request = w.client.post(format!("{base}/graphql")).bearer_auth(TOKEN);
+        let request = request.json(&json!({ "query": "{ viewer { email } }" }));
+        let answer = request.send().await.unwrap();
+        assert!(!answer.headers().contains_key("ratelimit-limit"));
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer, json!({ "data": { "viewer": { "email": "admin" } } }));
+    }
 }

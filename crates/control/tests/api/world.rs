@@ -74,7 +74,7 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     orgs::ensure_default(&platform).await.unwrap();
     tokens::install_admin_token(&platform, HostId(0), TOKEN).await.unwrap();
     let body_timeout = std::time::Duration::from_millis(300);
-    let limits = HttpConfig { body_limit: 64 * 1024, body_timeout, rate_limits: false };
+    let limits = HttpConfig { body_limit: 64 * 1024, body_timeout, ..HttpConfig::default() };
     let api = HttpApi::new(platform.clone(), limits, &mut registry);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

@@ -51,7 +51,9 @@ pub(super) async fn limit(
 
 /// The bucket that a request takes from; `None` for paths that do not exist.
 fn counted(request: &Request, subject: &str) -> Option<(String, Rate)> {
+    // The limits are those of the Machines API.
     let route = request.extensions().get::<MatchedPath>()?.as_str();
+    let route = Some(route).filter(|route| *route != "/graphql")?;
     let extensions = request.extensions();
     let caller = match (extensions.get::<Authenticated>(), extensions.get::<FromMachine>()) {
         (Some(Authenticated(tokens)), _) => {

@@ -9,7 +9,7 @@ use super::endpoints::machines::{
     self, batch, busy, exec, leases, lifecycle, memory, metadata, patch, runs,
 };
 use super::endpoints::platform::{self, images};
-use super::endpoints::{audit, description, oidc, orgs, tokens, uiex, watch};
+use super::endpoints::{audit, description, graphql, oidc, orgs, tokens, uiex, watch};
 use super::table::{Route, Routes};
 use super::{HttpApi, auth, idempotency, observe, rate_limit, warnings};
 use crate::Error;
@@ -44,6 +44,7 @@ impl HttpApi {
             .layer(from_fn_with_state(self.clone(), rate_limit::limit))
             .layer(from_fn_with_state((self.clone(), Arc::new(needs)), auth::require))
             .layer(from_fn_with_state(self.clone(), observe::observe))
+            .layer(from_fn(graphql::always_ok))
             .with_state(self.clone());
         // Around the routes, since it changes which one is found.
         Router::new().fallback_service(routes).layer(map_request(without_trailing_slash))
@@ -158,7 +159,9 @@ fn routes() -> Routes {
     Routes::below("")
         .get("/api/v1/apps/{app}/logs", read(App).of("logs"), logs::page)
         .get("/api/v1/organizations", read(Several), uiex::list)
-        .get("/api/v1/organizations/{org}", read(Org), uiex::get)
+        .get("/api/v1/organizations/{org}", read(Several), uiex::get)
+        // Each of its fields declares what the caller needs.
+        .post("/graphql", read(Several), graphql::post)
         // The description of the API is no secret.
         .get("/openapi.json", read(Open), description::document)
         .get("/docs", read(Open), description::page)

@@ -27,7 +27,6 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/api/v1/builds", "builds are"),
     ("/api/v1/builds/{*rest}", "builds are"),
     ("/v1/tokens/kms", "key management tokens are"),
-    ("/graphql", "GraphQL is"),
 ];
 
 /// The paths of the parts that are not built.

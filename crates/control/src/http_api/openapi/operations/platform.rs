@@ -1,5 +1,6 @@
-//! Hosts, regions and images.
+//! Hosts, regions, images, and GraphQL.
 
+use crate::graphql::GraphqlRequest;
 use crate::http_api::openapi::operation::{Content, Operation, delete, get, post};
 use axum::http::StatusCode;
 use serde_json::Value;
@@ -29,6 +30,9 @@ pub(super) fn all() -> Vec<Operation> {
             .number("limit", "At most so many.")
             .answers::<AuditPage>()
             .addition(),
+        post("/graphql", "graphql", "The GraphQL API that Fly's command line client uses")
+            .takes::<GraphqlRequest>()
+            .answers::<Value>(),
         get("/openapi.json", "getOpenApi", "This document").answers::<Value>().addition(),
         get("/docs", "getDocs", "This document as a page")
             .answers_with(StatusCode::OK, Content::Text("text/html"))

@@ -1,0 +1,16 @@
+//! What the fields of each type answer.
+
+mod app;
+mod image;
+mod machine;
+mod mutations;
+mod org;
+mod queries;
+mod region;
+mod release;
+mod tokens;
+mod unbuilt;
+mod user;
+
+pub(super) use mutations::Mutations;
+pub(super) use queries::Queries;

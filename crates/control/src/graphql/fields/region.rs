@@ -1,0 +1,28 @@
+//! Regions.
+
+use super::super::session::Session;
+use crate::{Error, hosts};
+use serde_json::{Value, json};
+
+/// A region by its code.
+pub(super) fn region(code: &str) -> Value {
+    let city = model::region::city(code);
+    json!({
+        "code": code,
+        "name": city.map_or(code, |city| city.name),
+        "latitude": city.map(|city| city.latitude),
+        "longitude": city.map(|city| city.longitude),
+        "gatewayAvailable": false,
+        "requiresPaidPlan": false,
+        "deprecated": false,
+    })
+}
+
+/// All regions, and the one that is used where none is named.
+///
+/// # Errors
+/// No host answered.
+pub(super) async fn all(session: &Session) -> Result<(Vec<Value>, String), Error> {
+    let (regions, nearest) = hosts::regions(&session.platform, 1).await?;
+    Ok((regions.iter().map(|known| region(&known.code)).collect(), nearest))
+}

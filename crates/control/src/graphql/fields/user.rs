@@ -1,0 +1,27 @@
+//! The caller, and members.
+
+use super::super::session::Session;
+use serde_json::{Value, json};
+
+/// A person, by its e-mail address. A token of no member is known by its name.
+pub(super) fn user(email: &str) -> Value {
+    json!({
+        "__typename": "User",
+        "id": email,
+        "email": email,
+        "name": email,
+        "enablePaidHobby": false,
+        "agreedToProviderTos": false,
+    })
+}
+
+/// The caller by its first token.
+pub(super) fn viewer(session: &Session) -> Value {
+    let token = session.tokens.first().map(|found| &found.record);
+    let name = token.map(|token| token.member.as_ref().unwrap_or(&token.name));
+    let shown = user(name.map(String::as_str).unwrap_or_default());
+    if token.is_some_and(|token| token.macaroon) {
+        return json!({ "__typename": "Macaroon", "email": shown["email"] });
+    }
+    shown
+}
