@@ -15,17 +15,20 @@ EDGE = ("127.0.0.1", 8088)
 class Daemon:
     """`updraft up` in a directory of its own. To be used with `with`."""
 
-    def __init__(self, program, work):
+    def __init__(self, program, work, settings=()):
         self.program, self.data, self.work = program, work / "data", work
         # Settings of a platform that runs here are not ours.
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("UPDRAFT_", "FLY_"))}
         self.env.update(UPDRAFT_CONFIG_DIR=str(work / "config"), NO_COLOR="1")
         self.env.update(UPDRAFT_DATA_DIR=str(self.data))
+        # Further arguments of `updraft up`.
+        self.settings = settings
         self.report = {}
 
     def __enter__(self):
         ready, log = self.work / "ready", self.work / "daemon.log"
         command = [self.program, "up", "--api", "%s:%d" % API, "--edge", "%s:%d" % EDGE, "--log", "warn"]
+        command += self.settings
         with ready.open("w") as out, log.open("w") as err:
             self.process = subprocess.Popen(command, env=self.env, stdout=out, stderr=err)
         try:
