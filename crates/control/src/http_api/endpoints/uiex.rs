@@ -4,49 +4,46 @@ use crate::http_api::caller::Acting;
 use crate::{Error, Platform, apps, orgs};
 use axum::Json;
 use axum::extract::Path;
-use wire::orgs::Org;
 use wire::uiex::{UiexOrg, UiexOrgList, UiexOrgShown};
 
 pub(in crate::http_api) async fn list(
     Acting(platform): Acting,
 ) -> Result<Json<UiexOrgList>, Error> {
-    let organizations = orgs::list(&platform).await?.orgs.into_iter().map(shown).collect();
-    Ok(Json(UiexOrgList { organizations }))
+    let orgs = orgs::list(&platform).await?.orgs.into_iter();
+    let shown = orgs.map(|org| shown(org.slug, org.name, org.internal_numeric_id));
+    Ok(Json(UiexOrgList { organizations: shown.collect() }))
 }
 
 pub(in crate::http_api) async fn get(
     Acting(platform): Acting,
     Path(org): Path<String>,
 ) -> Result<Json<UiexOrgShown>, Error> {
-    let found = match orgs::visible(&platform, &org).await {
-        Ok(record) => orgs::show(&record),
+    let organization = match orgs::visible(&platform, &org).await {
+        Ok(record) => {
+            let org = orgs::show(&record);
+            shown(org.slug, org.name, org.internal_numeric_id)
+        }
         Err(err) => of_an_app(&platform, &org).await?.ok_or(err)?,
     };
-    Ok(Json(UiexOrgShown { organization: shown(found) }))
+    Ok(Json(UiexOrgShown { organization }))
 }
 
 /// An organization that the caller may not read, as the apps in it show it that the caller may
 /// read: a token for one app asks for its organization, too, before it deploys.
-async fn of_an_app(platform: &Platform, slug: &str) -> Result<Option<Org>, Error> {
+async fn of_an_app(platform: &Platform, slug: &str) -> Result<Option<UiexOrg>, Error> {
     let apps = apps::list(platform, None, None).await?.apps;
     let org = apps.into_iter().map(|app| app.organization).find(|org| org.slug == slug);
-    Ok(org.map(|org| Org {
-        id: org.slug.clone(),
-        kind: String::new(),
-        name: org.name,
-        internal_numeric_id: org.internal_numeric_id,
-        slug: org.slug,
-    }))
+    Ok(org.map(|org| shown(org.slug, org.name, org.internal_numeric_id)))
 }
 
-fn shown(org: Org) -> UiexOrg {
+fn shown(slug: String, name: String, internal_numeric_id: i32) -> UiexOrg {
     UiexOrg {
-        id: org.id,
-        internal_numeric_id: org.internal_numeric_id,
-        personal: org.slug == orgs::DEFAULT_ORG,
-        raw_slug: org.slug.clone(),
-        slug: org.slug,
-        name: org.name,
+        id: slug.clone(),
+        internal_numeric_id,
+        personal: slug == orgs::DEFAULT_ORG,
+        raw_slug: slug.clone(),
+        slug,
+        name,
         billable: true,
         paid_plan: true,
         billing_status: "CURRENT".into(),
