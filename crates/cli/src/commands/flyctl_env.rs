@@ -4,6 +4,7 @@ use crate::config::Access;
 use crate::context::Context;
 use crate::error::{CliError, Exit, Result};
 use clap::Args;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Print the variables with which flyctl uses this platform
@@ -34,11 +35,11 @@ const QUIET: [(&str, &str); 4] = [
 ];
 
 pub(super) fn run(args: &FlyctlEnvArgs, cx: &mut Context<'_>) -> Result<()> {
+    // An address that no command could use is refused here, too.
+    cx.client()?;
     let variables = variables(cx.access()?, args.no_token)?;
     if args.json {
-        return cx
-            .ui()
-            .json(&variables.iter().cloned().collect::<std::collections::BTreeMap<_, _>>());
+        return cx.ui().json(&BTreeMap::from_iter(variables));
     }
     let text = script(&variables);
     match &args.write {
@@ -50,7 +51,6 @@ pub(super) fn run(args: &FlyctlEnvArgs, cx: &mut Context<'_>) -> Result<()> {
 /// Names and values, in the order in which they are shown.
 fn variables(access: Access, no_token: bool) -> Result<Vec<(&'static str, String)>> {
     let api = access.api.trim_end_matches('/').to_owned();
-    let api = if api.contains("://") { api } else { format!("http://{api}") };
     let mut variables = vec![
         ("FLY_API_BASE_URL", api.clone()),
         ("FLY_FLAPS_BASE_URL", api.clone()),

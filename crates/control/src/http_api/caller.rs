@@ -139,8 +139,10 @@ pub(super) async fn acting(
     nonce: Option<String>,
 ) -> Platform {
     let tokens = extensions.get::<Authenticated>();
-    let machine = extensions.get::<FromMachine>().map(|from| from.machine);
-    let (caller, rights) = match (tokens, machine) {
+    let from = extensions.get::<FromMachine>();
+    let machine = from.map(|from| from.machine);
+    let itself = from.filter(|from| from.listener == GuestListener::Socket);
+    let (caller, rights) = match (tokens, itself.map(|from| from.machine)) {
         (Some(Authenticated(tokens)), _) => {
             let name = tokens.first().map(|token| token.record.name.clone()).unwrap_or_default();
             (Caller::Token(name), Found::rights(tokens))

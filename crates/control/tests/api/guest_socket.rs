@@ -8,16 +8,27 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// A connection out of a machine of the app `web`.
-fn connect(w: &TestWorld, id: &str) -> DuplexStream {
+fn connect(w: &TestWorld, id: &str, listener: GuestListener) -> DuplexStream {
     let (guest, host) = tokio::io::duplex(4096);
     let machine: MachineId = id.parse().unwrap();
-    GuestApi::new(&w.api).serve(machine, GuestListener::Socket, host);
+    GuestApi::new(&w.api).serve(machine, listener, host);
     guest
 }
 
-/// One request as curl sends it; status and JSON of the answer.
+/// One request over the socket.
 async fn ask(w: &TestWorld, id: &str, line: &str, more: &str) -> (u16, Value) {
-    let mut guest = connect(w, id);
+    ask_at(w, id, GuestListener::Socket, line, more).await
+}
+
+/// One request as curl sends it; status and JSON of the answer.
+async fn ask_at(
+    w: &TestWorld,
+    id: &str,
+    listener: GuestListener,
+    line: &str,
+    more: &str,
+) -> (u16, Value) {
+    let mut guest = connect(w, id, listener);
     let text = format!("{line} HTTP/1.1\r\nhost: flaps\r\nconnection: close\r\n{more}\r\n");
     guest.write_all(text.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -188,7 +199,7 @@ async fn a_connection_takes_several_requests() {
     let w = world().await;
     w.app().await;
     let id = machine(&w, "a").await;
-    let mut guest = connect(&w, &id);
+    let mut guest = connect(&w, &id, GuestListener::Socket);
     // A client that only ends its own half still receives the answers.
     let get = format!("GET /v1/apps/web/machines/{id} HTTP/1.1\r\n\r\n");
     guest.write_all(get.repeat(2).as_bytes()).await.unwrap();
@@ -203,7 +214,7 @@ async fn the_answer_to_a_suspend_ends_the_connection() {
     let w = world().await;
     w.app().await;
     let id = machine(&w, "a").await;
-    let mut guest = connect(&w, &id);
+    let mut guest = connect(&w, &id, GuestListener::Socket);
     let suspend = format!("POST /v1/apps/web/machines/{id}/suspend HTTP/1.1\r\n\r\n");
     guest.write_all(suspend.as_bytes()).await.unwrap();
     // The guest neither closes it nor asks for that, and yet this ends at once.
@@ -218,7 +229,7 @@ async fn a_machine_changes_its_own_labels_without_a_token() {
     w.app().await;
     let (id, other) = (machine(&w, "a").await, machine(&w, "b").await);
     let set = async |machine: &str| {
-        let mut guest = connect(&w, &id);
+        let mut guest = connect(&w, &id, GuestListener::Socket);
         let (line, body) =
             (format!("/v1/apps/web/machines/{machine}/metadata/role"), r#"{"value":"primary"}"#);
         let text = format!(
@@ -261,15 +272,7 @@ async fn over_tcp_a_machine_needs_a_token() {
     w.app().await;
     let id = machine(&w, "a").await;
     let own = format!("/v1/apps/web/machines/{id}");
-    let ask = async |line: String, more: String| {
-        let (mut guest, host) = tokio::io::duplex(4096);
-        GuestApi::new(&w.api).serve(id.parse().unwrap(), GuestListener::Tcp, host);
-        let text = format!("{line} HTTP/1.1\r\nconnection: close\r\n{more}\r\n");
-        guest.write_all(text.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        guest.read_to_string(&mut answer).await.unwrap();
-        parsed(&answer)
-    };
+    let ask = async |line: &str, more: &str| ask_at(&w, &id, GuestListener::Tcp, line, more).await;
     for line in [
         format!("GET {own}"),
         format!("POST {own}/suspend"),
@@ -278,13 +281,13 @@ async fn over_tcp_a_machine_needs_a_token() {
         "POST /v1/tokens/oidc".to_owned(),
         "GET /v1/apps".to_owned(),
     ] {
-        let (code, why) = ask(line.clone(), String::new()).await;
+        let (code, why) = ask(&line, "").await;
         assert_eq!(code, 401, "{line}: {why}");
         assert!(why["hint"].as_str().unwrap().contains("/.fly/api"), "{why}");
     }
     assert_eq!(w.get(&own).await.1["state"], "started");
-    let (code, shown) =
-        ask(format!("GET {own}"), format!("authorization: Bearer {TOKEN}\r\n")).await;
+    let authorized = format!("authorization: Bearer {TOKEN}\r\n");
+    let (code, shown) = ask(&format!("GET {own}"), &authorized).await;
     assert_eq!((code, &shown["id"]), (200, &json!(id)));
 }
 
