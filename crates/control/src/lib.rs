@@ -24,6 +24,7 @@ mod cache;
 pub mod config;
 mod counters;
 mod error;
+mod event_json;
 pub mod exec;
 mod graphql;
 pub mod guest_api;

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::access::Rights;
 use crate::audit::AuditLog;
 use crate::cache::{self, RecordsCache, TrackedStore};
+use crate::event_json::EventTexts;
 use crate::idempotency::{RequestId, Turns};
 use crate::machines::Confirmations;
 use crate::oidc::OidcConfig;
@@ -89,6 +90,7 @@ pub struct Platform {
     host_regions: Arc<Mutex<BTreeMap<HostId, String>>>,
     token_uses: Arc<TokenUses>,
     delivered: Arc<Delivered>,
+    event_texts: Arc<EventTexts>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -121,6 +123,7 @@ impl Platform {
             host_regions: Arc::default(),
             token_uses: Arc::default(),
             delivered: Arc::default(),
+            event_texts: Arc::default(),
         }
     }
 
@@ -278,6 +281,11 @@ impl Platform {
     #[must_use]
     pub(crate) fn with_rights(&self, rights: Rights) -> Self {
         Self { rights, ..self.clone() }
+    }
+
+    /// The JSON of events that are watched.
+    pub(crate) fn event_texts(&self) -> &EventTexts {
+        &self.event_texts
     }
 
     /// Which secrets hosts have.

@@ -90,6 +90,18 @@ impl ImageName {
         }
     }
 
+    /// For `local/NAME`, as the API shows an imported image, `NAME`, as it was imported:
+    /// clients make references of what they are shown.
+    pub(crate) fn without_local(&self) -> Option<Self> {
+        let path = self.0.repository().strip_prefix("local/")?;
+        if self.0.registry() != "docker.io" {
+            return None;
+        }
+        let tag = self.0.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+        let digest = self.0.digest().map(|digest| format!("@{digest}")).unwrap_or_default();
+        Self::parse(&format!("{path}{tag}{digest}")).ok()
+    }
+
     /// The tag, or empty.
     pub(crate) fn tag(&self) -> &str {
         self.0.tag().unwrap_or_default()

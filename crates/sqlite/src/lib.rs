@@ -4,20 +4,16 @@
 //! transaction that holds its work has been committed with `synchronous=FULL`,
 //! so an acknowledged write survives `kill -9` and a power cut.
 
-use rt::failure::{FailureHandler, panic_message};
-use rusqlite::{Connection, OpenFlags, Savepoint};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
-use tokio::sync::{Semaphore, oneshot};
+mod readers;
+mod writer;
 
-/// Most callers whose work goes into one commit: bounds the time one waits.
-const BATCH: usize = 256;
-/// Writes that may wait; more callers wait for room.
-const QUEUE: usize = 1024;
-/// Reads at once, each on a blocking thread with a connection of its own; more callers
-/// wait. The blocking threads are shared with all other work on files.
-const READERS: usize = 8;
+use readers::Readers;
+use rt::FailureHandler;
+use rusqlite::Connection;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use writer::Writer;
+
 /// Statements of the writer that are kept parsed; all that a database has are fewer.
 const STATEMENTS: usize = 64;
 /// A file from before space could be given back is rewritten once if it is not larger.
@@ -55,29 +51,16 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// Does its work on the connection; without one no transaction could be begun.
-type Job = Box<dyn FnOnce(Option<&mut Connection>) -> Finish + Send>;
-/// Answers the caller once it is known whether the commit succeeded.
-type Finish = Box<dyn FnOnce(Result<(), String>) + Send>;
-
 /// A database. Cheap to clone; dropping the last clone closes it.
 #[derive(Clone)]
 pub struct Database {
-    jobs: mpsc::SyncSender<Job>,
+    writer: Writer,
     readers: Arc<Readers>,
-}
-
-struct Readers {
-    path: PathBuf,
-    /// Open connections that no read uses; never more than [`READERS`].
-    idle: std::sync::Mutex<Vec<Connection>>,
-    turns: Arc<Semaphore>,
-    failures: FailureHandler,
 }
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Database").field("path", &self.readers.path).finish()
+        f.debug_struct("Database").field("path", &self.readers.path()).finish()
     }
 }
 
@@ -113,25 +96,9 @@ impl Database {
             .map_err(failed)?;
         migrate(&mut writer, migrations).map_err(failed)?;
         writer.set_prepared_statement_cache_capacity(STATEMENTS);
-        let (jobs, queue) = mpsc::sync_channel(QUEUE);
-        std::thread::Builder::new()
-            .name("sqlite-writer".into())
-            .spawn({
-                let failures = failures.clone();
-                move || {
-                    let run = AssertUnwindSafe(|| write_loop(&mut writer, &queue));
-                    if let Err(panic) = catch_unwind(run) {
-                        failures.report("the writer of a database", panic_message(&*panic));
-                    }
-                }
-            })
-            .map_err(|err| {
-                let err = rusqlite::Error::ToSqlConversionFailure(err.into());
-                Error::Open { path: path.into(), err }
-            })?;
-        let (idle, turns) = (std::sync::Mutex::default(), Arc::new(Semaphore::new(READERS)));
-        let readers = Readers { path: path.into(), idle, turns, failures };
-        Ok(Self { jobs, readers: Arc::new(readers) })
+        let writer = Writer::start(writer, failures.clone())
+            .map_err(|err| failed(rusqlite::Error::ToSqlConversionFailure(err.into())))?;
+        Ok(Self { writer, readers: Arc::new(Readers::new(path, failures)) })
     }
 
     /// Runs `work` in a transaction that is shared with other callers and
@@ -145,39 +112,11 @@ impl Database {
         E: From<Error> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |conn| {
-            let outcome = match conn {
-                Some(conn) => in_savepoint(conn, work),
-                None => Err(Error::Commit("no transaction could be begun".into()).into()),
-            };
-            Box::new(move |committed: Result<(), String>| {
-                let outcome = match (outcome, committed) {
-                    (Ok(value), Ok(())) => Ok(value),
-                    (Ok(_), Err(why)) => Err(Error::Commit(why).into()),
-                    (Err(err), _) => Err(err),
-                };
-                // The caller may have gone; its work is done all the same.
-                let _ = answer.send(outcome);
-            })
-        });
-        self.enqueue(job).await?;
-        answered.await.map_err(|_| Error::Closed)?
+        self.writer.write(work).await
     }
 
-    async fn enqueue(&self, job: Job) -> Result<(), Error> {
-        let job = match self.jobs.try_send(job) {
-            Ok(()) => return Ok(()),
-            Err(mpsc::TrySendError::Disconnected(_)) => return Err(Error::Closed),
-            Err(mpsc::TrySendError::Full(job)) => job,
-        };
-        let jobs = self.jobs.clone();
-        let sent = tokio::task::spawn_blocking(move || jobs.send(job)).await;
-        sent.map_err(|_| Error::Closed)?.map_err(|_| Error::Closed)
-    }
-
-    /// Runs `work` on a read-only view of what has been committed. At most [`READERS`]
-    /// reads run at once; more wait.
+    /// Runs `work` on a read-only view of what has been committed. A bounded
+    /// number of reads run at once; more wait.
     ///
     /// # Errors
     /// Those of `work`, or no connection could be opened.
@@ -187,47 +126,7 @@ impl Database {
         E: From<Error> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
-        let readers = self.readers.clone();
-        // It is never closed.
-        let turn = readers.turns.clone().acquire_owned().await.map_err(|_| Error::Closed)?;
-        let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let conn = readers.take()?;
-            match catch_unwind(AssertUnwindSafe(|| work(&conn))) {
-                Ok(outcome) => {
-                    readers.give_back(conn);
-                    outcome
-                }
-                Err(panic) => {
-                    let message = panic_message(&*panic);
-                    readers.failures.report("a reader of a database", message.clone());
-                    Err(Error::Panicked(message).into())
-                }
-            }
-        });
-        done.await.map_err(|_| Error::Closed)?
-    }
-}
-
-impl Readers {
-    fn take(&self) -> Result<Connection, Error> {
-        let idle = self.lock().pop();
-        if let Some(conn) = idle {
-            return Ok(conn);
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let open = Connection::open_with_flags(&self.path, flags);
-        let conn = open.map_err(|err| Error::Open { path: self.path.clone(), err })?;
-        conn.execute_batch("PRAGMA busy_timeout=5000;")?;
-        Ok(conn)
-    }
-
-    fn give_back(&self, conn: Connection) {
-        self.lock().push(conn);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.readers.clone().read(work).await
     }
 }
 
@@ -266,51 +165,11 @@ fn migrate(conn: &mut Connection, migrations: &[&str]) -> Result<(), rusqlite::E
     tx.commit()
 }
 
-fn in_savepoint<T, E: From<Error>>(
-    conn: &mut Connection,
-    work: impl FnOnce(&Connection) -> Result<T, E>,
-) -> Result<T, E> {
-    let point: Savepoint<'_> = conn.savepoint().map_err(Error::from)?;
-    let value = work(&point)?;
-    point.commit().map_err(Error::from)?;
-    Ok(value)
-}
-
-/// Runs a statement that is parsed once in the life of the connection.
-fn run(conn: &Connection, statement: &str) -> rusqlite::Result<()> {
-    conn.prepare_cached(statement)?.execute([]).map(drop)
-}
-
-fn write_loop(conn: &mut Connection, queue: &mpsc::Receiver<Job>) {
-    while let Ok(first) = queue.recv() {
-        if let Err(err) = run(conn, "BEGIN IMMEDIATE") {
-            first(None)(Err(err.to_string()));
-            continue;
-        }
-        let mut finishes = vec![first(Some(conn))];
-        // A full disk may make SQLite roll all of it back in between; a job
-        // behind that would be in no transaction.
-        while finishes.len() < BATCH && !conn.is_autocommit() {
-            let Ok(job) = queue.try_recv() else { break };
-            finishes.push(job(Some(conn)));
-        }
-        let committed = match conn.is_autocommit() {
-            true => Err("the database rolled it back".to_owned()),
-            false => run(conn, "COMMIT").map_err(|err| err.to_string()),
-        };
-        if committed.is_err() {
-            // A failed COMMIT may leave the transaction open; the next BEGIN needs it closed.
-            let _ = run(conn, "ROLLBACK");
-        }
-        for finish in finishes {
-            finish(committed.clone());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::readers::READERS;
     use super::*;
+    use std::sync::mpsc;
 
     const SCHEMA: &[&str] = &["CREATE TABLE t (n INTEGER PRIMARY KEY)"];
 
@@ -336,8 +195,51 @@ mod tests {
         assert_eq!(sum(&db).await, (0..40).sum::<i64>());
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn writes_are_committed_in_the_order_in_which_a_task_makes_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(&dir.path().join("x.db"), SCHEMA).unwrap();
+        // Several tasks, so that some writes find the writer idle and some find it busy.
+        let tasks = (0..8i64).map(|task| {
+            let db = db.clone();
+            tokio::spawn(async move {
+                for n in 0..40 {
+                    // Both are begun in one poll: the second must not be committed first.
+                    let both = (add(&db, task * 100 + n), last_of(&db, task));
+                    let (added, last) = tokio::join!(both.0, both.1);
+                    added.unwrap();
+                    assert_eq!(last, task * 100 + n);
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        let all = (0..8i64).flat_map(|task| (0..40).map(move |n| task * 100 + n));
+        assert_eq!(sum(&db).await, all.sum::<i64>());
+    }
+
+    /// The largest number of a task, as the writer sees it.
+    async fn last_of(db: &Database, task: i64) -> i64 {
+        let last = "SELECT max(n) FROM t WHERE n BETWEEN ?1 AND ?2";
+        db.write(move |c| {
+            c.query_row(last, [task * 100, task * 100 + 99], |r| r.get(0)).map_err(Error::from)
+        })
+        .await
+        .unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_panic_on_the_thread_of_a_caller_is_one_too() {
+        a_panic_in_its_work().await;
+    }
+
     #[tokio::test]
     async fn a_panic_in_its_work_is_a_failure_of_the_program() {
+        a_panic_in_its_work().await;
+    }
+
+    async fn a_panic_in_its_work() {
         let dir = tempfile::tempdir().unwrap();
         let (notes, mut noted) = tokio::sync::mpsc::unbounded_channel();
         let handler = FailureHandler::new(move |failure| notes.send(failure.to_string()).unwrap());
@@ -347,6 +249,8 @@ mod tests {
         assert_eq!(sum(&db).await, 0, "reads still work");
         let write = db.write(|_| -> Result<(), Error> { panic!("a bad write") }).await;
         assert!(matches!(write, Err(Error::Closed)), "{write:?}");
+        let after = add(&db, 1).await;
+        assert!(matches!(after, Err(Error::Closed)), "{after:?}");
         assert_eq!(noted.recv().await.unwrap(), "a reader of a database failed: a bad read");
         assert_eq!(noted.recv().await.unwrap(), "the writer of a database failed: a bad write");
     }
@@ -383,7 +287,7 @@ mod tests {
         let (outcomes, ()) = tokio::join!(all, first_begun);
         assert!(outcomes.iter().all(Result::is_ok));
         assert_eq!(most.load(SeqCst), READERS);
-        assert!(db.readers.lock().len() <= READERS);
+        assert!(db.readers.idle() <= READERS);
     }
 
     #[tokio::test]

@@ -163,7 +163,7 @@ struct Follower {
     /// There is more in the database.
     behind: bool,
     last: watch::Receiver<u64>,
-    pending: VecDeque<FeedEvent>,
+    pending: VecDeque<Arc<FeedEvent>>,
 }
 
 impl Follower {
@@ -171,7 +171,7 @@ impl Follower {
         loop {
             if let Some(event) = self.pending.pop_front() {
                 self.shown = event.number;
-                return Some(FeedItem::Event(Box::new(event)));
+                return Some(FeedItem::Event(event));
             }
             let last = *self.last.borrow_and_update();
             if self.behind {
@@ -194,8 +194,8 @@ impl Follower {
             return;
         };
         let upto = events.last().map_or(last, |event| event.number.max(last));
-        let wanted = events.iter().filter(|event| self.filter.matches(event));
-        self.pending.extend(wanted.map(|event| (**event).clone()));
+        let wanted = events.into_iter().filter(|event| self.filter.matches(event));
+        self.pending.extend(wanted);
         self.seen = upto;
     }
 
@@ -205,7 +205,7 @@ impl Follower {
         });
         let EventPage { events, upto, more } = page.ok()?;
         (self.seen, self.behind) = (upto, more);
-        self.pending.extend(events);
+        self.pending.extend(events.into_iter().map(Arc::new));
         Some(())
     }
 }

@@ -134,7 +134,7 @@ pub(crate) async fn first_start(
     let details = now.iter().flat_map(|m| &m.events).find_map(|event| event.request.as_ref());
     // A machine that its restart policy starts again is soon `started` again: then
     // only an exit since it was created counts.
-    let is_new = |event: &&MachineEvent| machine.events.iter().all(|known| known.id != event.id);
+    let is_new = |event: &MachineEvent| machine.events.iter().all(|known| known.id != event.id);
     let events = now.iter().flat_map(|now| &now.events);
     let mut exits = events
         .filter(|event| reached != "started" || is_new(event))

@@ -12,12 +12,12 @@ use follow::HostFeed;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream, SelectAll};
-use host_api::{EventFilter, FeedEvent, FeedItem, KnownHost};
+use host_api::{EventFilter, FeedItem, KnownHost};
 use model::id::HostId;
 use positions::Positions;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 use tokio::sync::watch;
-use wire::machines::WatchEvent;
 
 /// What is watched.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +42,8 @@ pub struct WatchItem {
 /// Contents of an item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
-    /// Something happened to a machine.
-    Event(Box<WatchEvent>),
+    /// Something happened to a machine: a [`wire::machines::WatchEvent`] in JSON.
+    Event(Arc<str>),
     /// Events of a host may have been missed: read the machines again.
     Gap(HostId),
     /// Nothing; the id is newer.
@@ -143,21 +143,13 @@ impl Merge {
 
     fn news(&mut self, host: HostId, item: FeedItem) -> WatchItem {
         let (at, news) = match item {
-            FeedItem::Event(event) => (event.number, News::Event(Box::new(shown(*event)))),
+            FeedItem::Event(event) => {
+                (event.number, News::Event(self.platform.event_texts().of(host, &event)))
+            }
             FeedItem::Gap { at } => (at, News::Gap(host)),
             FeedItem::Position { at } => (at, News::Position),
         };
         self.positions.0.insert(host, Some(at));
         WatchItem { id: self.positions.to_string(), news }
-    }
-}
-
-fn shown(event: FeedEvent) -> WatchEvent {
-    WatchEvent {
-        event: event.event,
-        app_name: event.app_name.to_string(),
-        machine_id: event.machine.to_string(),
-        machine_name: event.machine_name.to_string(),
-        region: event.region,
     }
 }

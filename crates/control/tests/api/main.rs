@@ -11,6 +11,7 @@ mod clients;
 mod compatibility;
 mod crash;
 mod errors;
+mod flyctl;
 mod graphql;
 mod guest_socket;
 mod guests;

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use model::id::{AppId, AppName, MachineId, MachineName, OrgId};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use wire::machines::MachineEvent;
 
 /// The events of a host's machines in the order in which they became durable.
@@ -54,7 +55,7 @@ pub enum FeedItem {
         at: u64,
     },
     /// An event.
-    Event(Box<FeedEvent>),
+    Event(Arc<FeedEvent>),
 }
 
 /// An event with its number and its machine.

@@ -130,6 +130,22 @@ impl OciImages {
         self.jobs.store(move |store| store.labels(&digest)).await
     }
 
+    /// What the store has of a name, and the name as the image was imported, if it was.
+    async fn stored(&self, name: ImageName) -> Result<(ImageName, StoredName), ImageError> {
+        let look_up = async |name: &ImageName| {
+            let (canonical, exact) = (name.canonical(), name.digest());
+            self.jobs.store(move |store| stored_name(store, &canonical, exact)).await
+        };
+        if let Some(plain) = name.without_local() {
+            let known = look_up(&plain).await?;
+            if known.imported {
+                return Ok((plain, known));
+            }
+        }
+        let known = look_up(&name).await?;
+        Ok((name, known))
+    }
+
     async fn resolve_digest(
         &self,
         reference: &str,
@@ -185,9 +201,7 @@ impl Images for OciImages {
             Requested::Name(name) => name,
             Requested::Digest(digest) => return self.resolve_digest(reference, digest).await,
         };
-        let (canonical, exact) = (name.canonical(), name.digest());
-        let StoredName { imported, digest } =
-            self.jobs.store(move |store| stored_name(store, &canonical, exact)).await?;
+        let (name, StoredName { imported, digest }) = self.stored(name).await?;
         let (digest, labels) = match digest {
             Some(digest) if imported || name.digest().is_some() => {
                 let labels = self.labels(&digest).await?.unwrap_or_default();

@@ -393,7 +393,7 @@ async fn events_are_followed_without_gaps(host: &dyn Host) {
         match all.next().await.expect("a feed does not end") {
             FeedItem::Event(event) if event.machine == id => {
                 numbers.push(event.number);
-                seen.push(event.event.id);
+                seen.push(event.event.id.clone());
             }
             FeedItem::Event(event) => numbers.push(event.number),
             FeedItem::Position { at } => assert!(at >= numbers[numbers.len() - 1]),
@@ -405,7 +405,7 @@ async fn events_are_followed_without_gaps(host: &dyn Host) {
     for (after, rest) in [(begin, &expected[..]), (numbers[numbers.len() - 1], &[])] {
         let again = follow(EventFilter { after: Some(after), ..own.clone() }).await;
         let ids = again.filter_map(async |item| match item {
-            FeedItem::Event(event) => Some(event.event.id),
+            FeedItem::Event(event) => Some(event.event.id.clone()),
             _ => None,
         });
         assert_eq!(ids.take(rest.len()).collect::<Vec<_>>().await, rest, "after {after}");

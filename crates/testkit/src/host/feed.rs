@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use host_api::{CallContext, EventFeed, EventFilter, FeedEvent, FeedItem, HostError};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// The events of all machines, and how many of the oldest are not known any more.
 #[derive(Debug, Default)]
@@ -84,7 +85,7 @@ impl Follow {
                 let next = later.clone().find(|event| self.filter.matches(event)).cloned();
                 if let Some(event) = next {
                     self.seen = event.number;
-                    return Some(FeedItem::Event(Box::new(event)));
+                    return Some(FeedItem::Event(Arc::new(event)));
                 }
                 if state.worker_epoch != self.epoch {
                     return None;

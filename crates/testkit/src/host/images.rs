@@ -20,7 +20,9 @@ impl Images for FakeHost {
         reference: String,
     ) -> Result<ImageRef, HostError> {
         self.enter_call("resolve_image", &context).await?;
-        let (repository, tag) = reference.split_once(':').unwrap_or((&reference, "latest"));
+        let named = reference.split_once('@').map_or(&*reference, |(named, _digest)| named);
+        let named = named.strip_prefix("local/").unwrap_or(named);
+        let (repository, tag) = named.split_once(':').unwrap_or((named, "latest"));
         let imported = self.lock().images.get(&reference).map(|image| image.digest.clone());
         let published = PUBLISHED.contains(&repository);
         let digest = match imported {

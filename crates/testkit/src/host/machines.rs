@@ -77,7 +77,7 @@ impl FakeHost {
             updated_at: rt::clock::rfc3339(self.now_ms()),
             config: Some(Arc::new(create.config.clone())),
             incomplete_config: None,
-            events: vec![event],
+            events: vec![Arc::new(event)],
             checks: vec![],
             containers: vec![],
             busy_until: None,
@@ -380,7 +380,7 @@ impl Machines for FakeHost {
         let before = before.map(|event| event.to_string());
         events.retain(|event| before.as_ref().is_none_or(|before| event.id < *before));
         events.truncate(limit);
-        Ok(events)
+        Ok(events.into_iter().map(Arc::unwrap_or_clone).collect())
     }
 
     async fn versions(

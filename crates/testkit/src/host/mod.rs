@@ -406,7 +406,7 @@ impl FakeHost {
             }
         }
         let event = self.event(&format!("{event:?}").to_lowercase(), to.as_str());
-        kept.machine.events.insert(0, event);
+        kept.machine.events.insert(0, Arc::new(event));
     }
 
     fn event(&self, kind: &str, status: &str) -> MachineEvent {
@@ -484,7 +484,7 @@ impl FakeHost {
             machine: id,
             machine_name: create.name.clone(),
             region: kept.machine.region.clone(),
-            event: event.clone(),
+            event: MachineEvent::clone(event),
         })
     }
 

@@ -1,11 +1,13 @@
 //! `events[]` of a machine.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use std::collections::BTreeMap;
 
 /// Something that happened to a machine; newest first in lists.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(from = "EventJson", into = "EventJson")]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(from = "EventJson")]
+#[schemars(into = "EventJson")]
 pub struct MachineEvent {
     /// Unique id, a ULID.
     pub id: String,
@@ -24,7 +26,7 @@ pub struct MachineEvent {
 /// A [`MachineEvent`] in JSON. `request` has only what Fly's API has there, since typed
 /// clients know no more; our additions stand beside it. Events that were stored before
 /// have them in `request`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 struct EventJson {
     id: String,
     #[serde(rename = "type")]
@@ -32,34 +34,77 @@ struct EventJson {
     status: String,
     source: String,
     timestamp: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     request: Option<EventDetails>,
     #[serde(flatten)]
     additions: Additions,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 struct Additions {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     reason: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    stages_ms: Option<std::collections::BTreeMap<String, f64>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
+    stages_ms: Option<BTreeMap<String, f64>>,
+    #[serde(default)]
     origin: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     resumed: Option<bool>,
 }
 
-impl From<MachineEvent> for EventJson {
-    fn from(event: MachineEvent) -> Self {
-        let MachineEvent { id, kind, status, source, timestamp, request } = event;
-        let details = request.unwrap_or_default();
+/// The same as it is written. It borrows: lists of machines write many events.
+#[derive(Serialize)]
+struct EventOut<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    status: &'a str,
+    source: &'a str,
+    timestamp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<RequestOut<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stages_ms: Option<&'a BTreeMap<String, f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct RequestOut<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_event: Option<&'a ExitEvent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart_count: Option<u32>,
+}
+
+impl Serialize for MachineEvent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { id, kind, status, source, timestamp, request } = self;
+        let nothing = EventDetails::default();
         let EventDetails { exit_event, restart_count, reason, stages_ms, origin, resumed } =
-            details;
-        let additions = Additions { reason, stages_ms, origin, resumed };
-        let request = EventDetails { exit_event, restart_count, ..EventDetails::default() };
-        let request = (request != EventDetails::default()).then_some(request);
-        Self { id, kind, status, source, timestamp, request, additions }
+            request.as_ref().unwrap_or(&nothing);
+        let (exit_event, restart_count) = (exit_event.as_ref(), *restart_count);
+        let request = (exit_event.is_some() || restart_count.is_some())
+            .then_some(RequestOut { exit_event, restart_count });
+        let (reason, origin) = (reason.as_deref(), origin.as_deref());
+        let (stages_ms, resumed, timestamp) = (stages_ms.as_ref(), *resumed, *timestamp);
+        EventOut {
+            id,
+            kind,
+            status,
+            source,
+            timestamp,
+            request,
+            reason,
+            stages_ms,
+            origin,
+            resumed,
+        }
+        .serialize(serializer)
     }
 }
 
@@ -91,7 +136,7 @@ pub struct EventDetails {
     pub reason: Option<String>,
     /// Milliseconds spent per stage of a start; an Updraft addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stages_ms: Option<std::collections::BTreeMap<String, f64>>,
+    pub stages_ms: Option<BTreeMap<String, f64>>,
     /// How a start came about: `template` (restored), `cold` (booted; `reason`
     /// has the cause) or `resumed` (from its own snapshot); an Updraft addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]

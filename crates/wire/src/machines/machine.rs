@@ -37,7 +37,7 @@ pub struct Machine {
     pub incomplete_config: Option<Arc<MachineConfig>>,
     /// Newest first.
     #[serde(default)]
-    pub events: Vec<MachineEvent>,
+    pub events: Vec<Arc<MachineEvent>>,
     /// Results of checks.
     #[serde(default)]
     pub checks: Vec<CheckStatus>,

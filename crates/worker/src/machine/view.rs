@@ -28,7 +28,7 @@ pub(crate) struct View {
     pub(crate) record: Record,
     pub(crate) addresses: Option<Addresses>,
     /// Newest first.
-    pub(crate) events: VecDeque<MachineEvent>,
+    pub(crate) events: VecDeque<Arc<MachineEvent>>,
     /// The newest state changes, oldest first: a waiter must not miss a state that
     /// lasted only a moment.
     pub(super) changes: VecDeque<StateChange>,
@@ -68,7 +68,7 @@ impl View {
         let mut view = Self {
             record: record.clone(),
             addresses,
-            events: events.into(),
+            events: events.into_iter().map(Arc::new).collect(),
             changes: VecDeque::new(),
             next_change: 0,
             listening: BTreeSet::new(),
@@ -85,7 +85,7 @@ impl View {
     /// Shows what has just become durable.
     pub(crate) fn record(&mut self, record: Record, events: Vec<MachineEvent>) {
         for event in events {
-            self.events.push_front(event);
+            self.events.push_front(Arc::new(event));
         }
         self.trim_events();
         // A check that fails or passes is no entry into the state.
@@ -95,10 +95,15 @@ impl View {
         self.record = record;
     }
 
+    /// The events that are shown, newest first.
+    pub(crate) fn events(&self) -> impl Iterator<Item = &MachineEvent> + Clone {
+        self.events.iter().map(|event| &**event)
+    }
+
     /// Checks that flap must not displace the events of the machine's life.
     fn trim_events(&mut self) {
         while self.events.len() > SHOWN_EVENTS {
-            let is_check = |event: &MachineEvent| event.kind == CHECK_EVENT;
+            let is_check = |event: &Arc<MachineEvent>| event.kind == CHECK_EVENT;
             let checks = self.events.iter().filter(|event| is_check(event)).count();
             let oldest = self.events.iter().rposition(is_check).filter(|_| checks > SHOWN_CHECKS);
             let at = oldest.unwrap_or(self.events.len() - 1);
@@ -201,7 +206,7 @@ impl View {
     /// When it was last started, by its newest events; 0 if they have no start.
     pub(crate) fn started_ms(&self) -> u64 {
         let started = |event: &&MachineEvent| event.kind == "start" && event.status == "started";
-        let event = self.events.iter().find(started);
+        let event = self.events().find(started);
         event.map_or(0, |event| u64::try_from(event.timestamp).unwrap_or(0))
     }
 }

@@ -201,7 +201,7 @@ impl<'a> Driver<'a> {
         let unstarted = |run: &mut Run| {
             run.trigger != Trigger::Start
                 && is_down(&view.record)
-                && !run.was_started(view.events.iter())
+                && !run.was_started(view.events())
         };
         if let Some(run) = self.current.take_if(unstarted) {
             let origin = Origin::of_recorded(&run);
@@ -214,7 +214,7 @@ impl<'a> Driver<'a> {
     async fn close_open(&mut self, view: &View) {
         let (now, why) = (self.host.clock.now_ms(), "the machine has no schedule any more");
         let current = self.current.take().map(|run| {
-            let ended = run.clone().ended(view.events.iter(), now);
+            let ended = run.clone().ended(view.events(), now);
             match ended.status {
                 Status::Interrupted => run.closed(Status::Stopped, now, why),
                 _ => ended,
@@ -249,7 +249,7 @@ impl<'a> Driver<'a> {
         let (down, now) = (is_down(&view.record), self.host.clock.now_ms());
         match (self.current.take(), down) {
             (Some(run), true) => {
-                let run = run.ended(view.events.iter(), now);
+                let run = run.ended(view.events(), now);
                 self.save(vec![run]).await;
                 self.begin_queued().await
             }

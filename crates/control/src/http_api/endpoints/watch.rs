@@ -73,7 +73,7 @@ async fn stream(
 fn as_event(item: &WatchItem) -> Result<Event, axum::Error> {
     let event = Event::default().id(&item.id);
     match &item.news {
-        News::Event(machine) => event.json_data(machine),
+        News::Event(json) => Ok(event.data(json)),
         // Not dispatched by clients, but its id is kept.
         News::Position => Ok(event),
         News::Gap(host) => event.event("gap").json_data(json!({
