@@ -61,16 +61,23 @@ pub async fn list(
 /// # Errors
 /// The store failed.
 pub(crate) async fn readable_records(platform: &Platform) -> Result<Vec<AppRecord>, Error> {
+    let mut apps = permitted_records(platform).await?;
+    apps.retain(|app| !app.deleting);
+    Ok(apps)
+}
+
+/// The same with those that are being deleted.
+async fn permitted_records(platform: &Platform) -> Result<Vec<AppRecord>, Error> {
     let all: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
-    let mut readable = Vec::new();
+    let mut permitted = Vec::new();
     for Stored { record: app, .. } in all.records {
         // An app whose organization cannot be read belongs to no token for the moment.
         let Ok(access) = app_access(platform, &app, Action::READ).await else { continue };
-        if !app.deleting && is_permitted(platform, &access) {
-            readable.push(app);
+        if is_permitted(platform, &access) {
+            permitted.push(app);
         }
     }
-    Ok(readable)
+    Ok(permitted)
 }
 
 /// Which apps a caller may read.
@@ -90,7 +97,7 @@ pub async fn readable(platform: &Platform) -> Result<Readable, Error> {
     if *platform.rights() == Rights::All {
         return Ok(Readable::All);
     }
-    let apps = readable_records(platform).await?;
+    let apps = permitted_records(platform).await?;
     Ok(Readable::Apps(apps.into_iter().map(|app| app.id).collect::<BTreeSet<AppId>>()))
 }
 
