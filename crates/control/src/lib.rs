@@ -1,7 +1,8 @@
 //! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
 //! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`], [`exec`],
-//!   [`watch`], [`secrets`], [`secret_keys`], [`tokens`], [`orgs`], [`hosts`], [`config`]):
+//!   [`watch`], [`secrets`], [`secret_keys`], [`releases`], [`tokens`], [`orgs`], [`hosts`],
+//!   [`config`]):
 //!   operations on records and hosts, as functions over a [`Platform`]. They know nothing of
 //!   HTTP and return one typed [`Error`].
 //! - [`access`]: what a call needs and what its caller may do.
@@ -40,6 +41,7 @@ pub mod orgs;
 pub mod placement;
 mod platform;
 pub mod reconcile;
+pub mod releases;
 mod retry;
 pub mod secret_keys;
 pub mod secrets;

@@ -129,6 +129,46 @@ impl FromStr for MachineId {
 
 as_text!(MachineId);
 
+/// One release of an app: 96 random bits, written as `rel_` and 24 lower-case hex digits. The id
+/// reveals nothing about its app, and no id of another kind looks like it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReleaseId(u128);
+
+impl ReleaseId {
+    /// An id of the low 96 bits of `random`.
+    pub fn from_random(random: u128) -> Self {
+        Self(random & ((1 << 96) - 1))
+    }
+}
+
+impl fmt::Display for ReleaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rel_{:024x}", self.0)
+    }
+}
+
+impl fmt::Debug for ReleaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ReleaseId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let not_one = || bad("release id", text, "rel_ and 24 lower-case hex digits");
+        let digits = text.strip_prefix("rel_").ok_or_else(not_one)?;
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if digits.len() != 24 || !digits.bytes().all(hex) {
+            return Err(not_one());
+        }
+        u128::from_str_radix(digits, 16).map(Self).map_err(|_| not_one())
+    }
+}
+
+as_text!(ReleaseId);
+
 macro_rules! ulid_id {
     ($name:ident, $what:literal, $doc:literal) => {
         #[doc = $doc]
@@ -264,6 +304,17 @@ mod tests {
         assert_eq!(id.to_string(), "abcd0000000001");
         assert_eq!("abcd0000000001".parse(), Ok(id));
         assert_eq!(id.legacy_host(), HostId(0xabcd));
+    }
+
+    #[test]
+    fn a_release_id_is_96_bits() {
+        let id = ReleaseId::from_random(u128::MAX - 1);
+        assert_eq!(id.to_string(), "rel_fffffffffffffffffffffffe");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for bad in ["", "rel_", "rel_0", "fffffffffffffffffffffffe", "rel_FFFFFFFFFFFFFFFFFFFFFFFE"]
+        {
+            assert!(bad.parse::<ReleaseId>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The rules, pure: no async, no I/O, no clock, no randomness. Ids are written as
-//! text, so that records and messages can hold them; nothing else is serialized.
+//! The rules, pure: no async, no I/O, no clock, no randomness. Ids, and the statuses and strategies of
+//! releases, are written as text, so that records and messages can hold them; nothing else is serialized.
 //!
 //! - [`id`]: names and numbers of things, each its own type.
 //! - [`life`]: the life of a machine as one table.
+//! - [`release`]: the life of a release as one table, and its strategies.
 //! - [`restart`]: when an ended process is started again, and after how long.
 //! - [`autostop`]: which idle machine the edge stops.
 //! - [`address`]: every address a machine has, from its numbers.
@@ -24,6 +25,7 @@ pub mod lease;
 pub mod life;
 pub mod name;
 pub mod region;
+pub mod release;
 pub mod restart;
 pub mod schedule;
 pub mod signal;

@@ -82,7 +82,10 @@ async fn parse(platform: &Platform, ask: CreateApp) -> Result<Request, Error> {
     }
     let role = given(ask.app_role_id).unwrap_or_default();
     if role == BUILDER_ROLE {
-        return Err(Error::unsupported("app_role_id", "remote builders are not supported yet")
+        // Clients show the message only.
+        let why =
+            "remote builders are not supported yet; deploy an image that exists with `--image`";
+        return Err(Error::unsupported("app_role_id", why)
             .hint("build the image locally, and import it with `updraft image import`"));
     }
     if role.len() > MAX_ROLE || role.chars().any(char::is_control) {

@@ -3,7 +3,7 @@
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::machines::{self, ListFilter, Release, list_app, release};
 use crate::retry::Tries;
-use crate::{Error, Kind, Platform, Rights, hosts, lookup, orgs, tokens};
+use crate::{Error, Kind, Platform, Rights, hosts, lookup, orgs, releases, tokens};
 use futures_util::future::join_all;
 use host_api::{Caller, HostError, WaitFor};
 use model::id::{HostId, MachineId};
@@ -162,6 +162,7 @@ async fn forget(platform: &Platform, app: &AppRecord) -> Result<bool, Error> {
         Op::delete(records::secrets_key(app.id)),
         Op::delete(records::secret_keys_key(app.id)),
     ];
+    then.extend(releases::forget(platform, app.id).await?);
     if let Some(used) = &app.idempotency_key {
         let org = orgs::get(platform, &app.org).await?;
         then.push(Op::delete(records::idempotency_key(org.id, used)));

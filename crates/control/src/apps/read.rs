@@ -20,8 +20,9 @@ pub async fn list(
     org: Option<&str>,
     role: Option<&str>,
 ) -> Result<AppList, Error> {
-    let only = match org {
-        Some(slug) => Some(orgs::visible(platform, slug).await?.slug),
+    // A token for some apps does not read the organization, but lists its apps in it.
+    let not_visible = match org {
+        Some(slug) => orgs::visible(platform, slug).await.err(),
         None => None,
     };
     let apps: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
@@ -29,7 +30,7 @@ pub async fn list(
     let mut orgs_by_slug: HashMap<String, OrgRecord> = HashMap::new();
     let mut shown = Vec::new();
     for Stored { record: app, .. } in apps.records {
-        let of_org = only.as_ref().is_none_or(|only| *only == app.org);
+        let of_org = org.is_none_or(|only| only == app.org);
         if app.deleting || !of_org || role.is_some_and(|role| role != app.role) {
             continue;
         }
@@ -49,7 +50,34 @@ pub async fn list(
         let count = counts.get(&app.id).copied().unwrap_or(0);
         shown.push(show(platform, app.clone(), &orgs_by_slug[&app.org], count));
     }
+    if let Some(err) = not_visible.filter(|_| shown.is_empty()) {
+        return Err(err);
+    }
     Ok(AppList { total_apps: shown.len() as u64, apps: shown })
+}
+
+/// The records of the apps that the caller may read and that are not being deleted, by name.
+///
+/// # Errors
+/// The store failed.
+pub(crate) async fn readable_records(platform: &Platform) -> Result<Vec<AppRecord>, Error> {
+    let mut apps = permitted_records(platform).await?;
+    apps.retain(|app| !app.deleting);
+    Ok(apps)
+}
+
+/// The same with those that are being deleted.
+async fn permitted_records(platform: &Platform) -> Result<Vec<AppRecord>, Error> {
+    let all: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
+    let mut permitted = Vec::new();
+    for Stored { record: app, .. } in all.records {
+        // An app whose organization cannot be read belongs to no token for the moment.
+        let Ok(access) = app_access(platform, &app, Action::READ).await else { continue };
+        if is_permitted(platform, &access) {
+            permitted.push(app);
+        }
+    }
+    Ok(permitted)
 }
 
 /// Which apps a caller may read.
@@ -69,16 +97,8 @@ pub async fn readable(platform: &Platform) -> Result<Readable, Error> {
     if *platform.rights() == Rights::All {
         return Ok(Readable::All);
     }
-    let apps: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
-    let mut readable = BTreeSet::new();
-    for Stored { record: app, .. } in apps.records {
-        // An app whose organization cannot be read belongs to no token for the moment.
-        let Ok(access) = app_access(platform, &app, Action::READ).await else { continue };
-        if is_permitted(platform, &access) {
-            readable.insert(app.id);
-        }
-    }
-    Ok(Readable::Apps(readable))
+    let apps = permitted_records(platform).await?;
+    Ok(Readable::Apps(apps.into_iter().map(|app| app.id).collect::<BTreeSet<AppId>>()))
 }
 
 /// One app.

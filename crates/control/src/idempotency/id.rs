@@ -1,6 +1,6 @@
 //! The identity of a request, and what follows from it.
 
-use model::id::MachineId;
+use model::id::{MachineId, ReleaseId};
 use sha2::{Digest, Sha256};
 
 /// A request of one caller with one idempotency key. Callers do not share keys.
@@ -31,6 +31,17 @@ impl RequestId {
     /// The nonce of a lease that the request acquires.
     pub(crate) fn nonce(&self) -> String {
         format!("{:016x}", self.number("nonce"))
+    }
+
+    /// The id of a release that the request creates.
+    pub(crate) fn release_id(&self) -> ReleaseId {
+        let random = u128::from_str_radix(&hash(&["release", &self.0])[..32], 16);
+        ReleaseId::from_random(random.unwrap_or(0))
+    }
+
+    /// The number that the id of a build follows from that the request creates.
+    pub(crate) fn build_number(&self) -> u64 {
+        self.number("build")
     }
 
     fn number(&self, use_: &str) -> u64 {
@@ -66,6 +77,7 @@ mod tests {
         assert_ne!(id, RequestId::new("ab", "c"));
         assert_ne!(id.part(0), id.part(1));
         assert_ne!(id.machine_id(0), id.machine_id(1));
+        assert_ne!(id.release_id(), id.part(0).release_id());
         assert_eq!((id.as_str().len(), id.nonce().len()), (64, 16));
         assert_ne!(fingerprint("k", "POST", "/a", b""), fingerprint("k", "POST", "/", b"a"));
         assert_ne!(fingerprint("k", "POST", "/", b"a"), fingerprint("l", "POST", "/", b"a"));

@@ -31,6 +31,13 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// The caller with these tokens by name: the member of the first one, else its name.
+    pub(crate) fn holder(tokens: &[Self]) -> String {
+        let token = tokens.first().map(|found| &found.record);
+        let name = token.map(|token| token.member.as_ref().unwrap_or(&token.name));
+        name.cloned().unwrap_or_default()
+    }
+
     /// What the caller with these tokens may do.
     pub(crate) fn rights(tokens: &[Self]) -> Rights {
         let grants: Option<Vec<Grant>> = tokens.iter().map(|found| found.grant.clone()).collect();

@@ -130,6 +130,7 @@ async fn apps_are_asked_for_by_role() {
     assert_eq!(names("?app_role=remote-docker-builder").await, "");
     let builder = json!({ "app_name": "b", "app_role_id": "remote-docker-builder" });
     let refused = w.post("/v1/apps", builder).await;
-    let why = "app_role_id: remote builders are not supported yet";
+    let why = "app_role_id: remote builders are not supported yet; deploy an image that exists \
+               with `--image`";
     assert_eq!(error(&refused), (422, why));
 }

@@ -29,6 +29,7 @@ mod random_calls;
 mod rate_limits;
 mod reads;
 mod regions;
+mod releases;
 mod runs;
 mod secret_keys;
 mod secrets;

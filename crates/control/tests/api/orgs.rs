@@ -217,8 +217,8 @@ async fn organizations_as_flyctl_asks_for_them() {
     let deploy = made["token"].as_str().unwrap();
     let (code, seen) = get(&w, deploy, "/api/v1/organizations/acme-inc").await;
     assert_eq!((code, &seen["organization"]), (200, own));
-    let (_, none) = get(&w, deploy, "/api/v1/organizations").await;
-    assert_eq!(none["organizations"], json!([]));
+    let (_, list) = get(&w, deploy, "/api/v1/organizations").await;
+    assert_eq!(list["organizations"], json!([own]));
     let other = get(&w, token, "/api/v1/organizations/personal").await;
     assert_eq!(error(&other), (404, "Could not find Organization \"personal\""));
 }

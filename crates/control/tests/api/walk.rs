@@ -2,6 +2,7 @@
 //! of the host that an operation makes, and once more while it recovers. Whatever
 //! was left half done is finished or undone by the reconcilers.
 
+use control::releases::{self, NewRelease};
 use control::{Config, Error, Platform, Ports, apps, machines, orgs, reconcile};
 use host_api::{CallContext, ChangeMetadata, FixedHosts, Machines};
 use model::id::{AppId, HostId, MachineId};
@@ -345,5 +346,39 @@ async fn a_request_with_a_key_is_repeated_after_the_control_plane_was_killed_at_
             assert!(n < 500, "{operation} does not end");
         }
         assert!(n > 5, "{operation} has only {n} points");
+    }
+}
+
+#[tokio::test]
+async fn a_release_is_made_once_though_the_control_plane_was_killed_at_every_call() {
+    let ask = || NewRelease {
+        app: "web".into(),
+        definition: serde_json::json!({ "app": "web" }),
+        ..NewRelease::default()
+    };
+    for n in 1.. {
+        let lab = Lab::new(false).await;
+        let points = CrashPoints::default();
+        let keyed = |platform: Platform| platform.keyed("test", "release");
+        let first = keyed(lab.start_with(points.clone()));
+        points.arm(n);
+        let killed = tokio::select! {
+            made = releases::create(&first, ask()) => {
+                made.unwrap();
+                points.disarm();
+                None
+            }
+            at = points.crashed() => Some(at),
+        };
+        // What the killed one had sent to the store is carried out before this.
+        lab.store.txn(Txn::default()).await.unwrap();
+        let second = keyed(lab.start());
+        let made = releases::create(&second, ask()).await.unwrap().release;
+        assert_eq!(made.version, 1, "{killed:?}");
+        assert_eq!(releases::list(&second, "web", None).await.unwrap(), [made], "{killed:?}");
+        if killed.is_none() {
+            assert!(n > 2, "it has only {n} points");
+            return;
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Keys of the records.
 
-use model::id::{AppId, MachineId, OrgId};
+use model::id::{AppId, MachineId, OrgId, ReleaseId};
 
 /// Version of the layout of the keys and records.
 pub const SCHEMA: &str = "/schema";
@@ -93,6 +93,24 @@ pub fn secrets_key(app: AppId) -> String {
 /// Key of the secret keys of an app.
 pub fn secret_keys_key(app: AppId) -> String {
     format!("/secret-keys/{app}")
+}
+
+/// Key of the releases of an app.
+pub fn app_releases_key(app: AppId) -> String {
+    format!("/app-releases/{app}")
+}
+
+/// Prefix of the keys of what releases deploy.
+pub const RELEASES: &str = "/releases/";
+
+/// Key of what a release deploys.
+pub fn release_key(id: ReleaseId) -> String {
+    format!("{RELEASES}{id}")
+}
+
+/// Key of the builds of an app.
+pub fn app_builds_key(app: AppId) -> String {
+    format!("/app-builds/{app}")
 }
 
 /// Key of a token by the SHA-256 of it in hex.

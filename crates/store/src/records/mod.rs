@@ -14,6 +14,9 @@
 //! /requests/<sha256>                 RequestRecord, by caller and idempotency key
 //! /secrets/<app id>                  AppSecretsRecord, values sealed
 //! /secret-keys/<app id>              SecretKeysRecord, keys sealed
+//! /app-releases/<app id>             AppReleasesRecord: its releases without their content
+//! /releases/<release id>             ReleaseContentRecord, which names the app
+//! /app-builds/<app id>               AppBuildsRecord
 //! /tokens/<sha256>                   TokenRecord; the token itself is not stored
 //! /org-tokens/<org id>/<sha256>      the tokens of an organization; no value
 //! /token-uses/<sha256>               TokenUseRecord: its last use
@@ -38,6 +41,7 @@ mod keys;
 mod machines;
 mod migrate;
 mod orgs;
+mod releases;
 mod requests;
 mod secrets;
 mod tokens;
@@ -48,6 +52,9 @@ pub use keys::*;
 pub use machines::{MachineRecord, NameRecord, ReleasedRecord};
 pub use migrate::migrate;
 pub use orgs::{MemberRecord, NetworkRecord, OrgRecord};
+pub use releases::{
+    AppBuildsRecord, AppReleasesRecord, BuildRecord, ReleaseContentRecord, ReleaseRecord,
+};
 pub use requests::{RecordedAnswer, RequestRecord};
 pub use secrets::{AppSecretsRecord, SecretKeyRecord, SecretKeysRecord, SecretRecord};
 pub use tokens::{TokenRecord, TokenUseRecord};

@@ -4,6 +4,7 @@ use super::super::answer::{Answer, Args, Fields};
 use super::super::session::Session;
 use super::machine::Machine;
 use super::org::Org;
+use super::release::{Release, ReleasesOfApps};
 use super::{image, region, release, tokens};
 use crate::access::{Subject, read};
 use crate::machines::{self, ListFilter};
@@ -13,6 +14,7 @@ use model::id::AppId;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use store::records::{AppReleasesRecord, ReleaseRecord};
 use tokio::sync::OnceCell;
 
 /// An app that the caller may read.
@@ -23,6 +25,8 @@ pub(super) struct App {
     is_of_list: bool,
     /// Its machines, oldest first, once they have been listed.
     machines: Arc<OnceCell<Vec<wire::machines::Machine>>>,
+    /// Its releases, and those of the other entries of its list.
+    releases: Arc<ReleasesOfApps>,
 }
 
 impl App {
@@ -40,14 +44,22 @@ impl App {
         Ok(Self::made(app))
     }
 
-    /// An entry of a list of apps that the caller may read.
-    pub(super) fn of_list(app: wire::machines::App) -> Self {
-        Self { is_of_list: true, ..Self::made(app) }
+    /// Entries of a list of apps that the caller may read.
+    pub(super) fn list(apps: Vec<wire::machines::App>) -> impl Iterator<Item = Self> {
+        let releases = ReleasesOfApps::new(apps.iter().map(number_of).collect());
+        let entry = move |app| Self {
+            app,
+            is_of_list: true,
+            machines: Arc::default(),
+            releases: releases.clone(),
+        };
+        apps.into_iter().map(entry)
     }
 
     /// One that was made now.
     pub(super) fn made(app: wire::machines::App) -> Self {
-        Self { app, is_of_list: false, machines: Arc::default() }
+        let releases = ReleasesOfApps::new(vec![number_of(&app)]);
+        Self { app, is_of_list: false, machines: Arc::default(), releases }
     }
 
     /// Its name.
@@ -81,9 +93,55 @@ impl App {
         Ok(self.machines(session).await?.last().cloned())
     }
 
-    async fn release(&self, session: &Session) -> Result<Value, Error> {
+    /// Its releases that are recorded.
+    async fn recorded(&self, session: &Session) -> Result<Arc<AppReleasesRecord>, Error> {
+        self.releases.of(session, number_of(&self.app)).await
+    }
+
+    /// One of its releases; if none is recorded, that of its machines.
+    async fn release(
+        &self,
+        session: &Session,
+        which: fn(&AppReleasesRecord) -> Option<&ReleaseRecord>,
+    ) -> Result<Answer, Error> {
+        let recorded = self.recorded(session).await?;
+        if !recorded.releases.is_empty() {
+            let release = which(&recorded).cloned().map(Release::new);
+            return Ok(release.map_or_else(Answer::null, Answer::node));
+        }
         let newest = self.newest(session).await?;
-        Ok(newest.map_or(Value::Null, |newest| release::derived(&self.app, &newest)))
+        let derived = newest.map(|newest| release::derived(&self.app, &newest));
+        Ok(derived.map_or_else(Answer::null, Answer::Json))
+    }
+
+    /// The newest release, whatever its status.
+    pub(super) async fn newest_release(&self, session: &Session) -> Result<Answer, Error> {
+        self.release(session, AppReleasesRecord::newest).await
+    }
+
+    /// Newest first; if none is recorded, that of its machines.
+    async fn list_releases(&self, session: &Session, args: &Args) -> Result<Answer, Error> {
+        let first = args.number("first").unwrap_or(i64::MAX);
+        let first =
+            usize::try_from(first).map_err(|_| Error::invalid("first", "must not be negative"))?;
+        let recorded = self.recorded(session).await?;
+        if !recorded.releases.is_empty() {
+            let newest = recorded.releases.iter().rev().take(first).cloned();
+            return Ok(Answer::nodes(newest.map(|record| Answer::node(Release::new(record)))));
+        }
+        let derived = match self.newest_release(session).await? {
+            Answer::Json(Value::Null) => None,
+            derived => Some(derived),
+        };
+        Ok(Answer::nodes(derived.into_iter().take(first)))
+    }
+
+    /// The config that its newest release deploys.
+    async fn definition(&self, session: &Session) -> Result<Value, Error> {
+        match self.recorded(session).await?.newest().cloned().map(Release::new) {
+            Some(newest) => newest.definition(session).await,
+            None => Ok(json!({})),
+        }
     }
 
     async fn secrets(&self, session: &Session) -> Result<Value, Error> {
@@ -110,20 +168,23 @@ impl App {
             "cnameTarget" => given(&app.cname_target),
             "status" => json!(app.status),
             "deployed" => json!(deployed),
-            "version" => json!(0),
             "state" => json!(if deployed { "DEPLOYED" } else { "PENDING" }),
             "network" => json!(app.network),
             "platformVersion" => json!("machines"),
             "role" if app.app_role.is_empty() => Value::Null,
             "role" => json!({ "name": app.app_role }),
             // Parts that are not built, and those of a platform before machines.
-            "config" => json!({ "definition": {} }),
             "services" => json!([]),
             "networkId" | "sharedIpAddress" | "currentLock" => Value::Null,
             "ipAddresses" | "egressIpAddresses" | "hostIssues" | "addOns" => json!({ "nodes": [] }),
             _ => return None,
         })
     }
+}
+
+/// The number of an app, by which its records are found.
+fn number_of(app: &wire::machines::App) -> AppId {
+    AppId(u32::try_from(app.internal_numeric_id).unwrap_or_default())
 }
 
 /// The name of the app that a text names.
@@ -161,13 +222,13 @@ impl Fields for App {
                 let all = all.map(|machine| Answer::node(Machine { machine, app: own.clone() }));
                 return Ok(Answer::nodes(all));
             }
-            "currentRelease" | "currentReleaseUnprocessed" => self.release(session).await?,
-            "releasesUnprocessed" => {
-                let release = self.release(session).await?;
-                let wanted = args.number("first").is_none_or(|first| first > 0);
-                let nodes = if release.is_null() || !wanted { json!([]) } else { json!([release]) };
-                json!({ "nodes": nodes })
+            "version" => json!(self.recorded(session).await?.newest().map_or(0, |it| it.version)),
+            "currentRelease" => {
+                return self.release(session, AppReleasesRecord::newest_complete).await;
             }
+            "currentReleaseUnprocessed" => return self.newest_release(session).await,
+            "releases" | "releasesUnprocessed" => return self.list_releases(session, args).await,
+            "config" => json!({ "definition": self.definition(session).await? }),
             "secrets" => self.secrets(session).await?,
             "regions" => {
                 let machines = self.machines(session).await?;

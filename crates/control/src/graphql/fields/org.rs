@@ -5,7 +5,7 @@ use super::super::session::Session;
 use super::{tokens, user};
 use crate::access::Subject;
 use crate::access::{base, is_permitted, read};
-use crate::{Error, lookup, orgs};
+use crate::{Error, apps, lookup, orgs};
 use async_trait::async_trait;
 use macaroon::{Access, Action};
 use serde_json::{Value, json};
@@ -31,13 +31,18 @@ impl From<wire::machines::Organization> for Org {
 }
 
 impl Org {
-    /// An organization that the caller may read, by its slug, which is its id.
+    /// An organization that the caller may read, or of which it may read an app, by its slug, which
+    /// is its id.
     ///
     /// # Errors
     /// There is none, or it may not.
     pub(super) async fn read(session: &Session, slug: &str) -> Result<Self, Error> {
-        session.may_org(read(Subject::Org), slug).await?;
-        Ok(orgs::show(&orgs::get(&session.platform, slug).await?).into())
+        let platform = &session.platform;
+        let org = match session.may_org(read(Subject::Org), slug).await {
+            Ok(()) => orgs::show(&orgs::get(platform, slug).await?),
+            Err(err) => apps::organization_of_apps(platform, slug).await?.ok_or(err)?,
+        };
+        Ok(org.into())
     }
 
     /// Its slug.

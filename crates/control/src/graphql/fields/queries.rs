@@ -9,7 +9,7 @@ use super::unbuilt::unbuilt;
 use super::{image, region, user};
 use crate::access::{Place, Subject, read};
 use crate::error::shortened;
-use crate::{Error, Kind, apps, lookup, machines, orgs};
+use crate::{Error, Kind, apps, lookup, machines};
 use async_trait::async_trait;
 use model::id::{AppName, MachineId};
 use serde_json::json;
@@ -38,11 +38,11 @@ impl Fields for Queries {
             "apps" => list_apps(session, args).await?,            // those that it may read
             "appNameAvailable" => json!(is_available(session, args).await?).into(),
             "organizations" => {
-                // Those that it may read.
-                let orgs = orgs::list(&session.platform).await?.orgs;
+                // Those that it may read, and those of its apps.
+                let orgs = apps::organizations(&session.platform).await?;
                 Answer::nodes(orgs.into_iter().map(|org| Answer::node(Org::from(org))))
             }
-            "organization" => Answer::node(one_org(session, args).await?), // read(Org)
+            "organization" => Answer::node(one_org(session, args).await?), // the same
             "platform" => {
                 let (regions, nearest) = region::all(session).await?;
                 json!({ "requestRegion": nearest, "regions": regions }).into()
@@ -89,7 +89,7 @@ async fn list_apps(session: &Session, args: &Args) -> Result<Answer, Error> {
     let more = apps.len() > first;
     apps.truncate(first);
     let page = json!({ "hasNextPage": more, "endCursor": apps.last().map(|app| app.name.clone()) });
-    let nodes = apps.into_iter().map(|app| Answer::node(App::of_list(app)));
+    let nodes = App::list(apps).map(Answer::node);
     Ok(Answer::object([("pageInfo", page.into()), ("nodes", Answer::List(nodes.collect()))]))
 }
 
@@ -108,7 +108,8 @@ async fn one_org(session: &Session, args: &Args) -> Result<Org, Error> {
         return Org::read(session, &slug).await;
     }
     let name = args.required("name")?;
-    let found = orgs::list(&session.platform).await?.orgs.into_iter().find(|org| org.name == name);
+    let found = apps::organizations(&session.platform).await?;
+    let found = found.into_iter().find(|org| org.name == name);
     found.map(Org::from).ok_or_else(|| lookup::no_org(&name))
 }
 

@@ -28,8 +28,6 @@ const UNBUILT: &[(&str, &str)] = &[
     ("removeAllowedReplaySourceOrgs", "replays between organizations are"),
     ("setAllowAllCrossNetworkReplays", "replays between organizations are"),
     ("createDoctorUrl", "uploads of reports are"),
-    ("setSecrets", "releases are"),
-    ("unsetSecrets", "releases are"),
 ];
 
 /// The error of an operation whose part is not built, or that the schema does not have.

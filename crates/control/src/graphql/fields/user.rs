@@ -1,6 +1,7 @@
 //! The caller, and members.
 
 use super::super::session::Session;
+use crate::tokens::Found;
 use serde_json::{Value, json};
 
 /// A person, by its e-mail address. A token of no member is known by its name.
@@ -18,8 +19,7 @@ pub(super) fn user(email: &str) -> Value {
 /// The caller by its first token.
 pub(super) fn viewer(session: &Session) -> Value {
     let token = session.tokens.first().map(|found| &found.record);
-    let name = token.map(|token| token.member.as_ref().unwrap_or(&token.name));
-    let shown = user(name.map(String::as_str).unwrap_or_default());
+    let shown = user(&Found::holder(&session.tokens));
     if token.is_some_and(|token| token.macaroon) {
         return json!({ "__typename": "Macaroon", "email": shown["email"] });
     }

@@ -95,6 +95,7 @@ fn path_item(path: &str) -> Value {
                 "org" => "Slug of an organization.",
                 "key" => "Key of a label.",
                 "token" => "Public id of a token.",
+                "release" => "Id of a release.",
                 "email" => "E-mail address of a member.",
                 _ => "Name of the thing.",
             };

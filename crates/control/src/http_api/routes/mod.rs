@@ -9,7 +9,8 @@ use super::endpoints::machines::{
     self, batch, busy, exec, leases, lifecycle, memory, metadata, patch, runs,
 };
 use super::endpoints::platform::{self, images};
-use super::endpoints::{audit, description, graphql, oidc, orgs, tokens, uiex, watch};
+use super::endpoints::uiex::{self, builds, releases};
+use super::endpoints::{audit, description, graphql, oidc, orgs, tokens, watch};
 use super::table::{Route, Routes};
 use super::{HttpApi, auth, idempotency, observe, rate_limit, warnings};
 use crate::Error;
@@ -158,8 +159,16 @@ fn routes() -> Routes {
         .post("/tokens/oidc", write(Several).or_itself(), oidc::token);
     Routes::below("")
         .get("/api/v1/apps/{app}/logs", read(App).of("logs"), logs::page)
-        .get("/api/v1/organizations", read(Several), uiex::list)
-        .get("/api/v1/organizations/{org}", read(Several), uiex::get)
+        .get("/api/v1/organizations", read(Several), uiex::orgs::list)
+        .get("/api/v1/organizations/{org}", read(Several), uiex::orgs::get)
+        .get("/api/v1/apps/{app}/releases", read(App), releases::list)
+        .get("/api/v1/apps/{app}/releases/current", read(App), releases::current)
+        .get("/api/v1/releases/all_current", read(Several), releases::all_current)
+        // The body or the record names the app: the operations check the caller.
+        .post("/api/v1/releases", write(Several), releases::create)
+        .patch("/api/v1/releases/{release}", write(Several), releases::change)
+        .post("/api/v1/builds", write(Several), builds::create)
+        .post("/api/v1/builds/finish", write(Several), builds::finish)
         // Each of its fields declares what the caller needs.
         .post("/graphql", read(Several), graphql::post)
         // The description of the API is no secret.

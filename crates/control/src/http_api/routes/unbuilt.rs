@@ -20,18 +20,27 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/v1/orgs/{org}/volumes", "volumes are"),
     ("/v1/postgres", "managed Postgres is"),
     ("/v1/postgres/{*rest}", "managed Postgres is"),
-    ("/api/v1/apps/{app}/releases", "releases are"),
-    ("/api/v1/apps/{app}/releases/{*rest}", "releases are"),
-    ("/api/v1/releases", "releases are"),
-    ("/api/v1/releases/{*rest}", "releases are"),
-    ("/api/v1/builds", "builds are"),
-    ("/api/v1/builds/{*rest}", "builds are"),
     ("/v1/tokens/kms", "key management tokens are"),
 ];
 
+/// Paths of the builders that clients ask for by default.
+const BUILDERS: &[&str] = &["/api/v1/builds/depot_builder", "/api/v1/organizations/{org}/builders"];
+
 /// The paths of the parts that are not built.
 pub(super) fn routes() -> Routes {
-    UNBUILT.iter().fold(Routes::below(""), |routes, (path, part)| {
+    let unbuilt = UNBUILT.iter().fold(Routes::below(""), |routes, (path, part)| {
         routes.any(path, read(Subject::Token), async move || Error::not_implemented(part))
-    })
+    });
+    BUILDERS
+        .iter()
+        .fold(unbuilt, |routes, path| routes.any(path, read(Subject::Token), async || no_builder()))
+}
+
+/// What a person sees whose client has no other way to build an image.
+fn no_builder() -> Error {
+    Error::not_implemented("builds of images on the platform are").hint(
+        "deploy an image that exists with `--image`: one that a host can pull from its registry, \
+         or one that was built with `docker build` and brought here with `docker save IMAGE | \
+         updraft image import -`",
+    )
 }

@@ -162,7 +162,30 @@ fn cases(machine: &str) -> Vec<(&'static str, Value, Expected)> {
         (
             "SetSecrets",
             input(json!({ "appId": "web", "secrets": [{ "key": "A", "value": "b" }] })),
-            unbuilt("releases are not supported yet"),
+            None,
+        ),
+        ("UnsetSecrets", input(json!({ "appId": "web", "keys": ["A"] })), None),
+        (
+            "CreateRelease",
+            input(json!({ "appId": "web", "definition": {}, "image": "demo:1",
+                          "platformVersion": "machines", "strategy": "ROLLING" })),
+            None,
+        ),
+        (
+            "UpdateRelease",
+            input(json!({ "releaseId": "x", "status": "running" })),
+            Some(("NOT_FOUND", "there is no release \"x\"")),
+        ),
+        (
+            "CreateBuild",
+            input(json!({ "appName": "web", "builderType": "local", "strategiesAvailable": [] })),
+            None,
+        ),
+        (
+            "FinishBuild",
+            input(json!({ "appName": "web", "buildId": "1", "status": "completed",
+                          "timings": { "buildMs": "5" } })),
+            Some(("NOT_FOUND", "app \"web\" has no build 1")),
         ),
     ]
 }

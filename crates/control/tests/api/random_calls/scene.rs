@@ -19,6 +19,8 @@ pub(super) struct Scene {
     ciphertext: String,
     signature: String,
     image: String,
+    /// Ids of a release and of a build.
+    release: (String, i64),
 }
 
 impl Scene {
@@ -40,6 +42,7 @@ impl Scene {
             ciphertext: String::new(),
             signature: String::new(),
             image: "nginx".to_owned(),
+            release: Default::default(),
         };
         match id {
             "revokeToken" | "revokeAppToken" | "authenticateToken" | "authorizeToken" => {
@@ -61,6 +64,7 @@ impl Scene {
             "getOrg" | "deleteOrg" => {
                 drop(w.post("/v1/orgs", json!({ "name": "Second", "slug": "second" })).await)
             }
+            "updateRelease" | "getCurrentRelease" | "finishBuild" => scene.release(w).await,
             "deleteImage" | "deleteImageByPath" | "listImages" => {
                 let body =
                     w.request(Method::POST, "/v1/images/import?name=spare:1").body("archive");
@@ -101,6 +105,16 @@ impl Scene {
         machine
     }
 
+    async fn release(&mut self, w: &TestWorld) {
+        let ask = json!({ "app_name": "web", "definition": {} });
+        let (_, made) = w.post("/api/v1/releases", ask.clone()).await;
+        let id = text(&made["release"]["id"]);
+        let complete = json!({ "status": "complete" });
+        w.call(Method::PATCH, &format!("/api/v1/releases/{id}"), complete).await;
+        let (_, build) = w.post("/api/v1/builds", json!({ "app_name": "web" })).await;
+        self.release = (id, build["id"].as_i64().unwrap_or_default());
+    }
+
     async fn keys(&mut self, w: &TestWorld) {
         let path = "/v1/apps/web/secretkeys";
         w.post(&format!("{path}/sign"), json!({ "type": "hs256", "value": KEY })).await;
@@ -123,6 +137,7 @@ impl Scene {
             ("{token}", _) => &self.token.0,
             ("{email}", _) => EMAIL,
             ("{kind}", _) => "hs256",
+            ("{release}", _) => &self.release.0,
             ("{reference}", _) => &self.image,
             ("{name}", "encrypt" | "decrypt") => "box",
             ("{name}", "sign" | "verify" | "getSecretKey" | "deleteSecretKey") => "sign",
@@ -166,6 +181,12 @@ impl Scene {
             "setMemory" => json!({ "limit_mb": 256 }),
             "reclaimMemory" => json!({ "amount_mb": 1 }),
             "acquireLease" => json!({ "ttl": 1 }),
+            "createRelease" => json!({ "app_name": "web", "definition": { "a": 1 } }),
+            "updateRelease" => json!({ "status": "complete", "metadata": { "a": 1 } }),
+            "createBuild" => json!({ "app_name": "web", "builder_type": "local" }),
+            "finishBuild" => {
+                json!({ "app_name": "web", "build_id": self.release.1, "status": "completed" })
+            }
             "changeSecrets" => json!({ "values": { "S1": "x" } }),
             "setSecret" => json!({ "value": "x" }),
             "setTypedSecret" => json!({ "value": KEY }),

@@ -6,6 +6,7 @@ mod machines;
 mod orgs;
 mod parts;
 mod platform;
+mod releases;
 mod secrets;
 mod tokens;
 
@@ -25,6 +26,12 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<Operation>)> {
             "Secrets",
             "Values that machines are given at their start, and keys that never leave the platform.",
             secrets::all(),
+        ),
+        (
+            "Releases",
+            "What an app was to run, in which version, and how far that came; and builds of images. \
+             Clients carry them out and record them.",
+            releases::all(),
         ),
         ("Organizations", "What belongs together in a platform.", orgs::all()),
         ("Tokens", "Tokens of a request, and those of machines.", tokens::all()),

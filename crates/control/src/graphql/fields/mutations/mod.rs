@@ -1,7 +1,8 @@
-//! `Mutations`: what changes something.
+//! `Mutations`: what changes something. Those of releases, builds and secrets, which clients of
+//! earlier versions use, are in `releases`.
 
-use super::super::answer::{Answer, Args, Fields};
-use super::super::session::Session;
+mod releases;
+
 use super::app::App;
 use super::org::Org;
 use super::tokens;
@@ -9,6 +10,8 @@ use super::unbuilt::unbuilt;
 use super::user::user;
 use crate::access::Subject;
 use crate::access::{create, delete, write};
+use crate::graphql::answer::{Answer, Args, Fields};
+use crate::graphql::session::Session;
 use crate::{Error, apps, orgs};
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -80,6 +83,12 @@ impl Fields for Mutations {
                 let PeersInput { peer_ips } = args.input()?;
                 Ok(json!({ "invalidPeerIps": peer_ips }).into())
             }
+            "createRelease" => releases::create(session, args.input()?).await,
+            "updateRelease" => releases::change(session, args.input()?).await,
+            "createBuild" => releases::create_build(session, args.input()?).await,
+            "finishBuild" => releases::finish_build(session, args.input()?).await,
+            "setSecrets" => releases::set_secrets(session, args.input()?).await,
+            "unsetSecrets" => releases::unset_secrets(session, args.input()?).await,
             "logOut" => Ok(json!({ "ok": true }).into()),
             _ => Err(unbuilt(name)),
         }
