@@ -118,6 +118,9 @@ impl Client {
             };
             saved.iter().fold(text.to_owned(), fill)
         };
+        if let Some(text) = &step.fly_toml {
+            std::fs::write(self.home.path().join("fly.toml"), text).unwrap();
+        }
         let token = step.token.as_ref().map_or(ADMIN, |name| &saved[name]);
         let mut command = self.command(token);
         command.args(step.run[0].split(' ')).args(step.run[1..].iter().map(|arg| filled(arg)));

@@ -56,6 +56,9 @@ pub(super) struct Step {
     pub(super) exit: Option<i32>,
     #[serde(default)]
     pub(super) stdin: String,
+    /// Contents of `fly.toml` in the folder in which this command and the next ones run.
+    #[serde(default)]
+    pub(super) fly_toml: Option<String>,
     /// The token, as a step has saved it, in place of that of the administrator; `wrong` is none
     /// of the platform.
     #[serde(default)]
