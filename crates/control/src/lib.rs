@@ -1,7 +1,7 @@
 //! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
 //! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`], [`exec`],
-//!   [`watch`], [`secrets`], [`secret_keys`], [`tokens`], [`orgs`], [`hosts`], [`config`]):
+//!   [`watch`], [`secrets`], [`secret_keys`], [`tokens`], [`orgs`], [`wireguard`], [`hosts`], [`config`]):
 //!   operations on records and hosts, as functions over a [`Platform`]. They know nothing of
 //!   HTTP and return one typed [`Error`].
 //! - [`access`]: what a call needs and what its caller may do.
@@ -27,6 +27,7 @@ mod error;
 pub mod exec;
 mod graphql;
 pub mod guest_api;
+mod host_names;
 pub mod hosts;
 pub mod http_api;
 mod idempotency;
@@ -46,7 +47,9 @@ pub mod tokens;
 mod unknown_fields;
 mod unreadable;
 pub mod watch;
+pub mod wireguard;
 
 pub use access::{Grant, Rights};
 pub use error::{Entry, Error, Kind};
+pub use host_names::HostNames;
 pub use platform::{Config, Platform, Ports};

@@ -1,7 +1,7 @@
-//! Deleting an organization, with its networks, members and tokens.
+//! Deleting an organization, with its networks, members, tokens and WireGuard peers.
 
 use super::default::DEFAULT_ORG;
-use crate::{Error, Kind, Platform, lookup, tokens};
+use crate::{Error, Kind, Platform, lookup, tokens, wireguard};
 use store::records::{self, AppRecord, Listed, OrgRecord, Stored};
 use store::{Compare, KeyRange, Op, Txn};
 
@@ -42,6 +42,7 @@ pub(crate) async fn finish_deletion(platform: &Platform, slug: &str) -> Result<(
     }
     let org = &stored.record;
     delete_tokens(platform, org).await?;
+    let peers = wireguard::deletions_of_org(platform, org).await?;
     let key = records::org_key(slug);
     let txn = Txn {
         compare: vec![Compare::Modified(key.clone(), stored.revision)],
@@ -50,7 +51,10 @@ pub(crate) async fn finish_deletion(platform: &Platform, slug: &str) -> Result<(
             Op::delete(key),
             Op::Delete(KeyRange::prefix(&records::networks_of(slug))),
             Op::Delete(KeyRange::prefix(&records::members_of(org.id))),
-        ],
+        ]
+        .into_iter()
+        .chain(peers)
+        .collect(),
         otherwise: vec![],
     };
     if !platform.store().txn(txn).await?.succeeded {

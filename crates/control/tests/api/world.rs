@@ -3,6 +3,7 @@
 use control::audit::{AuditLimits, AuditLog};
 use control::http_api::{HttpApi, HttpConfig};
 use control::oidc::{OidcConfig, OidcKeys};
+use control::wireguard::Gateway;
 use control::{Config, Platform, Ports, orgs, reconcile, tokens};
 use host_api::FixedHosts;
 use model::id::HostId;
@@ -68,7 +69,10 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     let keys = OidcKeys::open(&dir.path().join("oidc-keys")).unwrap();
     let issuer = "https://oidc.example.com".to_owned();
     let oidc = OidcConfig { issuer, audience: String::new(), keys: Some(keys) };
-    let config = Config { edge_port: Some(8080), token_secret, oidc, audit, ..Config::default() };
+    let public_key = "WireGuard key of the gateway".to_owned();
+    let gateway = Gateway::At { address: "127.0.0.43".parse().unwrap(), public_key };
+    let config = Config { token_secret, oidc, audit, gateway, ..Config::default() };
+    let config = Config { edge_port: Some(8080), ..config };
     let platform = Platform::new(config, ports);
     platform.start_cache();
     orgs::ensure_default(&platform).await.unwrap();

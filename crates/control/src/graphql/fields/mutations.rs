@@ -4,9 +4,9 @@ use super::super::answer::{Answer, Args, Fields};
 use super::super::session::Session;
 use super::app::App;
 use super::org::Org;
-use super::tokens;
 use super::unbuilt::unbuilt;
 use super::user::user;
+use super::{tokens, wireguard};
 use crate::access::Subject;
 use crate::access::{create, delete, write};
 use crate::{Error, apps, orgs};
@@ -46,12 +46,6 @@ struct OrgInput {
     user_id: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PeersInput {
-    peer_ips: Vec<String>,
-}
-
 #[async_trait]
 impl Fields for Mutations {
     fn type_name(&self) -> &'static str {
@@ -75,11 +69,9 @@ impl Fields for Mutations {
             "deleteLimitedAccessToken" => {
                 tokens::revoke(session, args.input()?).await.map(Answer::Json)
             }
-            // It only reads: there are no peers, so that no address is one of a peer.
-            "validateWireGuardPeers" => {
-                let PeersInput { peer_ips } = args.input()?;
-                Ok(json!({ "invalidPeerIps": peer_ips }).into())
-            }
+            "addWireGuardPeer" => wireguard::add(session, args.input()?).await,
+            "removeWireGuardPeer" => wireguard::remove(session, args.input()?).await,
+            "validateWireGuardPeers" => wireguard::validate(session, args.input()?).await,
             "logOut" => Ok(json!({ "ok": true }).into()),
             _ => Err(unbuilt(name)),
         }
