@@ -1,6 +1,6 @@
 //! The API under host names of Fly.io, for programs whose host names are compiled in.
 
-use crate::{Error, Kind};
+use crate::Error;
 use std::net::SocketAddr;
 
 /// Whether the API is served under those names, and how clients come to it.
@@ -43,7 +43,7 @@ impl HostNames {
             }),
             Self::Off { reason } => {
                 let why = format!("the API is not served under the host names of Fly.io: {reason}");
-                Err(Error::new(Kind::Conflict, why).hint(
+                Err(Error::not_found(why).hint(
                     "an operator starts the daemon with --fly-host-names=true; docs/flyctl.md has \
                      what that means. flyctl itself needs no more than `updraft flyctl-env`",
                 ))
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn names_are_shown_with_their_authority_or_refused_with_a_reason() {
         let refused = HostNames::default().show().unwrap_err();
-        assert_eq!(refused.kind, Kind::Conflict);
+        assert_eq!(refused.kind, crate::Kind::NotFound);
         assert!(refused.message.ends_with("the setting `flyctl.host_names` is off"));
         assert!(refused.hint.unwrap().contains("--fly-host-names=true"));
         let served = HostNames::Served {

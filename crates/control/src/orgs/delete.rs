@@ -42,7 +42,8 @@ pub(crate) async fn finish_deletion(platform: &Platform, slug: &str) -> Result<(
     }
     let org = &stored.record;
     delete_tokens(platform, org).await?;
-    let peers = wireguard::deletions_of_org(platform, org).await?;
+    // None is added any more: that compares the record of the organization.
+    wireguard::remove_all(platform, org).await?;
     let key = records::org_key(slug);
     let txn = Txn {
         compare: vec![Compare::Modified(key.clone(), stored.revision)],
@@ -51,10 +52,7 @@ pub(crate) async fn finish_deletion(platform: &Platform, slug: &str) -> Result<(
             Op::delete(key),
             Op::Delete(KeyRange::prefix(&records::networks_of(slug))),
             Op::Delete(KeyRange::prefix(&records::members_of(org.id))),
-        ]
-        .into_iter()
-        .chain(peers)
-        .collect(),
+        ],
         otherwise: vec![],
     };
     if !platform.store().txn(txn).await?.succeeded {

@@ -32,7 +32,7 @@ pub(crate) struct AddPeer {
     pub(crate) network: Option<String>,
 }
 
-/// A peer with what it needs to know of the gateway.
+/// A peer, and the gateway's address and key, which it needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Added {
     /// The peer.
@@ -87,9 +87,8 @@ pub(crate) async fn add(platform: &Platform, ask: AddPeer) -> Result<Added, Erro
             let text = format!("organization {:?} has a WireGuard peer {name:?}", org.slug);
             return Err(Error::name_taken(&text));
         }
-        let org_key = Compare::Present(records::org_key(&org.slug));
-        let mut txn =
-            Txn { compare: vec![Compare::Absent(key.clone()), org_key], ..Txn::default() };
+        let compare = vec![Compare::Absent(key.clone()), unmarked(platform, &org).await?];
+        let mut txn = Txn { compare, ..Txn::default() };
         make_room(platform, &org, &mut txn).await?;
         let next = next_number(platform, "wireguard-peers", &mut txn).await?;
         let peer = wanted(of_peer(number, PeerNumber(next)));
@@ -139,6 +138,15 @@ async fn region(platform: &Platform, asked: Option<&str>) -> Result<String, Erro
             Err(Error::invalid("region", format!("{code:?} is no region of it: {codes}")))
         }
     }
+}
+
+/// The organization is still as it is, and is not being deleted.
+async fn unmarked(platform: &Platform, org: &OrgRecord) -> Result<Compare, Error> {
+    let key = records::org_key(&org.slug);
+    let stored: Option<Stored<OrgRecord>> = records::get(platform.store(), &key).await?;
+    let stored = stored.filter(|now| now.record.id == org.id && !now.record.deleting);
+    let stored = stored.ok_or_else(|| lookup::no_org(&org.slug))?;
+    Ok(Compare::Modified(stored.key, stored.revision))
 }
 
 async fn number_of(

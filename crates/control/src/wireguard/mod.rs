@@ -20,4 +20,4 @@ mod rules;
 pub(crate) use add::{AddPeer, Added, add};
 pub use gateway::{BadGatewayKey, Gateway, GatewayKey};
 pub(crate) use read::{get, invalid_addresses, list};
-pub(crate) use remove::{deletions_of_org, remove};
+pub(crate) use remove::{remove, remove_all};

@@ -5,6 +5,9 @@ use crate::{Error, Platform};
 use store::records::{self, NetworkRecord, OrgRecord, Stored};
 use store::{Compare, KeyRange, Op, Txn};
 
+/// Operations of one transaction (the port allows 128).
+const OPS: usize = 100;
+
 /// Removes a peer of an organization.
 ///
 /// # Errors
@@ -23,19 +26,19 @@ pub(crate) async fn remove(platform: &Platform, org: &OrgRecord, name: &str) -> 
     Err(Error::contention("the WireGuard peer"))
 }
 
-/// What deletes all peers of an organization that is being deleted, together with its networks.
+/// Removes all peers of an organization that is marked for its deletion.
 ///
 /// # Errors
 /// The store failed.
-pub(crate) async fn deletions_of_org(
-    platform: &Platform,
-    org: &OrgRecord,
-) -> Result<Vec<Op>, Error> {
+pub(crate) async fn remove_all(platform: &Platform, org: &OrgRecord) -> Result<(), Error> {
     let networks: Vec<Stored<NetworkRecord>> =
         records::list(platform.store(), &records::networks_of(&org.slug)).await?;
-    let addresses = networks.iter().map(|network| network.record.number);
-    let addresses = addresses
-        .map(|number| Op::Delete(KeyRange::prefix(&records::wireguard_addresses_in(number))));
-    let peers = KeyRange::prefix(&records::wireguard_peers_of(org.id));
-    Ok(addresses.chain([Op::Delete(peers)]).collect())
+    let mut prefixes = vec![records::wireguard_peers_of(org.id)];
+    let numbers = networks.iter().map(|network| network.record.number);
+    prefixes.extend(numbers.map(records::wireguard_addresses_in));
+    for some in prefixes.chunks(OPS) {
+        let then = some.iter().map(|prefix| Op::Delete(KeyRange::prefix(prefix))).collect();
+        platform.store().txn(Txn { then, ..Txn::default() }).await?;
+    }
+    Ok(())
 }

@@ -38,9 +38,9 @@ fn client() -> ClientBuilder {
 fn host_names(cx: &Context) -> Outcome {
     let off = cx.shared();
     let (status, answer) = off.call(Method::GET, "/platform/host-names", None)?;
-    ensure!(status == 409 && answer["hint"].to_string().contains("--fly-host-names"), "{answer}");
+    ensure!(status == 404 && answer["hint"].to_string().contains("--fly-host-names"), "{answer}");
     let (code, _, text) = off.cli_raw(&["flyctl-env", "--hosts"])?;
-    ensure!(code == 5 && text.contains("flyctl.host_names"), "{code}: {text}");
+    ensure!(code == 3 && text.contains("flyctl.host_names"), "{code}: {text}");
 
     let args = ["--tunnel", "127.0.0.43:0", "--fly-host-names", "true"];
     let platform = control(cx, "host-names", &args)?;

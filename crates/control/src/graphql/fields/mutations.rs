@@ -70,7 +70,11 @@ impl Fields for Mutations {
                 tokens::revoke(session, args.input()?).await.map(Answer::Json)
             }
             "addWireGuardPeer" => wireguard::add(session, args.input()?).await,
-            "removeWireGuardPeer" => wireguard::remove(session, args.input()?).await,
+            "removeWireGuardPeer" => {
+                let org = wireguard::remove(session, args.input()?).await?;
+                let org = Org::from(orgs::show(&org));
+                Ok(Answer::object([("organization", Answer::node(org))]))
+            }
             "validateWireGuardPeers" => wireguard::validate(session, args.input()?).await,
             "logOut" => Ok(json!({ "ok": true }).into()),
             _ => Err(unbuilt(name)),

@@ -137,7 +137,7 @@ async fn peers_go_with_their_organization() {
     assert_eq!(valid(&w, TOKEN, &all).await, all);
     w.delete("/v1/apps/web").await;
     w.reconcile().await;
-    assert_eq!(w.delete("/v1/orgs/acme").await.0, 204);
+    assert_eq!(w.delete("/v1/orgs/acme").await.0, 200);
     assert_eq!(valid(&w, TOKEN, &all).await, all[2..]);
     let left = store::KeyRange::prefix("/wireguard-");
     let left = store::Store::range(&*w.store, left, None, None).await.unwrap().entries;
@@ -158,12 +158,14 @@ async fn the_oldest_peer_makes_room_once_it_is_a_month_old() {
         created_ms: w.clock.now_ms(),
         created_by: None,
     };
-    let put = (0..999).map(record).map(|peer| {
+    let puts = (0..999).map(record).map(|peer| {
         let key = records::wireguard_peer_key(model::id::OrgId(1), &peer.name);
         store::Op::put(key, records::encode(&peer))
     });
-    let txn = store::Txn { then: put.collect(), ..store::Txn::default() };
-    store::Store::txn(&*w.store, txn).await.unwrap();
+    for some in puts.collect::<Vec<_>>().chunks(100) {
+        let txn = store::Txn { then: some.to_vec(), ..store::Txn::default() };
+        store::Store::txn(&*w.store, txn).await.unwrap();
+    }
     let refused = add(&w, TOKEN, "interactive-new", json!({})).await;
     let text = "organization \"personal\" has 1000 WireGuard peers, which is the most";
     assert_eq!(failure(&refused), ("CONFLICT", text));
@@ -231,7 +233,8 @@ async fn tokens_add_peers_where_they_may() {
         assert_eq!(failure(&answer).0, "FORBIDDEN", "{answer}");
     }
     let answer = ask(&w, &wg, &document("RemovePeer"), remove).await;
-    assert!(answer["data"]["removeWireGuardPeer"].is_object() || answer["errors"].is_array());
+    let org = json!({ "organization": { "id": "personal" } });
+    assert_eq!(answer["data"]["removeWireGuardPeer"], org, "{answer}");
     assert!(!peers(&w, "personal").await.iter().any(|peer| peer["name"] == "interactive-0"));
     let none = ask(&w, "", &document("ValidatePeers"), json!({ "input": { "peerIps": [] } })).await;
     assert_eq!(failure(&none).0, "UNAUTHORIZED");

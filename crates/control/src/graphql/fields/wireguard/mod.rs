@@ -2,14 +2,13 @@
 
 use super::super::answer::Answer;
 use super::super::session::Session;
-use super::org::Org;
 use crate::access::{Subject, delete, read};
 use crate::wireguard::{self, AddPeer, Added};
 use crate::{Error, lookup};
 use model::address::uncompressed;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::records::WireGuardPeerRecord;
+use store::records::{OrgRecord, WireGuardPeerRecord};
 
 /// What needs a permission of its own, as the tokens of clients name it.
 const FEATURE: &str = "wg";
@@ -67,14 +66,15 @@ pub(super) async fn add(session: &Session, input: AddInput) -> Result<Answer, Er
     .into())
 }
 
-pub(super) async fn remove(session: &Session, input: RemoveInput) -> Result<Answer, Error> {
+/// The organization that it was of.
+pub(super) async fn remove(session: &Session, input: RemoveInput) -> Result<OrgRecord, Error> {
     refuse("nats", input.nats)?;
     let slug = input.organization_id;
     session.may_org(delete(Subject::Org).of(FEATURE), &slug).await?;
     let org = lookup::org(&session.platform, &slug).await?;
     session.note_org(&slug);
     wireguard::remove(&session.platform, &org, &input.name).await?;
-    Ok(Answer::object([("organization", Answer::node(Org::read(session, &slug).await?))]))
+    Ok(org)
 }
 
 /// It only reads, so that every valid token may: an agent cannot be brought up without.

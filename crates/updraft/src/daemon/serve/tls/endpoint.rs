@@ -70,7 +70,9 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut protocol = http1::Builder::new();
-    protocol.timer(TokioTimer::new()).keep_alive(false);
+    // No `keep_alive(false)`, which would replace `Connection: upgrade`. An answer that is no
+    // upgrade ends the connection by itself.
+    protocol.timer(TokioTimer::new());
     let served = protocol.serve_connection(TokioIo::new(stream), service).with_upgrades();
     if let Err(err) = served.await {
         tracing::trace!(error = %err, "a connection for a tunnel ended");

@@ -210,6 +210,10 @@ async fn a_tunnel_is_accepted_discarded_and_closed_at_a_stop() {
     }
     let head = String::from_utf8(head).unwrap();
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    let lower = head.to_lowercase();
+    for line in ["\r\nconnection: upgrade\r\n", "\r\nupgrade: websocket\r\n"] {
+        assert!(lower.contains(line), "{head}");
+    }
     assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
     // The magic of the client, masked, as one text frame.
     tunnel.write_all(b"\x81\x84\0\0\0\0\x2f\xac\xed\x77").await.unwrap();
