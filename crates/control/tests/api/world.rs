@@ -4,7 +4,7 @@ use control::audit::{AuditLimits, AuditLog};
 use control::http_api::{HttpApi, HttpConfig};
 use control::oidc::{OidcConfig, OidcKeys};
 use control::wireguard::Gateway;
-use control::{Config, Platform, Ports, orgs, reconcile, tokens};
+use control::{Config, HostNames, Platform, Ports, orgs, reconcile, tokens};
 use host_api::FixedHosts;
 use model::id::HostId;
 use prometheus_client::registry::Registry;
@@ -72,7 +72,12 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     let public_key = "WireGuard key of the gateway".to_owned();
     let gateway = Gateway::At { address: "127.0.0.43".parse().unwrap(), public_key };
     let config = Config { token_secret, oidc, audit, gateway, ..Config::default() };
-    let config = Config { edge_port: Some(8080), ..config };
+    let host_names = HostNames::Served {
+        address: "127.0.0.43:443".parse().unwrap(),
+        names: vec!["api.fly.io".into()],
+        ca_certificate: "PEM".into(),
+    };
+    let config = Config { edge_port: Some(8080), host_names, ..config };
     let platform = Platform::new(config, ports);
     platform.start_cache();
     orgs::ensure_default(&platform).await.unwrap();

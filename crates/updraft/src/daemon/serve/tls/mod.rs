@@ -23,7 +23,6 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 pub(in crate::daemon) use certificates::{Certificates, TlsProblem};
 use rt::Tasks;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
