@@ -41,7 +41,7 @@ async fn world(names: bool, handshake: Duration) -> World {
     let clock = Clock::manual(1_700_000_000_000_000_000);
     let path = file(&dir);
     let certificates = Certificates::open(names.then_some(&*path), &clock).unwrap();
-    let ca = certificates.authority().map(|pem| pem_of(pem));
+    let ca = certificates.authority().map(pem_of);
     let own = certificates.tunnels();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -73,7 +73,9 @@ impl World {
         root: Option<&CertificateDer<'static>>,
     ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
-        root.map(|root| roots.add(root.clone()).unwrap());
+        if let Some(root) = root {
+            roots.add(root.clone()).unwrap();
+        }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let time = Arc::new(AtClock(self.clock.clone()));
         let config = ClientConfig::builder_with_details(provider, time)
