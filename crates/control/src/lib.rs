@@ -1,8 +1,8 @@
 //! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
 //! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`], [`exec`],
-//!   [`watch`], [`secrets`], [`secret_keys`], [`releases`], [`tokens`], [`orgs`], [`hosts`],
-//!   [`config`]):
+//!   [`watch`], [`secrets`], [`secret_keys`], [`releases`], [`tokens`], [`orgs`], [`wireguard`],
+//!   [`hosts`], [`config`]):
 //!   operations on records and hosts, as functions over a [`Platform`]. They know nothing of
 //!   HTTP and return one typed [`Error`].
 //! - [`access`]: what a call needs and what its caller may do.
@@ -29,6 +29,7 @@ mod event_json;
 pub mod exec;
 mod graphql;
 pub mod guest_api;
+mod host_names;
 pub mod hosts;
 pub mod http_api;
 mod idempotency;
@@ -49,7 +50,9 @@ pub mod tokens;
 mod unknown_fields;
 mod unreadable;
 pub mod watch;
+pub mod wireguard;
 
 pub use access::{Grant, Rights};
 pub use error::{Entry, Error, Kind};
+pub use host_names::HostNames;
 pub use platform::{Config, Platform, Ports};

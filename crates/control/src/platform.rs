@@ -1,6 +1,5 @@
 //! What every operation works with: the store, the hosts, and on whose behalf.
 
-use crate::Error;
 use crate::access::Rights;
 use crate::audit::AuditLog;
 use crate::cache::{self, RecordsCache, TrackedStore};
@@ -11,6 +10,8 @@ use crate::oidc::OidcConfig;
 use crate::secrets::Delivered;
 use crate::tokens::{TokenSecret, TokenUses};
 use crate::unreadable::Unreadable;
+use crate::wireguard::Gateway;
+use crate::{Error, HostNames};
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
 use macaroon::Access;
 use model::id::HostId;
@@ -33,6 +34,10 @@ pub struct Config {
     pub oidc: OidcConfig,
     /// Where calls that change something are recorded.
     pub audit: AuditLog,
+    /// Where tunnels of clients end.
+    pub gateway: Gateway,
+    /// Whether the API is served under host names of Fly.io.
+    pub host_names: HostNames,
 }
 
 impl Default for Config {
@@ -43,6 +48,8 @@ impl Default for Config {
             token_secret: TokenSecret::default(),
             oidc: OidcConfig::default(),
             audit: AuditLog::default(),
+            gateway: Gateway::default(),
+            host_names: HostNames::default(),
         }
     }
 }

@@ -88,7 +88,7 @@ pub(crate) async fn dispatch(
         Command::Orgs(command) => orgs::dispatch(command, cx).await?,
         Command::Auth(command) => auth::dispatch(command, cx).await?,
         Command::Secrets(command) => secrets::dispatch(command, cx).await?,
-        Command::FlyctlEnv(args) => flyctl_env::run(&args, cx)?,
+        Command::FlyctlEnv(args) => flyctl_env::run(&args, cx).await?,
         Command::Version(args) => version::run(&args, cx)?,
         Command::Completions(args) => completions::run(&args, &root, cx)?,
     }

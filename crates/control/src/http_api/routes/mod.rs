@@ -150,6 +150,7 @@ fn routes() -> Routes {
         .post("/images/import", create(Platform), images::import)
         .get("/platform/hosts", read(Platform), platform::hosts)
         .get("/platform/regions", read(Token), platform::regions)
+        .get("/platform/host-names", read(Token), platform::host_names)
         .post("/platform/placements", read(Token), platform::placements)
         .get("/platform/audit", read(Platform), audit::of_platform)
         .get("/tokens/current", read(Token), tokens::current)
