@@ -61,6 +61,9 @@ async fn run_group(binary: &Path, group: &Group, wrong: &mut Vec<String>) {
         if let Some(machine) = recorder.newest_machine().await {
             saved.insert("machine".to_owned(), machine);
         }
+        if let Some(token) = recorder.app_token().await {
+            saved.insert("app_token".to_owned(), token);
+        }
         let ran = client.run(step, &saved).await;
         wrong
             .extend(complaint(step, &ran).map(|why| format!("fly {command}: {why}\n{}", ran.text)));
@@ -72,6 +75,14 @@ async fn run_group(binary: &Path, group: &Group, wrong: &mut Vec<String>) {
     if std::env::var_os("UPDATE_DOCS").is_some() && !group.not_replayed {
         exchange::save(&group.name, &recorder.exchanges());
     }
+}
+
+/// The text with what was saved in place of its names.
+fn filled(text: &str, saved: &BTreeMap<String, String>) -> String {
+    let fill = |text: String, (name, value): (&String, &String)| {
+        text.replace(&format!("{{{name}}}"), value)
+    };
+    saved.iter().fold(text.to_owned(), fill)
 }
 
 fn complaint(step: &Step, ran: &Ran) -> Option<String> {
@@ -112,18 +123,14 @@ impl Client {
     }
 
     async fn run(&self, step: &Step, saved: &BTreeMap<String, String>) -> Ran {
-        let filled = |text: &str| {
-            let fill = |text: String, (name, value): (&String, &String)| {
-                text.replace(&format!("{{{name}}}"), value)
-            };
-            saved.iter().fold(text.to_owned(), fill)
-        };
         if let Some(text) = &step.fly_toml {
             std::fs::write(self.home.path().join("fly.toml"), text).unwrap();
         }
         let token = step.token.as_ref().map_or(ADMIN, |name| &saved[name]);
         let mut command = self.command(token);
-        command.args(step.run[0].split(' ')).args(step.run[1..].iter().map(|arg| filled(arg)));
+        command
+            .args(step.run[0].split(' '))
+            .args(step.run[1..].iter().map(|arg| filled(arg, saved)));
         output(command, &step.stdin).await
     }
 
