@@ -34,6 +34,7 @@ pub mod hosts;
 pub mod http_api;
 mod idempotency;
 pub mod images;
+mod logins;
 pub mod logs;
 mod lookup;
 pub mod machines;

@@ -5,6 +5,7 @@ use crate::audit::AuditLog;
 use crate::cache::{self, RecordsCache, TrackedStore};
 use crate::event_json::EventTexts;
 use crate::idempotency::{RequestId, Turns};
+use crate::logins::Logins;
 use crate::machines::Confirmations;
 use crate::oidc::OidcConfig;
 use crate::secrets::Delivered;
@@ -98,6 +99,7 @@ pub struct Platform {
     token_uses: Arc<TokenUses>,
     delivered: Arc<Delivered>,
     event_texts: Arc<EventTexts>,
+    logins: Arc<Logins>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -131,6 +133,7 @@ impl Platform {
             token_uses: Arc::default(),
             delivered: Arc::default(),
             event_texts: Arc::default(),
+            logins: Arc::default(),
         }
     }
 
@@ -293,6 +296,11 @@ impl Platform {
     /// The JSON of events that are watched.
     pub(crate) fn event_texts(&self) -> &EventTexts {
         &self.event_texts
+    }
+
+    /// Logins that have begun.
+    pub(crate) fn logins(&self) -> &Logins {
+        &self.logins
     }
 
     /// Which secrets hosts have.

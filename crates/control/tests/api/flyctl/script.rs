@@ -60,7 +60,7 @@ pub(super) struct Step {
     #[serde(default)]
     pub(super) fly_toml: Option<String>,
     /// The token, as a step has saved it, in place of that of the administrator; `wrong` is none
-    /// of the platform.
+    /// of the platform, and with `none` there is none in the environment.
     #[serde(default)]
     pub(super) token: Option<String>,
     /// The last line that it prints is kept under this name.
