@@ -1,7 +1,7 @@
 //! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
 //! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`], [`exec`],
-//!   [`watch`], [`secrets`], [`secret_keys`], [`releases`], [`tokens`], [`orgs`], [`hosts`],
+//!   [`watch`], [`secrets`], [`secret_keys`], [`releases`], [`volumes`], [`tokens`], [`orgs`], [`hosts`],
 //!   [`config`]):
 //!   operations on records and hosts, as functions over a [`Platform`]. They know nothing of
 //!   HTTP and return one typed [`Error`].
@@ -48,6 +48,7 @@ pub mod secrets;
 pub mod tokens;
 mod unknown_fields;
 mod unreadable;
+pub mod volumes;
 pub mod watch;
 
 pub use access::{Grant, Rights};

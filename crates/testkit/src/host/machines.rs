@@ -141,8 +141,9 @@ impl Machines for FakeHost {
             }
             None => {
                 let (id, skip) = (create.id, create.skip_launch);
+                self.attach_volumes((id, create.app), &create.config)?;
                 self.note(format!("create {id}"));
-                let machine = self.insert(create)?;
+                let machine = self.insert(create).inspect_err(|_| self.detach_volumes(id))?;
                 if !skip {
                     self.apply_events(id, &[Event::Start])?;
                     self.bring_up(id)?;
@@ -186,6 +187,7 @@ impl Machines for FakeHost {
             change.apply(&mut labels);
             update.config.metadata = (!labels.is_empty()).then_some(labels);
         }
+        self.attach_volumes((update.id, kept.create.app), &update.config)?;
         self.note(format!("update {}", update.id));
         self.change(update.id, |kept| {
             kept.machine.version = version.clone();
@@ -326,6 +328,7 @@ impl Machines for FakeHost {
         self.note(format!("destroy {id}"));
         if kept.state != State::Destroyed {
             self.apply_events(id, &[Event::Destroy { force }, Event::Gone])?;
+            self.detach_volumes(id);
         }
         self.leave_call("destroy").await?;
         Ok(())

@@ -11,6 +11,7 @@ mod release;
 mod tokens;
 mod unbuilt;
 mod user;
+mod volume;
 
 pub(super) use mutations::Mutations;
 pub(super) use queries::Queries;

@@ -61,6 +61,9 @@ async fn run_group(binary: &Path, group: &Group, wrong: &mut Vec<String>) {
         if let Some(machine) = recorder.newest_machine().await {
             saved.insert("machine".to_owned(), machine);
         }
+        if let Some(volume) = recorder.newest_volume().await {
+            saved.insert("volume".to_owned(), volume);
+        }
         let ran = client.run(step, &saved).await;
         wrong
             .extend(complaint(step, &ran).map(|why| format!("fly {command}: {why}\n{}", ran.text)));
