@@ -3,7 +3,7 @@
 use crate::{Client, Error, SHORT};
 use reqwest::Method;
 use wire::machines::{App, AppList, CreateApp, CreatedApp};
-use wire::platform::{AskPlacements, HostInfo, Placements, RegionList};
+use wire::platform::{AskPlacements, HostInfo, HostNames, Placements, RegionList};
 
 impl Client {
     /// Apps of an org, or of the default one.
@@ -49,6 +49,14 @@ impl Client {
     /// See [`Error`].
     pub async fn regions(&self) -> Result<RegionList, Error> {
         self.json(self.call(Method::GET, &["v1", "platform", "regions"]).within(SHORT)).await
+    }
+
+    /// The API under host names of Fly.io.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn host_names(&self) -> Result<HostNames, Error> {
+        self.json(self.call(Method::GET, &["v1", "platform", "host-names"]).within(SHORT)).await
     }
 
     /// Where new machines would be placed; nothing is reserved.

@@ -1,8 +1,8 @@
 //! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
 //! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`], [`exec`],
-//!   [`watch`], [`secrets`], [`secret_keys`], [`releases`], [`volumes`], [`tokens`], [`orgs`], [`hosts`],
-//!   [`config`]):
+//!   [`watch`], [`secrets`], [`secret_keys`], [`releases`], [`volumes`], [`tokens`], [`orgs`],
+//!   [`wireguard`], [`hosts`], [`config`]):
 //!   operations on records and hosts, as functions over a [`Platform`]. They know nothing of
 //!   HTTP and return one typed [`Error`].
 //! - [`access`]: what a call needs and what its caller may do.
@@ -29,10 +29,12 @@ mod event_json;
 pub mod exec;
 mod graphql;
 pub mod guest_api;
+mod host_names;
 pub mod hosts;
 pub mod http_api;
 mod idempotency;
 pub mod images;
+mod logins;
 pub mod logs;
 mod lookup;
 pub mod machines;
@@ -50,7 +52,9 @@ mod unknown_fields;
 mod unreadable;
 pub mod volumes;
 pub mod watch;
+pub mod wireguard;
 
 pub use access::{Grant, Rights};
 pub use error::{Entry, Error, Kind};
+pub use host_names::HostNames;
 pub use platform::{Config, Platform, Ports};

@@ -1,16 +1,18 @@
 //! What every operation works with: the store, the hosts, and on whose behalf.
 
-use crate::Error;
 use crate::access::Rights;
 use crate::audit::AuditLog;
 use crate::cache::{self, RecordsCache, TrackedStore};
 use crate::event_json::EventTexts;
 use crate::idempotency::{RequestId, Turns};
+use crate::logins::Logins;
 use crate::machines::Confirmations;
 use crate::oidc::OidcConfig;
 use crate::secrets::Delivered;
 use crate::tokens::{TokenSecret, TokenUses};
 use crate::unreadable::Unreadable;
+use crate::wireguard::Gateway;
+use crate::{Error, HostNames};
 use host_api::{CallContext, Caller, Deadline, Hosts, Source};
 use macaroon::Access;
 use model::id::HostId;
@@ -33,6 +35,10 @@ pub struct Config {
     pub oidc: OidcConfig,
     /// Where calls that change something are recorded.
     pub audit: AuditLog,
+    /// Where tunnels of clients end.
+    pub gateway: Gateway,
+    /// Whether the API is served under host names of Fly.io.
+    pub host_names: HostNames,
 }
 
 impl Default for Config {
@@ -43,6 +49,8 @@ impl Default for Config {
             token_secret: TokenSecret::default(),
             oidc: OidcConfig::default(),
             audit: AuditLog::default(),
+            gateway: Gateway::default(),
+            host_names: HostNames::default(),
         }
     }
 }
@@ -91,6 +99,7 @@ pub struct Platform {
     token_uses: Arc<TokenUses>,
     delivered: Arc<Delivered>,
     event_texts: Arc<EventTexts>,
+    logins: Arc<Logins>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -124,6 +133,7 @@ impl Platform {
             token_uses: Arc::default(),
             delivered: Arc::default(),
             event_texts: Arc::default(),
+            logins: Arc::default(),
         }
     }
 
@@ -286,6 +296,11 @@ impl Platform {
     /// The JSON of events that are watched.
     pub(crate) fn event_texts(&self) -> &EventTexts {
         &self.event_texts
+    }
+
+    /// Logins that have begun.
+    pub(crate) fn logins(&self) -> &Logins {
+        &self.logins
     }
 
     /// Which secrets hosts have.

@@ -15,6 +15,9 @@
 //! as Fly documents it (<https://fly.io/docs/networking/private-networking/>),
 //! except that the bits that name a host there are the high half of the
 //! machine's number here: an address must not change when a machine moves.
+//!
+//! WireGuard peers have addresses of the same form: their numbers have the highest bit set,
+//! which no machine's number has ([`PeerNumber`]).
 
 use crate::id::{HostId, NetworkId};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -86,9 +89,13 @@ impl MachineNumber {
     /// held the number of their host (16 bits) and their slot there.
     pub const FIRST_ALLOCATED: u64 = 1 << 48;
 
+    /// Numbers from here on belong to WireGuard peers.
+    const FIRST_OF_PEERS: u64 = 1 << 63;
+
     /// The `n`th number that the store gives away; `None` once all are used.
     pub fn allocated(n: u64) -> Option<Self> {
-        Self::FIRST_ALLOCATED.checked_add(n).map(Self)
+        let number = Self::FIRST_ALLOCATED.checked_add(n)?;
+        (number < Self::FIRST_OF_PEERS).then_some(Self(number))
     }
 
     /// The number of a machine that was made by `host` in `slot` before numbers
@@ -116,6 +123,27 @@ impl MachineNumber {
             | u128::from(last);
         Ipv6Addr::from_bits(bits)
     }
+}
+
+/// Number of a WireGuard peer in its platform, given by the store and never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerNumber(pub u32);
+
+/// Prefix length of the addresses that belong to a WireGuard peer: clients send from the first
+/// of them, whatever the last byte of their own address is.
+pub const PEER_PREFIX: u8 = 120;
+
+/// The 6PN address of a WireGuard peer of `network`. It is in no machine's block.
+pub fn of_peer(network: NetworkId, number: PeerNumber) -> Ipv6Addr {
+    let block = MachineNumber(MachineNumber::FIRST_OF_PEERS | u64::from(number.0));
+    block.ipv6(network, 2)
+}
+
+/// The network of a 6PN address, from its first 48 bits; `None` for other addresses.
+pub fn network_of(address: Ipv6Addr) -> Option<NetworkId> {
+    let bits = address.to_bits();
+    let network = u32::try_from((bits >> 80) & u128::from(u32::MAX)).ok()?;
+    (bits >> 112 == 0xfdaa).then_some(NetworkId(network))
 }
 
 /// The addresses of machine `number` of `network` in `slot` of its host, or
@@ -177,6 +205,31 @@ mod tests {
         assert_eq!(uncompressed(at(5).unwrap().ipv6), "fdaa:0:7:1:0:0:5:2");
         assert_ne!(at(5).unwrap().ipv6, at(6).unwrap().ipv6);
         assert_eq!(MachineNumber::allocated(u64::MAX), None);
+    }
+
+    #[test]
+    fn peers_never_meet_machines() {
+        let at = |n| of_peer(NetworkId(7), PeerNumber(n));
+        assert_eq!(uncompressed(at(1)), "fdaa:0:7:8000:0:0:1:2");
+        assert_eq!(uncompressed(at(u32::MAX)), "fdaa:0:7:8000:0:ffff:ffff:2");
+        // The 120 bits of each peer are its own.
+        let prefix = |address: Ipv6Addr| address.to_bits() >> (128 - PEER_PREFIX);
+        assert_ne!(prefix(at(1)), prefix(at(2)));
+        // The last number that a machine can have is below.
+        let room = MachineNumber::FIRST_OF_PEERS - MachineNumber::FIRST_ALLOCATED;
+        let last = MachineNumber::allocated(room - 1).unwrap();
+        assert!(last.ipv6(NetworkId(7), u16::MAX) < at(0));
+        assert_eq!(MachineNumber::allocated(room), None);
+        // Nor are they the name server's, which is `<prefix>::3`.
+        assert_ne!(prefix(at(0)), prefix("fdaa:0:7::3".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_network_of_an_address() {
+        let of = |text: &str| network_of(text.parse().unwrap());
+        assert_eq!(of("fdaa:0:7:8000::1:2"), Some(NetworkId(7)));
+        assert_eq!(of("fdaa:1:0::3"), Some(NetworkId(65536)));
+        assert_eq!(of("fdab:0:7::3"), None);
     }
 
     #[test]

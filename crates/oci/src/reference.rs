@@ -162,6 +162,24 @@ mod tests {
     use expect_test::expect;
 
     #[test]
+    fn an_imported_image_is_found_by_the_name_that_is_shown() {
+        let hex = "f".repeat(64);
+        let plain = |text: &str| {
+            let name = ImageName::parse(text).unwrap().without_local()?;
+            Some((name.local_repository(), name.tag().to_owned(), name.digest().is_some()))
+        };
+        let found =
+            |repository: &str, tag: &str, digest| Some((repository.into(), tag.into(), digest));
+        assert_eq!(plain("local/hello"), found("hello", "latest", false));
+        assert_eq!(plain("local/team/hello:2"), found("team/hello", "2", false));
+        assert_eq!(plain(&format!("local/hello:2@sha256:{hex}")), found("hello", "2", true));
+        assert_eq!(plain("local/r.test/hello:2"), found("r.test/hello", "2", false));
+        for other in ["hello", "me/local/hello", "r.test/local/hello", "localhost/hello"] {
+            assert_eq!(plain(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn names_are_read_as_docker_reads_them() {
         let hex = "f".repeat(64);
         let mut out = String::new();

@@ -43,6 +43,11 @@ async fn a_layout_comes_as_directory_or_tar_or_gzip() {
     assert_eq!(summary.references, ["demo/web:1"]);
     assert_eq!((summary.digest.clone(), summary.created_ms), (image.digest(), 7));
     check_root(&world, "demo/web:1", &image.digest()).await;
+    // As the API shows it.
+    let shown = format!("local/demo/web:1@{}", image.digest());
+    check_root(&world, &shown, &image.digest()).await;
+    assert_eq!(world.images.resolve(&shown).await.unwrap().repository, "demo/web");
+    assert_eq!(world.images.resolve("local/demo/web:1").await.unwrap().repository, "demo/web");
 
     for (name, bytes) in [("x.tar", tar_of(&files)), ("x.tar.gz", gzip(&tar_of(&files)))] {
         let world = World::new();

@@ -5,7 +5,7 @@
 //! - [`exec`]: an interactive command, over a WebSocket.
 //! - [`orgs`]: organizations and their members.
 //! - [`audit`]: the audit log.
-//! - [`tokens`]: tokens of the API.
+//! - [`tokens`]: tokens of the API; [`logins`]: how a client is given one.
 //! - [`logs`]: one log line, as stored, streamed and shown.
 //! - [`secrets`] and [`secret_keys`]: secrets of an app; [`secret`]: a value that no output shows.
 //!
@@ -14,6 +14,7 @@
 
 pub mod audit;
 pub mod exec;
+pub mod logins;
 pub mod logs;
 pub mod machines;
 pub mod orgs;

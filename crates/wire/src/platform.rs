@@ -4,7 +4,7 @@ use crate::machines::Guest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What a host is and has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +48,19 @@ pub struct HostInfo {
     /// machines.
     #[serde(default)]
     pub ipv4_pool: Option<(Ipv4Addr, u8)>,
+}
+
+/// Answer to `GET /v1/platform/host-names`: the API under host names of Fly.io, over TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostNames {
+    /// The address that the names have to resolve to.
+    pub address: IpAddr,
+    /// The port there.
+    pub port: u16,
+    /// The names.
+    pub names: Vec<String>,
+    /// Certificate of the authority that certifies the names and no other, PEM.
+    pub ca_certificate: String,
 }
 
 /// Answer to `GET /v1/platform/regions`.

@@ -93,7 +93,7 @@ pub(crate) async fn dispatch(
         Command::Auth(command) => auth::dispatch(command, cx).await?,
         Command::Secrets(command) => secrets::dispatch(command, cx).await?,
         Command::Volumes(command) => volumes::dispatch(command, cx).await?,
-        Command::FlyctlEnv(args) => flyctl_env::run(&args, cx)?,
+        Command::FlyctlEnv(args) => flyctl_env::run(&args, cx).await?,
         Command::Version(args) => version::run(&args, cx)?,
         Command::Completions(args) => completions::run(&args, &root, cx)?,
     }

@@ -82,6 +82,8 @@ pub(crate) struct Setup {
     pub(crate) broken_stdout: bool,
     pub(crate) columns: Option<u16>,
     pub(crate) cwd: Option<PathBuf>,
+    /// Further environment variables.
+    pub(crate) vars: Vec<(&'static str, String)>,
 }
 
 /// Runs a command against the fake server.
@@ -100,7 +102,10 @@ pub(crate) async fn cli_with(setup: Setup, args: &[&str]) -> Ran {
     tasks.spawn_until_stop(async move {
         axum::serve(listener, routes).await.unwrap();
     });
-    let mut ran = run(setup, args, &[("UPDRAFT_API", &api), ("UPDRAFT_TOKEN", "t0ken")]).await;
+    let more = setup.vars.clone();
+    let mut vars = vec![("UPDRAFT_API", api.as_str()), ("UPDRAFT_TOKEN", "t0ken")];
+    vars.extend(more.iter().map(|(name, value)| (*name, value.as_str())));
+    let mut ran = run(setup, args, &vars).await;
     tasks.shutdown(Duration::from_secs(5)).await;
     ran.asked = asked.text();
     ran
@@ -305,6 +310,9 @@ fn others(method: &Method, path: &[&str], query: &str, body: &Bytes) -> Response
         ("DELETE", ["apps", _]) => StatusCode::ACCEPTED.into_response(),
         ("GET", ["platform", "hosts"]) => hosts(),
         ("GET", ["platform", "regions"]) => regions(),
+        ("GET", ["platform", "host-names"]) => ok(json!({"address": "127.0.0.43", "port": 443,
+            "names": ["api.fly.io", "api.machines.dev"],
+            "ca_certificate": "-----BEGIN CERTIFICATE-----\n"})),
         ("POST", ["platform", "placements"]) if sent["region"] == "full" => {
             ok(json!({"regions": []}))
         }

@@ -6,6 +6,7 @@ mod checks;
 mod clone;
 mod events;
 mod fake;
+mod flyctl_env;
 mod help;
 mod host;
 mod images;

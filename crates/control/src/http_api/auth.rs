@@ -56,7 +56,7 @@ async fn admit(
     request: &mut Request,
 ) -> Result<(), Error> {
     if need.is_some_and(|need| need.subject == Subject::Open) {
-        // Such a call changes nothing: there is nothing to be done once only.
+        // Such a call changes nothing that is kept: there is nothing to be done once only.
         request.headers_mut().remove("idempotency-key");
         return Ok(());
     }

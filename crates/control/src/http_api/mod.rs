@@ -12,6 +12,7 @@ mod auth;
 mod caller;
 mod endpoints;
 mod extract;
+mod html;
 mod idempotency;
 mod observe;
 mod openapi;

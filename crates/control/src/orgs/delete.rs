@@ -1,7 +1,7 @@
-//! Deleting an organization, with its networks, members and tokens.
+//! Deleting an organization, with its networks, members, tokens and WireGuard peers.
 
 use super::default::DEFAULT_ORG;
-use crate::{Error, Kind, Platform, lookup, tokens};
+use crate::{Error, Kind, Platform, lookup, tokens, wireguard};
 use store::records::{self, AppRecord, Listed, OrgRecord, Stored};
 use store::{Compare, KeyRange, Op, Txn};
 
@@ -42,6 +42,8 @@ pub(crate) async fn finish_deletion(platform: &Platform, slug: &str) -> Result<(
     }
     let org = &stored.record;
     delete_tokens(platform, org).await?;
+    // None is added any more: that compares the record of the organization.
+    wireguard::remove_all(platform, org).await?;
     let key = records::org_key(slug);
     let txn = Txn {
         compare: vec![Compare::Modified(key.clone(), stored.revision)],

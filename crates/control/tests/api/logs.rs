@@ -190,3 +190,20 @@ async fn a_page_without_a_line_waits_a_moment_for_one() {
     let ((_, page), ()) = tokio::join!(w.get(path), print);
     assert_eq!(messages(&page), ["new"]);
 }
+
+#[tokio::test]
+async fn many_that_poll_are_all_sent_a_new_line() {
+    let w = world().await;
+    w.app().await;
+    let machine = id(&w.machine(json!({})).await);
+    w.host.print(machine, 5, "old");
+    let polls = (0..100).map(|_| w.get("/api/v1/apps/web/logs?next_token=5"));
+    let print = async {
+        w.host.until(testkit::FakeHost::follows_logs).await;
+        w.host.print(machine, 6, "new");
+    };
+    let (pages, ()) = tokio::join!(futures_util::future::join_all(polls), print);
+    for (code, page) in pages {
+        assert_eq!((code, messages(&page)), (200, vec!["new"]), "{page}");
+    }
+}

@@ -18,6 +18,7 @@ mod guests;
 mod hosts;
 mod idempotency;
 mod leases;
+mod logins;
 mod logs;
 mod machines;
 mod not_yet;

@@ -3,7 +3,8 @@
 use control::audit::{AuditLimits, AuditLog};
 use control::http_api::{HttpApi, HttpConfig};
 use control::oidc::{OidcConfig, OidcKeys};
-use control::{Config, Platform, Ports, orgs, reconcile, tokens};
+use control::wireguard::Gateway;
+use control::{Config, HostNames, Platform, Ports, orgs, reconcile, tokens};
 use host_api::FixedHosts;
 use model::id::HostId;
 use prometheus_client::registry::Registry;
@@ -68,7 +69,15 @@ pub(crate) async fn world_of(count: u16) -> TestWorld {
     let keys = OidcKeys::open(&dir.path().join("oidc-keys")).unwrap();
     let issuer = "https://oidc.example.com".to_owned();
     let oidc = OidcConfig { issuer, audience: String::new(), keys: Some(keys) };
-    let config = Config { edge_port: Some(8080), token_secret, oidc, audit, ..Config::default() };
+    let public_key = "WireGuard key of the gateway".to_owned();
+    let gateway = Gateway::At { address: "127.0.0.43".parse().unwrap(), public_key };
+    let config = Config { token_secret, oidc, audit, gateway, ..Config::default() };
+    let host_names = HostNames::Served {
+        address: "127.0.0.43:443".parse().unwrap(),
+        names: vec!["api.fly.io".into()],
+        ca_certificate: "PEM".into(),
+    };
+    let config = Config { edge_port: Some(8080), host_names, ..config };
     let platform = Platform::new(config, ports);
     platform.start_cache();
     orgs::ensure_default(&platform).await.unwrap();

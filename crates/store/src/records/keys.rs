@@ -1,6 +1,7 @@
 //! Keys of the records.
 
-use model::id::{AppId, MachineId, OrgId, ReleaseId, VolumeId};
+use model::id::{AppId, MachineId, NetworkId, OrgId, ReleaseId, VolumeId};
+use std::net::Ipv6Addr;
 
 /// Version of the layout of the keys and records.
 pub const SCHEMA: &str = "/schema";
@@ -170,4 +171,24 @@ pub fn member_key(org: OrgId, email: &str) -> String {
 /// Prefix of the keys of an organization's networks.
 pub fn networks_of(org: &str) -> String {
     format!("/networks/{org}/")
+}
+
+/// Prefix of the keys of an organization's WireGuard peers.
+pub fn wireguard_peers_of(org: OrgId) -> String {
+    format!("/wireguard-peers/{org}/")
+}
+
+/// Key of a WireGuard peer of an organization.
+pub fn wireguard_peer_key(org: OrgId, name: &str) -> String {
+    format!("/wireguard-peers/{org}/{name}")
+}
+
+/// Prefix of the keys of the addresses that WireGuard peers have in a network.
+pub fn wireguard_addresses_in(network: NetworkId) -> String {
+    format!("/wireguard-addresses/{}/", network.0)
+}
+
+/// Key of the address of a WireGuard peer.
+pub fn wireguard_address_key(network: NetworkId, address: Ipv6Addr) -> String {
+    format!("/wireguard-addresses/{}/{address}", network.0)
 }

@@ -23,6 +23,8 @@
 //! /org-tokens/<org id>/<sha256>      the tokens of an organization; no value
 //! /token-uses/<sha256>               TokenUseRecord: its last use
 //! /members/<org id>/<email>          MemberRecord
+//! /wireguard-peers/<org id>/<name>   WireGuardPeerRecord
+//! /wireguard-addresses/<network>/<address>  an address that a peer has; no value
 //! ```
 //!
 //! Apps and organizations are referred to by id: a name may be used again once
@@ -48,6 +50,7 @@ mod requests;
 mod secrets;
 mod tokens;
 mod volumes;
+mod wireguard;
 
 pub use access::{Listed, Stored, decode, encode, get, list, list_readable};
 pub use apps::AppRecord;
@@ -62,3 +65,4 @@ pub use requests::{RecordedAnswer, RequestRecord};
 pub use secrets::{AppSecretsRecord, SecretKeyRecord, SecretKeysRecord, SecretRecord};
 pub use tokens::{TokenRecord, TokenUseRecord};
 pub use volumes::VolumeRecord;
+pub use wireguard::WireGuardPeerRecord;

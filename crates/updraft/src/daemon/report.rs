@@ -16,6 +16,9 @@ pub(super) fn ready(settings: &Settings, running: &Running) -> String {
     };
     if let Some(api) = &running.api {
         line("api", &format!("http://{}", api.address));
+        if let Some(tunnel) = api.tunnel {
+            line("tunnel", &tunnel.to_string());
+        }
     }
     for edge in &running.edge {
         let domain = settings.edge.domains.first().map_or("localhost", String::as_str);

@@ -18,6 +18,8 @@ pub(super) struct Running {
 /// The API that is served.
 pub(super) struct Api {
     pub(super) address: SocketAddr,
+    /// Where tunnels of flyctl are accepted.
+    pub(super) tunnel: Option<SocketAddr>,
     pub(super) cli_config: Option<String>,
 }
 

@@ -9,6 +9,7 @@ use super::adapters::{self, About};
 use super::directory::AppDirectory;
 use super::owners::StoreOwners;
 use super::running::{Api, Host, Running};
+use super::serve::tunnel;
 use super::{failed, peers, report, serve, token};
 use crate::error::DaemonError;
 use crate::settings::{Role, Settings};
@@ -61,6 +62,10 @@ pub(super) async fn start(
         Some(address) if has(Role::Worker) => Some(bind(address, "--host-api").await?),
         _ => None,
     };
+    let tunnel = match settings.listen.tunnel {
+        Some(address) if has(Role::Control) => Some(tunnel::bind(address).await),
+        _ => None,
+    };
     let metrics_listener = match settings.listen.metrics {
         Some(address) => Some(bind(address, "--metrics").await?),
         None => None,
@@ -94,27 +99,30 @@ pub(super) async fn start(
             let tasks = tasks.child();
             let hosts_of = hosts.clone();
             let given = control::Ports { store, hosts: hosts_of, clock, rng, tasks, secrets_key };
-            let platform = Platform::new(control_config(settings, &edge, &given)?, given);
+            let bound = tunnel::Tunnel::open(settings, tunnel, &given.clock)?;
+            let config = control_config(settings, &edge, &bound, &given)?;
+            let platform = Platform::new(config, given);
             platform.start_cache();
             let token = set_up(settings, &platform).await?;
             let api = HttpApi::new(platform.clone(), http_config(settings), &mut registry);
             GuestApi::new(&api).start(hosts);
-            Some((api, token))
+            let tunnel = bound.serve(settings, &api)?;
+            Some((api, token, tunnel))
         }
         None => None,
     };
-    let front = control.as_ref().map(|(api, _)| api.clone());
+    let front = control.as_ref().map(|(api, ..)| api.clone());
     let metrics = serve::Metrics::new(registry, worker, front, settings.metrics.clone());
     let metrics = Arc::new(metrics);
     if let Some((listener, address)) = metrics_listener {
         serve::serve(listener, Router::new(), metrics.clone(), health.clone(), &tasks.child());
         tracing::info!(%address, "serving /healthz and /metrics");
     }
-    let api = api.zip(control).map(|((listener, address), (api, token))| {
+    let api = api.zip(control).map(|((listener, address), (api, token, tunnel))| {
         let tasks = api.platform().tasks();
         serve::serve(listener, api.router(), metrics, health.clone(), tasks);
         let cli_config = report::write_cli_config(settings, vars, address, &token);
-        Api { address, cli_config }
+        Api { address, tunnel, cli_config }
     });
     Ok(Running { api, edge, host })
 }
@@ -229,6 +237,7 @@ fn http_config(settings: &Settings) -> HttpConfig {
 fn control_config(
     settings: &Settings,
     edge: &[SocketAddr],
+    tunnel: &tunnel::Tunnel,
     given: &control::Ports,
 ) -> Result<Config, DaemonError> {
     let in_data = |name: &str| settings.data_dir.join(name);
@@ -247,6 +256,8 @@ fn control_config(
         token_secret: TokenSecret::new(secret.as_bytes()),
         oidc: OidcConfig { issuer, audience, keys: Some(keys) },
         audit,
+        gateway: tunnel.gateway(settings, &given.rng)?,
+        host_names: tunnel.host_names(settings),
     })
 }
 

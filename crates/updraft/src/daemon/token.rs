@@ -15,6 +15,16 @@ pub(super) fn read_or_make(
     path: &Utf8Path,
     rng: &rt::Rng,
 ) -> Result<String, DaemonError> {
+    // Not `fm…`: clients take those for macaroons and decode them.
+    read_or_make_with(name, path, || format!("updraft_{}", hex::encode(rng.bytes(BYTES))))
+}
+
+/// The same of a secret that `make` makes.
+pub(super) fn read_or_make_with(
+    name: &str,
+    path: &Utf8Path,
+    make: impl FnOnce() -> String,
+) -> Result<String, DaemonError> {
     let failed = |what: &str| DaemonError::failed(format!("Cannot {what} the {name} {path}"));
     match read(path) {
         Ok((_, mode)) if mode & 0o077 != 0 => {
@@ -35,9 +45,7 @@ pub(super) fn read_or_make(
         Err(err) if err.kind() == io::ErrorKind::NotFound => {}
         Err(err) => return Err(failed("read").because_of(&err)),
     }
-    // Not `fm…`: clients take those for macaroons and decode them.
-    let hex = hex::encode(rng.bytes(BYTES));
-    let token = format!("updraft_{hex}");
+    let token = make();
     let text = format!("{token}\n");
     rt::fs::write_atomic(path.as_std_path(), text.as_bytes(), 0o600)
         .map_err(|err| failed("write").because_of(&err))?;

@@ -72,7 +72,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("listen.allow_remote_api", "allow-remote-api", "BOOL", "false", "Let the API listen on an address that is not loopback, without TLS"),
     row("listen.edge", "edge", "ADDR,…", "127.0.0.1:8080", "Where the edge listens"),
     row("listen.metrics", "metrics", "ADDR", "", "Where `/healthz` and `/metrics` are served beside the API, or without it [default: nowhere]"),
+    row("listen.tunnel", "tunnel", "ADDR", "127.0.0.43:443", "Where tunnels of flyctl are accepted, over TLS: ADDRESS or ADDRESS:PORT; clients dial port 443 and no other. `off`: nowhere; see docs/flyctl.md"),
     row("listen.host_api", "host-api", "ADDR", "", "Where other hosts of the platform reach this one, over mutual TLS [default: nowhere]"),
+
+    row("flyctl.tunnel_address", "tunnel-address", "IP", "", "Address that clients dial for a tunnel, if it is not that of listen.tunnel, such as one that is forwarded to it"),
+    row("flyctl.host_names", "fly-host-names", "BOOL", "false", "Serve the API at listen.tunnel under api.fly.io and api.machines.dev as well, with a certificate authority of its own; see docs/flyctl.md"),
 
     row("edge.domains", "domain", "NAME,…", "localhost", "An app answers at <app>.<domain> for each of these"),
     row("edge.autostop_interval", "autostop-interval", "TIME", "60s", "How often the autostop rule is applied"),

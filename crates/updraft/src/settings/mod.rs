@@ -4,12 +4,14 @@
 //! `keys` is the table of all settings, `layers` finds the text of each, `parse`
 //! turns a text into a value.
 
+mod flyctl;
 mod keys;
 mod layers;
 mod parse;
 #[cfg(test)]
 mod settings_tests;
 
+pub(crate) use flyctl::FlyctlSettings;
 pub(crate) use layers::SettingArgs;
 
 use crate::error::DaemonError;
@@ -84,11 +86,15 @@ pub(crate) struct HostSettings {
 #[derive(Clone, Debug)]
 pub(crate) struct ListenSettings {
     pub(crate) api: SocketAddr,
+    /// The API may be reached from other machines.
+    pub(crate) allow_remote_api: bool,
     pub(crate) edge: Vec<SocketAddr>,
     /// For the other hosts of the platform; needs `[tls]`.
     pub(crate) host_api: Option<SocketAddr>,
     /// For `/healthz` and `/metrics`, whatever the roles are.
     pub(crate) metrics: Option<SocketAddr>,
+    /// For tunnels of flyctl, over TLS.
+    pub(crate) tunnel: Option<SocketAddr>,
 }
 
 /// `[edge]`: how requests find machines.
@@ -206,6 +212,7 @@ pub(crate) struct Settings {
     pub(crate) roles: Vec<Role>,
     pub(crate) host: HostSettings,
     pub(crate) listen: ListenSettings,
+    pub(crate) flyctl: FlyctlSettings,
     pub(crate) edge: EdgeSettings,
     pub(crate) tls: Option<TlsSettings>,
     pub(crate) peers: Vec<Peer>,
@@ -263,6 +270,7 @@ impl Settings {
             roles: roles(from, p),
             host: host(from, p),
             listen: listen(from, p),
+            flyctl: flyctl::parse(from, p),
             edge: edge(from, p),
             tls: tls(from, p),
             peers: from.parse_list("peers", p, parse::peer),
@@ -318,6 +326,7 @@ impl Settings {
                        metrics.token to a token of its own, or to none";
             problems.push(from.complaint("listen.metrics", why));
         }
+        problems.extend(flyctl::problem(from, &settings));
         problems.extend(peer_problems(&settings).map(|why| from.complaint("peers", &why)));
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
@@ -371,6 +380,8 @@ fn listen(from: &Layers, p: &mut Vec<String>) -> ListenSettings {
         edge: from.parse_list("listen.edge", p, parse::address),
         host_api: from.parse("listen.host_api", p, parse::optional_address),
         metrics: from.parse("listen.metrics", p, parse::optional_address),
+        tunnel: from.parse("listen.tunnel", p, parse::tunnel),
+        allow_remote_api: allow_remote,
     }
 }
 

@@ -39,6 +39,25 @@ pub(super) fn optional_address(text: &str) -> Result<Option<SocketAddr>, String>
     if text.is_empty() { Ok(None) } else { address(text).map(Some) }
 }
 
+/// Where tunnels are accepted; `None` if nowhere. Clients dial port 443 and no other.
+pub(super) fn tunnel(text: &str) -> Result<Option<SocketAddr>, String> {
+    const PORT: u16 = 443;
+    if text.is_empty() || text == "off" {
+        return Ok(None);
+    }
+    let with_port = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT));
+    let parsed = with_port.or_else(|_| text.parse());
+    parsed.map(Some).map_err(|_| "it has to be ADDRESS, ADDRESS:PORT or off".into())
+}
+
+/// An address without a port, if one is given.
+pub(super) fn optional_ip(text: &str) -> Result<Option<IpAddr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| "it has to be an IP address".into())
+}
+
 pub(super) fn role(text: &str) -> Result<Role, String> {
     text.parse().map_err(|_| "a role is control, worker or edge".to_owned())
 }

@@ -266,6 +266,34 @@ fn the_api_s_address_as_an_address_or_as_a_url() {
 }
 
 #[test]
+fn tunnels_end_at_one_address_or_nowhere() {
+    for (text, address) in [
+        ("127.0.0.44", Some("127.0.0.44:443")),
+        ("127.0.0.44:0", Some("127.0.0.44:0")),
+        ("::1", Some("[::1]:443")),
+        ("off", None),
+        ("", None),
+    ] {
+        let settings = load(&[("tunnel", text)], &[]).unwrap();
+        assert_eq!(settings.listen.tunnel.map(|at| at.to_string()).as_deref(), address, "{text}");
+    }
+    assert!(!load(&[], &[]).unwrap().flyctl.host_names, "off by default");
+    let names = ("fly-host-names", "true");
+    for (flags, why) in [
+        (vec![("tunnel", "x")], "ADDRESS, ADDRESS:PORT or off"),
+        (vec![("tunnel", "0.0.0.0")], "give flyctl.tunnel_address"),
+        (vec![("tunnel", "off"), names], "needs listen.tunnel"),
+        (vec![("tunnel", "192.0.2.1"), names], "--allow-remote-api=true"),
+        (vec![("tunnel-address", "192.0.2.1:443")], "has to be an IP address"),
+    ] {
+        let refused = load(&flags, &[]).unwrap_err();
+        assert!(refused.contains(why), "{flags:?}: {refused}");
+    }
+    let public = [("tunnel", "0.0.0.0"), ("tunnel-address", "192.0.2.1")];
+    assert!(load(&public, &[]).is_ok());
+}
+
+#[test]
 fn names_and_keys_are_each_one_setting_s() {
     let mut names: Vec<_> =
         SETTINGS.iter().flat_map(|s| [s.key.replace('-', "_"), s.name.into()]).collect();

@@ -9,6 +9,7 @@ mod cli;
 mod crash;
 mod edge;
 mod faults;
+mod flyctl;
 mod guest;
 mod hosts;
 mod images;
@@ -51,12 +52,13 @@ fn main() -> ExitCode {
 fn trials(context: Option<&Arc<Context>>) -> Vec<Trial> {
     let upgrade: &[(&str, Test)] =
         if upgrade::old_program().is_some() { upgrade::TESTS } else { &[] };
-    let groups: [(&str, &[(&str, Test)]); 12] = [
+    let groups: [(&str, &[(&str, Test)]); 13] = [
         ("api", api::TESTS),
         ("cli", cli::TESTS),
         ("crash", crash::TESTS),
         ("edge", edge::TESTS),
         ("faults", faults::TESTS),
+        ("flyctl", flyctl::TESTS),
         ("guest", guest::TESTS),
         ("hosts", hosts::TESTS),
         ("network", network::TESTS),

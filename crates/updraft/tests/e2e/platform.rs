@@ -175,6 +175,8 @@ impl Platform {
         let mut command = Command::new(&*program);
         command.env("UPDRAFT_CONFIG_DIR", self.dir.join("config"));
         command.env("UPDRAFT_DATA_DIR", self.data()).env("NO_COLOR", "1");
+        // An earlier program, which has no such setting, ignores the variable.
+        command.env("UPDRAFT_TUNNEL", "off");
         command
     }
 

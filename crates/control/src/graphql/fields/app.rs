@@ -234,7 +234,7 @@ impl Fields for App {
                 let machines = self.machines(session).await?;
                 let codes: BTreeSet<&str> = machines.iter().map(|m| m.region.as_str()).collect();
                 let codes = codes.into_iter().filter(|code| !code.is_empty());
-                Value::Array(codes.map(region::region).collect())
+                Value::Array(codes.map(|code| region::region(session, code)).collect())
             }
             "image" => image::resolve(session, &self.app.name, &args.required("ref")?).await?,
             "imageDetails" => match self.newest(session).await? {

@@ -12,6 +12,7 @@ mod tokens;
 mod unbuilt;
 mod user;
 mod volume;
+mod wireguard;
 
 pub(super) use mutations::Mutations;
 pub(super) use queries::Queries;

@@ -2,7 +2,7 @@
 
 use super::super::answer::{Answer, Args, Fields};
 use super::super::session::Session;
-use super::{tokens, user};
+use super::{tokens, user, wireguard};
 use crate::access::Subject;
 use crate::access::{base, is_permitted, read};
 use crate::{Error, apps, lookup, orgs};
@@ -81,7 +81,7 @@ impl Fields for Org {
         "Organization"
     }
 
-    async fn field(&self, session: &Session, name: &str, _: &Args) -> Result<Answer, Error> {
+    async fn field(&self, session: &Session, name: &str, args: &Args) -> Result<Answer, Error> {
         Ok(Answer::Json(match name {
             "id" | "slug" | "rawSlug" => json!(self.slug),
             "internalNumericId" => json!(self.number.to_string()),
@@ -98,10 +98,9 @@ impl Fields for Org {
                 session.may_org(read(Subject::Org).of("tokens"), &self.slug).await?;
                 tokens::list(session, &self.slug, None).await?
             }
-            "wireGuardPeer" => return Err(Error::not_implemented("WireGuard peers are")),
-            "wireGuardPeers" | "delegatedWireGuardTokens" | "loggedCertificates" | "addOns" => {
-                json!({ "nodes": [] })
-            }
+            "wireGuardPeers" => wireguard::list(session, &self.slug).await?,
+            "wireGuardPeer" => wireguard::one(session, &self.slug, &args.required("name")?).await?,
+            "delegatedWireGuardTokens" | "loggedCertificates" | "addOns" => json!({ "nodes": [] }),
             "allowedReplaySourceOrgSlugs" => json!([]),
             "addOnSsoLink" | "remoteBuilderApp" | "extensionSsoLink" => Value::Null,
             _ => return Err(Error::internal(format!("Organization has no field {name}"))),

@@ -48,10 +48,12 @@ impl Fields for Queries {
                 let (regions, nearest) = region::all(session).await?;
                 json!({ "requestRegion": nearest, "regions": regions }).into()
             }
-            "nearestRegion" if args.flag("wireguardGateway") => {
-                return Err(Error::not_implemented("WireGuard gateways are"));
+            "nearestRegion" => {
+                if args.flag("wireguardGateway") {
+                    session.platform.config().gateway.endpoint()?;
+                }
+                region::region(session, &region::all(session).await?.1).into()
             }
-            "nearestRegion" => region::region(&region::all(session).await?.1).into(),
             "machine" => one_machine(session, args).await?, // read(Machine)
             "volume" => one_volume(session, args).await?,   // read(Volume)
             "latestImageTag" => {

@@ -4,6 +4,7 @@ pub(super) mod apps;
 pub(super) mod audit;
 pub(super) mod description;
 pub(super) mod graphql;
+pub(super) mod logins;
 pub(super) mod machines;
 pub(super) mod oidc;
 pub(super) mod orgs;

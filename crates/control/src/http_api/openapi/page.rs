@@ -1,6 +1,7 @@
 //! The document as a page: plain HTML, without scripts and without anything from elsewhere.
 
 use super::document::document;
+use crate::http_api::html::escaped as text;
 use crate::{Entry, Kind};
 use serde_json::Value;
 use std::fmt::Write;
@@ -168,8 +169,4 @@ fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
 
 fn escaped(value: &Value) -> String {
     value.as_str().map(text).unwrap_or_default()
-}
-
-fn text(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;")
 }

@@ -10,7 +10,7 @@ use super::endpoints::machines::{
 };
 use super::endpoints::platform::{self, images};
 use super::endpoints::uiex::{self, builds, releases};
-use super::endpoints::{audit, description, graphql, oidc, orgs, tokens, watch};
+use super::endpoints::{audit, description, graphql, logins, oidc, orgs, tokens, watch};
 use super::table::{Route, Routes};
 use super::{HttpApi, auth, idempotency, observe, rate_limit, warnings};
 use crate::Error;
@@ -158,6 +158,7 @@ fn routes() -> Routes {
         .post("/images/import", create(Platform), images::import)
         .get("/platform/hosts", read(Platform), platform::hosts)
         .get("/platform/regions", read(Token), platform::regions)
+        .get("/platform/host-names", read(Token), platform::host_names)
         .post("/platform/placements", read(Token), platform::placements)
         .get("/platform/audit", read(Platform), audit::of_platform)
         .get("/tokens/current", read(Token), tokens::current)
@@ -177,6 +178,12 @@ fn routes() -> Routes {
         .patch("/api/v1/releases/{release}", write(Several), releases::change)
         .post("/api/v1/builds", write(Several), builds::create)
         .post("/api/v1/builds/finish", write(Several), builds::finish)
+        // Who logs in has no token yet.
+        .post("/api/v1/cli_sessions", read(Open), logins::begin)
+        .get("/api/v1/cli_sessions/{login}", read(Open), logins::take)
+        .post("/api/v1/sessions", read(Open), logins::with_password)
+        .get("/login/{login}", read(Open), logins::page)
+        .post("/login/{login}", read(Open), logins::complete)
         // Each of its fields declares what the caller needs.
         .post("/graphql", read(Several), graphql::post)
         // The description of the API is no secret.

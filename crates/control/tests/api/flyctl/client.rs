@@ -54,7 +54,8 @@ async fn run_group(binary: &Path, group: &Group, wrong: &mut Vec<String>) {
         recorder.call(call).await;
     }
     let client = Client::new(binary, format!("http://{}", recorder.addr));
-    let mut saved = BTreeMap::from([("wrong".to_owned(), "no-token-of-this-platform".to_owned())]);
+    let known = [("wrong", "no-token-of-this-platform"), ("admin", ADMIN), ("none", "")];
+    let mut saved = BTreeMap::from(known.map(|(name, token)| (name.to_owned(), token.to_owned())));
     for step in &group.step {
         let command = step.run.join(" ");
         recorder.begin(&command).await;
@@ -63,6 +64,9 @@ async fn run_group(binary: &Path, group: &Group, wrong: &mut Vec<String>) {
         }
         if let Some(volume) = recorder.newest_volume().await {
             saved.insert("volume".to_owned(), volume);
+        }
+        if let Some(token) = recorder.app_token().await {
+            saved.insert("app_token".to_owned(), token);
         }
         let ran = client.run(step, &saved).await;
         wrong
@@ -75,6 +79,14 @@ async fn run_group(binary: &Path, group: &Group, wrong: &mut Vec<String>) {
     if std::env::var_os("UPDATE_DOCS").is_some() && !group.not_replayed {
         exchange::save(&group.name, &recorder.exchanges());
     }
+}
+
+/// The text with what was saved in place of its names.
+fn filled(text: &str, saved: &BTreeMap<String, String>) -> String {
+    let fill = |text: String, (name, value): (&String, &String)| {
+        text.replace(&format!("{{{name}}}"), value)
+    };
+    saved.iter().fold(text.to_owned(), fill)
 }
 
 fn complaint(step: &Step, ran: &Ran) -> Option<String> {
@@ -115,15 +127,17 @@ impl Client {
     }
 
     async fn run(&self, step: &Step, saved: &BTreeMap<String, String>) -> Ran {
-        let filled = |text: &str| {
-            let fill = |text: String, (name, value): (&String, &String)| {
-                text.replace(&format!("{{{name}}}"), value)
-            };
-            saved.iter().fold(text.to_owned(), fill)
-        };
+        if let Some(text) = &step.fly_toml {
+            std::fs::write(self.home.path().join("fly.toml"), text).unwrap();
+        }
         let token = step.token.as_ref().map_or(ADMIN, |name| &saved[name]);
         let mut command = self.command(token);
-        command.args(step.run[0].split(' ')).args(step.run[1..].iter().map(|arg| filled(arg)));
+        if token.is_empty() {
+            command.env_remove("FLY_API_TOKEN");
+        }
+        command
+            .args(step.run[0].split(' '))
+            .args(step.run[1..].iter().map(|arg| filled(arg, saved)));
         output(command, &step.stdin).await
     }
 

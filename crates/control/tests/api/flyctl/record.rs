@@ -86,6 +86,12 @@ impl Recorder {
         let newest = machines.max_by_key(|machine| machine["created_at"].as_str().unwrap());
         newest.map(|machine| machine["id"].as_str().unwrap().to_owned())
     }
+    /// The id of a token of the app `web`, if it has any.
+    pub(super) async fn app_token(&self) -> Option<String> {
+        let (_, tokens) = self.world.get("/v1/apps/web/tokens").await;
+        let newest = tokens["tokens"].as_array()?.last()?;
+        Some(newest["id"].as_str().unwrap().to_owned())
+    }
 }
 
 async fn pass(State(tape): State<Arc<Tape>>, request: Request, next: Next) -> Response {

@@ -6,7 +6,7 @@ use super::script::Script;
 use reqwest::Method;
 use serde_json::Value;
 
-/// Texts shorter than this are no ids: they are the same in every run.
+/// Texts and numbers shorter than this are no ids: they are the same in every run.
 const SHORTEST_ID: usize = 10;
 
 #[tokio::test]
@@ -64,6 +64,13 @@ impl Ids {
                 if recorded != live && recorded.len() >= SHORTEST_ID =>
             {
                 self.0.push((recorded.clone(), live.clone()));
+            }
+            // Builds have numbers.
+            (Value::Number(recorded), Value::Number(live)) if recorded != live => {
+                let (recorded, live) = (recorded.to_string(), live.to_string());
+                if recorded.len() >= SHORTEST_ID {
+                    self.0.push((recorded, live));
+                }
             }
             (Value::Array(recorded), Value::Array(live)) => {
                 recorded.iter().zip(live).for_each(|(recorded, live)| self.learn(recorded, live));

@@ -41,7 +41,8 @@ pub(super) struct Call {
 #[serde(deny_unknown_fields)]
 pub(super) struct Step {
     /// The command with its subcommand, and then its arguments. `{machine}` is the id of the
-    /// newest machine of the app `web`, `{volume}` that of its newest volume, `{name}` what a step has saved as `name`.
+    /// newest machine of the app `web`, `{volume}` that of its newest volume, `{app_token}` that of
+    /// a token of it, `{name}` what a step has saved as `name`.
     pub(super) run: Vec<String>,
     pub(super) state: State,
     /// For the page.
@@ -56,8 +57,11 @@ pub(super) struct Step {
     pub(super) exit: Option<i32>,
     #[serde(default)]
     pub(super) stdin: String,
+    /// Contents of `fly.toml` in the folder in which this command and the next ones run.
+    #[serde(default)]
+    pub(super) fly_toml: Option<String>,
     /// The token, as a step has saved it, in place of that of the administrator; `wrong` is none
-    /// of the platform.
+    /// of the platform, and with `none` there is none in the environment.
     #[serde(default)]
     pub(super) token: Option<String>,
     /// The last line that it prints is kept under this name.

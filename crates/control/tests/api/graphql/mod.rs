@@ -2,6 +2,7 @@
 
 mod documents;
 mod mutations;
+mod peers;
 mod reads;
 mod refused;
 

@@ -7,7 +7,7 @@ use macaroon::{Caveat, Macaroon};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-fn create_token(profile: &str, params: Value) -> Value {
+pub(super) fn create_token(profile: &str, params: Value) -> Value {
     json!({ "name": "ci", "organizationId": "personal", "profile": profile,
             "profileParams": params, "expiry": "2h" })
 }
@@ -125,16 +125,6 @@ async fn apps_organizations_and_members_are_made_and_deleted_and_recorded() {
     let deleted = input(json!({ "organizationId": "acme" }));
     data(&w, &document("DeleteOrg"), deleted).await;
     assert_eq!(w.get("/v1/orgs/acme").await.0, 404);
-}
-
-#[tokio::test]
-async fn addresses_of_peers_are_all_invalid_without_peers() {
-    let w = world().await;
-    for peers in [json!([]), json!(["fdaa:0:1::1", "x"])] {
-        let variables = json!({ "input": { "peerIps": peers } });
-        let answer = data(&w, &document("ValidatePeers"), variables).await;
-        assert_eq!(answer, json!({ "validateWireGuardPeers": { "invalidPeerIps": peers } }));
-    }
 }
 
 #[tokio::test]

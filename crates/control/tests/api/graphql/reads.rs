@@ -268,7 +268,7 @@ async fn regions_are_those_of_the_hosts() {
         shown["platform"],
         json!({ "requestRegion": "local", "regions": [{
             "name": "local", "code": "local", "latitude": null, "longitude": null,
-            "gatewayAvailable": false, "requiresPaidPlan": false, "deprecated": false,
+            "gatewayAvailable": true, "requiresPaidPlan": false, "deprecated": false,
         }] })
     );
     let nearest = data(&w, &document("NearestRegion"), Value::Null).await;

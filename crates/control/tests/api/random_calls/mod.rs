@@ -21,6 +21,10 @@ const ROUNDS: usize = 16;
 const NEVER: &[(&str, &str)] = &[
     ("streamExec", "it needs the handshake of a WebSocket"),
     ("createOidcToken", "only machines are given such tokens"),
+    ("getLogin", "the id of a login is a secret"),
+    ("getLoginPage", "the id of a login is a secret"),
+    ("completeLogin", "the id of a login is a secret"),
+    ("loginWithPassword", "the password is a token"),
 ];
 
 /// A random call of an operation: its URL and its body.

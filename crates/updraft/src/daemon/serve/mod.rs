@@ -1,9 +1,12 @@
 //! The API's listener: the API itself, `/healthz` and `/metrics` ([`metrics`]); who gets a place
-//! ([`places`]) and who is cut off because it does not read ([`client_io`]).
+//! ([`places`]) and who is cut off because it does not read ([`client_io`]). Beside it the TLS
+//! listener of flyctl's tunnels and of Fly.io's host names ([`tls`]).
 
 mod client_io;
 mod metrics;
 mod places;
+pub(super) mod tls;
+pub(super) mod tunnel;
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
@@ -20,8 +23,10 @@ pub(super) use metrics::Metrics;
 use places::{Place, Places};
 use rt::{Health, Tasks};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Pause after an accept that failed for want of file descriptors or memory.
@@ -84,8 +89,11 @@ fn accept(listener: TcpListener, router: Router, limits: Limits, tasks: &Tasks) 
             let stream = next(&listener).await;
             let place = places.take().await;
             let (router, tasks) = (router.clone(), connections.clone());
-            connections
-                .spawn(async move { connection(stream, router, place, limits, &tasks).await });
+            connections.spawn(async move {
+                prepare(&stream);
+                let peer = stream.peer_addr().ok();
+                connection((stream, peer), router, &place, limits, &tasks).await;
+            });
         }
     });
 }
@@ -109,22 +117,25 @@ async fn next(listener: &TcpListener) -> TcpStream {
     }
 }
 
+fn prepare(stream: &TcpStream) {
+    // Small answers must not wait for acknowledgements.
+    let _ = stream.set_nodelay(true);
+    keep_alive(stream);
+}
+
 /// Answers requests of one client; once the tasks stop, only the one under way.
-async fn connection(
-    stream: TcpStream,
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    (stream, peer): (S, Option<SocketAddr>),
     router: Router,
-    place: Place,
+    place: &Place,
     limits: Limits,
     tasks: &Tasks,
 ) {
-    // Small answers must not wait for acknowledgements.
-    let _ = stream.set_nodelay(true);
-    keep_alive(&stream);
     let mut protocol = http1::Builder::new();
     protocol.timer(TokioTimer::new()).header_read_timeout(limits.head);
     let api = TowerToHyperService::new(router);
     let shown = place.connection.clone();
-    let peer = stream.peer_addr().ok().map(Peer);
+    let peer = peer.map(Peer);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(shown.clone());
         peer.map(|peer| request.extensions_mut().insert(peer));
@@ -167,7 +178,6 @@ mod tests {
     use crate::settings::MetricsAccess;
     use control::http_api::Connection;
     use prometheus_client::registry::Registry;
-    use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
 

@@ -5,9 +5,9 @@ mod releases;
 
 use super::app::App;
 use super::org::Org;
-use super::tokens;
 use super::unbuilt::unbuilt;
 use super::user::user;
+use super::{tokens, wireguard};
 use crate::access::Subject;
 use crate::access::{create, delete, write};
 use crate::graphql::answer::{Answer, Args, Fields};
@@ -49,12 +49,6 @@ struct OrgInput {
     user_id: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PeersInput {
-    peer_ips: Vec<String>,
-}
-
 #[async_trait]
 impl Fields for Mutations {
     fn type_name(&self) -> &'static str {
@@ -78,10 +72,11 @@ impl Fields for Mutations {
             "deleteLimitedAccessToken" => {
                 tokens::revoke(session, args.input()?).await.map(Answer::Json)
             }
-            // It only reads: there are no peers, so that no address is one of a peer.
-            "validateWireGuardPeers" => {
-                let PeersInput { peer_ips } = args.input()?;
-                Ok(json!({ "invalidPeerIps": peer_ips }).into())
+            "addWireGuardPeer" => wireguard::add(session, args.input()?).await,
+            "removeWireGuardPeer" => {
+                let org = wireguard::remove(session, args.input()?).await?;
+                let org = Org::from(orgs::show(&org));
+                Ok(Answer::object([("organization", Answer::node(org))]))
             }
             "createRelease" => releases::create(session, args.input()?).await,
             "updateRelease" => releases::change(session, args.input()?).await,
@@ -89,6 +84,7 @@ impl Fields for Mutations {
             "finishBuild" => releases::finish_build(session, args.input()?).await,
             "setSecrets" => releases::set_secrets(session, args.input()?).await,
             "unsetSecrets" => releases::unset_secrets(session, args.input()?).await,
+            "validateWireGuardPeers" => wireguard::validate(session, args.input()?).await,
             "logOut" => Ok(json!({ "ok": true }).into()),
             _ => Err(unbuilt(name)),
         }

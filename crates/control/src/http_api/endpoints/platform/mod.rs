@@ -10,7 +10,9 @@ use crate::{Error, Kind, config, hosts, orgs};
 use axum::Json;
 use model::size::Size;
 use wire::machines::Guest;
-use wire::platform::{AskPlacements, HostInfo, Placements, Region, RegionList, RegionPlacement};
+use wire::platform::{
+    AskPlacements, HostInfo, HostNames, Placements, Region, RegionList, RegionPlacement,
+};
 
 /// Machines of one plan.
 const MAX_PLACEMENTS: u32 = 10_000;
@@ -31,6 +33,13 @@ pub(in crate::http_api) async fn regions(
     let size = size_of_query(&query)?;
     let (regions, nearest) = hosts::regions(&platform, size.memory_mb).await?;
     Ok(Json(RegionList { regions: regions.into_iter().map(show).collect(), nearest }))
+}
+
+/// The API under host names of Fly.io.
+pub(in crate::http_api) async fn host_names(
+    Acting(platform): Acting,
+) -> Result<Json<HostNames>, Error> {
+    platform.config().host_names.show().map(Json)
 }
 
 fn show(region: hosts::Region) -> Region {

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde_json::Value;
 use wire::audit::AuditPage;
 use wire::machines::{Done, Image, ImageProgress};
-use wire::platform::{AskPlacements, HostInfo, Placements, RegionList};
+use wire::platform::{AskPlacements, HostInfo, HostNames, Placements, RegionList};
 
 pub(super) fn all() -> Vec<Operation> {
     vec![
@@ -24,6 +24,9 @@ pub(super) fn all() -> Vec<Operation> {
             .answers::<Placements>(),
         get("/v1/platform/hosts", "listHosts", "What each host has and uses")
             .answers::<Vec<HostInfo>>()
+            .addition(),
+        get("/v1/platform/host-names", "getHostNames", "The API under host names of Fly.io")
+            .answers::<HostNames>()
             .addition(),
         get("/v1/platform/audit", "listPlatformAudit", "The audit log of the platform")
             .text("cursor", "`next_cursor` of the page before.")

@@ -1,5 +1,7 @@
 //! `updraft flyctl-env`
 
+mod hosts;
+
 use crate::config::Access;
 use crate::context::Context;
 use crate::error::{CliError, Exit, Result};
@@ -11,12 +13,19 @@ use std::path::{Path, PathBuf};
 ///
 /// For a shell: `eval "$(updraft flyctl-env)"`. The variables hold for the shell and what it
 /// starts; Fly.io itself is used again in any other.
+///
+/// Programs with the host names of Fly.io compiled in need --hosts, and a daemon with the setting
+/// flyctl.host_names: it prints the line for /etc/hosts as a comment, saves the certificate of the
+/// authority that certifies the names, and points clients at it.
 #[derive(Clone, Debug, Args)]
 #[command(name = "flyctl-env")]
 pub struct FlyctlEnvArgs {
     /// Write them to a file for `source`, readable by its owner only
     #[arg(short, long, value_name = "FILE")]
     write: Option<PathBuf>,
+    /// For programs that cannot be given another address: api.fly.io and api.machines.dev
+    #[arg(long)]
+    hosts: bool,
     /// Leave out the token
     #[arg(long)]
     no_token: bool,
@@ -34,14 +43,23 @@ const QUIET: [(&str, &str); 4] = [
     ("FLY_SYNTHETICS_AGENT", "0"),
 ];
 
-pub(super) fn run(args: &FlyctlEnvArgs, cx: &mut Context<'_>) -> Result<()> {
+pub(super) async fn run(args: &FlyctlEnvArgs, cx: &mut Context<'_>) -> Result<()> {
     // An address that no command could use is refused here, too.
     cx.client()?;
-    let variables = variables(cx.access()?, args.no_token)?;
-    if args.json {
-        return cx.ui().json(&BTreeMap::from_iter(variables));
-    }
-    let text = script(&variables);
+    let text = if args.hosts {
+        let token = token(cx.access()?, args.no_token)?;
+        let hosts = hosts::prepare(cx, token).await?;
+        if args.json {
+            return cx.ui().json(&hosts);
+        }
+        hosts.script()
+    } else {
+        let variables = variables(cx.access()?, args.no_token)?;
+        if args.json {
+            return cx.ui().json(&BTreeMap::from_iter(variables));
+        }
+        script(&variables)
+    };
     match &args.write {
         Some(path) => write(cx, path, &text),
         None => cx.ui().data(text.trim_end()),
@@ -56,16 +74,20 @@ fn variables(access: Access, no_token: bool) -> Result<Vec<(&'static str, String
         ("FLY_FLAPS_BASE_URL", api.clone()),
         ("FLY_UIEX_BASE_URL", api),
     ];
-    if !no_token {
-        let token = access.token.ok_or_else(|| {
-            CliError::usage("There is no token").hint(
-                "Give one with --access-token or UPDRAFT_TOKEN, or leave it out with --no-token.",
-            )
-        })?;
-        variables.push(("FLY_API_TOKEN", token));
-    }
+    variables.extend(token(access, no_token)?.map(|token| ("FLY_API_TOKEN", token)));
     variables.extend(QUIET.map(|(name, value)| (name, value.to_owned())));
     Ok(variables)
+}
+
+/// The token, unless it is to be left out.
+fn token(access: Access, no_token: bool) -> Result<Option<String>> {
+    if no_token {
+        return Ok(None);
+    }
+    access.token.map(Some).ok_or_else(|| {
+        CliError::usage("There is no token")
+            .hint("Give one with --access-token or UPDRAFT_TOKEN, or leave it out with --no-token.")
+    })
 }
 
 /// Lines for any POSIX shell.

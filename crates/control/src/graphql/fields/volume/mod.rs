@@ -1,16 +1,16 @@
 //! Volumes.
 
-use super::super::answer::{Answer, Args, Fields};
-use super::super::session::Session;
 use crate::Error;
+use crate::graphql::answer::{Answer, Args, Fields};
+use crate::graphql::session::Session;
 use async_trait::async_trait;
 use serde_json::json;
 
 /// A volume with its app.
-pub(super) struct Volume {
-    pub(super) volume: wire::machines::Volume,
+pub(in crate::graphql) struct Volume {
+    pub(in crate::graphql) volume: wire::machines::Volume,
     /// An object of the type `App`.
-    pub(super) app: Answer,
+    pub(in crate::graphql) app: Answer,
 }
 
 #[async_trait]
