@@ -38,8 +38,8 @@ pub trait Volumes: Send + Sync {
     ) -> Result<HostVolume, HostError>;
 
     /// Makes a volume larger. The size that it has is no change; a smaller one is
-    /// [`HostError::Invalid`]. The answer says whether its machine sees the new size only
-    /// after its next start.
+    /// [`HostError::Invalid`]. With the volume comes whether its machine sees the new size
+    /// only after its next start.
     async fn extend_volume(
         &self,
         context: CallContext,

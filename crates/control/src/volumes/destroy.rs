@@ -41,7 +41,7 @@ pub async fn destroy(platform: &Platform, app: &str, volume: &str) -> Result<Vol
         .await
 }
 
-/// Destroys a volume whose record says that it is to be. False if a machine has it: then it
+/// Destroys a volume that its record names as one to be destroyed. False if a machine has it: then it
 /// stays.
 pub(crate) async fn finish(
     platform: &Platform,

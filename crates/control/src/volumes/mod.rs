@@ -1,5 +1,5 @@
 //! Volumes: claim and create, list, read, change, destroy; and `mounts`, which volumes a machine
-//! is given. `record` has what the store knows of them, `shown` what clients see: the truth about
+//! is given. `record` is their part of the store, `shown` what clients see: the truth about
 //! a volume's disk and its machine is its host's.
 
 mod change;

@@ -29,13 +29,12 @@ use host_api::{
     AppSecrets, Caller, CreateMachine, FeedEvent, GuestConnection, GuestListener, HostError,
     HostVolume, KnownHost, LogLine, RouteChange, RoutePosition, Stop,
 };
-use model::address::{self, Ipv4Pool, Slot};
 use model::id::{AppId, BootId, Epoch, EventId, HostId, InstanceId, MachineId, VolumeId};
 use model::lease::Lease;
 use model::life::{Event, State};
 use rt::{Clock, Rng};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
@@ -491,13 +490,5 @@ impl FakeHost {
             region: kept.machine.region.clone(),
             event: MachineEvent::clone(event),
         })
-    }
-
-    /// The 6PN address of a machine, as the API shows it.
-    fn private_ip(create: &CreateMachine) -> String {
-        let pool = Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16);
-        let planned =
-            pool.and_then(|pool| address::of_machine(pool, Slot(0), create.network, create.number));
-        planned.map(|planned| address::uncompressed(planned.ipv6)).unwrap_or_default()
     }
 }

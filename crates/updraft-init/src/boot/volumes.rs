@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_raw_volume_is_a_link_that_each_boot_makes_anew() {
+    fn a_raw_volume_is_a_link_that_each_boot_makes_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/disk");
         let path = path.to_str().unwrap();

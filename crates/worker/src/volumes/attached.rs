@@ -21,7 +21,7 @@ pub(crate) struct AttachedVolume {
 /// Whether disks take the size of their volumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Growth {
-    /// They grow to it: the guest looks at them anew.
+    /// They grow to it: the guest has not seen them yet.
     ToSize,
     /// They stay as the guest has seen them.
     None,
