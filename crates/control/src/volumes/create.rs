@@ -58,11 +58,11 @@ pub async fn create(platform: &Platform, app: &str, ask: CreateVolume) -> Result
 
 /// What is accepted and not acted on yet.
 fn warnings(ask: &CreateVolume) -> Vec<String> {
-    let unencrypted = (ask.encrypted != Some(false)).then(
-        || "encrypted: disks of volumes are not encrypted yet; the volume has `encrypted: false`",
+    let unencrypted = (ask.encrypted != Some(false)).then_some(
+        "encrypted: disks of volumes are not encrypted yet; the volume has `encrypted: false`",
     );
     let unsaved = (ask.auto_backup_enabled != Some(false))
-        .then(|| "auto_backup_enabled: no snapshots are taken yet; the volume has no backups");
+        .then_some("auto_backup_enabled: no snapshots are taken yet; the volume has no backups");
     [unencrypted, unsaved].into_iter().flatten().map(str::to_owned).collect()
 }
 

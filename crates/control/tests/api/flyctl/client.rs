@@ -32,7 +32,8 @@ async fn the_real_client_ends_as_the_table_has_it() {
     let Some(binary) = std::env::var_os("UPDRAFT_TEST_FLYCTL") else {
         return skip("UPDRAFT_TEST_FLYCTL names no binary of flyctl", Lacks::Optional);
     };
-    let only = std::env::var("UPDRAFT_TEST_FLYCTL_GROUP").ok();
+    let only =
+        std::env::var_os("UPDRAFT_TEST_FLYCTL_GROUP").and_then(|group| group.into_string().ok());
     let script = Script::load();
     let mut wrong = Vec::new();
     for group in &script.group {
