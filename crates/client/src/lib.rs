@@ -15,6 +15,7 @@ mod secrets;
 mod streams;
 mod tokens;
 mod transport;
+mod volumes;
 
 pub use error::Error;
 pub use logs::{LogEvent, LogEvents, LogSearch};

@@ -1,8 +1,8 @@
 //! The control plane: what users want, recorded, and reconcilers that make it so.
 //!
 //! - Subjects ([`apps`], [`machines`], [`placement`], [`images`], [`logs`], [`exec`],
-//!   [`watch`], [`secrets`], [`secret_keys`], [`releases`], [`tokens`], [`orgs`], [`wireguard`],
-//!   [`hosts`], [`config`]):
+//!   [`watch`], [`secrets`], [`secret_keys`], [`releases`], [`volumes`], [`tokens`], [`orgs`],
+//!   [`wireguard`], [`hosts`], [`config`]):
 //!   operations on records and hosts, as functions over a [`Platform`]. They know nothing of
 //!   HTTP and return one typed [`Error`].
 //! - [`access`]: what a call needs and what its caller may do.
@@ -50,6 +50,7 @@ pub mod secrets;
 pub mod tokens;
 mod unknown_fields;
 mod unreadable;
+pub mod volumes;
 pub mod watch;
 pub mod wireguard;
 

@@ -2,8 +2,10 @@
 
 use crate::scratch::ScratchDisks;
 use crate::space::Space;
+use crate::volumes;
 use async_trait::async_trait;
 use camino::Utf8Path;
+use model::volume::FileSystem;
 use worker::ports::{Disks, LowSpace, PortError};
 
 /// The worker's disks on a Linux file system.
@@ -27,6 +29,17 @@ impl Disks for LinuxDisks {
             true => self.scratch.create_kept(path, bytes).await?,
             false => self.scratch.create(path, bytes).await?,
         };
+        self.space.note_created(path).await;
+        Ok(())
+    }
+
+    async fn create_volume(
+        &self,
+        path: &Utf8Path,
+        bytes: u64,
+        fstype: FileSystem,
+    ) -> Result<(), PortError> {
+        volumes::create(path, bytes, fstype).await?;
         self.space.note_created(path).await;
         Ok(())
     }

@@ -14,36 +14,74 @@ use worker::ports::PortError;
 const EXTENDED: [&str; 2] =
     ["assume_storage_prezeroed=1", "lazy_itable_init=1,lazy_journal_init=1"];
 
+/// The purpose of a file system, which decides its features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The disk never grows, hence no resize inode.
+    Scratch,
+    /// It can be grown while it is mounted.
+    Volume,
+}
+
+impl std::fmt::Display for Purpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Scratch => "template",
+            Self::Volume => "volume",
+        })
+    }
+}
+
+impl Purpose {
+    fn options(self) -> [&'static str; 2] {
+        match self {
+            Self::Scratch => ["-O^resize_inode", "-Lscratch"],
+            Self::Volume => ["-Oresize_inode,metadata_csum,64bit", "-Lvolume"],
+        }
+    }
+}
+
 /// Makes an ext4 file system in the file at `path`.
 ///
 /// # Errors
 /// `program` is missing, fails, or is not done at the deadline; it is killed then.
-pub(crate) fn mkfs(program: &str, path: &Utf8Path, deadline: &Deadline) -> Result<(), PortError> {
+pub(crate) fn mkfs(
+    program: &str,
+    path: &Utf8Path,
+    purpose: Purpose,
+    deadline: &Deadline,
+) -> Result<(), PortError> {
     let mut stderr = String::new();
     for extended in EXTENDED {
-        let output = run(program, path, extended, deadline).map_err(|err| match err.kind() {
-            io::ErrorKind::NotFound => {
-                PortError::new("run mkfs.ext4 (install the package e2fsprogs)", err)
-            }
-            io::ErrorKind::TimedOut => {
-                let attempted = format!("run mkfs.ext4 on {path} (is the disk overloaded?)");
-                PortError::new(attempted, err).transient()
-            }
-            _ => PortError::new(format!("run mkfs.ext4 on {path}"), err),
-        })?;
+        let output =
+            run(program, path, (purpose, extended), deadline).map_err(|err| match err.kind() {
+                io::ErrorKind::NotFound => {
+                    PortError::new("run mkfs.ext4 (install the package e2fsprogs)", err)
+                }
+                io::ErrorKind::TimedOut => {
+                    let attempted = format!("run mkfs.ext4 on {path} (is the disk overloaded?)");
+                    PortError::new(attempted, err).transient()
+                }
+                _ => PortError::new(format!("run mkfs.ext4 on {path}"), err),
+            })?;
         if output.status.success() {
             return Ok(());
         }
         stderr = String::from_utf8_lossy(&output.stderr).trim().chars().take(400).collect();
     }
-    Err(PortError::plain(format!("make template {path}: mkfs.ext4: {stderr}")))
+    Err(PortError::plain(format!("make {purpose} {path}: mkfs.ext4: {stderr}")))
 }
 
-fn run(program: &str, path: &Utf8Path, extended: &str, deadline: &Deadline) -> io::Result<Output> {
-    // The disk never grows, hence no resize inode; no blocks are reserved for
-    // root, which is the usual user of a guest.
+fn run(
+    program: &str,
+    path: &Utf8Path,
+    (purpose, extended): (Purpose, &str),
+    deadline: &Deadline,
+) -> io::Result<Output> {
+    // No blocks are reserved for root, which is the usual user of a guest.
     let mut child = Command::new(program)
-        .args(["-q", "-F", "-m", "0", "-O", "^resize_inode", "-L", "scratch"])
+        .args(["-q", "-F", "-m", "0"])
+        .args(purpose.options())
         .args(["-E", &format!("{extended},nodiscard,root_owner=0:0")])
         .arg(path)
         .stdin(Stdio::null())
@@ -92,7 +130,9 @@ mod tests {
         let deadline = Deadline::after(Duration::from_millis(50));
         // Another test may be between fork and exec, and hold the script open for writing.
         let err = loop {
-            let err = mkfs(program.to_str().unwrap(), "/dev/null".into(), &deadline).unwrap_err();
+            let err =
+                mkfs(program.to_str().unwrap(), "/dev/null".into(), Purpose::Scratch, &deadline)
+                    .unwrap_err();
             if !rt::chain(&err).contains("Text file busy") {
                 break err;
             }
@@ -103,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_mkfs_that_is_missing_names_the_package() {
-        let err = mkfs("/nonexistent/mkfs", "/dev/null".into(), &Deadline::none()).unwrap_err();
+        let err = mkfs("/nonexistent/mkfs", "/dev/null".into(), Purpose::Volume, &Deadline::none());
+        let err = err.unwrap_err();
         assert!(err.to_string().contains("e2fsprogs"), "{err}");
     }
 }

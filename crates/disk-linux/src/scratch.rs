@@ -7,7 +7,7 @@
 
 use crate::deadline::Deadline;
 use crate::disk_pool::{self, DiskPool};
-use crate::mkfs::mkfs;
+use crate::mkfs::{Purpose, mkfs};
 use crate::reflink::{clone_file, create_file};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
@@ -213,7 +213,7 @@ fn note_use(path: &Utf8Path) -> bool {
 fn make_template(path: &Utf8Path, size: u64, deadline: &Deadline) -> Result<(), PortError> {
     let made = create_file(path).and_then(|file| file.set_len(size));
     made.map_err(|err| PortError::new(format!("make template {path}{}", space_hint(&err)), err))?;
-    mkfs("mkfs.ext4", path, deadline)
+    mkfs("mkfs.ext4", path, Purpose::Scratch, deadline)
 }
 
 fn space_hint(err: &io::Error) -> &'static str {

@@ -63,6 +63,23 @@ pub struct GuestConfig {
     /// `None` is no token.
     #[n(16)]
     pub oidc_audience: Option<String>,
+    /// Volumes. A guest that cannot mount one of them refuses its configuration.
+    #[n(17)]
+    pub mounts: Option<Vec<VolumeMount>>,
+}
+
+/// A volume in the guest's file tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct VolumeMount {
+    /// Its device, and the file system on it; `raw` is none: then `path` is a link to the
+    /// device.
+    #[n(0)]
+    pub device: Device,
+    /// Absolute path. Its directory is made if it is absent, and belongs to the user of the
+    /// main process.
+    #[n(1)]
+    pub path: String,
 }
 
 /// The data that a guest gets when it is resumed after a suspend.

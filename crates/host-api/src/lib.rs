@@ -3,7 +3,7 @@
 //!
 //! One trait per concern: [`Status`], [`Machines`], [`Leases`], [`Memory`], [`Checks`],
 //! [`Schedules`], [`Exec`], [`Logs`], [`EventFeed`], [`Secrets`],
-//! [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
+//! [`Volumes`], [`Images`], [`Routes`], [`Load`], [`Connections`]; [`Host`] is all of them.
 //! `worker` implements it. In one process the call is direct; between processes
 //! the crate `host-remote` carries it over HTTP/2 with mutual TLS behind the
 //! same traits. Every implementation passes `testkit::host_api_contract`.
@@ -31,6 +31,7 @@ mod images;
 mod machines;
 mod routing;
 mod status;
+mod volumes;
 
 pub use context::{CallContext, Caller, Deadline, Source};
 pub use error::HostError;
@@ -47,6 +48,7 @@ pub use routing::{
     ServiceHealth, Upstream, WakeRefused,
 };
 pub use status::{HostInfo, Status};
+pub use volumes::{ChangeVolume, HostVolume, NewVolume, VolumeFilter, Volumes};
 
 use model::id::HostId;
 use std::sync::Arc;
@@ -64,6 +66,7 @@ pub trait Host:
     + Logs
     + EventFeed
     + Secrets
+    + Volumes
     + Images
     + Routes
     + Load
@@ -83,6 +86,7 @@ impl<T> Host for T where
         + Logs
         + EventFeed
         + Secrets
+        + Volumes
         + Images
         + Routes
         + Load

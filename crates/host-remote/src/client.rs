@@ -5,6 +5,7 @@ mod connection;
 mod guest_streams;
 mod hints;
 mod streams;
+mod volumes;
 
 pub use connection::{Dial, TlsDial};
 

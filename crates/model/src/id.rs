@@ -169,6 +169,53 @@ impl FromStr for ReleaseId {
 
 as_text!(ReleaseId);
 
+/// One volume for its whole life, on whichever host: 16 random characters of `a` to `z` and `0` to
+/// `9` behind `vol_`. The id reveals nothing about its host or its app.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VolumeId(u128);
+
+impl VolumeId {
+    /// How many ids there are.
+    const COUNT: u128 = 36_u128.pow(16);
+
+    /// An id that follows from `random`.
+    pub fn from_random(random: u128) -> Self {
+        Self(random % Self::COUNT)
+    }
+}
+
+impl fmt::Display for VolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("vol_")?;
+        (0..16).rev().try_for_each(|place| {
+            let digit = u32::try_from(self.0 / 36_u128.pow(place) % 36).unwrap_or(0);
+            write!(f, "{}", char::from_digit(digit, 36).unwrap_or('0'))
+        })
+    }
+}
+
+impl fmt::Debug for VolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for VolumeId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let not_one = || bad("volume id", text, "vol_ and 16 lower-case letters and digits");
+        let digits = text.strip_prefix("vol_").ok_or_else(not_one)?;
+        let own = |b: u8| b.is_ascii_digit() || b.is_ascii_lowercase();
+        if digits.len() != 16 || !digits.bytes().all(own) {
+            return Err(not_one());
+        }
+        u128::from_str_radix(digits, 36).map(Self).map_err(|_| not_one())
+    }
+}
+
+as_text!(VolumeId);
+
 macro_rules! ulid_id {
     ($name:ident, $what:literal, $doc:literal) => {
         #[doc = $doc]

@@ -14,6 +14,7 @@
 //! - [`name`]: generated machine names.
 //! - [`lease`]: which caller may change a leased machine.
 //! - [`signal`]: Linux signals by name and number.
+//! - [`volume`]: the life of volumes, their names and sizes.
 
 pub mod address;
 pub mod autostop;
@@ -30,3 +31,4 @@ pub mod restart;
 pub mod schedule;
 pub mod signal;
 pub mod size;
+pub mod volume;

@@ -3,6 +3,7 @@
 use crate::CrashPoints;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
+use model::volume::FileSystem;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -84,6 +85,25 @@ impl Disks for FakeDisks {
         }
         made.map_err(failed)?;
         self.points.pass("disk: after create").await;
+        Ok(())
+    }
+
+    async fn create_volume(
+        &self,
+        path: &Utf8Path,
+        bytes: u64,
+        _fstype: FileSystem,
+    ) -> Result<(), PortError> {
+        let failed = |err| PortError::new(format!("make the volume {path}"), err);
+        if path.exists() {
+            return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+        }
+        self.points.pass("volume: before create").await;
+        let temp = Utf8PathBuf::from(format!("{path}.new"));
+        let file = std::fs::File::create(&temp).map_err(failed)?;
+        self.points.pass("volume: half created").await;
+        file.set_len(bytes).and_then(|()| std::fs::rename(&temp, path)).map_err(failed)?;
+        self.points.pass("volume: after create").await;
         Ok(())
     }
 

@@ -320,7 +320,8 @@ impl Hypervisor for FakeHypervisor {
             Some(fault @ Fault::Final) => return Err(fault.error("no such kernel")),
             None => {}
         }
-        for file in [&spec.root, &spec.scratch].into_iter().chain(&spec.images) {
+        for file in [&spec.root, &spec.scratch].into_iter().chain(&spec.images).chain(&spec.volumes)
+        {
             let opened = std::fs::File::open(file);
             opened.map_err(|err| PortError::new(format!("open disk {file}"), err))?;
         }

@@ -73,6 +73,7 @@ fn spec(disk: &Utf8Path, machine: MachineId, boot: BootId) -> BootSpec {
         root: disk.into(),
         scratch: disk.into(),
         images: Vec::new(),
+        volumes: Vec::new(),
         nic: None,
         kernel_args: Vec::new(),
         snapshot: None,

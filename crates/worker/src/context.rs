@@ -19,6 +19,7 @@ use crate::routes::RouteHub;
 use crate::schedules::requests::RunRequests;
 use crate::sessions::Sessions;
 use crate::template_queue::TemplateQueue;
+use crate::volumes::sizes::VolumeSizes;
 use camino::{Utf8Path, Utf8PathBuf};
 use model::address::{self, Addresses, Ipv4Pool, Slot};
 use model::id::{HostId, MachineId};
@@ -141,6 +142,7 @@ pub(crate) struct HostContext {
     pub(crate) metrics: Metrics,
     pub(crate) templates: TemplateQueue,
     pub(crate) blocked_slots: BlockedSlots,
+    pub(crate) volume_sizes: VolumeSizes,
     /// Snapshots that are written at a time.
     pub(crate) snapshot_writers: Arc<Semaphore>,
 }

@@ -29,6 +29,7 @@ mod sessions;
 mod template_queue;
 mod templates;
 mod units;
+mod volumes;
 
 pub use context::{HostConfig, Ports};
 pub use host::{StartError, Worker};

@@ -210,6 +210,11 @@ impl Record {
         scheduled.then_some("it runs on a schedule")
     }
 
+    /// Its config names volumes.
+    pub(crate) fn has_volumes(&self) -> bool {
+        self.config.mounts.as_ref().is_some_and(|mounts| !mounts.is_empty())
+    }
+
     /// Its snapshot and the writable layer that belongs to it are no longer used.
     pub(crate) fn drop_snapshot(&mut self) {
         (self.snapshot, self.keep_scratch) = (None, false);

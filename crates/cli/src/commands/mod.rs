@@ -16,6 +16,7 @@ mod secrets;
 mod status;
 mod tokens;
 mod version;
+mod volumes;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -60,6 +61,9 @@ pub enum Command {
     /// Set, list and remove secrets of apps
     #[command(subcommand, visible_alias = "secret")]
     Secrets(secrets::Command),
+    /// Create, list, extend and destroy volumes, disks that outlive machines
+    #[command(subcommand, visible_aliases = ["volume", "vol"])]
+    Volumes(volumes::Command),
     #[expect(missing_docs, reason = "the help is at its arguments")]
     FlyctlEnv(flyctl_env::FlyctlEnvArgs),
     #[expect(missing_docs, reason = "the help is at its arguments")]
@@ -88,6 +92,7 @@ pub(crate) async fn dispatch(
         Command::Orgs(command) => orgs::dispatch(command, cx).await?,
         Command::Auth(command) => auth::dispatch(command, cx).await?,
         Command::Secrets(command) => secrets::dispatch(command, cx).await?,
+        Command::Volumes(command) => volumes::dispatch(command, cx).await?,
         Command::FlyctlEnv(args) => flyctl_env::run(&args, cx).await?,
         Command::Version(args) => version::run(&args, cx)?,
         Command::Completions(args) => completions::run(&args, &root, cx)?,

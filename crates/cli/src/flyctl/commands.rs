@@ -41,7 +41,6 @@ pub(crate) const ABSENT: &[(&str, &str, &str)] = &[
     ("", "storage", NONE),
     ("", "suspend", "`updraft machine suspend` suspends machines"),
     ("", "vm", "`updraft machine` manages machines"),
-    ("", "volumes", "`--rootfs-persist` keeps a machine's root over its restarts"),
     ("", "wireguard", NONE),
     ("apps", "errors", "`updraft logs` shows what the app wrote"),
     ("apps", "move", "`updraft apps create --org` makes an app in another organization"),

@@ -27,12 +27,11 @@ impl FlagSet for NewMachine {
         ("dockerfile", None, BUILD),
         ("host-dedication-id", None, DEDICATED),
         ("id", None, "the platform chooses ids"),
-        ("mount-point", None, VOLUMES),
+        ("mount-point", None, "`--volume NAME:/path` mounts a volume"),
         ("use-zstd", None, BUILD),
         ("vm-gpu-kind", None, GPUS),
         ("vm-gpukind", None, GPUS),
         ("vm-gpus", None, GPUS),
-        ("volume", Some('v'), VOLUMES),
         ("wg", None, "the shell needs no WireGuard here"),
     ];
 }
@@ -71,7 +70,7 @@ impl FlagSet for PlaceMachines {
 const BUILD: &str = "images are not built here; use `updraft image import`";
 const DEDICATED: &str = "hosts are not dedicated yet";
 const GPUS: &str = "machines have no GPUs";
-const VOLUMES: &str = "there are no volumes yet";
+const VOLUMES: &str = "volumes are not considered here yet";
 
 /// Apart from the ids of real arguments, such as a machine's.
 fn id(name: &str) -> String {

@@ -7,7 +7,7 @@ mod sizes;
 mod text;
 mod time;
 
-pub(crate) use pairs::{file_literal, file_local, file_secret, key_value};
+pub(crate) use pairs::{file_literal, file_local, file_secret, key_value, mount};
 pub(crate) use ports::{PortChange, apply_ports, parse_port};
 pub(crate) use secrets::{secret_lines, secret_pair};
 pub(crate) use sizes::{memory_mib, preset, presets, size_name, whole_gib};

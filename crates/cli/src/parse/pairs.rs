@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::path::Path;
-use wire::machines::File;
+use wire::machines::{File, Mount};
 
 /// `KEY=value`; the value may be empty or hold further `=`.
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
@@ -25,6 +25,20 @@ pub(crate) fn file_local(text: &str, cwd: &Path) -> Result<File, String> {
     let local = cwd.join(local);
     let bytes = std::fs::read(&local).map_err(|err| format!("read {}: {err}", local.display()))?;
     Ok(file(path, &bytes))
+}
+
+/// `NAME:/path` or `vol_ID:/path` of a volume.
+pub(crate) fn mount(text: &str) -> Result<Mount, String> {
+    let (volume, path) = text.split_once(':').unwrap_or((text, ""));
+    if volume.is_empty() || !path.starts_with('/') {
+        return Err("write NAME:/PATH or ID:/PATH".to_owned());
+    }
+    let path = Some(path.to_owned());
+    let (id, name) = match volume.starts_with("vol_") {
+        true => (Some(volume.to_owned()), None),
+        false => (None, Some(volume.to_owned())),
+    };
+    Ok(Mount { volume: id, name, path, ..Mount::default() })
 }
 
 /// `/path/in/guest=NAME` of a secret, whose value is the content in base64.

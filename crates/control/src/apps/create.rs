@@ -41,7 +41,7 @@ pub async fn create(platform: &Platform, ask: CreateApp) -> Result<CreatedApp, E
         };
         if let Some(app) = app {
             let created_at = i64::try_from(app.created_ms).unwrap_or(i64::MAX);
-            let app = show(platform, app, &request.org, 0);
+            let app = show(platform, app, &request.org, (0, 0));
             return Ok(CreatedApp { id: app.id.clone(), created_at, app: Some(app) });
         }
     }

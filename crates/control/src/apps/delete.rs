@@ -1,9 +1,10 @@
-//! Deleting an app: it is marked, its machines are destroyed, then it is forgotten.
+//! Deleting an app: it is marked, its machines and then its volumes are destroyed, then it is
+//! forgotten.
 
 use crate::hosts::{CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::machines::{self, ListFilter, Release, list_app, release};
 use crate::retry::Tries;
-use crate::{Error, Kind, Platform, Rights, hosts, lookup, orgs, releases, tokens};
+use crate::{Error, Kind, Platform, Rights, hosts, lookup, orgs, releases, tokens, volumes};
 use futures_util::future::join_all;
 use host_api::{Caller, HostError, WaitFor};
 use model::id::{HostId, MachineId};
@@ -63,7 +64,7 @@ pub async fn request_deletion(platform: &Platform, app: &str) -> Result<(), Erro
     Err(Error::contention("the app"))
 }
 
-/// Destroys the machines of an app that is being deleted, then forgets it. Does
+/// Destroys the machines and volumes of an app that is being deleted, then forgets it. Does
 /// what can be done now.
 pub(crate) async fn finish_deletion(
     platform: &Platform,
@@ -87,6 +88,8 @@ pub(crate) async fn finish_deletion(
         // or of a machine whose host cannot be reached.
         return Ok(Progress::Waiting("a machine is being created, or its host is away"));
     }
+    // No machine is left that could have one.
+    volumes::destroy_all_of(platform, app.id).await?;
     Ok(match forget(platform, app).await? {
         true => Progress::Done,
         false => Progress::Waiting("the app is being changed by others"),

@@ -2,10 +2,10 @@
 
 use crate::access::{app_access, is_permitted};
 use crate::machines::count_by_app;
-use crate::{Error, Platform, Rights, lookup, orgs};
+use crate::{Error, Platform, Rights, lookup, orgs, volumes};
 use macaroon::Action;
 use model::id::{AppId, NetworkId};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv6Addr;
 use store::records::{self, AppRecord, Listed, OrgRecord, Stored};
 use wire::machines::{App, AppList, Organization};
@@ -27,6 +27,7 @@ pub async fn list(
     };
     let apps: Listed<AppRecord> = lookup::list(platform, records::APPS).await?;
     let counts = count_by_app(platform, None).await?;
+    let volumes = volumes::count_by_app(platform, None).await?;
     let mut orgs_by_slug: HashMap<String, OrgRecord> = HashMap::new();
     let mut shown = Vec::new();
     for Stored { record: app, .. } in apps.records {
@@ -47,8 +48,9 @@ pub async fn list(
         if !is_permitted(platform, &app_access(platform, &app, Action::READ).await?) {
             continue;
         }
-        let count = counts.get(&app.id).copied().unwrap_or(0);
-        shown.push(show(platform, app.clone(), &orgs_by_slug[&app.org], count));
+        let counted = |counts: &BTreeMap<AppId, u64>| counts.get(&app.id).copied().unwrap_or(0);
+        let counts = (counted(&counts), counted(&volumes));
+        shown.push(show(platform, app.clone(), &orgs_by_slug[&app.org], counts));
     }
     if let Some(err) = not_visible.filter(|_| shown.is_empty()) {
         return Err(err);
@@ -108,15 +110,17 @@ pub async fn readable(platform: &Platform) -> Result<Readable, Error> {
 pub async fn get(platform: &Platform, app: &str) -> Result<App, Error> {
     let app = lookup::app(platform, app).await?.record;
     let org = orgs::get(platform, &app.org).await?;
-    let count = count_by_app(platform, Some(app.id)).await?.remove(&app.id).unwrap_or(0);
-    Ok(show(platform, app, &org, count))
+    let machines = count_by_app(platform, Some(app.id)).await?.remove(&app.id).unwrap_or(0);
+    let volumes = volumes::count_by_app(platform, Some(app.id)).await?;
+    let volumes = volumes.get(&app.id).copied().unwrap_or(0);
+    Ok(show(platform, app, &org, (machines, volumes)))
 }
 
 pub(super) fn show(
     platform: &Platform,
     app: AppRecord,
     org: &OrgRecord,
-    machine_count: u64,
+    (machine_count, volume_count): (u64, u64),
 ) -> App {
     let config = platform.config();
     let cname_target = format!("{}.{}", app.name, config.domain);
@@ -134,7 +138,7 @@ pub(super) fn show(
         network_cidr: Some(network_cidr(app.network_number)),
         internal_numeric_id: number(app.id.0),
         machine_count,
-        volume_count: 0,
+        volume_count,
         hostname: Some(format!("{cname_target}{port}")),
         cname_target,
         app_role: app.role,

@@ -139,19 +139,16 @@ fn configs_that_are_refused() {
         ),
         (
             json!({ "mounts": [{ "volume": "vol_1", "path": "/" }] }),
-            "config.mounts[0].path: must be an absolute path other than /\nconfig.mounts: volumes are not supported yet",
+            "config.mounts[0].path: must be an absolute path other than /, without ..",
         ),
         (
             json!({ "mounts": [{ "volume": "vol_1", "path": "data" }] }),
-            "config.mounts[0].path: must be an absolute path other than /\nconfig.mounts: volumes are not supported yet",
+            "config.mounts[0].path: must be an absolute path other than /, without ..",
         ),
+        (json!({ "mounts": [{ "path": "/data" }] }), "config.mounts[0].volume: is required"),
         (
-            json!({ "mounts": [{ "path": "/data" }] }),
-            "config.mounts[0].volume: is required\nconfig.mounts: volumes are not supported yet",
-        ),
-        (
-            json!({ "mounts": [{ "volume": "a", "path": "/a" }, { "volume": "b", "path": "/b" }] }),
-            "config.mounts: a machine can have one volume\nconfig.mounts: volumes are not supported yet",
+            json!({ "mounts": [{ "volume": "a", "path": "/a" }, { "volume": "a", "path": "/a/" }] }),
+            "config.mounts[1].path: another volume has this path\nconfig.mounts[1].volume: the machine has this volume already",
         ),
         (json!({ "services": [{}] }), "config.services[0].internal_port: is required"),
         (

@@ -20,9 +20,10 @@ mod warnings;
 
 use crate::Error;
 use model::size::Size;
-use std::collections::BTreeMap;
+use model::volume::MAX_MOUNTS;
+use std::collections::{BTreeMap, BTreeSet};
 use validation::{ValidationErrors, quote};
-use wire::machines::{Guest, MachineConfig, Mount};
+use wire::machines::{Guest, MachineConfig};
 
 pub use normalize::{complete, normalize};
 pub(crate) use platform_env::PLATFORM_ENV;
@@ -34,6 +35,8 @@ pub(crate) use validation::is_set;
 /// (<https://fly.io/docs/flyctl/machine-place/>).
 const DEFAULT_SIZE: &str = "performance-1x";
 const MAX_IMAGE: usize = 1024;
+/// Bytes of the path of a volume, with its NUL: the limit of the guest's kernel.
+const MAX_MOUNT_PATH: usize = 4096;
 const MAX_METADATA_KEY: usize = 255;
 const MAX_METADATA_VALUE: usize = 16 * 1024;
 
@@ -61,7 +64,7 @@ pub fn violations(config: &MachineConfig) -> Vec<ValidationError> {
     metadata(&mut errors, config);
     guest::check(&mut errors, config);
     process::check(&mut errors, config);
-    mounts(&mut errors, config.mounts.as_deref().unwrap_or_default());
+    mounts(&mut errors, config);
     let services = config.services.as_deref().unwrap_or_default();
     services::check(&mut errors, services);
     checks::check(&mut errors, config);
@@ -167,27 +170,55 @@ pub(crate) fn metadata_entry(key: &str, value: &str) -> Result<(), &'static str>
     Ok(())
 }
 
-fn mounts(errors: &mut ValidationErrors, mounts: &[Mount]) {
-    if mounts.len() > 1 {
-        errors.add("config.mounts", "a machine can have one volume");
+/// Trees of the kernel and of init, which no volume replaces.
+const RESERVED: [&str; 4] = ["/proc", "/sys", "/dev", "/.fly"];
+
+fn mounts(errors: &mut ValidationErrors, config: &MachineConfig) {
+    let mounts = config.mounts.as_deref().unwrap_or_default();
+    if mounts.len() > MAX_MOUNTS {
+        errors.add("config.mounts", format!("a machine can have {MAX_MOUNTS} volumes"));
     }
+    let mut paths = BTreeSet::new();
+    let mut volumes = BTreeSet::new();
     for (i, mount) in mounts.iter().enumerate() {
-        let path = mount.path.as_deref().unwrap_or_default();
-        if !path.starts_with('/') || path.trim_end_matches('/').is_empty() {
-            let field = format!("config.mounts[{i}].path");
-            errors.add(field, "must be an absolute path other than /");
+        let at = |field: &str| format!("config.mounts[{i}].{field}");
+        match mount_path(mount.path.as_deref().unwrap_or_default()) {
+            Err(rule) => errors.add(at("path"), rule),
+            Ok(path) => {
+                if !paths.insert(path) {
+                    errors.add(at("path"), "another volume has this path");
+                }
+            }
         }
-        let named = |name: Option<&str>| name.is_some_and(|name| !name.is_empty());
-        let name = mount.extra.get("name").and_then(|name| name.as_str());
-        if !named(mount.volume.as_deref()) && !named(name) {
-            errors.add(format!("config.mounts[{i}].volume"), "is required");
+        let named = |name: &Option<String>| name.as_ref().is_some_and(|name| !name.is_empty());
+        if !named(&mount.volume) && !named(&mount.name) {
+            errors.add(at("volume"), "is required");
+        } else if named(&mount.volume) && !volumes.insert(&mount.volume) {
+            errors.add(at("volume"), "the machine has this volume already");
+        }
+        let grows = [mount.extend_threshold_percent, mount.add_size_gb, mount.size_gb_limit];
+        let more = ["add_size_percent", "min_add_size_gb"];
+        let more = more.iter().any(|field| mount.extra.get(*field).is_some_and(is_set));
+        if more || grows.into_iter().flatten().any(|value| value > 0) {
+            let why = "volumes that grow by themselves are not supported yet";
+            errors.unsupported(at("extend_threshold_percent"), why);
         }
     }
-    if !mounts.is_empty() {
-        // A machine that ran without its volume would write into a root file
-        // system that is not kept.
-        errors.unsupported("config.mounts", "volumes are not supported yet");
+    if !mounts.is_empty() && config.containers.as_ref().is_some_and(|list| !list.is_empty()) {
+        let why = "volumes of machines with containers are not supported yet";
+        errors.unsupported("config.mounts", why);
     }
+}
+
+/// The parts of a path that a volume can have.
+fn mount_path(path: &str) -> Result<Vec<&str>, &'static str> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let plain = !parts.contains(&"..") && !path.contains('\0') && path.len() < MAX_MOUNT_PATH;
+    if !path.starts_with('/') || parts.is_empty() || !plain {
+        return Err("must be an absolute path other than /, without ..");
+    }
+    let reserved = parts.first().is_some_and(|first| RESERVED.contains(&&*format!("/{first}")));
+    if reserved { Err("must not be in /proc, /sys, /dev or /.fly") } else { Ok(parts) }
 }
 
 /// Parts without which the machine would be something other than what was asked for.

@@ -1,6 +1,6 @@
 //! The identity of a request, and what follows from it.
 
-use model::id::{MachineId, ReleaseId};
+use model::id::{MachineId, ReleaseId, VolumeId};
 use sha2::{Digest, Sha256};
 
 /// A request of one caller with one idempotency key. Callers do not share keys.
@@ -37,6 +37,12 @@ impl RequestId {
     pub(crate) fn release_id(&self) -> ReleaseId {
         let random = u128::from_str_radix(&hash(&["release", &self.0])[..32], 16);
         ReleaseId::from_random(random.unwrap_or(0))
+    }
+
+    /// The id of a volume that the request creates.
+    pub(crate) fn volume_id(&self) -> VolumeId {
+        let random = u128::from_str_radix(&hash(&["volume", &self.0])[..32], 16);
+        VolumeId::from_random(random.unwrap_or(0))
     }
 
     /// The number that the id of a build follows from that the request creates.

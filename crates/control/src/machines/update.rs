@@ -5,7 +5,7 @@ use super::leases;
 use super::record::update_record;
 use crate::hosts::{self, CHANGE_TIMEOUT, READ_TIMEOUT, within};
 use crate::secrets::{self, Delivery};
-use crate::{Error, Platform, config, lookup};
+use crate::{Error, Platform, config, lookup, volumes};
 use host_api::{ChangeMetadata, Host, UpdateMachine};
 use wire::machines::{ImageRef, LaunchMachine, Machine, MachineConfig};
 
@@ -36,7 +36,7 @@ pub(super) async fn update_with(
 ) -> Result<Machine, Error> {
     let found = lookup::machine(platform, app, machine).await?;
     let lease = leases::of_launch(platform, launch.lease_ttl)?;
-    let config = checked_config(launch.config.take())?;
+    let mut config = checked_config(launch.config.take())?;
     secrets::check_launch(platform, found.record.app, Some(found.id), &launch, &config).await?;
     let version = launch.current_version.as_deref().filter(|version| !version.is_empty());
     let current_version = version.map(str::parse).transpose();
@@ -45,6 +45,8 @@ pub(super) async fn update_with(
     let own = platform.clone();
     let updated = platform.run_detached(async move {
         let host = hosts::get(&own, found.record.owner)?;
+        let here = (found.record.owner, found.id);
+        volumes::for_machine(&own, found.record.app, here, &mut config).await?;
         let known = image_in_use(&own, &*host, &found, &config.image).await?;
         let images = resolve_with(&own, &*host, &config, known).await?;
         let update = UpdateMachine {

@@ -13,6 +13,7 @@ mod org_deletions;
 mod released;
 mod requests;
 mod secrets;
+mod volumes;
 
 use crate::Platform;
 use claims::Claims;
@@ -23,6 +24,7 @@ use former_owners::FormerOwners;
 use org_deletions::OrgDeletions;
 use released::Released;
 use secrets::SecretsOnHosts;
+use volumes::UnfinishedVolumes;
 
 /// Starts all reconcilers; they end with the platform's tasks.
 pub fn start(platform: &Platform) {
@@ -31,6 +33,7 @@ pub fn start(platform: &Platform) {
     driver::start(platform, FormerOwners);
     driver::start(platform, Released);
     driver::start(platform, SecretsOnHosts);
+    driver::start(platform, UnfinishedVolumes);
     driver::start(platform, OrgDeletions);
     driver::start(platform, ExpiredTokens);
     compaction::start(platform);
@@ -45,6 +48,7 @@ pub async fn pass(platform: &Platform) {
     pass_of(platform, &Released).await;
     requests::pass(platform).await;
     pass_of(platform, &SecretsOnHosts).await;
+    pass_of(platform, &UnfinishedVolumes).await;
     pass_of(platform, &OrgDeletions).await;
     pass_of(platform, &ExpiredTokens).await;
 }

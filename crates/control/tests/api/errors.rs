@@ -103,7 +103,11 @@ async fn bodies_that_are_refused() {
         ),
         (
             r#"{"config":{"image":"nginx","mounts":[{"volume":"vol_1","path":"/d"}]}}"#.to_owned(),
-            (422, "config.mounts: volumes are not supported yet"),
+            (
+                400,
+                "config.mounts[0].volume: volume id \"vol_1\" is not valid: vol_ and 16 lower-case \
+                 letters and digits",
+            ),
         ),
         (
             r#"{"name":"A!","config":{"image":"nginx"}}"#.to_owned(),
@@ -176,8 +180,7 @@ async fn what_the_platform_consists_of() {
 async fn parts_that_are_not_built_are_named_and_never_404() {
     let w = world().await;
     for (method, path, part) in [
-        ("GET", "/v1/apps/web/volumes", "volumes are"),
-        ("DELETE", "/v1/apps/web/volumes/vol_1", "volumes are"),
+        ("GET", "/v1/apps/web/volumes/vol_1/snapshots", "snapshots of volumes are"),
         ("POST", "/v1/apps/web/certificates/acme", "certificates are"),
         ("GET", "/v1/apps/web/ip_assignments", "IP addresses of apps are"),
     ] {

@@ -36,6 +36,7 @@ mod secret_keys;
 mod secrets;
 mod suspend;
 mod tokens;
+mod volumes;
 mod walk;
 mod warnings;
 mod watch;

@@ -121,6 +121,8 @@ impl old::ToGuest {
             New::Configure(config) if config.units.is_some() => return None,
             // Its app would look for a file that is never written.
             New::Configure(config) if config.oidc_audience.is_some() => return None,
+            // Its app would write to a disk that is not kept.
+            New::Configure(config) if config.mounts.is_some() => return None,
             New::Exec(_, exec) if exec.unit.is_some() => return None,
             New::Configure(config) => Self::Configure(Box::new((*config).into())),
             New::Resumed(resume) => Self::Resumed(resume.into()),

@@ -4,10 +4,10 @@ use guest_protocol::*;
 
 common_messages!();
 
-/// Whether a message is about units, the token or the API over TCP, which version 2 does
+/// Whether a message is about units, volumes, the token or the API over TCP, which version 2 does
 /// not know.
 pub(crate) fn is_new(name: &str) -> bool {
-    name.starts_with("unit_") || name == "api_open_tcp"
+    name.starts_with("unit_") || name == "api_open_tcp" || name == "volumes_configure"
 }
 
 /// A config with a container and all that it may have, and a process.
@@ -68,6 +68,16 @@ fn config_with_token() -> GuestConfig {
     GuestConfig { oidc_audience: Some("sts.amazonaws.com".into()), ..GuestConfig::default() }
 }
 
+/// A config of a machine with two volumes.
+fn config_with_volumes() -> GuestConfig {
+    let mount = |device: &str, fstype: &str, path: &str| VolumeMount {
+        device: Device { path: device.into(), fstype: fstype.into() },
+        path: path.into(),
+    };
+    let mounts = vec![mount("/dev/vdc", "ext4", "/data"), mount("/dev/vdd", "raw", "/disk")];
+    GuestConfig { mounts: Some(mounts), ..GuestConfig::default() }
+}
+
 /// Every message that a version 3 host sends, by name.
 pub(crate) fn to_guest() -> Vec<(&'static str, ToGuest)> {
     let mut messages = common_to_guest();
@@ -77,6 +87,7 @@ pub(crate) fn to_guest() -> Vec<(&'static str, ToGuest)> {
         ("read_stats", ToGuest::ReadStats(3)),
         ("unit_configure", ToGuest::Configure(Box::new(config_with_units()))),
         ("unit_configure_oidc", ToGuest::Configure(Box::new(config_with_token()))),
+        ("volumes_configure", ToGuest::Configure(Box::new(config_with_volumes()))),
         ("unit_log_received", ToGuest::LogReceived(LogSource::Stdout, 7, Some(1))),
         ("unit_exec", ToGuest::Exec(3, Exec { unit: Some(1), ..Exec::default() })),
     ]);

@@ -1,6 +1,6 @@
 //! Keys of the records.
 
-use model::id::{AppId, MachineId, NetworkId, OrgId, ReleaseId};
+use model::id::{AppId, MachineId, NetworkId, OrgId, ReleaseId, VolumeId};
 use std::net::Ipv6Addr;
 
 /// Version of the layout of the keys and records.
@@ -112,6 +112,27 @@ pub fn release_key(id: ReleaseId) -> String {
 /// Key of the builds of an app.
 pub fn app_builds_key(app: AppId) -> String {
     format!("/app-builds/{app}")
+}
+
+/// Prefix of the keys of volumes.
+pub const VOLUMES: &str = "/volumes/";
+
+/// Key of a volume.
+pub fn volume_key(id: VolumeId) -> String {
+    format!("{VOLUMES}{id}")
+}
+
+/// Prefix of the keys that list volumes under their apps.
+pub const APP_VOLUMES: &str = "/app-volumes/";
+
+/// Prefix of the keys that name an app's volumes.
+pub fn volumes_of(app: AppId) -> String {
+    format!("{APP_VOLUMES}{app}/")
+}
+
+/// Key that lists a volume under its app.
+pub fn app_volume_key(app: AppId, id: VolumeId) -> String {
+    format!("{APP_VOLUMES}{app}/{id}")
 }
 
 /// Key of a token by the SHA-256 of it in hex.

@@ -17,6 +17,8 @@
 //! /app-releases/<app id>             AppReleasesRecord: its releases without their content
 //! /releases/<release id>             ReleaseContentRecord, which names the app
 //! /app-builds/<app id>               AppBuildsRecord
+//! /volumes/<id>                      VolumeRecord, written before the host is asked to make it
+//! /app-volumes/<app id>/<id>         the ids of an app's volumes; no value
 //! /tokens/<sha256>                   TokenRecord; the token itself is not stored
 //! /org-tokens/<org id>/<sha256>      the tokens of an organization; no value
 //! /token-uses/<sha256>               TokenUseRecord: its last use
@@ -47,6 +49,7 @@ mod releases;
 mod requests;
 mod secrets;
 mod tokens;
+mod volumes;
 mod wireguard;
 
 pub use access::{Listed, Stored, decode, encode, get, list, list_readable};
@@ -61,4 +64,5 @@ pub use releases::{
 pub use requests::{RecordedAnswer, RequestRecord};
 pub use secrets::{AppSecretsRecord, SecretKeyRecord, SecretKeysRecord, SecretRecord};
 pub use tokens::{TokenRecord, TokenUseRecord};
+pub use volumes::VolumeRecord;
 pub use wireguard::WireGuardPeerRecord;

@@ -2,7 +2,7 @@
 //! the remote client all pass.
 
 use super::calls::{context, create, gone, started, state};
-use super::{leases, secrets};
+use super::{leases, secrets, volumes};
 use futures_util::StreamExt;
 use host_api::{
     CallContext, ChangeMetadata, CreateMachine, Deadline, EventFilter, ExecError, ExecInput,
@@ -54,6 +54,8 @@ pub async fn host_api_contract(subject: Subject) {
         leases::a_lease_guards_the_machine(host).await;
         leases::a_lease_comes_with_a_create(host).await;
         secrets::a_boot_is_given_the_newest_secrets(host).await;
+        volumes::a_volume_lives(host).await;
+        volumes::a_volume_has_one_machine(host).await;
     };
     tokio::time::timeout(LIMIT, checks).await.expect("the contract ends in time");
 }

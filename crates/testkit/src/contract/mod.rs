@@ -12,6 +12,7 @@ mod memory;
 mod network;
 mod secrets;
 mod stopping;
+mod volumes;
 
 pub use calls::create_machine;
 pub use host_api::{Subject, host_api_contract};

@@ -6,9 +6,11 @@ use host_api::{
     CallContext, ChangeMetadata, CreateMachine, HostError, HostInfo, MachineFilter, Machines,
     Status, Stop, UpdateMachine, WaitFor,
 };
+use model::address::{self, Ipv4Pool, Slot};
 use model::id::{EventId, InstanceId, MachineId};
 use model::life::{Event, State};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::machines::{Machine, MachineEvent, MachineVersion, Process, Started, WaitResult};
@@ -54,6 +56,14 @@ fn memory(create: &CreateMachine) -> u64 {
 }
 
 impl FakeHost {
+    /// The 6PN address of a machine, as the API shows it.
+    fn private_ip(create: &CreateMachine) -> String {
+        let pool = Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16);
+        let planned =
+            pool.and_then(|pool| address::of_machine(pool, Slot(0), create.network, create.number));
+        planned.map(|planned| address::uncompressed(planned.ipv6)).unwrap_or_default()
+    }
+
     /// Brings it up, unless starts are held back.
     fn bring_up(&self, id: MachineId) -> Result<(), HostError> {
         let held = self.lock().held;
@@ -141,8 +151,9 @@ impl Machines for FakeHost {
             }
             None => {
                 let (id, skip) = (create.id, create.skip_launch);
+                self.attach_volumes((id, create.app), &create.config)?;
                 self.note(format!("create {id}"));
-                let machine = self.insert(create)?;
+                let machine = self.insert(create).inspect_err(|_| self.detach_volumes(id))?;
                 if !skip {
                     self.apply_events(id, &[Event::Start])?;
                     self.bring_up(id)?;
@@ -186,6 +197,7 @@ impl Machines for FakeHost {
             change.apply(&mut labels);
             update.config.metadata = (!labels.is_empty()).then_some(labels);
         }
+        self.attach_volumes((update.id, kept.create.app), &update.config)?;
         self.note(format!("update {}", update.id));
         self.change(update.id, |kept| {
             kept.machine.version = version.clone();
@@ -326,6 +338,7 @@ impl Machines for FakeHost {
         self.note(format!("destroy {id}"));
         if kept.state != State::Destroyed {
             self.apply_events(id, &[Event::Destroy { force }, Event::Gone])?;
+            self.detach_volumes(id);
         }
         self.leave_call("destroy").await?;
         Ok(())

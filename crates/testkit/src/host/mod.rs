@@ -5,7 +5,7 @@
 //!   breaks it.
 //! - `reach.rs`: calls that fail, are held back, or lose their answers.
 //! - `machines.rs`, `leases.rs`, `memory.rs`, `checks.rs`, `schedules.rs`, `secrets.rs`, `feed.rs`,
-//!   `traffic.rs`, `images.rs`, `exec.rs`: the traits by concern.
+//!   `traffic.rs`, `images.rs`, `exec.rs`, `volumes`: the traits by concern.
 //!
 //! It outlives the process that calls it, as a real host does.
 
@@ -20,21 +20,21 @@ mod reach;
 mod schedules;
 mod secrets;
 mod traffic;
+mod volumes;
 
 pub use reach::{Pause, Reach};
 
 use crate::CrashPoints;
 use host_api::{
     AppSecrets, Caller, CreateMachine, FeedEvent, GuestConnection, GuestListener, HostError,
-    KnownHost, LogLine, RouteChange, RoutePosition, Stop,
+    HostVolume, KnownHost, LogLine, RouteChange, RoutePosition, Stop,
 };
-use model::address::{self, Ipv4Pool, Slot};
-use model::id::{AppId, BootId, Epoch, EventId, HostId, InstanceId, MachineId};
+use model::id::{AppId, BootId, Epoch, EventId, HostId, InstanceId, MachineId, VolumeId};
 use model::lease::Lease;
 use model::life::{Event, State};
 use rt::{Clock, Rng};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
@@ -92,6 +92,9 @@ struct Store {
     follows_logs: bool,
     drained: Vec<MachineId>,
     sessions: HashMap<MachineId, usize>,
+    volumes: BTreeMap<VolumeId, HostVolume>,
+    /// GiB that there are for volumes.
+    volume_room_gb: u32,
     /// The last lease of each machine.
     leases: HashMap<MachineId, Lease>,
     memory_mib: u64,
@@ -120,7 +123,8 @@ struct FakeMachine {
 impl FakeHost {
     /// A host with 4 GiB for machines and no image but `nginx` and `app`.
     pub fn new(id: HostId, region: &str) -> Self {
-        let state = Store { worker_epoch: 1, memory_mib: 4096, ..Store::default() };
+        let state =
+            Store { worker_epoch: 1, memory_mib: 4096, volume_room_gb: 1000, ..Store::default() };
         let inner = Inner {
             id,
             region: region.into(),
@@ -486,13 +490,5 @@ impl FakeHost {
             region: kept.machine.region.clone(),
             event: MachineEvent::clone(event),
         })
-    }
-
-    /// The 6PN address of a machine, as the API shows it.
-    fn private_ip(create: &CreateMachine) -> String {
-        let pool = Ipv4Pool::new(Ipv4Addr::new(172, 30, 0, 0), 16);
-        let planned =
-            pool.and_then(|pool| address::of_machine(pool, Slot(0), create.network, create.number));
-        planned.map(|planned| address::uncompressed(planned.ipv6)).unwrap_or_default()
     }
 }

@@ -9,3 +9,4 @@ pub(crate) mod run_dir;
 pub(crate) mod startup;
 pub(crate) mod uevent;
 pub(crate) mod virtio;
+pub(crate) mod volumes;

@@ -11,6 +11,7 @@ use super::mounts::{self, LOWER, Trees, UPPER};
 use super::run_dir;
 use super::uevent::Uevents;
 use super::virtio::{Kind, Virtio};
+use super::volumes;
 use crate::container::roots;
 use crate::system::clock::{self, Stages};
 use crate::system::files::{self, OwnFiles};
@@ -131,9 +132,8 @@ fn prepare(
     let _ = rustix::system::sethostname(config.hostname.as_bytes());
     stages.mark("identity");
     virtio.bind(Kind::Block);
-    for Device { path, .. } in
-        [&config.root, &config.scratch].into_iter().chain(roots::devices(config))
-    {
+    let devices = [&config.root, &config.scratch].into_iter().chain(roots::devices(config));
+    for Device { path, .. } in devices.chain(volumes::devices(config)) {
         let there = || (path.is_empty() || Path::new(path).exists()).then_some(());
         wait_for(path, &mut virtio, Kind::Block, there)?;
     }
@@ -145,6 +145,10 @@ fn prepare(
     let of_containers = roots::mount_all(config)?;
     let scratch = mounts::enter_root(trees, log)?;
     stages.mark("root");
+    if config.mounts.is_some() {
+        volumes::mount_all(config, log)?;
+        stages.mark("mounts");
+    }
     files::write_all(&own, &config.files)?;
     roots::write_files(&of_containers, config)?;
     if config.swap_mib > 0

@@ -1,5 +1,6 @@
 //! Power off.
 
+use crate::boot::volumes;
 use crate::container::roots;
 use crate::process::signals;
 use rustix::mount::MountFlags;
@@ -20,6 +21,7 @@ pub(crate) fn off(scratch: Option<&OwnedFd>) -> ! {
         }
     }
     rustix::fs::sync();
+    volumes::unmount_all();
     if let Some(scratch) = scratch {
         // The overlays first: they write to the disk below them.
         let flags = MountFlags::RDONLY;

@@ -18,6 +18,7 @@ mod platform;
 mod secrets;
 mod sleep;
 mod upgrade;
+mod volumes;
 
 use libtest_mimic::{Arguments, Trial};
 use platform::{Context, Outcome};
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
 fn trials(context: Option<&Arc<Context>>) -> Vec<Trial> {
     let upgrade: &[(&str, Test)] =
         if upgrade::old_program().is_some() { upgrade::TESTS } else { &[] };
-    let groups: [(&str, &[(&str, Test)]); 12] = [
+    let groups: [(&str, &[(&str, Test)]); 13] = [
         ("api", api::TESTS),
         ("cli", cli::TESTS),
         ("crash", crash::TESTS),
@@ -64,6 +65,7 @@ fn trials(context: Option<&Arc<Context>>) -> Vec<Trial> {
         ("secrets", secrets::TESTS),
         ("sleep", sleep::TESTS),
         ("upgrade", upgrade),
+        ("volumes", volumes::TESTS),
     ];
     let all = groups.into_iter().flat_map(|(group, tests)| tests.iter().map(move |t| (group, t)));
     all.map(|(group, &(name, test))| {

@@ -64,6 +64,11 @@ impl Inner {
             // hotplug.
             return Err("its containers have images of their own".into());
         }
+        if !spec.volumes.is_empty() {
+            return Err(
+                "it has volumes, and the guest of a template has no devices for them".into()
+            );
+        }
         let (inner, shape) = (self.clone(), shape(spec));
         let get = move || {
             let platform = inner.platform().map_err(|err| rt::chain(&err))?;

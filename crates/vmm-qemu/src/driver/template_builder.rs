@@ -106,6 +106,7 @@ impl Inner {
             root: blank.clone(),
             scratch: blank,
             images: Vec::new(),
+            volumes: Vec::new(),
             nic: None,
             kernel_args: Vec::new(),
             snapshot: None,

@@ -1,6 +1,7 @@
 //! One message from the daemon to the launcher: JSON and descriptors.
 
 use crate::jail::spec::Spec;
+use model::volume::MAX_MOUNTS;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
@@ -12,7 +13,7 @@ use worker::ports::MAX_IMAGES;
 
 /// Longest message: paths and arguments of one VM are far below.
 const MAX_BYTES: usize = 64 * 1024;
-const MAX_FDS: usize = 8 + MAX_IMAGES;
+const MAX_FDS: usize = 8 + MAX_IMAGES + MAX_MOUNTS;
 
 /// Sends a message over a sequenced-packet socket.
 pub(crate) fn send(socket: impl AsFd, spec: &Spec, fds: &[BorrowedFd<'_>]) -> io::Result<()> {

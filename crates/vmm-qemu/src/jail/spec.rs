@@ -30,6 +30,8 @@ pub(crate) enum Fd {
     State,
     /// A further image, read-only.
     Image(u8),
+    /// The disk of a volume.
+    Volume(u8),
 }
 
 impl Fd {
@@ -45,6 +47,8 @@ impl Fd {
             Self::Ram => 9,
             Self::State => 10,
             Self::Image(image) => 11 + i32::from(image),
+            // Behind the images, of which there are fewer than 21.
+            Self::Volume(volume) => 32 + i32::from(volume),
         }
     }
 }
@@ -60,7 +64,7 @@ pub(crate) struct Spec {
     pub(crate) kvm: bool,
     pub(crate) uid_base: u32,
     pub(crate) uid_count: u32,
-    /// No file grows beyond, in bytes: the size of the scratch image.
+    /// No file grows beyond, in bytes: the size of its largest disk.
     pub(crate) file_size: u64,
     /// Most threads of the VM's user.
     pub(crate) threads: u64,

@@ -25,6 +25,8 @@ pub(crate) struct Machine {
     pub(crate) mac: Option<[u8; 6]>,
     /// How many images it has beside its root.
     pub(crate) images: u8,
+    /// How many volumes it has.
+    pub(crate) volumes: u8,
     pub(crate) start: StartFrom,
 }
 
@@ -102,6 +104,10 @@ pub(crate) fn qemu(machine: &Machine) -> Result<Vec<String>, PortError> {
     // Behind all others, so that the devices of machines without them are alike.
     for image in 0..machine.images {
         args.disk(&format!("image{image}"), Fd::Image(image), "read-only=on");
+    }
+    for volume in 0..machine.volumes {
+        let options = "discard=unmap,detect-zeroes=unmap";
+        args.disk(&format!("volume{volume}"), Fd::Volume(volume), options);
     }
     Ok(args.0)
 }
@@ -226,6 +232,7 @@ mod tests {
             memory_mib: 256,
             mac: Some([2, 0, 0, 0, 0, 0xa1]),
             images: 0,
+            volumes: 0,
             start: StartFrom::Kernel { args: vec!["updraft.x=1".into()], tsc_khz: Some(2_596_120) },
         }
     }
@@ -318,6 +325,22 @@ mod tests {
             -add-fd set=12,fd=12
             -blockdev driver=file,node-name=image1,filename=/dev/fdset/12,locking=off,read-only=on
             -device virtio-blk-device,drive=image1,werror=report,rerror=report"#]]
+        .assert_eq(more);
+    }
+
+    #[test]
+    fn volumes_come_behind_the_images_and_can_be_written_to() {
+        let without = lines(&qemu(&Machine { images: 1, ..machine() }).unwrap());
+        let with = lines(&qemu(&Machine { images: 1, volumes: 2, ..machine() }).unwrap());
+        let more = with.strip_prefix(&without).unwrap();
+        expect![[r#"
+
+            -add-fd set=32,fd=32
+            -blockdev driver=file,node-name=volume0,filename=/dev/fdset/32,locking=off,discard=unmap,detect-zeroes=unmap
+            -device virtio-blk-device,drive=volume0,werror=report,rerror=report
+            -add-fd set=33,fd=33
+            -blockdev driver=file,node-name=volume1,filename=/dev/fdset/33,locking=off,discard=unmap,detect-zeroes=unmap
+            -device virtio-blk-device,drive=volume1,werror=report,rerror=report"#]]
         .assert_eq(more);
     }
 

@@ -11,6 +11,7 @@ use crate::process::pidfd;
 use crate::snapshot::Opened;
 use crate::template::store::Template;
 use camino::Utf8Path;
+use model::volume::MAX_MOUNTS;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
@@ -94,8 +95,10 @@ pub(crate) fn launch(
     let scratch = open(&spec.scratch, OFlags::RDWR)?;
     let images = spec.images.iter().take(MAX_IMAGES).map(|image| open(image, OFlags::RDONLY));
     let images = images.collect::<Result<Vec<_>, _>>()?;
-    let file_size =
-        rustix::fs::fstat(&scratch).map_err(|err| failed("measure scratch disk", err.into()))?;
+    let volumes = spec.volumes.iter().take(MAX_MOUNTS).map(|volume| open(volume, OFlags::RDWR));
+    let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
+    let file_size = largest(volumes.iter().chain([&scratch]))
+        .map_err(|err| failed("measure the disks", err))?;
     let agent = dir.listen(AGENT).map_err(|err| failed("make agent socket", err))?;
     let qmp = dir.listen(QMP).map_err(|err| failed("make monitor socket", err))?;
     let boots = matches!(start, StartFrom::Kernel { .. });
@@ -107,6 +110,7 @@ pub(crate) fn launch(
         memory_mib: spec.memory_mib,
         mac: spec.nic.as_ref().map(|nic| nic.mac),
         images: images.len() as u8,
+        volumes: volumes.len() as u8,
         start,
     };
     let optional = [
@@ -121,8 +125,10 @@ pub(crate) fn launch(
         (Fd::Ram, ram.as_fd()),
     ];
     let images = (0..).zip(&images).map(|(place, image)| (Fd::Image(place), image.as_fd()));
+    let volumes = (0..).zip(&volumes).map(|(place, volume)| (Fd::Volume(place), volume.as_fd()));
+    let optional = optional.into_iter().flatten();
     let (numbers, fds): (Vec<_>, Vec<_>) =
-        always.into_iter().chain(optional.into_iter().flatten()).chain(images).unzip();
+        always.into_iter().chain(optional).chain(images).chain(volumes).unzip();
     let kernel = [
         (config.guest.vmlinuz.clone(), spec::VMLINUZ.into()),
         (config.guest.initramfs.clone(), spec::INITRAMFS.into()),
@@ -136,7 +142,7 @@ pub(crate) fn launch(
         uid_base: config.jail.uid_base,
         uid_count: config.jail.uid_count,
         // The log has to fit as well.
-        file_size: u64::try_from(file_size.st_size).unwrap_or(0).max(LOG_BYTES),
+        file_size: file_size.max(LOG_BYTES),
         threads: u64::from(threads(spec.vcpus)),
         fds: numbers,
         own_memory,
@@ -144,6 +150,14 @@ pub(crate) fn launch(
     let launched = spawn_launcher(config, dir, &message, &fds)
         .map_err(|err| failed(&format!("start launcher {}", config.jail.launcher), err))?;
     Ok((launched, ram))
+}
+
+/// Bytes of the largest of these disks.
+fn largest<'a>(disks: impl Iterator<Item = &'a OwnedFd>) -> io::Result<u64> {
+    disks.into_iter().try_fold(0, |largest, disk| {
+        let size = rustix::fs::fstat(disk)?.st_size;
+        Ok(u64::try_from(size).unwrap_or(0).max(largest))
+    })
 }
 
 /// Most threads of a VM: its vCPUs, and those QEMU does disk I/O with.

@@ -66,6 +66,7 @@ pub async fn boots(
         root: disk.clone(),
         scratch: disk.clone(),
         images: Vec::new(),
+        volumes: Vec::new(),
         nic: None,
         kernel_args: Vec::new(),
         snapshot: None,

@@ -38,6 +38,9 @@ pub(crate) struct Description {
     /// Further images.
     #[serde(default)]
     pub(crate) images: Vec<Utf8PathBuf>,
+    /// Disks of volumes.
+    #[serde(default)]
+    pub(crate) volumes: Vec<Utf8PathBuf>,
 }
 
 impl Description {
@@ -49,6 +52,7 @@ impl Description {
             root: spec.root.clone(),
             scratch: spec.scratch.clone(),
             images: spec.images.clone(),
+            volumes: spec.volumes.clone(),
         }
     }
 }

@@ -112,6 +112,12 @@ impl Draft {
         let images = vm.images.iter().map(|image| DiskIdentity::of(&File::open(image)?));
         let images = images.collect::<io::Result<_>>()?;
         scratch.sync_all()?;
+        let volumes = vm.volumes.iter().map(|volume| {
+            let volume = File::open(volume)?;
+            volume.sync_all()?;
+            DiskIdentity::of(&volume)
+        });
+        let volumes = volumes.collect::<io::Result<_>>()?;
         let manifest = Manifest {
             version: VERSION,
             boot: boot.to_string(),
@@ -124,6 +130,7 @@ impl Draft {
             root: DiskIdentity::of(&root)?,
             scratch: DiskIdentity::of(&scratch)?,
             images,
+            volumes,
         };
         let text = serde_json::to_vec_pretty(&manifest)?;
         rt::fs::write_atomic(self.dir.join(MANIFEST).as_std_path(), &text, 0o600)

@@ -31,6 +31,8 @@ pub(super) struct Manifest {
     pub(super) scratch: DiskIdentity,
     #[serde(default)]
     pub(super) images: Vec<DiskIdentity>,
+    #[serde(default)]
+    pub(super) volumes: Vec<DiskIdentity>,
 }
 
 /// Identity of a file: while it is unchanged, so is the content.

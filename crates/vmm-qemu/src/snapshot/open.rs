@@ -37,7 +37,9 @@ pub(crate) fn open(
         [("root", &spec.root, &manifest.root), ("scratch", &spec.scratch, &manifest.scratch)];
     let images = spec.images.iter().zip(&manifest.images);
     let images = images.map(|(path, then)| ("image", path, then));
-    for (name, path, then) in disks.into_iter().chain(images) {
+    let volumes = spec.volumes.iter().zip(&manifest.volumes);
+    let volumes = volumes.map(|(path, then)| ("volume's", path, then));
+    for (name, path, then) in disks.into_iter().chain(images).chain(volumes) {
         let now = File::open(path).and_then(|file| DiskIdentity::of(&file)).map_err(failed)?;
         if now != *then {
             let problem = format!("the {name} disk is not as the guest left it");
@@ -69,6 +71,10 @@ fn mismatch(manifest: &Manifest, platform: &Platform, spec: &BootSpec) -> Option
     let same = (was.vcpus, was.memory_mib, was.network) == (is.vcpus, is.memory_mib, is.network);
     if spec.images.len() != manifest.images.len() {
         return Some("the machine had another number of images".into());
+    }
+    // A volume that was exchanged for another one may look like it.
+    if spec.volumes != was.volumes || spec.volumes.len() != manifest.volumes.len() {
+        return Some("the machine had other volumes".into());
     }
     (!same).then(|| "the machine had another size or network".to_owned())
 }

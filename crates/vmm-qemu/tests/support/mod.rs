@@ -156,6 +156,7 @@ impl World {
             root: dir.join("root"),
             scratch: dir.join("scratch"),
             images: Vec::new(),
+            volumes: Vec::new(),
             nic: None,
             kernel_args: Vec::new(),
             snapshot: None,

@@ -13,6 +13,7 @@ mod machine;
 mod memory;
 mod org;
 mod schedule;
+mod volumes;
 
 pub use api::*;
 pub use batch::*;
@@ -24,6 +25,7 @@ pub use machine::*;
 pub use memory::*;
 pub use org::*;
 pub use schedule::*;
+pub use volumes::*;
 
 /// Fields of an object that this version does not know, kept as they came.
 pub type Extra = serde_json::Map<String, serde_json::Value>;

@@ -3,6 +3,7 @@
 use super::events;
 use super::host_db::HostDb;
 use super::leases;
+use super::volumes;
 use crate::ports::OwnerLookup;
 use crate::record::{self, Owners, Record, RecordParts};
 use model::address::Slot;
@@ -41,6 +42,9 @@ pub(crate) enum AddError {
     /// destroyed since.
     #[error("this create has been carried out before, and its machine has been destroyed since")]
     Repeated,
+    /// A volume of its config cannot be attached.
+    #[error("{0}")]
+    Volume(String),
     #[error(transparent)]
     Database(#[from] Error),
 }
@@ -63,6 +67,9 @@ pub(crate) enum SaveError {
     /// A call with this idempotency key has been carried out before.
     #[error("the call has been carried out before")]
     Repeated,
+    /// A volume of its config cannot be attached.
+    #[error("{0}")]
+    Volume(String),
     #[error(transparent)]
     Database(#[from] Error),
 }
@@ -205,6 +212,7 @@ impl HostDb {
                                (id, app, name, state, slot, record, app_id, destroyed_ms)
                            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
                 conn.execute(sql, columns(&record)).map_err(Error::from)?;
+                volumes::attach(conn, &record)?.map_err(AddError::Volume)?;
                 note(conn, &record, &change)?;
                 Ok(record)
             })
@@ -227,6 +235,10 @@ impl HostDb {
                                SELECT slot, ?2 FROM machines WHERE id = ?1 AND slot NOT NULL";
                     conn.execute(sql, params![record.id.to_string(), record.updated_ms as i64])
                         .map_err(Error::from)?;
+                }
+                volumes::detach(conn, &record, change.new_version)?;
+                if change.new_version {
+                    volumes::attach(conn, &record)?.map_err(SaveError::Volume)?;
                 }
                 update(conn, &record)?;
                 Ok(note(conn, &record, &change)?)

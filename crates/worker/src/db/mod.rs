@@ -9,9 +9,11 @@ mod machines;
 pub(crate) mod runs;
 mod schema;
 mod secrets;
+mod volumes;
 
 pub(crate) use events::{CHECK_EVENT, EventNumbers, EventPage};
 pub(crate) use host_db::HostDb;
 pub(crate) use leases::LeaseChange;
 pub(crate) use machines::{AddError, Change, Machines, SaveError, UnreadableRow};
 pub(crate) use secrets::SealedSecrets;
+pub(crate) use volumes::VolumeChange;

@@ -108,4 +108,16 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (sink, log)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- Volumes of this host. `machine` is the one that has it: a volume is attached in the
+    -- transaction that records a machine's config, and nowhere else.
+    CREATE TABLE volumes (
+        id      TEXT PRIMARY KEY,
+        app_id  INTEGER NOT NULL,
+        state   TEXT NOT NULL,
+        machine TEXT,
+        record  TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX volumes_by_machine ON volumes (machine) WHERE machine NOT NULL;
+",
 ];

@@ -4,6 +4,7 @@
 use super::registry::Host;
 use crate::machine::{Call, Request};
 use crate::ports::LowSpace;
+use crate::volumes::disks::volume_of;
 use host_api::{Source, Stop};
 use model::id::MachineId;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 pub(super) async fn watch(host: Arc<Host>) {
     loop {
         let low = host.context.disks.low_space().await;
-        let id = low.disk.parent().and_then(|dir| dir.file_name()?.parse::<MachineId>().ok());
+        let id = machine_of(&host, &low).await;
         match id {
             // A task that waits for space itself, to record a change, does not answer. The
             // next machine may be the one whose stop frees some.
@@ -29,6 +30,14 @@ pub(super) async fn watch(host: Arc<Host>) {
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// The machine that writes to the disk.
+async fn machine_of(host: &Host, low: &LowSpace) -> Option<MachineId> {
+    if let Some(volume) = volume_of(&low.disk) {
+        return host.context.db.volume(volume).await.ok().flatten()?.machine;
+    }
+    low.disk.parent()?.file_name()?.parse().ok()
 }
 
 async fn stop(host: &Host, id: MachineId, low: &LowSpace) {

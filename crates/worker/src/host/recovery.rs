@@ -9,6 +9,7 @@ use crate::machine::view::{SHOWN_EVENTS, View};
 use crate::machine::{AtStart, Handle};
 use crate::ports::{OwnerLookup, PortError};
 use crate::record::Record;
+use crate::volumes;
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -44,6 +45,7 @@ pub(super) async fn recover(
             "a machine's record cannot be read; its VM is left alone"
         );
     }
+    volumes::recovery::recover(context).await.map_err(StartError::Database)?;
     let alive = remove_unowned_vms(context, &records, &unreadable).await?;
     remove_unowned_links(context, &records, &unreadable, &alive).await?;
     remove_unowned_dirs(context, &records, &unreadable).await;

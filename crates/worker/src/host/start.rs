@@ -20,6 +20,7 @@ use crate::secrets;
 use crate::sessions::Sessions;
 use crate::template_queue::TemplateQueue;
 use crate::templates;
+use crate::volumes::sizes::VolumeSizes;
 use camino::Utf8PathBuf;
 use model::id::{AppId, MachineId};
 use prometheus_client::registry::Registry;
@@ -52,6 +53,8 @@ impl Worker {
         };
         let machines = config.data_dir.join("machines");
         std::fs::create_dir_all(&machines).map_err(failed(&machines))?;
+        let volumes = config.data_dir.join("volumes");
+        std::fs::create_dir_all(&volumes).map_err(failed(&volumes))?;
         let dir = config.data_dir.join("logs");
         let (region, clock) = (config.region.clone(), ports.clock.clone());
         let store =
@@ -71,6 +74,7 @@ impl Worker {
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
             metrics: Metrics::new(registry),
             blocked_slots: BlockedSlots::default(),
+            volume_sizes: VolumeSizes::default(),
             routes: RouteHub::new(config.host, epoch),
             events: Feed::new(db.clone(), config.region.clone()),
             config,

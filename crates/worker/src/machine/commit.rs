@@ -36,6 +36,7 @@ impl Task {
                 self.restore_reservation();
                 return Ok(());
             }
+            Err(SaveError::Volume(why)) => return Err(HostError::Conflict(why)),
             Err(SaveError::Database(err)) => return Err(HostError::Internal(rt::chain(&err))),
         }
         if lease.is_some() {

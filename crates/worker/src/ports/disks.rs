@@ -3,6 +3,7 @@
 use super::PortError;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
+use model::volume::FileSystem;
 
 /// The host's disks, as far as the worker needs them.
 ///
@@ -17,6 +18,16 @@ pub trait Disks: Send + Sync + 'static {
     /// (about a minute); an error after it is transient. One to be `kept` for later boots
     /// is on stable storage before it has its name.
     async fn create(&self, path: &Utf8Path, bytes: u64, kept: bool) -> Result<(), PortError>;
+
+    /// Makes the sparse disk of a volume, of `bytes` and with this file system. It is whole and
+    /// on stable storage when this returns; after an error, or a crash, there is none of that
+    /// name. One that is there already is an error: no volume is ever overwritten.
+    async fn create_volume(
+        &self,
+        path: &Utf8Path,
+        bytes: u64,
+        fstype: FileSystem,
+    ) -> Result<(), PortError>;
 
     /// Books space for a disk that may grow to `bytes` at `path`, whether the
     /// file exists yet or not. Booking the same path again replaces its size.

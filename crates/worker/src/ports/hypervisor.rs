@@ -205,6 +205,9 @@ pub struct BootSpec {
     /// Further read-only images, at most [`MAX_IMAGES`]; shown to the guest as `/dev/vdc`
     /// and so on.
     pub images: Vec<Utf8PathBuf>,
+    /// Writable disks of volumes, at most [`model::volume::MAX_MOUNTS`]; shown to the guest
+    /// behind the images.
+    pub volumes: Vec<Utf8PathBuf>,
     /// Network card, or none.
     pub nic: Option<Nic>,
     /// Words added to the guest kernel's command line, validated.

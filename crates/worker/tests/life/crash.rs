@@ -355,7 +355,7 @@ fn crash_in_recovery(lab: &mut Lab, n: u64) {
 
 /// Ends when the log of the database has changed so often. Looked at between
 /// any two steps of the daemon.
-async fn nth_commit(wal: &camino::Utf8Path, n: u64) -> String {
+pub(crate) async fn nth_commit(wal: &camino::Utf8Path, n: u64) -> String {
     let length = || std::fs::metadata(wal).map_or(0, |meta| meta.len());
     let (mut last, mut seen) = (length(), 0);
     loop {

@@ -19,4 +19,5 @@ mod schedules;
 mod secrets;
 mod suspend;
 mod takeover;
+mod volumes;
 mod wake;

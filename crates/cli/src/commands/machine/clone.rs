@@ -13,13 +13,14 @@ use crate::flyctl::flags::{CloneMachine, Unsupported};
 use crate::machines::pick::GROUP;
 use crate::parse::duration;
 use clap::Args;
+use client::Client;
 use std::time::Duration;
-use wire::machines::{LaunchMachine, Machine, MachineConfig};
+use wire::machines::{CreateVolume, LaunchMachine, Machine, MachineConfig};
 
 /// Make a machine like another one
 ///
-/// The new machine has the other's config, its image by digest, and an empty disk. Waits until
-/// it runs and its health checks pass.
+/// The new machine has the other's config, its image by digest, an empty disk, and new empty
+/// volumes of the names and sizes of the other's. Waits until it runs and its health checks pass.
 #[derive(Clone, Debug, Args)]
 pub struct CloneArgs {
     #[command(flatten)]
@@ -67,6 +68,7 @@ pub(super) async fn run(mut args: CloneArgs, cx: &mut Context<'_>) -> Result<()>
     let standby = is_standby(&config).then(|| config.clone());
     let region = args.region.unwrap_or(source.region);
     cx.ui().status(&format!("Cloning machine {} into region {region}", source.id));
+    new_volumes(&mut config, &client, &app, &region, cx).await?;
     cx.ui().status(&format!("Provisioning a new machine with image {}...", config.image));
     let ask = LaunchMachine {
         config: Some(config),
@@ -93,6 +95,31 @@ pub(super) async fn run(mut args: CloneArgs, cx: &mut Context<'_>) -> Result<()>
         return cx.ui().json(&now);
     }
     cx.ui().data(&made.id)
+}
+
+/// Makes an empty volume for each mount: those of the other machine stay with it.
+async fn new_volumes(
+    config: &mut MachineConfig,
+    client: &Client,
+    app: &str,
+    region: &str,
+    cx: &mut Context<'_>,
+) -> Result<()> {
+    for mount in config.mounts.iter_mut().flatten() {
+        let name = mount.name.clone().unwrap_or_default();
+        let ask = CreateVolume {
+            name: name.clone(),
+            region: Some(region.to_owned()),
+            size_gb: mount.size_gb,
+            encrypted: mount.encrypted,
+            ..CreateVolume::default()
+        };
+        let made = client.create_volume(app, &ask).await;
+        let made = made.context(|| format!("create volume {name} for the new machine"))?;
+        cx.ui().status(&format!("  Volume {} ({name}) has been created...", made.id));
+        mount.volume = Some(made.id);
+    }
+    Ok(())
 }
 
 /// The config of the new machine.

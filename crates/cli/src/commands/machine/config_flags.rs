@@ -9,7 +9,8 @@ use clap::Args;
 use std::collections::BTreeMap;
 use std::path::Path;
 use wire::machines::{
-    Autostop, Dns, File, Guest, Init, MachineConfig, Restart, Rootfs, ScheduleOptions, Service,
+    Autostop, Dns, File, Guest, Init, MachineConfig, Mount, Restart, Rootfs, ScheduleOptions,
+    Service,
 };
 
 /// What the machine is to run and how.
@@ -37,6 +38,12 @@ pub(crate) struct ConfigArgs {
     /// Write a secret into a file of the machine; its value has to be base64; may be repeated
     #[arg(long, value_name = "/PATH=SECRET", value_parser = parse::file_secret)]
     file_secret: Vec<File>,
+    /// Volume to mount, NAME:/PATH or ID:/PATH; may be repeated
+    ///
+    /// By its name, any volume of that name without a machine is attached. The machine runs on
+    /// the host of its volumes.
+    #[arg(short, long, value_name = "VOLUME:/PATH", value_parser = parse::mount)]
+    volume: Vec<Mount>,
     /// Program to run in place of the image's entrypoint, split as a shell would
     #[arg(long, value_name = "COMMAND")]
     pub(crate) entrypoint: Option<String>,
@@ -126,6 +133,7 @@ impl ConfigArgs {
         }
         self.apply_services(config);
         self.apply_schedule(config);
+        self.apply_volumes(config);
         if let Some(policy) = self.restart {
             config.restart.get_or_insert_with(Restart::default).policy = Some(policy.to_owned());
         }
@@ -181,6 +189,21 @@ impl ConfigArgs {
             options.timezone = zone.clone().or(options.timezone.take());
             options.overlap = overlap.clone().or(options.overlap.take());
             options.misfire = misfire.clone().or(options.misfire.take());
+        }
+    }
+
+    /// A volume that the config has already gets the path; others are added.
+    fn apply_volumes(&self, config: &mut MachineConfig) {
+        for mount in &self.volume {
+            let mounts = config.mounts.get_or_insert_default();
+            let same = |had: &&mut Mount| match (&mount.volume, &mount.name) {
+                (Some(id), _) => had.volume.as_ref() == Some(id),
+                (None, name) => had.name == *name && had.path == mount.path,
+            };
+            match mounts.iter_mut().find(same) {
+                Some(had) => had.path = mount.path.clone(),
+                None => mounts.push(mount.clone()),
+            }
         }
     }
 
@@ -282,6 +305,10 @@ mod tests {
                 ],
                 r#"{"image":"x","schedule":"0 9 * * *","schedule_options":{"timezone":"UTC","overlap":"queue"}}"#,
             ),
+            (
+                &["-v", "data:/data", "-v", "vol_0123456789abcdef:/more"],
+                r#"{"image":"x","mounts":[{"name":"data","path":"/data"},{"volume":"vol_0123456789abcdef","path":"/more"}]}"#,
+            ),
             (&["--skip-dns-registration"], r#"{"image":"x","dns":{"skip_registration":true}}"#),
             (&["--restart", "on-fail"], r#"{"image":"x","restart":{"policy":"on-failure"}}"#),
             (
@@ -342,10 +369,5 @@ mod tests {
             let refused = Flags::try_parse_from(["x", flag]).unwrap_err().to_string();
             assert!(refused.contains("is not supported"), "{flag}: {refused}");
         }
-        let refused = Flags::try_parse_from(["x", "-v", "data:/data"]).unwrap_err().to_string();
-        assert!(
-            refused.contains("--volume is not supported: there are no volumes yet"),
-            "{refused}"
-        );
     }
 }

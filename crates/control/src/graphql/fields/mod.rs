@@ -11,6 +11,7 @@ mod release;
 mod tokens;
 mod unbuilt;
 mod user;
+mod volume;
 mod wireguard;
 
 pub(super) use mutations::Mutations;

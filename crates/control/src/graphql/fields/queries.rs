@@ -6,12 +6,13 @@ use super::app::App;
 use super::machine::Machine;
 use super::org::Org;
 use super::unbuilt::unbuilt;
+use super::volume::Volume;
 use super::{image, region, user};
 use crate::access::{Place, Subject, read};
 use crate::error::shortened;
-use crate::{Error, Kind, apps, lookup, machines};
+use crate::{Error, Kind, apps, lookup, machines, volumes};
 use async_trait::async_trait;
-use model::id::{AppName, MachineId};
+use model::id::{AppName, MachineId, VolumeId};
 use serde_json::json;
 use store::records::{self, AppRecord, Stored};
 
@@ -54,6 +55,7 @@ impl Fields for Queries {
                 region::region(session, &region::all(session).await?.1).into()
             }
             "machine" => one_machine(session, args).await?, // read(Machine)
+            "volume" => one_volume(session, args).await?,   // read(Volume)
             "latestImageTag" => {
                 return Err(image::unknown_repository(&args.required("repository")?));
             }
@@ -113,6 +115,26 @@ async fn one_org(session: &Session, args: &Args) -> Result<Org, Error> {
     let found = apps::organizations(&session.platform).await?;
     let found = found.into_iter().find(|org| org.name == name);
     found.map(Org::from).ok_or_else(|| lookup::no_org(&name))
+}
+
+/// A volume by its id, of whatever app.
+async fn one_volume(session: &Session, args: &Args) -> Result<Answer, Error> {
+    let id = args.required("id")?;
+    let none = || {
+        Error::not_found(format!("Could not find Volume {:?}", shortened(&id, 80)))
+            .hint("`updraft volumes list` shows the volumes of an app")
+    };
+    let parsed: VolumeId = id.parse().map_err(|_| none())?;
+    let app = volumes::app_of(&session.platform, parsed).await?.ok_or_else(none)?;
+    let found = async {
+        let name = app.name.to_string();
+        let place = Place { app: Some(name.clone()), volume: Some(id.clone()), ..Place::default() };
+        session.may(read(Subject::Volume), place).await?;
+        let volume = volumes::get(&session.platform, &name, &id).await?;
+        let app = App::made(apps::get(&session.platform, &name).await?);
+        Ok(Answer::node(Volume { volume, app: Answer::node(app) }))
+    };
+    found.await.map_err(|err: Error| if err.kind == Kind::NotFound { none() } else { err })
 }
 
 /// A machine by its id, of whatever app.

@@ -4,7 +4,6 @@ use crate::Error;
 
 /// Operations, and what they are part of, as the message begins.
 const UNBUILT: &[(&str, &str)] = &[
-    ("volume", "volumes are"),
     ("postgresAttachments", "Postgres clusters are"),
     ("attachPostgresCluster", "Postgres clusters are"),
     ("detachPostgresCluster", "Postgres clusters are"),
@@ -44,10 +43,10 @@ mod tests {
 
     #[test]
     fn an_operation_names_its_part() {
-        let err = unbuilt("volume");
+        let err = unbuilt("addOn");
         assert_eq!(
             (err.kind, &*err.message),
-            (Kind::NotImplemented, "volumes are not supported yet")
+            (Kind::NotImplemented, "extensions are not supported yet")
         );
         assert_eq!(unbuilt("viewer").kind, Kind::Internal);
     }

@@ -4,7 +4,7 @@
 
 mod unbuilt;
 
-use super::endpoints::apps::{self, logs, secret_keys, secrets, tokens as app_tokens};
+use super::endpoints::apps::{self, logs, secret_keys, secrets, tokens as app_tokens, volumes};
 use super::endpoints::machines::{
     self, batch, busy, exec, leases, lifecycle, memory, metadata, patch, runs,
 };
@@ -14,7 +14,7 @@ use super::endpoints::{audit, description, graphql, logins, oidc, orgs, tokens, 
 use super::table::{Route, Routes};
 use super::{HttpApi, auth, idempotency, observe, rate_limit, warnings};
 use crate::Error;
-use crate::access::Subject::{App, Machine, Open, Org, Platform, Several, Token};
+use crate::access::Subject::{App, Machine, Open, Org, Platform, Several, Token, Volume};
 use crate::access::{control, create, delete, read, write};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -115,6 +115,13 @@ fn routes() -> Routes {
         .post("/{name}/decrypt", control(App).of("secretkeys"), secret_keys::decrypt)
         .post("/{name}/sign", control(App).of("secretkeys"), secret_keys::sign)
         .post("/{name}/verify", control(App).of("secretkeys"), secret_keys::verify);
+    let volumes = Routes::below("/v1/apps/{app}/volumes")
+        .get("", read(App), volumes::list)
+        .post("", create(App), volumes::create)
+        .get("/{volume}", read(Volume), volumes::get)
+        .put("/{volume}", write(Volume), volumes::update)
+        .delete("/{volume}", delete(Volume), volumes::destroy)
+        .put("/{volume}/extend", write(Volume), volumes::extend);
     let app = Routes::below("/v1/apps/{app}")
         .get("", read(App), apps::get)
         .delete("", delete(App), apps::destroy)
@@ -130,6 +137,7 @@ fn routes() -> Routes {
         .get("", read(Org), orgs::get)
         .delete("", delete(Org).of("deletion"), orgs::delete)
         .get("/machines", read(Org), orgs::machines::list)
+        .get("/volumes", read(Org), volumes::of_org)
         .get("/watch", read(Org), watch::org)
         .get("/members", read(Org).of("membership"), orgs::members)
         .post("/members", write(Org).of("membership"), orgs::put_member)
@@ -188,6 +196,7 @@ fn routes() -> Routes {
         .and(org)
         .and(machine)
         .and(secrets)
+        .and(volumes)
         .and(secret_keys)
         .and(unbuilt::routes())
 }

@@ -7,8 +7,7 @@ use crate::http_api::table::Routes;
 
 /// Paths and what they are part of, as the message begins.
 const UNBUILT: &[(&str, &str)] = &[
-    ("/v1/apps/{app}/volumes", "volumes are"),
-    ("/v1/apps/{app}/volumes/{*rest}", "volumes are"),
+    ("/v1/apps/{app}/volumes/{volume}/snapshots", "snapshots of volumes are"),
     ("/v1/apps/{app}/certificates", "certificates are"),
     ("/v1/apps/{app}/certificates/{*rest}", "certificates are"),
     ("/v1/apps/{app}/ip_assignments", "IP addresses of apps are"),
@@ -17,7 +16,6 @@ const UNBUILT: &[(&str, &str)] = &[
     ("/v1/apps/{app}/network_policies/{*rest}", "network policies are"),
     ("/v1/apps/{app}/releases", "releases are"),
     ("/v1/apps/{app}/releases/{*rest}", "releases are"),
-    ("/v1/orgs/{org}/volumes", "volumes are"),
     ("/v1/postgres", "managed Postgres is"),
     ("/v1/postgres/{*rest}", "managed Postgres is"),
     ("/v1/tokens/kms", "key management tokens are"),

@@ -11,12 +11,15 @@ use crate::machines::leases;
 use crate::machines::update::checked_config;
 use crate::placement::{self, Candidate, Regions, Wanted};
 use crate::secrets::{self, Delivery};
-use crate::{Error, Kind, Platform, lookup, orgs};
+use crate::{Error, Kind, Platform, lookup, orgs, volumes};
 use host_api::{AcquireLease, CreateMachine, Host, HostError};
 use model::id::{MachineId, MachineName, OrgId, OrgSlug};
 use std::sync::Arc;
 use store::records::AppRecord;
-use wire::machines::{LaunchMachine, Machine, MachineConfig};
+use wire::machines::{LaunchMachine, Machine, MachineConfig, Mount};
+
+/// How often free volumes are chosen by their names for one create.
+const VOLUME_TRIES: u32 = 8;
 
 /// A create that has been validated.
 struct Request {
@@ -49,7 +52,24 @@ pub async fn create(
     let slug = org.slug.parse().map_err(|err| Error::internal(format!("organization: {err}")))?;
     let request = Request { app, org: (org.id, slug), name, config, launch, lease };
     let own = platform.clone();
-    platform.run_detached(async move { place(&own, request).await }).await
+    platform.run_detached(async move { place_again(&own, request).await }).await
+}
+
+/// Another create may get the free volume that this one has chosen by its name: then another is
+/// chosen.
+async fn place_again(platform: &Platform, request: Request) -> Result<Machine, Error> {
+    let named = |mount: &Mount| mount.volume.as_ref().is_none_or(String::is_empty);
+    let by_name = request.config.mounts.iter().flatten().any(named);
+    let mut tries = if by_name { VOLUME_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        let placed = place(platform, &request).await;
+        match placed {
+            // One without a field is of the host.
+            Err(err) if tries > 0 && err.kind == Kind::Conflict && err.field.is_none() => {}
+            placed => return placed,
+        }
+    }
 }
 
 /// A name is used in paths in place of an id: it must not look like one, nor like the
@@ -65,14 +85,14 @@ fn refuse_ambiguous(name: &MachineName) -> Result<(), Error> {
 }
 
 /// Offers the machine to the hosts, best first, until one takes it.
-async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> {
+async fn place(platform: &Platform, request: &Request) -> Result<Machine, Error> {
     let id = match platform.request() {
         None => None,
         Some(key) => match repeat::find(platform, key, &request.app).await? {
             Found::Free(id) => Some(id),
-            Found::Claimed(claim) => return create_claimed(platform, &request, *claim).await,
+            Found::Claimed(claim) => return create_claimed(platform, request, *claim).await,
             Found::Made(claim, machine) => {
-                let nonce = request.lease.map(|lease| lease.nonce);
+                let nonce = request.lease.as_ref().map(|lease| lease.nonce.clone());
                 return created(platform, *claim, Machine { nonce, ..*machine }).await;
             }
         },
@@ -85,7 +105,9 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
         launch: request.launch.skip_launch != Some(true),
     };
     let mut refusal = None;
-    for Candidate { host: host_id, region } in placement::candidates(&infos, &wanted)? {
+    let candidates = placement::candidates(&infos, &wanted)?;
+    let candidates = volumes::on_hosts(platform, &request.app, &request.config, candidates).await?;
+    for (Candidate { host: host_id, region }, mounts) in candidates {
         let Some(host) = platform.hosts().get(host_id) else { continue };
         let images = match resolve_images(platform, &*host, &request.config).await {
             Ok(images) => images,
@@ -95,18 +117,19 @@ async fn place(platform: &Platform, request: Request) -> Result<Machine, Error> 
                 continue;
             }
         };
-        if let Err(err) = put_secrets(platform, &*host, &request).await {
+        if let Err(err) = put_secrets(platform, &*host, request).await {
             refusal = Some(err);
             continue;
         }
-        let (app, config) = (&request.app.name, &request.config);
+        let config = &MachineConfig { mounts, ..request.config.clone() };
+        let app = &request.app.name;
         let claim = claim(
             platform,
             host_id,
             claim::Wanted { app, name: request.name.as_ref(), config, region, id },
         )
         .await?;
-        match create_on(platform, &host, &claim, create_machine(&request, &claim, images)?).await {
+        match create_on(platform, &host, &claim, create_machine(request, &claim, images)?).await {
             Ok(machine) => return created(platform, claim, machine).await,
             Err(Refused { err, elsewhere: true }) => refusal = Some(err),
             Err(Refused { err, .. }) => return Err(err),
@@ -155,7 +178,8 @@ fn create_machine(
         network: request.app.network_number,
         name: claim.record.name.clone(),
         region: claim.record.region.clone(),
-        config: request.config.clone(),
+        // As it was claimed: with the volumes that were chosen for it.
+        config: claim.record.config.clone().unwrap_or_else(|| request.config.clone()),
         image: images.root,
         container_images: images.containers,
         skip_launch: request.launch.skip_launch == Some(true),

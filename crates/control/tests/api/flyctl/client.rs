@@ -32,7 +32,8 @@ async fn the_real_client_ends_as_the_table_has_it() {
     let Some(binary) = std::env::var_os("UPDRAFT_TEST_FLYCTL") else {
         return skip("UPDRAFT_TEST_FLYCTL names no binary of flyctl", Lacks::Optional);
     };
-    let only = std::env::var("UPDRAFT_TEST_FLYCTL_GROUP").ok();
+    let only =
+        std::env::var_os("UPDRAFT_TEST_FLYCTL_GROUP").and_then(|group| group.into_string().ok());
     let script = Script::load();
     let mut wrong = Vec::new();
     for group in &script.group {
@@ -61,6 +62,9 @@ async fn run_group(binary: &Path, group: &Group, wrong: &mut Vec<String>) {
         recorder.begin(&command).await;
         if let Some(machine) = recorder.newest_machine().await {
             saved.insert("machine".to_owned(), machine);
+        }
+        if let Some(volume) = recorder.newest_volume().await {
+            saved.insert("volume".to_owned(), volume);
         }
         if let Some(token) = recorder.app_token().await {
             saved.insert("app_token".to_owned(), token);

@@ -73,6 +73,12 @@ impl Recorder {
         assert!(answer.status().is_success(), "{}: {}", call.post, answer.text().await.unwrap());
     }
 
+    /// The newest volume of the app `web`, if it has any.
+    pub(super) async fn newest_volume(&self) -> Option<String> {
+        let (_, volumes) = self.world.get("/v1/apps/web/volumes").await;
+        Some(volumes.as_array()?.last()?["id"].as_str().unwrap().to_owned())
+    }
+
     /// The newest machine of the app `web`, if it has any.
     pub(super) async fn newest_machine(&self) -> Option<String> {
         let (_, machines) = self.world.get("/v1/apps/web/machines").await;

@@ -41,7 +41,8 @@ pub(super) struct Call {
 #[serde(deny_unknown_fields)]
 pub(super) struct Step {
     /// The command with its subcommand, and then its arguments. `{machine}` is the id of the
-    /// newest machine of the app `web`, `{app_token}` that of a token of it, `{name}` what a step has saved as `name`.
+    /// newest machine of the app `web`, `{volume}` that of its newest volume, `{app_token}` that of
+    /// a token of it, `{name}` what a step has saved as `name`.
     pub(super) run: Vec<String>,
     pub(super) state: State,
     /// For the page.

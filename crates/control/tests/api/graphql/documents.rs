@@ -53,7 +53,7 @@ fn cases(machine: &str) -> Vec<(&'static str, Value, Expected)> {
     let org = || json!({ "slug": "personal" });
     let input = |input: Value| json!({ "input": input });
     let unbuilt = |text| Some(("NOT_IMPLEMENTED", text));
-    let volumes = || unbuilt("volumes are not supported yet");
+    let no_volume = || Some(("NOT_FOUND", "Could not find Volume \"vol_1\""));
     let ips = || unbuilt("IP addresses of apps are not supported yet");
     let egress = || unbuilt("egress IP addresses are not supported yet");
     let peer = || {
@@ -88,8 +88,8 @@ fn cases(machine: &str) -> Vec<(&'static str, Value, Expected)> {
         ("AppEgress", web(), None),
         ("MachineEgress", web(), None),
         ("Machine", json!({ "machineId": machine }), None),
-        ("VolumeApp", json!({ "id": "vol_1" }), volumes()),
-        ("VolumeSnapshots", json!({ "id": "vol_1" }), volumes()),
+        ("VolumeApp", json!({ "id": "vol_1" }), no_volume()),
+        ("VolumeSnapshots", json!({ "id": "vol_1" }), no_volume()),
         ("PlatformRegions", Value::Null, None),
         ("NearestRegion", Value::Null, None),
         ("NearestGateway", Value::Null, None),

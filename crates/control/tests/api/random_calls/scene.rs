@@ -21,6 +21,8 @@ pub(super) struct Scene {
     image: String,
     /// Ids of a release and of a build.
     release: (String, i64),
+    /// Id of a volume.
+    volume: String,
 }
 
 impl Scene {
@@ -43,6 +45,7 @@ impl Scene {
             signature: String::new(),
             image: "nginx".to_owned(),
             release: Default::default(),
+            volume: String::new(),
         };
         match id {
             "revokeToken" | "revokeAppToken" | "authenticateToken" | "authorizeToken" => {
@@ -65,6 +68,10 @@ impl Scene {
                 drop(w.post("/v1/orgs", json!({ "name": "Second", "slug": "second" })).await)
             }
             "updateRelease" | "getCurrentRelease" | "finishBuild" => scene.release(w).await,
+            "getVolume" | "updateVolume" | "extendVolume" | "destroyVolume" => {
+                let (_, made) = w.post("/v1/apps/web/volumes", json!({ "name": "data" })).await;
+                scene.volume = text(&made["id"]);
+            }
             "deleteImage" | "deleteImageByPath" | "listImages" => {
                 let body =
                     w.request(Method::POST, "/v1/images/import?name=spare:1").body("archive");
@@ -139,6 +146,7 @@ impl Scene {
             ("{kind}", _) => "hs256",
             ("{release}", _) => &self.release.0,
             ("{reference}", _) => &self.image,
+            ("{volume}", _) => &self.volume,
             ("{name}", "encrypt" | "decrypt") => "box",
             ("{name}", "sign" | "verify" | "getSecretKey" | "deleteSecretKey") => "sign",
             ("{name}", _) => "S1",
@@ -187,6 +195,9 @@ impl Scene {
             "finishBuild" => {
                 json!({ "app_name": "web", "build_id": self.release.1, "status": "completed" })
             }
+            "createVolume" => json!({ "name": "data" }),
+            "updateVolume" => json!({ "snapshot_retention": 7 }),
+            "extendVolume" => json!({ "size_gb": 4 }),
             "changeSecrets" => json!({ "values": { "S1": "x" } }),
             "setSecret" => json!({ "value": "x" }),
             "setTypedSecret" => json!({ "value": KEY }),

@@ -240,9 +240,27 @@ pub struct Mount {
     /// Volume id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
+    /// Name of the volume; without an id, a free volume of this name is attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Absolute path in the guest, not `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// GiB of the volume; follows the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_gb: Option<u32>,
+    /// The volume's disk is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypted: Option<bool>,
+    /// Percentage of use from which the volume grows by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extend_threshold_percent: Option<u32>,
+    /// GiB that it grows by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_size_gb: Option<u32>,
+    /// GiB that it grows to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_gb_limit: Option<u32>,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,

@@ -12,3 +12,4 @@ mod machines;
 mod routes;
 mod secrets;
 mod status;
+mod volumes;

@@ -13,6 +13,7 @@ use crate::agent::{Agent, AgentError};
 use crate::context::HostContext;
 use crate::ports::VmExit;
 use crate::record::Record;
+use crate::volumes::attached::Growth;
 use futures_util::future::BoxFuture;
 use guest_protocol::{Phase, ToGuest};
 use model::id::BootId;
@@ -133,7 +134,9 @@ async fn send_config(
     let images = images.map_err(|err| launch::image_error(&err))?;
     let facts = launch::host_facts(host, record).await?;
     let secrets = host.machine_secrets(record).await.map_err(LaunchError::Final)?;
-    let config = guest_config(record, &images, facts, &secrets).map_err(LaunchError::Final)?;
+    let volumes = launch::volumes(host, record, Growth::None).await?;
+    let config = guest_config(record, &images, facts, &secrets, &volumes);
+    let config = config.map_err(LaunchError::Final)?;
     let sent = agent.send(&ToGuest::Configure(Box::new(config))).await;
     sent.map(|()| secrets.version).map_err(|err| LaunchError::agent(&err))
 }

@@ -6,6 +6,7 @@ use super::process::{HostFacts, Scope, env, files, main, oidc_audience};
 use crate::record::Record;
 use crate::secrets::MachineSecrets;
 use crate::units;
+use crate::volumes::attached::{AttachedVolume, mounts};
 use guest_protocol::{API_ADDRESS, Device, GuestConfig, Main, Net, Unit};
 use model::address::{Addresses, IPV6_BLOCK, Ipv4Pool};
 use wire::machines::Dns;
@@ -19,6 +20,7 @@ pub(super) fn guest_config(
     images: &MachineImages,
     facts: HostFacts<'_>,
     secrets: &MachineSecrets,
+    volumes: &[AttachedVolume],
 ) -> Result<GuestConfig, String> {
     let config = &record.config;
     let dns = config.dns.clone().unwrap_or_default();
@@ -46,7 +48,8 @@ pub(super) fn guest_config(
     let environments = units.iter().map(|unit| &unit.main).chain([&main]);
     let oidc_audience = environments.map(|main| &main.env).find_map(|env| oidc_audience(env));
     let devices = images.devices();
-    let volumes = containers::volumes(config);
+    let directories = containers::volumes(config);
+    let mounts = mounts(volumes, devices.len());
     Ok(GuestConfig {
         machine_id: machine_id(record),
         now: facts.now_ns,
@@ -64,7 +67,8 @@ pub(super) fn guest_config(
         hostname,
         images: (!devices.is_empty()).then_some(devices),
         units: (!units.is_empty()).then_some(units),
-        volumes: (!volumes.is_empty()).then_some(volumes),
+        volumes: (!directories.is_empty()).then_some(directories),
+        mounts: (!mounts.is_empty()).then_some(mounts),
     })
 }
 

@@ -9,6 +9,7 @@ use crate::agent::AgentError;
 use crate::context::{HostContext, blocking};
 use crate::ports::{BootOrigin, BootSpec, ImageError, Link, Nic, PortError, VmExit};
 use crate::record::{Persist, Record};
+use crate::volumes::attached::{AttachedVolume, Growth, attached};
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::future::BoxFuture;
 use guest_protocol::{MAX_FRAME, Phase, ToGuest};
@@ -57,7 +58,8 @@ pub(super) async fn launch(
     timer.done("image");
     let facts = host_facts(&host, &record).await?;
     let secrets = host.machine_secrets(&record).await.map_err(LaunchError::Final)?;
-    let config = guest_config(&record, &images, facts, &secrets);
+    let volumes = volumes(&host, &record, Growth::ToSize).await?;
+    let config = guest_config(&record, &images, facts, &secrets, &volumes);
     let mut config = config.map_err(LaunchError::Final)?;
     let message = ToGuest::Configure(Box::new(config.clone()));
     if guest_protocol::codec::encode(&message).len() > MAX_FRAME {
@@ -72,7 +74,7 @@ pub(super) async fn launch(
     if cancel.is_cancelled() {
         return Err(LaunchError::Cancelled);
     }
-    let mut spec = spec(&record, boot, &images, scratch, nic);
+    let mut spec = spec(&record, boot, &images, (scratch, volumes), nic);
     // A cold boot has less that can fail than a restore from a template.
     spec.cold = retry.then(|| "the boot before this one failed".into());
     let mut vm = step("start the VM", host.hypervisor.boot(spec)).await?;
@@ -134,7 +136,7 @@ pub(super) fn spec(
     record: &Record,
     boot: BootId,
     images: &MachineImages,
-    scratch: Utf8PathBuf,
+    (scratch, volumes): (Utf8PathBuf, Vec<AttachedVolume>),
     nic: Option<Nic>,
 ) -> BootSpec {
     BootSpec {
@@ -146,11 +148,22 @@ pub(super) fn spec(
         root: images.root.path.clone(),
         scratch,
         images: images.drives(),
+        volumes: volumes.into_iter().map(|volume| volume.disk).collect(),
         nic,
         kernel_args: kernel_args(record),
         snapshot: None,
         cold: None,
     }
+}
+
+/// The machine's volumes. It never runs without one of them: it would write to a disk that is
+/// not kept.
+pub(super) async fn volumes(
+    host: &HostContext,
+    record: &Record,
+    growth: Growth,
+) -> Result<Vec<AttachedVolume>, LaunchError> {
+    attached(host, record, growth).await.map_err(LaunchError::Final)
 }
 
 /// The writable disk: the one to be kept, or a new one. A kept disk is found by

@@ -8,6 +8,7 @@ use crate::context::HostContext;
 use crate::machine::suspend::snapshot::SnapshotNote;
 use crate::ports::{BootSpec, PortError, Vm};
 use crate::record::Record;
+use crate::volumes::attached::Growth;
 use guest_protocol::ToGuest;
 use model::id::BootId;
 use std::sync::Arc;
@@ -45,9 +46,12 @@ pub(super) async fn restore(
     if cancel.is_cancelled() {
         return Err(RestoreError::Launch(LaunchError::Cancelled));
     }
+    let volumes = launch::volumes(&host, &record, Growth::None).await;
+    let volumes = volumes.map_err(RestoreError::Launch)?;
     let scratch = host.machine_dir(record.id).join(record.scratch_name());
     let snapshot = Some(host.snapshot_dir(record.id));
-    let spec = BootSpec { snapshot, ..launch::spec(&record, boot, &images, scratch, nic) };
+    let spec =
+        BootSpec { snapshot, ..launch::spec(&record, boot, &images, (scratch, volumes), nic) };
     let booted = tokio::time::timeout(launch::STEP_TIMEOUT, host.hypervisor.boot(spec)).await;
     let vm = booted
         .unwrap_or_else(|_| Err(timed_out("restore the VM")))

@@ -167,7 +167,9 @@ impl Task {
     fn request_template(&self, origin: &BootOrigin) {
         let record = &self.record;
         let shape = Shape { vcpus: record.vcpus(), memory_mib: record.memory_mib() };
-        let can = launch::kernel_args(record).is_empty() && record.container_images.is_empty();
+        let can = launch::kernel_args(record).is_empty()
+            && record.container_images.is_empty()
+            && !record.has_volumes();
         if can && matches!(origin, BootOrigin::Cold(_)) && !self.host.hypervisor.has_template(shape)
         {
             self.host.templates.request(shape);

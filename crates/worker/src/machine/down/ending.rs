@@ -35,7 +35,7 @@ impl Task {
             other => return self.vm = other,
         };
         self.timer = None;
-        let persists = self.record.persist() != Persist::Never;
+        let persists = self.record.persist() != Persist::Never || self.record.has_volumes();
         let wrote = end == VmEnd::ProcessExited || (end == VmEnd::Unwanted && up.running);
         let agent = (persists && wrote).then(|| up.agent.clone());
         // The console tail of a VM that has ended by itself is worth a short wait.

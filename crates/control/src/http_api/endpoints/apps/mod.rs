@@ -5,6 +5,7 @@ pub(in crate::http_api) mod logs;
 pub(in crate::http_api) mod secret_keys;
 pub(in crate::http_api) mod secrets;
 pub(in crate::http_api) mod tokens;
+pub(in crate::http_api) mod volumes;
 
 use crate::http_api::audit::AboutOrg;
 use crate::http_api::caller::Acting;

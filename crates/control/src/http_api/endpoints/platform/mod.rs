@@ -81,8 +81,7 @@ pub(in crate::http_api) async fn placements(
     let has_volumes = ask.volume_name.as_ref().is_some_and(|name| !name.is_empty())
         || ask.volume_size_bytes.is_some_and(|bytes| bytes > 0);
     if has_volumes {
-        let text = "volume_name, volume_size_bytes: there are no volumes yet; they are not \
-                    considered";
+        let text = "volume_name, volume_size_bytes: placements do not consider volumes yet";
         warnings.extend([text.to_owned()]);
     }
     let size = config::size("compute.", None, ask.compute)?;

@@ -9,6 +9,7 @@ mod platform;
 mod releases;
 mod secrets;
 mod tokens;
+mod volumes;
 
 use super::operation::Operation;
 
@@ -27,6 +28,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<Operation>)> {
             "Values that machines are given at their start, and keys that never leave the platform.",
             secrets::all(),
         ),
+        ("Volumes", "Disks that outlive the machines that use them.", volumes::all()),
         (
             "Releases",
             "What an app was to run, in which version, and how far that came; and builds of images. \

@@ -119,9 +119,10 @@ async fn create_new(
             context.capacity.release(id);
             context.disks.unbook(&disk);
             Err(match err {
-                AddError::NameTaken | AddError::IdTaken | AddError::Repeated => {
-                    HostError::Conflict(err.to_string())
-                }
+                AddError::NameTaken
+                | AddError::IdTaken
+                | AddError::Repeated
+                | AddError::Volume(_) => HostError::Conflict(err.to_string()),
                 AddError::NoSlot => HostError::NoCapacity(err.to_string()),
                 AddError::Database(_) => HostError::Internal(rt::chain(&err)),
             })

@@ -284,6 +284,9 @@ impl Worker {
         let about = self.0.context.hypervisor.about();
         let mut machine = view.machine(&self.0.context.config.region, &about.accelerator, summary);
         let record = &view.record;
+        if !summary {
+            machine.config = Some(self.0.context.volume_sizes.shown(record));
+        }
         if record.state != State::Destroyed {
             let version = (record.instance, &*record.config, record.updated_ms);
             machine.checks = self.0.context.checks.shown(record.id, version);
