@@ -200,21 +200,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = Database::open(&dir.path().join("x.db"), SCHEMA).unwrap();
         // Several tasks, so that some writes find the writer idle and some find it busy.
-        let tasks = (0..8i64).map(|task| {
+        let mut tasks = tokio::task::JoinSet::new();
+        for task in 0..8i64 {
             let db = db.clone();
-            tokio::spawn(async move {
+            tasks.spawn(async move {
                 for n in 0..40 {
                     // Both are begun in one poll: the second must not be committed first.
-                    let both = (add(&db, task * 100 + n), last_of(&db, task));
-                    let (added, last) = tokio::join!(both.0, both.1);
+                    let (added, last) = tokio::join!(add(&db, task * 100 + n), last_of(&db, task));
                     added.unwrap();
                     assert_eq!(last, task * 100 + n);
                 }
-            })
-        });
-        for task in tasks.collect::<Vec<_>>() {
-            task.await.unwrap();
+            });
         }
+        tasks.join_all().await;
         let all = (0..8i64).flat_map(|task| (0..40).map(move |n| task * 100 + n));
         assert_eq!(sum(&db).await, all.sum::<i64>());
     }

@@ -1,50 +1,18 @@
-//! Logins of clients: a client begins one, its user gives a token on a page, and the client
-//! fetches the token (<https://fly.io/docs/flyctl/auth-login/>).
-//!
-//! Logins are kept in memory only: one that was begun before a restart is begun again. The id of
-//! a login is as secret as the token that is given to it.
+//! The steps of a login.
 
+use super::open::Login;
 use crate::error::shortened;
 use crate::{Error, Kind, Platform, tokens};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use subtle::ConstantTimeEq;
 use wire::secret::Secret;
 
-/// How long a login may take.
-const MAY_TAKE: Duration = Duration::from_secs(15 * 60);
 /// Logins that may be open; the oldest makes room. Anyone may begin one.
 const MOST: usize = 256;
 /// Characters of the name of a client.
 const MAX_NAME: usize = 100;
 /// Longest token.
 const MAX_TOKEN: usize = 16 * 1024;
-
-/// The logins that are open, oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct Logins {
-    begun: Mutex<VecDeque<Login>>,
-}
-
-#[derive(Debug)]
-struct Login {
-    id: String,
-    /// Name of the client's machine.
-    client: String,
-    begun_ms: u64,
-    token: Option<Secret>,
-}
-
-impl Logins {
-    /// Those that have not taken too long.
-    fn lock(&self, now_ms: u64) -> MutexGuard<'_, VecDeque<Login>> {
-        let mut open = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let longest = u64::try_from(MAY_TAKE.as_millis()).unwrap_or(u64::MAX);
-        open.retain(|login| now_ms.saturating_sub(login.begun_ms) < longest);
-        open
-    }
-}
 
 /// Begins a login; its id.
 pub(crate) fn begin(platform: &Platform, client: &str) -> String {
