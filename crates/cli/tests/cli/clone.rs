@@ -71,7 +71,7 @@ async fn what_cannot_be_cloned_is_refused() {
     for (args, code, expected) in [
         (&["--attach-volume", "vol_1"][..], 2, "--attach-volume is not supported"),
         (&["--from-snapshot", "last"], 2, "--from-snapshot is not supported"),
-        (&["--volume-requires-unique-zone=false"], 2, "there are no volumes yet"),
+        (&["--volume-requires-unique-zone=false"], 2, "volumes are not considered here yet"),
         (&["--host-dedication-id", "x"], 2, "hosts are not dedicated yet"),
         (&["--vm-gpus", "1"], 2, "machines have no GPUs"),
         (&["--clear-cmd", "--override-cmd", "x"], 2, "cannot be used with"),

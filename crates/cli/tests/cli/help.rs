@@ -13,13 +13,13 @@ async fn refusals() {
     expect![[r#"
         exit 2
         --- stderr
-        error: --volume is not supported: there are no volumes yet
+        error: --volume-name is not supported: volumes are not considered here yet
 
         Usage: updraft [OPTIONS] <COMMAND>
 
         For more information, try '--help'.
     "#]]
-    .assert_eq(&cli(&["machine", "run", "x", "-v", "data:/data"]).await.show());
+    .assert_eq(&cli(&["machine", "place", "--volume-name", "data"]).await.show());
     expect![[r#"
         exit 2
         --- stderr

@@ -85,7 +85,7 @@ async fn places_of_machines() {
     for (args, why) in [
         (
             &["--volume-name", "data"][..],
-            "--volume-name is not supported: there are no volumes yet",
+            "--volume-name is not supported: volumes are not considered here yet",
         ),
         (&["--weights", "region"], "has no number after ="),
         (&["--weights", "price=1"], "\"price\" has no weight; write region=50 or spread=1"),
