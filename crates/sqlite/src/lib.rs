@@ -199,7 +199,7 @@ mod tests {
     async fn writes_are_committed_in_the_order_in_which_a_task_makes_them() {
         let dir = tempfile::tempdir().unwrap();
         let db = Database::open(&dir.path().join("x.db"), SCHEMA).unwrap();
-        // Several tasks, so that some writes find the writer idle and some find it busy.
+        // Several tasks, so that their writes share commits.
         let mut tasks = tokio::task::JoinSet::new();
         for task in 0..8i64 {
             let db = db.clone();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_panic_on_the_thread_of_a_caller_is_one_too() {
+    async fn a_panic_is_one_with_several_threads_too() {
         a_panic_in_its_work().await;
     }
 
