@@ -19,11 +19,40 @@ const MOST_STEPS: u64 = 200;
 
 /// Where a walk crashes.
 #[derive(Clone, Copy, Debug)]
-enum Where {
+pub(crate) enum Where {
     /// At the n-th point of the fakes.
     Points,
     /// At the n-th change of the database's log.
     Commits,
+}
+
+impl Where {
+    /// Runs an operation to its end, or to the n-th place of a crash, which it names.
+    pub(crate) fn run(
+        self,
+        lab: &Lab,
+        n: u64,
+        through: impl Future<Output = ()>,
+    ) -> Option<String> {
+        let points = lab.world.points.clone();
+        let wal = lab.world.data_dir().join("host.db-wal");
+        if matches!(self, Self::Points) {
+            points.arm(n);
+        }
+        lab.run(async {
+            let crashed = async {
+                match self {
+                    Self::Points => points.crashed().await,
+                    Self::Commits => nth_commit(&wal, n).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                place = crashed => Some(place),
+                () = through => None,
+            }
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -293,33 +322,16 @@ fn walk(operation: &Operation, at: Where, again: Option<u64>) -> u64 {
 fn crash(lab: &mut Lab, operation: &Operation, at: Where, step: u64) -> Option<(bool, String)> {
     let acknowledged = Cell::new(false);
     let points = lab.world.points.clone();
-    let wal = lab.world.data_dir().join("host.db-wal");
-    if matches!(at, Where::Points) {
-        points.arm(step);
-    }
     let worker = lab.worker();
     let request = lab.request(operation.script);
     let id = lab.id("m1");
-    let place = lab.run(async {
-        let through = async {
-            request.await.expect("it is allowed");
-            acknowledged.set(true);
-            wait_until_settled(&worker).await;
-            if operation.vm == OldVm::Either {
-                // Started, but its VM may not be resumed yet.
-                let _ = worker.processes(user(), id).await;
-            }
-        };
-        let crashed = async {
-            match at {
-                Where::Points => points.crashed().await,
-                Where::Commits => nth_commit(&wal, step).await,
-            }
-        };
-        tokio::select! {
-            biased;
-            place = crashed => Some(place),
-            () = through => None,
+    let place = at.run(lab, step, async {
+        request.await.expect("it is allowed");
+        acknowledged.set(true);
+        wait_until_settled(&worker).await;
+        if operation.vm == OldVm::Either {
+            // Started, but its VM may not be resumed yet.
+            let _ = worker.processes(user(), id).await;
         }
     });
     drop(worker);
@@ -355,7 +367,7 @@ fn crash_in_recovery(lab: &mut Lab, n: u64) {
 
 /// Ends when the log of the database has changed so often. Looked at between
 /// any two steps of the daemon.
-pub(crate) async fn nth_commit(wal: &camino::Utf8Path, n: u64) -> String {
+async fn nth_commit(wal: &camino::Utf8Path, n: u64) -> String {
     let length = || std::fs::metadata(wal).map_or(0, |meta| meta.len());
     let (mut last, mut seen) = (length(), 0);
     loop {

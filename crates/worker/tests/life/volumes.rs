@@ -1,7 +1,7 @@
 //! Volumes: the daemon is killed at every step of what is done with them, and their disks and
 //! machines are in order afterwards.
 
-use crate::crash::nth_commit;
+use crate::crash::Where;
 use crate::daemon::Settings;
 use crate::lab::{Lab, user};
 use host_api::{CreateMachine, HostError, HostVolume, Machines, NewVolume, VolumeFilter, Volumes};
@@ -13,13 +13,6 @@ use wire::machines::Mount;
 /// Nothing takes more steps; the walk ends when an operation gets through.
 const MOST_STEPS: u64 = 100;
 const BYTES: u64 = 1 << 30;
-
-/// Where a walk crashes.
-#[derive(Clone, Copy, Debug)]
-enum Where {
-    Points,
-    Commits,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
@@ -136,53 +129,36 @@ fn crash(lab: &mut Lab, operation: Operation, at: Where, step: u64) -> Option<bo
         create_machine(lab, create.clone());
         lab.wait("m1", "started", 15_000).unwrap();
     }
-    let (worker, points) = (lab.worker(), lab.world.points.clone());
-    let wal = lab.world.data_dir().join("host.db-wal");
-    if matches!(at, Where::Points) {
-        points.arm(step);
-    }
+    let worker = lab.worker();
     let acknowledged = Cell::new(false);
-    let place = lab.run(async {
-        let through = async {
-            match operation {
-                Operation::Create => {
-                    worker.create_volume(user(), data.clone()).await.unwrap();
-                }
-                Operation::Extend => {
-                    worker.extend_volume(user(), data.id, 2).await.unwrap();
-                }
-                Operation::Destroy => worker.destroy_volume(user(), data.id).await.unwrap(),
-                Operation::Attach => {
-                    worker.create(user(), create).await.unwrap();
-                }
-                Operation::DestroyMachine => {
-                    worker.destroy(user(), machine, true).await.unwrap();
-                }
+    let place = at.run(lab, step, async {
+        match operation {
+            Operation::Create => {
+                worker.create_volume(user(), data.clone()).await.unwrap();
             }
-            acknowledged.set(true);
-            let state = match operation {
-                Operation::Attach => "started",
-                Operation::DestroyMachine => "destroyed",
-                _ => return,
-            };
-            let wait = host_api::WaitFor {
-                states: vec![state.into()],
-                timeout_ms: 15_000,
-                ..host_api::WaitFor::default()
-            };
-            worker.wait(user(), machine, wait).await.unwrap();
-        };
-        let crashed = async {
-            match at {
-                Where::Points => points.crashed().await,
-                Where::Commits => nth_commit(&wal, step).await,
+            Operation::Extend => {
+                worker.extend_volume(user(), data.id, 2).await.unwrap();
             }
-        };
-        tokio::select! {
-            biased;
-            place = crashed => Some(place),
-            () = through => None,
+            Operation::Destroy => worker.destroy_volume(user(), data.id).await.unwrap(),
+            Operation::Attach => {
+                worker.create(user(), create).await.unwrap();
+            }
+            Operation::DestroyMachine => {
+                worker.destroy(user(), machine, true).await.unwrap();
+            }
         }
+        acknowledged.set(true);
+        let state = match operation {
+            Operation::Attach => "started",
+            Operation::DestroyMachine => "destroyed",
+            _ => return,
+        };
+        let wait = host_api::WaitFor {
+            states: vec![state.into()],
+            timeout_ms: 15_000,
+            ..host_api::WaitFor::default()
+        };
+        worker.wait(user(), machine, wait).await.unwrap();
     });
     drop(worker);
     let place = place?;
